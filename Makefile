@@ -1,0 +1,28 @@
+# Short words for what is done often. All of it runs in the environment that `make test` makes.
+
+python := .venv-test/bin/python
+
+.PHONY: test lint docs bench clean
+
+test: .venv-test  ## all tests
+	$(python) -m pytest
+
+lint: .venv-test  ## what ruff and mypy find
+	$(python) -m pip install -q -e '.[lint]'
+	$(python) -m ruff check .
+	$(python) -m mypy
+
+docs: .venv-test  ## the generated pages: the command reference and the picture of the shell
+	$(python) docs/make_commands.py
+	$(python) docs/make_picture.py
+
+bench: .venv-test  ## every figure of docs/performance.md
+	for file in benchmarks/*.py; do echo "$$file"; $(python) "$$file" || exit 1; done
+
+clean:  ## environments, caches and builds
+	rm -rf .venv .venv-test build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+.venv-test: setup.cfg pyproject.toml
+	python3 -m venv .venv-test
+	.venv-test/bin/pip install -q -e '.[test]'
+	touch .venv-test

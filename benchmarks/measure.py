@@ -1,0 +1,76 @@
+"""What the benchmarks share: taking turns, and telling how a figure stands to its goal.
+
+A goal is a ratio of two things that were timed in turns in the same run, so that it means the same on any machine.
+Nothing here is installed, and pytest never collects it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import platform
+import sqlite3
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+PROJECT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(PROJECT))
+
+Timed = Callable[[], float]  # runs something once, returns the seconds it took
+
+
+class Goal(NamedTuple):
+    """What was compared, the ratio found, and the ratio asked for; `least`: whether more is better."""
+
+    what: str
+    ratio: float
+    limit: float
+    least: bool = False
+
+    @property
+    def met(self) -> bool:
+        return self.ratio >= self.limit if self.least else self.ratio <= self.limit
+
+    def __str__(self) -> str:
+        word = "at least" if self.least else "at most"
+        return f"{self.what:<66} {self.ratio:7.2f}  {word:>8} {self.limit:5.2f}  {'ok' if self.met else 'MISSED'}"
+
+
+def clock(call: Callable[[], object]) -> float:
+    """Return the seconds until a call has its answer; what it made is thrown away after that."""
+    began = time.perf_counter()
+    _answer = call()
+    return time.perf_counter() - began
+
+
+def in_turns(rounds: int, *timed: Timed) -> list[list[float]]:
+    """Time each in turns, after one round to warm up that does not count; return the seconds of each."""
+    for each in timed:
+        each()
+    found = [[each() for each in timed] for _ in range(rounds)]
+    return [list(column) for column in zip(*found, strict=True)]
+
+
+def ratio(seconds: list[float], baseline: list[float]) -> float:
+    """Return how the two compare: the median of the ratios of the rounds, which no single disturbance moves."""
+    return statistics.median(mine / theirs for mine, theirs in zip(seconds, baseline, strict=True))
+
+
+def heading(title: str) -> None:
+    """Print what runs here: the versions, and whether psycopg is there, which Peewee imports when it is."""
+    driver = "with" if importlib.util.find_spec("psycopg") else "without"
+    print(f"{title}\nPython {platform.python_version()}, SQLite {sqlite3.sqlite_version}, {driver} psycopg")
+
+
+def told(label: str, seconds: list[float]) -> None:
+    """Print the best and the median of what was timed."""
+    print(f"  {label:<56} best {min(seconds) * 1000:8.1f} ms   median {statistics.median(seconds) * 1000:8.1f} ms")
+
+
+def verdict(goals: list[Goal]) -> int:
+    """Print the goals, and return the exit status: 1 where one is missed."""
+    print(*goals, sep="\n")
+    return 0 if all(goal.met for goal in goals) else 1

@@ -1,0 +1,368 @@
+"""The six entities of a vantage6 server, and the membership of organizations in collaborations.
+
+What the user guide calls `db`. In the shell it is there; in a script::
+
+    from models import connect, Organization
+
+    connect("vserver.db")
+    Organization(name="IKNL", country="Netherlands").save()
+
+The fields and relations are those of vantage6 1.x. Each entity has what vserverlib.orm.Entity gives: get(), save(),
+delete(), exists(), help(). This module owns what is special to each; it knows no rules and no journal.
+"""
+
+from __future__ import annotations
+
+import datetime
+import warnings
+from typing import Any
+
+from vserverlib import NotFound, NotObeyed, hashing, inert, near
+from vserverlib.fields import ApiKey, Flag, Instant, Password, PublicKey, Text, Whole, WorkedOut, key_salt, now
+from vserverlib.lists import Reader
+from vserverlib.orm import Entity, database
+from vserverlib.progress import (
+    COMPLETED,
+    FAILURE,
+    NO_RESULTS,
+    PENDING,
+    Counts,
+    follow,
+    read_counts,
+    read_finished,
+    state_of,
+)
+from vserverlib.relations import Link, Memberships
+from vserverlib.storage import connect
+
+__all__ = [
+    "ENTITIES",
+    "Collaboration",
+    "Member",
+    "Node",
+    "Organization",
+    "Result",
+    "Task",
+    "User",
+    "connect",
+    "database",
+]
+
+
+class Named:
+    """Finding an entity by its name; where several have it, the oldest."""
+
+    @classmethod
+    def get_by_name(cls, name: str) -> Any:
+        """Return the entity of a name, the oldest where several have it, or None."""
+        return cls.first_where(cls.name == name)  # type: ignore[attr-defined]
+
+    find_by_name = get_by_name
+
+
+class Organization(Named, Entity):
+    """A hospital, a registry: what collaborates without sharing data."""
+
+    noun, plural = "organization", "organizations"
+    about = "takes part in collaborations; has users, a node in each collaboration, tasks and results"
+
+    name = Text(null=True, index=True)
+    domain = Text(null=True)
+    address1 = Text(null=True)
+    address2 = Text(null=True)
+    zipcode = Text(null=True)
+    country = Text(null=True)
+    public_key = PublicKey(null=True)
+
+
+class User(Entity):
+    """A person who logs in. Users belong to an organization."""
+
+    noun, plural = "user", "users"
+    about = "a person who logs in; belongs to an organization"
+
+    username = Text(null=True, unique=True)
+    password = Password(null=True)
+    firstname = Text(null=True)
+    lastname = Text(null=True)
+    email = Text(null=True, unique=True)
+    roles = Text(null=True)
+    organization = Link(Organization, backref="users")
+    ip = Text(null=True)
+    last_seen = Instant(null=True)
+    status = Text(null=True)
+
+    @classmethod
+    def get_by_username(cls, username: str) -> Any:
+        """Return the user of a name; a NotFound error, which suggests a near one, where there is none."""
+        user = cls.first_where(cls.username == username)
+        if user is None:
+            names = (name for (name,) in cls.select(cls.username).where(cls.username.is_null(False)).tuples())
+            raise NotFound(f'no user "{inert(username)}"{near(str(username), names)}')
+        return user
+
+    getByUsername = get_by_username  # noqa: N815  # the guide's name, which is vantage6's
+
+    @classmethod
+    def get_by_email(cls, email: str) -> Any:
+        """Return the user with an e-mail address, or None."""
+        return cls.first_where(cls.email == email)
+
+    @classmethod
+    def username_exists(cls, username: str) -> bool:
+        """Whether a user name is taken."""
+        return cls.exists("username", username)
+
+    def check_password(self, plain: str) -> bool:
+        """Whether this is the password. Takes 0.3 seconds. Not available in a read-only session."""
+        self._meta.database.refuse_read_only("check_password")
+        return hashing.fits(plain, self.__data__.get("password"))
+
+    def set_password(self, plain: str) -> None:
+        """Give a new password, as assigning it does: it is hashed now, and written by save()."""
+        self.password = plain
+
+    def label(self) -> str:
+        name = self.__data__.get("username")
+        return "" if name is None else f'"{inert(name, 60)}"'
+
+
+class Collaboration(Named, Entity):
+    """Organizations that run tasks together."""
+
+    noun, plural = "collaboration", "collaborations"
+    about = "organizations that run tasks together; has nodes and tasks"
+
+    name = Text(null=True, unique=True)
+    encrypted = Flag(null=True, default=True)
+
+    @classmethod
+    def name_exists(cls, name: str) -> bool:
+        """Whether a name is taken."""
+        return cls.exists("name", name)
+
+    def get_organization_ids(self) -> list[int]:
+        """Return the ids of the organizations that take part."""
+        return [organization.id for organization in self.organizations]
+
+    def get_task_ids(self) -> list[int]:
+        """Return the ids of the tasks."""
+        return [id for (id,) in Task.select(Task.id).where(Task.collaboration == self.id).order_by(Task.id).tuples()]
+
+    def get_nodes_from_organizations(self, ids: list[int]) -> Any:
+        """Return the nodes, in this collaboration, of the organizations with these ids."""
+        return self.nodes.where(Node.organization.in_(list(ids)))
+
+    def get_node_from_organization(self, organization: Organization) -> Any:
+        """Return the node of an organization in this collaboration, the oldest where there are several, or None."""
+        return next(iter(self.nodes.where(Node.organization == organization).limit(1)), None)
+
+
+class Member(Entity):
+    """A membership: an organization takes part in a collaboration. Users edit it as a list, from either side."""
+
+    noun, plural = "membership", "memberships"
+    about = "an organization takes part in a collaboration"
+
+    organization = Link(Organization, backref="+", index=False)
+    collaboration = Link(Collaboration, backref="+")
+
+    class Meta:
+        indexes = ((("organization", "collaboration"), True),)
+
+    def label(self) -> str:
+        return f"of organization {self.organization_id} in collaboration {self.collaboration_id}"
+
+
+Memberships("collaborations", mine=Member.organization, theirs=Member.collaboration)
+Memberships("organizations", mine=Member.collaboration, theirs=Member.organization)
+
+
+class Node(Named, Entity):
+    """The machine of an organization that runs the tasks of a collaboration."""
+
+    noun, plural = "node", "nodes"
+    about = "the machine of an organization that runs the tasks of a collaboration"
+
+    name = Text(null=True, index=True)
+    api_key = ApiKey(null=True, index=True)
+    collaboration = Link(Collaboration, backref="nodes")
+    organization = Link(Organization, backref="nodes")
+    ip = Text(null=True)
+    last_seen = Instant(null=True)
+    status = Text(null=True)
+
+    @classmethod
+    def get_by_api_key(cls, plain: str) -> Any:
+        """Return the node with an API key, or None. Takes 0.3 seconds. Not available in a read-only session.
+
+        Keys hashed by another server have salts of their own: they are tried one by one, 0.3 seconds each, and the
+        one that fits is hashed anew, which is written.
+        """
+        database.refuse_read_only("get_by_api_key")
+        salt, text = key_salt(database), hashing.check_plain(str(cls.api_key), plain)
+        found = cls.first_where(cls.api_key == hashing.make_hash(text, salt))
+        return found or cls._rehashed(text, salt)
+
+    @classmethod
+    def _rehashed(cls, plain: str, salt: str) -> Any:
+        foreign = ~cls.api_key.startswith(salt) & cls.api_key.is_null(False)
+        for node in cls.select().where(foreign).order_by(cls.id):
+            if hashing.fits(plain, node.__data__["api_key"]):
+                node.api_key = plain
+                node.save()
+                return cls.by_id(node.id)
+        return None
+
+    def check_key(self, plain: str) -> bool:
+        """Whether this is the API key. Takes 0.3 seconds. Not available in a read-only session."""
+        self._meta.database.refuse_read_only("check_key")
+        return hashing.fits(plain, self.__data__.get("api_key"))
+
+
+class Task(Named, Entity):
+    """A computation that is sent to organizations: each of them is to deliver a result."""
+
+    noun, plural = "task", "tasks"
+    about = "a computation that organizations are to deliver results for"
+
+    name = Text(null=True, index=True)
+    description = Text(null=True)
+    image = Text(null=True)
+    collaboration = Link(Collaboration, backref="tasks")
+    run_id = Whole(null=True, index=True)
+    parent = Link("self", backref="children")
+    database = Text(null=True)
+    initiator = Link(Organization, backref="created_tasks")
+    created_at = Instant(null=True, index=True)
+
+    @classmethod
+    def next_run_id(cls) -> int:
+        """Reserve a run_id: no other call gets the same, in any process. Writes.
+
+        A number that was reserved inside a transaction that is rolled back is given again.
+        """
+        database = cls._meta.database
+        with database.foreseen():
+            return int(database.execute_sql(NEXT_RUN_ID).fetchone()[0])
+
+    def complete_fields(self) -> None:
+        """Give a new task the time of saving, and its parent's run_id or the next one."""
+        if self._new and self.created_at is None:
+            self.created_at = now()
+        if self._new and self.run_id is None:
+            self.run_id = (self.parent and self.parent.run_id) or self.next_run_id()
+
+    # How far it is. Read for all tasks of a list at once; asked anew each time of a task that came alone.
+
+    def _ask(self, reader: Reader) -> Any:
+        id, peers = self.__data__.get("id"), self._peers
+        if peers is not None:
+            return peers.ask(reader, self, id)
+        return None if id is None else reader(self._meta.database, [id]).get(id)
+
+    @property
+    def counts(self) -> Counts:
+        """How many results there are, have finished, have failed, are active."""
+        return self._ask(read_counts) or NO_RESULTS
+
+    @property
+    def complete(self) -> bool:
+        """Whether the task has results and all of them have finished (a failed one has)."""
+        return self.counts.complete
+
+    @property
+    def status(self) -> str:
+        """One of empty, failed, active, pending, completed: the first that holds."""
+        return self.counts.status
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """(done, total): results that have finished, and all."""
+        counts = self.counts
+        return counts.done, counts.total
+
+    @property
+    def finished_at(self) -> datetime.datetime | None:
+        """When the last result finished, in UTC; None while the task is not complete."""
+        return Result.finished_at.decode(self._ask(read_finished)) if self.complete else None
+
+    def results_for_node(self, node: Node) -> Any:
+        """Return the results that a node is to deliver for this task: none where it is of another collaboration."""
+        mine = self.results.where(Result.organization == node.organization_id)
+        return mine if node.collaboration_id == self.collaboration_id else mine.where(False)
+
+
+class Result(Entity):
+    """What one organization is to deliver for one task."""
+
+    noun, plural = "result", "results"
+    about = "what one organization is to deliver, or delivered, for one task"
+
+    input = Text(null=True)
+    task = Link(Task, backref="results", index=False)
+    organization = Link(Organization, backref="results")
+    result = Text(null=True)
+    assigned_at = Instant(null=True)
+    started_at = Instant(null=True)
+    finished_at = Instant(null=True)
+    log = Text(null=True)
+    status = Text(null=True, default=PENDING)
+
+    state = WorkedOut(null=True)
+
+    class Meta:
+        indexes = ((("task", "state"), False),)  # the counts of tasks are read from it alone
+
+    def complete_fields(self) -> None:
+        """Give a new result the time of saving; have the status follow the times unless it is a failure."""
+        if self._new and self.assigned_at is None:
+            self.assigned_at = now()
+        given, data = self.__data__.get("status"), self.__data__
+        followed = follow(given, data.get("started_at"), data.get("finished_at"))
+        if given != followed:
+            self._tell_not_obeyed(given, followed)
+            self.status = followed
+
+    def _tell_not_obeyed(self, given: str | None, followed: str) -> None:
+        if "status" in self._dirty and given is not None and not self._is_default_status():
+            told = f'status "{inert(given)}" was given, but it follows the times, which say "{followed}"'
+            warnings.warn(NotObeyed(f"{self.named()}: {told}: set started_at or finished_at"), stacklevel=5)
+
+    def _is_default_status(self) -> bool:
+        return self._new and self.__data__.get("status") == PENDING
+
+    def touched_tasks(self) -> set[int] | None:
+        relinked = "task" in self._dirty and not self._new
+        return None if relinked else {self.task_id} - {None}
+
+    def work_out(self) -> str:
+        """Return the state: pending, active, completed or failed."""
+        data = self.__data__
+        return state_of(data.get("status"), data.get("started_at"), data.get("finished_at"))
+
+    @property
+    def complete(self) -> bool:
+        """Whether it has finished: delivered or failed."""
+        return self.state in (COMPLETED, FAILURE)
+
+    @property
+    def node(self) -> Any:
+        """The node that is to deliver it: of its organization, in the collaboration of its task; None without one."""
+        if self.task is None or self.task.collaboration is None or self.organization_id is None:
+            return None
+        return self.task.collaboration.get_node_from_organization(self.organization_id)
+
+    def label(self) -> str:
+        return f"of task {self.task_id} for organization {self.organization_id}, {self.__data__.get('status')}"
+
+
+ENTITIES: tuple[type[Entity], ...] = (Organization, User, Collaboration, Node, Task, Result)
+
+# The counter stays above numbers that were written by hand. One statement: atomic on SQLite and PostgreSQL.
+NEXT_RUN_ID = """
+UPDATE counter SET value = 1 + (
+    SELECT CASE WHEN highest > counter.value THEN highest ELSE counter.value END
+    FROM (SELECT COALESCE(MAX(run_id), 0) AS highest FROM task) AS used
+) WHERE name = 'run_id' RETURNING value
+"""

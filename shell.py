@@ -1,0 +1,309 @@
+"""The shell: what is at hand in it, what it says first, and how source is run in it.
+
+Typed source is run by IPython, which only start() imports; what IPython needs of us is vserverlib.console's. A file,
+`-c` and piped input are run by run(), as plain Python. Which database is opened, and how, is the caller's business.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import gc
+import importlib.util
+import linecache
+import os
+import re
+import sys
+import textwrap
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any, NamedTuple
+
+import models
+from vserverlib import Error, UsageError, inert, near, orm
+from vserverlib.drivers import peewee
+from vserverlib.masking import MASK, mask, mask_obvious
+from vserverlib.messages import plain_warnings, tell
+
+WIDTH = 80  # columns of the banner
+INTERRUPTED = 130  # what a shell gives as the status of a program that Ctrl-C ended
+LONGEST_VALUE = 60  # characters of a value that is shown with its SQL
+
+_HELP = "Type db for an overview, db.Task.help() for the fields of an entity. Tab completes, Ctrl-D leaves."
+_EMPTY = 'It is empty. Begin with: organization = db.Organization(name="…"), then organization.save()'
+_MODES = {
+    "read-only": "read-only: nothing can be changed here, and hashes of secrets are not shown",
+    "sandbox": "sandbox: this is a private copy, thrown away when you leave",
+}
+
+
+# What is at hand
+
+
+class NoSuchName(UsageError, AttributeError):
+    """An attribute that `db` does not have."""
+
+
+class Overview(NamedTuple):
+    """What `db` shows of one entity: how many there are, one line on what it is, and its methods."""
+
+    name: str
+    count: int
+    about: str
+    methods: list[str]
+
+
+class Db(SimpleNamespace):
+    """What the user guide calls `db`: the six models, and the database."""
+
+    database: Any
+
+    def __init__(self, database: Any) -> None:
+        super().__init__(**{model.__name__: model for model in models.ENTITIES}, database=database)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        raise NoSuchName(f'db has no "{inert(name)}"{near(name, vars(self))}')
+
+    def __repr__(self) -> str:
+        return f"<db: {self.database.title}, {self.database.mode}>"
+
+    def _view_(self) -> Any:
+        from vserverlib import views
+
+        return views.overview(overview(self.database))
+
+
+class Console:
+    """A rich console, made when it is first used: its import takes time that most sessions need not spend."""
+
+    @functools.cached_property
+    def _made(self) -> Any:
+        from vserverlib import views
+
+        return views.console()
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self._made, name)
+
+
+def namespace(database: Any) -> dict[str, Any]:
+    """Return the names that are at hand in the shell and in scripts, all of a database."""
+    names = {model.__name__: model for model in models.ENTITIES}
+    at_hand = {"database": database, "datetime": datetime, "timedelta": timedelta, "UTC": UTC, "console": Console()}
+    return {"db": Db(database), **names, **at_hand}
+
+
+def counts(database: Any) -> dict[str, int]:
+    """Return how many entities there are, by the plural of their name. One query."""
+    tables = (model._meta.table_name for model in models.ENTITIES)
+    columns = ", ".join(f'(SELECT COUNT(*) FROM "{table}")' for table in tables)
+    row = database.execute_sql(f"SELECT {columns}").fetchone()
+    return dict(zip((model.plural for model in models.ENTITIES), row, strict=True))
+
+
+def overview(database: Any) -> list[Overview]:
+    """Return what `db` shows, entity by entity. One query."""
+    from vserverlib.completion import methods
+
+    found = counts(database)
+    return [
+        Overview(model.__name__, found[model.plural], model.about, _unique(methods(model) + methods(model, of_entity=True)))
+        for model in models.ENTITIES
+    ]
+
+
+def _unique(names: list[str]) -> list[str]:
+    return list(dict.fromkeys(names))
+
+
+# What it says
+
+
+def banner(database: Any) -> str:
+    """Return what the shell says first: which database, its mode, what is in it. At most 12 lines of 80 columns."""
+    found = [(count, name.removesuffix("s" * (count == 1))) for name, count in counts(database).items()]
+    where = "" if database.path is None else inert(database.path.absolute().parent, 200)
+    mode = _MODES.get(database.mode, database.mode)
+    content = ", ".join(f"{count:,} {name}" for count, name in found) if any(count for count, _ in found) else _EMPTY
+    lines = [f"{database.title}, {mode}", *([f"in {where}"] if where else []), content, _HELP]
+    return "".join(f"{line}\n" for text in lines for line in textwrap.wrap(text, WIDTH, subsequent_indent="  "))
+
+
+class _Sql:
+    """Tells each statement, and its parameters with the secrets masked."""
+
+    def __init__(self) -> None:
+        columns = "|".join(sorted({column for _, column in orm.secret_columns()}))
+        self._compared = re.compile(rf"\b(?:{columns})\b\W*(?:=|!=|<>|I?LIKE|IS|(?:NOT )?IN\s*\()\s*$", re.IGNORECASE)
+        self._column = re.compile(rf"\W*(?:{columns})\W*", re.IGNORECASE)
+
+    def __call__(self, event: Any) -> None:
+        shown = [inert(repr(value), LONGEST_VALUE) for value in self.masked(event.sql, event.params or ())]
+        parameters = f"  [{', '.join(shown)}]" if shown else ""
+        tell(f"{event.duration * 1000:.1f} ms  {mask_obvious(event.sql)}{parameters}")
+
+    def masked(self, sql: str, parameters: Sequence[Any]) -> list[Any]:
+        """Return the parameters, a mask in place of each that is compared with, or stored in, a secret column."""
+        before = re.split(r"\?|%s", sql)[:-1]
+        columns = self._inserted(sql)
+        if len(before) != len(parameters):  # a ? in a text of the statement: which is which is not known
+            return [MASK if isinstance(value, str) else value for value in parameters]
+        secret, found = False, []
+        for at, (text, value) in enumerate(zip(before, parameters, strict=True)):
+            secret = bool(self._compared.search(text)) or (secret and text.strip() == ",")
+            stored = columns and self._column.fullmatch(columns[at % len(columns)])
+            found.append(MASK if secret or stored else mask_obvious(value) if isinstance(value, str) else value)
+        return found
+
+    def _inserted(self, sql: str) -> list[str]:
+        columns = re.match(r"\s*(?:INSERT|REPLACE)\b.*?\(([^()]*)\)\s*VALUES", sql, re.IGNORECASE | re.DOTALL)
+        return columns[1].split(",") if columns else []
+
+
+def print_queries(database: Any) -> None:
+    """Write each statement that a database runs from now on to stderr, secrets masked."""
+    database.query_hooks.append(_Sql())
+
+
+# How source is run
+
+
+def start(database: Any, *, quiet: bool = False, debug: bool = False, print_sql: bool = False) -> None:
+    """Run an IPython shell at the terminal until it is left.
+
+    quiet: no banner. debug: errors with all frames. print_sql: each statement on stderr.
+    """
+    with plain_warnings(), _no_collecting():
+        from vserverlib import console
+
+        text = "" if quiet else banner(database)
+        shell = console.Shell(database, namespace(database), banner=text, debug=debug)
+    if print_sql:
+        print_queries(database)
+    with plain_warnings(), _modules_at_hand(None):
+        shell.run()
+
+
+@contextlib.contextmanager
+def _no_collecting() -> Iterator[None]:
+    """Keep the garbage collector from what is imported here, and stays: it would look through all of it, often."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+@contextlib.contextmanager
+def _modules_at_hand(file: str | None) -> Iterator[None]:
+    """Find modules beside a file, or in the working directory: after all others, so that they stand in for none."""
+    folder = os.path.dirname(os.path.abspath(file)) if file else ""
+    before = sys.path.copy()
+    sys.path.append(folder)
+    try:
+        yield
+    finally:
+        sys.path[:] = before
+
+
+def run(
+    source: str | bytes,
+    filename: str,
+    database: Any,
+    names: Mapping[str, Any] | None = None,
+    *,
+    debug: bool = False,
+) -> int:
+    """Run source as plain Python and return its exit status: 1 after an exception, whose traceback goes to stderr.
+
+    filename: the path of a file, or what stands for one, such as "<stdin>". names: what is at hand in place of
+    namespace(). debug: a traceback of an Error shows our own frames, too.
+    """
+    module = ModuleType("__main__")
+    module.__dict__.update(namespace(database) if names is None else names)
+    file = None if filename.startswith("<") else filename
+    if file:
+        module.__dict__["__file__"] = file
+    main, sys.modules["__main__"] = sys.modules["__main__"], module
+    try:
+        with plain_warnings(), _modules_at_hand(file):
+            return _status(source, filename, module, debug)
+    finally:
+        sys.modules["__main__"] = main
+
+
+def _status(source: str | bytes, filename: str, module: ModuleType, debug: bool) -> int:
+    try:
+        _remember(source, filename)
+        code = compile(source, filename, "exec", dont_inherit=True)
+        exec(code, module.__dict__)
+    except SystemExit as leaving:
+        return _exit_status(leaving.code)
+    except BaseException as error:
+        sys.stdout.flush()
+        sys.stderr.write("".join(_traceback(error, debug)))
+        return INTERRUPTED if isinstance(error, KeyboardInterrupt) else 1
+    return 0
+
+
+def _remember(source: str | bytes, filename: str) -> None:
+    """Have tracebacks show the lines of a source, secrets masked: they are kept in logs."""
+    with contextlib.suppress(SyntaxError, UnicodeDecodeError):  # which compile() tells better
+        text = importlib.util.decode_source(source) if isinstance(source, bytes) else source
+        linecache.cache[filename] = (len(text), None, mask(text).splitlines(keepends=True), filename)
+
+
+def _exit_status(code: object) -> int:
+    if code is None or isinstance(code, int):
+        return code or 0
+    print(code, file=sys.stderr)
+    return 1
+
+
+def _traceback(error: BaseException, debug: bool) -> Iterator[str]:
+    """Return what Python prints of an exception, without our frames; of an Error, only the frames of its user."""
+    short = isinstance(error, Error) and not debug
+    told = traceback.TracebackException.from_exception(error)
+    for exception in _chain(told):
+        frames = [frame for frame in exception.stack if frame.filename != __file__]
+        if short:
+            frames = [frame for frame in frames if not _is_library(frame.filename)]
+        exception.stack[:] = [_without_marks(frame) for frame in frames]
+        _mask_text(exception)
+    return told.format(chain=not short) if told.stack else told.format_exception_only()
+
+
+def _chain(told: traceback.TracebackException) -> Iterator[traceback.TracebackException]:
+    yield told
+    for other in (told.__cause__, told.__context__):
+        if other is not None:
+            yield from _chain(other)
+
+
+def _is_library(file: str) -> bool:
+    here, path = Path(__file__).parent, Path(file)
+    ours = path.parent == here and path.name in ("models.py", "vserver.py")
+    return ours or path.parent == here / "vserverlib" or file == peewee.__file__
+
+
+def _without_marks(frame: traceback.FrameSummary) -> traceback.FrameSummary:
+    """Return a frame without the marks under its line where the line is masked: they would be beside the mark."""
+    if MASK not in (frame.line or ""):
+        return frame
+    return traceback.FrameSummary(frame.filename, frame.lineno, frame.name, line=frame.line)
+
+
+def _mask_text(told: traceback.TracebackException) -> None:
+    """Mask the line that a SyntaxError shows."""
+    text = getattr(told, "text", None)
+    if text and told.filename in linecache.cache:
+        told.text = linecache.getline(told.filename, int(told.lineno or 0)) or mask(text)
+        told.offset = told.offset if told.text.strip() == text.strip() else None

@@ -1,0 +1,115 @@
+"""A real terminal for tests: a program runs in it (pexpect), its screen is read as a person would (pyte).
+
+Nothing here waits for a time to pass: what is waited for is a text on the screen.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pexpect
+import pyte
+
+ROOT = Path(__file__).parent.parent
+PATIENCE = 20.0  # seconds for what takes a fraction of one on an idle machine
+SHELL = "import sys, models, shell; shell.start(models.connect(sys.argv[1], read_only={read_only}, sandbox={sandbox}){options})"
+
+
+class Terminal:
+    """A terminal with a program in it. Scrolls when it is full: give it lines enough for what is to be read."""
+
+    def __init__(self, command: Sequence[str], env: Mapping[str, str], columns: int = 80, lines: int = 60) -> None:
+        self.screen = pyte.Screen(columns, lines)
+        self.stream = pyte.Stream(self.screen)
+        self.raw = ""
+        options: dict[str, Any] = {"encoding": "utf-8", "codec_errors": "replace", "echo": True}
+        self.child = pexpect.spawn(command[0], list(command[1:]), env=dict(env), dimensions=(lines, columns), **options)
+        self.child.delaybeforesend = None
+        self.screen.write_process_input = self.child.send  # it answers where the cursor is, when it is asked
+
+    def _read(self, seconds: float) -> bool:
+        """Take over what the program has written; False when it has ended."""
+        try:
+            text = self.child.read_nonblocking(65536, timeout=seconds)
+        except pexpect.TIMEOUT:
+            return True
+        except pexpect.EOF:
+            return False
+        self.raw += text
+        self.stream.feed(text)
+        return True
+
+    @property
+    def text(self) -> str:
+        """What is on the screen, without the blanks at the ends of its lines."""
+        return "\n".join(line.rstrip() for line in self.screen.display).rstrip()
+
+    def wait_for(self, pattern: str, times: int = 1) -> str:
+        """Return the screen as soon as a pattern is on it, so many times; fail when the program ends before."""
+        until = time.monotonic() + PATIENCE
+        while len(re.findall(pattern, self.text, re.MULTILINE)) < times:
+            if not self._read(0.05) or time.monotonic() > until:
+                raise AssertionError(f"{pattern!r} did not come onto the screen:\n{self.text}")
+        return self.text
+
+    def wait_for_prompt(self, number: int) -> str:
+        """Return the screen when the prompt of a cell is the last thing on it."""
+        return self.wait_for(rf"\[{number}\]:[^\n]*\Z")
+
+    def send(self, keys: str) -> None:
+        self.child.send(keys)
+
+    def enter(self, line: str, number: int) -> str:
+        """Type a line at the prompt of a number, and return what comes between it and the next prompt."""
+        self.wait_for_prompt(number)
+        self.send(line + "\r")
+        after = self.wait_for_prompt(number + 1)
+        shown = after[after.rindex(f" [{number}]: ") :].splitlines()
+        return "\n".join(shown[1:-1]).strip("\n")
+
+    def paste(self, block: str) -> None:
+        """Paste as a terminal does: between marks, so that the program knows that it was not typed."""
+        self.send(f"\x1b[200~{block}\x1b[201~")
+
+    def leave(self) -> int:
+        """Press Ctrl-D, and return the exit status of the program."""
+        self.send("\x04")
+        while self._read(0.05):
+            pass
+        self.child.close()
+        return int(self.child.exitstatus if self.child.exitstatus is not None else -self.child.signalstatus)
+
+
+def environment(home: Path, **more: str) -> dict[str, str]:
+    """Return the environment of a person whose home is a folder of the test's, at a terminal."""
+    kept = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL", "VIRTUAL_ENV") if name in os.environ}
+    return {**kept, "HOME": str(home), "TERM": "xterm-256color", "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1", **more}
+
+
+@contextmanager
+def shell_at(
+    path: Path,
+    home: Path,
+    *,
+    read_only: bool = False,
+    sandbox: bool = False,
+    options: str = "",
+    columns: int = 80,
+    lines: int = 60,
+    **env: str,
+) -> Iterator[Terminal]:
+    """A shell on a database, at a terminal; options: more arguments of shell.start(), such as ", debug=True"."""
+    code = SHELL.format(read_only=read_only, sandbox=sandbox, options=options)
+    command = [sys.executable, "-c", code, str(path)]
+    terminal = Terminal(command, environment(home, **env), columns, lines)
+    try:
+        yield terminal
+    finally:
+        terminal.child.close(force=True)

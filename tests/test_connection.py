@@ -1,0 +1,168 @@
+"""Locks, Ctrl-C and faults: a wait can be ended, is told, and leaves the session as it was."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import peewee
+import pytest
+
+import models as db
+from vserverlib import Error, connection
+
+ROOT = str(Path(db.__file__).parent)
+
+
+@pytest.fixture
+def blocker(path: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process that holds the write lock until it is ended."""
+    code = (
+        "import sqlite3, sys\n"
+        f"conn = sqlite3.connect({str(path)!r}, isolation_level=None)\n"
+        "conn.execute('BEGIN IMMEDIATE'); print('locked', flush=True); sys.stdin.read(); conn.execute('COMMIT')\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None and process.stdout.readline() == "locked\n"
+    yield process
+    assert process.stdin is not None
+    process.stdin.close()
+    process.wait()
+    process.stdout.close()
+
+
+def interrupt_after(seconds: float) -> threading.Timer:
+    """Press Ctrl-C, in a moment."""
+    timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    return timer
+
+
+def test_a_wait_for_a_lock_is_told_and_given_up_at_last(
+    database: Any, blocker: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(connection, "LOCK_TOLD", 0.0)
+    monkeypatch.setattr(connection, "LOCK_WAIT", 0.3)
+    organization = db.Organization(name="x")
+    with pytest.raises(Error, match=r"vserver\.db is locked by .* since 0 s: try again later"):
+        organization.save()
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1 and "which is writing to vserver.db" in told
+    if sys.platform == "linux":
+        assert f"(process {blocker.pid})" in told
+    assert organization.id is None and len(db.Organization.get()) == 0
+
+
+def test_a_wait_ends_when_the_lock_is_gone(database: Any, blocker: Any) -> None:
+    timer = threading.Timer(0.3, blocker.stdin.close)
+    timer.start()
+    db.Organization(name="x").save()
+    timer.join()
+    assert len(db.Organization.get()) == 1
+
+
+def test_ctrl_c_ends_a_wait_for_a_lock_within_a_second(database: Any, blocker: Any) -> None:
+    organization = db.Organization(name="x")
+    timer, began = interrupt_after(0.2), time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        organization.save()
+    assert time.monotonic() - began < 1.2
+    timer.join()
+    blocker.stdin.close()
+    organization.save()
+    assert organization.id == 1
+
+
+@pytest.mark.parametrize("sql", ["SELECT count(*) FROM n", "SELECT i FROM n WHERE i < 0"])
+def test_ctrl_c_ends_a_running_query_within_a_second(database: Any, sql: str) -> None:
+    endless = f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) {sql}"
+    timer, began = interrupt_after(0.2), time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        database.execute_sql(endless).fetchone()
+    assert time.monotonic() - began < 1.2
+    timer.join()
+    db.Organization(name="the session goes on").save()
+
+
+@pytest.mark.parametrize("where", ["begin", "commit"])
+def test_ctrl_c_at_the_edge_of_a_transaction_leaves_none_open(
+    database: Any, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    plain = getattr(peewee.SqliteDatabase, where)
+
+    def interrupted(self: Any, *args: Any) -> None:
+        if where == "begin":
+            plain(self, *args)
+        raise KeyboardInterrupt
+
+    organization = db.Organization(name="x")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(peewee.SqliteDatabase, where, interrupted)
+        organization.save()
+    assert organization.id is None and not database.connection().in_transaction
+    organization.save()
+    assert len(db.Organization.get()) == 1
+
+
+def test_readers_do_not_wait_for_a_writer(database: Any, blocker: Any) -> None:
+    assert len(db.Organization.get()) == 0 and list(db.Task.get()) == []
+
+
+def test_eight_processes_that_write_at_once_lose_nothing(database: Any, path: Path) -> None:
+    code = (
+        "import models\nmodels.connect()\n"
+        "for n in range(25):\n    models.Task(name='task').save()\n"
+    )
+    processes = [
+        subprocess.Popen([sys.executable, "-c", code], cwd=path.parent, env={"PYTHONPATH": ROOT}) for _ in range(8)
+    ]
+    assert [process.wait() for process in processes] == [0] * 8
+    run_ids = [task.run_id for task in db.Task.get()]
+    assert len(run_ids) == len(set(run_ids)) == 200
+
+
+def test_a_full_disk_is_one_clear_line_and_the_session_goes_on(database: Any) -> None:
+    pages = database.pragma("page_count")
+    database.execute_sql(f"PRAGMA max_page_count = {pages + 2}")
+    organization = db.Organization(name="x" * 100_000)
+    with pytest.raises(Error, match=r"^vserver\.db could not be written .*: nothing was changed; make room"):
+        organization.save()
+    assert organization.id is None and len(db.Organization.get()) == 0
+    database.execute_sql("PRAGMA max_page_count = 1000000")
+    organization.save()
+    assert db.Organization.get(1) == organization
+
+
+def test_a_statement_that_fails_leaves_no_transaction_open(database: Any) -> None:
+    with pytest.raises(peewee.OperationalError), database.atomic():
+        database.execute_sql("SELECT nonsense FROM nowhere")
+    assert not database.in_transaction()
+    db.Organization(name="x").save()
+
+
+def test_what_is_acknowledged_is_on_disk(database: Any, path: Path) -> None:
+    db.Organization(name="x").save()
+    with sqlite3.connect(path) as other:
+        assert other.execute("SELECT name FROM organization").fetchall() == [("x",)]
+    other.close()
+    assert database.pragma("synchronous") == 2 and database.pragma("journal_mode") == "wal"
+    assert database.pragma("foreign_keys") == 1 and database.pragma("recursive_triggers") == 1
+
+
+def test_a_session_sees_what_others_wrote_since(story: SimpleNamespace, path: Path) -> None:
+    assert len(db.Organization.get()) == 2
+    with sqlite3.connect(path) as other:
+        other.execute("INSERT INTO organization (name) VALUES ('third')")
+    other.close()
+    assert len(db.Organization.get()) == 3

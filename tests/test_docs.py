@@ -1,0 +1,118 @@
+"""The documentation: its examples run, its tables are complete, its generated pages are up to date, its links lead."""
+
+from __future__ import annotations
+
+import ast
+import re
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import models
+import shell
+import vserver
+from vserverlib import orm, storage
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.glob("*.md"))]
+ANSWER = "  # → "
+
+
+def examples(page: str) -> list[str]:
+    """Return the Python of a page, block by block."""
+    return re.findall(r"^```python\n(.*?)^```$", (DOCS / page).read_text(), re.DOTALL | re.MULTILINE)
+
+
+def section(page: str, title: str) -> str:
+    found = re.search(rf"^## {title}\n(.*?)(?=^## |\Z)", (DOCS / page).read_text(), re.DOTALL | re.MULTILINE)
+    assert found, f"{page} has no section {title}"
+    return found[1]
+
+
+def told(table: str, text: str) -> list[str]:
+    """Return what the first column of a table names: all that stands in backquotes there."""
+    found = re.search(rf"^\| {table} \|.*\n\|[-|]+\|\n((?:\|.*\n?)*)", text, re.MULTILINE)
+    rows = found[1].splitlines() if found else []
+    return [name for row in rows for name in re.findall(r"`(\w+)`", row.split("|")[1])]
+
+
+def answer(code: str, names: dict[str, Any]) -> str:
+    try:
+        return repr(eval(code, names))
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+
+
+def test_the_examples_of_the_guide_give_the_answers_that_it_tells(database: Any) -> None:
+    names = shell.namespace(database)
+    for example in examples("guide.md"):
+        for statement in ast.parse(example).body:
+            code = ast.get_source_segment(example, statement)
+            line = example.splitlines()[(statement.end_lineno or 1) - 1]
+            _, told_answer, expected = line.partition(ANSWER)
+            if told_answer:
+                assert answer(str(code), names) == expected, code
+            else:
+                exec(str(code), names)
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_scripts_run_one_after_the_other(tmp_path: Path, quick_hashes: None, monkeypatch: Any, capsys: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    storage.create(Path("vserver.db"))
+    for number, example in enumerate(examples("scripts.md")):
+        script = tmp_path / f"script{number}.py"
+        script.write_text(example)
+        runpy.run_path(str(script))
+    models.database.close()
+    printed = capsys.readouterr().out
+    assert "1 IKNL" in printed and "open read-only" in printed
+    assert "1000 tasks of ['Bergen', 'IKNL', 'Oslo']" in printed
+
+
+@pytest.mark.parametrize("model", models.ENTITIES, ids=lambda model: model.__name__)
+def test_the_guide_tells_of_every_field_and_relation(model: Any) -> None:
+    text = section("guide.md", model.plural.capitalize())
+    assert told("field", text) == model._meta.sorted_field_names
+    assert sorted(told("relation", text)) == [relation.name for relation in orm.relations(model)]
+
+
+def test_the_command_reference_is_what_the_commands_say() -> None:
+    made = runpy.run_path(str(DOCS / "make_commands.py"))["page"]()
+    assert (DOCS / "commands.md").read_text() == made, "run: make docs"
+
+
+def test_every_command_and_option_says_what_it_does() -> None:
+    for name, command in {"vserver": vserver.main, **vserver.main.commands}.items():
+        assert command.help, name
+        for option in command.params:
+            assert getattr(option, "help", "") or option.param_type_name == "argument", f"{name} {option.name}"
+
+
+def anchors(page: Path) -> set[str]:
+    titles = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).strip().replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)\s]+)\)", page.read_text()):
+        name, _, anchor = target.partition("#")
+        there = (page.parent / name).resolve() if name else page
+        assert there.exists(), target
+        assert not anchor or anchor in anchors(there), target
+
+
+def test_the_changelog_begins_with_this_version() -> None:
+    first = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert first and first[1] == vserver.__version__
+
+
+def test_the_picture_is_complete_in_itself() -> None:
+    picture = (DOCS / "shell.svg").read_text()
+    assert "docs/shell.svg" in (ROOT / "README.md").read_text()
+    assert set(re.findall(r"https?://[^\"' )]+", picture)) <= {"http://www.w3.org/2000/svg"}
+    assert "vserver" in picture and "<script" not in picture

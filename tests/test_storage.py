@@ -1,0 +1,380 @@
+"""Database files: making one, refusing what is none of ours, and the three modes of opening."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import sqlite3
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import models as db
+from vserverlib import Error, storage
+
+DATA = Path(__file__).parent / "data"
+
+
+def digest(path: Path) -> str:
+    """Return a fingerprint of a file's content."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    """Run without root's right to ignore permissions; as anybody else, nothing needs to be done."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.fixture
+def closed_folder(path: Path, tmp_path: Path) -> Iterator[Path]:
+    """A folder that everybody can read, whose files can be read, and nothing be written."""
+    for parent in (tmp_path, *tmp_path.parents):
+        if parent.stat().st_uid == os.geteuid() and parent != Path("/"):
+            parent.chmod(parent.stat().st_mode | 0o011)
+    folder = tmp_path / "closed"
+    folder.mkdir()
+    yield folder
+    folder.chmod(0o755)
+
+
+def close_folder(folder: Path) -> None:
+    """Take away the right to write from all, in place."""
+    for file in folder.iterdir():
+        file.chmod(0o444)
+    folder.chmod(0o555)
+
+
+# Making one
+
+
+def test_a_new_database_is_ours_and_its_owners_alone(tmp_path: Path) -> None:
+    old = os.umask(0)
+    try:
+        made = storage.create(tmp_path / "new.db")
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE(made.stat().st_mode) == 0o600
+    with sqlite3.connect(made) as conn:
+        assert conn.execute("PRAGMA application_id").fetchone() == (storage.APPLICATION_ID,)
+        assert conn.execute("PRAGMA user_version").fetchone() == (storage.SCHEMA,)
+        assert conn.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    conn.close()
+    assert [file.name for file in tmp_path.iterdir()] == ["new.db"]
+
+
+def test_the_schema_number_is_that_of_the_newest_migration() -> None:
+    numbers = [int(file.name[:4]) for file in storage.MIGRATIONS.glob("[0-9]*.py")]
+    assert max(numbers) == len(numbers) == storage.SCHEMA
+
+
+def test_create_refuses_what_is_there(path: Path, tmp_path: Path) -> None:
+    before = digest(path)
+    with pytest.raises(Error, match="is there already"):
+        storage.create(path)
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(Error, match="is there already"):
+        storage.create(tmp_path / "link")
+    assert digest(path) == before and not (tmp_path / "nowhere").exists()
+
+
+def test_create_needs_a_folder_that_can_be_written(tmp_path: Path, closed_folder: Path) -> None:
+    with pytest.raises(Error, match="the folder .* does not exist"):
+        storage.create(tmp_path / "no" / "such.db")
+    close_folder(closed_folder)
+    with as_nobody(), pytest.raises(Error, match="cannot be made: Permission denied"):
+        storage.create(closed_folder / "new.db")
+
+
+def test_two_that_make_the_same_database_at_once_do_not_overwrite(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, fill = tmp_path / "new.db", storage._fill
+
+    def fill_late(file: Path, key_salt: str | None) -> None:
+        fill(file, key_salt)
+        target.write_text("made by another process")
+
+    monkeypatch.setattr(storage, "_fill", fill_late)
+    with pytest.raises(Error, match="is there already"):
+        storage.create(target)
+    assert target.read_text() == "made by another process" and len(list(tmp_path.iterdir())) == 1
+
+
+# Refusing
+
+
+def test_a_path_that_does_not_exist_says_how_to_make_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(Error, match=r"^there is no database vserver\.db: make one with: vserver init$"):
+        db.connect()
+    with pytest.raises(Error, match=r"make one with: vserver -d other\.db init$"):
+        db.connect("other.db")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty: remove it"),
+        (b"PK\x03\x04 a zip or so", "is no SQLite database"),
+        (os.urandom(8192), r"is no SQLite database \(or an encrypted one\)"),
+        (b"SQLite format 3\0", "is no SQLite database"),
+    ],
+)
+def test_what_is_no_database_is_refused_untouched(tmp_path: Path, content: bytes, message: str) -> None:
+    file = tmp_path / "file.db"
+    file.write_bytes(content)
+    for options in ({}, {"read_only": True}, {"sandbox": True}):
+        with pytest.raises(Error, match=message):
+            db.connect(file, **options)
+    assert file.read_bytes() == content and len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("release", ["1.2.3", "2.3.5", "3.11.1", "4.15.2"])
+def test_the_database_of_a_vantage6_server_is_named_and_not_touched(tmp_path: Path, release: str) -> None:
+    file = tmp_path / "server.sqlite"
+    shutil.copy(DATA / f"v{release}.sqlite", file)
+    before = digest(file)
+    with pytest.raises(Error, match="is the database of a vantage6 server.*vserver import FILE.*nothing was changed"):
+        db.connect(file)
+    assert digest(file) == before and len(list(tmp_path.iterdir())) == 1
+
+
+def test_the_database_of_another_program_is_refused_untouched(tmp_path: Path) -> None:
+    file = tmp_path / "places.sqlite"
+    with sqlite3.connect(file) as conn:
+        conn.execute("PRAGMA journal_mode = WAL")
+        conn.execute("CREATE TABLE places (id INTEGER)")
+    conn.close()
+    before = digest(file)
+    with pytest.raises(Error, match="is a SQLite database of another program: nothing was changed"):
+        db.connect(file)
+    assert digest(file) == before and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_newer_schema_is_refused(path: Path) -> None:
+    with sqlite3.connect(path) as conn:
+        conn.execute("PRAGMA user_version = 999")
+    conn.close()
+    with pytest.raises(Error, match=r"made by a newer vserver \(schema 999, this release knows 1\): upgrade vserver"):
+        db.connect(path)
+
+
+def test_a_file_that_is_cut_off_is_refused(path: Path) -> None:
+    size = path.stat().st_size
+    os.truncate(path, size - 4096)
+    with pytest.raises(Error, match=r"is cut off \(.* bytes\): use a backup"):
+        db.connect(path)
+    assert path.stat().st_size == size - 4096
+
+
+def test_folders_and_unreadable_files_are_refused(path: Path, tmp_path: Path, closed_folder: Path) -> None:
+    with pytest.raises(Error, match="is a folder: name the file"):
+        db.connect(tmp_path)
+    with pytest.raises(Error, match="is no regular file"):
+        db.connect("/dev/null")
+    shutil.copy(path, closed_folder / "secret.db")
+    (closed_folder / "secret.db").chmod(0o000)
+    with as_nobody(), pytest.raises(Error, match="cannot be read: Permission denied"):
+        db.connect(closed_folder / "secret.db")
+    with pytest.raises(Error, match="NUL"):
+        db.connect("a\0b")
+
+
+@pytest.mark.parametrize("url", ["mysql://root@localhost/x", "http://example.org/x", ""])
+def test_urls_of_no_database_of_ours_are_refused(url: str) -> None:
+    with pytest.raises(Error, match="use a path|path of a file"):
+        db.connect(url)
+
+
+def test_a_url_of_a_server_never_shows_its_password() -> None:
+    with pytest.raises(Error) as raised:
+        db.connect("postgresql://admin:Geheim-123@db.example/vserver")
+    assert "Geheim" not in str(raised.value) and "PostgreSQL" in str(raised.value)
+
+
+def test_a_sqlite_url_is_a_path(path: Path) -> None:
+    assert db.connect(f"sqlite:///{path}").path == path
+
+
+def test_a_failed_connect_leaves_the_open_database_open(database: Any, tmp_path: Path) -> None:
+    with pytest.raises(Error):
+        db.connect(tmp_path / "missing.db")
+    db.Organization(name="still here").save()
+
+
+def test_connecting_to_another_database_closes_the_first(database: Any, tmp_path: Path) -> None:
+    db.Organization(name="in the first").save()
+    other = db.connect(storage.create(tmp_path / "other.db"))
+    assert database.is_closed() and len(db.Organization.get()) == 0
+    other.close()
+
+
+def test_opening_a_database_twice_keeps_its_locks(database: Any, path: Path) -> None:
+    """A file opened and closed beside SQLite would end the process's locks on it."""
+    with database.atomic():
+        db.Organization(name="mine").save()
+        storage.check(path)
+        other = sqlite3.connect(path, timeout=0, isolation_level=None)
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            other.execute("BEGIN IMMEDIATE")
+        other.close()
+
+
+def test_a_folder_that_cannot_be_written_offers_read_only(path: Path, closed_folder: Path) -> None:
+    shutil.copy(path, closed_folder / "vserver.db")
+    close_folder(closed_folder)
+    with as_nobody(), pytest.raises(Error, match="cannot be written: open it with --read-only"):
+        db.connect(closed_folder / "vserver.db")
+
+
+# Read-only
+
+
+@pytest.fixture
+def read_only(story: SimpleNamespace, database: Any, path: Path) -> Iterator[Any]:
+    """The story's database, opened read-only."""
+    db.User(username="root", password="Geheim-123!", organization=story.iknl).save()
+    story.node.api_key = "5e1a7c1e-0000-4000-8000-00000000c0de"
+    story.node.save()
+    opened = db.connect(path, read_only=True)
+    yield opened
+    opened.close()
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "UPDATE organization SET name = 'x'",
+        "DELETE FROM organization",
+        "INSERT INTO organization (name) VALUES ('x')",
+        "DROP TABLE organization",
+        "CREATE TABLE x (y)",
+        "CREATE TEMP TABLE x (y)",
+        "ATTACH ':memory:' AS other",
+        "VACUUM",
+        "VACUUM INTO '/tmp/never-made.db'",
+        "PRAGMA query_only = 0",
+        "PRAGMA writable_schema = 1",
+        "PRAGMA user_version",
+        "SELECT load_extension('x')",
+    ],
+)
+def test_read_only_is_enforced_by_sqlite(read_only: Any, path: Path, sql: str) -> None:
+    before = digest(path)
+    with pytest.raises(Error, match="vserver.db is open read-only .*: open it without --read-only to change it"):
+        read_only.execute_sql(sql)
+    assert digest(path) == before
+
+
+def test_read_only_refuses_saves_and_the_session_goes_on(read_only: Any) -> None:
+    with pytest.raises(Error, match="read-only"):
+        db.Organization(name="x").save()
+    with pytest.raises(Error, match="read-only"):
+        db.Task.next_run_id()
+    with pytest.raises(Error, match="read-only"):
+        db.Node.get(1).delete()
+    assert [task.complete for task in db.Task.get()] == [False]
+
+
+def test_read_only_shows_no_hash(read_only: Any) -> None:
+    assert db.User.get(1).password is None and db.Node.get(1).api_key is None
+    for sql in (
+        "SELECT password FROM user",
+        "SELECT api_key FROM node",
+        "SELECT max(password) FROM user",
+        "SELECT u.password FROM (SELECT * FROM user) AS u",
+    ):
+        assert read_only.execute_sql(sql).fetchone() == (None,)
+    for ask in (lambda: db.User.get(1).check_password("x"), lambda: db.Node.get_by_api_key("x")):
+        with pytest.raises(Error, match="is not available here: vserver.db is open read-only"):
+            ask()
+
+
+def test_read_only_leaves_nothing_behind(story: SimpleNamespace, database: Any, path: Path) -> None:
+    database.close()
+    before = digest(path)
+    opened = db.connect(path, read_only=True)
+    assert len(db.Task.get()) == 1
+    opened.close()
+    assert digest(path) == before and [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_read_only_sees_what_others_write_meanwhile(story: SimpleNamespace, database: Any, path: Path) -> None:
+    database.close()
+    opened = db.connect(path, read_only=True)
+    assert len(db.Organization.get()) == 2
+    with sqlite3.connect(path) as other:
+        other.execute("INSERT INTO organization (name) VALUES ('third')")
+    other.close()
+    assert len(db.Organization.get()) == 3
+    opened.close()
+
+
+@pytest.mark.parametrize("log", [True, False])
+def test_read_only_opens_in_a_folder_that_cannot_be_written(
+    story: SimpleNamespace, database: Any, path: Path, closed_folder: Path, log: bool
+) -> None:
+    """With a log: committed rows are in vserver.db-wal alone, as after a crash."""
+    if not log:
+        database.close()
+    for file in path.parent.glob("vserver.db*"):
+        if not file.name.endswith("-shm"):
+            shutil.copy(file, closed_folder)
+    assert (closed_folder / "vserver.db-wal").exists() == log
+    close_folder(closed_folder)
+    before = {file.name: digest(file) for file in closed_folder.iterdir()}
+    with as_nobody():
+        opened = db.connect(closed_folder / "vserver.db", read_only=True)
+        assert [each.name for each in db.Organization.get()] == ["IKNL", "Oslo"]
+        opened.close()
+    assert {file.name: digest(file) for file in closed_folder.iterdir()} == before
+
+
+# Sandbox
+
+
+def test_a_sandbox_changes_nothing_and_reports_what_would_have_changed(
+    story: SimpleNamespace, database: Any, path: Path
+) -> None:
+    database.close()
+    before = digest(path)
+    sandbox = db.connect(path, sandbox=True)
+    folder = Path(sandbox.database).parent
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    db.Organization(name="third").save()
+    fourth = db.Organization(name="made and deleted")
+    fourth.save()
+    fourth.delete()
+    iknl = db.Organization.get(1)
+    iknl.name = "renamed"
+    iknl.save()
+    db.Task.get(1).delete(dependents=True)
+    assert storage.report(sandbox) == [("organization", 1, 1, 0), ("task", 0, 0, 1), ("result", 0, 0, 2)]
+    sandbox.close()
+    assert digest(path) == before and not folder.exists()
+
+
+def test_a_sandbox_takes_committed_rows_along_and_reports_nothing_at_first(
+    story: SimpleNamespace, database: Any, path: Path
+) -> None:
+    with sqlite3.connect(path) as other:
+        assert other.execute("SELECT COUNT(*) FROM organization").fetchone() == (2,)
+        sandbox = db.connect(path, sandbox=True)
+        assert len(db.Organization.get()) == 2 and storage.report(sandbox) == []
+        sandbox.close()
+    other.close()

@@ -1,0 +1,268 @@
+"""An open database: transactions, waiting for a lock, Ctrl-C, and what SQLite itself refuses to a read-only session.
+
+It owns what happens between a query and SQLite. Which file that is, and whether it is ours, is storage.py's.
+
+Three things are added to Peewee's database:
+
+* A lock is waited for in short steps, so that Ctrl-C ends the wait, and a person is told who holds it.
+* A query that runs is ended by Ctrl-C (SQLite's progress handler lets Python see the signal).
+* Objects that a transaction changed are put back when it, or a savepoint around them, is rolled back.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+from vserverlib import Error, inert
+from vserverlib.drivers import peewee
+from vserverlib.messages import tell
+
+LOCK_WAIT = 60.0  # seconds until a wait for a lock is given up
+LOCK_TOLD = 1.0  # seconds until it is told
+LOCK_STEP = 0.1  # seconds that SQLite itself waits: no signal is seen in it
+PROGRESS_STEPS = 10_000  # virtual machine steps between two looks for a signal: under a millisecond
+READS = ("SELECT", "PRAGMA", "EXPLAI", "SAVEPO", "RELEAS", "BEGIN", "COMMIT")
+
+# Field types that peewee has no name for. An instant is text on SQLite; timestamptz on PostgreSQL.
+SQLITE_TYPES = {"INSTANT": "TEXT"}
+
+
+class Forgetful(Protocol):
+    """Something read earlier that a write makes doubtful."""
+
+    def forget(self, task_id: int | None = None) -> None:
+        """Forget what was read of one task, or of everything."""
+
+
+class Savepoint(peewee._savepoint):
+    """A savepoint that puts back the objects saved since it when it is rolled back."""
+
+    db: Sqlite
+
+    def _begin(self) -> None:
+        self.mark = len(self.db.undo)
+        super()._begin()
+
+    def rollback(self, begin: bool = True) -> None:
+        super().rollback(begin)
+        self.db.put_back(self.mark)
+
+
+class Sqlite(peewee.SqliteDatabase):
+    """One SQLite file, open.
+
+    title: what the prompt and messages call it; mode: "read-write", "read-only" or "sandbox"; path: the file that the
+    user named (a sandbox and some read-only sessions work on a private copy of it).
+    hidden: (table, column) pairs that a read-only session reads as NULL.
+    """
+
+    field_types: ClassVar = {**peewee.SqliteDatabase.field_types, **SQLITE_TYPES}
+    is_sqlite = True
+
+    def __init__(
+        self,
+        file: str,
+        *,
+        path: Path,
+        mode: str = "read-write",
+        title: str | None = None,
+        hidden: frozenset[tuple[str, str]] = frozenset(),
+        pragmas: dict[str, Any] | None = None,
+    ) -> None:
+        self.path, self.mode, self.hidden = path, mode, hidden
+        self.title = inert(title or path.name)
+        self.undo: list[Callable[[], None]] = []
+        self.readings: weakref.WeakSet[Forgetful] = weakref.WeakSet()
+        self.cached: dict[str, Any] = {}  # settings of this database, read once
+        self.at_close: list[Callable[[], object]] = []
+        self._foreseen = False
+        settings = {"foreign_keys": 1, "recursive_triggers": 1, "synchronous": "FULL", **(pragmas or {})}
+        super().__init__(file, pragmas=settings, lock_type="IMMEDIATE", timeout=LOCK_STEP, uri=file.startswith("file:"))
+
+    def _add_conn_hooks(self, conn: sqlite3.Connection) -> None:
+        super()._add_conn_hooks(conn)
+        conn.set_progress_handler(lambda: 0, PROGRESS_STEPS)  # being called at all is what lets Python see a signal
+        if self.mode == "read-only":
+            conn.set_authorizer(self._authorize)
+
+    def _authorize(self, action: int, table: str | None, column: str | None, *_: str | None) -> int:
+        if action == sqlite3.SQLITE_READ:
+            return sqlite3.SQLITE_IGNORE if (table, column) in self.hidden else sqlite3.SQLITE_OK
+        if action == sqlite3.SQLITE_FUNCTION and column == "load_extension":
+            return sqlite3.SQLITE_DENY
+        if action == sqlite3.SQLITE_PRAGMA and table == "data_version":
+            return sqlite3.SQLITE_OK
+        return sqlite3.SQLITE_OK if action in READ_ACTIONS else sqlite3.SQLITE_DENY
+
+    @property
+    def read_only(self) -> bool:
+        return self.mode == "read-only"
+
+    def refuse_read_only(self, what: str) -> None:
+        """Raise an Error where this session cannot do `what`."""
+        if self.read_only:
+            raise Error(f"{what} is not available here: {self.title} is open read-only; open it without --read-only")
+
+    # Queries
+
+    def _execute_cursor(self, sql: str, params: Any = None, **options: Any) -> Any:
+        if not self._foreseen and sql.lstrip()[:6].upper().strip() not in READS:
+            self.forget()
+        return self._patiently(lambda: super(Sqlite, self)._execute_cursor(sql, params, **options))
+
+    @contextmanager
+    def foreseen(self) -> Iterator[None]:
+        """For writes whose effect on what was read the caller takes care of: nothing is forgotten for them."""
+        before, self._foreseen = self._foreseen, True
+        try:
+            yield
+        finally:
+            self._foreseen = before
+
+    def begin(self, lock_type: str | None = None) -> None:
+        # A read-only session has no write lock to ask for.
+        kind = "DEFERRED" if self.read_only else lock_type
+        with self._ended_by_ctrl_c():
+            self._patiently(lambda: super(Sqlite, self).begin(kind))
+
+    def commit(self) -> None:
+        with self._ended_by_ctrl_c():
+            self._patiently(super().commit)
+        self.undo.clear()
+
+    @contextmanager
+    def _ended_by_ctrl_c(self) -> Iterator[None]:
+        """Roll back a transaction that Ctrl-C found between open and shut: Peewee does so for other exceptions."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            if self.connection().in_transaction:
+                self.rollback()
+            raise
+
+    def rollback(self) -> None:
+        try:
+            super().rollback()
+        except peewee.OperationalError as error:
+            if "no transaction is active" not in str(error):  # SQLite has rolled back already: disk full, for one
+                raise
+        finally:
+            self.put_back(0)
+
+    def savepoint(self) -> Savepoint:
+        return Savepoint(self)
+
+    def _patiently(self, call: Callable[[], Any]) -> Any:
+        """Call, and call again while another connection holds the lock; Ctrl-C ends a wait as well as a query."""
+        waited_since, told = time.monotonic(), False
+        while True:
+            try:
+                return call()
+            except peewee.DatabaseError as error:
+                if not _is_busy(error):
+                    self._explain(error)
+                    raise
+            waited = time.monotonic() - waited_since
+            if waited > LOCK_WAIT:
+                raise Error(f"{self.title} is locked by {self.writer()} since {waited:.0f} s: try again later")
+            if waited > LOCK_TOLD and not told:
+                told = True
+                tell(f"waiting for {self.writer()}, which is writing to {self.title} (Ctrl-C: give up)", "yellow")
+
+    def _explain(self, error: peewee.DatabaseError) -> None:
+        """Raise what a person can act on in place of what SQLite says, where we know better."""
+        text, code = str(error), _code(error) & 0xFF
+        if code == sqlite3.SQLITE_INTERRUPT:
+            raise KeyboardInterrupt from None
+        if self.read_only and (code in (sqlite3.SQLITE_AUTH, sqlite3.SQLITE_READONLY) or "authorized" in text):
+            raise Error(f"{self.title} is open read-only ({text}): open it without --read-only to change it") from error
+        if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+            raise Error(f"{self.title} could not be written ({text}): nothing was changed; make room") from error
+        if code == sqlite3.SQLITE_READONLY:
+            raise Error(f"{self.title} cannot be written: its file or folder is read-only; try --read-only") from error
+
+    def writer(self) -> str:
+        """Return who holds the write lock, as far as the operating system tells (Linux does)."""
+        pid = _lock_holder(self.path)
+        return f"{_program(pid)} (process {pid})" if pid else "another program"
+
+    # What was read, and what was changed
+
+    def forget(self, task_id: int | None = None) -> None:
+        """Tell all that was read that a write has made it doubtful: of one task, or altogether."""
+        for reading in list(self.readings):
+            reading.forget(task_id)
+
+    def forget_tasks(self, task_ids: set[int] | None) -> None:
+        """Tell which tasks a foreseen write touched; None: it could be any."""
+        for task_id in (None,) if task_ids is None else task_ids:
+            self.forget(task_id)
+
+    def put_back(self, mark: int) -> None:
+        """Undo, last first, what objects remembered since `mark`: the database has forgotten it too."""
+        while len(self.undo) > mark:
+            self.undo.pop()()
+        self.cached.clear()
+        self.forget()
+
+    def on_rollback(self, restore: Callable[[], None]) -> None:
+        """Have `restore` called if the transaction, or the savepoint that is open now, is rolled back."""
+        self.undo.append(restore)
+
+    def close(self) -> bool:
+        closed: bool = super().close()
+        while closed and self.at_close:
+            self.at_close.pop()()
+        return closed
+
+
+READ_ACTIONS = frozenset(
+    {
+        sqlite3.SQLITE_SELECT,
+        sqlite3.SQLITE_READ,
+        sqlite3.SQLITE_FUNCTION,
+        sqlite3.SQLITE_TRANSACTION,
+        sqlite3.SQLITE_SAVEPOINT,
+        sqlite3.SQLITE_RECURSIVE,
+    }
+)
+
+
+def _is_busy(error: BaseException) -> bool:
+    """Whether another connection is in the way. BUSY_SNAPSHOT is not meant: no wait mends a snapshot grown old."""
+    return _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_BUSY_RECOVERY)
+
+
+def _code(error: BaseException) -> int:
+    """Return SQLite's extended result code (sqlite.org/rescode.html), 0 where there is none."""
+    return getattr(error.__cause__ or error.__context__, "sqlite_errorcode", 0)
+
+
+def _lock_holder(path: Path) -> int | None:
+    """Return the process with the write lock, from /proc/locks: opening the file would end this process's own locks."""
+    try:
+        inodes = {os.stat(name).st_ino for name in (path, f"{path}-shm") if os.path.exists(name)}
+        locks = Path("/proc/locks").read_text().splitlines()
+    except OSError:
+        return None
+    for line in locks:  # 1: POSIX  ADVISORY  WRITE 4711 fd:01:123456 120 120
+        fields = line.split()
+        if "->" not in fields and fields[3] == "WRITE" and int(fields[5].rpartition(":")[2]) in inodes:
+            return int(fields[4])
+    return None
+
+
+def _program(pid: int) -> str:
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+    except OSError:
+        return "another program"
+    names = [os.path.basename(word) for word in words[:3] if word and not word.startswith("-")]
+    return inert(" ".join(name for name in names if not name.startswith("python")) or "python", 40)

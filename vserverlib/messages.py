@@ -1,0 +1,60 @@
+"""What is told on stderr beside the data, and in which colours.
+
+It owns how a line looks there; what it says is its caller's. Nothing here is printed to stdout.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from typing import Any, TextIO
+
+from vserverlib import inert
+
+THEMES = ("light", "dark", "none")  # what VSERVER_THEME may be: the background of the terminal, or no colours
+COLOURS = {"red": "31", "yellow": "33", "dim": "2"}
+LONGEST = 1000  # characters of one message
+
+
+def theme() -> str:
+    """Return light, dark or none as NO_COLOR (any value) or VSERVER_THEME say; "" where neither does."""
+    if os.environ.get("NO_COLOR"):
+        return "none"
+    asked = os.environ.get("VSERVER_THEME", "").lower()
+    return asked if asked in THEMES else ""
+
+
+def is_colourful(stream: TextIO) -> bool:
+    """Whether colours may be written to a stream: a terminal that knows them, whose user did not decline."""
+    return stream.isatty() and os.environ.get("TERM") != "dumb" and theme() != "none"
+
+
+def painted(text: str, colour: str, stream: TextIO) -> str:
+    """Return a text in a colour (red, yellow, dim) where the stream shows colours."""
+    return f"\x1b[{COLOURS[colour]}m{text}\x1b[0m" if is_colourful(stream) else text
+
+
+def tell(text: str, colour: str = "dim") -> None:
+    """Write one line to stderr, after what was printed before it."""
+    sys.stdout.flush()
+    print(painted(inert(text, LONGEST), colour, sys.stderr), file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def plain_warnings() -> Iterator[None]:
+    """Tell our warnings in one line each, every time, without the line of source that Python adds."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("always", category=UserWarning)
+        others = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *place: Any, **options: Any) -> None:
+            if category.__module__.partition(".")[0] == "vserverlib":
+                tell(f"warning: {message}", "yellow")
+            else:
+                others(message, category, *place, **options)
+
+        warnings.showwarning = show
+        yield

@@ -1,0 +1,366 @@
+"""Database files: which one is meant, whether it is ours, making one, and opening it in one of three modes.
+
+* read-write: the file itself.
+* read-only: SQLite is told so (mode=ro, an authorizer); hashes of secrets read as NULL.
+* sandbox: a private copy, thrown away at the end; report() tells what would have changed.
+
+It owns files. What happens between a query and SQLite is connection.py's; the models are bound through orm.database.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sqlite3
+import stat
+import tempfile
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from vserverlib import Error, hashing, inert, orm
+from vserverlib.connection import Sqlite
+from vserverlib.drivers import without_drivers
+
+DEFAULT = "vserver.db"
+APPLICATION_ID = 0x76736572  # "vser", at offset 68 of the file
+SCHEMA = 1  # the number of the newest migration, in user_version
+MIGRATIONS = Path(__file__).with_name("migrations")
+_MAGIC = b"SQLite format 3\0"
+_open: weakref.WeakSet[Sqlite] = weakref.WeakSet()
+
+
+class Header(NamedTuple):
+    """The first 100 bytes of a SQLite file, as far as they matter (sqlite.org/fileformat.html, 1.3)."""
+
+    pages: int
+    page_size: int
+    schema: int
+    application_id: int
+
+
+class Change(NamedTuple):
+    """How many rows of a table differ between a sandbox and what it was copied from."""
+
+    table: str
+    inserted: int
+    changed: int
+    deleted: int
+
+
+# Making one
+
+
+def create(path: str | os.PathLike[str], key_salt: str | None = None) -> Path:
+    """Make a new, empty database, readable by its owner alone, and return its path. Complete, or not there at all.
+
+    Raises an Error where there is a file already, or its folder is missing or cannot be written.
+    """
+    target = Path(path)
+    if target.exists() or target.is_symlink():
+        raise Error(f"{shown(target)} is there already: choose another name, or remove it first")
+    if not target.parent.is_dir():
+        raise Error(f"the folder {shown(target.parent)} does not exist: make it first")
+    try:
+        with _unfinished(target) as draft:
+            _fill(draft, key_salt)
+            _put(draft, target)
+    except (OSError, sqlite3.Error) as error:
+        raise Error(f"{shown(target)} cannot be made: {_reason(error)}") from error
+    return target
+
+
+@contextlib.contextmanager
+def _unfinished(target: Path) -> Iterator[Path]:
+    """A file beside the target, 0600, that is gone at the end unless it was put in the target's place."""
+    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".new", dir=target.parent)
+    os.close(handle)
+    try:
+        yield Path(name)
+    finally:
+        for ending in ("", "-wal", "-shm", "-journal"):
+            Path(name + ending).unlink(missing_ok=True)
+
+
+def _put(draft: Path, target: Path) -> None:
+    """Give the draft its name, unless another process has taken it meanwhile."""
+    try:
+        os.link(draft, target)
+    except FileExistsError:
+        raise Error(f"{shown(target)} is there already: choose another name, or remove it first") from None
+    except OSError:  # a file system without hard links
+        os.rename(draft, target)
+
+
+def _fill(file: Path, key_salt: str | None) -> None:
+    database = Sqlite(str(file), path=file, pragmas={"synchronous": "OFF"})  # made whole or not at all: see create()
+    try:
+        _migrate(database)
+        salt = key_salt or hashing.new_salt()
+        database.execute_sql("INSERT INTO setting (name, value) VALUES ('key_salt', ?)", [salt])
+        database.execute_sql(f"PRAGMA application_id = {APPLICATION_ID}")
+        database.execute_sql(f"PRAGMA user_version = {SCHEMA}")
+        database.execute_sql("PRAGMA journal_mode = WAL")
+    finally:
+        database.close()
+    with open(file, "rb") as written:
+        os.fsync(written.fileno())
+
+
+def _migrate(database: Sqlite) -> None:
+    with without_drivers():
+        from playhouse.migrations import Runner  # 5 ms that only a new or an older database has to pay
+
+    Runner(database, str(MIGRATIONS)).up()
+
+
+# Opening one
+
+
+def connect(url: str | os.PathLike[str] = DEFAULT, *, read_only: bool = False, sandbox: bool = False) -> Sqlite:
+    """Open a database, have the models use it, and return it. A database that was open before is closed.
+
+    url: the path of a file, or sqlite:///PATH. Raises an Error where there is none, it is not ours, is damaged, or is
+    of a newer schema; such a file is not touched.
+    """
+    path = as_path(url)
+    check(path)
+    if sandbox:
+        return _bind(_sandbox(path))
+    return _bind(_read_only(path) if read_only else _read_write(path))
+
+
+def as_path(url: str | os.PathLike[str]) -> Path:
+    """Return the file that a URL or path names; an Error where it names no SQLite file."""
+    text = os.fspath(url)
+    if text.startswith(("postgresql://", "postgres://")):
+        raise Error("PostgreSQL is not supported by this release yet: use the path of a SQLite file")
+    if text.startswith("sqlite:///"):
+        text = text.removeprefix("sqlite:///")
+    elif "://" in text:
+        raise Error(f'"{inert(text.partition("://")[0])}://" is no database that vserver knows: use a path')
+    if not text:
+        raise Error("the name of the database is empty: use the path of a file")
+    if "\0" in text:
+        raise Error(f"{inert(text)} is no path: it holds a NUL character")
+    return Path(text)
+
+
+def check(path: Path) -> None:
+    """Raise an Error unless the path is a database of ours that this release can open. Reads 100 bytes.
+
+    A file that this process has open is known to be ours, and is not read: closing it would end SQLite's locks.
+    """
+    _check_file(path)
+    if any(path.samefile(known.path) for known in _open if not known.is_closed() and known.path.exists()):
+        return
+    try:
+        with open(path, "rb") as file:
+            head, size = file.read(100), os.fstat(file.fileno()).st_size
+    except OSError as error:
+        raise Error(f"{shown(path)} cannot be read: {_reason(error)}") from error
+    if not head:
+        raise Error(f"{shown(path)} is empty: remove it, and make a database with: vserver -d {shown(path)} init")
+    if not head.startswith(_MAGIC) or len(head) < 100:
+        raise Error(f"{shown(path)} is no SQLite database (or an encrypted one): nothing was changed")
+    _check_header(path, _header(head), size)
+
+
+def _check_file(path: Path) -> None:
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        option = "" if str(path) == DEFAULT else f" -d {shown(path)}"
+        raise Error(f"there is no database {shown(path)}: make one with: vserver{option} init") from None
+    except OSError as error:
+        raise Error(f"{shown(path)} cannot be opened: {_reason(error)}") from error
+    if stat.S_ISDIR(mode):
+        raise Error(f"{shown(path)} is a folder: name the file of a database, such as {shown(path / DEFAULT)}")
+    if not stat.S_ISREG(mode):
+        raise Error(f"{shown(path)} is no regular file: name the file of a database")
+
+
+def _header(head: bytes) -> Header:
+    number = [int.from_bytes(head[at : at + 4]) for at in range(0, 100, 4)]
+    page_size = int.from_bytes(head[16:18])
+    counted = number[24 // 4] == number[92 // 4]  # else an old SQLite wrote last, and the count of pages is stale
+    size = 65536 if page_size == 1 else page_size
+    return Header(number[28 // 4] if counted else 0, size, number[60 // 4], number[68 // 4])
+
+
+def _check_header(path: Path, header: Header, size: int) -> None:
+    if header.application_id != APPLICATION_ID:
+        raise Error(f"{shown(path)} is {_foreign(path)}: nothing was changed")
+    if header.schema > SCHEMA:
+        raise Error(
+            f"{shown(path)} was made by a newer vserver (schema {header.schema}, this release knows {SCHEMA}): "
+            "upgrade vserver"
+        )
+    wal = Path(f"{path}-wal")
+    if size < header.pages * header.page_size and not (wal.exists() and wal.stat().st_size):
+        raise Error(f"{shown(path)} is cut off ({size:,} of {header.pages * header.page_size:,} bytes): use a backup")
+
+
+def _foreign(path: Path) -> str:
+    """Return what a SQLite file is that is not ours."""
+    with contextlib.suppress(sqlite3.Error), contextlib.closing(_immutable(path)) as conn:
+        tables = {name for (name,) in conn.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if {"organization", "collaboration", "authenticatable"} <= tables:
+            return "the database of a vantage6 server, not of vserver (vserver import FILE is to read it, not yet here)"
+    return "a SQLite database of another program"
+
+
+def _immutable(path: Path) -> sqlite3.Connection:
+    """Open a file so that nothing beside it is made: what a write-ahead log holds is not seen."""
+    return sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True)
+
+
+def _bind(database: Sqlite) -> Sqlite:
+    earlier = orm.database.obj
+    if earlier is not None and earlier.in_transaction():
+        raise Error(f"{earlier.title} has a transaction open: end it before another database is opened")
+    try:
+        database.connect()
+        database.execute_sql("SELECT 1 FROM setting").fetchone()
+    except Exception as error:
+        database.close()
+        if isinstance(error, Error):
+            raise
+        raise Error(f"{shown(database.path)} cannot be opened: {_reason(error)}") from error
+    if earlier is not None and not earlier.is_closed():
+        earlier.close()
+    orm.database.initialize(database)
+    _open.add(database)
+    return database
+
+
+def _read_write(path: Path) -> Sqlite:
+    for needed in (path, path.absolute().parent):
+        if not _writable(needed):
+            raise Error(f"{shown(needed)} cannot be written: open it with --read-only, or --sandbox")
+    return Sqlite(str(path.absolute()), path=path)
+
+
+# Read-only
+
+
+def _read_only(path: Path) -> Sqlite:
+    """Open for reading. Where SQLite cannot (a folder that cannot be written), a private copy with its log is read."""
+    file, log = path.absolute(), Path(f"{path}-wal")
+    if not _writable(file.parent) and not log.exists() and os.statvfs(file).f_flag & os.ST_RDONLY:
+        return _reader(f"{file.as_uri()}?immutable=1", path)  # nobody can write to such a file system
+    if not _writable(file.parent) and not _opens(file):
+        copy = _private_folder() / path.name
+        for ending in ("", "-wal"):
+            with contextlib.suppress(FileNotFoundError):
+                shutil.copyfile(f"{file}{ending}", f"{copy}{ending}")
+        database = _reader(f"{copy.as_uri()}?mode=ro", path)
+        _gone_at_close(database, copy.parent)
+        return database
+    database = _reader(f"{file.as_uri()}?mode=ro", path)
+    if not log.exists():
+        database.at_close.append(lambda: _tidy(file))
+    return database
+
+
+def _writable(path: Path) -> bool:
+    return os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
+
+
+def _reader(uri: str, path: Path) -> Sqlite:
+    return Sqlite(uri, path=path, mode="read-only", hidden=orm.secret_columns())
+
+
+def _opens(file: Path) -> bool:
+    try:
+        with contextlib.closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as conn:
+            conn.execute("SELECT 1 FROM sqlite_master").fetchone()
+    except sqlite3.Error:
+        return False
+    return True
+
+
+def _tidy(file: Path) -> None:
+    """Have SQLite remove the empty log that a reader leaves behind: only who may write can, as the last to close."""
+    log = Path(f"{file}-wal")
+    with contextlib.suppress(OSError, sqlite3.Error):
+        if log.stat().st_size == 0:
+            with contextlib.closing(sqlite3.connect(f"{file.as_uri()}?mode=rw", uri=True)) as conn:
+                conn.execute("SELECT 1 FROM sqlite_master").fetchone()
+
+
+# Sandbox and demo
+
+
+def _sandbox(path: Path) -> Sqlite:
+    """Open a private copy. Its log is never written back, so the file itself stays as it was copied: see report()."""
+    copy = _private_folder() / path.name
+    with contextlib.closing(_read_only(path)) as source, contextlib.closing(sqlite3.connect(copy)) as target:
+        source.connection().backup(target)
+        target.execute("PRAGMA journal_mode = WAL")
+    return _throw_away(copy, path, "sandbox", None)
+
+
+def _throw_away(copy: Path, path: Path, mode: str, title: str | None) -> Sqlite:
+    pragmas = {"wal_autocheckpoint": 0, "synchronous": "OFF"}
+    database = Sqlite(str(copy), path=path, mode=mode, title=title, pragmas=pragmas)
+    _gone_at_close(database, copy.parent)
+    return database
+
+
+def _private_folder() -> Path:
+    """Return a new folder, 0700, under the system's folder for temporary files."""
+    return Path(tempfile.mkdtemp(prefix="vserver-"))
+
+
+def _gone_at_close(database: Sqlite, folder: Path) -> None:
+    """Remove a private folder when its database is closed, or else when the process ends."""
+    database.at_close.append(weakref.finalize(database, shutil.rmtree, folder, True))
+
+
+def demo(*, read_only: bool = False, sandbox: bool = False) -> Sqlite:
+    """Open a private throw-away copy of the example data, and return it."""
+    from vserverlib import demo as example
+
+    copy = _private_folder() / "demo"
+    example.create(copy)
+    if read_only:
+        database = _reader(f"{copy.as_uri()}?mode=ro", Path("demo"))
+        _gone_at_close(database, copy.parent)
+        return _bind(database)
+    return _bind(_throw_away(copy, Path("demo"), "sandbox" if sandbox else "read-write", "demo"))
+
+
+def report(database: Sqlite) -> list[Change]:
+    """Return what a sandbox has changed, by table: rows inserted, changed and deleted, in the end. Writes nothing."""
+    pristine = Path(database.database)
+    conn = database.connection()
+    conn.execute("ATTACH ? AS pristine", [f"{pristine.as_uri()}?immutable=1"])  # without the log: as it was copied
+    try:
+        tables = [model._meta for model in orm.Entity.__subclasses__()]
+        found = [Change(meta.table_name, *_differences(conn, meta)) for meta in tables]
+    finally:
+        conn.execute("DETACH pristine")
+    return [change for change in found if change.inserted or change.changed or change.deleted]
+
+
+def _differences(conn: sqlite3.Connection, meta: Any) -> tuple[int, int, int]:
+    table = f'"{meta.table_name}"'
+    new, old = (", ".join(f'{side}."{f.column_name}"' for f in meta.sorted_fields) for side in ("new", "old"))
+    both = f"FROM main.{table} AS new JOIN pristine.{table} AS old ON old.id = new.id"
+    only = "SELECT COUNT(*) FROM {0}.{2} WHERE id NOT IN (SELECT id FROM {1}.{2})"
+    (inserted,) = conn.execute(only.format("main", "pristine", table)).fetchone()
+    (deleted,) = conn.execute(only.format("pristine", "main", table)).fetchone()
+    (changed,) = conn.execute(f"SELECT COUNT(*) {both} WHERE ({new}) IS NOT ({old})").fetchone()
+    return inserted, changed, deleted
+
+
+def shown(path: str | os.PathLike[str]) -> str:
+    """Return a path as a message shows it."""
+    return inert(os.fspath(path), 200)
+
+
+def _reason(error: BaseException) -> str:
+    return inert(error.strerror if isinstance(error, OSError) and error.strerror else error, 200)
