@@ -26,7 +26,7 @@ import models
 from vserverlib import Error, UsageError, inert, near, orm
 from vserverlib.drivers import peewee
 from vserverlib.masking import MASK, mask, mask_obvious
-from vserverlib.messages import plain_warnings, tell
+from vserverlib.messages import check_theme, plain_warnings, tell
 
 WIDTH = 80  # columns of the banner
 INTERRUPTED = 130  # what a shell gives as the status of a program that Ctrl-C ended
@@ -51,7 +51,7 @@ class Overview(NamedTuple):
     """What `db` shows of one entity: how many there are, one line on what it is, and its methods."""
 
     name: str
-    count: int
+    count: int  # type: ignore[assignment]  # nobody misses the count() of tuples
     about: str
     methods: list[str]
 
@@ -113,14 +113,8 @@ def overview(database: Any) -> list[Overview]:
     from vserverlib.completion import methods
 
     found = counts(database)
-    return [
-        Overview(model.__name__, found[model.plural], model.about, _unique(methods(model) + methods(model, of_entity=True)))
-        for model in models.ENTITIES
-    ]
-
-
-def _unique(names: list[str]) -> list[str]:
-    return list(dict.fromkeys(names))
+    every = {model: dict.fromkeys(methods(model) + methods(model, of_entity=True)) for model in models.ENTITIES}
+    return [Overview(model.__name__, found[model.plural], model.about, list(names)) for model, names in every.items()]
 
 
 # What it says
@@ -129,11 +123,18 @@ def _unique(names: list[str]) -> list[str]:
 def banner(database: Any) -> str:
     """Return what the shell says first: which database, its mode, what is in it. At most 12 lines of 80 columns."""
     found = [(count, name.removesuffix("s" * (count == 1))) for name, count in counts(database).items()]
-    where = "" if database.path is None else inert(database.path.absolute().parent, 200)
+    where = _where(database.path)
     mode = _MODES.get(database.mode, database.mode)
     content = ", ".join(f"{count:,} {name}" for count, name in found) if any(count for count, _ in found) else _EMPTY
-    lines = [f"{database.title}, {mode}", *([f"in {where}"] if where else []), content, _HELP]
+    lines = [f"{database.title}, {mode}", where, content, _HELP]
     return "".join(f"{line}\n" for text in lines for line in textwrap.wrap(text, WIDTH, subsequent_indent="  "))
+
+
+def _where(path: Path | None) -> str:
+    """Return where a database is; of the demo, which is nowhere, what it is; "" for one on a server."""
+    if path is None:
+        return ""
+    return f"in {inert(path.absolute().parent, 200)}" if path.exists() else "example data: a copy of your own"
 
 
 class _Sql:
@@ -180,6 +181,7 @@ def start(database: Any, *, quiet: bool = False, debug: bool = False, print_sql:
 
     quiet: no banner. debug: errors with all frames. print_sql: each statement on stderr.
     """
+    check_theme()
     with plain_warnings(), _no_collecting():
         from vserverlib import console
 
@@ -264,7 +266,7 @@ def _remember(source: str | bytes, filename: str) -> None:
 def _exit_status(code: object) -> int:
     if code is None or isinstance(code, int):
         return code or 0
-    print(code, file=sys.stderr)
+    sys.stderr.write(f"{code}\n")
     return 1
 
 
@@ -306,4 +308,5 @@ def _mask_text(told: traceback.TracebackException) -> None:
     text = getattr(told, "text", None)
     if text and told.filename in linecache.cache:
         told.text = linecache.getline(told.filename, int(told.lineno or 0)) or mask(text)
-        told.offset = told.offset if told.text.strip() == text.strip() else None
+        if told.text.strip() != text.strip():
+            told.offset = None  # type: ignore[assignment]  # there is no mark to make

@@ -19,7 +19,8 @@ import pyte
 
 ROOT = Path(__file__).parent.parent
 PATIENCE = 20.0  # seconds for what takes a fraction of one on an idle machine
-SHELL = "import sys, models, shell; shell.start(models.connect(sys.argv[1], read_only={read_only}, sandbox={sandbox}){options})"
+SHELL = """import sys, models, shell
+shell.start(models.connect(sys.argv[1], read_only={read_only}, sandbox={sandbox}){options})"""
 
 
 class Terminal:
@@ -28,7 +29,7 @@ class Terminal:
     def __init__(self, command: Sequence[str], env: Mapping[str, str], columns: int = 80, lines: int = 60) -> None:
         self.screen = pyte.Screen(columns, lines)
         self.stream = pyte.Stream(self.screen)
-        self.raw = ""
+        self.raw, self.number = "", 1
         options: dict[str, Any] = {"encoding": "utf-8", "codec_errors": "replace", "echo": True}
         self.child = pexpect.spawn(command[0], list(command[1:]), env=dict(env), dimensions=(lines, columns), **options)
         self.child.delaybeforesend = None
@@ -59,19 +60,26 @@ class Terminal:
                 raise AssertionError(f"{pattern!r} did not come onto the screen:\n{self.text}")
         return self.text
 
-    def wait_for_prompt(self, number: int) -> str:
-        """Return the screen when the prompt of a cell is the last thing on it."""
-        return self.wait_for(rf"\[{number}\]:[^\n]*\Z")
+    def wait_for_prompt(self, number: int | None = None) -> str:
+        """Return the screen when the prompt of a cell, the next one to be entered, is the last thing on it."""
+        self.number = number or self.number
+        return self.wait_for(rf" \[{self.number}\]: *\Z")
 
     def send(self, keys: str) -> None:
+        """Press keys."""
         self.child.send(keys)
 
-    def enter(self, line: str, number: int) -> str:
-        """Type a line at the prompt of a number, and return what comes between it and the next prompt."""
-        self.wait_for_prompt(number)
+    def enter(self, line: str = "") -> str:
+        """Type a line (or end what is typed already) at the prompt, and return what comes before the next prompt."""
+        if line:
+            self.wait_for_prompt()
         self.send(line + "\r")
-        after = self.wait_for_prompt(number + 1)
-        shown = after[after.rindex(f" [{number}]: ") :].splitlines()
+        return self.answer()
+
+    def answer(self) -> str:
+        """Return what comes between the cell that was entered, whose first line is left out, and the next prompt."""
+        after = self.wait_for_prompt(self.number + 1)
+        shown = after[after.rindex(f" [{self.number - 1}]: ") :].splitlines()
         return "\n".join(shown[1:-1]).strip("\n")
 
     def paste(self, block: str) -> None:

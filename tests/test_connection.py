@@ -115,6 +115,17 @@ def test_ctrl_c_at_the_edge_of_a_transaction_leaves_none_open(
     assert len(db.Organization.get()) == 1
 
 
+def test_ctrl_c_ends_the_reading_of_a_list(database: Any) -> None:
+    endless = "SELECT i AS id FROM (WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n)"
+    tasks = db.Task.select().where(db.Task.id.in_(peewee.SQL(f"({endless} WHERE i < 0)")) | (db.Task.id > 0))
+    db.Task(name="x").save()
+    timer = interrupt_after(0.2)
+    with pytest.raises(KeyboardInterrupt):
+        list(tasks)
+    timer.join()
+    assert not tasks.is_read and len(list(db.Task.get())) == 1
+
+
 def test_readers_do_not_wait_for_a_writer(database: Any, blocker: Any) -> None:
     assert len(db.Organization.get()) == 0 and list(db.Task.get()) == []
 

@@ -80,6 +80,12 @@ def test_peewee_queries_give_the_same_kind_of_list(story: SimpleNamespace) -> No
     assert db.Organization.get().limit(1)[:5] == [story.iknl]
 
 
+def test_an_iterator_streams_the_same_entities(database: Any) -> None:
+    make_tasks(300)
+    streamed = db.Task.get().iterator()
+    assert next(streamed) == db.Task.get(1) and [task.id for task in streamed] == list(range(2, 301))
+
+
 def test_joins_aliases_and_dicts_work_as_in_peewee(story: SimpleNamespace) -> None:
     joined = db.Node.select(db.Node, db.Organization).join(db.Organization)
     assert [node.organization.name for node in joined] == ["IKNL"]

@@ -388,6 +388,9 @@ def test_bulk_queries_check_values_and_spare_the_whole_table(story: SimpleNamesp
     assert db.Task.update(name="x").where(db.Task.id == 1).execute() == 1
     with pytest.raises(Error, match=r"delete\(\) belongs to one Task"):
         db.Task.delete()
+    for wipe in (db.Task.truncate_table, db.Task.drop_table):
+        with pytest.raises(Error, match="this would delete every task"):
+            wipe()
     assert len(db.Task.get()) == 1
 
 

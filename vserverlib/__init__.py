@@ -2,7 +2,8 @@
 
     Error               the thing, the value and the remedy, in one line; exit status 1
     ├── UsageError      a field, an entity or an option that does not exist; exit status 2
-    └── NotFound        an id or a name that does not exist
+    ├── NotFound        an id or a name that does not exist
+    └── NotObeyed       what was accepted will not read back as it was given: a warning, unless one is strict
 
 Everything else is in the modules of this package: see docs/design.md.
 """
@@ -10,6 +11,24 @@ Everything else is in the modules of this package: see docs/design.md.
 from __future__ import annotations
 
 from collections.abc import Iterable
+
+MOST_MARKS = 3  # marks on one letter: more reach into the lines above and below
+# Printable by name, but invisible, or as wide as each terminal thinks: fillers, selectors, flags, skin tones, vowels
+# that join the letter before them.
+UNSURE = (
+    ("\u034f", "\u034f"),
+    ("\u115f", "\u11ff"),
+    ("\u17b4", "\u17b5"),
+    ("\u180b", "\u180f"),
+    ("\u2800", "\u2800"),
+    ("\u3164", "\u3164"),
+    ("\ud7b0", "\ud7ff"),
+    ("\ufe00", "\ufe0f"),
+    ("\uffa0", "\uffa0"),
+    ("\U0001f1e6", "\U0001f1ff"),
+    ("\U0001f3fb", "\U0001f3ff"),
+    ("\U000e0100", "\U000e01ef"),
+)
 
 
 class Error(Exception):
@@ -24,8 +43,8 @@ class NotFound(Error):
     """An id or a name that does not exist."""
 
 
-class NotObeyed(UserWarning):
-    """Something was accepted, but will not read back as it was given."""
+class NotObeyed(Error, UserWarning):
+    """Something was accepted, but will not read back as it was given: a warning, an error where one is strict."""
 
 
 def near(word: str, words: Iterable[str]) -> str:
@@ -38,6 +57,22 @@ def near(word: str, words: Iterable[str]) -> str:
 
 
 def inert(value: object, limit: int = 80) -> str:
-    """Return a text as a message may print it: no control characters, no line breaks, cut after `limit`."""
-    text = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in str(value))
+    """Return a text as a person may be shown it: nothing that moves, hides or fakes other text; cut after `limit`.
+
+    Control characters, line breaks, marks of direction, what is invisible or of no certain width become escapes.
+    """
+    text = str(value)
+    if not (text.isascii() and text.isprintable()):
+        text = _visible(text[: limit + 1])
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def _visible(text: str) -> str:
+    import unicodedata
+
+    shown, marks = [], MOST_MARKS  # a mark at the beginning would stand on what is before the text
+    for char in text:
+        marks = marks + 1 if unicodedata.category(char) in ("Mn", "Me") else 0
+        sure = char.isprintable() and marks <= MOST_MARKS and not any(low <= char <= high for low, high in UNSURE)
+        shown.append(char if sure else char.encode("unicode_escape").decode())
+    return "".join(shown)

@@ -31,6 +31,7 @@ OF_MODEL = ["get", "exists", "help"]
 OF_ENTITY = ["save", "delete", "help"]
 OF_LIST = ["where", "order_by", "limit", "count", "index"]
 OF_MEMBERS = ["append", "extend", "remove", "clear", "count", "index"]
+OF_NOBODY = {"work_out"}  # what the fields call
 
 _LOOKUP = re.compile(r"(?:get_by_|find_by_|getBy)(?P<field>\w+)|(?P<taken>\w+)_exists")
 _TYPES: tuple[tuple[type, type], ...] = (
@@ -197,7 +198,8 @@ def _called(thing: Thing | None, with_arguments: bool) -> Thing | None:
         return Thing("list", owner.of)
     if owner.kind == "model" and name == "get":
         return Thing("entity" if with_arguments else "list", owner.of)
-    return Thing("entity", owner.of) if owner.kind == "model" and name.startswith(("get_by", "find_by", "getBy")) else NOTHING
+    finds = owner.kind == "model" and name.startswith(("get_by", "find_by", "getBy"))
+    return Thing("entity", owner.of) if finds else NOTHING
 
 
 def _item(thing: Thing | None, index: ast.expr) -> Thing | None:
@@ -241,7 +243,7 @@ def _of_plain(value: Any) -> list[Offer]:
 
 def fields(model: type[Entity]) -> list[Offer]:
     """Return the fields of a model, and what each takes."""
-    return [Offer(field.name, field.takes) for field in model._meta.sorted_fields]
+    return [Offer(field.name, field.takes) for field in model.stored_fields()]
 
 
 def _relations(model: type[Entity]) -> list[Offer]:
@@ -263,7 +265,8 @@ def _own(model: type[Entity], kinds: Any) -> list[str]:
     """Return the public attributes of these kinds that a model has beside those of every entity."""
     classes = [cls for cls in model.__mro__ if issubclass(cls, Entity) or not issubclass(Entity, cls)]
     found = [name for cls in classes for name, value in vars(cls).items() if isinstance(value, kinds)]
-    return [name for name in dict.fromkeys(found) if not name.startswith("_") and not hasattr(Entity, name)]
+    public = [name for name in dict.fromkeys(found) if not name.startswith("_") and name not in OF_NOBODY]
+    return [name for name in public if not hasattr(Entity, name)]
 
 
 def _keywords(ahead: list[Token], namespace: Mapping[str, Any]) -> list[Offer] | None:
@@ -292,12 +295,13 @@ def _in_string(tokens: list[Token], namespace: Mapping[str, Any]) -> Offers | No
         return None
     model, lookup = thing.of.of, _LOOKUP.fullmatch(thing.name)
     if thing.name == "exists":
-        offers = [Offer(field.name, field.takes) for field in model._meta.sorted_fields if not isinstance(field, Secret)]
+        offers = [Offer(field.name, field.takes) for field in model.stored_fields() if not isinstance(field, Secret)]
         return _starting_with(typed, offers)
     field = lookup and model._meta.fields.get((lookup["field"] or lookup["taken"]).lower())
     if field is None or isinstance(field, Secret):
         return None
-    return Offers(typed, [Offer(_inside(name, quote), model.noun) for name in stored(field, _evaluated(prefix, quote, typed))])
+    names = stored(field, _evaluated(prefix, quote, typed))
+    return Offers(typed, [Offer(_inside(name, quote), model.noun) for name in names])
 
 
 def stored(field: Any, start: str) -> list[str]:

@@ -126,6 +126,16 @@ class Sqlite(peewee.SqliteDatabase):
         finally:
             self._foreseen = before
 
+    @contextmanager
+    def fetching(self) -> Iterator[None]:
+        """For reading the rows of a cursor: Ctrl-C ends that too, and not as an error of SQLite's."""
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
+                raise KeyboardInterrupt from None
+            raise
+
     def begin(self, lock_type: str | None = None) -> None:
         # A read-only session has no write lock to ask for.
         kind = "DEFERRED" if self.read_only else lock_type

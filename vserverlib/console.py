@@ -8,9 +8,12 @@ look, views.py's. It is imported by shell.start() only.
 from __future__ import annotations
 
 import contextlib
+import inspect
+import linecache
 import os
 import sqlite3
 import sys
+import traceback
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,7 @@ from IPython.terminal.interactiveshell import PtkHistoryAdapter
 from IPython.terminal.prompts import Prompts, RichPromptDisplayHook
 from IPython.terminal.ptutils import IPythonPTLexer
 from prompt_toolkit.history import History as PromptHistory
+from prompt_toolkit.history import InMemoryHistory
 from pygments.token import Token
 from traitlets.config import Config
 
@@ -33,7 +37,7 @@ from vserverlib.orm import Entity
 from vserverlib.relations import MemberList
 
 LONGEST_TITLE = 40  # characters of the database's name in the prompt
-PATIENCE = 1.0  # seconds to wait for another shell that writes to the history
+PATIENCE = 3.0  # seconds to wait for another shell that writes to the history
 COLOURS = {"light": "lightbg", "dark": "linux", "none": "nocolor", "": "neutral"}  # VSERVER_THEME: IPython's name
 ATTENTION = Token.Prompt.Attention
 
@@ -67,7 +71,7 @@ def _own_file(path: Path) -> Path:
 # History
 
 
-class History(HistoryManager):  # type: ignore[misc]
+class History(HistoryManager):
     """What was typed, secrets masked; a line that begins with a space is left out. Two shells may write at once.
 
     In memory until keep_in() names a file. Each line is written when it is entered, before it runs.
@@ -77,17 +81,17 @@ class History(HistoryManager):  # type: ignore[misc]
         """Read from and write to a file; tell in one line where that cannot be, and stay in memory."""
         try:
             self._open(_own_file(path))
+            self.db.execute("PRAGMA synchronous = OFF")  # a line is not worth the wait for the disk
         except (OSError, sqlite3.Error) as error:
+            self._open(":memory:")
             reason = getattr(error, "strerror", None) or error
             messages.tell(f"history is off: {inert(path, 200)} cannot be used ({reason})", "yellow")
 
-    def _open(self, path: Path) -> None:
-        with contextlib.closing(sqlite3.connect(path)) as trial:  # IPython would move a damaged file away
-            trial.execute("SELECT 1 FROM sqlite_master").fetchall()
+    def _open(self, path: Path | str) -> None:
         self.db.close()
         self.hist_file, self.connection_options = path, {"timeout": PATIENCE}
-        self.init_db()
-        self.db.execute("PRAGMA synchronous = OFF")  # a line is not worth the wait for the disk
+        # Unwrapped, for it would move a file away that is damaged, or that another shell just writes to.
+        inspect.unwrap(HistoryManager.init_db)(self)
 
     def new_session(self, conn: Any = None) -> None:
         """Begin a session, at its first line: a shell that is opened and left again writes nothing."""
@@ -100,7 +104,7 @@ class History(HistoryManager):  # type: ignore[misc]
         if raw.startswith((" ", "\t")):
             nothing = ";" if source.rstrip().endswith(";") else ""  # IPython looks here whether to display the value
             super().store_inputs(line_num, nothing, nothing)
-            self.db_input_cache = []
+            self._forget()
             return
         known = self.shell.user_ns
         super().store_inputs(line_num, masking.mask(source, known), masking.mask(raw, known))
@@ -115,7 +119,11 @@ class History(HistoryManager):  # type: ignore[misc]
                 self.new_session(conn)
             super().writeout_cache(conn)
         except sqlite3.Error:
-            self.db_input_cache = []
+            self._forget()
+
+    def _forget(self) -> None:
+        """Write nothing of what was entered last."""
+        self.db_input_cache = []  # type: ignore[var-annotated]  # IPython's
 
     def end_session(self) -> None:
         """Note when the session ended, if it was begun."""
@@ -124,7 +132,7 @@ class History(HistoryManager):  # type: ignore[misc]
                 super().end_session()
 
 
-class Recall(PtkHistoryAdapter):  # type: ignore[misc]
+class Recall(PtkHistoryAdapter):
     """What the arrow keys bring back: this session's lines as they were typed, earlier ones as they were kept."""
 
     def __init__(self, shell: Shell) -> None:
@@ -138,14 +146,14 @@ class Recall(PtkHistoryAdapter):  # type: ignore[misc]
 # Display
 
 
-class Lexer(IPythonPTLexer):  # type: ignore[misc]
+class Lexer(IPythonPTLexer):
     """Colours what is typed. For nothing typed yet, Pygments need not be imported: the first prompt comes sooner."""
 
     def lex_document(self, document: Any) -> Any:
         return super().lex_document(document) if document.text else lambda line: []
 
 
-class Display(DisplayFormatter):  # type: ignore[misc]
+class Display(DisplayFormatter):
     """Shows an entity as a panel, and a list of entities as a table; IPython shows all else."""
 
     def format(self, obj: Any, include: Any = None, exclude: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -183,7 +191,7 @@ def view(obj: Any, color: bool) -> str:
     return str(views.render(renderable, color=color)).rstrip("\n")
 
 
-class DisplayHook(RichPromptDisplayHook):  # type: ignore[misc]
+class DisplayHook(RichPromptDisplayHook):
     """Writes a view below its line without `Out[1]: ` before it, which would put its frame out of line."""
 
     def __call__(self, result: Any = None) -> None:
@@ -197,7 +205,7 @@ class DisplayHook(RichPromptDisplayHook):  # type: ignore[misc]
             super().write_output_prompt()
 
 
-class Prompt(Prompts):  # type: ignore[misc]
+class Prompt(Prompts):
     """Names the database and, unless it is read-write, the mode; in red where others may be at work in it."""
 
     def in_prompt_tokens(self) -> list[tuple[Any, str]]:
@@ -213,20 +221,6 @@ class Prompt(Prompts):  # type: ignore[misc]
 
 
 @contextlib.contextmanager
-def _without_sql(database: Any) -> Iterator[None]:
-    """Have every query fail: what IPython looks at to complete an attribute is not to ask the database."""
-
-    def refuse(*args: Any, **options: Any) -> Any:
-        raise Error("no query while an attribute is completed")
-
-    database.execute_sql = refuse
-    try:
-        yield
-    finally:
-        del database.execute_sql
-
-
-@contextlib.contextmanager
 def _untold(database: Any) -> Iterator[None]:
     """Have queries that the person did not ask for not be told by --print-sql."""
     hooks, database.query_hooks = database.query_hooks, []
@@ -237,16 +231,24 @@ def _untold(database: Any) -> Iterator[None]:
 
 
 def _result(typed: str, offers: Iterable[completion.Offer]) -> SimpleMatcherResult:
-    """Return our offers for IPython's completer, to which an empty list would mean to ask its other matchers."""
+    """Return our offers for IPython's completer, for which an empty list means to ask its other matchers."""
     found = [SimpleCompletion(text=offer.text, type=offer.kind) for offer in offers]
     nothing_else = found or [SimpleCompletion(text=typed)]
     return SimpleMatcherResult(completions=nothing_else, matched_fragment=typed, suppress=True, ordered=True)
 
 
+def _is_ours(error: BaseException) -> bool:
+    """Whether an exception is told in a line: one of ours, of the database, or of an attribute of an entity."""
+    if isinstance(error, Error | peewee.PeeweeException):
+        return True
+    frames = list(traceback.walk_tb(error.__traceback__)) if isinstance(error, AttributeError) else []
+    return bool(frames) and frames[-1][0].f_globals.get("__name__") == Entity.__module__
+
+
 # The shell
 
 
-class Shell(InteractiveShellEmbed):  # type: ignore[misc]
+class Shell(InteractiveShellEmbed):
     """An IPython shell on a database."""
 
     def __init__(self, database: Any, names: dict[str, Any], *, banner: str, debug: bool) -> None:
@@ -254,7 +256,6 @@ class Shell(InteractiveShellEmbed):  # type: ignore[misc]
         self.has_colours = messages.is_colourful(sys.stdout)
         config = Config()
         config.Completer.use_jedi = False
-        config.IPCompleter.disable_matchers = ["IPCompleter.python_matcher"]  # asked by ours, see init_completer
         super().__init__(
             config=config,
             user_ns=names,
@@ -262,6 +263,7 @@ class Shell(InteractiveShellEmbed):  # type: ignore[misc]
             banner2="",
             enable_tip=False,
             confirm_exit=False,
+            simple_prompt=not messages.is_capable(sys.stdout),
             colors=COLOURS[messages.theme()] if self.has_colours else "nocolor",
             highlighting_style_overrides={ATTENTION: "bold ansired"},
             prompts_class=Prompt,
@@ -290,7 +292,7 @@ class Shell(InteractiveShellEmbed):  # type: ignore[misc]
 
     def init_profile_dir(self, profile_dir: Any) -> None:
         """Have none; what IPython remembers in it (bookmarks, for one) lasts for the session."""
-        self.db = {}
+        self.db: Any = {}
 
     def init_virtualenv(self) -> None:
         """Stay in our environment, whichever is active."""
@@ -309,6 +311,7 @@ class Shell(InteractiveShellEmbed):  # type: ignore[misc]
 
     def init_prompt_toolkit_cli(self) -> None:
         self.lexer = Lexer()
+        self.debugger_history = InMemoryHistory()  # %debug would keep what is typed in ~/.pdbhistory
         super().init_prompt_toolkit_cli()
         if self.pt_app:
             self.pt_app.default_buffer.history = Recall(self)
@@ -331,10 +334,7 @@ class Shell(InteractiveShellEmbed):  # type: ignore[misc]
         before = "\n".join([*lines[: context.cursor_line], context.text_until_cursor])
         with _untold(self.database):
             found = completion.complete(before, self.user_ns)
-        if found is not None:
-            return _result(found.typed, found.offers)
-        with _without_sql(self.database):
-            return self.Completer.python_matcher(context)
+        return SimpleMatcherResult(completions=[]) if found is None else _result(found.typed, found.offers)
 
     # Errors
 
@@ -342,8 +342,9 @@ class Shell(InteractiveShellEmbed):  # type: ignore[misc]
         """Tell of an error of ours, or of the database, in its message and the line that was typed."""
         kind, error, frames = self._get_exc_info(exc_tuple)
         if issubclass(kind, KeyboardInterrupt):
+            sys.stderr.write("\n")  # after the ^C
             messages.tell("interrupted", "yellow")
-        elif issubclass(kind, Error | peewee.PeeweeException) and not self.tells_all:
+        elif _is_ours(error) and not self.tells_all:
             messages.tell(f"error: {str(error).partition(chr(10))[0]}", "red")
             if line := self._typed_line(frames):
                 messages.tell(f"  {line}")
@@ -364,8 +365,6 @@ class Shell(InteractiveShellEmbed):  # type: ignore[misc]
         return found
 
     def _source(self, frames: Any) -> str:
-        import linecache
-
         return "".join(linecache.getlines(frames.tb_frame.f_code.co_filename))
 
     def _format_exception_for_storage(self, *args: Any, **options: Any) -> dict[str, Any]:

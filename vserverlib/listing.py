@@ -14,6 +14,7 @@ import datetime
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import count, islice
 from typing import Any, NamedTuple
 
 import models
@@ -22,7 +23,7 @@ from vserverlib import Error, NotFound, UsageError, inert, near, progress
 from vserverlib.drivers import peewee
 from vserverlib.fields import Cleaned, Flag, Id, Instant, Whole, whole
 from vserverlib.lists import EntityList
-from vserverlib.orm import Entity, relations
+from vserverlib.orm import Entity
 from vserverlib.progress import Counts
 from vserverlib.relations import BackrefAccessor, Link, Memberships
 
@@ -167,11 +168,17 @@ COLUMNS: dict[type[Entity], tuple[Column, ...]] = {
     ),
 }
 
+
+def in_tables(model: Any) -> tuple[Column, ...]:
+    """Return the columns that are read for a table: all but the long ones."""
+    return tuple(column for column in COLUMNS[model] if column.kind != "long")
+
+
 # What is said of entities of several kinds.
 MIXED = (
     Column("entity", "text", ("noun",), _same, 1),
     Column("id", "id", ("id",), _same, 1),
-    Column("name", "text", ("label",), lambda label: label(), 1),
+    Column("name", "text", ("label",), _same, 1),
 )
 
 
@@ -250,14 +257,31 @@ def page(entities: Any, first: int = 0, limit: int = PAGE, columns: Sequence[Col
     Of a list that was read, and of a list of Python's, the entities are shown as they are in memory.
     """
     if isinstance(entities, EntityList) and not entities.is_read and entities._is_default:
-        kind, shown = entities.model, tuple(columns) or COLUMNS[entities.model]
+        kind, shown = entities.model, tuple(columns) or in_tables(entities.model)
         found = list(rows(entities._part(first, limit), shown))
     else:
         window = list(entities[first : first + limit])
-        kind, shown = _kind(window), tuple(columns) or _columns_of(entities, window)
+        kind, shown = _kind(window) if window else _kind_of(entities), tuple(columns) or _columns_of(entities, window)
         found = of_entities(window, shown)
     is_last = len(found) < limit and (found or not first)
     return Page(kind, shown, found, first, first + len(found) if is_last else len(entities))
+
+
+def pages(query: EntityList, limit: int, columns: Sequence[Column]) -> Iterator[Page]:
+    """Return all of a query, page by page, the first even if it is empty. One query for the rows, one for the total."""
+    total, stream = len(query), rows(query, columns)
+    for first in count(0, limit):
+        found = list(islice(stream, limit))
+        if found or not first:
+            yield Page(query.model, tuple(columns), found, first, total)
+        if len(found) < limit:
+            return
+
+
+def counted(number: int, model: Any) -> str:
+    """Return a number of entities in words: "1 task", "1,200 tasks"."""
+    one, many = (model.noun, model.plural) if model is not None else ("entity", "entities")
+    return f"{number:,} {one if number == 1 else many}"
 
 
 def _kind(entities: Iterable[Entity]) -> type[Entity] | None:
@@ -265,12 +289,18 @@ def _kind(entities: Iterable[Entity]) -> type[Entity] | None:
     return kinds.pop() if len(kinds) == 1 else None
 
 
+def _kind_of(entities: Any) -> Any:
+    """Return of which model an empty list would be, where it knows."""
+    return getattr(entities, "model", None) or getattr(entities, "partner", None)
+
+
 def _columns_of(entities: Any, window: Iterable[Entity]) -> tuple[Column, ...]:
     """Return the columns to show: those that a query selects, where it does not take all; else those of the entity."""
     names = entities._plain_names() if isinstance(entities, EntityList) and not entities._is_default else None
     if names:
         return tuple(Column(name, "text", (name,), _same, 1) for name in names)
-    return COLUMNS.get(_kind(window), MIXED)  # type: ignore[arg-type]
+    kind = _kind(window)
+    return in_tables(kind) if kind in COLUMNS else MIXED
 
 
 # Entities in memory
@@ -296,11 +326,9 @@ def _ask(model: Any, entities: Iterable[Any], sources: Iterable[str]) -> dict[in
 
 def _held(entity: Any, sources: Iterable[str], asked: dict[int, Row]) -> Row:
     """Return the sources of one entity: what it holds, and what was asked for it."""
-    known = asked.get(entity.id, {})
-    return {
-        source: _unsaved(entity, source, known.get(source)) if _is_foreign(type(entity), source) else _of(entity, source)
-        for source in sources
-    }
+    model, known = type(entity), asked.get(entity.id, {})
+    foreign = {source: _unsaved(entity, source, known.get(source)) for source in sources if _is_foreign(model, source)}
+    return {source: foreign[source] if source in foreign else _of(entity, source) for source in sources}
 
 
 def _of(entity: Any, name: str) -> Any:
@@ -365,7 +393,8 @@ def _unknown(model: Any, word: str, id: int | None, name: Any) -> NotFound:
     if name is None:
         return NotFound(f'no {model.noun} "{inert(word)}": {model.plural} have no names, give an id')
     names = model.select(name).where(name.is_null(False)).limit(MOST_NAMES).tuples()
-    return NotFound(f'no {model.noun} "{inert(word)}"{near(word, (known for (known,) in names))}')
+    meant = near(word, (known for (known,) in names if isinstance(known, str)))
+    return NotFound(f'no {model.noun} "{inert(word)}"{meant}')
 
 
 # JSON
@@ -401,4 +430,4 @@ def _plain(value: Any) -> Any:
 def _escaped(char: str) -> str:
     if char.isprintable() or char == "\n":
         return char
-    return json.dumps(char)[1:-1] if ord(char) > 0x1F and char != "\x7f" else f"\\u{ord(char):04x}"
+    return "\\u007f" if char == "\x7f" else json.dumps(char)[1:-1]

@@ -11,7 +11,7 @@ Peers keep it.
 from __future__ import annotations
 
 import gc
-import sqlite3
+import operator
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -128,6 +128,7 @@ class EntityList(peewee.ModelSelect):
 
     _window: dict[int, Any]
     _cursor_wrapper: Any
+    _is_streamed = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -147,16 +148,15 @@ class EntityList(peewee.ModelSelect):
     def _execute(self, database: Any) -> Any:
         if self._cursor_wrapper is None:
             try:
-                super()._execute(database).fill_cache()
-            except sqlite3.OperationalError as error:
+                with database.fetching():
+                    super()._execute(database).fill_cache()
+            except BaseException:
                 self._cursor_wrapper = None
-                if str(error) == "interrupted":
-                    raise KeyboardInterrupt from None
                 raise
         return self._cursor_wrapper
 
     def _get_model_cursor_wrapper(self, cursor: Any) -> Any:
-        names = self._plain_names()
+        names = None if self._is_streamed else self._plain_names()
         return Rows(cursor, self.model, names) if names else super()._get_model_cursor_wrapper(cursor)
 
     def _plain_names(self) -> list[str] | None:
@@ -165,6 +165,12 @@ class EntityList(peewee.ModelSelect):
         known = [name in self.model._meta.fields for name in names]
         plain = all(names) and known == sorted(known, reverse=True)
         return names if plain and (all(known) or not self._joins) else None
+
+    def iterator(self, database: Any = None) -> Iterator[Any]:
+        """Return the entities one by one: memory does not grow with them, but the cursor is open until the last."""
+        query = self.clone()
+        query._is_streamed = True
+        return iter(query._get_cursor_wrapper((database or self._database).execute(query)).iterator())
 
     # What a list does
 
@@ -189,7 +195,7 @@ class EntityList(peewee.ModelSelect):
             return self._cursor_wrapper.row_cache[index]
         if isinstance(index, slice):
             return self._slice(index)
-        return self._pick(index.__index__())
+        return self._pick(operator.index(index))
 
     def _slice(self, index: slice) -> Any:
         start, stop = index.start or 0, index.stop

@@ -12,6 +12,7 @@ import builtins
 import keyword
 import re
 from collections.abc import Container, Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 MASK = "********"  # the same that the models show, and refuse as a secret: a masked line that is run again says so
@@ -19,7 +20,7 @@ MASK = "********"  # the same that the models show, and refuse as a secret: a ma
 _TOKENS = re.compile(
     r"""
       (?P<string>(?P<prefix>(?i:[rbuft]{0,3}))(?P<quote>\"{3}|'{3})(?:\\.|(?!(?P=quote))[^\\])*(?:(?P=quote)|\\?\Z)
-                |(?i:[rbuft]{0,3})(?:"(?:\\.|[^"\\\n])*"?|'(?:\\.|[^'\\\n])*'?)\\?)
+                |(?i:[rbuft]{0,3})(?:"(?:\\.|[^"\\\n])*(?:"|\\?)|'(?:\\.|[^'\\\n])*(?:'|\\?)))
     | (?P<comment>\#[^\n]*)
     | (?P<newline>\n)
     | (?P<space>(?:[^\S\n]|\\\n)+)
@@ -54,7 +55,7 @@ class Token(NamedTuple):
 
 
 def scan(source: str) -> list[Token]:
-    """Return the tokens of a source, which add up to it. Never fails: a string that is not closed ends with the line."""
+    """Return the tokens of a source, which add up to it. A string that is not closed ends with its line."""
     return [Token(str(match.lastgroup), match.group(), match.start()) for match in _TOKENS.finditer(source)]
 
 
@@ -170,7 +171,7 @@ class _Follower:
 
 def _masked(source: str, known: Container[str] | None, prose: bool) -> Iterator[str]:
     tokens, follower, seen = scan(mask_obvious(source)), _Follower(prose), set[str]()
-    for token, follows in zip(tokens, [*tokens[1:], Token("newline", "\n", 0)], strict=True):
+    for token, follows in pairwise([*tokens, Token("newline", "\n", 0)]):
         if not follower.masking:
             seen.add(token.text)
             yield _looked_into(token, known)

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Any, TextIO
 
-from vserverlib import inert
+from vserverlib import NotObeyed, inert
 
 THEMES = ("light", "dark", "none")  # what VSERVER_THEME may be: the background of the terminal, or no colours
 COLOURS = {"red": "31", "yellow": "33", "dim": "2"}
@@ -27,9 +27,21 @@ def theme() -> str:
     return asked if asked in THEMES else ""
 
 
+def check_theme() -> None:
+    """Tell where VSERVER_THEME says what it cannot be; it is then left aside."""
+    asked = os.environ.get("VSERVER_THEME", "")
+    if asked and asked.lower() not in THEMES:
+        tell(f'VSERVER_THEME is "{asked}": it can be {", ".join(THEMES[:-1])} or {THEMES[-1]}', "yellow")
+
+
+def is_capable(stream: TextIO) -> bool:
+    """Whether a stream is a terminal that can do more than to show one line below the other."""
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
 def is_colourful(stream: TextIO) -> bool:
     """Whether colours may be written to a stream: a terminal that knows them, whose user did not decline."""
-    return stream.isatty() and os.environ.get("TERM") != "dumb" and theme() != "none"
+    return is_capable(stream) and theme() != "none"
 
 
 def painted(text: str, colour: str, stream: TextIO) -> str:
@@ -44,10 +56,16 @@ def tell(text: str, colour: str = "dim") -> None:
 
 
 @contextlib.contextmanager
-def plain_warnings() -> Iterator[None]:
-    """Tell our warnings in one line each, every time, without the line of source that Python adds."""
+def plain_warnings(*, strict: bool = False) -> Iterator[None]:
+    """Tell our warnings in one line each, every time, without the line of source that Python adds.
+
+    strict: raise what was not obeyed instead, also where warnings are made plain again inside of this.
+    """
+    strict = strict or any(action == "error" and kind is NotObeyed for action, _, kind, *_ in warnings.filters)
     with warnings.catch_warnings():
         warnings.filterwarnings("always", category=UserWarning)
+        if strict:
+            warnings.filterwarnings("error", category=NotObeyed)
         others = warnings.showwarning
 
         def show(message: Warning | str, category: type[Warning], *place: Any, **options: Any) -> None:

@@ -105,7 +105,7 @@ class Entity(peewee.Model):
             data = self._meta.get_default_dict()
             self.__dict__.update(__data__=data, __rel__={}, _dirty=set(data), _new=True)
         for name, value in fields.items():
-            setattr(self, name, value)
+            object.__setattr__(self, name, value) if self._new else setattr(self, name, value)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if self._is_hydrating():
@@ -262,15 +262,20 @@ class Entity(peewee.Model):
         for name, linked in self.__rel__.items():
             if linked is None:
                 continue
-            linked.require_saved(f"{name} of {self.named()}")
+            if not linked.is_saved:
+                raise linked.not_saved(f"{name} of {self.named()}")
             if self.__data__.get(name) != linked.id:
                 self.__data__[name] = linked.id
                 self._dirty.add(name)
 
-    def require_saved(self, role: str) -> None:
-        """Raise an Error, which says what to do first, where this entity was never saved."""
-        if self._new or self.id is None:
-            raise Error(f"{self.named()}, the {role}, was never saved: call its save() first")
+    @property
+    def is_saved(self) -> bool:
+        """Whether it has been saved, ever."""
+        return not self._new and self.__data__.get("id") is not None
+
+    def not_saved(self, role: str) -> Error:
+        """Return the error for an entity that was never saved: it says what to do first."""
+        return Error(f"{self.named()}, the {role}, was never saved: call its save() first")
 
     def complete_fields(self) -> None:
         """Fill in what a model works out when it is saved."""
@@ -333,6 +338,12 @@ class Entity(peewee.Model):
         from vserverlib import deleting  # needed by few sessions
 
         deleting.delete(self, dependents)
+
+    @classmethod
+    def truncate_table(cls, **options: Any) -> None:
+        raise Error(f"this would delete every {cls.noun}: delete one by {cls.__name__}.get(1).delete()")
+
+    drop_table = truncate_table
 
     @classmethod
     def update(cls, *args: Any, **fields: Any) -> Any:

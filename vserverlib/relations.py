@@ -213,7 +213,8 @@ class MemberList(MutableSequence[Any]):
         """Write what was added and removed. Part of the transaction of save()."""
         through, mine, theirs = self._mine.model, self._mine, self._theirs
         for entity in self._added:
-            entity.require_saved(f"{self._name()} of {self.owner.named()}")
+            if not entity.is_saved:
+                raise entity.not_saved(f"{self._name()} of {self.owner.named()}")
         if self._removed:
             gone = theirs.in_([entity.id for entity in self._removed])
             peewee.ModelDelete(through).where((mine == self.owner.id) & gone).execute()

@@ -198,6 +198,8 @@ def _check_header(path: Path, header: Header, size: int) -> None:
             f"{shown(path)} was made by a newer vserver (schema {header.schema}, this release knows {SCHEMA}): "
             "upgrade vserver"
         )
+    if header.schema < SCHEMA:
+        raise Error(f"{shown(path)} has schema {header.schema}, which no release wrote: it is damaged, use a backup")
     wal = Path(f"{path}-wal")
     if size < header.pages * header.page_size and not (wal.exists() and wal.stat().st_size):
         raise Error(f"{shown(path)} is cut off ({size:,} of {header.pages * header.page_size:,} bytes): use a backup")

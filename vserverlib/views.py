@@ -1,0 +1,405 @@
+"""What a person sees: entities as tables and panels, fitted to the width there is.
+
+Text is text: it goes through `Look`, so that nothing in a name is markup, moves the cursor, or fakes a row. State is
+never told by colour alone. Colours are the terminal's own sixteen, so that they suit its background.
+
+It owns how things look. What is shown is read by listing.py; nothing here writes to the database.
+"""
+
+from __future__ import annotations
+
+import datetime
+import io
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, TextIO
+
+from rich import box
+from rich.cells import cell_len, set_cell_size
+from rich.console import Console, ConsoleOptions
+from rich.table import Table
+from rich.text import Text
+
+from vserverlib import inert, listing, messages
+from vserverlib.fields import Secret
+from vserverlib.listing import Column, Page, Row
+from vserverlib.orm import Entity, Relation, relations
+from vserverlib.progress import ACTIVE, COMPLETED, EMPTY, FAILED, FAILURE, PENDING, Counts
+
+IN_A_PIPE = 120  # columns where there is no terminal that tells how many it has
+LONGEST = 500  # characters of a text in a table, before it is cut to the room there is
+# What part of the width a text should have before there is room for what is less important: a name, and any other.
+NAME_PART, TEXT_PART = 4, 6
+BAR, WIDE_BAR, WIDE = 10, 20, 120  # columns of a bar, and of a terminal that has room for longer ones
+GAP = 2  # columns between two columns
+MOST_LINES = 8  # lines of a long text in a panel
+MOST_WRAPPED = 3  # lines of a text whose lines are wrapped; those of a longer one are cut
+NAMED = 5  # members of a relation that a panel names
+FIXED = ("id", "number", "flag", "time", "state", "progress")  # kinds that are never cut
+
+# Sign, its stand-in where there is no Unicode, and colour of each state.
+STATES = {
+    COMPLETED: ("✓", "+", "green"),
+    ACTIVE: ("▶", ">", "cyan"),
+    PENDING: ("○", "o", "none"),
+    FAILURE: ("✗", "x", "red"),
+    EMPTY: ("·", ".", "dim"),
+}
+
+_UNDERLINED = box.Box("    \n    \n ── \n    \n    \n    \n    \n    \n")
+_UNDERLINED_ASCII = box.Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
+
+
+class Look:
+    """What an output can show: its encoding, and with that its signs."""
+
+    def __init__(self, encoding: str = "utf-8") -> None:
+        self.encoding, self.ascii = encoding, not encoding.lower().replace("-", "").startswith("utf8")
+        self.none, self.more, self.dash, self.dot = ("-", "...", "-", "|") if self.ascii else ("—", "…", "\u2013", "·")
+        self.overflow: Any = "crop" if self.ascii else "ellipsis"
+        self.bar = ("#", ".") if self.ascii else ("━", "┄")
+
+    def safe(self, value: Any, limit: int = LONGEST) -> str:
+        """Return a text as it may be shown."""
+        text = inert(value, limit)
+        if self.ascii:
+            text = text.replace("…", "...").encode(self.encoding, "backslashreplace").decode(self.encoding)
+        return text
+
+    def cut(self, text: str, width: int) -> str:
+        """Return a text in at most `width` columns."""
+        if cell_len(text) <= width:
+            return text
+        return set_cell_size(text, max(0, width - len(self.more))) + self.more[: max(0, width)]
+
+    # One value
+
+    def cell(self, column: Column, row: Row, bar: int = BAR) -> Text:
+        """Return a value of a row."""
+        value = row[column.name]
+        if value is None:
+            return self._missing(column, row)
+        if column.kind == "progress" and isinstance(value, Counts):
+            return self.progress(value, bar)
+        if column.kind == "state":
+            return self.state(value)
+        return Text(self.value(value))
+
+    def _missing(self, column: Column, row: Row) -> Text:
+        """Show that there is none; of a link that leads nowhere, where it should have led."""
+        id = row.get(f"{column.name}_id")
+        return Text(self.none, "dim") if id is None else Text(f"({self.safe(id)})", "dim")
+
+    def value(self, value: Any) -> str:
+        """Return any value but None as text, in quotes where it could be taken for nothing."""
+        if isinstance(value, bool):
+            return "yes" if value else "no"
+        if isinstance(value, datetime.datetime):
+            return f"{value:%Y-%m-%d %H:%M}"
+        text = self.safe(value)
+        return text if text.strip(" ") == text != "" else f'"{text}"'
+
+    def state(self, status: Any) -> Text:
+        """Return a status with the sign of its state, in its colour."""
+        sign, plain, colour = STATES[FAILURE if status in FAILED else status] if status in _KNOWN else ("?", "?", "dim")
+        return Text.assemble((plain if self.ascii else sign, colour), " ", self.safe(status))
+
+    def progress(self, counts: Counts, width: int) -> Text:
+        """Return a bar, full when all are done and only then, and how many are done of all."""
+        done = counts.done * width // counts.total if counts.total else 0
+        done = max(done, 1) if counts.done else 0
+        full, rest = self.bar
+        colour = STATES[counts.status][2]
+        return Text.assemble((full * done, colour), (rest * (width - done), "dim"), f" {counts.done}/{counts.total}")
+
+
+_KNOWN = frozenset((*STATES, *FAILED))
+
+
+# A table
+
+
+class Listing:
+    """A page of a list, as a table that fits the width it is given.
+
+    hint: what the last line says of how to see more, where there is more.
+    """
+
+    def __init__(self, page: Page, hint: str = "", headed: bool = True) -> None:
+        self.page, self.hint, self.headed = page, hint, headed
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Any]:
+        look = Look(options.encoding)
+        columns, cells = fitting(self.page, look, options.max_width)
+        if self.page.rows:
+            yield self._table(look, columns, cells)
+        yield Text(self._summary(look, {column.kind for column, _ in columns}), "dim", overflow="fold")
+
+    def _table(self, look: Look, columns: list[tuple[Column, int]], cells: list[list[Text]]) -> Table:
+        table = Table(box=_UNDERLINED_ASCII if look.ascii else _UNDERLINED, show_edge=False, pad_edge=False)
+        table.padding, table.show_header, table.header_style = (0, GAP - 1, 0, 0), self.headed, "bold"
+        for column, room in columns:
+            table.add_column(Text(column.name), justify=_side(column), width=room, no_wrap=True)
+        for row in cells:
+            table.add_row(*row)
+        return table
+
+    def _summary(self, look: Look, kinds: set[str]) -> str:
+        page = self.page
+        shown = f"{page.first + 1:,}{look.dash}{page.first + len(page.rows):,} of "
+        is_part = len(page.rows) < page.total
+        words = [(shown if is_part and page.rows else "") + listing.counted(page.total, page.model)]
+        words += ["times are in UTC"] if page.rows and "time" in kinds else []
+        words += [self.hint] if is_part and self.hint else []
+        return f" {look.dot} ".join(words)
+
+
+def _side(column: Column) -> Any:
+    return "right" if column.kind in ("id", "number") else "left"
+
+
+def fitting(page: Page, look: Look, width: int) -> tuple[list[tuple[Column, int]], list[list[Text]]]:
+    """Return the columns that there is room for, each with its width, and the cells of the rows in them.
+
+    What is least important is left out first; what has no value in any row is left out, too, unless it is in every
+    table. Ids, numbers, times and states are never cut; texts are, when that is needed.
+    """
+    bar = WIDE_BAR if width >= WIDE else BAR
+    cells = {
+        column: [look.cell(column, row, bar) for row in page.rows]
+        for column in page.columns
+        if column.rank == 1 or (column.rank and any(row[column.name] is not None for row in page.rows))
+    }
+    wanted = {column: max(map(cell_len, [column.name, *map(str, texts)])) for column, texts in cells.items()}
+    kept = _that_fit(wanted, width)
+    rooms = _rooms(kept, width)
+    rows = [[_cut(cells[column][at], rooms[column], look) for column in kept] for at in range(len(page.rows))]
+    return list(rooms.items()), rows
+
+
+def _cut(text: Text, room: int, look: Look) -> Text:
+    return text if cell_len(text.plain) <= room else Text(look.cut(text.plain, room))
+
+
+def _that_fit(wanted: dict[Column, int], width: int) -> dict[Column, int]:
+    """Leave out the least important columns until the others have room, names a comfortable one."""
+    kept = dict(wanted)
+    while _total(_least(column, room, width) for column, room in kept.items()) > width:
+        last = max(reversed(kept), key=lambda column: column.rank)
+        if last.rank == 1:
+            break
+        del kept[last]
+    return kept
+
+
+def _least(column: Column, wanted: int, width: int) -> int:
+    """Return the width that a column should have at least before others may be shown."""
+    if column.kind in FIXED:
+        return wanted
+    return min(wanted, max(cell_len(column.name), width // (NAME_PART if column.rank == 1 else TEXT_PART)))
+
+
+def _total(rooms: Iterable[int]) -> int:
+    widths = list(rooms)
+    return sum(widths) + GAP * (len(widths) - 1)
+
+
+def _rooms(wanted: dict[Column, int], width: int) -> dict[Column, int]:
+    """Return the width of each column: what it wants where there is room, else texts share what there is."""
+    rooms = dict(wanted)
+    texts = [column for column in wanted if column.kind not in FIXED]
+    while texts and _total(rooms.values()) > width:
+        widest = max(texts, key=lambda column: rooms[column])
+        if rooms[widest] <= 1:
+            break
+        rooms[widest] -= 1
+    return rooms
+
+
+def entity_table(entities: Any, first: int = 0, limit: int = listing.SHOWN) -> Listing:
+    """Return the first rows of a list of entities: a query, the list of a relation, or a list of Python's.
+
+    At most two queries for an unread list, one for each kind of entity in any other.
+    """
+    end = first + limit
+    return Listing(listing.page(entities, first, limit), hint=f"next: [{end}:{end + limit}]")
+
+
+# One entity
+
+
+class Item(NamedTuple):
+    """One line of a panel: a column of the entity's row, a secret, or a relation with a page of its members."""
+
+    name: str
+    column: Column | None = None
+    page: Page | None = None
+    is_set: bool = False
+
+
+class Card:
+    """All there is to say of one entity, as a panel as wide as it needs to be."""
+
+    def __init__(self, entity: Entity) -> None:
+        self.entity = entity
+        columns = listing.COLUMNS[type(entity)]
+        (self.row,) = listing.of_entities([entity], columns)
+        self.items = [*_own_items(entity, columns), *_secret_items(entity), *_relation_items(entity)]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Any]:
+        from rich.panel import Panel
+
+        look, entity = Look(options.encoding), self.entity
+        grid = Table.grid(padding=(0, GAP, 0, 0))
+        grid.add_column(no_wrap=True)
+        grid.add_column(overflow="fold")
+        for item in self.items:
+            grid.add_row(Text(item.name, "dim"), self._shown(item, look))
+        title = Text(f" {look.safe(entity.named())} ", "bold")
+        panel = Panel(grid, title=title, title_align="left", expand=False)
+        panel.subtitle, panel.subtitle_align = _unsaved(entity), "left"
+        yield panel
+
+    def _shown(self, item: Item, look: Look) -> Text:
+        if item.page is not None:
+            return _members(item.page, look)
+        if item.column is None:
+            return Text("set, not shown" if item.is_set else "not set")
+        return self._value(item.column, look)
+
+    def _value(self, column: Column, look: Look) -> Text:
+        value, id = self.row[column.name], self.row.get(f"{column.name}_id")
+        if column.kind == "long" and isinstance(value, str) and value:
+            return _lines(value, look)
+        text = look.cell(column, self.row, WIDE_BAR)
+        if isinstance(value, datetime.datetime):
+            return Text(f"{value:%Y-%m-%d %H:%M:%S} UTC")
+        return text if id is None or value is None else Text(f"{look.safe(id)} {text}")
+
+
+def entity_panel(entity: Entity) -> Card:
+    """Return everything about one entity, its relations counted and the first ones named; never a secret.
+
+    The number of queries does not depend on how many there are.
+    """
+    return Card(entity)
+
+
+def _own_items(entity: Entity, columns: Sequence[Column]) -> list[Item]:
+    """Return the lines of the columns, less what another line says: ids of links, parts of the progress, counts."""
+    said = {f"{column.name}_id" for column in columns} | {relation.name for relation in relations(type(entity))}
+    said |= {"done", "total", "complete"}
+    return [Item(column.name, column) for column in columns if column.name not in said]
+
+
+def _secret_items(entity: Entity) -> list[Item]:
+    """Return the lines of the secrets; none in a read-only session, which reads all of them as not set."""
+    if entity._meta.database.read_only:
+        return []
+    secrets = [field.name for field in entity._meta.sorted_fields if isinstance(field, Secret)]
+    return [Item(name, is_set=entity.__data__.get(name) is not None) for name in secrets]
+
+
+def _relation_items(entity: Entity) -> list[Item]:
+    return [Item(relation.name, page=_first(entity, relation)) for relation in relations(type(entity))]
+
+
+def _first(entity: Entity, relation: Relation) -> Page:
+    wanted = {"id", "name", "username"}
+    if relation.model.noun == "result":
+        wanted |= {"task", "organization", "status"} - {entity.noun}
+    columns = [column for column in listing.COLUMNS[relation.model] if column.name in wanted]
+    return listing.page(getattr(entity, relation.name), 0, NAMED, columns)
+
+
+def _members(page: Page, look: Look) -> Text:
+    """Return how many members a relation has, and the names of the first, one on each line: a comma could be faked."""
+    if not page.total:
+        return Text("0", "dim")
+    named = [Text(" ").join(look.cell(c, row) for c in page.columns if row[c.name] is not None) for row in page.rows]
+    if page.total > len(named):
+        named.append(Text(look.more))
+    count = f"{page.total:,}  "
+    text = Text.assemble(count, Text("\n" + " " * len(count)).join(named))
+    text.no_wrap, text.overflow = True, look.overflow
+    return text
+
+
+def _lines(text: str, look: Look) -> Text:
+    """Return the first lines of a long text, each safe to show, and how long it is where that is not all."""
+    lines = text.splitlines()
+    shown = Text("\n".join(look.safe(line) for line in lines[:MOST_LINES]))
+    if len(lines) > MOST_LINES or any(len(line) > LONGEST for line in lines):
+        shown.append(f"\n{look.more} {len(text):,} characters in all", "dim")
+    if len(lines) > MOST_WRAPPED:
+        shown.no_wrap, shown.overflow = True, look.overflow
+    return shown
+
+
+def _unsaved(entity: Any) -> Text | None:
+    """Return what was changed and not saved, of an entity that was saved before."""
+    members = [name for name, members in (entity._members or {}).items() if members.is_changed]
+    names = [] if entity._new else sorted({*entity._dirty, *members})
+    return Text(f" not saved yet: {', '.join(names)} ", "bold") if names else None
+
+
+# The database
+
+
+def overview(entities: Iterable[Any]) -> Table:
+    """Return what there is: of each entity its name, how many there are, a line on it, and its methods.
+
+    entities: objects with name, count, about and methods.
+    """
+    table = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False, show_header=False)
+    table.add_column(no_wrap=True, style="bold")
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(overflow="fold")
+    for entity in entities:
+        methods = Text(", ".join(f"{name}()" for name in entity.methods), "dim")
+        table.add_row(f"db.{entity.name}", f"{entity.count:,}", Text(f"{entity.about}\n") + methods)
+    return table
+
+
+# Where it goes
+
+
+def console(file: TextIO | None = None) -> Console:
+    """Return a console that writes to stdout, or a file, in its width, and in colour where it shows colours."""
+    stream = file or sys.stdout
+    return _console(stream, columns(stream), messages.is_colourful(stream))
+
+
+def render(renderable: Any, *, width: int | None = None, color: bool | None = None) -> str:
+    """Return what is shown as the text to write to stdout: in its width and colours, where none are given."""
+    text = io.StringIO()
+    color = messages.is_colourful(sys.stdout) if color is None else color
+    target = _console(text, width or columns(sys.stdout), color)
+    target.print(renderable)
+    return text.getvalue()
+
+
+def columns(stream: TextIO) -> int:
+    """Return the width of a stream in columns: what COLUMNS says, else the terminal's, 120 where it is none."""
+    asked = os.environ.get("COLUMNS", "")
+    if asked.isascii() and asked.isdigit() and int(asked):
+        return int(asked)
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or IN_A_PIPE
+    except (OSError, ValueError):
+        return IN_A_PIPE
+
+
+def _console(stream: TextIO, width: int, color: bool) -> Console:
+    return Console(
+        file=stream,
+        width=width,
+        height=100,
+        force_terminal=color,
+        color_system="standard" if color else None,
+        markup=False,
+        emoji=False,
+        highlight=False,
+        soft_wrap=False,
+    )
