@@ -26,6 +26,7 @@ from vserverlib.progress import (
     FAILURE,
     NO_RESULTS,
     PENDING,
+    UNFINISHED_RESULTS,
     Counts,
     follow,
     read_counts,
@@ -301,7 +302,7 @@ class Result(Entity):
 
     input = Text(null=True)
     task = Link(Task, backref="results", index=False)
-    organization = Link(Organization, backref="results")
+    organization = Link(Organization, backref="results", index=False)
     result = Text(null=True)
     assigned_at = Instant(null=True)
     started_at = Instant(null=True)
@@ -312,7 +313,8 @@ class Result(Entity):
     state = WorkedOut(null=True)
 
     class Meta:
-        indexes = ((("task", "state"), False),)  # the counts of tasks are read from it alone
+        # The counts of tasks, and of organizations, are each read from one of these alone.
+        indexes = ((("task", "state"), False), (("organization", "state"), False))
 
     def complete_fields(self) -> None:
         """Give a new result the time of saving; have the status follow the times unless it is a failure."""
@@ -336,7 +338,7 @@ class Result(Entity):
         relinked = "task" in self._dirty and not self._new
         return None if relinked else {self.task_id} - {None}
 
-    def work_out(self) -> str:
+    def _work_out(self) -> str:
         """Return the state: pending, active, completed or failed."""
         data = self.__data__
         return state_of(data.get("status"), data.get("started_at"), data.get("finished_at"))
@@ -356,6 +358,9 @@ class Result(Entity):
     def label(self) -> str:
         return f"of task {self.task_id} for organization {self.organization_id}, {self.__data__.get('status')}"
 
+
+# Who is waited for, and since when: the few results that have not finished.
+Result.add_index(Result.organization, Result.assigned_at, where=UNFINISHED_RESULTS, name="result_unfinished")
 
 ENTITIES: tuple[type[Entity], ...] = (Organization, User, Collaboration, Node, Task, Result)
 

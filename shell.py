@@ -280,7 +280,7 @@ def _traceback(error: BaseException, debug: bool) -> Iterator[str]:
             frames = [frame for frame in frames if not _is_library(frame.filename)]
         exception.stack[:] = [_without_marks(frame) for frame in frames]
         _mask_text(exception)
-    return told.format(chain=not short) if told.stack else told.format_exception_only()
+    return told.format(chain=not short)
 
 
 def _chain(told: traceback.TracebackException) -> Iterator[traceback.TracebackException]:

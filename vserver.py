@@ -111,7 +111,7 @@ class Target(NamedTuple):
         """Return the path or URL, the default where none was named."""
         from vserverlib.storage import DEFAULT
 
-        return self.url or DEFAULT
+        return DEFAULT if self.url is None else self.url
 
     @contextmanager
     def open(self, *, read_only: bool = False) -> Iterator[Any]:

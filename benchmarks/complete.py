@@ -2,13 +2,14 @@
 
     python benchmarks/complete.py
 
-Compared with plain sqlite3 that fetches the same columns and a grouped count, with a query per task (timed over fewer
-tasks, and scaled), and with itself over twice the tasks.
+Compared with plain sqlite3 that fetches the same columns and a grouped count (as two queries or one, whichever is
+faster), with a query per task (timed over fewer tasks, and scaled), and with itself over twice the tasks.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import sqlite3
 import sys
 import tempfile
@@ -98,23 +99,24 @@ def asked(task: models.Task) -> bool:
     return all(result.complete for result in task.results)
 
 
+def timings(once: Path, twice: Path) -> list[list[float]]:
+    ways = [(guide, once), (plain, once), (joined, once), (one_by_one, once), (guide, twice)]
+    return in_turns(ROUNDS, *(functools.partial(way, path) for way, path in ways))
+
+
 def main() -> int:
     heading(f"{TASKS:,} tasks with {RESULTS} results each")
     with tempfile.TemporaryDirectory() as folder:
-        once, twice = fill(Path(folder, "once"), TASKS), fill(Path(folder, "twice"), 2 * TASKS)
-        timed = in_turns(
-            ROUNDS, lambda: guide(once), lambda: plain(once), lambda: joined(once), lambda: one_by_one(once), lambda: guide(twice)
-        )
-    mine, theirs, join, single, double = timed
+        found = timings(fill(Path(folder, "once"), TASKS), fill(Path(folder, "twice"), 2 * TASKS))
+    mine, theirs, join, single, double = found
     told("[task for task in db.Task.get() if task.complete]", mine)
     told("plain sqlite3, the tasks and a grouped count", theirs)
-    told("plain sqlite3, one joined query", join)
+    told("plain sqlite3, the same as one joined query", join)
     told("a query per task (scaled)", single)
     told("the comprehension over twice the tasks", double)
     return verdict(
         [
-            Goal("the comprehension, to plain sqlite3", ratio(mine, theirs), 2.5),
-            Goal("the comprehension, to a join", ratio(mine, join), 2.5),
+            Goal("the comprehension, to plain sqlite3", ratio(mine, min(theirs, join, key=min)), 2.5),
             Goal("a query per task, to the comprehension", ratio(single, mine), 15, least=True),
             Goal("twice the tasks, to once", ratio(double, mine), 2.3),
         ]

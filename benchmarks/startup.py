@@ -14,11 +14,13 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pexpect
 from measure import PROJECT, Goal, Timed, clock, heading, in_turns, ratio, told, verdict
+
+from vserverlib import demo
 
 ROUNDS = 21
 
@@ -40,17 +42,15 @@ class Bench:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.env = folder, environment(folder)
-        self.run("vserver", VSERVER, "init", "--demo")
+        demo.create(folder / "vserver.db")
 
-    def run(self, label: str, code: str, *words: str) -> None:
-        command = [sys.executable, "-c", code, *words]
-        done = subprocess.run(command, cwd=self.folder, env=self.env, capture_output=True, stdin=subprocess.DEVNULL, check=False)
-        if done.returncode:
-            sys.exit(f"{label} has failed:\n{done.stderr.decode()}")
+    def run(self, code: str, *words: str) -> None:
+        command, options = [sys.executable, "-c", code, *words], {"cwd": self.folder, "env": self.env}
+        subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=True, **options)
 
     def process(self, code: str, *words: str) -> Timed:
         """Return what times a process from its start to its end."""
-        return lambda: clock(lambda: self.run(" ".join(words) or code, code, *words))
+        return lambda: clock(lambda: self.run(code, *words))
 
     def prompt(self, code: str, *words: str) -> Timed:
         """Return what times a process at a terminal from its start to its first prompt."""
@@ -61,7 +61,8 @@ def clock_prompt(command: Sequence[str], folder: Path, env: dict[str, str]) -> f
     spawned: list[pexpect.spawn[str]] = []
 
     def reach() -> None:
-        child = pexpect.spawn(command[0], list(command[1:]), cwd=str(folder), env=env, encoding="utf-8", dimensions=(50, 80))
+        options = {"cwd": str(folder), "env": env, "encoding": "utf-8", "dimensions": (50, 80)}
+        child = pexpect.spawn(command[0], list(command[1:]), **options)
         child.delaybeforesend = None
         spawned.append(child)
         while child.expect([PROMPT, WHERE_IS_THE_CURSOR], timeout=30):
@@ -72,31 +73,30 @@ def clock_prompt(command: Sequence[str], folder: Path, env: dict[str, str]) -> f
     return took
 
 
-# What each goal compares: its words, what of ours, with what, the limit, the rounds.
-def pairs(bench: Bench) -> list[tuple[str, Timed, str, Timed, float]]:
-    ran = bench.process(VSERVER, "shell", "-c", "pass")
-    peewee, table = f"{ALONE}import click, peewee", f"{ALONE}import click, peewee, rich.table"
-    return [
-        ("vserver shell, first prompt", bench.prompt(VSERVER, "shell"), EMBEDDED, bench.prompt(EMBEDDED), 1.25),
-        ("vserver shell -c pass", ran, peewee, bench.process(peewee), 1.5),
-        ("vserver list organizations", bench.process(VSERVER, "list", "organizations"), table, bench.process(table), 1.4),
-        ("vserver --help", bench.process(VSERVER, "--help"), "import click", bench.process("import click"), 1.3),
-        ("vserver shell --demo -c pass", bench.process(VSERVER, "shell", "--demo", "-c", "pass"), "without --demo", ran, 1.3),
-    ]
+def goals(bench: Bench) -> Iterator[Goal]:
+    """Time what each goal compares, and yield the goals."""
+    process, prompt = bench.process, bench.prompt
+    peewee, table = "import click, peewee", "import click, peewee, rich.table"
+    line, demonstration = process(VSERVER, "shell", "-c", "pass"), process(VSERVER, "shell", "--demo", "-c", "pass")
+    organizations, help = process(VSERVER, "list", "organizations"), process(VSERVER, "--help")
+    yield compared("vserver shell, first prompt", prompt(VSERVER, "shell"), EMBEDDED, prompt(EMBEDDED), 1.25)
+    yield compared("vserver shell -c pass", line, peewee, process(ALONE + peewee), 1.5)
+    yield compared("vserver list organizations", organizations, table, process(ALONE + table), 1.4)
+    yield compared("vserver --help", help, "import click", process("import click"), 1.3)
+    yield compared("vserver shell --demo -c pass", demonstration, "vserver shell -c pass", line, 1.3)
 
 
 def compared(what: str, mine: Timed, base: str, theirs: Timed, limit: float) -> Goal:
     ours, baseline = in_turns(ROUNDS, mine, theirs)
-    base = base.removeprefix(ALONE)
     told(what, ours)
     told(base, baseline)
     return Goal(f"{what}, to {base}", ratio(ours, baseline), limit)
 
 
 def main() -> int:
-    heading("From the start of a process to the first prompt, or to its end")
+    heading("From the start of a process to its first prompt, or to its end")
     with tempfile.TemporaryDirectory() as folder:
-        return verdict([compared(*pair) for pair in pairs(Bench(Path(folder)))])
+        return verdict(list(goals(Bench(Path(folder)))))
 
 
 if __name__ == "__main__":

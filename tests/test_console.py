@@ -82,9 +82,13 @@ def test_the_prompt_is_red_where_others_are_at_work_in_the_database() -> None:
 
 def test_the_session_of_a_terminal_without_colours_or_movement_is_readable(place: Path) -> None:
     with shell_at(place / "vserver.db", place / "home", TERM="dumb") as terminal:
-        assert terminal.enter("1 + 1") == "Out[1]: 2"
+        terminal.send("1 + 1\r")  # ahead of the prompt
+        terminal.wait_for(r"Out\[1\]: 2$")
+        assert terminal.text.count("1 + 1") == 1
+        terminal.wait_for_prompt(2)
         assert "no user" in terminal.enter('db.User.getByUsername("rot")')
-        assert "\x1b[3" not in terminal.raw  # no colour
+        assert "ZeroDivisionError" in terminal.enter("1 / 0")
+        assert "\x1b" not in terminal.raw
 
 
 @pytest.mark.parametrize("env", [{"NO_COLOR": "1"}, {"VSERVER_THEME": "none"}])
@@ -243,6 +247,14 @@ def test_completing_an_attribute_asks_the_database_nothing(place: Path) -> None:
             terminal.send("\x15")  # Ctrl-U: the line is emptied
         terminal.enter("'done'")
         assert terminal.text.count("SELECT") == 1
+
+
+def test_print_sql_does_not_tell_what_completion_asks(place: Path) -> None:
+    with shell_at(place / "vserver.db", place / "home", options=", print_sql=True") as terminal:
+        terminal.wait_for_prompt()
+        terminal.send('db.Organization.get_by_name("ik\t')
+        terminal.wait_for(r'get_by_name\("IKNL$')
+        assert "SELECT" not in terminal.text
 
 
 def test_the_first_completion_takes_no_time_that_is_noticed(place: Path) -> None:

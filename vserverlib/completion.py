@@ -27,11 +27,10 @@ from vserverlib.relations import Link, MemberList
 MOST_NAMES = 50  # names of the database that are offered
 
 # What is public of the base class; later modules that give the entities more methods name them here.
-OF_MODEL = ["get", "exists", "help"]
+OF_MODEL = ["get", "where", "search", "sort", "exists", "help"]
 OF_ENTITY = ["save", "delete", "help"]
-OF_LIST = ["where", "order_by", "limit", "count", "index"]
+OF_LIST = ["where", "search", "sort", "order_by", "limit", "count", "index"]
 OF_MEMBERS = ["append", "extend", "remove", "clear", "count", "index"]
-OF_NOBODY = {"work_out"}  # what the fields call
 
 _LOOKUP = re.compile(r"(?:get_by_|find_by_|getBy)(?P<field>\w+)|(?P<taken>\w+)_exists")
 _TYPES: tuple[tuple[type, type], ...] = (
@@ -265,7 +264,7 @@ def _own(model: type[Entity], kinds: Any) -> list[str]:
     """Return the public attributes of these kinds that a model has beside those of every entity."""
     classes = [cls for cls in model.__mro__ if issubclass(cls, Entity) or not issubclass(Entity, cls)]
     found = [name for cls in classes for name, value in vars(cls).items() if isinstance(value, kinds)]
-    public = [name for name in dict.fromkeys(found) if not name.startswith("_") and name not in OF_NOBODY]
+    public = [name for name in dict.fromkeys(found) if not name.startswith("_")]
     return [name for name in public if not hasattr(Entity, name)]
 
 

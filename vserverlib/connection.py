@@ -132,9 +132,20 @@ class Sqlite(peewee.SqliteDatabase):
         try:
             yield
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
+            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT:  # Python's own errors have no code
                 raise KeyboardInterrupt from None
             raise
+
+    def tolerates(self, error: sqlite3.OperationalError) -> bool:
+        """Whether reading again will do: from now on, bytes that are no UTF-8 are read as replacement characters.
+
+        Only another program writes such a text. Not done from the start, because it costs a call for each text.
+        """
+        connection = self.connection()
+        if "Could not decode" not in str(error) or connection.text_factory is _read_as_far_as_it_goes:
+            return False
+        connection.text_factory = _read_as_far_as_it_goes
+        return True
 
     def begin(self, lock_type: str | None = None) -> None:
         # A read-only session has no write lock to ask for.
@@ -243,6 +254,10 @@ READ_ACTIONS = frozenset(
         sqlite3.SQLITE_RECURSIVE,
     }
 )
+
+
+def _read_as_far_as_it_goes(data: bytes) -> str:
+    return data.decode(errors="replace")
 
 
 def _is_busy(error: BaseException) -> bool:

@@ -172,7 +172,7 @@ class WorkedOutAccessor(peewee.FieldAccessor):
     """Reads what the entity works out from its own fields, saved or not."""
 
     def __get__(self, instance: Any, instance_type: type | None = None) -> Any:
-        return self.field if instance is None else instance.work_out()
+        return self.field if instance is None else instance._work_out()
 
     def __set__(self, instance: Any, value: Any) -> None:
         raise UsageError(f"{self.model.__name__}.{self.name} cannot be assigned: it is worked out")
@@ -181,7 +181,7 @@ class WorkedOutAccessor(peewee.FieldAccessor):
 class WorkedOut(peewee.TextField):
     """A text that the database works out from other columns of the row: it can be searched for, not assigned.
 
-    It is not read with a row: the entity works it out in the same way, by its work_out().
+    It is not read with a row: the entity works it out in the same way, by its _work_out().
     """
 
     accessor_class = WorkedOutAccessor

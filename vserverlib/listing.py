@@ -13,12 +13,14 @@ from __future__ import annotations
 import datetime
 import json
 import math
+import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from itertools import count, islice
 from typing import Any, NamedTuple
 
 import models
-from models import Collaboration, Node, Organization, Result, Task, User
+from models import Collaboration, Member, Node, Organization, Result, Task, User
 from vserverlib import Error, NotFound, UsageError, inert, near, progress
 from vserverlib.drivers import peewee
 from vserverlib.fields import Cleaned, Flag, Id, Instant, Whole, whole
@@ -166,6 +168,7 @@ COLUMNS: dict[type[Entity], tuple[Column, ...]] = {
         _own(Result.result, kind="long"),
         _own(Result.log, kind="long"),
     ),
+    Member: (_own(Member.id, 1), *_link(Member.organization, 1), *_link(Member.collaboration, 1)),
 }
 
 
@@ -211,7 +214,7 @@ def _count(model: Any, relation: Any) -> Any:
 
 def _is_foreign(model: Any, source: str) -> bool:
     """Whether a source is not of the row itself."""
-    field = model._meta.combined.get(source)
+    field = model._meta.combined.get(source) if issubclass(model, Entity) else None
     relation = isinstance(getattr(model, source, None), Memberships | BackrefAccessor)
     return source in _OF_TASKS or relation or (isinstance(field, Link) and source == field.name)
 
@@ -246,9 +249,18 @@ def rows(query: EntityList, columns: Sequence[Column] = ()) -> Iterator[Row]:
 def _read(query: EntityList, sources: Sequence[str]) -> Iterator[Row]:
     model = query.model
     decoders = [_decoder(model, source) for source in sources]
-    wanted = query.select(*(_expression(model, source) for source in sources))
-    for raw in model._meta.database.execute(wanted):
-        yield {source: decode(value) for source, decode, value in zip(sources, decoders, raw, strict=True)}
+    database, done = model._meta.database, 0
+    while True:
+        wanted = query._part(done, None).select(*(_expression(model, source) for source in sources))
+        try:
+            with database.fetching(), closing(database.execute(wanted)) as cursor:
+                for raw in cursor:
+                    done += 1
+                    yield {source: decode(value) for source, decode, value in zip(sources, decoders, raw, strict=True)}
+            return
+        except sqlite3.OperationalError as error:
+            if not database.tolerates(error):
+                raise
 
 
 def page(entities: Any, first: int = 0, limit: int = PAGE, columns: Sequence[Column] = ()) -> Page:
@@ -284,9 +296,11 @@ def counted(number: int, model: Any) -> str:
     return f"{number:,} {one if number == 1 else many}"
 
 
-def _kind(entities: Iterable[Entity]) -> type[Entity] | None:
+def _kind(entities: Iterable[Any]) -> Any:
+    """Return of which model entities are; None where they are of several, or no entities."""
     kinds = {type(entity) for entity in entities}
-    return kinds.pop() if len(kinds) == 1 else None
+    kind = kinds.pop() if len(kinds) == 1 else None
+    return kind if kind in COLUMNS else None
 
 
 def _kind_of(entities: Any) -> Any:
@@ -300,7 +314,7 @@ def _columns_of(entities: Any, window: Iterable[Entity]) -> tuple[Column, ...]:
     if names:
         return tuple(Column(name, "text", (name,), _same, 1) for name in names)
     kind = _kind(window)
-    return in_tables(kind) if kind in COLUMNS else MIXED
+    return MIXED if kind is None else in_tables(kind)
 
 
 # Entities in memory
@@ -317,8 +331,8 @@ def of_entities(entities: Sequence[Any], columns: Sequence[Column] = ()) -> list
 def _ask(model: Any, entities: Iterable[Any], sources: Iterable[str]) -> dict[int, Row]:
     """Read what entities of a model do not hold themselves, by id. One query."""
     foreign = [source for source in sources if _is_foreign(model, source)]
-    ids = [entity.id for entity in entities if type(entity) is model and entity.id is not None]
-    if not foreign or not ids:
+    ids = [entity.id for entity in entities if foreign and type(entity) is model and entity.id is not None]
+    if not ids:
         return {}
     query = model.select().where(progress.among(model.id, ids))
     return {values["id"]: values for values in _read(query, ["id", *foreign])}
@@ -326,12 +340,14 @@ def _ask(model: Any, entities: Iterable[Any], sources: Iterable[str]) -> dict[in
 
 def _held(entity: Any, sources: Iterable[str], asked: dict[int, Row]) -> Row:
     """Return the sources of one entity: what it holds, and what was asked for it."""
-    model, known = type(entity), asked.get(entity.id, {})
+    model, known = type(entity), asked.get(getattr(entity, "id", 0), {})
     foreign = {source: _unsaved(entity, source, known.get(source)) for source in sources if _is_foreign(model, source)}
     return {source: foreign[source] if source in foreign else _of(entity, source) for source in sources}
 
 
 def _of(entity: Any, name: str) -> Any:
+    if not isinstance(entity, Entity):  # something else that a list of Python's holds
+        return {"noun": type(entity).__name__, "label": repr(entity)}.get(name)
     value = getattr(entity, name, None)
     return value() if callable(value) else value
 

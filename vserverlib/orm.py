@@ -203,6 +203,21 @@ class Entity(peewee.Model):
         return next(iter(cls.select().where(condition).order_by(cls.id).limit(1)), None)
 
     @classmethod
+    def where(cls, *conditions: Any) -> Any:
+        """Return those that all conditions hold for: Peewee's, or filters as text: where("status=failed")."""
+        return cls.get().where(*conditions)
+
+    @classmethod
+    def search(cls, text: str) -> Any:
+        """Return those that have a text, whatever its case, in any of their texts or in the name of a link."""
+        return cls.get().search(text)
+
+    @classmethod
+    def sort(cls, fields: str) -> Any:
+        """Return all in the order of fields, downwards after a minus: sort("collaboration,-created_at")."""
+        return cls.get().sort(fields)
+
+    @classmethod
     def exists(cls, field: str, value: Any) -> bool:
         """Whether there is an entity with this value in a field."""
         known = cls.require_field(field)

@@ -30,6 +30,8 @@ STATUSES = (PENDING, "initializing", ACTIVE, COMPLETED, *FAILED)  # what a serve
 STATES = (PENDING, ACTIVE, COMPLETED, FAILURE)
 TASK_STATUSES = (EMPTY, *STATES)
 
+UNFINISHED_RESULTS = peewee.SQL("state IN ('pending', 'active')")  # word by word what the partial index says
+
 RESULT = peewee.Table("result", ("id", "task_id", "organization_id", "finished_at", "state"))
 MOST_IDS = 10_000  # ids in one IN (…); a longer list asks for the range that holds them
 

@@ -15,10 +15,9 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TextIO
 
-from rich import box
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console, ConsoleOptions
-from rich.table import Table
+from rich.segment import Segment
 from rich.text import Text
 
 from vserverlib import inert, listing, messages
@@ -29,6 +28,7 @@ from vserverlib.progress import ACTIVE, COMPLETED, EMPTY, FAILED, FAILURE, PENDI
 
 IN_A_PIPE = 120  # columns where there is no terminal that tells how many it has
 LONGEST = 500  # characters of a text in a table, before it is cut to the room there is
+LONGEST_ODD = 24  # characters of what another program has stored in place of a number or a time
 # What part of the width a text should have before there is room for what is less important: a name, and any other.
 NAME_PART, TEXT_PART = 4, 6
 BAR, WIDE_BAR, WIDE = 10, 20, 120  # columns of a bar, and of a terminal that has room for longer ones
@@ -47,9 +47,6 @@ STATES = {
     EMPTY: ("·", ".", "dim"),
 }
 
-_UNDERLINED = box.Box("    \n    \n ── \n    \n    \n    \n    \n    \n")
-_UNDERLINED_ASCII = box.Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
-
 
 class Look:
     """What an output can show: its encoding, and with that its signs."""
@@ -58,6 +55,7 @@ class Look:
         self.encoding, self.ascii = encoding, not encoding.lower().replace("-", "").startswith("utf8")
         self.none, self.more, self.dash, self.dot = ("-", "...", "-", "|") if self.ascii else ("—", "…", "\u2013", "·")
         self.overflow: Any = "crop" if self.ascii else "ellipsis"
+        self.rule = "-" if self.ascii else "─"
         self.bar = ("#", ".") if self.ascii else ("━", "┄")
 
     def safe(self, value: Any, limit: int = LONGEST) -> str:
@@ -84,21 +82,22 @@ class Look:
             return self.progress(value, bar)
         if column.kind == "state":
             return self.state(value)
-        return Text(self.value(value))
+        return Text(self.value(value, LONGEST_ODD if column.kind in FIXED else LONGEST))
 
     def _missing(self, column: Column, row: Row) -> Text:
         """Show that there is none; of a link that leads nowhere, where it should have led."""
         id = row.get(f"{column.name}_id")
         return Text(self.none, "dim") if id is None else Text(f"({self.safe(id)})", "dim")
 
-    def value(self, value: Any) -> str:
+    def value(self, value: Any, limit: int = LONGEST) -> str:
         """Return any value but None as text, in quotes where it could be taken for nothing."""
         if isinstance(value, bool):
             return "yes" if value else "no"
         if isinstance(value, datetime.datetime):
             return f"{value:%Y-%m-%d %H:%M}"
-        text = self.safe(value)
-        return text if text.strip(" ") == text != "" else f'"{text}"'
+        text = self.safe(value, limit)
+        is_plain = text.strip(" ") == text and text not in ("", self.none)
+        return text if is_plain else f'"{text}"'
 
     def state(self, status: Any) -> Text:
         """Return a status with the sign of its state, in its colour."""
@@ -126,24 +125,18 @@ class Listing:
     hint: what the last line says of how to see more, where there is more.
     """
 
-    def __init__(self, page: Page, hint: str = "", headed: bool = True) -> None:
-        self.page, self.hint, self.headed = page, hint, headed
+    def __init__(self, page: Page, hint: str = "") -> None:
+        self.page, self.hint = page, hint
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Any]:
         look = Look(options.encoding)
-        columns, cells = fitting(self.page, look, options.max_width)
-        if self.page.rows:
-            yield self._table(look, columns, cells)
-        yield Text(self._summary(look, {column.kind for column, _ in columns}), "dim", overflow="fold")
-
-    def _table(self, look: Look, columns: list[tuple[Column, int]], cells: list[list[Text]]) -> Table:
-        table = Table(box=_UNDERLINED_ASCII if look.ascii else _UNDERLINED, show_edge=False, pad_edge=False)
-        table.padding, table.show_header, table.header_style = (0, GAP - 1, 0, 0), self.headed, "bold"
-        for column, room in columns:
-            table.add_column(Text(column.name), justify=_side(column), width=room, no_wrap=True)
-        for row in cells:
-            table.add_row(*row)
-        return table
+        rooms, rows = fitting(self.page, look, options.max_width)
+        if rows:
+            yield from _line([Text(column.name, "bold") for column in rooms], rooms, console)
+            yield Segment(look.rule * _total(rooms.values()) + "\n")
+        for cells in rows:
+            yield from _line(cells, rooms, console)
+        yield Text(self._summary(look, {column.kind for column in rooms}), "dim", overflow="fold")
 
     def _summary(self, look: Look, kinds: set[str]) -> str:
         page = self.page
@@ -155,12 +148,20 @@ class Listing:
         return f" {look.dot} ".join(words)
 
 
-def _side(column: Column) -> Any:
-    return "right" if column.kind in ("id", "number") else "left"
+def _line(cells: Iterable[Text], rooms: dict[Column, int], console: Console) -> Iterator[Segment]:
+    """Return one line of a table. Each cell has been cut to its room: rich's own tables would measure it again."""
+    before = ""
+    for text, (column, room) in zip(cells, rooms.items(), strict=True):
+        blank = " " * (room - cell_len(text.plain))
+        right = column.kind in ("id", "number")
+        yield Segment(before + blank if right else before)
+        yield from text.render(console)
+        before = " " * GAP if right else blank + " " * GAP
+    yield Segment.line()
 
 
-def fitting(page: Page, look: Look, width: int) -> tuple[list[tuple[Column, int]], list[list[Text]]]:
-    """Return the columns that there is room for, each with its width, and the cells of the rows in them.
+def fitting(page: Page, look: Look, width: int) -> tuple[dict[Column, int], list[list[Text]]]:
+    """Return the columns that there is room for, with the width of each, and the cells of the rows in them.
 
     What is least important is left out first; what has no value in any row is left out, too, unless it is in every
     table. Ids, numbers, times and states are never cut; texts are, when that is needed.
@@ -169,13 +170,18 @@ def fitting(page: Page, look: Look, width: int) -> tuple[list[tuple[Column, int]
     cells = {
         column: [look.cell(column, row, bar) for row in page.rows]
         for column in page.columns
-        if column.rank == 1 or (column.rank and any(row[column.name] is not None for row in page.rows))
+        if column.rank == 1 or (column.rank and any(_is_told(column, row) for row in page.rows))
     }
     wanted = {column: max(map(cell_len, [column.name, *map(str, texts)])) for column, texts in cells.items()}
     kept = _that_fit(wanted, width)
     rooms = _rooms(kept, width)
     rows = [[_cut(cells[column][at], rooms[column], look) for column in kept] for at in range(len(page.rows))]
-    return list(rooms.items()), rows
+    return rooms, rows
+
+
+def _is_told(column: Column, row: Row) -> bool:
+    """Whether there is something to show: a value, or a link that leads nowhere."""
+    return row[column.name] is not None or row.get(f"{column.name}_id") is not None
 
 
 def _cut(text: Text, room: int, look: Look) -> Text:
@@ -249,6 +255,7 @@ class Card:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Any]:
         from rich.panel import Panel
+        from rich.table import Table
 
         look, entity = Look(options.encoding), self.entity
         grid = Table.grid(padding=(0, GAP, 0, 0))
@@ -256,7 +263,8 @@ class Card:
         grid.add_column(overflow="fold")
         for item in self.items:
             grid.add_row(Text(item.name, "dim"), self._shown(item, look))
-        title = Text(f" {look.safe(entity.named())} ", "bold")
+        name = entity.named() if listing.name_field(type(entity)) else _numbered(entity)
+        title = Text(f" {look.safe(name)} ", "bold")
         panel = Panel(grid, title=title, title_align="left", expand=False)
         panel.subtitle, panel.subtitle_align = _unsaved(entity), "left"
         yield panel
@@ -284,6 +292,11 @@ def entity_panel(entity: Entity) -> Card:
     The number of queries does not depend on how many there are.
     """
     return Card(entity)
+
+
+def _numbered(entity: Entity) -> str:
+    """Return what an entity without a name is called: its label tells again what the panel tells."""
+    return f"{entity.noun} (not saved)" if entity._new else f"{entity.noun} {entity.id}"
 
 
 def _own_items(entity: Entity, columns: Sequence[Column]) -> list[Item]:
@@ -347,19 +360,29 @@ def _unsaved(entity: Any) -> Text | None:
 # The database
 
 
-def overview(entities: Iterable[Any]) -> Table:
+def overview(entities: Iterable[Any]) -> Any:
     """Return what there is: of each entity its name, how many there are, a line on it, and its methods.
 
-    entities: objects with name, count, about and methods.
+    entities: objects with name, count, about and methods. What all of them can do is told once, at the end.
     """
+    from rich.table import Table
+
+    shown = list(entities)
+    common = [method for method in shown[0].methods if all(method in each.methods for each in shown)] if shown else []
     table = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False, show_header=False)
     table.add_column(no_wrap=True, style="bold")
     table.add_column(justify="right", no_wrap=True)
     table.add_column(overflow="fold")
-    for entity in entities:
-        methods = Text(", ".join(f"{name}()" for name in entity.methods), "dim")
-        table.add_row(f"db.{entity.name}", f"{entity.count:,}", Text(f"{entity.about}\n") + methods)
+    for entity in shown:
+        special = _calls(method for method in entity.methods if method not in common)
+        told = Text("\n").join(text for text in (Text(entity.about), special) if text)
+        table.add_row(f"db.{entity.name}", f"{entity.count:,}", told)
+    table.add_row("all", "", _calls(common))
     return table
+
+
+def _calls(methods: Iterable[str]) -> Text:
+    return Text(", ".join(f"{method}()" for method in methods), "dim")
 
 
 # Where it goes
@@ -397,6 +420,7 @@ def _console(stream: TextIO, width: int, color: bool) -> Console:
         width=width,
         height=100,
         force_terminal=color,
+        force_jupyter=False,
         color_system="standard" if color else None,
         markup=False,
         emoji=False,

@@ -92,7 +92,7 @@ class Task(Base):
 class Result(Base):
     input = TextField(null=True)
     task = ForeignKeyField(Task, null=True, index=False)
-    organization = ForeignKeyField(Organization, null=True)
+    organization = ForeignKeyField(Organization, null=True, index=False)
     result = TextField(null=True)
     assigned_at = Instant(null=True)
     started_at = Instant(null=True)
@@ -103,7 +103,15 @@ class Result(Base):
     state = TextField(null=True, constraints=[SQL(STATE)])
 
     class Meta:
-        indexes = ((("task", "state"), False),)
+        indexes = ((("task", "state"), False), (("organization", "state"), False))
+
+
+Result.add_index(
+    Result.organization,
+    Result.assigned_at,
+    where=SQL("state IN ('pending', 'active')"),
+    name="result_unfinished",
+)
 
 
 class Counter(Model):

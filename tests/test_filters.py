@@ -1,0 +1,187 @@
+"""Filters: what is typed finds what is meant, and what means nothing says so."""
+
+from __future__ import annotations
+
+import datetime
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import models as db
+from vserverlib import NotFound, UsageError, filters
+from vserverlib.fields import now
+
+
+@pytest.fixture
+def tasks(story: SimpleNamespace) -> SimpleNamespace:
+    """Five tasks: pending (average), failed, completed, empty, active; the last of another collaboration."""
+    kyoto = db.Collaboration(name="KYOTO", organizations=[story.oslo])
+    kyoto.save()
+    for name in ("failed", "completed", "empty", "active"):
+        task = db.Task(name=name, parent=story.task if name == "failed" else None, initiator=story.oslo)
+        task.collaboration = kyoto if name == "active" else story.collaboration
+        task.save()
+    ids = {task.name: task.id for task in db.Task.get()}
+    db.Result(task=ids["failed"], organization=story.iknl, status="crashed").save()
+    db.Result(task=ids["failed"], organization=story.oslo).save()
+    db.Result(task=ids["completed"], organization=story.iknl, started_at=now(), finished_at=now()).save()
+    db.Result(task=ids["active"], organization=story.oslo, started_at=now()).save()
+    return story
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("status=failed", ["failed"]),
+        ("status=pending", ["average"]),
+        ("status=active", ["active"]),
+        ("status=empty", ["empty"]),
+        ("status!=completed", ["average", "failed", "empty", "active"]),
+        ("complete=true", ["completed"]),
+        ("complete=no", ["average", "failed", "empty", "active"]),
+        ("complete!=true", ["average", "failed", "empty", "active"]),
+        ("progress<0.6", ["average", "failed", "active"]),
+        ("progress=null", ["empty"]),
+        ("total=2", ["average", "failed"]),
+        ("done>=1", ["failed", "completed"]),
+        ("finished_at!=null", ["completed"]),
+        ("collaboration=KYOTO", ["active"]),
+        ("collaboration!=KYOTO", ["average", "failed", "completed", "empty"]),
+        ("collaboration=1", ["average", "failed", "completed", "empty"]),
+        ("collaboration_id=2", ["active"]),
+        ("collaboration~yot", ["active"]),
+        ("initiator.country=Netherlands", ["average"]),
+        ("initiator.country!=Netherlands", ["failed", "completed", "empty", "active"]),
+        ("collaboration.encrypted=true", ["active"]),
+        ("parent=null", ["average", "completed", "empty", "active"]),
+        ("parent.status=pending", ["failed"]),
+        ("results=0", ["empty"]),
+        ("children>0", ["average"]),
+        ("name~VER", ["average"]),
+        ("name = average", ["average"]),
+        ("name='average'", ["average"]),
+        ("id<=2", ["average", "failed"]),
+        ("created_at>-1h", ["average", "failed", "completed", "empty", "active"]),
+        ("created_at<-1h", []),
+        ("image=null", ["failed", "completed", "empty", "active"]),
+        ("image!=null", ["average"]),
+    ],
+)
+def test_a_filter_finds_what_it_says(tasks: SimpleNamespace, text: str, names: list[str]) -> None:
+    assert [task.name for task in db.Task.where(text)] == names
+
+
+def test_derived_filters_agree_with_what_the_models_say(tasks: SimpleNamespace) -> None:
+    for status in {task.status for task in db.Task.get()}:
+        assert db.Task.where(f"status={status}") == [task for task in db.Task.get() if task.status == status]
+    assert db.Task.where("complete=true") == [task for task in db.Task.get() if task.complete]
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("state=failed", 1),
+        ("status=crashed", 1),
+        ("complete=true", 2),
+        ("task=failed", 2),
+        ("task.name~a", 5),
+        ("task.collaboration=KYOTO", 1),
+        ("organization=IKNL", 3),
+        ("started_at=null", 4),
+    ],
+)
+def test_results_can_be_filtered_too(tasks: SimpleNamespace, text: str, count: int) -> None:
+    assert len(db.Result.where(text)) == count
+
+
+def test_filters_add_up_and_mix_with_conditions_of_peewee(tasks: SimpleNamespace) -> None:
+    found = db.Task.where("initiator=Oslo", "complete=false").where(db.Task.name != "empty")
+    assert [task.name for task in found] == ["failed", "active"]
+
+
+def test_null_empty_text_and_the_word_null_are_three_things(database: Any) -> None:
+    for name in (None, "", "null"):
+        db.Organization(name=name).save()
+    assert [each.id for each in db.Organization.where("name=null")] == [1]
+    assert [each.id for each in db.Organization.where("name=")] == [2]
+    assert [each.id for each in db.Organization.where('name="null"')] == [3]
+    assert [each.id for each in db.Organization.where("name!=null")] == [2, 3]
+
+
+def test_a_day_is_equal_to_all_of_it(story: SimpleNamespace) -> None:
+    for hour in (0, 12, 24):
+        moment = datetime.datetime(2026, 3, 1, tzinfo=datetime.UTC) + datetime.timedelta(hours=hour)
+        db.Node(name=f"{hour}", last_seen=moment).save()
+    assert [node.name for node in db.Node.where("last_seen=2026-03-01")] == ["0", "12"]
+    assert [node.name for node in db.Node.where("last_seen>=2026-03-01T13:00+01:00")] == ["12", "24"]
+
+
+@pytest.mark.parametrize("wild", ["%", "_", "\\", "'", '"', "[beta]"])
+def test_wild_cards_and_quotes_are_text(database: Any, wild: str) -> None:
+    db.Organization(name=f"a{wild}b").save()
+    db.Organization(name="axb").save()
+    assert [each.id for each in db.Organization.where(f"name~a{wild}b")] == [1]
+    assert [each.id for each in db.Organization.where(f"name=a{wild}b")] == [1]
+    assert [each.id for each in db.Organization.search(wild)] == [1]
+
+
+def test_search_looks_into_texts_and_the_names_of_links(tasks: SimpleNamespace) -> None:
+    assert [task.name for task in db.Task.search("kyoto")] == ["active"]
+    assert [task.name for task in db.Task.search("HARBOR")] == ["average"]
+    db.User(username="root", password="Geheim-123!").save()
+    assert db.User.search("$2b$") == []
+
+
+def test_sort_goes_up_and_down_by_fields_links_and_what_is_worked_out(tasks: SimpleNamespace) -> None:
+    assert [task.name for task in db.Task.sort("collaboration,-name")][:2] == ["active", "failed"]
+    assert db.Task.sort("-progress")[0].name == "completed"
+    assert [task.id for task in db.Task.sort("-id")] == [5, 4, 3, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("status", '"status" is no filter: write FIELD OPERATOR VALUE'),
+        ("", "is no filter"),
+        ("status==failed", "status is one of .*, not \"=failed\""),
+        ("status=faild", 'not "faild"; did you mean "failed"'),
+        ("naam=x", 'task has no field "naam"; did you mean "name"'),
+        ("password=x", 'task has no field "password"'),
+        ("colaboration.name=x", 'task has no link "colaboration"; did you mean "collaboration"'),
+        ("name.x=1", 'task has no link "name"'),
+        ("run_id=many", 'run_id is a number, not "many"'),
+        ("complete=maybe", "complete is true or false"),
+        ("complete<true", "complete is true or false"),
+        ("created_at>soon", 'created_at is a time, not "soon": write 2026-03-01'),
+        ("created_at>-999999w", "created_at is a time"),
+        ("created_at~2026", "created_at is a time: ~ .* asks for a text"),
+        ("collaboration<KYOTO", "is a link: it is compared by"),
+        ("name<null", "asks nothing"),
+        ("run_id=99999999999999999999", "64 bits"),
+    ],
+)
+def test_what_means_nothing_is_refused_with_a_remedy(tasks: SimpleNamespace, text: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message) as raised:
+        db.Task.where(text)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_name_that_nobody_has_suggests_a_near_one(tasks: SimpleNamespace) -> None:
+    with pytest.raises(NotFound, match='no collaboration "KYOTTO"; did you mean "KYOTO"'):
+        db.Task.where("collaboration=KYOTTO")
+    with pytest.raises(UsageError, match='results have no names|has no link'):
+        db.Task.where("results.name=x")
+
+
+def test_secrets_cannot_be_asked_for(tasks: SimpleNamespace) -> None:
+    for model, field in ((db.User, "password"), (db.Node, "api_key")):
+        assert field not in filters.names(model)
+        for ask in (lambda m=model, f=field: m.where(f"{f}~2b"), lambda m=model, f=field: m.sort(f)):
+            with pytest.raises(UsageError, match="has no field"):
+                ask()
+
+
+def test_an_unknown_field_to_sort_by_names_the_near_one(tasks: SimpleNamespace) -> None:
+    with pytest.raises(UsageError, match='no field "creatd_at"; did you mean "created_at"'):
+        db.Task.sort("-creatd_at")
