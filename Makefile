@@ -2,7 +2,7 @@
 
 python := .venv-test/bin/python
 
-.PHONY: test lint docs bench clean
+.PHONY: test lint docs example bench clean
 
 test: .venv-test  ## all tests
 	$(python) -m pytest
@@ -16,8 +16,12 @@ docs: .venv-test  ## the generated pages: the command reference and the picture 
 	$(python) docs/make_commands.py
 	$(python) docs/make_picture.py
 
+example: .venv-test  ## vserver.db.example, of the example data and schema as they are now
+	rm -f vserver.db.example
+	.venv-test/bin/vserver -d vserver.db.example init --demo
+
 bench: .venv-test  ## every figure of docs/performance.md
-	for file in benchmarks/*.py; do echo "$$file"; $(python) "$$file" || exit 1; done
+	for file in benchmarks/[!m]*.py; do echo "$$file"; $(python) "$$file" || exit 1; done
 
 clean:  ## environments, caches and builds
 	rm -rf .venv .venv-test build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -313,7 +313,7 @@ class Result(Entity):
     state = WorkedOut(null=True)
 
     class Meta:
-        # The counts of tasks, and of organizations, are each read from one of these alone.
+        # What the counts of tasks, and those of organizations, are grouped by.
         indexes = ((("task", "state"), False), (("organization", "state"), False))
 
     def complete_fields(self) -> None:

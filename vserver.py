@@ -55,9 +55,10 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; what a person can act on becomes one line, all else keeps its traceback."""
         try:
-            result = super().invoke(ctx)
-            sys.stdout.flush()  # here, where a full disk still becomes an exit status
-            return result
+            try:
+                return super().invoke(ctx)
+            finally:
+                sys.stdout.flush()  # here, where a full disk still becomes an exit status
         except (KeyboardInterrupt, click.Abort):
             click.echo(err=True)
             raise click.exceptions.Exit(INTERRUPTED) from None
@@ -67,6 +68,7 @@ class Commands(click.Group):
                 raise
             if ctx.params["debug"]:
                 _print_traceback(error)
+            _give_up_stdout()
             raise failure from error
 
 
@@ -89,6 +91,14 @@ def _is_of_database(error: Exception) -> bool:
     from vserverlib.drivers import peewee
 
     return isinstance(error, peewee.PeeweeException | sqlite3.Error)
+
+
+def _give_up_stdout() -> None:
+    """Have what cannot be written not be tried again when Python ends: that would change the exit status."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # it stays open as long as the program
 
 
 def _print_traceback(error: Exception) -> None:

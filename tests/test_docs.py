@@ -13,7 +13,7 @@ import pytest
 import models
 import shell
 import vserver
-from vserverlib import orm, storage
+from vserverlib import demo, orm, storage
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -64,6 +64,15 @@ def test_the_tour_of_the_readme_runs(database: Any) -> None:
     for example in examples(ROOT / "README.md"):
         exec(example, names)
     assert names["task"].progress == (0, 2) and not names["task"].complete
+
+
+def test_the_log_ins_of_the_example_data_work() -> None:
+    database = storage.demo()
+    for example in examples(DOCS / "demo.md"):
+        exec(example, shell.namespace(database))
+    told = re.findall(r"\| `([a-z.]+)` \|[^|]*\| `(.+?)` \|", (DOCS / "demo.md").read_text())
+    assert len(told) == 4 and all(demo.password_of(username) == password for username, password in told)
+    database.close()
 
 
 def test_the_scripts_run_one_after_the_other(tmp_path: Path, quick_hashes: None, monkeypatch: Any, capsys: Any) -> None:

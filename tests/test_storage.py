@@ -104,8 +104,8 @@ def test_two_that_make_the_same_database_at_once_do_not_overwrite(
 ) -> None:
     target, fill = tmp_path / "new.db", storage._fill
 
-    def fill_late(file: Path, key_salt: str | None) -> None:
-        fill(file, key_salt)
+    def fill_late(file: Path, *options: Any) -> None:
+        fill(file, *options)
         target.write_text("made by another process")
 
     monkeypatch.setattr(storage, "_fill", fill_late)

@@ -10,7 +10,6 @@ digits. LOG_INS says so to a person; password_of() and key_of() return them.
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import os
 import sqlite3
@@ -184,21 +183,16 @@ TASKS = (
 
 def create(path: str | os.PathLike[str]) -> Path:
     """Make a new database with the example data, and return its path. Raises an Error where there is a file already."""
-    made = storage.create(path, KEY_SALT)
-    try:
-        _fill(made)
-    except BaseException:
-        made.unlink(missing_ok=True)
-        raise
-    return made
+    return storage.create(path, KEY_SALT, _fill)
 
 
-def _fill(file: Path) -> None:
-    with contextlib.closing(sqlite3.connect(file)) as conn, conn:
-        for table, rows in content().items():
-            columns, marks = ", ".join(f'"{name}"' for name in rows[0]), ", ".join(f":{name}" for name in rows[0])
-            conn.executemany(f'INSERT INTO "{table}" ({columns}) VALUES ({marks})', rows)
-        conn.execute("UPDATE counter SET value = (SELECT MAX(run_id) FROM task) WHERE name = 'run_id'")
+def _fill(conn: sqlite3.Connection) -> None:
+    conn.execute("BEGIN")
+    for table, rows in content().items():
+        columns, marks = ", ".join(f'"{name}"' for name in rows[0]), ", ".join(f":{name}" for name in rows[0])
+        conn.executemany(f'INSERT INTO "{table}" ({columns}) VALUES ({marks})', rows)
+    conn.execute("UPDATE counter SET value = (SELECT MAX(run_id) FROM task) WHERE name = 'run_id'")
+    conn.execute("COMMIT")
 
 
 def content() -> dict[str, list[Row]]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 __all__ = ["peewee", "without_drivers"]
 
-_DRIVERS = ("psycopg", "psycopg2", "psycopg2cffi", "pymysql", "MySQLdb", "pysqlite3")
+_DRIVERS = ("psycopg", "psycopg2", "psycopg2cffi", "pymysql", "MySQLdb", "pysqlite3", "playhouse.cockroachdb")
 
 
 @contextmanager

@@ -15,7 +15,6 @@ import json
 import math
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
 from itertools import count, islice
 from typing import Any, NamedTuple
 
@@ -253,8 +252,8 @@ def _read(query: EntityList, sources: Sequence[str]) -> Iterator[Row]:
     while True:
         wanted = query._part(done, None).select(*(_expression(model, source) for source in sources))
         try:
-            with database.fetching(), closing(database.execute(wanted)) as cursor:
-                for raw in cursor:
+            with database.fetching():
+                for raw in database.execute(wanted):
                     done += 1
                     yield {source: decode(value) for source, decode, value in zip(sources, decoders, raw, strict=True)}
             return

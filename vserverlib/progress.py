@@ -87,7 +87,7 @@ def columns(result: Any = RESULT) -> tuple[Any, ...]:
 
 
 def read_counts(database: Any, ids: Collection[int]) -> dict[int, Counts]:
-    """Return the counts of the tasks with these ids that have results, by one query of an index alone."""
+    """Return the counts of the tasks with these ids that have results, by one query."""
     query = RESULT.select(RESULT.task_id, *columns()).where(among(RESULT.task_id, ids)).group_by(RESULT.task_id)
     alike: dict[tuple[int, ...], Counts] = {}  # most tasks have the counts of others: one object for all of these
     found = {}

@@ -16,7 +16,7 @@ import sqlite3
 import stat
 import tempfile
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,10 +53,15 @@ class Change(NamedTuple):
 # Making one
 
 
-def create(path: str | os.PathLike[str], key_salt: str | None = None) -> Path:
+def create(
+    path: str | os.PathLike[str],
+    key_salt: str | None = None,
+    fill: Callable[[sqlite3.Connection], None] | None = None,
+) -> Path:
     """Make a new, empty database, readable by its owner alone, and return its path. Complete, or not there at all.
 
-    Raises an Error where there is a file already, or its folder is missing or cannot be written.
+    key_salt: what API keys are hashed with, a new one unless it is given. fill: called in the end to write what is to
+    be in it. Raises an Error where there is a file already, or its folder is missing or cannot be written.
     """
     target = Path(path)
     if target.exists() or target.is_symlink():
@@ -65,7 +70,7 @@ def create(path: str | os.PathLike[str], key_salt: str | None = None) -> Path:
         raise Error(f"the folder {shown(target.parent)} does not exist: make it first")
     try:
         with _unfinished(target) as draft:
-            _fill(draft, key_salt)
+            _fill(draft, key_salt, fill)
             _put(draft, target)
     except (OSError, sqlite3.Error) as error:
         raise Error(f"{shown(target)} cannot be made: {_reason(error)}") from error
@@ -94,12 +99,14 @@ def _put(draft: Path, target: Path) -> None:
         os.rename(draft, target)
 
 
-def _fill(file: Path, key_salt: str | None) -> None:
+def _fill(file: Path, key_salt: str | None, fill: Callable[[sqlite3.Connection], None] | None) -> None:
     database = Sqlite(str(file), path=file, pragmas={"synchronous": "OFF"})  # made whole or not at all: see create()
     try:
         _migrate(database)
         salt = key_salt or hashing.new_salt()
         database.execute_sql("INSERT INTO setting (name, value) VALUES ('key_salt', ?)", [salt])
+        if fill is not None:
+            fill(database.connection())
         database.execute_sql(f"PRAGMA application_id = {APPLICATION_ID}")
         database.execute_sql(f"PRAGMA user_version = {SCHEMA}")
         database.execute_sql("PRAGMA journal_mode = WAL")
