@@ -16,7 +16,7 @@ import re
 import sys
 import textwrap
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -27,6 +27,7 @@ from vserverlib import Error, UsageError, inert, near, orm
 from vserverlib.drivers import peewee
 from vserverlib.masking import MASK, mask, mask_obvious
 from vserverlib.messages import check_theme, plain_warnings, tell
+from vserverlib.overview import counts
 
 WIDTH = 80  # columns of the banner
 INTERRUPTED = 130  # what a shell gives as the status of a program that Ctrl-C ended
@@ -47,7 +48,7 @@ class NoSuchName(UsageError, AttributeError):
     """An attribute that `db` does not have."""
 
 
-class Overview(NamedTuple):
+class Summary(NamedTuple):
     """What `db` shows of one entity: how many there are, one line on what it is, and its methods."""
 
     name: str
@@ -75,7 +76,7 @@ class Db(SimpleNamespace):
     def _view_(self) -> Any:
         from vserverlib import views
 
-        return views.overview(overview(self.database))
+        return views.summary(summary(self.database))
 
 
 class Console:
@@ -93,28 +94,51 @@ class Console:
         return getattr(self._made, name)
 
 
+class Standing:
+    """How things stand: what overview() gives. figures: the data of it."""
+
+    def __init__(self, database: Any) -> None:
+        from vserverlib import overview
+
+        self.figures, self.title = overview.overview(database), database.title
+
+    def __repr__(self) -> str:
+        return f"<overview of {self.title}>"
+
+    def _view_(self) -> Any:
+        from vserverlib import board, fields
+
+        return board.Board(self.figures, self.title, fields.now())
+
+
 def namespace(database: Any) -> dict[str, Any]:
     """Return the names that are at hand in the shell and in scripts, all of a database."""
     names = {model.__name__: model for model in models.ENTITIES}
     at_hand = {"database": database, "datetime": datetime, "timedelta": timedelta, "UTC": UTC, "console": Console()}
-    return {"db": Db(database), **names, **at_hand}
+    tools = {"overview": lambda: Standing(database), "watch": _watcher(database)}
+    return {"db": Db(database), **names, **at_hand, **tools}
 
 
-def counts(database: Any) -> dict[str, int]:
-    """Return how many entities there are, by the plural of their name. One query."""
-    tables = (model._meta.table_name for model in models.ENTITIES)
-    columns = ", ".join(f'(SELECT COUNT(*) FROM "{table}")' for table in tables)
-    row = database.execute_sql(f"SELECT {columns}").fetchone()
-    return dict(zip((model.plural for model in models.ENTITIES), row, strict=True))
+def _watcher(database: Any) -> Callable[..., None]:
+    def watch(*tasks: Any) -> None:
+        """Show how far tasks are, as it changes, until they have finished; without tasks, all that are waited for.
+
+        tasks: tasks, lists of tasks, ids, names.
+        """
+        from vserverlib import watching
+
+        watching.watch(database, tasks)
+
+    return watch
 
 
-def overview(database: Any) -> list[Overview]:
+def summary(database: Any) -> list[Summary]:
     """Return what `db` shows, entity by entity. One query."""
     from vserverlib.completion import methods
 
     found = counts(database)
     every = {model: dict.fromkeys(methods(model) + methods(model, of_entity=True)) for model in models.ENTITIES}
-    return [Overview(model.__name__, found[model.plural], model.about, list(names)) for model, names in every.items()]
+    return [Summary(model.__name__, found[model.plural], model.about, list(names)) for model, names in every.items()]
 
 
 # What it says

@@ -6,194 +6,30 @@ status is decided in one place, `Commands`. What a command needs is imported whe
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, NamedTuple, TextIO
+from typing import Any, TextIO
 
 import click
 
-from vserverlib import Error, UsageError, inert
+from vserverlib import Error, inert
 from vserverlib.messages import plain_warnings, tell
+from vserverlib.options import OUTPUT, Commands, Ordinal, Target
 
 __version__ = "0.1.0"
 
-INTERRUPTED = 130  # what a shell gives as the status of a program that Ctrl-C ended
-COLLECTED = 50_000  # objects made until the garbage collector runs (Python's own 700 suits small programs)
-LARGEST = 10**9  # rows of a page, and pages: their product has less than 64 bits
 CHUNK = 1000  # rows of one table, where a list is so long that it is printed as several
-
-
-# What went wrong, as a line and an exit status
-
-
-class Failure(click.ClickException):
-    """One line on stderr, and the exit status."""
-
-    def __init__(self, message: str, exit_code: int = 1) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code  # type: ignore[misc]  # that is how click means it
-
-
-class Commands(click.Group):
-    """The commands, and what becomes of an error in any of them."""
-
-    def __call__(self, *args: Any, **options: Any) -> Any:
-        """Be the program: called by nobody else.
-
-        Imports make many objects that stay. The garbage collector would look through all of them again and again, and
-        once more at the end: a quarter of the time of a short command.
-        """
-        gc.set_threshold(COLLECTED)
-        try:
-            return super().__call__(*args, **options)
-        finally:
-            gc.freeze()
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; what a person can act on becomes one line, all else keeps its traceback."""
-        try:
-            try:
-                return super().invoke(ctx)
-            finally:
-                sys.stdout.flush()  # here, where a full disk still becomes an exit status
-        except (KeyboardInterrupt, click.Abort):
-            click.echo(err=True)
-            raise click.exceptions.Exit(INTERRUPTED) from None
-        except Exception as error:
-            failure = failure_of(error)
-            if failure is None:
-                raise
-            if ctx.params["debug"]:
-                _print_traceback(error)
-            _give_up_stdout()
-            raise failure from error
-
-
-def failure_of(error: Exception) -> Failure | None:
-    """Return the line and the exit status of an error that a person can act on, else None."""
-    if isinstance(error, Error):
-        return Failure(str(error), 2 if isinstance(error, UsageError) else 1)
-    if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
-        place = f"{inert(error.filename, 200)}: " if error.filename else ""
-        return Failure(f"{place}{error.strerror or inert(error, 200)}")
-    if _is_of_database(error):
-        damaged = ": it is damaged, use a backup" if "malformed" in str(error) else ""
-        return Failure(f"the database says: {inert(error, 200)}{damaged}")
-    return None
-
-
-def _is_of_database(error: Exception) -> bool:
-    import sqlite3
-
-    from vserverlib.drivers import peewee
-
-    return isinstance(error, peewee.PeeweeException | sqlite3.Error)
-
-
-def _give_up_stdout() -> None:
-    """Have what cannot be written not be tried again when Python ends: that would change the exit status."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # it stays open as long as the program
-
-
-def _print_traceback(error: Exception) -> None:
-    import traceback
-
-    traceback.print_exception(error)
-
-
-# Which database, and how it is opened
-
-
-class Target(NamedTuple):
-    """The database that a command is about."""
-
-    url: str | None  # as it was named, None where it was not
-    debug: bool
-
-    @property
-    def path(self) -> str:
-        """Return the path or URL, the default where none was named."""
-        from vserverlib.storage import DEFAULT
-
-        return DEFAULT if self.url is None else self.url
-
-    @contextmanager
-    def open(self, *, read_only: bool = False) -> Iterator[Any]:
-        """Open the database for one command."""
-        import models
-
-        database = models.connect(self.path, read_only=read_only)
-        try:
-            yield database
-        finally:
-            database.close()
-
-    @contextmanager
-    def open_session(self, *, demo: bool, read_only: bool, sandbox: bool) -> Iterator[Any]:
-        """Open the database for a shell or a script; at the end of a sandbox, tell what would have changed."""
-        from vserverlib import storage
-
-        if demo:
-            database = storage.demo(read_only=read_only, sandbox=sandbox)
-        else:
-            if self.url is None and not read_only and not sandbox and not os.path.lexists(self.path):
-                tell(f"made a new database, {storage.create(self.path)}")
-            database = storage.connect(self.path, read_only=read_only, sandbox=sandbox)
-        try:
-            with _leaving_in_order():
-                yield database
-            if sandbox:
-                tell(sandbox_report(database))
-        finally:
-            database.close()
-
-
-@contextmanager
-def _leaving_in_order() -> Iterator[None]:
-    """Have the end of the terminal, or a signal to end, not leave a private copy behind."""
-    import signal
-
-    def leave(number: int, frame: object) -> None:
-        sys.exit(128 + number)
-
-    meant = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
-    for number in meant:
-        signal.signal(number, leave)
-    try:
-        yield
-    finally:
-        for number in meant:
-            signal.signal(number, signal.SIG_DFL)
-
-
-def sandbox_report(database: Any) -> str:
-    """Return what a sandbox would have changed, in one line: how many rows of which entity."""
-    from vserverlib import listing, orm, storage
-
-    database.rollback()  # what was begun, and not ended
-    models = {model._meta.table_name: model for model in orm.Entity.__subclasses__()}
-    found = storage.report(database)
-    counts = [(models[table], dict(zip(_CHANGES, numbers, strict=True))) for table, *numbers in found]
-    done = []
-    for verb in _CHANGES:
-        words = [listing.counted(number[verb], model) for model, number in counts if number[verb]]
-        done += [f"{verb} {', '.join(words)}"] if words else []
-    return f"sandbox: would have {'; '.join(done) or 'changed nothing'}"
-
-
-_CHANGES = ("added", "changed", "deleted")  # what storage.report() counts, in its order
 
 
 # The program
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=Commands,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.option(
     "-d",
     "--database",
@@ -217,6 +53,17 @@ def main(ctx: click.Context, database: str | None, strict: bool, debug: bool) ->
     """
     ctx.obj = Target(database, debug)
     ctx.with_resource(plain_warnings(strict=strict))
+    if ctx.invoked_subcommand is None:
+        _without_command(ctx)
+
+
+def _without_command(ctx: click.Context) -> None:
+    """At a terminal, show how things stand where there is a database; else the help: what was typed is no command."""
+    if sys.stdout.isatty() and os.path.lexists(ctx.obj.path):
+        ctx.invoke(overview, output="table")
+    else:
+        click.echo(ctx.get_help(), err=True)
+        ctx.exit(2)
 
 
 @main.command()
@@ -314,36 +161,25 @@ def _checked(source: bytes, name: str) -> tuple[bytes, str]:
 # Tables and JSON
 
 
-class Ordinal(click.ParamType[int]):
-    """A whole number from 1 on, of which two can be multiplied without leaving 64 bits."""
-
-    name = "number"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Return the number; a usage error where it is none, or too large."""
-        number = int(value) if str(value).isascii() and str(value).isdigit() and len(str(value)) < 12 else 0
-        if not 0 < number <= LARGEST:
-            self.fail(f'"{inert(value)}" is no whole number from 1 to {LARGEST:,}', param, ctx)
-        return number
-
-
-FORMATS = click.Choice(["table", "json"])
-OUTPUT = click.option("-o", "--output", type=FORMATS, default="table", show_default=True, help="For eyes, or programs.")
-
-
 @main.command("list")
 @click.argument("entity")
 @OUTPUT
 @click.option("--limit", metavar="N", type=Ordinal(), help="Rows of a page.  [default: 50]")
 @click.option("--page", metavar="N", type=Ordinal(), help="Which page.  [default: 1]")
 @click.option("--all", "everything", is_flag=True, help="All rows, not a page of them.")
+@click.option("--where", metavar="FILTER", multiple=True, help="Only what fits, such as status=failed. Repeatable.")
+@click.option("--search", metavar="TEXT", help="Only those with this in any of their texts, whatever its case.")
+@click.option("--sort", metavar="F,-F", help="By these fields, downwards after a minus.  [default: id]")
 @click.pass_obj
 def list_command(
-    target: Target, entity: str, output: str, limit: int | None, page: int | None, everything: bool
+    target: Target, /, entity: str, output: str, limit: int | None, page: int | None, everything: bool, **asked: Any
 ) -> None:
     """List one kind of ENTITY, oldest first.
 
     ENTITY is organizations, users, collaborations, nodes, tasks or results; the singular will do.
+
+    A FILTER is a field, an operator (= != < <= > >=, or ~ for "contains") and a value: status=failed,
+    collaboration=ROTTERDAM, organization.country=NL, created_at>-2d, finished_at=null.
     """
     from vserverlib import listing
 
@@ -352,11 +188,12 @@ def list_command(
     model, size, number = listing.find(entity), limit or listing.PAGE, page or 1
     columns = listing.COLUMNS[model] if output == "json" else listing.in_tables(model)
     with target.open(read_only=True):
+        query = listing.query(model, **asked)
         if everything:
-            pages = listing.pages(model.get(), CHUNK, columns)
+            pages = listing.pages(query, CHUNK, columns)
         else:
-            pages = iter([listing.page(model.get(), (number - 1) * size, size, columns)])
-        _tell_of_more(_print_pages(pages, output), number, size)
+            pages = iter([listing.page(query, (number - 1) * size, size, columns)])
+        _tell_of_more(_print_pages(pages, output), number, size, bool(asked["where"] or asked["search"]))
 
 
 @main.command()
@@ -385,6 +222,27 @@ def show(target: Target, entity: str, id_or_name: str, output: str) -> None:
             views.console().print(views.entity_panel(found))
 
 
+@main.command()
+@OUTPUT
+@click.pass_obj
+def overview(target: Target, output: str) -> None:
+    """Show how things stand.
+
+    That is how many tasks are in each state, how far collaborations and organizations are, who is waited for longest,
+    and which nodes were not seen for a day.
+    """
+    from vserverlib import overview as figures
+
+    with target.open(read_only=True) as database:
+        found = figures.overview(database)
+    if output == "json":
+        click.echo(figures.to_json(found))
+    else:
+        from vserverlib import board, fields, views
+
+        views.console().print(board.Board(found, database.title, fields.now()))
+
+
 def _print_pages(pages: Iterator[Any], output: str) -> Any:
     """Print pages one after the other, and return the last one."""
     last: Any = None
@@ -409,14 +267,14 @@ def _print_pages(pages: Iterator[Any], output: str) -> Any:
     return last
 
 
-def _tell_of_more(page: Any, number: int, size: int) -> None:
+def _tell_of_more(page: Any, number: int, size: int, is_filtered: bool) -> None:
     """Tell how to see the next page, or that there is none of that number."""
     if page.first + len(page.rows) < page.total:
         tell(f"{page.total - page.first - len(page.rows):,} more: --page {number + 1}, or --all")
     elif page.total and not page.rows:
         tell(f"there is no page {number:,}: the last one is {-(-page.total // size):,}")
     elif not page.total:
-        tell(f"there are no {page.model.plural}")
+        tell(f"there are no {page.model.plural}{' that fit' if is_filtered else ''}")
 
 
 def _is_unicode(stream: TextIO) -> bool:
@@ -482,6 +340,90 @@ def apikey(target: Target, node: str) -> None:
         click.echo(key)  # before the transaction ends: a key that nobody got to see is not stored
         sys.stdout.flush()
     tell(f"{found.named()} has a new API key, which is not shown again")
+
+
+# Waiting, watching, playing
+
+
+@main.command()
+@click.argument("tasks", metavar="TASK...", nargs=-1, required=True)
+@click.option("--timeout", metavar="SECONDS", type=float, help="Give up after this time: 60, 0.5, or 0 to look once.")
+@click.pass_context
+def wait(ctx: click.Context, tasks: tuple[str, ...], timeout: float | None) -> None:
+    """Wait until all of these tasks have finished.
+
+    TASK is an id or a name. The exit status is 0 when all are completed, 1 when one has failed, 3 when the time was up.
+    A task without results is an error at once: it would never finish.
+    """
+    from vserverlib import watching
+
+    with ctx.obj.open(read_only=True) as database:
+        ending = watching.wait(database, tasks, timeout)
+    if ending.told:
+        tell(ending.told, "yellow")
+    ctx.exit(ending.status)
+
+
+@main.command()
+@click.argument("tasks", metavar="[TASK]...", nargs=-1)
+@click.pass_obj
+def watch(target: Target, tasks: tuple[str, ...]) -> None:
+    """Show how far tasks are, as it changes, until all have finished.
+
+    TASK is an id or a name; without one it is all tasks that are waited for, newest first, new ones too. In a pipe it
+    is one line of JSON for each task, and one for each change.
+    """
+    from vserverlib import watching
+
+    with target.open(read_only=True) as database:
+        watching.watch(database, tasks)
+
+
+@main.command("demo")
+@click.option("--tasks", metavar="N", type=Ordinal(), help="How many tasks.  [default: 1000]")
+@click.option("--organizations", metavar="N", type=Ordinal(), help="How many organizations.  [default: 12]")
+@click.option("--live", is_flag=True, help="Play the nodes, until Ctrl-C; alone also in a database that is filled.")
+@click.option("--until-done", is_flag=True, help="With --live: make no new tasks, and end when all have finished.")
+@click.option("--yes", is_flag=True, help="Play also where organizations are real: their domain is none of .example.")
+@click.pass_obj
+def demo_command(
+    target: Target, tasks: int | None, organizations: int | None, live: bool, until_done: bool, yes: bool
+) -> None:
+    """Fill a database with a made-up consortium of any size.
+
+    It is made where there is none; one with entities is refused. Nobody can log in: no passwords or keys are set. For a
+    small example that has log-ins, see: vserver init --demo
+    """
+    from vserverlib import simulation, storage
+
+    if (until_done or yes) and not live:
+        raise click.UsageError("--until-done and --yes go with --live")
+    if not os.path.lexists(target.path):
+        tell(f"made a new database, {storage.create(storage.as_path(target.path))}")
+    with target.open() as database:
+        if tasks or organizations or not live or not simulation.is_filled(database):
+            _fill(database, tasks or simulation.TASKS, organizations or simulation.ORGANIZATIONS)
+        if live:
+            simulation.refuse_real(yes)
+            _play(database, until_done)
+
+
+def _fill(database: Any, tasks: int, organizations: int) -> None:
+    from vserverlib import simulation, views
+
+    with views.progress_bar("tasks", tasks) as advance:
+        simulation.fill(database, tasks, organizations, advance)
+    tell(f"{database.title} has {tasks:,} tasks of a made-up consortium")
+
+
+def _play(database: Any, until_done: bool) -> None:
+    from vserverlib import simulation
+
+    tell(f"this is a simulation: nothing is computed, and results in {database.title} are made up (Ctrl-C: end it)")
+    try:
+        simulation.play(database, until_done=until_done)
+    except KeyboardInterrupt:
+        tell("the simulation has ended")
 
 
 if __name__ == "__main__":

@@ -264,6 +264,16 @@ def test_list_and_show_leave_the_file_and_its_folder_as_they_were(example: Path)
     assert {path.name: path.read_bytes() for path in Path().iterdir()} == before
 
 
+def test_list_and_show_open_the_database_read_only(example: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[dict[str, bool]] = []
+    connect = models.connect
+    monkeypatch.setattr(models, "connect", lambda url, **how: (opened.append(how), connect(url, **how))[1])
+    run("list", "tasks")
+    run("show", "task", "1")
+    run("apikey", "1")
+    assert opened == [{"read_only": True}, {"read_only": True}, {"read_only": False}]
+
+
 def test_rows_that_another_process_has_committed_are_seen(example: Path) -> None:
     with closing(sqlite3.connect(example)) as other:
         other.execute("INSERT INTO organization (name) VALUES ('just made')")
@@ -487,7 +497,7 @@ def test_a_sandbox_at_a_terminal_tells_after_the_shell_was_left(example: Path) -
 def test_the_shell_without_a_terminal_to_write_to_is_one_clear_line(example: Path) -> None:
     ours, theirs = pty.openpty()
     command, env = [sys.executable, "-m", "vserver", "shell"], environment(Path.cwd())
-    done = subprocess.run(command, stdin=theirs, capture_output=True, text=True, env=env, check=False)
+    done = subprocess.run(command, stdin=theirs, capture_output=True, text=True, env=env, check=False, timeout=60)
     os.close(ours)
     os.close(theirs)
     assert (done.returncode, done.stdout) == (1, "")

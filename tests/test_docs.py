@@ -66,13 +66,17 @@ def test_the_tour_of_the_readme_runs(database: Any) -> None:
     assert names["task"].progress == (0, 2) and not names["task"].complete
 
 
-def test_the_log_ins_of_the_example_data_work() -> None:
+@pytest.mark.parametrize("page", ["demo.md", "filters.md"])
+def test_what_is_told_of_the_example_data_is_so(page: str) -> None:
     database = storage.demo()
-    for example in examples(DOCS / "demo.md"):
+    for example in examples(DOCS / page):
         exec(example, shell.namespace(database))
+    database.close()
+
+
+def test_the_log_ins_of_the_example_data_work() -> None:
     told = re.findall(r"\| `([a-z.]+)` \|[^|]*\| `(.+?)` \|", (DOCS / "demo.md").read_text())
     assert len(told) == 4 and all(demo.password_of(username) == password for username, password in told)
-    database.close()
 
 
 def test_the_scripts_run_one_after_the_other(tmp_path: Path, quick_hashes: None, monkeypatch: Any, capsys: Any) -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import datetime
+import json
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from click.testing import CliRunner, Result
 
 import models as db
-from vserverlib import NotFound, UsageError, filters
+import vserver
+from vserverlib import NotFound, UsageError, demo, filters, listing
 from vserverlib.fields import now
 
 
@@ -185,3 +189,59 @@ def test_secrets_cannot_be_asked_for(tasks: SimpleNamespace) -> None:
 def test_an_unknown_field_to_sort_by_names_the_near_one(tasks: SimpleNamespace) -> None:
     with pytest.raises(UsageError, match='no field "creatd_at"; did you mean "created_at"'):
         db.Task.sort("-creatd_at")
+
+
+# On the command line
+
+
+@pytest.fixture
+def example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The example data, in vserver.db of the working directory."""
+    monkeypatch.chdir(tmp_path)
+    demo.create("vserver.db")
+
+
+def listed(*words: str) -> Result:
+    return CliRunner().invoke(vserver.main, ["list", *words], prog_name="vserver")
+
+
+def test_list_takes_filters_that_add_up(example: None) -> None:
+    done = listed("tasks", "--where", "status=failed", "--where", "name~risk", "-o", "json")
+    assert [task["name"] for task in json.loads(done.stdout)] == ["Risk model", "Risk model, step 2"]
+    assert (done.exit_code, done.stderr) == (0, "")
+
+
+def test_list_searches_sorts_and_pages_what_is_left(example: None) -> None:
+    done = listed("tasks", "--search", "COX", "--sort", "-id", "--limit", "2", "-o", "json")
+    assert [task["id"] for task in json.loads(done.stdout)] == [18, 17]
+    assert done.stderr == "8 more: --page 2, or --all\n"
+    done = listed("tasks", "--search", "COX", "--sort", "-id", "--all", "-o", "json")
+    assert len(json.loads(done.stdout)) == 10
+
+
+def test_list_says_when_nothing_fits(example: None) -> None:
+    done = listed("tasks", "--where", "name=nobody", "-o", "json")
+    assert (json.loads(done.stdout), done.stderr, done.exit_code) == ([], "there are no tasks that fit\n", 0)
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "message"),
+    [
+        (["--where", "stat=x"], 2, 'task has no field "stat"'),
+        (["--where", "status"], 2, "is no filter"),
+        (["--where", "collaboration=Rare tumors [pilot]"], 1, 'did you mean "Rare tumours [pilot]"'),
+        (["--sort", "naam"], 2, 'task has no field "naam"; did you mean "name"'),
+    ],
+)
+def test_list_refuses_what_means_nothing(example: None, words: list[str], status: int, message: str) -> None:
+    done = listed("tasks", *words)
+    assert done.exit_code == status and done.stdout == "" and message in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_filtered_page_is_one_query_and_its_total_another(story: SimpleNamespace, count_queries: list[str]) -> None:
+    for number in range(30):
+        db.Task(name=f"task {number}", collaboration=story.collaboration).save()
+    count_queries.clear()
+    found = listing.page(listing.query(db.Task, ["complete=false"], "task", "-name"), 0, 10)
+    assert len(found.rows) == 10 and found.total == 30 and len(count_queries) == 2

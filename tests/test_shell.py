@@ -58,7 +58,7 @@ def test_the_console_prints_text_as_text(database: Any, capsys: Printed) -> None
 def test_the_overview_counts_and_describes_each_entity_in_one_query(
     story: SimpleNamespace, database: Any, count_queries: list[str]
 ) -> None:
-    rows = {row.name: row for row in shell.overview(database)}
+    rows = {row.name: row for row in shell.summary(database)}
     assert len(count_queries) == 1
     assert [(row.name, row.count) for row in rows.values()] == [
         ("Organization", 2), ("User", 0), ("Collaboration", 1), ("Node", 1), ("Task", 1), ("Result", 2),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import sqlite3
 import unicodedata
@@ -30,6 +31,9 @@ HOSTILE = {
     "long": "x" * 10_000,
     "nothing but blanks": "     ",
 }
+
+# Printable by name, but invisible or of no certain width.
+UNSURE = "\u3164\u2800\u115f\ufe0f\U0001f1f3\U0001f1f1\U0001f3fd"
 
 
 @pytest.fixture
@@ -194,8 +198,9 @@ def test_nothing_of_a_hostile_text_reaches_the_terminal_as_an_order(name: str, d
         views.entity_table([organization, task]),
     ):
         text = views.render(renderable, width=80, color=False)
-        seen = [char for char in text if not char.isprintable() and char != "\n"]
+        seen = [char for char in text if not (char.isprintable() or char == "\n") or char in UNSURE]
         assert not seen, [unicodedata.name(char, hex(ord(char))) for char in seen]
+        assert not re.search("\u0301{4}", text), "marks that reach into other lines"
         assert max(map(cell_len, text.splitlines())) <= 80
 
 
@@ -220,6 +225,9 @@ def test_a_member_cannot_fake_another(story: SimpleNamespace) -> None:
     lines = panel(story.collaboration).splitlines()
     first = next(at for at, line in enumerate(lines) if "organizations" in line)
     assert [line.strip("│ ").split()[0] for line in lines[first : first + 3]] == ["organizations", "2", "tasks"]
+    story.oslo.name = "Oslo" + " 99 Fake" * 20
+    story.oslo.save()
+    assert len(panel(story.collaboration).splitlines()) == len(lines), "a long name goes on in the next line"
 
 
 # Panels
@@ -288,7 +296,8 @@ def test_a_panel_says_what_is_not_saved(story: SimpleNamespace) -> None:
     story.collaboration.organizations.remove(story.oslo)
     assert "not saved yet: country" in panel(story.iknl)
     assert "not saved yet: organizations" in panel(story.collaboration)
-    assert 'task "new" (not saved)' in panel(Task(name="new"))
+    new = panel(Task(name="new"))
+    assert 'task "new" (not saved)' in new and "not saved yet" not in new
     assert "result (not saved)" in panel(Result())
 
 
@@ -320,6 +329,7 @@ def test_rows_that_other_programs_wrote_are_shown(model: Any, story: SimpleNames
         lines = table(model.get(), width)
         assert lines[-2].lstrip().startswith("90  ") and max(map(cell_len, lines)) <= width
         assert all(cell_len(line) <= width for line in panel(model.get(90), width).splitlines())
+    assert table(Collaboration.get())[0].split() == ["id", "name", "encrypted", "organizations", "nodes", "tasks"]
 
 
 # Overview
@@ -328,7 +338,7 @@ def test_rows_that_other_programs_wrote_are_shown(model: Any, story: SimpleNames
 def test_the_overview_tells_counts_and_methods_and_common_ones_once() -> None:
     task = SimpleNamespace(name="Task", count=1_234, about="a computation", methods=["next_run_id", "get", "save"])
     result = SimpleNamespace(name="Result", count=7, about="what is delivered", methods=["get", "save"])
-    lines = shown(views.overview([task, result]))
+    lines = shown(views.summary([task, result]))
     assert re.match(r"db\.Task +1,234 +a computation$", lines[0].rstrip())
     assert lines[1].strip() == "next_run_id()"
     assert re.match(r"db\.Result +7 +what is delivered$", lines[2].rstrip())
@@ -373,6 +383,12 @@ def test_a_pipe_has_the_width_of_columns_else_120(database: Any, monkeypatch: py
     for odd in ("", "0", "-5", "wide", "\u0665"):
         monkeypatch.setenv("COLUMNS", odd)
         assert views.console(io.StringIO()).width == 120
+
+
+def test_a_terminal_that_does_not_tell_its_width_is_taken_for_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(views.os, "get_terminal_size", lambda descriptor: os.terminal_size((0, 0)))
+    with open(os.devnull, "w") as stream:
+        assert views.console(stream).width == 120
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])

@@ -295,6 +295,14 @@ def counted(number: int, model: Any) -> str:
     return f"{number:,} {one if number == 1 else many}"
 
 
+def query(model: Any, where: Iterable[str] = (), search: str | None = None, sort: str | None = None) -> EntityList:
+    """Return the list that filters, a text to search for, and fields to sort by ask for."""
+    found = model.where(*where)
+    if search:
+        found = found.search(search)
+    return found.sort(sort) if sort else found  # type: ignore[no-any-return]
+
+
 def _kind(entities: Iterable[Any]) -> Any:
     """Return of which model entities are; None where they are of several, or no entities."""
     kinds = {type(entity) for entity in entities}

@@ -151,7 +151,7 @@ class EntityList(peewee.ModelSelect):
         from vserverlib import filters  # 1 ms that only who filters has to pay
 
         read = [filters.condition(self.model, each) if isinstance(each, str) else each for each in conditions]
-        return super().where(*read)
+        return super().where(*read) if read else self.clone()
 
     def search(self, text: str) -> Any:
         """Return those that have a text, whatever its case, in any of their texts or in the name of a link."""

@@ -8,11 +8,13 @@ It owns how things look. What is shown is read by listing.py; nothing here write
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import io
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TextIO
 
 from rich.cells import cell_len, set_cell_size
@@ -35,6 +37,7 @@ BAR, WIDE_BAR, WIDE = 10, 20, 120  # columns of a bar, and of a terminal that ha
 GAP = 2  # columns between two columns
 MOST_LINES = 8  # lines of a long text in a panel
 MOST_WRAPPED = 3  # lines of a text whose lines are wrapped; those of a longer one are cut
+BAR_AFTER = 1.0  # seconds of work until a bar shows how far it is
 NAMED = 5  # members of a relation that a panel names
 FIXED = ("id", "number", "flag", "time", "state", "progress")  # kinds that are never cut
 
@@ -360,7 +363,7 @@ def _unsaved(entity: Any) -> Text | None:
 # The database
 
 
-def overview(entities: Iterable[Any]) -> Any:
+def summary(entities: Iterable[Any]) -> Any:
     """Return what there is: of each entity its name, how many there are, a line on it, and its methods.
 
     entities: objects with name, count, about and methods. What all of them can do is told once, at the end.
@@ -383,6 +386,65 @@ def overview(entities: Iterable[Any]) -> Any:
 
 def _calls(methods: Iterable[str]) -> Text:
     return Text(", ".join(f"{method}()" for method in methods), "dim")
+
+
+# What moves
+
+
+class Screen:
+    """The lines of a terminal on stdout below what is there already, drawn anew in place: a context manager."""
+
+    def __init__(self) -> None:
+        from rich.live import Live
+
+        self.console = _console(sys.stdout, None, messages.is_colourful(sys.stdout), None, is_terminal=True)
+        self.live = Live(console=self.console, auto_refresh=False, vertical_overflow="crop")
+        self.size = self.console.size
+
+    def __enter__(self) -> Screen:
+        self.live.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.live.__exit__(*error)
+
+    @property
+    def lines(self) -> int:
+        """How many lines there is room for."""
+        return self.console.size.height
+
+    def is_resized(self) -> bool:
+        """Whether the size has changed. What was drawn is wiped then: the terminal has broken its lines anew."""
+        before, self.size = self.size, self.console.size
+        if self.size != before:
+            self.console.clear()
+        return self.size != before
+
+    def show(self, renderable: Any) -> None:
+        """Draw this in the place of what was drawn before."""
+        self.live.update(renderable, refresh=True)
+
+
+@contextlib.contextmanager
+def progress_bar(text: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Draw a bar on stderr, where that is a terminal, once it takes over a second. Call it with how much is done."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    stream, began = sys.stderr, time.monotonic()
+    console = _console(stream, None, messages.is_colourful(stream), None, is_terminal=messages.is_capable(stream))
+    parts = TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    bar = Progress(*parts, console=console, transient=True, disable=not messages.is_capable(stream))
+    task = bar.add_task(text, total=total)
+
+    def advance(done: int) -> None:
+        bar.update(task, completed=done)
+        if time.monotonic() - began > BAR_AFTER:
+            bar.start()
+
+    try:
+        yield advance
+    finally:
+        bar.stop()
 
 
 # Where it goes
@@ -414,12 +476,15 @@ def columns(stream: TextIO) -> int:
         return IN_A_PIPE
 
 
-def _console(stream: TextIO, width: int, color: bool) -> Console:
+def _console(
+    stream: TextIO, width: int | None, color: bool, height: int | None = 100, is_terminal: bool = False
+) -> Console:
+    """Return a console; no width and no height: those that the terminal has at each moment."""
     return Console(
         file=stream,
         width=width,
-        height=100,
-        force_terminal=color,
+        height=height,
+        force_terminal=color or is_terminal,
         force_jupyter=False,
         color_system="standard" if color else None,
         markup=False,

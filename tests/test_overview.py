@@ -1,0 +1,145 @@
+"""How things stand: every figure agrees with what the entities say one by one."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import sqlite3
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from terminal import Terminal, environment
+
+import models as db
+import vserver
+from vserverlib import board, demo, overview, views
+from vserverlib.fields import now
+
+
+@pytest.fixture
+def example(tmp_path: Path) -> Any:
+    """The example data, open."""
+    opened = db.connect(demo.create(tmp_path / "demo.db"))
+    yield opened
+    opened.close()
+
+
+def test_the_figures_agree_with_the_entities(example: Any) -> None:
+    found = overview.overview(example)
+    assert found.entities == {model.plural: len(model.get()) for model in db.ENTITIES}
+    assert {status: count for status, count in found.tasks.items() if count} == Counter(t.status for t in db.Task.get())
+    for share in found.collaborations:
+        tasks = db.Collaboration.get(share.id).tasks
+        ended = [task for task in tasks if task.status in ("completed", "failed")]
+        assert (share.total, share.done) == (len(tasks), len(ended))
+    for share in found.organizations:
+        results = db.Organization.get(share.id).results
+        assert (share.total, share.done) == (len(results), sum(result.complete for result in results))
+        assert share.since == min((r.assigned_at for r in results if not r.complete), default=None)
+
+
+def test_who_is_waited_for_longest_comes_first(example: Any) -> None:
+    since = [share.since for share in overview.overview(example).organizations if share.since]
+    assert len(since) > 1 and since == sorted(since)
+
+
+def test_what_belongs_to_nobody_is_counted_too(database: Any) -> None:
+    db.Task(name="orphan").save()
+    db.Result(task=1).save()
+    db.Result(organization=None).save()
+    found = overview.overview(database)
+    assert found.tasks["pending"] == 1
+    assert [(share.id, share.total) for share in found.collaborations] == [(None, 1)]
+    assert [(share.id, share.total, share.done) for share in found.organizations] == [(None, 2, 0)]
+
+
+def test_nodes_that_were_not_seen_for_a_day_are_told(database: Any) -> None:
+    for name, seen in (("never", None), ("just now", now()), ("long ago", now() - datetime.timedelta(days=3))):
+        db.Node(name=name, last_seen=seen).save()
+    assert [node.name for node in overview.overview(database).unseen] == ["never", "long ago"]
+
+
+def test_an_empty_database_has_an_overview(database: Any, count_queries: list[str]) -> None:
+    found = overview.overview(database)
+    assert found.collaborations == [] and set(found.tasks.values()) == {0}
+    assert len(count_queries) <= 8
+
+
+def test_the_number_of_queries_does_not_grow(example: Any, count_queries: list[str]) -> None:
+    example.query_hooks.append(lambda event: count_queries.append(event.sql))
+    count_queries.clear()
+    overview.overview(example)
+    assert 0 < len(count_queries) <= 8
+
+
+def test_the_command_prints_a_screen_or_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    demo.create("vserver.db")
+    done = CliRunner().invoke(vserver.main, ["overview", "-o", "json"], prog_name="vserver")
+    told = json.loads(done.stdout)
+    assert (done.exit_code, done.stderr, told["tasks"]["failed"]) == (0, "", 6)
+    assert told["organizations"][0]["since"].endswith("Z") and told["unseen"][0]["last_seen"] is None
+    done = CliRunner().invoke(vserver.main, ["overview"], prog_name="vserver")
+    assert done.exit_code == 0 and "✗ failed 6" in done.stdout
+
+
+def test_vserver_alone_shows_it_at_a_terminal(tmp_path: Path) -> None:
+    demo.create(tmp_path / "vserver.db")
+    env = environment(tmp_path, VSERVER_DATABASE=str(tmp_path / "vserver.db"))
+    terminal = Terminal([sys.executable, "-m", "vserver"], env, 80, 24)
+    terminal.wait_for("not seen for a day")
+    assert "24 tasks" in terminal.text and "Traceback" not in terminal.text
+
+
+def shown(database: Any, width: int = 80) -> str:
+    return views.render(board.Board(overview.overview(database), database.title, now()), width=width, color=False)
+
+
+def test_it_fits_a_screen_of_80_columns_and_24_lines(example: Any) -> None:
+    text = shown(example)
+    assert len(text.splitlines()) <= 24 and max(views.cell_len(line) for line in text.splitlines()) <= 80
+    for part in ("24 tasks", "✓ completed 11", "✗ failed 6", "Colorectal cancer survival", "11/14", "waited for since"):
+        assert part in text
+
+
+def test_many_of_everything_fit_the_screen_and_are_counted(database: Any) -> None:
+    for number in range(30):
+        organization = db.Organization(name=f"organization {number}")
+        organization.save()
+        collaboration = db.Collaboration(name=f"collaboration {number}")
+        collaboration.save()
+        db.Node(name=f"node {number}").save()
+        task = db.Task(name=f"task {number}", collaboration=collaboration)
+        task.save()
+        db.Result(task=task, organization=organization).save()
+    text = shown(database)
+    assert len(text.splitlines()) <= 24 and "26 more" in text and "27 more nodes" in text
+
+
+def test_hostile_names_and_odd_times_do_no_harm(database: Any, path: Path) -> None:
+    hostile = "\x1b[31m[red]\r\n\u202e" + "x" * 10_000
+    organization = db.Organization(name=hostile)
+    organization.save()
+    db.Node(name=hostile).save()
+    collaboration = db.Collaboration(name=hostile)
+    collaboration.save()
+    db.Task(name="t", collaboration=collaboration).save()
+    db.Result(task=1, organization=organization).save()
+    with sqlite3.connect(path) as other:
+        other.execute("UPDATE result SET assigned_at = 'long ago'")
+        other.execute("UPDATE node SET last_seen = 'never'")
+    other.close()
+    text = shown(database)
+    assert all(line.isprintable() for line in text.splitlines())
+    assert max(len(line) for line in text.splitlines()) <= 80
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(-5, "0 s"), (59, "59 s"), (60, "1 min"), (7200, "2 h"), (86400 * 3000, "3,000 d")]
+)
+def test_ages_are_told_in_their_largest_unit(seconds: int, text: str) -> None:
+    assert board.age(datetime.timedelta(seconds=seconds)) == text

@@ -1,0 +1,206 @@
+"""What the commands share: what becomes of an error, which database is opened and how, and options that several have.
+
+`vserver.py` owns the commands. Nothing here, or there, is imported by a library function.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import click
+
+from vserverlib import Error, UsageError, inert
+from vserverlib.messages import tell
+
+INTERRUPTED = 130  # what a shell gives as the status of a program that Ctrl-C ended
+COLLECTED = 50_000  # objects made until the garbage collector runs (Python's own 700 suits small programs)
+LARGEST = 10**9  # rows of a page, and pages: their product has less than 64 bits
+
+
+# What went wrong, as a line and an exit status
+
+
+class Failure(click.ClickException):
+    """One line on stderr, and the exit status."""
+
+    def __init__(self, message: str, exit_code: int = 1) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code  # type: ignore[misc]  # that is how click means it
+
+
+class Commands(click.Group):
+    """The commands, and what becomes of an error in any of them."""
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        """Be the program: called by nobody else.
+
+        Imports make many objects that stay. The garbage collector would look through all of them again and again, and
+        once more at the end: a quarter of the time of a short command.
+        """
+        gc.set_threshold(COLLECTED)
+        try:
+            return super().__call__(*args, **options)
+        finally:
+            gc.freeze()
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; what a person can act on becomes one line, all else keeps its traceback."""
+        try:
+            try:
+                return super().invoke(ctx)
+            finally:
+                sys.stdout.flush()  # here, where a full disk still becomes an exit status
+        except (KeyboardInterrupt, click.Abort):
+            click.echo(err=True)
+            raise click.exceptions.Exit(INTERRUPTED) from None
+        except Exception as error:
+            failure = failure_of(error)
+            if failure is None:
+                raise
+            if ctx.params["debug"]:
+                _print_traceback(error)
+            _give_up_stdout()
+            raise failure from error
+
+
+def failure_of(error: Exception) -> Failure | None:
+    """Return the line and the exit status of an error that a person can act on, else None."""
+    if isinstance(error, Error):
+        return Failure(str(error), 2 if isinstance(error, UsageError) else 1)
+    if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
+        place = f"{inert(error.filename, 200)}: " if error.filename else ""
+        return Failure(f"{place}{error.strerror or inert(error, 200)}")
+    if _is_of_database(error):
+        damaged = ": it is damaged, use a backup" if "malformed" in str(error) else ""
+        return Failure(f"the database says: {inert(error, 200)}{damaged}")
+    return None
+
+
+def _is_of_database(error: Exception) -> bool:
+    import sqlite3
+
+    from vserverlib.drivers import peewee
+
+    return isinstance(error, peewee.PeeweeException | sqlite3.Error)
+
+
+def _give_up_stdout() -> None:
+    """Have what cannot be written not be tried again when Python ends: that would change the exit status."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # it stays open as long as the program
+
+
+def _print_traceback(error: Exception) -> None:
+    import traceback
+
+    traceback.print_exception(error)
+
+
+# Which database, and how it is opened
+
+
+class Target(NamedTuple):
+    """The database that a command is about."""
+
+    url: str | None  # as it was named, None where it was not
+    debug: bool
+
+    @property
+    def path(self) -> str:
+        """Return the path or URL, the default where none was named."""
+        from vserverlib.storage import DEFAULT
+
+        return DEFAULT if self.url is None else self.url
+
+    @contextmanager
+    def open(self, *, read_only: bool = False) -> Iterator[Any]:
+        """Open the database for one command."""
+        import models
+
+        database = models.connect(self.path, read_only=read_only)
+        try:
+            yield database
+        finally:
+            database.close()
+
+    @contextmanager
+    def open_session(self, *, demo: bool, read_only: bool, sandbox: bool) -> Iterator[Any]:
+        """Open the database for a shell or a script; at the end of a sandbox, tell what would have changed."""
+        from vserverlib import storage
+
+        if demo:
+            database = storage.demo(read_only=read_only, sandbox=sandbox)
+        else:
+            if self.url is None and not read_only and not sandbox and not os.path.lexists(self.path):
+                tell(f"made a new database, {storage.create(self.path)}")
+            database = storage.connect(self.path, read_only=read_only, sandbox=sandbox)
+        try:
+            with _leaving_in_order():
+                yield database
+            if sandbox:
+                tell(sandbox_report(database))
+        finally:
+            database.close()
+
+
+@contextmanager
+def _leaving_in_order() -> Iterator[None]:
+    """Have the end of the terminal, or a signal to end, not leave a private copy behind."""
+    import signal
+
+    def leave(number: int, frame: object) -> None:
+        sys.exit(128 + number)
+
+    meant = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
+    for number in meant:
+        signal.signal(number, leave)
+    try:
+        yield
+    finally:
+        for number in meant:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def sandbox_report(database: Any) -> str:
+    """Return what a sandbox would have changed, in one line: how many rows of which entity."""
+    from vserverlib import listing, orm, storage
+
+    database.rollback()  # what was begun, and not ended
+    models = {model._meta.table_name: model for model in orm.Entity.__subclasses__()}
+    found = storage.report(database)
+    counts = [(models[table], dict(zip(_CHANGES, numbers, strict=True))) for table, *numbers in found]
+    done = []
+    for verb in _CHANGES:
+        words = [listing.counted(number[verb], model) for model, number in counts if number[verb]]
+        done += [f"{verb} {', '.join(words)}"] if words else []
+    return f"sandbox: would have {'; '.join(done) or 'changed nothing'}"
+
+
+_CHANGES = ("added", "changed", "deleted")  # what storage.report() counts, in its order
+
+
+# Options
+
+
+class Ordinal(click.ParamType[int]):
+    """A whole number from 1 on, of which two can be multiplied without leaving 64 bits."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the number; a usage error where it is none, or too large."""
+        number = int(value) if str(value).isascii() and str(value).isdigit() and len(str(value)) < 12 else 0
+        if not 0 < number <= LARGEST:
+            self.fail(f'"{inert(value)}" is no whole number from 1 to {LARGEST:,}', param, ctx)
+        return number
+
+
+FORMATS = click.Choice(["table", "json"])
+OUTPUT = click.option("-o", "--output", type=FORMATS, default="table", show_default=True, help="For eyes, or programs.")
