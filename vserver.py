@@ -15,7 +15,7 @@ import click
 
 from vserverlib import Error, inert
 from vserverlib.messages import plain_warnings, tell
-from vserverlib.options import OUTPUT, Commands, Ordinal, Target
+from vserverlib.options import LIST_OUTPUT, OUTPUT, Commands, Ordinal, Target
 
 __version__ = "0.1.0"
 
@@ -163,7 +163,7 @@ def _checked(source: bytes, name: str) -> tuple[bytes, str]:
 
 @main.command("list")
 @click.argument("entity")
-@OUTPUT
+@LIST_OUTPUT
 @click.option("--limit", metavar="N", type=Ordinal(), help="Rows of a page.  [default: 50]")
 @click.option("--page", metavar="N", type=Ordinal(), help="Which page.  [default: 1]")
 @click.option("--all", "everything", is_flag=True, help="All rows, not a page of them.")
@@ -186,7 +186,7 @@ def list_command(
     if everything and (limit or page):
         raise click.UsageError("--all is not a page: leave out --limit and --page")
     model, size, number = listing.find(entity), limit or listing.PAGE, page or 1
-    columns = listing.COLUMNS[model] if output == "json" else listing.in_tables(model)
+    columns = listing.in_tables(model) if output == "table" else listing.COLUMNS[model]
     with target.open(read_only=True):
         query = listing.query(model, **asked)
         if everything:
@@ -215,7 +215,9 @@ def show(target: Target, entity: str, id_or_name: str, output: str) -> None:
         found = listing.one(model, id_or_name)
         if output == "json":
             (row,) = listing.of_entities([found], listing.COLUMNS[model])
-            click.echo(listing.to_json(row, plain_ascii=not _is_unicode(sys.stdout), indent=2))
+            from vserverlib import formats
+
+            click.echo(formats.to_json(row, plain_ascii=not _is_unicode(sys.stdout), indent=2))
         else:
             from vserverlib import views
 
@@ -252,11 +254,11 @@ def _print_pages(pages: Iterator[Any], output: str) -> Any:
         for last in pages:  # noqa: UP028  # which one was the last is what this is for
             yield last
 
-    if output == "json":
-        from vserverlib import listing
+    if output != "table":
+        from vserverlib import formats
 
         rows = (row for page in each() for row in page.rows)
-        sys.stdout.writelines(listing.as_json(rows, plain_ascii=not _is_unicode(sys.stdout)))
+        sys.stdout.writelines(formats.WRITERS[output](rows, not _is_unicode(sys.stdout)))
     else:
         from vserverlib import views
 

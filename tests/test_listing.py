@@ -14,7 +14,7 @@ import pytest
 
 import models
 from models import Collaboration, Node, Organization, Result, Task, User
-from vserverlib import Error, NotFound, UsageError, demo, listing, orm
+from vserverlib import Error, NotFound, UsageError, demo, formats, listing, orm
 from vserverlib.drivers import peewee
 from vserverlib.fields import Secret
 
@@ -231,7 +231,7 @@ def test_odd_rows_are_said_as_they_are(model: Any, odd: Any) -> None:
     rows = listing.page(model.get(), 0, 100, listing.COLUMNS[model]).rows
     assert 90 in [row["id"] for row in rows]
     assert listing.of_entities(list(model.get()), listing.COLUMNS[model]) == rows
-    assert json.loads("".join(listing.as_json(rows)))
+    assert json.loads("".join(formats.as_json(rows)))
 
 
 def test_a_link_that_leads_nowhere_keeps_its_id(odd: Any) -> None:
@@ -304,7 +304,7 @@ def test_a_name_that_several_have_tells_their_ids(consortium: Any) -> None:
 
 
 def from_json(query: Any) -> Any:
-    return json.loads("".join(listing.as_json(listing.rows(query))))
+    return json.loads("".join(formats.as_json(listing.rows(query))))
 
 
 def test_json_keeps_types_and_tells_times_in_utc(story: SimpleNamespace) -> None:
@@ -322,13 +322,13 @@ def test_json_has_one_schema_for_an_entity(consortium: Any) -> None:
     for model in models.ENTITIES:
         names = [column.name for column in listing.COLUMNS[model]]
         (one,) = listing.of_entities([model.get(1)], listing.COLUMNS[model])
-        assert all(list(row) == names for row in [*from_json(model.get()), json.loads(listing.to_json(one))])
+        assert all(list(row) == names for row in [*from_json(model.get()), json.loads(formats.to_json(one))])
 
 
 @pytest.mark.parametrize("plain_ascii", [False, True])
 @pytest.mark.parametrize("indent", [None, 2])
 def test_json_gives_a_hostile_text_back_but_no_escape_to_the_terminal(plain_ascii: bool, indent: int | None) -> None:
-    text = listing.to_json({"name": HOSTILE}, plain_ascii, indent)
+    text = formats.to_json({"name": HOSTILE}, plain_ascii, indent)
     assert json.loads(text) == {"name": HOSTILE}
     assert all(char.isprintable() or char == "\n" for char in text)
     assert plain_ascii is text.isascii()
@@ -336,11 +336,11 @@ def test_json_gives_a_hostile_text_back_but_no_escape_to_the_terminal(plain_asci
 
 def test_json_is_valid_whatever_is_stored() -> None:
     row = {"a": float("inf"), "b": float("nan"), "c": b"\xffa", "d": 2**60}
-    parsed = json.loads(listing.to_json(row), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    parsed = json.loads(formats.to_json(row), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
     assert parsed == {"a": "inf", "b": "nan", "c": "\ufffda", "d": 2**60}
 
 
 def test_json_of_a_list_has_one_row_on_each_line(consortium: Any) -> None:
-    lines = "".join(listing.as_json(listing.rows(Organization.get()))).splitlines()
+    lines = "".join(formats.as_json(listing.rows(Organization.get()))).splitlines()
     assert lines[0] == "[" and lines[-1] == "]" and len(lines) == 7
     assert json.loads(lines[1].rstrip(","))["id"] == 1

@@ -10,9 +10,6 @@ It owns what is read, and which entity a word means. How that looks is views.py'
 
 from __future__ import annotations
 
-import datetime
-import json
-import math
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import count, islice
@@ -418,39 +415,3 @@ def _unknown(model: Any, word: str, id: int | None, name: Any) -> NotFound:
     names = model.select(name).where(name.is_null(False)).limit(MOST_NAMES).tuples()
     meant = near(word, (known for (known,) in names if isinstance(known, str)))
     return NotFound(f'no {model.noun} "{inert(word)}"{meant}')
-
-
-# JSON
-
-
-def as_json(rows: Iterable[Row], plain_ascii: bool = False) -> Iterator[str]:
-    """Return the lines of a JSON list of rows, one row on each: numbers, booleans and null stay, times are ISO 8601."""
-    opened = False
-    for row in rows:
-        yield (",\n" if opened else "[\n") + to_json(row, plain_ascii)
-        opened = True
-    yield "\n]\n" if opened else "[]\n"
-
-
-def to_json(row: Row, plain_ascii: bool = False, indent: int | None = None) -> str:
-    """Return one row as a JSON object, without a character that a terminal would obey."""
-    plain = {name: _plain(value) for name, value in row.items()}
-    text = json.dumps(plain, ensure_ascii=plain_ascii, indent=indent)
-    return text if text.isprintable() else "".join(_escaped(char) for char in text)
-
-
-def _plain(value: Any) -> Any:
-    """Return what JSON can hold of a value, odd ones that other programs have stored among them."""
-    if isinstance(value, datetime.datetime):
-        return value.isoformat().replace("+00:00", "Z")
-    if isinstance(value, Counts):
-        return value.done / value.total if value.total else None
-    if isinstance(value, bytes):
-        return value.decode(errors="replace")
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _escaped(char: str) -> str:
-    if char.isprintable() or char == "\n":
-        return char
-    return "\\u007f" if char == "\x7f" else json.dumps(char)[1:-1]

@@ -8,14 +8,16 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import click
 
 from vserverlib import Error, UsageError, inert
 from vserverlib.messages import tell
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 INTERRUPTED = 130  # what a shell gives as the status of a program that Ctrl-C ended
 COLLECTED = 50_000  # objects made until the garbage collector runs (Python's own 700 suits small programs)
@@ -202,5 +204,14 @@ class Ordinal(click.ParamType[int]):
         return number
 
 
-FORMATS = click.Choice(["table", "json"])
-OUTPUT = click.option("-o", "--output", type=FORMATS, default="table", show_default=True, help="For eyes, or programs.")
+
+
+def output(*formats: str) -> Callable[[Command], Command]:
+    """Return the option that chooses between a table and these formats."""
+    choice = click.Choice(["table", *formats])
+    told = "For eyes, or for programs."
+    return click.option("-o", "--output", type=choice, default="table", show_default=True, help=told)
+
+
+OUTPUT = output("json")
+LIST_OUTPUT = output("json", "jsonl", "csv")

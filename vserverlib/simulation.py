@@ -26,7 +26,7 @@ DAY = 86400
 SPAN = 180 * DAY  # seconds over which the tasks are spread
 FAMILY = 4  # tasks of one run: a parent, and its steps
 EMPTY = 200  # one task in so many has no results
-MEMBERS = (3, 6)  # organizations of a collaboration, at least and at most
+MEMBERS, GUESTS = 4, 1  # organizations of a collaboration that are of no other one, and others
 MADE_UP = ".example"  # the end of domains that nobody can have (RFC 2606)
 ONLINE = 0.9  # how many of the nodes are
 CACHE = -128 * 1024  # KiB of pages that SQLite keeps while it fills (a negative number says that it is KiB)
@@ -99,7 +99,8 @@ class Consortium:
         first, self.now = _used(database, "organization") + 1, int(time.time())
         self.names = {first + at: name for at, name in enumerate(itertools.islice(_names(), organizations))}
         first = _used(database, "collaboration") + 1
-        self.members = {first + at: self._some() for at in range(max(1, organizations // 4))}
+        many = max(1, organizations // MEMBERS)
+        self.members = {first + at: self._some(at, many) for at in range(many)}
         self.titles = dict(zip(self.members, _numbered(SUBJECTS), strict=False))
         with database.atomic(), database.fetching():
             _insert(database, "organization", ORGANIZATION, self._organizations())
@@ -109,9 +110,10 @@ class Consortium:
             _insert(database, "member", ("collaboration_id", "organization_id"), pairs)
             _insert(database, "node", NODE, (self._node(*pair) for pair in pairs))
 
-    def _some(self) -> list[int]:
+    def _some(self, at: int, many: int) -> list[int]:
+        """Return the members of one of so many collaborations: each organization is in one, some are in others too."""
         ids = list(self.names)
-        return sorted(self.chance.sample(ids, min(len(ids), self.chance.randint(*MEMBERS))))
+        return sorted({*ids[at::many], *self.chance.sample(ids, min(len(ids), GUESTS))})
 
     def _organizations(self) -> Iterator[tuple[Any, ...]]:
         for id, (name, city, country) in self.names.items():
@@ -134,7 +136,9 @@ class Consortium:
 def _names() -> Iterator[tuple[str, str, str]]:
     """Return name, city and country of organizations, without end and each name once."""
     cities = [(city, country) for country, cities in COUNTRIES.items() for city in cities]
-    places = [(f"{kind} {city}", city, country) for kind in KINDS for city, country in cities]
+    kinds = [KINDS[shift:] + KINDS[:shift] for shift in range(len(KINDS))]
+    placed = [zip(itertools.cycle(order), cities, strict=False) for order in kinds]
+    places = [(f"{kind} {city}", city, country) for turn in placed for kind, (city, country) in turn]
     for number in itertools.count(1):
         yield from ((name + f" {number}" * (number > 1), city, country) for name, city, country in places)
 

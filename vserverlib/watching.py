@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from models import Result, Task
-from vserverlib import Error, UsageError, inert, listing, progress
+from vserverlib import Error, UsageError, formats, inert, listing, progress
 from vserverlib.listing import Page, Row
 from vserverlib.messages import is_capable, tell
 
@@ -281,7 +281,7 @@ def changes(signs: Signs, watched: Watch) -> Iterator[Row]:
 
 
 def _json(row: Row) -> str:
-    return listing.to_json(row, plain_ascii=not str(sys.stdout.encoding).lower().startswith("utf"))
+    return formats.to_json(row, plain_ascii=not str(sys.stdout.encoding).lower().startswith("utf"))
 
 
 def _readable(row: Row) -> str:
