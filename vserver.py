@@ -15,7 +15,7 @@ import click
 
 from vserverlib import Error, inert
 from vserverlib.messages import plain_warnings, tell
-from vserverlib.options import LIST_OUTPUT, OUTPUT, Commands, Ordinal, Target
+from vserverlib.options import LIST_OUTPUT, OUTPUT, Commands, Ordinal, Target, one_database
 
 __version__ = "0.1.0"
 
@@ -34,7 +34,8 @@ CHUNK = 1000  # rows of one table, where a list is so long that it is printed as
     "-d",
     "--database",
     metavar="URL|PATH",
-    envvar="VSERVER_DATABASE",
+    multiple=True,
+    callback=one_database,
     help="The database: a file, or sqlite:///PATH. Without it VSERVER_DATABASE of the environment, else vserver.db.",
 )
 @click.option(

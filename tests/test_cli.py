@@ -614,6 +614,24 @@ def test_ctrl_c_at_the_prompt_for_a_password_changes_nothing(example: Path) -> N
 # Help, version, speed
 
 
+@pytest.mark.parametrize("words", ["--help", "--version", "list --help"])
+def test_help_on_a_full_disk_is_one_line(words: str) -> None:
+    status, told = to_full_disk(*words.split())
+    assert (status, told) == (1, "Error: No space left on device\n")
+
+
+def test_two_databases_at_once_are_a_usage_error(example: Path) -> None:
+    result = run("-d", "vserver.db", "-d", "other.db", "list", "tasks")
+    assert result.exit_code == 2 and "-d names one database, not several" in result.stderr and not result.stdout
+
+
+def test_the_environment_names_the_database_where_d_does_not(example: Path, tmp_path: Path) -> None:
+    example.rename("with a blank.db")
+    env = {"VSERVER_DATABASE": "with a blank.db"}
+    assert json.loads(run("show", "task", "1", "-o", "json", env=env).stdout)["id"] == 1
+    assert "no database other.db" in run("-d", "other.db", "list", "tasks", env=env).stderr
+
+
 def test_the_version_is_told() -> None:
     assert run("--version").stdout == f"vserver {vserver.__version__}\n"
 

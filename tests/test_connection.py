@@ -64,6 +64,11 @@ def test_a_wait_for_a_lock_is_told_and_given_up_at_last(
     assert organization.id is None and len(db.Organization.get()) == 0
 
 
+def test_who_holds_the_lock_is_told_without_the_code_that_it_runs(blocker: Any) -> None:
+    told = connection._program(blocker.pid)
+    assert told == "python" and "BEGIN" not in told
+
+
 def test_a_wait_ends_when_the_lock_is_gone(database: Any, blocker: Any) -> None:
     timer = threading.Timer(0.3, blocker.stdin.close)
     timer.start()

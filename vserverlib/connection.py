@@ -11,6 +11,7 @@ Three things are added to Peewee's database:
 
 from __future__ import annotations
 
+import itertools
 import os
 import sqlite3
 import time
@@ -289,5 +290,7 @@ def _program(pid: int) -> str:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
     except OSError:
         return "another program"
-    names = [os.path.basename(word) for word in words[:3] if word and not word.startswith("-")]
+    # What follows an option is left out: the code after -c may hold anything, secrets too.
+    plain = itertools.takewhile(lambda word: word and not word.startswith("-"), words[:3])
+    names = [os.path.basename(word) for word in plain]
     return inert(" ".join(name for name in names if not name.startswith("python")) or "python", 40)

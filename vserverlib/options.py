@@ -47,6 +47,10 @@ class Commands(click.Group):
         gc.set_threshold(COLLECTED)
         try:
             return super().__call__(*args, **options)
+        except OSError as error:  # of --help and --version, which are no commands
+            _give_up_stdout()
+            Failure(str(error.strerror)).show()
+            sys.exit(1)
         finally:
             gc.freeze()
 
@@ -189,6 +193,13 @@ _CHANGES = ("added", "changed", "deleted")  # what storage.report() counts, in i
 
 
 # Options
+
+
+def one_database(ctx: click.Context, param: click.Parameter, named: tuple[str, ...]) -> str | None:
+    """Return the one database that was named, by -d or else by the environment; a usage error where several were."""
+    if len(named) > 1:
+        raise click.UsageError("-d names one database, not several: give it once", ctx)
+    return named[0] if named else os.environ.get("VSERVER_DATABASE") or None
 
 
 class Ordinal(click.ParamType[int]):
