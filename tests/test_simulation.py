@@ -82,7 +82,9 @@ def test_tasks_are_spread_over_months(filled: Any) -> None:
 
 
 def test_the_next_run_is_a_new_one(filled: Any) -> None:
-    assert Task.next_run_id() == 2000 // simulation.FAMILY + 1
+    runs = 2000 // simulation.FAMILY
+    assert values(filled, "SELECT value FROM counter WHERE name = 'run_id'") == [(runs,)]
+    assert Task.next_run_id() == runs + 1
 
 
 def test_a_step_is_of_the_run_of_its_parent(filled: Any) -> None:
