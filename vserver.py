@@ -8,14 +8,25 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, TextIO
 
 import click
 
 from vserverlib import Error, inert
 from vserverlib.messages import plain_warnings, tell
-from vserverlib.options import LIST_OUTPUT, OUTPUT, Commands, Ordinal, Target, one_database
+from vserverlib.options import (
+    CHOOSING,
+    LIST_OUTPUT,
+    OUTPUT,
+    PAGING,
+    SHOWN,
+    Commands,
+    Ordinal,
+    Paging,
+    Target,
+    one_database,
+)
 
 __version__ = "0.1.0"
 
@@ -165,15 +176,12 @@ def _checked(source: bytes, name: str) -> tuple[bytes, str]:
 @main.command("list")
 @click.argument("entity")
 @LIST_OUTPUT
-@click.option("--limit", metavar="N", type=Ordinal(), help="Rows of a page.  [default: 50]")
-@click.option("--page", metavar="N", type=Ordinal(), help="Which page.  [default: 1]")
-@click.option("--all", "everything", is_flag=True, help="All rows, not a page of them.")
-@click.option("--where", metavar="FILTER", multiple=True, help="Only what fits, such as status=failed. Repeatable.")
-@click.option("--search", metavar="TEXT", help="Only those with this in any of their texts, whatever its case.")
-@click.option("--sort", metavar="F,-F", help="By these fields, downwards after a minus.  [default: id]")
+@SHOWN
+@CHOOSING
+@PAGING
 @click.pass_obj
 def list_command(
-    target: Target, /, entity: str, output: str, limit: int | None, page: int | None, everything: bool, **asked: Any
+    target: Target, /, entity: str, output: str, fields: str | None, wide: bool, paging: Paging, **asked: Any
 ) -> None:
     """List one kind of ENTITY, oldest first.
 
@@ -182,47 +190,74 @@ def list_command(
     A FILTER is a field, an operator (= != < <= > >=, or ~ for "contains") and a value: status=failed,
     collaboration=ROTTERDAM, organization.country=NL, created_at>-2d, finished_at=null.
     """
-    from vserverlib import listing
+    from vserverlib import finding, listing
 
-    if everything and (limit or page):
-        raise click.UsageError("--all is not a page: leave out --limit and --page")
-    model, size, number = listing.find(entity), limit or listing.PAGE, page or 1
-    columns = listing.in_tables(model) if output == "table" else listing.COLUMNS[model]
+    model = finding.kind(entity)
+    if fields == "help":
+        return _print_fields(model, output)
+    columns = _columns(model, output, fields, wide)
     with target.open(read_only=True):
         query = listing.query(model, **asked)
-        if everything:
+        if paging.everything:
             pages = listing.pages(query, CHUNK, columns)
         else:
-            pages = iter([listing.page(query, (number - 1) * size, size, columns)])
-        _tell_of_more(_print_pages(pages, output), number, size, bool(asked["where"] or asked["search"]))
+            pages = iter([listing.page(query, paging.first, paging.size, columns)])
+        last = _print_pages(pages, output, wide)
+        _tell_of_more(last, paging, is_filtered=bool(asked["where"] or asked["search"]))
+    return None
+
+
+def _columns(model: Any, output: str, fields: str | None, wide: bool) -> Any:
+    """Return what is listed; a usage error where two options contradict each other."""
+    from vserverlib import columns
+
+    if wide and (fields or output != "table"):
+        raise click.UsageError("--wide is for a table of all columns: leave out --fields and -o")
+    if output == "name":
+        if fields:
+            raise click.UsageError("-o name prints what other commands take, such as task/12: leave out --fields")
+        return (columns.reference(model),)
+    if fields:
+        return columns.chosen(model, fields)
+    return columns.in_tables(model) if output == "table" else columns.COLUMNS[model]
+
+
+def _print_fields(model: Any, output: str) -> None:
+    """Print what can be named in --fields, --where and --sort."""
+    from vserverlib import columns, formats, views
+
+    if output != "table":
+        return _write(formats.WRITERS[output], columns.described(columns.known(model)))
+    views.console().print(views.glossary(columns.described(columns.known(model))))
+    return tell("fields of what a link leads to, too: initiator.country, task.collaboration.name")
 
 
 @main.command()
 @click.argument("entity")
-@click.argument("id_or_name", metavar="ID|NAME")
+@click.argument("id_or_name", metavar="ID|NAME", required=False)
 @OUTPUT
 @click.pass_obj
-def show(target: Target, entity: str, id_or_name: str, output: str) -> None:
+def show(target: Target, entity: str, id_or_name: str | None, output: str) -> None:
     """Show all about one ENTITY.
 
-    That is its fields, how many others belong to it, and the first of them.
+    That is its fields, how many others belong to it, and the first of them. Of a task it is how far each organization
+    is, on a line of time, and the tasks that it came from and led to.
 
-    ENTITY is organization, user, collaboration, node, task or result.
+    ENTITY is organization, user, collaboration, node, task or result. One word will do, too: task/12.
     """
-    from vserverlib import listing
+    from vserverlib import columns, finding, listing
 
-    model = listing.find(entity)
+    if id_or_name is None and "/" not in entity:
+        raise click.UsageError(f"which {inert(entity)}? Give an id or a name, or both words as one: task/12")
+    model = finding.kind(entity.partition("/")[0] if id_or_name is None else entity)
     with target.open(read_only=True):
-        found = listing.one(model, id_or_name)
-        if output == "json":
-            (row,) = listing.of_entities([found], listing.COLUMNS[model])
-            from vserverlib import formats
+        found = finding.one(model, entity if id_or_name is None else id_or_name)
+        if output == "table":
+            from vserverlib import panels, views
 
-            click.echo(formats.to_json(row, plain_ascii=not _is_unicode(sys.stdout), indent=2))
+            views.console().print(panels.entity_panel(found))
         else:
-            from vserverlib import views
-
-            views.console().print(views.entity_panel(found))
+            _document(listing.of_entities([found], columns.COLUMNS[model])[0], output)
 
 
 @main.command()
@@ -238,15 +273,15 @@ def overview(target: Target, output: str) -> None:
 
     with target.open(read_only=True) as database:
         found = figures.overview(database)
-    if output == "json":
-        click.echo(figures.to_json(found))
-    else:
+    if output == "table":
         from vserverlib import board, fields, views
 
         views.console().print(board.Board(found, database.title, fields.now()))
+    else:
+        _document(figures.as_data(found), output)
 
 
-def _print_pages(pages: Iterator[Any], output: str) -> Any:
+def _print_pages(pages: Iterator[Any], output: str, wide: bool = False) -> Any:
     """Print pages one after the other, and return the last one."""
     last: Any = None
 
@@ -258,24 +293,34 @@ def _print_pages(pages: Iterator[Any], output: str) -> Any:
     if output != "table":
         from vserverlib import formats
 
-        rows = (row for page in each() for row in page.rows)
-        sys.stdout.writelines(formats.WRITERS[output](rows, not _is_unicode(sys.stdout)))
+        _write(formats.WRITERS[output], (row for page in each() for row in page.rows))
     else:
         from vserverlib import views
 
-        console = views.console()
+        console = views.console(width=views.UNLIMITED if wide else None)
         for page in each():
             if page.rows:
-                console.print(views.Listing(page))
+                console.print(views.Listing(page, every_column=wide))
     return last
 
 
-def _tell_of_more(page: Any, number: int, size: int, is_filtered: bool) -> None:
+def _write(writer: Any, rows: Iterable[Any]) -> None:
+    sys.stdout.writelines(writer(rows, plain_ascii=not _is_unicode(sys.stdout)))
+
+
+def _document(value: Any, output: str) -> None:
+    """Print one thing for programs."""
+    from vserverlib import formats
+
+    click.echo(formats.DOCUMENTS[output](value, plain_ascii=not _is_unicode(sys.stdout)).rstrip("\n"))
+
+
+def _tell_of_more(page: Any, paging: Paging, is_filtered: bool) -> None:
     """Tell how to see the next page, or that there is none of that number."""
     if page.first + len(page.rows) < page.total:
-        tell(f"{page.total - page.first - len(page.rows):,} more: --page {number + 1}, or --all")
+        tell(f"{page.total - page.first - len(page.rows):,} more: --page {paging.page + 1}, or --all")
     elif page.total and not page.rows:
-        tell(f"there is no page {number:,}: the last one is {-(-page.total // size):,}")
+        tell(f"there is no page {paging.page:,}: the last one is {-(-page.total // paging.size):,}")
     elif not page.total:
         tell(f"there are no {page.model.plural}{' that fit' if is_filtered else ''}")
 
@@ -335,9 +380,9 @@ def apikey(target: Target, node: str) -> None:
 
     with target.open() as database, database.atomic():
         import models
-        from vserverlib import listing
+        from vserverlib import finding
 
-        found = listing.one(models.Node, node)
+        found = finding.one(models.Node, node)
         found.api_key = key = str(uuid.uuid4())
         found.save()
         click.echo(key)  # before the transaction ends: a key that nobody got to see is not stored
@@ -412,9 +457,9 @@ def demo_command(
 
 
 def _fill(database: Any, tasks: int, organizations: int) -> None:
-    from vserverlib import simulation, views
+    from vserverlib import screens, simulation
 
-    with views.progress_bar("tasks", tasks) as advance:
+    with screens.progress_bar("tasks", tasks) as advance:
         simulation.fill(database, tasks, organizations, advance)
     tell(f"{database.title} has {tasks:,} tasks of a made-up consortium")
 

@@ -22,7 +22,7 @@ from terminal import Terminal, environment
 
 import models
 import vserver
-from vserverlib import demo, listing, storage
+from vserverlib import demo, finding, options, storage
 
 ROOT = Path(__file__).parent.parent
 
@@ -179,7 +179,7 @@ def test_a_page_past_the_end_says_so(example: Path) -> None:
 
 
 def test_a_list_shows_50_unless_it_is_told(example: Path) -> None:
-    assert len(json.loads(run("list", "results", "-o", "json").stdout)) == listing.PAGE == 50
+    assert len(json.loads(run("list", "results", "-o", "json").stdout)) == options.PAGE == 50
     assert "[default: 50]" in run("list", "--help").stdout
 
 
@@ -570,7 +570,7 @@ def test_debug_shows_where_an_error_comes_from(example: Path) -> None:
 
 
 def test_an_error_of_our_own_making_keeps_its_traceback(example: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listing, "one", lambda *_: 1 / 0)
+    monkeypatch.setattr(finding, "one", lambda *_: 1 / 0)
     assert isinstance(run("show", "task", "1").exception, ZeroDivisionError)
 
 

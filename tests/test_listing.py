@@ -14,7 +14,7 @@ import pytest
 
 import models
 from models import Collaboration, Node, Organization, Result, Task, User
-from vserverlib import Error, NotFound, UsageError, demo, formats, listing, orm
+from vserverlib import Error, NotFound, UsageError, columns, demo, finding, formats, listing, orm
 from vserverlib.drivers import peewee
 from vserverlib.fields import Secret
 
@@ -48,7 +48,7 @@ def raw(database: Any, sql: str, *values: Any) -> None:
 
 @pytest.mark.parametrize("model", models.ENTITIES, ids=lambda model: model.__name__)
 def test_every_field_is_said_and_no_secret_is(model: Any) -> None:
-    said = {column.name for column in listing.COLUMNS[model]}
+    said = {column.name for column in columns.COLUMNS[model]}
     fields = model.stored_fields()
     for field in fields:
         assert (field.name in said) is not isinstance(field, Secret), field
@@ -56,7 +56,7 @@ def test_every_field_is_said_and_no_secret_is(model: Any) -> None:
 
 
 def test_every_entity_and_the_membership_have_columns() -> None:
-    assert set(listing.COLUMNS) == set(orm.Entity.__subclasses__())
+    assert set(columns.COLUMNS) == set(orm.Entity.__subclasses__())
 
 
 def test_a_link_is_said_as_id_and_as_name(story: SimpleNamespace) -> None:
@@ -123,7 +123,7 @@ def test_a_list_that_fits_on_its_page_needs_no_count(consortium: Any, queries: l
 
 @pytest.mark.parametrize("model", models.ENTITIES, ids=lambda model: model.__name__)
 def test_entities_in_memory_say_the_same_as_the_database(model: Any, consortium: Any) -> None:
-    everything = listing.COLUMNS[model]
+    everything = columns.COLUMNS[model]
     stored = listing.page(model.get(), 0, 100, everything).rows
     assert listing.of_entities(list(model.get()), everything) == stored
     assert listing.page([*model.get()], 0, 100, everything).rows == stored
@@ -164,10 +164,10 @@ def test_a_query_of_some_columns_shows_those(consortium: Any) -> None:
 
 
 def test_all_rows_come_page_by_page_from_one_query(consortium: Any, queries: list[str]) -> None:
-    pages = list(listing.pages(Task.get(), 10, listing.in_tables(Task)))
+    pages = list(listing.pages(Task.get(), 10, columns.in_tables(Task)))
     assert [(page.first, len(page.rows), page.total) for page in pages] == [(0, 10, 24), (10, 10, 24), (20, 4, 24)]
     assert len(queries) == 2
-    (empty,) = listing.pages(Task.get().where(Task.id < 0), 10, listing.in_tables(Task))
+    (empty,) = listing.pages(Task.get().where(Task.id < 0), 10, columns.in_tables(Task))
     assert (empty.rows, empty.total) == ([], 0)
 
 
@@ -228,9 +228,9 @@ def odd(story: SimpleNamespace) -> Any:
 
 @pytest.mark.parametrize("model", models.ENTITIES, ids=lambda model: model.__name__)
 def test_odd_rows_are_said_as_they_are(model: Any, odd: Any) -> None:
-    rows = listing.page(model.get(), 0, 100, listing.COLUMNS[model]).rows
+    rows = listing.page(model.get(), 0, 100, columns.COLUMNS[model]).rows
     assert 90 in [row["id"] for row in rows]
-    assert listing.of_entities(list(model.get()), listing.COLUMNS[model]) == rows
+    assert listing.of_entities(list(model.get()), columns.COLUMNS[model]) == rows
     assert json.loads("".join(formats.as_json(rows)))
 
 
@@ -251,26 +251,26 @@ def test_a_text_that_is_no_utf_8_does_not_break_the_list(story: SimpleNamespace)
 
 @pytest.mark.parametrize("word", ["organizations", "organization", "Organizations", "ORGANIZATION"])
 def test_an_entity_is_found_by_its_singular_and_plural(word: str) -> None:
-    assert listing.find(word) is Organization
+    assert finding.kind(word) is Organization
 
 
 def test_an_unknown_entity_suggests_the_one_that_was_meant() -> None:
     with pytest.raises(UsageError, match='no entity "taks"; did you mean "task'):
-        listing.find("taks")
+        finding.kind("taks")
     with pytest.raises(UsageError, match='no entity "xyz": there are organizations, users, collaborations, nodes'):
-        listing.find("xyz")
+        finding.kind("xyz")
 
 
 def test_one_is_found_by_id_and_by_name(consortium: Any) -> None:
-    assert listing.one(Organization, "2").id == 2
-    assert listing.one(Organization, "Klinikum Grünwalde").id == 3
-    assert listing.one(User, "anna.devries").id == 1
-    assert listing.one(Result, "7").id == 7
+    assert finding.one(Organization, "2").id == 2
+    assert finding.one(Organization, "Klinikum Grünwalde").id == 3
+    assert finding.one(User, "anna.devries").id == 1
+    assert finding.one(Result, "7").id == 7
 
 
 def test_a_name_of_digits_is_found_where_no_id_is_meant(database: Any) -> None:
     Organization(name="2024").save()
-    assert listing.one(Organization, "2024").id == 1
+    assert finding.one(Organization, "2024").id == 1
 
 
 @pytest.mark.parametrize(
@@ -286,18 +286,18 @@ def test_a_name_of_digits_is_found_where_no_id_is_meant(database: Any) -> None:
 )
 def test_an_unknown_one_is_told_with_a_near_name(model: Any, word: str, told: str, consortium: Any) -> None:
     with pytest.raises(NotFound) as caught:
-        listing.one(model, word)
+        finding.one(model, word)
     assert str(caught.value) == told
 
 
 def test_a_name_that_several_have_tells_their_ids(consortium: Any) -> None:
     ids = ", ".join(str(task.id) for task in Task.get().where(Task.name == "Missing values"))
     with pytest.raises(Error, match=f'several tasks are called "Missing values": say which by its id, {ids}$'):
-        listing.one(Task, "Missing values")
+        finding.one(Task, "Missing values")
     for _ in range(20):
         Organization(name="same").save()
     with pytest.raises(Error, match="6, 7, 8, 9, 10, 11, 12, 13, 14, 15, …$"):
-        listing.one(Organization, "same")
+        finding.one(Organization, "same")
 
 
 # JSON
@@ -320,15 +320,16 @@ def test_json_keeps_types_and_tells_times_in_utc(story: SimpleNamespace) -> None
 
 def test_json_has_one_schema_for_an_entity(consortium: Any) -> None:
     for model in models.ENTITIES:
-        names = [column.name for column in listing.COLUMNS[model]]
-        (one,) = listing.of_entities([model.get(1)], listing.COLUMNS[model])
+        names = [column.name for column in columns.COLUMNS[model]]
+        (one,) = listing.of_entities([model.get(1)], columns.COLUMNS[model])
         assert all(list(row) == names for row in [*from_json(model.get()), json.loads(formats.to_json(one))])
 
 
 @pytest.mark.parametrize("plain_ascii", [False, True])
-@pytest.mark.parametrize("indent", [None, 2])
-def test_json_gives_a_hostile_text_back_but_no_escape_to_the_terminal(plain_ascii: bool, indent: int | None) -> None:
-    text = formats.to_json({"name": HOSTILE}, plain_ascii, indent)
+@pytest.mark.parametrize("output", ["json", "jsonl"])
+def test_json_gives_a_hostile_text_back_but_no_escape_to_the_terminal(plain_ascii: bool, output: str) -> None:
+    (line,) = formats.as_json_lines([{"name": HOSTILE}], plain_ascii)
+    text = line if output == "jsonl" else formats.to_json({"name": HOSTILE}, plain_ascii)
     assert json.loads(text) == {"name": HOSTILE}
     assert all(char.isprintable() or char == "\n" for char in text)
     assert plain_ascii is text.isascii()

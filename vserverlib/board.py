@@ -13,10 +13,10 @@ from rich.console import Console, ConsoleOptions
 from rich.table import Table
 from rich.text import Text
 
-from vserverlib import listing
+from vserverlib import finding, listing
 from vserverlib.overview import Overview, Share
 from vserverlib.progress import Counts
-from vserverlib.views import BAR, GAP, Look
+from vserverlib.views import BAR, GAP, Look, span
 
 MOST_SHARES = 4  # lines of collaborations, and of organizations: all of it fits 80 columns and 24 lines
 MOST_NODES = 3
@@ -35,18 +35,13 @@ class Board:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Any]:
         look, found = Look(options.encoding), self.found
-        told = [listing.counted(count, listing.find(plural)) for plural, count in found.entities.items()]
+        told = [listing.counted(count, finding.kind(plural)) for plural, count in found.entities.items()]
         yield Text(f"{look.safe(self.title)}, {self.moment:%Y-%m-%d %H:%M} UTC", "bold")
         yield Text(", ".join(told) + "\n")
-        yield self._statuses(look)
+        yield look.statuses(found.tasks)
         yield from self._shares("collaboration", "tasks ended", found.collaborations, look)
         yield from self._shares("organization", "results delivered", found.organizations, look)
         yield from self._unseen(look)
-
-    def _statuses(self, look: Look) -> Text:
-        found = self.found.tasks.items()
-        states = [Text.assemble(look.state(status), f" {count:,}") for status, count in found if count]
-        return Text.assemble(("tasks    ", "bold"), Text("    ").join(states) if states else ("none yet", "dim"))
 
     def _shares(self, noun: str, what: str, shares: Sequence[Share], look: Look) -> Iterator[Any]:
         """Show the first of a list of shares: those with most to do come first."""
@@ -65,25 +60,19 @@ class Board:
 
     def _share(self, share: Share, noun: str, look: Look) -> tuple[Text, ...]:
         name = f"(no {noun})" if share.name is None else look.safe(share.name)
-        waited = "" if share.since is None else f"{share.since:%Y-%m-%d %H:%M} ({age(self.moment - share.since)})"
+        waited = "" if share.since is None else f"{share.since:%Y-%m-%d %H:%M} ({self._age(share.since)})"
         bar = look.progress(Counts(share.total, share.done), BAR)
         return Text(look.cut(name, NAME_ROOM)), bar, Text(f"{share.failed:,}", justify="right"), Text(waited)
+
+    def _age(self, since: datetime.datetime) -> str:
+        return span(self.moment - since, units=1)
 
     def _unseen(self, look: Look) -> Iterator[Any]:
         nodes = self.found.unseen
         yield from [Text()] if nodes else []
         for node in nodes[:MOST_NODES]:
-            seen = "was never seen" if node.last_seen is None else f"last seen {age(self.moment - node.last_seen)} ago"
+            seen = "was never seen" if node.last_seen is None else f"last seen {self._age(node.last_seen)} ago"
             name = look.cut(f"node {node.id} {look.safe(node.name or '')}", NODE_ROOM)
             yield Text(f"{name}  {seen}")
         if len(nodes) > MOST_NODES:
             yield Text(f"{look.more} {len(nodes) - MOST_NODES:,} more nodes not seen for a day", "dim")
-
-
-def age(span: datetime.timedelta) -> str:
-    """Return a span of time in its largest unit: "3 d"."""
-    seconds = int(span.total_seconds())
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= size:
-            return f"{seconds // size:,} {unit}"
-    return f"{max(0, seconds)} s"

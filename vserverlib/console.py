@@ -30,11 +30,9 @@ from prompt_toolkit.history import InMemoryHistory
 from pygments.token import Token
 from traitlets.config import Config
 
-from vserverlib import Error, completion, inert, masking, messages
+from vserverlib import Error, completion, display, inert, masking, messages
 from vserverlib.drivers import peewee
-from vserverlib.lists import EntityList
 from vserverlib.orm import Entity
-from vserverlib.relations import MemberList
 
 LONGEST_TITLE = 40  # characters of the database's name in the prompt
 PATIENCE = 3.0  # seconds to wait for another shell that writes to the history
@@ -157,45 +155,25 @@ class Display(DisplayFormatter):
     """Shows an entity as a panel, and a list of entities as a table; IPython shows all else."""
 
     def format(self, obj: Any, include: Any = None, exclude: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
-        if not is_viewed(obj):
+        if not display.is_viewed(obj):
             shown: tuple[dict[str, Any], dict[str, Any]] = super().format(obj, include=include, exclude=exclude)
             return shown
         return {"text/plain": self._view(obj)}, {}
 
     def _view(self, obj: Any) -> str:
         try:
-            return view(obj, color=self.parent.colors != "nocolor")
+            return display.text(obj, color=self.parent.colors != "nocolor")
         except Exception as error:
             if self.parent.tells_all:
                 raise
             return f"({type(obj).__name__} cannot be shown: {type(error).__name__}: {inert(error, 200)})"
 
 
-def is_viewed(obj: Any) -> bool:
-    """Whether an object has a view of ours: an entity, a list of entities of one kind, or what has a `_view_`."""
-    if isinstance(obj, EntityList):
-        return obj._row_type is None  # else it gives tuples or dicts
-    if isinstance(obj, list | tuple):
-        return bool(obj) and isinstance(obj[0], Entity) and all(type(entity) is type(obj[0]) for entity in obj)
-    return isinstance(obj, Entity | MemberList) or hasattr(type(obj), "_view_")
-
-
-def view(obj: Any, color: bool) -> str:
-    """Return what the terminal shows of an object that is_viewed."""
-    from vserverlib import views
-
-    if hasattr(type(obj), "_view_"):
-        renderable = obj._view_()
-    else:
-        renderable = views.entity_panel(obj) if isinstance(obj, Entity) else views.entity_table(obj)
-    return str(views.render(renderable, color=color)).rstrip("\n")
-
-
 class DisplayHook(RichPromptDisplayHook):
     """Writes a view below its line without `Out[1]: ` before it, which would put its frame out of line."""
 
     def __call__(self, result: Any = None) -> None:
-        self.is_view = is_viewed(result)
+        self.is_view = display.is_viewed(result)
         super().__call__(result)
 
     def write_output_prompt(self) -> None:

@@ -9,7 +9,8 @@ value; nothing at all (`name=`) is the empty text; quotes take a value as it sta
 
 `!=` is the opposite of `=`: a row without a value is not equal to any. Otherwise a row without a value fits nothing.
 
-It owns the language. Raises a UsageError for what is none of it, a NotFound error for a name that nobody has.
+It owns the language, and with it what can be asked for by a path of names, to be compared, sorted by, or shown. Raises
+a UsageError for what is none of it, a NotFound error for a name that nobody has.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import operator
 import re
 from typing import Any, NamedTuple
 
-from vserverlib import NotFound, UsageError, inert, near, progress
+from vserverlib import UsageError, finding, inert, near, progress
 from vserverlib.drivers import peewee
 from vserverlib.fields import LARGEST, Flag, Instant, Secret, Whole, WorkedOut, as_utc, now, whole
 from vserverlib.progress import RESULT
@@ -31,7 +32,6 @@ AGE = re.compile(r"-\s*(\d{1,6})\s*([smhdw])")
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 YES, NO = ("true", "yes", "1"), ("false", "no", "0")
 ORDERED = ("<", "<=", ">", ">=")
-MOST_NAMES = 10_000  # names that are looked through for a near one
 DAY = re.compile(r"\d{4}-\d\d-\d\d")
 
 
@@ -89,25 +89,51 @@ def names(model: Any) -> list[str]:
 
 def _condition(model: Any, path: list[str], asked: Filter) -> Any:
     name, *rest = path
-    field = model._meta.combined.get(name)
     if rest:
-        if not isinstance(field, Link):
-            links = [link.name for link in model._meta.refs]
-            raise UsageError(f'{model.noun} has no link "{inert(name)}"{near(name, links)}')
-        target = field.rel_model
-        return field.in_(target.select(target.id).where(_condition(target, rest, asked)))
+        link = _link(model, name)
+        target = link.rel_model
+        return link.in_(target.select(target.id).where(_condition(target, rest, asked)))
+    field = model._meta.combined.get(name)
     if isinstance(field, Link) and name == field.name:
         return _of_link(field, asked)
     return _of_value(_value(model, name), asked)
 
 
+def _link(model: Any, name: str) -> Any:
+    """Return the field of a link; a UsageError, which names the one meant, where there is none."""
+    field = model._meta.combined.get(name)
+    if not isinstance(field, Link):
+        links = [link.name for link in model._meta.refs]
+        raise UsageError(f'{model.noun} has no link "{inert(name)}"{near(name, links)}')
+    return getattr(model, field.name)
+
+
 class Value(NamedTuple):
-    """Something that can be compared: an expression, and what kind of value it has."""
+    """Something that can be compared or shown: an expression, and what kind of value it has.
+
+    kind: number (a whole one), share (of 1), flag, time, or text, which may be one of a few choices.
+    """
 
     expression: Any
     kind: str
     name: str
     choices: tuple[str, ...] = ()
+
+
+def value(model: Any, path: str) -> Value:
+    """Return what a path such as `initiator.country` means in a query of a model; of a link alone, the name.
+
+    model: a model, or an alias of one.
+    """
+    name, dot, rest = path.partition(".")
+    field = model._meta.combined.get(name)
+    if dot:
+        link = _link(model, name)
+        target = link.rel_model.alias()
+        found = value(target, rest)
+        return found._replace(expression=target.select(found.expression).where(target.id == link), name=path)
+    named = isinstance(field, Link) and name == field.name and finding.name_field(field.rel_model)
+    return value(model, f"{name}.{named.name}") if named else _value(model, name)
 
 
 def _value(model: Any, name: str) -> Value:
@@ -124,7 +150,7 @@ def _value(model: Any, name: str) -> Value:
     kinds = {Flag: "flag", Instant: "time"}
     kind = "number" if isinstance(field, Whole | Link) else kinds.get(type(field), "text")
     choices = progress.STATES if isinstance(field, WorkedOut) else ()
-    return Value(field, kind, name, choices)
+    return Value(getattr(model, field.name), kind, name, choices)
 
 
 def _count(model: Any, relation: Any) -> Any:
@@ -176,7 +202,7 @@ DERIVED: dict[str, dict[str, tuple[str, Any]]] = {
         "complete": ("flag", lambda task: _complete(task.id)),
         "total": ("number", lambda task: _number(0, task.id)),
         "done": ("number", lambda task: _number(1, task.id)),
-        "progress": ("number", lambda task: _progress(task.id)),
+        "progress": ("share", lambda task: _progress(task.id)),
         "finished_at": ("time", lambda task: _finished_at(task.id)),
     },
     "result": {"complete": ("flag", _finished)},
@@ -193,7 +219,7 @@ def _of_value(value: Value, asked: Filter) -> Any:
         if value.kind != "text":
             raise UsageError(f"{value.name} is a {value.kind}: ~ (contains) asks for a text")
         return _contains(value.expression, asked.value)
-    reader = {"number": _as_number, "flag": _as_flag, "time": _as_time, "text": _as_text}[value.kind]
+    reader = READERS[value.kind]
     if value.kind == "time" and asked.operator == "=" and DAY.fullmatch(asked.value):
         day = as_utc(reader(value, asked))
         return (value.expression >= _stored(day)) & (value.expression < _stored(day + datetime.timedelta(days=1)))
@@ -263,8 +289,11 @@ def _contains(expression: Any, text: str) -> Any:
     """Return the condition that a text is contained, ignoring the case of ASCII letters (LIKE knows no other)."""
     if not isinstance(expression, Link):
         return expression.contains(text)
-    target, name = expression.rel_model, _name_field(expression.rel_model)
+    target, name = expression.rel_model, finding.name_field(expression.rel_model)
     return name and expression.in_(target.select(target.id).where(name.contains(text)))
+
+
+READERS = {"number": _as_number, "share": _as_number, "flag": _as_flag, "time": _as_time, "text": _as_text}
 
 
 # Links
@@ -286,30 +315,14 @@ def _of_link(link: Any, asked: Filter) -> Any:
 
 def _id_of(model: Any, name: str) -> Any:
     """Return the ids of the entities of a name, as a query; a NotFound error, with a near name, for none."""
-    field = _name_field(model)
+    field = finding.name_field(model)
     if field is None:
         raise UsageError(f'{model.plural} have no names: give an id, not "{inert(name)}"')
     if model.first_where(field == name) is None:
-        rows = model.select(field).where(field.is_null(False)).limit(MOST_NAMES).tuples()
-        raise NotFound(f'no {model.noun} "{inert(name)}"{near(name, (text for (text,) in rows))}')
+        raise finding.unknown(model, name)
     return model.select(model.id).where(field == name)
 
 
-def _name_field(model: Any) -> Any:
-    return model._meta.fields.get("username") or model._meta.fields.get("name")
-
-
-def _by_name(field: Any) -> Any:
-    """Return the name of what a link leads to, or the field itself; None where there are no names."""
-    if not isinstance(field, Link):
-        return field
-    target = field.rel_model.alias()
-    name = _name_field(field.rel_model)
-    return name and target.select(getattr(target, name.name)).where(target.id == field)
-
-
 def _term(model: Any, word: str) -> Any:
-    name = word.removeprefix("-")
-    field = model._meta.combined.get(name)
-    expression = _by_name(field) if isinstance(field, Link) and name == field.name else _value(model, name).expression
+    expression = value(model, word.removeprefix("-")).expression
     return (peewee.Desc if word.startswith("-") else peewee.Asc)(expression)

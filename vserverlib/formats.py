@@ -1,4 +1,4 @@
-"""Rows as text for programs: JSON, JSON lines, CSV.
+"""Rows as text for programs: JSON, JSON lines, CSV, YAML, references.
 
 Numbers, booleans and null stay what they are in JSON, times are ISO 8601 in UTC; no text holds a character that a
 terminal would obey. It owns how rows are written; which rows, and what is in them, is listing.py's.
@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import csv
 import datetime
+import functools
 import io
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 from vserverlib.progress import Counts
 
@@ -20,21 +21,46 @@ Row = dict[str, Any]
 
 RUNS_IN_A_SPREADSHEET = ("=", "+", "-", "@", "\t", "\r")  # what a cell begins with that is taken for a formula (OWASP)
 
+ONE_LINE = 10**9  # characters of a text in YAML that is not broken into lines
+
+
+class Formatter(Protocol):
+    """What writes rows as lines of text. plain_ascii: for an output that knows no other characters."""
+
+    def __call__(self, rows: Iterable[Row], plain_ascii: bool = False) -> Iterator[str]: ...
+
+
+# JSON
+
 
 def as_json(rows: Iterable[Row], plain_ascii: bool = False) -> Iterator[str]:
     """Return the lines of a JSON list of rows, one row on each: numbers, booleans and null stay, times are ISO 8601."""
     opened = False
-    for row in rows:
-        yield (",\n" if opened else "[\n") + to_json(row, plain_ascii)
+    for line in as_json_lines(rows, plain_ascii):
+        yield (",\n" if opened else "[\n") + line[:-1]
         opened = True
     yield "\n]\n" if opened else "[]\n"
 
 
-def to_json(row: Row, plain_ascii: bool = False, indent: int | None = None) -> str:
-    """Return one row as a JSON object, without a character that a terminal would obey."""
-    plain = {name: _plain(value) for name, value in row.items()}
-    text = json.dumps(plain, ensure_ascii=plain_ascii, indent=indent)
-    return text if text.isprintable() else "".join(_escaped(char) for char in text)
+def as_json_lines(rows: Iterable[Row], plain_ascii: bool = False) -> Iterator[str]:
+    """Return each row as a JSON object on a line of its own, without a character that a terminal would obey."""
+    encode = _encoder(plain_ascii, None).encode
+    for row in rows:
+        try:
+            text = encode(row)
+        except ValueError:  # a number that JSON has not
+            text = encode(_finite(row))
+        yield (text if text.isprintable() else _all_escaped(text)) + "\n"
+
+
+def to_json(value: Any, plain_ascii: bool = False) -> str:
+    """Return a row, or anything that holds rows, as JSON for one reader: over several lines."""
+    return _all_escaped(_encoder(plain_ascii, 2).encode(_finite(value)))
+
+
+@functools.cache
+def _encoder(plain_ascii: bool, indent: int | None) -> json.JSONEncoder:
+    return json.JSONEncoder(ensure_ascii=plain_ascii, indent=indent, allow_nan=False, default=_plain)
 
 
 def _plain(value: Any) -> Any:
@@ -42,10 +68,21 @@ def _plain(value: Any) -> Any:
     if isinstance(value, datetime.datetime):
         return value.isoformat().replace("+00:00", "Z")
     if isinstance(value, Counts):
-        return value.done / value.total if value.total else None
-    if isinstance(value, bytes):
-        return value.decode(errors="replace")
+        return value.share
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+
+
+def _finite(value: Any) -> Any:
+    """Return a value with a text in place of each number that is none, such as infinity."""
+    if isinstance(value, dict):
+        return {name: _finite(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _all_escaped(text: str) -> str:
+    return text if text.replace("\n", "").isprintable() else "".join(map(_escaped, text))
 
 
 def _escaped(char: str) -> str:
@@ -54,9 +91,48 @@ def _escaped(char: str) -> str:
     return "\\u007f" if char == "\x7f" else json.dumps(char)[1:-1]
 
 
-def as_json_lines(rows: Iterable[Row], plain_ascii: bool = False) -> Iterator[str]:
-    """Return each row as a JSON object on a line of its own."""
-    return (to_json(row, plain_ascii) + "\n" for row in rows)
+# YAML
+
+
+def as_yaml(rows: Iterable[Row], plain_ascii: bool = False) -> Iterator[str]:
+    """Return the lines of a YAML list of rows."""
+    row = None
+    for row in rows:
+        yield to_yaml([row], plain_ascii)
+    if row is None:
+        yield "[]\n"
+
+
+def to_yaml(value: Any, plain_ascii: bool = False) -> str:
+    """Return a row, or anything that holds rows, as YAML, without a character that a terminal would obey.
+
+    What a reader would take for something else, such as NO or 0123, is in quotes.
+    """
+    import yaml
+
+    plain = json.loads(_encoder(plain_ascii, None).encode(_finite(value)))
+    text: str = yaml.dump(plain, Dumper=_dumper(), sort_keys=False, allow_unicode=not plain_ascii, width=ONE_LINE)
+    if text.replace("\n", "").isprintable():
+        return text
+    return str(yaml.dump(plain, Dumper=_dumper(), sort_keys=False, allow_unicode=False, width=ONE_LINE))
+
+
+@functools.cache
+def _dumper() -> Any:
+    import yaml
+
+    return getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # ten times as fast, where it was built
+
+
+# References
+
+
+def as_names(rows: Iterable[Row], plain_ascii: bool = False) -> Iterator[str]:
+    """Return each row as what other commands take for it: rows with a `reference` alone, such as task/12."""
+    return (f"{row['reference']}\n" for row in rows)
+
+
+# CSV
 
 
 def as_csv(rows: Iterable[Row], plain_ascii: bool = False) -> Iterator[str]:
@@ -67,7 +143,7 @@ def as_csv(rows: Iterable[Row], plain_ascii: bool = False) -> Iterator[str]:
     for number, row in enumerate(rows):
         if not number:
             yield _csv_line(row)
-        yield _csv_line([_cell(_plain(value)) for value in row.values()])
+        yield _csv_line([_cell(value) for value in row.values()])
 
 
 def _csv_line(values: Iterable[Any]) -> str:
@@ -79,12 +155,20 @@ def _csv_line(values: Iterable[Any]) -> str:
 def _cell(value: Any) -> Any:
     if isinstance(value, bool):
         return "true" if value else "false"
+    if value is None or isinstance(value, int | float):
+        return value
+    value = value if isinstance(value, str) else _plain(value)
     if not isinstance(value, str):
         return value
     text = "".join(char if char.isprintable() or char == "\n" else _escaped(char) for char in value)
     return f"'{text}" if text.startswith(RUNS_IN_A_SPREADSHEET) else text
 
 
-Writer = Callable[[Iterable[Row], bool], Iterator[str]]
-
-WRITERS: dict[str, Writer] = {"json": as_json, "jsonl": as_json_lines, "csv": as_csv}
+WRITERS: dict[str, Formatter] = {
+    "json": as_json,
+    "jsonl": as_json_lines,
+    "csv": as_csv,
+    "yaml": as_yaml,
+    "name": as_names,
+}
+DOCUMENTS: dict[str, Callable[..., str]] = {"json": to_json, "yaml": to_yaml}

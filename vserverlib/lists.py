@@ -121,7 +121,16 @@ def no_collection() -> Iterator[None]:
             gc.enable()
 
 
-class EntityList(peewee.ModelSelect):
+class ShownInNotebooks:
+    """What IPython asks for how an object looks; our own shell does not."""
+
+    def _repr_mimebundle_(self, **options: Any) -> dict[str, str] | None:
+        from vserverlib import display
+
+        return display.bundle(self) if display.is_viewed(self) else None
+
+
+class EntityList(ShownInNotebooks, peewee.ModelSelect):
     """A list of entities that is read when it is needed; Peewee's where(), order_by(), … give further ones.
 
     Never writes.

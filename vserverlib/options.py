@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
 import sys
@@ -21,6 +22,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 INTERRUPTED = 130  # what a shell gives as the status of a program that Ctrl-C ended
 COLLECTED = 50_000  # objects made until the garbage collector runs (Python's own 700 suits small programs)
+PAGE = 50  # rows of a page of a list
 LARGEST = 10**9  # rows of a page, and pages: their product has less than 64 bits
 
 
@@ -215,8 +217,6 @@ class Ordinal(click.ParamType[int]):
         return number
 
 
-
-
 def output(*formats: str) -> Callable[[Command], Command]:
     """Return the option that chooses between a table and these formats."""
     choice = click.Choice(["table", *formats])
@@ -224,5 +224,60 @@ def output(*formats: str) -> Callable[[Command], Command]:
     return click.option("-o", "--output", type=choice, default="table", show_default=True, help=told)
 
 
-OUTPUT = output("json")
-LIST_OUTPUT = output("json", "jsonl", "csv")
+OUTPUT = output("json", "yaml")
+LIST_OUTPUT = output("json", "jsonl", "csv", "yaml", "name")
+
+
+class Paging(NamedTuple):
+    """Which rows of a list are printed: a page, counted from 1, of so many rows, or every one."""
+
+    page: int
+    size: int
+    everything: bool
+
+    @property
+    def first(self) -> int:
+        """Return the place of the first row, counted from 0."""
+        return (self.page - 1) * self.size
+
+
+def several(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Return options that belong together as one."""
+
+    def add(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
+CHOOSING = several(
+    click.option("--where", metavar="FILTER", multiple=True, help="Only what fits, such as status=failed. Repeatable."),
+    click.option("--search", metavar="TEXT", help="Only those with this in any of their texts, whatever its case."),
+    click.option("--sort", metavar="F,-F", help="By these fields, downwards after a minus.  [default: id]"),
+)
+SHOWN = several(
+    click.option("--fields", metavar="F,F", help="These fields only, in this order; help tells which there are."),
+    click.option("--wide", is_flag=True, help="All columns, as wide as they need to be."),
+)
+
+
+def _paged(command: Command) -> Command:
+    """Have a command take `paging` in place of the three options that say it."""
+
+    @functools.wraps(command)
+    def paged(*words: Any, limit: int | None, page: int | None, everything: bool, **options: Any) -> Any:
+        if everything and (limit or page):
+            raise click.UsageError("--all is not a page: leave out --limit and --page")
+        return command(*words, paging=Paging(page or 1, limit or PAGE, everything), **options)
+
+    return paged  # type: ignore[return-value]  # a command in any case
+
+
+PAGING = several(
+    click.option("--limit", metavar="N", type=Ordinal(), help=f"Rows of a page.  [default: {PAGE}]"),
+    click.option("--page", metavar="N", type=Ordinal(), help="Which page.  [default: 1]"),
+    click.option("--all", "everything", is_flag=True, help="All rows, not a page of them."),
+    _paged,
+)

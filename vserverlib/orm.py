@@ -12,7 +12,7 @@ from typing import Any, ClassVar, NamedTuple
 from vserverlib import Error, UsageError, inert, near
 from vserverlib.drivers import peewee
 from vserverlib.fields import LARGEST, Id, Secret, WorkedOut, whole
-from vserverlib.lists import EntityList, Peers
+from vserverlib.lists import EntityList, Peers, ShownInNotebooks
 from vserverlib.relations import BackrefAccessor, Link, MemberList, Memberships
 
 
@@ -75,7 +75,7 @@ class OfInstance:
         return refuse
 
 
-class Entity(peewee.Model):
+class Entity(ShownInNotebooks, peewee.Model):
     """One row of one of the six tables."""
 
     noun: ClassVar[str] = ""  # "organization"

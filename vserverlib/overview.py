@@ -6,7 +6,6 @@ It owns the figures of `vserver overview`. How they look is views.py's.
 from __future__ import annotations
 
 import datetime
-import json
 from typing import Any, NamedTuple
 
 import models
@@ -15,6 +14,7 @@ from vserverlib.drivers import peewee
 from vserverlib.fields import now
 from vserverlib.progress import RESULT
 
+LISTS = ("collaborations", "organizations", "unseen")
 UNSEEN = datetime.timedelta(hours=24)  # a node that was not seen for so long is told
 
 
@@ -59,15 +59,10 @@ def overview(database: Any) -> Overview:
     )
 
 
-def to_json(found: Overview) -> str:
-    """Return it as a JSON object; times are ISO 8601, in UTC."""
-    plain = {
-        **found._asdict(),
-        "collaborations": [share._asdict() for share in found.collaborations],
-        "organizations": [share._asdict() for share in found.organizations],
-        "unseen": [node._asdict() for node in found.unseen],
-    }
-    return json.dumps(plain, indent=2, default=lambda moment: moment.isoformat().replace("+00:00", "Z"))
+def as_data(found: Overview) -> dict[str, Any]:
+    """Return it as what JSON and YAML can hold, but for the times."""
+    lists = {name: [each._asdict() for each in getattr(found, name)] for name in LISTS}
+    return {**found._asdict(), **lists}
 
 
 def counts(database: Any) -> dict[str, int]:

@@ -11,8 +11,10 @@ The status texts are vantage6's (vantage6-common, globals and task_status, relea
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from collections.abc import Collection
-from typing import Any, NamedTuple
+from typing import Any
 
 from vserverlib.drivers import peewee
 
@@ -36,7 +38,8 @@ RESULT = peewee.Table("result", ("id", "task_id", "organization_id", "finished_a
 MOST_IDS = 10_000  # ids in one IN (…); a longer list asks for the range that holds them
 
 
-class Counts(NamedTuple):
+@dataclasses.dataclass(frozen=True, slots=True)
+class Counts:
     """The results of one task: how many there are, have finished, have failed, are active."""
 
     total: int = 0
@@ -58,10 +61,16 @@ class Counts(NamedTuple):
             return ACTIVE
         return COMPLETED if self.done == self.total else PENDING
 
-    @classmethod
-    def unpacked(cls, text: str) -> Counts:
+    @property
+    def share(self) -> float | None:
+        """Return which part has finished, from 0 to 1; None without results."""
+        return self.done / self.total if self.total else None
+
+    @staticmethod
+    @functools.lru_cache(maxsize=10_000)  # most tasks have the counts of others
+    def unpacked(text: str) -> Counts:
         """Return the counts that packed() made one text of."""
-        return cls(*map(int, text.split()))
+        return Counts(*map(int, text.split()))
 
 
 NO_RESULTS = Counts()

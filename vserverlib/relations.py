@@ -12,7 +12,7 @@ from typing import Any
 from vserverlib import Error, NotFound, inert
 from vserverlib.drivers import peewee
 from vserverlib.fields import Cleaned, whole
-from vserverlib.lists import shown
+from vserverlib.lists import ShownInNotebooks, shown
 
 
 class LinkAccessor(peewee.ForeignKeyAccessor):
@@ -85,7 +85,7 @@ class Link(Cleaned, peewee.ForeignKeyField):
         return value
 
 
-class MemberList(MutableSequence[Any]):
+class MemberList(ShownInNotebooks, MutableSequence[Any]):
     """The partners of an entity: a list that can be edited, written by the save() of the entity it belongs to.
 
     It is read when it is first used, and again after each change of memberships in this session. What was added and

@@ -8,14 +8,12 @@ It owns how things look. What is shown is read by listing.py; nothing here write
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import io
 import os
 import sys
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple, TextIO
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, TextIO
 
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console, ConsoleOptions
@@ -23,23 +21,18 @@ from rich.segment import Segment
 from rich.text import Text
 
 from vserverlib import inert, listing, messages
-from vserverlib.fields import Secret
-from vserverlib.listing import Column, Page, Row
-from vserverlib.orm import Entity, Relation, relations
+from vserverlib.columns import FIXED, Column
+from vserverlib.listing import Page, Row
 from vserverlib.progress import ACTIVE, COMPLETED, EMPTY, FAILED, FAILURE, PENDING, Counts
 
 IN_A_PIPE = 120  # columns where there is no terminal that tells how many it has
+UNLIMITED = 10**6  # columns of an output that has as many as are needed
 LONGEST = 500  # characters of a text in a table, before it is cut to the room there is
 LONGEST_ODD = 24  # characters of what another program has stored in place of a number or a time
 # What part of the width a text should have before there is room for what is less important: a name, and any other.
 NAME_PART, TEXT_PART = 4, 6
 BAR, WIDE_BAR, WIDE = 10, 20, 120  # columns of a bar, and of a terminal that has room for longer ones
 GAP = 2  # columns between two columns
-MOST_LINES = 8  # lines of a long text in a panel
-MOST_WRAPPED = 3  # lines of a text whose lines are wrapped; those of a longer one are cut
-BAR_AFTER = 1.0  # seconds of work until a bar shows how far it is
-NAMED = 5  # members of a relation that a panel names
-FIXED = ("id", "number", "flag", "time", "state", "progress")  # kinds that are never cut
 
 # Sign, its stand-in where there is no Unicode, and colour of each state.
 STATES = {
@@ -104,8 +97,27 @@ class Look:
 
     def state(self, status: Any) -> Text:
         """Return a status with the sign of its state, in its colour."""
-        sign, plain, colour = STATES[FAILURE if status in FAILED else status] if status in _KNOWN else ("?", "?", "dim")
-        return Text.assemble((plain if self.ascii else sign, colour), " ", self.safe(status))
+        return Text.assemble((self.sign(status), self.colour(status)), " ", self.safe(status))
+
+    def sign(self, status: Any) -> str:
+        """Return the sign of a state."""
+        sign, plain, _ = _signs(status)
+        return plain if self.ascii else sign
+
+    def colour(self, status: Any) -> str:
+        """Return the colour of a state, which is never all that tells it."""
+        return _signs(status)[2]
+
+    def statuses(self, counts: Mapping[str, int]) -> Text:
+        """Return how many tasks have each status, in one line."""
+        states = [Text.assemble(self.state(status), f" {count:,}") for status, count in counts.items() if count]
+        return Text.assemble(("tasks    ", "bold"), Text("    ").join(states) if states else ("none yet", "dim"))
+
+    def branch(self, depth: int, is_last: bool = True) -> str:
+        """Return what leads to a line of a tree: nothing to its root."""
+        if not depth:
+            return ""
+        return "   " * (depth - 1) + (("`- " if is_last else "|- ") if self.ascii else "└─ " if is_last else "├─ ")
 
     def progress(self, counts: Counts, width: int) -> Text:
         """Return a bar, full when all are done and only then, and how many are done of all."""
@@ -116,7 +128,22 @@ class Look:
         return Text.assemble((full * done, colour), (rest * (width - done), "dim"), f" {counts.done}/{counts.total}")
 
 
-_KNOWN = frozenset((*STATES, *FAILED))
+def _signs(status: Any) -> tuple[str, str, str]:
+    state = FAILURE if status in FAILED else status
+    return STATES[state] if state in _KNOWN else ("?", "?", "dim")
+
+
+_KNOWN = frozenset(STATES)
+
+
+def span(time: datetime.timedelta, units: int = 2) -> str:
+    """Return a span of time in its largest units: "3 d 4 h"; nothing is less than none."""
+    left, words = max(0, int(time.total_seconds())), list[str]()
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
+        if left >= size or (unit == "s" and not words):
+            words.append(f"{left // size:,} {unit}")
+        left %= size
+    return " ".join(words[:units])
 
 
 # A table
@@ -125,15 +152,15 @@ _KNOWN = frozenset((*STATES, *FAILED))
 class Listing:
     """A page of a list, as a table that fits the width it is given.
 
-    hint: what the last line says of how to see more, where there is more.
+    hint: what the last line says of how to see more, where there is more. every_column: also those without a value.
     """
 
-    def __init__(self, page: Page, hint: str = "") -> None:
-        self.page, self.hint = page, hint
+    def __init__(self, page: Page, hint: str = "", *, every_column: bool = False) -> None:
+        self.page, self.hint, self.every_column = page, hint, every_column
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Any]:
         look = Look(options.encoding)
-        rooms, rows = fitting(self.page, look, options.max_width)
+        rooms, rows = fitting(self.page, look, options.max_width, self.every_column)
         if rows:
             yield from _line([Text(column.name, "bold") for column in rooms], rooms, console)
             yield Segment(look.rule * _total(rooms.values()) + "\n")
@@ -163,7 +190,9 @@ def _line(cells: Iterable[Text], rooms: dict[Column, int], console: Console) -> 
     yield Segment.line()
 
 
-def fitting(page: Page, look: Look, width: int) -> tuple[dict[Column, int], list[list[Text]]]:
+def fitting(
+    page: Page, look: Look, width: int, every_column: bool = False
+) -> tuple[dict[Column, int], list[list[Text]]]:
     """Return the columns that there is room for, with the width of each, and the cells of the rows in them.
 
     What is least important is left out first; what has no value in any row is left out, too, unless it is in every
@@ -173,7 +202,7 @@ def fitting(page: Page, look: Look, width: int) -> tuple[dict[Column, int], list
     cells = {
         column: [look.cell(column, row, bar) for row in page.rows]
         for column in page.columns
-        if column.rank == 1 or (column.rank and any(_is_told(column, row) for row in page.rows))
+        if column.rank == 1 or (column.rank and (every_column or any(_is_told(column, row) for row in page.rows)))
     }
     wanted = {column: max(map(cell_len, [column.name, *map(str, texts)])) for column, texts in cells.items()}
     kept = _that_fit(wanted, width)
@@ -235,129 +264,17 @@ def entity_table(entities: Any, first: int = 0, limit: int = listing.SHOWN) -> L
     return Listing(listing.page(entities, first, limit), hint=f"next: [{end}:{end + limit}]")
 
 
-# One entity
+def glossary(rows: Iterable[Row]) -> Any:
+    """Return names, types and meanings, a line each."""
+    from rich.table import Table
 
-
-class Item(NamedTuple):
-    """One line of a panel: a column of the entity's row, a secret, or a relation with a page of its members."""
-
-    name: str
-    column: Column | None = None
-    page: Page | None = None
-    is_set: bool = False
-
-
-class Card:
-    """All there is to say of one entity, as a panel as wide as it needs to be."""
-
-    def __init__(self, entity: Entity) -> None:
-        self.entity = entity
-        columns = listing.COLUMNS[type(entity)]
-        (self.row,) = listing.of_entities([entity], columns)
-        self.items = [*_own_items(entity, columns), *_secret_items(entity), *_relation_items(entity)]
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Any]:
-        from rich.panel import Panel
-        from rich.table import Table
-
-        look, entity = Look(options.encoding), self.entity
-        grid = Table.grid(padding=(0, GAP, 0, 0))
-        grid.add_column(no_wrap=True)
-        grid.add_column(overflow="fold")
-        for item in self.items:
-            grid.add_row(Text(item.name, "dim"), self._shown(item, look))
-        name = entity.named() if listing.name_field(type(entity)) else _numbered(entity)
-        title = Text(f" {look.safe(name)} ", "bold")
-        panel = Panel(grid, title=title, title_align="left", expand=False)
-        panel.subtitle, panel.subtitle_align = _unsaved(entity), "left"
-        yield panel
-
-    def _shown(self, item: Item, look: Look) -> Text:
-        if item.page is not None:
-            return _members(item.page, look)
-        if item.column is None:
-            return Text("set, not shown" if item.is_set else "not set")
-        return self._value(item.column, look)
-
-    def _value(self, column: Column, look: Look) -> Text:
-        value, id = self.row[column.name], self.row.get(f"{column.name}_id")
-        if column.kind == "long" and isinstance(value, str) and value:
-            return _lines(value, look)
-        text = look.cell(column, self.row, WIDE_BAR)
-        if isinstance(value, datetime.datetime):
-            return Text(f"{value:%Y-%m-%d %H:%M:%S} UTC")
-        return text if id is None or value is None else Text(f"{look.safe(id)} {text}")
-
-
-def entity_panel(entity: Entity) -> Card:
-    """Return everything about one entity, its relations counted and the first ones named; never a secret.
-
-    The number of queries does not depend on how many there are.
-    """
-    return Card(entity)
-
-
-def _numbered(entity: Entity) -> str:
-    """Return what an entity without a name is called: its label tells again what the panel tells."""
-    return f"{entity.noun} (not saved)" if entity._new else f"{entity.noun} {entity.id}"
-
-
-def _own_items(entity: Entity, columns: Sequence[Column]) -> list[Item]:
-    """Return the lines of the columns, less what another line says: ids of links, parts of the progress, counts."""
-    said = {f"{column.name}_id" for column in columns} | {relation.name for relation in relations(type(entity))}
-    said |= {"done", "total", "complete"}
-    return [Item(column.name, column) for column in columns if column.name not in said]
-
-
-def _secret_items(entity: Entity) -> list[Item]:
-    """Return the lines of the secrets; none in a read-only session, which reads all of them as not set."""
-    if entity._meta.database.read_only:
-        return []
-    secrets = [field.name for field in entity._meta.sorted_fields if isinstance(field, Secret)]
-    return [Item(name, is_set=entity.__data__.get(name) is not None) for name in secrets]
-
-
-def _relation_items(entity: Entity) -> list[Item]:
-    return [Item(relation.name, page=_first(entity, relation)) for relation in relations(type(entity))]
-
-
-def _first(entity: Entity, relation: Relation) -> Page:
-    wanted = {"id", "name", "username"}
-    if relation.model.noun == "result":
-        wanted |= {"task", "organization", "status"} - {entity.noun}
-    columns = [column for column in listing.COLUMNS[relation.model] if column.name in wanted]
-    return listing.page(getattr(entity, relation.name), 0, NAMED, columns)
-
-
-def _members(page: Page, look: Look) -> Text:
-    """Return how many members a relation has, and the names of the first, one on each line: a comma could be faked."""
-    if not page.total:
-        return Text("0", "dim")
-    named = [Text(" ").join(look.cell(c, row) for c in page.columns if row[c.name] is not None) for row in page.rows]
-    if page.total > len(named):
-        named.append(Text(look.more))
-    count = f"{page.total:,}  "
-    text = Text.assemble(count, Text("\n" + " " * len(count)).join(named))
-    text.no_wrap, text.overflow = True, look.overflow
-    return text
-
-
-def _lines(text: str, look: Look) -> Text:
-    """Return the first lines of a long text, each safe to show, and how long it is where that is not all."""
-    lines = text.splitlines()
-    shown = Text("\n".join(look.safe(line) for line in lines[:MOST_LINES]))
-    if len(lines) > MOST_LINES or any(len(line) > LONGEST for line in lines):
-        shown.append(f"\n{look.more} {len(text):,} characters in all", "dim")
-    if len(lines) > MOST_WRAPPED:
-        shown.no_wrap, shown.overflow = True, look.overflow
-    return shown
-
-
-def _unsaved(entity: Any) -> Text | None:
-    """Return what was changed and not saved, of an entity that was saved before."""
-    members = [name for name, members in (entity._members or {}).items() if members.is_changed]
-    names = [] if entity._new else sorted({*entity._dirty, *members})
-    return Text(f" not saved yet: {', '.join(names)} ", "bold") if names else None
+    table = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False, show_header=False)
+    table.add_column(no_wrap=True, style="bold")
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row.values()))
+    return table
 
 
 # The database
@@ -388,80 +305,21 @@ def _calls(methods: Iterable[str]) -> Text:
     return Text(", ".join(f"{method}()" for method in methods), "dim")
 
 
-# What moves
-
-
-class Screen:
-    """The lines of a terminal on stdout below what is there already, drawn anew in place: a context manager."""
-
-    def __init__(self) -> None:
-        from rich.live import Live
-
-        self.console = _console(sys.stdout, None, messages.is_colourful(sys.stdout), None, is_terminal=True)
-        self.live = Live(console=self.console, auto_refresh=False, vertical_overflow="crop")
-        self.size = self.console.size
-
-    def __enter__(self) -> Screen:
-        self.live.__enter__()
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self.live.__exit__(*error)
-
-    @property
-    def lines(self) -> int:
-        """How many lines there is room for."""
-        return self.console.size.height
-
-    def is_resized(self) -> bool:
-        """Whether the size has changed. What was drawn is wiped then: the terminal has broken its lines anew."""
-        before, self.size = self.size, self.console.size
-        if self.size != before:
-            self.console.clear()
-        return self.size != before
-
-    def show(self, renderable: Any) -> None:
-        """Draw this in the place of what was drawn before."""
-        self.live.update(renderable, refresh=True)
-
-
-@contextlib.contextmanager
-def progress_bar(text: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Draw a bar on stderr, where that is a terminal, once it takes over a second. Call it with how much is done."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    stream, began = sys.stderr, time.monotonic()
-    console = _console(stream, None, messages.is_colourful(stream), None, is_terminal=messages.is_capable(stream))
-    parts = TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    bar = Progress(*parts, console=console, transient=True, disable=not messages.is_capable(stream))
-    task = bar.add_task(text, total=total)
-
-    def advance(done: int) -> None:
-        bar.update(task, completed=done)
-        if time.monotonic() - began > BAR_AFTER:
-            bar.start()
-
-    try:
-        yield advance
-    finally:
-        bar.stop()
-
-
 # Where it goes
 
 
-def console(file: TextIO | None = None) -> Console:
+def console(file: TextIO | None = None, *, width: int | None = None) -> Console:
     """Return a console that writes to stdout, or a file, in its width, and in colour where it shows colours."""
     stream = file or sys.stdout
-    return _console(stream, columns(stream), messages.is_colourful(stream))
+    return target(stream, width or columns(stream), messages.is_colourful(stream))
 
 
 def render(renderable: Any, *, width: int | None = None, color: bool | None = None) -> str:
     """Return what is shown as the text to write to stdout: in its width and colours, where none are given."""
     text = io.StringIO()
     color = messages.is_colourful(sys.stdout) if color is None else color
-    target = _console(text, width or columns(sys.stdout), color)
-    target.print(renderable)
+    made = target(text, width or columns(sys.stdout), color)
+    made.print(renderable)
     return text.getvalue()
 
 
@@ -476,8 +334,13 @@ def columns(stream: TextIO) -> int:
         return IN_A_PIPE
 
 
-def _console(
-    stream: TextIO, width: int | None, color: bool, height: int | None = 100, is_terminal: bool = False
+def target(
+    stream: TextIO,
+    width: int | None,
+    color: bool,
+    height: int | None = 100,
+    is_terminal: bool = False,
+    record: bool = False,
 ) -> Console:
     """Return a console; no width and no height: those that the terminal has at each moment."""
     return Console(
@@ -491,4 +354,5 @@ def _console(
         emoji=False,
         highlight=False,
         soft_wrap=False,
+        record=record,
     )

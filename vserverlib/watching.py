@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from models import Result, Task
-from vserverlib import Error, UsageError, formats, inert, listing, progress
+from vserverlib import Error, UsageError, columns, finding, formats, inert, listing, progress
 from vserverlib.listing import Page, Row
 from vserverlib.messages import is_capable, tell
 
@@ -37,7 +37,7 @@ ALL_COMPLETED, ONE_FAILED, TIMED_OUT = 0, 1, 3  # exit statuses of waiting
 # What is read of a task: what its line in a table shows, and what its line in a pipe says.
 SHOWN = ("progress", "complete", "collaboration_id", "collaboration", "created_at")
 SAID = ("id", "name", "status", "done", "total")
-COLUMNS = tuple(column for column in listing.COLUMNS[Task] if column.name in (*SHOWN, *SAID))
+COLUMNS = tuple(column for column in columns.COLUMNS[Task] if column.name in (*SHOWN, *SAID))
 
 
 class Ending(NamedTuple):
@@ -110,7 +110,7 @@ def _is_same(one: Path, other: Path) -> bool:
 def find(words: Iterable[Any]) -> list[int]:
     """Return the ids of tasks, each once. words: tasks, lists of them, ids or names; an Error where there is none."""
     each = itertools.chain.from_iterable([word] if isinstance(word, Task | str | int) else word for word in words)
-    tasks = (word if isinstance(word, Task) else listing.one(Task, str(word)) for word in each)
+    tasks = (word if isinstance(word, Task) else finding.one(Task, str(word)) for word in each)
     return list(dict.fromkeys(task.id for task in tasks))
 
 
@@ -250,9 +250,9 @@ def _looks(signs: Signs, is_due: Callable[[], bool]) -> Iterator[None]:
 
 
 def _draw(signs: Signs, watched: Watch) -> None:
-    from vserverlib import views
+    from vserverlib import screens, views
 
-    with views.Screen() as screen:
+    with screens.Screen() as screen:
         for _ in _looks(signs, screen.is_resized):
             rows = watched.look(max(1, screen.lines - AROUND))
             page = Page(Task, COLUMNS, rows, 0, len(rows) + watched.more)
@@ -264,7 +264,7 @@ def _draw(signs: Signs, watched: Watch) -> None:
 def _write(signs: Signs, watched: Watch) -> None:
     form = _readable if sys.stdout.isatty() else _json
     for row in changes(signs, watched):
-        sys.stdout.write(form(row) + "\n")
+        sys.stdout.write(form(row))
         sys.stdout.flush()
 
 
@@ -281,11 +281,12 @@ def changes(signs: Signs, watched: Watch) -> Iterator[Row]:
 
 
 def _json(row: Row) -> str:
-    return formats.to_json(row, plain_ascii=not str(sys.stdout.encoding).lower().startswith("utf"))
+    (line,) = formats.as_json_lines([row], plain_ascii=not str(sys.stdout.encoding).lower().startswith("utf"))
+    return line
 
 
 def _readable(row: Row) -> str:
-    return f"{row['at']:%H:%M:%S}  {_named(row)}: {row['status']}, {row['done']}/{row['total']}"
+    return f"{row['at']:%H:%M:%S}  {_named(row)}: {row['status']}, {row['done']}/{row['total']}\n"
 
 
 def _is_read() -> bool:

@@ -1,0 +1,53 @@
+"""What is shown of an object: which have a view of ours, as text at a prompt, as HTML in a notebook.
+
+An entity is a panel, a list of entities a table; other objects of ours have a `_view_`. How these look is views.py's
+and panels.py's. In a notebook it is the same drawing, in a font whose letters are of one width.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from vserverlib.lists import EntityList
+from vserverlib.orm import Entity
+from vserverlib.relations import MemberList
+
+IN_A_NOTEBOOK = 100  # columns
+FONT = "Menlo, 'DejaVu Sans Mono', Consolas, 'Courier New', monospace"
+HTML = f'<pre style="white-space: pre; overflow-x: auto; line-height: normal; font-family: {FONT}">{{code}}</pre>'
+
+
+def is_viewed(obj: Any) -> bool:
+    """Whether an object has a view of ours: an entity, a list of entities of one kind, or what has a `_view_`."""
+    if isinstance(obj, EntityList):
+        return obj._row_type is None  # else it gives tuples or dicts
+    if isinstance(obj, list | tuple):
+        return bool(obj) and isinstance(obj[0], Entity) and all(type(entity) is type(obj[0]) for entity in obj)
+    return isinstance(obj, Entity | MemberList) or hasattr(type(obj), "_view_")
+
+
+def renderable(obj: Any) -> Any:
+    """Return what rich draws of an object that is_viewed."""
+    from vserverlib import panels, views
+
+    if hasattr(type(obj), "_view_"):
+        return obj._view_()
+    return panels.entity_panel(obj) if isinstance(obj, Entity) else views.entity_table(obj)
+
+
+def text(obj: Any, *, color: bool, width: int | None = None) -> str:
+    """Return what a terminal shows of an object that is_viewed, in the width of stdout unless one is given."""
+    from vserverlib import views
+
+    return views.render(renderable(obj), width=width, color=color).rstrip("\n")
+
+
+def bundle(obj: Any) -> dict[str, str]:
+    """Return an object that is_viewed as a notebook shows it: MIME types, and the text of each."""
+    from vserverlib import views
+
+    console = views.target(io.StringIO(), IN_A_NOTEBOOK, color=True, record=True)
+    console.print(renderable(obj))
+    plain = console.export_text(clear=False).rstrip("\n")
+    return {"text/plain": plain, "text/html": console.export_html(inline_styles=True, code_format=HTML)}
