@@ -199,9 +199,9 @@ def list_command(
     with target.open(read_only=True):
         query = listing.query(model, **asked)
         if paging.everything:
-            pages = listing.pages(query, CHUNK, columns)
+            pages = listing.pages(query, CHUNK, columns, iso=output != "table")
         else:
-            pages = iter([listing.page(query, paging.first, paging.size, columns)])
+            pages = iter([listing.page(query, paging.first, paging.size, columns, iso=output != "table")])
         last = _print_pages(pages, output, wide)
         _tell_of_more(last, paging, is_filtered=bool(asked["where"] or asked["search"]))
     return None

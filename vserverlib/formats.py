@@ -15,6 +15,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
+from vserverlib.fields import iso
 from vserverlib.progress import Counts
 
 Row = dict[str, Any]
@@ -66,7 +67,7 @@ def _encoder(plain_ascii: bool, indent: int | None) -> json.JSONEncoder:
 def _plain(value: Any) -> Any:
     """Return what JSON can hold of a value, odd ones that other programs have stored among them."""
     if isinstance(value, datetime.datetime):
-        return value.isoformat().replace("+00:00", "Z")
+        return iso(value)
     if isinstance(value, Counts):
         return value.share
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value)

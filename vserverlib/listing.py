@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from models import Collaboration, Result
 from vserverlib import filters, progress
 from vserverlib.columns import COLUMNS, MIXED, Column, in_tables, same
-from vserverlib.fields import Cleaned
+from vserverlib.fields import as_iso
 from vserverlib.lists import EntityList
 from vserverlib.orm import Entity
 from vserverlib.progress import Counts
@@ -60,17 +60,12 @@ def _is_foreign(model: Any, source: str) -> bool:
     return source in _OF_TASKS or relation or (isinstance(field, Link) and source == field.name)
 
 
-def _decoder(model: Any, source: str) -> Callable[[Any], Any]:
-    """Return what makes a value of what the database gives; `same` where it is one."""
+def _decoder(model: Any, source: str, iso: bool) -> Callable[[Any], Any] | None:
+    """Return what makes a value of what the database gives; None where it is one."""
     if source == "counts":
         return Counts.unpacked
-    if source == "last":
-        return _OF_KIND["time"]
-    field = model._meta.fields.get(source)
-    if isinstance(field, Cleaned):
-        decode: Callable[[Any], Any] = same if type(field).decode is Cleaned.decode else field.decode
-        return decode
-    return _OF_KIND.get(filters.value(model, source).kind, same)
+    kind = "time" if source == "last" else filters.value(model, source).kind
+    return as_iso if iso and kind == "time" else _OF_KIND.get(kind)
 
 
 _OF_KIND: dict[str, Callable[[Any], Any]] = {"time": Result.finished_at.decode, "flag": Collaboration.encrypted.decode}
@@ -102,18 +97,21 @@ def _maker(columns: Sequence[Column], sources: Sequence[str]) -> Callable[[Seque
 # Reading
 
 
-def rows(query: EntityList, columns: Sequence[Column] = ()) -> Iterator[Row]:
-    """Read the rows of a query, as they come from the database. One query, whose cursor is open until the last."""
+def rows(query: EntityList, columns: Sequence[Column] = (), *, iso: bool = False) -> Iterator[Row]:
+    """Read the rows of a query, as they come from the database. One query, whose cursor is open until the last.
+
+    iso: times are texts, in ISO 8601.
+    """
     columns = columns or COLUMNS[query.model]
     sources = _sources(columns)
-    return map(_maker(columns, sources), _read(query, sources))
+    return map(_maker(columns, sources), _read(query, sources, iso))
 
 
-def _read(query: EntityList, sources: Sequence[str]) -> Iterator[list[Any]]:
+def _read(query: EntityList, sources: Sequence[str], iso: bool = False) -> Iterator[list[Any]]:
     """Read the sources of each row, in their order."""
     model, done = query.model, 0
     database = model._meta.database
-    decoders = [(at, decode) for at, decode in enumerate(_decoder(model, each) for each in sources) if decode != same]
+    decoders = [(at, decode) for at, decode in enumerate(_decoder(model, each, iso) for each in sources) if decode]
     while True:
         wanted = query._part(done, None).select(*(_expression(model, source) for source in sources))
         try:
@@ -130,14 +128,16 @@ def _read(query: EntityList, sources: Sequence[str]) -> Iterator[list[Any]]:
                 raise
 
 
-def page(entities: Any, first: int = 0, limit: int = SHOWN, columns: Sequence[Column] = ()) -> Page:
+def page(
+    entities: Any, first: int = 0, limit: int = SHOWN, columns: Sequence[Column] = (), *, iso: bool = False
+) -> Page:
     """Return some rows of a list: of an unread one by a query for the rows and, if there are more, one for the total.
 
     Of a list that was read, and of a list of Python's, the entities are shown as they are in memory.
     """
     if isinstance(entities, EntityList) and not entities.is_read and entities._is_default:
         kind, shown = entities.model, tuple(columns) or in_tables(entities.model)
-        found = list(rows(entities._part(first, limit), shown))
+        found = list(rows(entities._part(first, limit), shown, iso=iso))
     else:
         window = list(entities[first : first + limit])
         kind, shown = _kind(window) if window else _kind_of(entities), tuple(columns) or _columns_of(entities, window)
@@ -146,9 +146,9 @@ def page(entities: Any, first: int = 0, limit: int = SHOWN, columns: Sequence[Co
     return Page(kind, shown, found, first, first + len(found) if is_last else len(entities))
 
 
-def pages(query: EntityList, limit: int, columns: Sequence[Column]) -> Iterator[Page]:
+def pages(query: EntityList, limit: int, columns: Sequence[Column], *, iso: bool = False) -> Iterator[Page]:
     """Return all of a query, page by page, the first even if it is empty. One query for the rows, one for the total."""
-    total, stream = len(query), rows(query, columns)
+    total, stream = len(query), rows(query, columns, iso=iso)
     for first in count(0, limit):
         found = list(islice(stream, limit))
         if found or not first:
