@@ -211,13 +211,13 @@ def _columns(model: Any, output: str, fields: str | None, wide: bool) -> Any:
     """Return what is listed; a usage error where two options contradict each other."""
     from vserverlib import columns
 
-    if wide and (fields or output != "table"):
+    if wide and (fields is not None or output != "table"):
         raise click.UsageError("--wide is for a table of all columns: leave out --fields and -o")
     if output == "name":
-        if fields:
+        if fields is not None:
             raise click.UsageError("-o name prints what other commands take, such as task/12: leave out --fields")
         return (columns.reference(model),)
-    if fields:
+    if fields is not None:
         return columns.chosen(model, fields)
     return columns.in_tables(model) if output == "table" else columns.COLUMNS[model]
 
@@ -229,7 +229,8 @@ def _print_fields(model: Any, output: str) -> None:
     if output != "table":
         return _write(formats.WRITERS[output], columns.described(columns.known(model)))
     views.console().print(views.glossary(columns.described(columns.known(model))))
-    return tell("fields of what a link leads to, too: initiator.country, task.collaboration.name")
+    links = ", ".join(f"{link.name}.…" for link in model._meta.refs)
+    return tell(f"and any field of what a link leads to: {links}") if links else None
 
 
 @main.command()

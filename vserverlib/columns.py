@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from models import Collaboration, Member, Node, Organization, Result, Task, User
-from vserverlib import UsageError, filters, finding, inert, near, progress
+from vserverlib import UsageError, filters, finding, inert, progress
 from vserverlib.fields import Flag, Id, Instant, Whole
 from vserverlib.orm import Entity, relations
 
@@ -216,11 +216,7 @@ def chosen(model: Any, text: str) -> tuple[Column, ...]:
 
 
 def _chosen(model: Any, word: str, names: dict[str, Column]) -> Column:
-    if word in names:
-        return names[word]._replace(rank=1)
-    if "." not in word:
-        raise UsageError(f'{model.noun} has no field "{inert(word)}"{near(word, names)}')
-    return _at(model, word)._replace(rank=1)
+    return (names.get(word) or _at(model, word))._replace(rank=1)
 
 
 def described(columns: Iterable[Column]) -> list[dict[str, str]]:

@@ -169,12 +169,13 @@ def _statuses(collaboration: Any) -> dict[str, int]:
 def owed(entity: Any) -> Owed:
     """Return the results that an organization, or a node of one, is to deliver. At most two queries."""
     is_node = isinstance(entity, Node)
-    organization = whole(entity.organization_id if is_node else entity.id)
+    organization, collaboration = whole(entity.organization_id if is_node else entity.id), None
     waited_for = Result.get().where(progress.UNFINISHED_RESULTS if organization is not None else False)
     waited_for = waited_for.where(Result.organization == organization)
     if is_node:
-        mine = Task.select(Task.id).where(Task.collaboration == whole(entity.collaboration_id))
-        waited_for = waited_for.where(Result.task.in_(mine))
+        collaboration = whole(entity.collaboration_id)
+        mine = Task.select(peewee.SQL("1")).where(Task.id == Result.task, Task.collaboration == collaboration)
+        waited_for = waited_for.where(peewee.fn.EXISTS(mine))
     columns = [column for column in COLUMNS[Result] if column.kind != "long"]
     page = listing.page(waited_for.order_by(Result.assigned_at, Result.id), 0, OWED, columns)
     return Owed(page, _moment(page.rows[0]["assigned_at"]) if page.rows else None)

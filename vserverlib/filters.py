@@ -96,7 +96,22 @@ def _condition(model: Any, path: list[str], asked: Filter) -> Any:
     field = model._meta.combined.get(name)
     if isinstance(field, Link) and name == field.name:
         return _of_link(field, asked)
-    return _of_value(_value(model, name), asked)
+    found = _of_value(_value(model, name), asked)
+    narrower = _narrower(model, name, asked)
+    return found if narrower is None else narrower & found
+
+
+def _narrower(model: Any, name: str, asked: Filter) -> Any:
+    """Return a condition that holds wherever a filter does, for SQLite to begin with; None where there is none.
+
+    It is answered by the index of the few results that have not finished.
+    """
+    waits = asked.operator == "=" and asked.value in (progress.PENDING, progress.ACTIVE)
+    if model.noun == "task" and name == "status" and waits:
+        return model.id.in_(RESULT.select(RESULT.task_id).where(progress.UNFINISHED_RESULTS))
+    if model.noun == "result" and ((name == "state" and waits) or (name == "complete" and asked.value in NO)):
+        return progress.UNFINISHED_RESULTS
+    return None
 
 
 def _link(model: Any, name: str) -> Any:
@@ -145,7 +160,9 @@ def _value(model: Any, name: str) -> Value:
     relation = getattr(model, name, None)
     if isinstance(relation, Memberships | BackrefAccessor):
         return Value(_count(model, relation), "number", name)
-    if field is None or isinstance(field, Secret):
+    if isinstance(field, Secret):
+        raise UsageError(f"{field} is a secret: it is neither shown nor searched for")
+    if field is None:
         raise UsageError(f'{model.noun} has no field "{inert(name)}"{near(name, names(model))}')
     kinds = {Flag: "flag", Instant: "time"}
     kind = "number" if isinstance(field, Whole | Link) else kinds.get(type(field), "text")
@@ -222,8 +239,22 @@ def _of_value(value: Value, asked: Filter) -> Any:
     reader = READERS[value.kind]
     if value.kind == "time" and asked.operator == "=" and DAY.fullmatch(asked.value):
         day = as_utc(reader(value, asked))
-        return (value.expression >= _stored(day)) & (value.expression < _stored(day + datetime.timedelta(days=1)))
-    return _compared(value.expression, asked.operator, reader(value, asked))
+        found = (value.expression >= _stored(day)) & (value.expression < _stored(day + datetime.timedelta(days=1)))
+        return found & _from_first(value.expression, found)
+    found = _compared(value.expression, asked.operator, reader(value, asked))
+    return found & _from_first(value.expression, found) if asked.operator in (">", ">=") else found
+
+
+def _from_first(expression: Any, found: Any) -> Any:
+    """Return that an id is not before the first that a condition on an indexed field holds for.
+
+    With it SQLite, asked for the first page of what is new, does not begin at the first row. Adding 0 has it look for
+    that id in the index of the field.
+    """
+    if not isinstance(expression, peewee.Field) or not (expression.index or expression.unique):
+        return True
+    model = expression.model
+    return model.id >= model.select(peewee.fn.MIN(model.id + 0)).where(found)
 
 
 def _compared(left: Any, operator: str, right: Any) -> Any:

@@ -113,7 +113,7 @@ def _read(query: EntityList, sources: Sequence[str], iso: bool = False) -> Itera
     database = model._meta.database
     decoders = [(at, decode) for at, decode in enumerate(_decoder(model, each, iso) for each in sources) if decode]
     while True:
-        wanted = query._part(done, None).select(*(_expression(model, source) for source in sources))
+        wanted = _narrowed(query._part(done, None)).select(*(_expression(model, source) for source in sources))
         try:
             with database.fetching():
                 for raw in database.execute(wanted):
@@ -126,6 +126,18 @@ def _read(query: EntityList, sources: Sequence[str], iso: bool = False) -> Itera
         except sqlite3.OperationalError as error:
             if not database.tolerates(error):
                 raise
+
+
+def _narrowed(query: EntityList) -> EntityList:
+    """Return a query for the same rows, of which those beyond a limit are left out before anything is read of them.
+
+    SQLite works out the subqueries of each row that it sorts, also of those that it then leaves out.
+    """
+    if query._limit is None or query._limit < 0 or query._joins or not query._is_default:
+        return query
+    model = query.model
+    chosen = query.select(model.id)
+    return model.select().where(model.id.in_(chosen)).order_by(*(query._order_by or ()))  # type: ignore[no-any-return]
 
 
 def page(
