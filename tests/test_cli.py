@@ -219,6 +219,72 @@ def test_what_was_mistyped_ends_with_status_2(words: list[str], told: str, examp
     failed(run(*words), 2, told)
 
 
+# Which fields are listed
+
+
+def test_fields_are_listed_as_they_are_asked_for(example: Path) -> None:
+    done = run("list", "tasks", "--fields", "id,initiator.country,complete", "--limit", "2", "-o", "json")
+    assert json.loads(done.stdout) == [
+        {"id": 1, "initiator.country": "Netherlands", "complete": True},
+        {"id": 2, "initiator.country": "Netherlands", "complete": True},
+    ]
+    table = run("list", "tasks", "--fields", "name,id,image,description,created_at", env={"COLUMNS": "60"}).stdout
+    assert table.splitlines()[0].split() == ["name", "id", "image", "description", "created_at"]
+    assert max(map(cell_len, table.splitlines())) <= 60
+
+
+def test_fields_help_tells_all_that_can_be_named_without_a_database() -> None:
+    done = run("list", "tasks", "--fields", "help")
+    told = [line.split()[0] for line in done.stdout.splitlines()]
+    assert {"id", "progress", "initiator_id", "results", "children"} <= set(told) and done.exit_code == 0
+    assert "initiator.…" in done.stderr and not os.listdir()
+    rows = json.loads(run("list", "task", "--fields", "help", "-o", "json").stdout)
+    assert rows[0] == {"field": "id", "type": "integer", "about": "given at the first save, never twice"}
+    assert run("list", "tasks", "--fields", "id", "--where", "id=1").exit_code == 1  # but a list needs one
+
+
+def test_wide_shows_all_columns_uncut(example: Path) -> None:
+    done = run("list", "users", "--wide", env={"COLUMNS": "40"})
+    lines = done.stdout.splitlines()
+    assert {"last_seen", "status", "ip", "email", "roles"} <= set(lines[0].split())
+    assert "katharina.oeztuerk@klinikum-gruenwalde.example" in done.stdout and "…" not in done.stdout
+    assert cell_len(lines[1]) > 100
+    assert "parent" not in run("list", "tasks", "--wide").stdout.splitlines()[0].split(), "not what no table shows"
+
+
+def test_names_are_what_other_commands_take(example: Path) -> None:
+    words = run("list", "tasks", "--where", "status=failed", "-o", "name").stdout.split()
+    assert len(words) == 6 and run("wait", *words).exit_code == 1
+    assert json.loads(run("show", words[0], "-o", "json").stdout)["status"] == "failed"
+    assert run("show", "task", words[0]).exit_code == 0
+    assert run("apikey", "node/1").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("list tasks --fields=", '"" names no field'),
+        ("list tasks --wide --fields id", "--wide is for a table"),
+        ("list tasks --wide -o json", "--wide is for a table"),
+        ("list tasks -o name --fields id", "-o name prints what other commands take"),
+        ("list tasks --fields id,nmae", 'did you mean "name"'),
+        ("show task", "which task? Give an id or a name"),
+        ("show taks/3", 'no entity "taks"'),
+        ("list tasks -o xml", "'xml' is not one of"),
+    ],
+)
+def test_options_that_mean_nothing_together_are_usage_errors(words: str, told: str, example: Path) -> None:
+    done = run(*words.split())
+    assert (done.exit_code, done.stdout) == (2, "") and told in done.stderr
+
+
+def test_one_word_names_one_entity(example: Path) -> None:
+    assert run("show", "organization/2").stdout == run("show", "organization", "2").stdout
+    done = run("show", "task/999")
+    assert (done.exit_code, done.stderr) == (1, "Error: no task 999\n")
+    assert run("show", "task/x").stderr == 'Error: no task "task/x"\n'
+
+
 # One entity
 
 

@@ -182,7 +182,7 @@ def test_secrets_cannot_be_asked_for(tasks: SimpleNamespace) -> None:
     for model, field in ((db.User, "password"), (db.Node, "api_key")):
         assert field not in filters.names(model)
         for ask in (lambda m=model, f=field: m.where(f"{f}~2b"), lambda m=model, f=field: m.sort(f)):
-            with pytest.raises(UsageError, match="has no field"):
+            with pytest.raises(UsageError, match="is a secret"):
                 ask()
 
 
@@ -245,3 +245,16 @@ def test_a_filtered_page_is_one_query_and_its_total_another(story: SimpleNamespa
     count_queries.clear()
     found = listing.page(listing.query(db.Task, ["complete=false"], "task", "-name"), 0, 10)
     assert len(found.rows) == 10 and found.total == 30 and len(count_queries) == 2
+
+
+def test_what_is_new_or_waited_for_is_found_without_looking_at_all(story: SimpleNamespace, database: Any) -> None:
+    """What SQLite says that it does: it begins with an index, and scans neither tasks nor results from the first on."""
+    for model, text in ((db.Task, "created_at>-2d"), (db.Task, "status=active"), (db.Result, "state=pending")):
+        sql, values = model.where(text).limit(5).sql()
+        plan = [row[3] for row in database.execute_sql(f"EXPLAIN QUERY PLAN {sql}", values)]
+        assert not [step for step in plan if step in ("SCAN t1", "SCAN t2", "SCAN task", "SCAN result")], (text, plan)
+
+
+def test_sorting_goes_by_fields_of_links_too(tasks: SimpleNamespace) -> None:
+    by_country = db.Task.sort("initiator.country,-name")
+    assert [task.name for task in by_country] == ["average", "failed", "empty", "completed", "active"]

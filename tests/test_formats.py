@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from click.testing import CliRunner
 
+import models
 import vserver
-from vserverlib import demo, formats
+from vserverlib import demo, fields, formats
 
 
 def from_csv(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
@@ -54,6 +56,8 @@ def printed(*words: str) -> str:
 def test_all_formats_tell_the_same(example: None) -> None:
     rows = json.loads(printed("tasks", "--all", "-o", "json"))
     assert [json.loads(line) for line in printed("tasks", "--all", "-o", "jsonl").splitlines()] == rows
+    assert yaml.safe_load(printed("tasks", "--all", "-o", "yaml")) == rows
+    assert printed("tasks", "--all", "-o", "name").split() == [f"task/{row['id']}" for row in rows]
     table = list(csv.DictReader(io.StringIO(printed("tasks", "--all", "-o", "csv"))))
     assert [list(row) for row in table] == [list(row) for row in rows]
     assert [int(row["id"]) for row in table] == [row["id"] for row in rows]
@@ -61,5 +65,32 @@ def test_all_formats_tell_the_same(example: None) -> None:
 
 
 def test_an_empty_list_has_no_lines(example: None) -> None:
-    for output in ("jsonl", "csv"):
+    for output in ("jsonl", "csv", "name"):
         assert printed("tasks", "--where", "name=nobody", "-o", output) == ""
+    for output in ("json", "yaml"):
+        assert printed("tasks", "--where", "name=nobody", "-o", output) == "[]\n"
+
+
+HOSTILE = "a\x1b[31mb\r\n\t\x7f\x9b\u202e\u200b\U000e0041[red]\u00e9\u6f22\U0001f916: # \"'\\"
+
+
+@pytest.mark.parametrize("text", [HOSTILE, "NO", "0123", "2026-03-01", "null", "~", "- a", "a: b", "x\n  y\n", " a ", ""])
+@pytest.mark.parametrize("plain_ascii", [False, True])
+def test_yaml_gives_a_text_back_but_no_escape_to_the_terminal(text: str, plain_ascii: bool) -> None:
+    written = "".join(formats.as_yaml([{"name": text, "n": None}], plain_ascii))
+    assert yaml.safe_load(written) == [{"name": text, "n": None}]
+    assert all(char.isprintable() or char == "\n" for char in written)
+    assert written.isascii() or not plain_ascii
+
+
+def test_yaml_shows_a_text_of_several_lines_as_such() -> None:
+    assert "  log: |\n    one\n    two\n" in "".join(formats.as_yaml([{"id": 1, "log": "one\ntwo\n"}]))
+
+
+def test_times_are_the_same_whichever_way_they_come() -> None:
+    odd = ["2026-03-01 09:30:15.000000+00:00", "2026-03-01 09:30:15.123456+00:00", "2026-03-01 09:30:15+02:00",
+           "2026-03-01", "2026-03-01 09:30", "2026-99-99 09:30:15.000000+00:00", "yesterday", None, 5, ""]  # fmt: skip
+    field = models.Task.created_at
+    for stored in odd:
+        (line,) = formats.as_json_lines([{"at": field.decode(stored)}])
+        assert json.loads(line)["at"] == fields.as_iso(stored), stored

@@ -46,19 +46,6 @@ def raw(database: Any, sql: str, *values: Any) -> None:
 # Columns
 
 
-@pytest.mark.parametrize("model", models.ENTITIES, ids=lambda model: model.__name__)
-def test_every_field_is_said_and_no_secret_is(model: Any) -> None:
-    said = {column.name for column in columns.COLUMNS[model]}
-    fields = model.stored_fields()
-    for field in fields:
-        assert (field.name in said) is not isinstance(field, Secret), field
-    assert {field.object_id_name for field in model._meta.refs} <= said
-
-
-def test_every_entity_and_the_membership_have_columns() -> None:
-    assert set(columns.COLUMNS) == set(orm.Entity.__subclasses__())
-
-
 def test_a_link_is_said_as_id_and_as_name(story: SimpleNamespace) -> None:
     (row,) = listing.page(Node.get()).rows
     assert (row["organization_id"], row["organization"]) == (story.iknl.id, "IKNL")
@@ -244,60 +231,6 @@ def test_a_text_that_is_no_utf_8_does_not_break_the_list(story: SimpleNamespace)
     raw(models.database, "UPDATE organization SET name = CAST(x'41ff42' AS TEXT) WHERE id = 2")
     assert [row["name"] for row in listing.page(Organization.get()).rows] == ["IKNL", "A\ufffdB"]
     assert [organization.name for organization in Organization.get()] == ["IKNL", "A\ufffdB"]
-
-
-# Which entity a word means
-
-
-@pytest.mark.parametrize("word", ["organizations", "organization", "Organizations", "ORGANIZATION"])
-def test_an_entity_is_found_by_its_singular_and_plural(word: str) -> None:
-    assert finding.kind(word) is Organization
-
-
-def test_an_unknown_entity_suggests_the_one_that_was_meant() -> None:
-    with pytest.raises(UsageError, match='no entity "taks"; did you mean "task'):
-        finding.kind("taks")
-    with pytest.raises(UsageError, match='no entity "xyz": there are organizations, users, collaborations, nodes'):
-        finding.kind("xyz")
-
-
-def test_one_is_found_by_id_and_by_name(consortium: Any) -> None:
-    assert finding.one(Organization, "2").id == 2
-    assert finding.one(Organization, "Klinikum Grünwalde").id == 3
-    assert finding.one(User, "anna.devries").id == 1
-    assert finding.one(Result, "7").id == 7
-
-
-def test_a_name_of_digits_is_found_where_no_id_is_meant(database: Any) -> None:
-    Organization(name="2024").save()
-    assert finding.one(Organization, "2024").id == 1
-
-
-@pytest.mark.parametrize(
-    ("model", "word", "told"),
-    [
-        (Organization, "Klinikum", 'no organization "Klinikum"; did you mean "Klinikum Grünwalde"?'),
-        (User, "anna.devris", 'no user "anna.devris"; did you mean "anna.devries"?'),
-        (Node, "zzz", 'no node "zzz"'),
-        (Task, "999", "no task 999"),
-        (Task, "99999999999999999999", "no task 99999999999999999999"),
-        (Result, "first", 'no result "first": results have no names, give an id'),
-    ],
-)
-def test_an_unknown_one_is_told_with_a_near_name(model: Any, word: str, told: str, consortium: Any) -> None:
-    with pytest.raises(NotFound) as caught:
-        finding.one(model, word)
-    assert str(caught.value) == told
-
-
-def test_a_name_that_several_have_tells_their_ids(consortium: Any) -> None:
-    ids = ", ".join(str(task.id) for task in Task.get().where(Task.name == "Missing values"))
-    with pytest.raises(Error, match=f'several tasks are called "Missing values": say which by its id, {ids}$'):
-        finding.one(Task, "Missing values")
-    for _ in range(20):
-        Organization(name="same").save()
-    with pytest.raises(Error, match="6, 7, 8, 9, 10, 11, 12, 13, 14, 15, …$"):
-        finding.one(Organization, "same")
 
 
 # JSON

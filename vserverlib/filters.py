@@ -109,8 +109,9 @@ def _narrower(model: Any, name: str, asked: Filter) -> Any:
     waits = asked.operator == "=" and asked.value in (progress.PENDING, progress.ACTIVE)
     if model.noun == "task" and name == "status" and waits:
         return model.id.in_(RESULT.select(RESULT.task_id).where(progress.UNFINISHED_RESULTS))
-    if model.noun == "result" and ((name == "state" and waits) or (name == "complete" and asked.value in NO)):
-        return progress.UNFINISHED_RESULTS
+    if model.noun == "result" and name == "state" and waits:
+        found = progress.UNFINISHED_RESULTS & (model.state == asked.value)
+        return found & _from_first(model, found)
     return None
 
 
@@ -240,20 +241,23 @@ def _of_value(value: Value, asked: Filter) -> Any:
     if value.kind == "time" and asked.operator == "=" and DAY.fullmatch(asked.value):
         day = as_utc(reader(value, asked))
         found = (value.expression >= _stored(day)) & (value.expression < _stored(day + datetime.timedelta(days=1)))
-        return found & _from_first(value.expression, found)
+        return _with_index(value.expression, found)
     found = _compared(value.expression, asked.operator, reader(value, asked))
-    return found & _from_first(value.expression, found) if asked.operator in (">", ">=") else found
+    return _with_index(value.expression, found) if asked.operator in (">", ">=") else found
 
 
-def _from_first(expression: Any, found: Any) -> Any:
-    """Return that an id is not before the first that a condition on an indexed field holds for.
+def _with_index(expression: Any, found: Any) -> Any:
+    """Return a condition as it is best asked for: on an indexed field, from the first id on that it holds for."""
+    indexed = isinstance(expression, peewee.Field) and (expression.index or expression.unique)
+    return found & _from_first(expression.model, found) if indexed else found
+
+
+def _from_first(model: Any, found: Any) -> Any:
+    """Return that an id is not before the first that a condition holds for, which an index answers.
 
     With it SQLite, asked for the first page of what is new, does not begin at the first row. Adding 0 has it look for
-    that id in the index of the field.
+    that id in the index.
     """
-    if not isinstance(expression, peewee.Field) or not (expression.index or expression.unique):
-        return True
-    model = expression.model
     return model.id >= model.select(peewee.fn.MIN(model.id + 0)).where(found)
 
 

@@ -215,13 +215,14 @@ class LanesSection:
             after = (moment or last) - first
             return round(after / datetime.timedelta(seconds=1) / length * room) if length else room
 
+        sign = look.sign(lane.status) if lane.status in FAILED or not lane.complete else ""
         begin, end = place(lane.assigned_at or lane.started_at or first), place(lane.finished_at)
+        begin, end = min(begin, room - len(sign)), end - len(sign)
         start = min(place(lane.started_at), end) if lane.started_at else end
         if lane.complete and lane.started_at:  # what has run is seen to have run
             start = max(begin, min(start, end - 1))
         full, rest = look.bar
-        sign = look.sign(lane.status) if lane.status in FAILED or not lane.complete else ""
-        drawn = (rest * (start - begin), "dim"), (full * (end - start - len(sign)), look.colour(lane.status))
+        drawn = (rest * (start - begin), "dim"), (full * (end - start), look.colour(lane.status))
         return Text.assemble(" " * begin, *drawn, (sign, look.colour(lane.status)))
 
 
@@ -308,7 +309,7 @@ class PostsSection:
 
     def _node(self, post: Post, look: Look, room: int) -> tuple[Text, ...]:
         if post.node_id is None:
-            return Text(look.cut("no node: no task can run there", room)), Text(""), Text("")
+            return Text(look.cut("no node to run tasks", room)), Text(""), Text("")
         name = look.none if post.node is None else look.value(post.node)
         status = look.none if post.status is None else look.value(post.status)
         words = (f"{post.node_id} {name}", room), (status, STATUS_ROOM), (self._seen(post, look), SEEN_ROOM)

@@ -1,0 +1,31 @@
+"""Write docs/schema.json, the JSON Schema of what `list -o json` and `show -o json` print.
+
+    python docs/make_schema.py
+
+A test compares it with the columns, and what the commands print with it.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+
+
+def page() -> str:
+    """Return the text of the file."""
+    import models
+    from vserverlib import columns
+
+    defs = {model.noun: columns.schema(model) for model in models.ENTITIES}
+    told = "One entity, as vserver show ENTITY ID -o json prints it; vserver list -o json prints a list of them."
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "description": told}
+    return json.dumps({**head, "$defs": defs}, indent=2) + "\n"
+
+
+if __name__ == "__main__":
+    (HERE / "schema.json").write_text(page())
+    print("written: docs/schema.json")
