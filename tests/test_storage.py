@@ -270,7 +270,7 @@ def read_only(story: SimpleNamespace, database: Any, path: Path) -> Iterator[Any
         "VACUUM INTO '/tmp/never-made.db'",
         "PRAGMA query_only = 0",
         "PRAGMA writable_schema = 1",
-        "PRAGMA user_version",
+        "PRAGMA user_version = 7",
         "SELECT load_extension('x')",
     ],
 )
