@@ -52,8 +52,14 @@ class Savepoint(peewee._savepoint):
         super()._begin()
 
     def rollback(self, begin: bool = True) -> None:
-        super().rollback(begin)
-        self.db.put_back(self.mark)
+        try:
+            super().rollback(begin)
+        except peewee.OperationalError as error:
+            if "no such savepoint" not in str(error):
+                raise
+            self.db.put_back(0)  # SQLite has rolled back all of the transaction already: disk full, for one
+        else:
+            self.db.put_back(self.mark)
 
 
 class Sqlite(peewee.SqliteDatabase):

@@ -40,7 +40,8 @@ def reason(error: BaseException) -> str:
     """Return why something could not be done with a file."""
     if isinstance(error, OSError) and error.strerror:
         return inert(error.strerror, 200)
-    return inert(error, 200)
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return inert(error, 200) + ("; is the disk full?" if code == sqlite3.SQLITE_IOERR else "")
 
 
 @contextlib.contextmanager
