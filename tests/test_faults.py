@@ -260,7 +260,7 @@ def killed(code: str, folder: Path, chance: random.Random) -> list[str]:
         with suppress(subprocess.TimeoutExpired):
             process.wait(chance.uniform(0, LONGEST_LIFE))
         process.kill()
-        done, errors = process.communicate()
+        done, errors = process.stdout.read(), process.stderr.read()  # communicate() would miss what readline() took
     assert "Traceback" not in errors and "Error" not in errors, errors
     return [line for line in done.splitlines(keepends=True) if line.endswith("\n")]
 

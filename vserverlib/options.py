@@ -8,17 +8,18 @@ from __future__ import annotations
 import functools
 import gc
 import os
-import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
 from vserverlib import Error, UsageError, inert
 from vserverlib.messages import tell
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -138,6 +139,8 @@ class Target(NamedTuple):
 
     def command(self, *words: str) -> str:
         """Return what is typed to run a command on this database."""
+        import shlex
+
         from vserverlib.storage import DEFAULT
 
         named = [] if str(self.file) == DEFAULT else ["-d", str(self.file)]
