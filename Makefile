@@ -12,9 +12,10 @@ lint: .venv-test  ## what ruff and mypy find
 	$(python) -m ruff check .
 	$(python) -m mypy
 
-docs: .venv-test  ## the generated pages: the command reference and the picture of the shell
+docs: .venv-test  ## the generated pages: the command reference, the schema of the JSON, the pictures
 	$(python) docs/make_commands.py
-	$(python) docs/make_picture.py
+	$(python) docs/make_schema.py
+	$(python) docs/make_pictures.py
 
 example: .venv-test  ## vserver.db.example, of the example data and schema as they are now
 	rm -f vserver.db.example

@@ -21,11 +21,13 @@ from vserverlib.options import (
     OUTPUT,
     PAGING,
     SHOWN,
+    YES,
     Commands,
     Ordinal,
     Paging,
     Target,
     one_database,
+    require_yes,
 )
 
 __version__ = "0.1.0"
@@ -87,16 +89,12 @@ def init(target: Target, demo: bool) -> None:
 
     A file that exists is refused.
     """
-    import shlex
-
     from vserverlib import storage
 
     if demo:
         from vserverlib.demo import LOG_INS, create
-    path = storage.as_path(target.path)
-    (create if demo else storage.create)(path)
-    option = "" if str(path) == storage.DEFAULT else f" -d {shlex.quote(str(path))}"
-    tell(f"made {path}; open it with: vserver{option} shell")
+    (create if demo else storage.create)(target.file)
+    tell(f"made {target.file}; open it with: {target.command('shell')}")
     if demo:
         tell(LOG_INS)
 
@@ -392,6 +390,113 @@ def apikey(target: Target, node: str) -> None:
     tell(f"{found.named()} has a new API key, which is not shown again")
 
 
+# Deleting
+
+
+@main.command("delete")
+@click.argument("entity", shell_complete=completers.nouns)
+@click.argument("words", metavar="ID|NAME...", nargs=-1, required=True, shell_complete=completers.labels)
+@click.option("--dependents", is_flag=True, help="Take along all that hangs on them, after asking.")
+@click.option("--dry-run", is_flag=True, help="Only show what would go along.")
+@YES
+@click.pass_obj
+def delete_command(
+    target: Target, entity: str, words: tuple[str, ...], dependents: bool, dry_run: bool, yes: bool
+) -> None:
+    """Delete one ENTITY, or several of a kind.
+
+    Refused while something hangs on them: the users and nodes of an organization, the results of a task. All of it goes
+    in one transaction, or nothing does.
+
+    ENTITY is organization, user, collaboration, node, task or result.
+    """
+    from vserverlib import deleting, finding
+
+    model = finding.kind(entity)
+    with target.open(read_only=dry_run):
+        found = [finding.one(model, word) for word in words]
+        plan = deleting.planned(found)
+        if dry_run:
+            _show_plan(plan, sys.stdout)
+            return
+        if dependents:
+            require_yes("Delete all of this?", yes, lambda: _show_plan(plan, sys.stderr))
+        done = deleting.delete(found, dependents, remedy="--dependents takes them along", expected=plan)
+    tell(done.told())
+
+
+def _show_plan(plan: Any, stream: TextIO) -> None:
+    from vserverlib import trees, views
+
+    views.console(stream).print(trees.PlanTree(plan))
+
+
+# The file
+
+
+@main.command()
+@click.argument("file", metavar="[FILE|-]", required=False, shell_complete=completers.files)
+@click.option("--force", is_flag=True, help="Replace FILE, if it is there.")
+@click.pass_obj
+def backup(target: Target, file: str | None, force: bool) -> None:
+    """Make a backup of the database, also while others write to it.
+
+    It is one file, checked when it was made, and readable by you alone. FILE may be a folder, or - for stdout. Without
+    it the backup is made beside the database, and named by the time.
+    """
+    from vserverlib import backups, storage
+
+    if file == "-":
+        if sys.stdout.isatty():
+            raise Error("a backup is not for the eye: name a file, or send it on with | or >")
+        backups.stream(target.file, sys.stdout.buffer)
+        return
+    made = backups.make(target.file, None if file is None else storage.as_path(file), force=force)
+    told = f"made {made.path}, {made.size:,} bytes, and checked it"
+    tell(f"{told}; put it back with: {target.command('restore', str(made.path))}")
+
+
+@main.command()
+@click.argument("file", shell_complete=completers.files)
+@YES
+@click.pass_obj
+def restore(target: Target, file: str, yes: bool) -> None:
+    """Put a backup in the place of what the database holds.
+
+    FILE is checked first. What it replaces is kept, as a backup of its own. Others that have the database open go on
+    in what was restored.
+    """
+    from vserverlib import backups, storage
+
+    with backups.verified(storage.as_path(file), target.file) as draft:
+        if os.path.lexists(target.file):
+            require_yes(f"Replace all that is in {inert(target.file, 200)} by {inert(file, 200)}?", yes)
+        kept = backups.restore(target.file, draft)
+    tell(f"{target.file} holds what is in {file}")
+    if kept is not None:
+        damaged = "" if kept.is_sound else ", damaged as it was"
+        tell(f"what it held is kept in {kept.path}{damaged}; go back with: {target.command('restore', str(kept.path))}")
+
+
+@main.command()
+@click.option("--dry-run", is_flag=True, help="Only print what is due.")
+@click.pass_obj
+def upgrade(target: Target, dry_run: bool) -> None:
+    """Upgrade the database to what this release of vserver works with.
+
+    What opens it to write does that, too. A backup is made first.
+    """
+    from vserverlib import upgrades
+
+    schema, due = upgrades.due(target.file)
+    if not due:
+        tell(f"{target.file} has schema {schema}, the newest: nothing is due")
+    elif dry_run:
+        click.echo("\n".join(due))
+    elif done := upgrades.upgrade(target.file):
+        tell(done.told())
+
+
 # Waiting, watching, playing
 
 
@@ -449,7 +554,7 @@ def demo_command(
     if (until_done or yes) and not live:
         raise click.UsageError("--until-done and --yes go with --live")
     if not os.path.lexists(target.path):
-        tell(f"made a new database, {storage.create(storage.as_path(target.path))}")
+        tell(f"made a new database, {storage.create(target.file)}")
     with target.open() as database:
         if tasks or organizations or not live or not simulation.is_filled(database):
             _fill(database, tasks or simulation.TASKS, organizations or simulation.ORGANIZATIONS)
@@ -482,7 +587,7 @@ def _play(database: Any, until_done: bool) -> None:
 @main.command("completion")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion_command(shell: str) -> None:
-    r"""Print what a shell needs so that Tab completes commands, fields, names and files.
+    """Print what a shell needs so that Tab completes commands, fields, names and files.
 
     Have it read that in each session, by a line that is typed once:
 
@@ -492,7 +597,7 @@ def completion_command(shell: str) -> None:
       fish   vserver completion fish > ~/.config/fish/completions/vserver.fish
 
     A new shell has it. In ~/.zshrc it comes after the line with compinit.
-    """
+    """  # noqa: D301  # the \b is click's, for lines that stay as they are
     from vserverlib import dialects
 
     click.echo(dialects.script(shell, main), nl=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -73,3 +74,15 @@ def count_queries(database: Any) -> Iterator[list[str]]:
     database.query_hooks.append(lambda event: seen.append(event.sql))
     yield seen
     database.query_hooks.clear()
+
+
+@pytest.fixture
+def closed_folder(path: Path, tmp_path: Path) -> Iterator[Path]:
+    """A folder that everybody can read, whose files can be read, and nothing be written."""
+    for parent in (tmp_path, *tmp_path.parents):
+        if parent.stat().st_uid == os.geteuid() and parent != Path("/"):
+            parent.chmod(parent.stat().st_mode | 0o011)
+    folder = tmp_path / "closed"
+    folder.mkdir()
+    yield folder
+    folder.chmod(0o755)

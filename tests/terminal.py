@@ -89,6 +89,10 @@ class Terminal:
     def leave(self) -> int:
         """Press Ctrl-D, and return the exit status of the program."""
         self.send("\x04")
+        return self.wait_for_end()
+
+    def wait_for_end(self) -> int:
+        """Return the exit status of the program, when it has ended."""
         while self._read(0.05):
             pass
         self.child.close()

@@ -21,6 +21,9 @@ def text_of(page: str) -> str:
 
 @pytest.mark.parametrize("what", ["entity", "list", "members", "unsaved"])
 def test_a_notebook_shows_what_the_prompt_shows(what: str, story: SimpleNamespace) -> None:
+    for result in story.results:  # what still waits takes a moment longer each time
+        result.started_at = result.finished_at = result.assigned_at
+        result.save()
     objects = {
         "entity": story.task,
         "list": Task.get(),

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import ast
+import functools
+import json
 import re
 import runpy
+import shlex
 from pathlib import Path
 from typing import Any
 
+import jq
 import pytest
+from click.testing import CliRunner
 
 import models
 import shell
 import vserver
-from vserverlib import demo, orm, storage
+from vserverlib import demo, formats, orm, storage
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -92,6 +97,46 @@ def test_the_scripts_run_one_after_the_other(tmp_path: Path, quick_hashes: None,
     assert "1000 tasks of ['Bergen', 'IKNL', 'Oslo']" in printed
 
 
+def steps(page: Path) -> list[tuple[str, str, str]]:
+    """Return the command lines of a page, each with the kind and the text of the block behind it."""
+    blocks = re.findall(r"^```(\w+)\n(.*?)\n```$", page.read_text(), re.DOTALL | re.MULTILINE)
+    behind = [*blocks[1:], ("", "")]
+    return [(line, *after) for (kind, line), after in zip(blocks, behind, strict=True) if kind == "sh"]
+
+
+def typed(line: str) -> Any:
+    """Run a vserver command in this process."""
+    return CliRunner().invoke(vserver.main, shlex.split(line)[1:], prog_name="vserver")
+
+
+def through_jq(given: str, line: str) -> str:
+    """Return what jq prints, by its library: given one document, or one on each line."""
+    options = shlex.split(line)[1:]
+    dump = functools.partial(json.dumps, ensure_ascii=False, separators=(",", ":"))
+    found = jq.compile(options[-1]).input_text(given).all()
+    return "\n".join(each if "-r" in options else dump(each) for each in found)
+
+
+@pytest.mark.parametrize("step", steps(DOCS / "automation.md"), ids=lambda step: step[0])
+def test_the_commands_of_a_script_print_what_the_page_tells(
+    step: tuple[str, str, str], tmp_path: Path, monkeypatch: Any
+) -> None:
+    line, kind, expected = step
+    monkeypatch.chdir(tmp_path)
+    demo.create("vserver.db")
+    command, _, program = line.partition(" | ")
+    done = typed(command)
+    printed = through_jq(done.stdout, program) if program else done.stdout.rstrip("\n")
+    assert done.exit_code == (int(expected) if kind == "status" else 0), done.stderr
+    if kind == "text":
+        assert printed == expected
+
+
+def test_the_page_on_scripts_tells_the_formats_that_there_are() -> None:
+    told = re.findall(r"^\| `(\w+)` \|", (DOCS / "automation.md").read_text(), re.MULTILINE)
+    assert sorted(told) == sorted(["table", *formats.WRITERS])
+
+
 @pytest.mark.parametrize("model", models.ENTITIES, ids=lambda model: model.__name__)
 def test_the_guide_tells_of_every_field_and_relation(model: Any) -> None:
     text = section("guide.md", model.plural.capitalize())
@@ -130,8 +175,9 @@ def test_the_changelog_begins_with_this_version() -> None:
     assert first and first[1] == vserver.__version__
 
 
-def test_the_picture_is_complete_in_itself() -> None:
-    picture = (DOCS / "shell.svg").read_text()
-    assert "docs/shell.svg" in (ROOT / "README.md").read_text()
+@pytest.mark.parametrize("name", ["shell", "list", "show", "overview", "watch"])
+def test_a_picture_is_complete_in_itself(name: str) -> None:
+    picture = (DOCS / f"{name}.svg").read_text()
+    assert f"docs/{name}.svg" in (ROOT / "README.md").read_text()
     assert set(re.findall(r"https?://[^\"' )]+", picture)) <= {"http://www.w3.org/2000/svg"}
     assert "vserver" in picture and "<script" not in picture

@@ -74,7 +74,9 @@ def test_an_empty_list_has_no_lines(example: None) -> None:
 HOSTILE = "a\x1b[31mb\r\n\t\x7f\x9b\u202e\u200b\U000e0041[red]\u00e9\u6f22\U0001f916: # \"'\\"
 
 
-@pytest.mark.parametrize("text", [HOSTILE, "NO", "0123", "2026-03-01", "null", "~", "- a", "a: b", "x\n  y\n", " a ", ""])
+@pytest.mark.parametrize(
+    "text", [HOSTILE, "NO", "0123", "2026-03-01", "null", "~", "- a", "a: b", "x\n  y\n", " a ", ""]
+)
 @pytest.mark.parametrize("plain_ascii", [False, True])
 def test_yaml_gives_a_text_back_but_no_escape_to_the_terminal(text: str, plain_ascii: bool) -> None:
     written = "".join(formats.as_yaml([{"name": text, "n": None}], plain_ascii))

@@ -13,10 +13,9 @@ from typing import Any
 import pytest
 
 import models
-from models import Collaboration, Node, Organization, Result, Task, User
-from vserverlib import Error, NotFound, UsageError, columns, demo, finding, formats, listing, orm
+from models import Collaboration, Node, Organization, Result, Task
+from vserverlib import columns, demo, formats, listing
 from vserverlib.drivers import peewee
-from vserverlib.fields import Secret
 
 HOSTILE = "a\x1b[31mb\r\n\t\x7f\x9b\u202e\u200b\U000e0041[red]\u00e9\u6f22\U0001f916\"\\"
 

@@ -52,8 +52,14 @@ class Savepoint(peewee._savepoint):
         super()._begin()
 
     def rollback(self, begin: bool = True) -> None:
-        super().rollback(begin)
-        self.db.put_back(self.mark)
+        try:
+            super().rollback(begin)
+        except peewee.OperationalError as error:
+            if "no such savepoint" not in str(error):
+                raise
+            self.db.put_back(0)  # SQLite has rolled back all of the transaction already: disk full, for one
+        else:
+            self.db.put_back(self.mark)
 
 
 class Sqlite(peewee.SqliteDatabase):
@@ -61,8 +67,8 @@ class Sqlite(peewee.SqliteDatabase):
 
     title: what the prompt and messages call it; mode: "read-write", "read-only" or "sandbox"; path: the file that the
     user named (a sandbox and some read-only sessions work on a private copy of it).
-    hidden: (table, column) pairs that a read-only session reads as NULL. patience: seconds that a lock is waited for, if
-    they are others than LOCK_WAIT.
+    hidden: (table, column) pairs that a read-only session reads as NULL. patience: seconds that a lock is waited for;
+    None: LOCK_WAIT.
     """
 
     field_types: ClassVar = {**peewee.SqliteDatabase.field_types, **SQLITE_TYPES}
@@ -100,7 +106,7 @@ class Sqlite(peewee.SqliteDatabase):
             return sqlite3.SQLITE_IGNORE if (table, column) in self.hidden else sqlite3.SQLITE_OK
         if action == sqlite3.SQLITE_FUNCTION and column == "load_extension":
             return sqlite3.SQLITE_DENY
-        if action == sqlite3.SQLITE_PRAGMA and table == "data_version":
+        if action == sqlite3.SQLITE_PRAGMA and table in READ_PRAGMAS and column is None:
             return sqlite3.SQLITE_OK
         return sqlite3.SQLITE_OK if action in READ_ACTIONS else sqlite3.SQLITE_DENY
 
@@ -114,6 +120,10 @@ class Sqlite(peewee.SqliteDatabase):
             raise Error(f"{what} is not available here: {self.title} is open read-only; open it without --read-only")
 
     # Queries
+
+    def execute(self, query: Any, **options: Any) -> Any:
+        refuse_whole_table(query)
+        return super().execute(query, **options)
 
     def _execute_cursor(self, sql: str, params: Any = None, **options: Any) -> Any:
         if not self._foreseen and sql.lstrip()[:6].upper().strip() not in READS:
@@ -257,6 +267,15 @@ READ_ACTIONS = frozenset(
         sqlite3.SQLITE_RECURSIVE,
     }
 )
+def refuse_whole_table(query: Any) -> None:
+    """Raise an Error for a query of Peewee's that would delete, or change, every row of a table by accident."""
+    if isinstance(query, peewee.Delete | peewee.Update) and query._where is None:
+        table = inert(getattr(query.table, "__name__", query.table))
+        verb = "delete" if isinstance(query, peewee.Delete) else "change"
+        raise Error(f"this would {verb} every row of {table}: say which by .where(…)")
+
+
+READ_PRAGMAS = ("data_version", "user_version")  # what a read-only session may ask, and not set
 
 
 def _read_as_far_as_it_goes(data: bytes) -> str:

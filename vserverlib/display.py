@@ -7,6 +7,7 @@ and panels.py's. In a notebook it is the same drawing, in a font whose letters a
 from __future__ import annotations
 
 import io
+import re
 from typing import Any
 
 from vserverlib.lists import EntityList
@@ -15,6 +16,7 @@ from vserverlib.relations import MemberList
 
 IN_A_NOTEBOOK = 100  # columns
 FONT = "Menlo, 'DejaVu Sans Mono', Consolas, 'Courier New', monospace"
+TEXT = re.compile(r"(?<=>)[^<]+")  # what is not a tag
 HTML = f'<pre style="white-space: pre; overflow-x: auto; line-height: normal; font-family: {FONT}">{{code}}</pre>'
 
 
@@ -50,4 +52,18 @@ def bundle(obj: Any) -> dict[str, str]:
     console = views.target(io.StringIO(), IN_A_NOTEBOOK, color=True, record=True)
     console.print(renderable(obj))
     plain = console.export_text(clear=False).rstrip("\n")
-    return {"text/plain": plain, "text/html": console.export_html(inline_styles=True, code_format=HTML)}
+    page = console.export_html(inline_styles=True, code_format=HTML)
+    return {"text/plain": plain, "text/html": TEXT.sub(lambda found: _in_columns(found[0]), page)}
+
+
+def _in_columns(text: str) -> str:
+    """Return a text whose wide letters are given two columns each: another font has them in another width."""
+    return text if text.isascii() else "".join(map(_in_its_columns, text))
+
+
+def _in_its_columns(char: str) -> str:
+    from rich.cells import cell_len
+
+    columns = cell_len(char)
+    style = f"display: inline-block; width: {columns}ch; overflow: hidden; vertical-align: bottom"
+    return char if columns == 1 or char.isascii() else f'<span style="{style}">{char}</span>'

@@ -8,9 +8,11 @@ from __future__ import annotations
 import functools
 import gc
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import click
@@ -132,6 +134,20 @@ class Target(NamedTuple):
 
         return DEFAULT if self.url is None else self.url
 
+    @property
+    def file(self) -> Path:
+        """Return the path of the file; an Error where the URL is none of a file."""
+        from vserverlib.storage import as_path
+
+        return as_path(self.path)
+
+    def command(self, *words: str) -> str:
+        """Return what is typed to run a command on this database."""
+        from vserverlib.storage import DEFAULT
+
+        named = [] if str(self.file) == DEFAULT else ["-d", str(self.file)]
+        return shlex.join(["vserver", *named, *words])
+
     @contextmanager
     def open(self, *, read_only: bool = False) -> Iterator[Any]:
         """Open the database for one command."""
@@ -197,6 +213,23 @@ def sandbox_report(database: Any) -> str:
 
 
 _CHANGES = ("added", "changed", "deleted")  # what storage.report() counts, in its order
+
+
+# Asking
+
+
+def require_yes(question: str, yes: bool, show: Callable[[], object] = lambda: None) -> None:
+    """Ask at the terminal, where no answer means no; an Error where that is the answer, or there is nobody to ask.
+
+    show: called before, to show there what the question is about.
+    """
+    if yes:
+        return
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise Error("there is no terminal to ask at: nothing was changed; --yes goes ahead without being asked")
+    show()
+    if not click.confirm(question, default=False, err=True):
+        raise Error("nothing was changed")
 
 
 # Options
@@ -302,3 +335,4 @@ PAGING = several(
     click.option("--all", "everything", is_flag=True, help="All rows, not a page of them."),
     _paged,
 )
+YES = click.option("--yes", is_flag=True, help="Do not ask: for scripts.")

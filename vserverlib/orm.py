@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, NamedTuple
 
-from vserverlib import Error, UsageError, inert, near
+from vserverlib import Error, NotFound, UsageError, inert, near
 from vserverlib.drivers import peewee
 from vserverlib.fields import LARGEST, Id, Secret, WorkedOut, whole
 from vserverlib.lists import EntityList, Peers, ShownInNotebooks
@@ -345,14 +345,29 @@ class Entity(ShownInNotebooks, peewee.Model):
     # Deleting
 
     @OfInstance
-    def delete(self, dependents: bool = False) -> None:
+    def delete(self, dependents: bool = False) -> Any:
         """Delete this entity, in one transaction.
 
-        Refused with the counts while something hangs on it; dependents=True takes all of that along.
+        Refused with the counts while something hangs on it; dependents=True takes all of that along, and returns what
+        that was: the shell shows it in one line.
         """
         from vserverlib import deleting  # needed by few sessions
 
-        deleting.delete(self, dependents)
+        plan = deleting.delete([self], dependents)
+        return plan if dependents else None
+
+    @OfInstance
+    def delete_instance(self, recursive: bool = False, delete_nullable: bool = False) -> Any:
+        """Delete this entity: what Peewee calls delete(); recursive: with what hangs on it."""
+        return self.delete(dependents=recursive)
+
+    @classmethod
+    def delete_by_id(cls, pk: Any) -> Any:
+        """Delete the entity with an id, as its delete() does."""
+        entity = cls.get(pk)
+        if entity is None:
+            raise NotFound(f"no {cls.noun} {inert(pk)}: there is nothing to delete")
+        return entity.delete()
 
     @classmethod
     def truncate_table(cls, **options: Any) -> None:

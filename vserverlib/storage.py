@@ -14,15 +14,16 @@ import os
 import shutil
 import sqlite3
 import stat
-import tempfile
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vserverlib import Error, hashing, inert, orm
+from vserverlib import Error, files, hashing, inert, orm
 from vserverlib.connection import Sqlite
 from vserverlib.drivers import without_drivers
+from vserverlib.files import shown
+from vserverlib.messages import tell
 
 DEFAULT = "vserver.db"
 APPLICATION_ID = 0x76736572  # "vser", at offset 68 of the file
@@ -64,39 +65,11 @@ def create(
     be in it. Raises an Error where there is a file already, or its folder is missing or cannot be written.
     """
     target = Path(path)
-    if target.exists() or target.is_symlink():
-        raise Error(f"{shown(target)} is there already: choose another name, or remove it first")
-    if not target.parent.is_dir():
-        raise Error(f"the folder {shown(target.parent)} does not exist: make it first")
-    try:
-        with _unfinished(target) as draft:
-            _fill(draft, key_salt, fill)
-            _put(draft, target)
-    except (OSError, sqlite3.Error) as error:
-        raise Error(f"{shown(target)} cannot be made: {_reason(error)}") from error
+    files.refuse_taken(target)
+    with files.told(f"{shown(target)} cannot be made"), files.unfinished(target) as draft:
+        _fill(draft, key_salt, fill)
+        files.put(draft, target)
     return target
-
-
-@contextlib.contextmanager
-def _unfinished(target: Path) -> Iterator[Path]:
-    """A file beside the target, 0600, that is gone at the end unless it was put in the target's place."""
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".new", dir=target.parent)
-    os.close(handle)
-    try:
-        yield Path(name)
-    finally:
-        for ending in ("", "-wal", "-shm", "-journal"):
-            Path(name + ending).unlink(missing_ok=True)
-
-
-def _put(draft: Path, target: Path) -> None:
-    """Give the draft its name, unless another process has taken it meanwhile."""
-    try:
-        os.link(draft, target)
-    except FileExistsError:
-        raise Error(f"{shown(target)} is there already: choose another name, or remove it first") from None
-    except OSError:  # a file system without hard links
-        os.rename(draft, target)
 
 
 def _fill(file: Path, key_salt: str | None, fill: Callable[[sqlite3.Connection], None] | None) -> None:
@@ -112,8 +85,25 @@ def _fill(file: Path, key_salt: str | None, fill: Callable[[sqlite3.Connection],
         database.execute_sql("PRAGMA journal_mode = WAL")
     finally:
         database.close()
-    with open(file, "rb") as written:
-        os.fsync(written.fileno())
+
+
+# The schema
+
+
+def due(schema: int) -> list[str]:
+    """Return the names of the migrations that a database of a schema lacks, in their order."""
+    names = sorted(file.stem for file in MIGRATIONS.glob("[0-9]*.py"))
+    return [name for name in names if int(name.partition("_")[0]) > schema]
+
+
+def migrate(database: Sqlite) -> None:
+    """Apply all migrations that are due, in one transaction, to a database that was opened by for_migration()."""
+    broken = len(_broken_links(database))
+    with database.atomic():
+        _migrate(database)
+        if len(_broken_links(database)) > broken:
+            raise Error(f"{database.title} would have links that lead nowhere: this is a fault of vserver, report it")
+        database.execute_sql(f"PRAGMA user_version = {SCHEMA}")
 
 
 def _migrate(database: Sqlite) -> None:
@@ -123,20 +113,62 @@ def _migrate(database: Sqlite) -> None:
     Runner(database, str(MIGRATIONS)).up()
 
 
+def _broken_links(database: Sqlite) -> list[Any]:
+    found: list[Any] = database.execute_sql("PRAGMA foreign_key_check").fetchall()
+    return found
+
+
+def for_migration(file: Path, path: Path) -> Sqlite:
+    """Return a database, not open yet, whose tables can be rebuilt: links are not looked after meanwhile."""
+    return Sqlite(str(file.absolute()), path=path, pragmas={"foreign_keys": 0})
+
+
+def migrate_copy(file: Path, path: Path) -> None:
+    """Bring a private copy of the database at `path` to the schema of this release, where it is older."""
+    with contextlib.closing(for_migration(file, path)) as database:
+        if schema_of(database) < SCHEMA:
+            migrate(database)
+
+
+def schema_of(database: Sqlite) -> int:
+    """Return the number of the newest migration that was applied to a database, also if only its log knows."""
+    (number,) = database.execute_sql("PRAGMA user_version").fetchone()
+    return int(number)
+
+
 # Opening one
 
 
 def connect(url: str | os.PathLike[str] = DEFAULT, *, read_only: bool = False, sandbox: bool = False) -> Sqlite:
     """Open a database, have the models use it, and return it. A database that was open before is closed.
 
-    url: the path of a file, or sqlite:///PATH. Raises an Error where there is none, it is not ours, is damaged, or is
-    of a newer schema; such a file is not touched.
+    url: the path of a file, or sqlite:///PATH. One of an older schema is upgraded, after a backup; read-only and in a
+    sandbox it is a private copy that is. Raises an Error where there is none, it is not ours, is damaged, or is of a
+    newer schema; such a file is not touched.
     """
     path = as_path(url)
-    check(path)
+    is_older = check(path) < SCHEMA
     if sandbox:
         return _bind(_sandbox(path))
-    return _bind(_read_only(path) if read_only else _read_write(path))
+    if read_only:
+        return _bind(_upgraded_copy(path) if is_older and _is_older(path) else reader(path))
+    writer = _read_write(path)
+    if is_older:
+        _upgrade(path)
+    return _bind(writer)
+
+
+def _upgrade(path: Path) -> None:
+    from vserverlib import upgrades  # few databases are older
+
+    if done := upgrades.upgrade(path):
+        tell(done.told(), "yellow")
+
+
+def _is_older(path: Path) -> bool:
+    """Whether a database whose header tells of an older schema is of one: an upgrade may still be in the log alone."""
+    with contextlib.closing(reader(path)) as database:
+        return schema_of(database) < SCHEMA
 
 
 def glance(url: str | os.PathLike[str]) -> Sqlite:
@@ -165,24 +197,39 @@ def as_path(url: str | os.PathLike[str]) -> Path:
     return Path(text)
 
 
-def check(path: Path) -> None:
-    """Raise an Error unless the path is a database of ours that this release can open. Reads 100 bytes.
+def check(path: Path) -> int:
+    """Return the schema that its header tells; an Error unless it is a database of ours that this release can open.
 
-    A file that this process has open is known to be ours, and is not read: closing it would end SQLite's locks.
+    Reads 100 bytes. A file that this process has open is known to be ours, and is not read: closing it would end
+    SQLite's locks. One that others may read is told of.
     """
     _check_file(path)
-    if any(path.samefile(known.path) for known in _open if not known.is_closed() and known.path.exists()):
-        return
-    try:
-        with open(path, "rb") as file:
-            head, size = file.read(100), os.fstat(file.fileno()).st_size
-    except OSError as error:
-        raise Error(f"{shown(path)} cannot be read: {_reason(error)}") from error
+    if is_open(path):
+        return SCHEMA
+    header, size = check_ours(path)
+    _check_header(path, header, size)
+    files.tell_of_others(path)
+    return header.schema
+
+
+def is_open(path: Path) -> bool:
+    """Whether this process has a database open."""
+    return any(path.samefile(known.path) for known in _open if not known.is_closed() and known.path.exists())
+
+
+def check_ours(path: Path) -> tuple[Header, int]:
+    """Return the header of a database of ours, of whatever release, and the size of its file; else raise an Error."""
+    _check_file(path)
+    with files.told(f"{shown(path)} cannot be read"), open(path, "rb") as file:
+        head, size = file.read(100), os.fstat(file.fileno()).st_size
     if not head:
         raise Error(f"{shown(path)} is empty: remove it, and make a database with: vserver -d {shown(path)} init")
     if not head.startswith(_MAGIC) or len(head) < 100:
         raise Error(f"{shown(path)} is no SQLite database (or an encrypted one): nothing was changed")
-    _check_header(path, _header(head), size)
+    header = _header(head)
+    if header.application_id != APPLICATION_ID:
+        raise Error(f"{shown(path)} is {_foreign(path)}: nothing was changed")
+    return header, size
 
 
 def _check_file(path: Path) -> None:
@@ -192,7 +239,7 @@ def _check_file(path: Path) -> None:
         option = "" if str(path) == DEFAULT else f" -d {shown(path)}"
         raise Error(f"there is no database {shown(path)}: make one with: vserver{option} init") from None
     except OSError as error:
-        raise Error(f"{shown(path)} cannot be opened: {_reason(error)}") from error
+        raise Error(f"{shown(path)} cannot be opened: {files.reason(error)}") from error
     if stat.S_ISDIR(mode):
         raise Error(f"{shown(path)} is a folder: name the file of a database, such as {shown(path / DEFAULT)}")
     if not stat.S_ISREG(mode):
@@ -208,30 +255,30 @@ def _header(head: bytes) -> Header:
 
 
 def _check_header(path: Path, header: Header, size: int) -> None:
-    if header.application_id != APPLICATION_ID:
-        raise Error(f"{shown(path)} is {_foreign(path)}: nothing was changed")
-    if header.schema > SCHEMA:
-        raise Error(
-            f"{shown(path)} was made by a newer vserver (schema {header.schema}, this release knows {SCHEMA}): "
-            "upgrade vserver"
-        )
-    if header.schema < SCHEMA:
+    _refuse_newer(path, header.schema)
+    if header.schema < 1:
         raise Error(f"{shown(path)} has schema {header.schema}, which no release wrote: it is damaged, use a backup")
     wal = Path(f"{path}-wal")
     if size < header.pages * header.page_size and not (wal.exists() and wal.stat().st_size):
         raise Error(f"{shown(path)} is cut off ({size:,} of {header.pages * header.page_size:,} bytes): use a backup")
 
 
+def _refuse_newer(path: Path, schema: int) -> None:
+    if schema > SCHEMA:
+        known = f"(schema {schema}, this release knows {SCHEMA})"
+        raise Error(f"{shown(path)} was made by a newer vserver {known}: upgrade vserver")
+
+
 def _foreign(path: Path) -> str:
     """Return what a SQLite file is that is not ours."""
-    with contextlib.suppress(sqlite3.Error), contextlib.closing(_immutable(path)) as conn:
+    with contextlib.suppress(sqlite3.Error), contextlib.closing(immutable(path)) as conn:
         tables = {name for (name,) in conn.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         if {"organization", "collaboration", "authenticatable"} <= tables:
             return "the database of a vantage6 server, not of vserver (vserver import FILE is to read it, not yet here)"
     return "a SQLite database of another program"
 
 
-def _immutable(path: Path) -> sqlite3.Connection:
+def immutable(path: Path) -> sqlite3.Connection:
     """Open a file so that nothing beside it is made: what a write-ahead log holds is not seen."""
     return sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True)
 
@@ -243,11 +290,12 @@ def _bind(database: Sqlite) -> Sqlite:
     try:
         database.connect()
         database.execute_sql("SELECT 1 FROM setting").fetchone()
+        _refuse_newer(database.path, schema_of(database))  # which its header need not know yet: see _is_older()
     except Exception as error:
         database.close()
         if isinstance(error, Error):
             raise
-        raise Error(f"{shown(database.path)} cannot be opened: {_reason(error)}") from error
+        raise Error(f"{shown(database.path)} cannot be opened: {files.reason(error)}") from error
     if earlier is not None and not earlier.is_closed():
         earlier.close()
     orm.database.initialize(database)
@@ -265,14 +313,17 @@ def _read_write(path: Path) -> Sqlite:
 # Read-only
 
 
-def _read_only(path: Path) -> Sqlite:
-    """Open for reading. Where SQLite cannot (a folder that cannot be written), a private copy with its log is read."""
+def reader(path: Path) -> Sqlite:
+    """Return a database for reading, not open yet.
+
+    Where SQLite cannot open it (a folder that cannot be written), a private copy with its log is read.
+    """
     file = path.absolute()
     if not _writable(file.parent) and not _never_changes(file) and not _opens(file):
-        copy = _private_folder() / path.name
+        copy = files.private_folder() / path.name
         for ending in ("", "-wal"):
-            with contextlib.suppress(FileNotFoundError):
-                shutil.copyfile(f"{file}{ending}", f"{copy}{ending}")
+            if os.path.exists(f"{file}{ending}"):
+                shutil.copyfile(f"{file}{ending}", files.make_private(Path(f"{copy}{ending}")))
         database = _reader(f"{copy.as_uri()}?mode=ro", path)
         _gone_at_close(database, copy.parent)
         return database
@@ -294,6 +345,15 @@ def _never_changes(file: Path) -> bool:
     """Whether a file is on a file system that nobody can write to, and has no log."""
     is_bare = not _writable(file.parent) and not Path(f"{file}-wal").exists()
     return is_bare and bool(os.statvfs(file).f_flag & os.ST_RDONLY)
+
+
+def _upgraded_copy(path: Path) -> Sqlite:
+    """Return a private copy of an older database, upgraded: what is only read is left as it is."""
+    copy = _private_copy(path)
+    tell(f"{shown(path)} is of an older schema: this is an upgraded copy; vserver upgrade upgrades it", "yellow")
+    database = _reader(f"{copy.as_uri()}?mode=ro", path)
+    _gone_at_close(database, copy.parent)
+    return database
 
 
 def _writable(path: Path) -> bool:
@@ -327,11 +387,24 @@ def _tidy(file: Path) -> None:
 
 def _sandbox(path: Path) -> Sqlite:
     """Open a private copy. Its log is never written back, so the file itself stays as it was copied: see report()."""
-    copy = _private_folder() / path.name
-    with contextlib.closing(_read_only(path)) as source, contextlib.closing(sqlite3.connect(copy)) as target:
-        source.connection().backup(target)
-        target.execute("PRAGMA journal_mode = WAL")
+    copy = _private_copy(path)
+    with contextlib.closing(sqlite3.connect(copy)) as conn:
+        conn.execute("PRAGMA journal_mode = WAL")
     return _throw_away(copy, path, "sandbox", None)
+
+
+def _private_copy(path: Path) -> Path:
+    """Make a copy of a database in a folder of its own, brought to the schema of this release."""
+    copy = files.make_private(files.private_folder() / path.name)
+    try:
+        with files.told(f"{shown(path)} cannot be copied"):
+            with contextlib.closing(reader(path)) as source, contextlib.closing(sqlite3.connect(copy)) as target:
+                source.connection().backup(target)
+            migrate_copy(copy, path)
+    except BaseException:
+        shutil.rmtree(copy.parent, ignore_errors=True)
+        raise
+    return copy
 
 
 def _throw_away(copy: Path, path: Path, mode: str, title: str | None) -> Sqlite:
@@ -339,11 +412,6 @@ def _throw_away(copy: Path, path: Path, mode: str, title: str | None) -> Sqlite:
     database = Sqlite(str(copy), path=path, mode=mode, title=title, pragmas=pragmas)
     _gone_at_close(database, copy.parent)
     return database
-
-
-def _private_folder() -> Path:
-    """Return a new folder, 0700, under the system's folder for temporary files."""
-    return Path(tempfile.mkdtemp(prefix="vserver-"))
 
 
 def _gone_at_close(database: Sqlite, folder: Path) -> None:
@@ -355,7 +423,7 @@ def demo(*, read_only: bool = False, sandbox: bool = False) -> Sqlite:
     """Open a private throw-away copy of the example data, and return it."""
     from vserverlib import demo as example
 
-    copy = _private_folder() / "demo"
+    copy = files.private_folder() / "demo"
     example.create(copy)
     if read_only:
         database = _reader(f"{copy.as_uri()}?mode=ro", Path("demo"))
@@ -386,12 +454,3 @@ def _differences(conn: sqlite3.Connection, meta: Any) -> tuple[int, int, int]:
     (deleted,) = conn.execute(only.format("pristine", "main", table)).fetchone()
     (changed,) = conn.execute(f"SELECT COUNT(*) {both} WHERE ({new}) IS NOT ({old})").fetchone()
     return inserted, changed, deleted
-
-
-def shown(path: str | os.PathLike[str]) -> str:
-    """Return a path as a message shows it."""
-    return inert(os.fspath(path), 200)
-
-
-def _reason(error: BaseException) -> str:
-    return inert(error.strerror if isinstance(error, OSError) and error.strerror else error, 200)

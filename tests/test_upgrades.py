@@ -1,0 +1,290 @@
+"""Upgrading: once, after a backup, as a whole or not at all; and what only reads leaves the file as it is.
+
+`tests/data/schema-N.sqlite` is a database that a release of schema N wrote: a few rows of each entity. The machinery is
+tried with one more migration than there is.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+import models as db
+import vserver
+from vserverlib import Error, backups, storage, upgrades
+
+DATA = Path(__file__).parent / "data"
+ROOT = Path(db.__file__).parent
+RELEASED = sorted(DATA.glob("schema-*.sqlite"), key=lambda file: int(file.stem.split("-")[1]))
+WORKS = """
+    def up(migrator, db):
+        migrator.migrate(migrator.add_column("organization", "motto", TextField(default="together")))
+"""
+FAILS = """
+    def up(migrator, db):
+        migrator.migrate(migrator.add_column("organization", "motto", TextField(default="together")))
+        db.execute_sql("DELETE FROM result")
+        db.execute_sql("SELECT nonsense")
+"""
+REBUILDS = """
+    def up(migrator, db):
+        migrator.migrate(migrator.add_not_null("task", "image"))
+"""
+BREAKS = """
+    def up(migrator, db):
+        db.execute_sql("DELETE FROM task")
+"""
+Newer = Callable[..., None]
+
+
+def schema(file: Path) -> int:
+    with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as conn:
+        return int(conn.execute("PRAGMA user_version").fetchone()[0])
+
+
+def of_header(file: Path) -> int:
+    """Return the schema that the header of a file tells; SQLite would leave a log beside it."""
+    return int.from_bytes(file.read_bytes()[60:64])
+
+
+def mottos(file: Path) -> list[str]:
+    with closing(sqlite3.connect(file)) as conn:
+        return [motto for (motto,) in conn.execute("SELECT motto FROM organization")]
+
+
+def run(*words: str) -> Result:
+    return CliRunner().invoke(vserver.main, words, prog_name="vserver")
+
+
+def beside(path: Path) -> list[Path]:
+    """Return the backups beside a database."""
+    return sorted(file for file in path.parent.iterdir() if re.fullmatch(r"vserver-\d{8}-\d{6}(-\d)?\.db", file.name))
+
+
+@pytest.fixture
+def older(story: SimpleNamespace, path: Path, database: Any, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The story's database, closed, of the present schema: older than the release that newer() makes."""
+    database.close()
+    monkeypatch.chdir(path.parent)
+    return path
+
+
+@pytest.fixture
+def newer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Newer:
+    """Make this the release after the present one, with one more migration."""
+
+    def release(source: str = WORKS) -> None:
+        folder = tmp_path / "migrations"
+        shutil.copytree(storage.MIGRATIONS, folder)
+        number = storage.SCHEMA + 1
+        lines = ["from peewee import *", *(line[4:] for line in source.splitlines())]
+        (folder / f"{number:04}_more.py").write_text("\n".join(lines) + "\n")
+        monkeypatch.setattr(storage, "MIGRATIONS", folder)
+        monkeypatch.setattr(storage, "SCHEMA", number)
+
+    return release
+
+
+# What earlier releases wrote
+
+
+def test_there_is_a_database_of_every_schema_that_was_released() -> None:
+    assert [of_header(file) for file in RELEASED][: storage.SCHEMA] == list(range(1, len(RELEASED) + 1))
+    assert len(RELEASED) >= max(1, storage.SCHEMA - 1)
+    assert all(file.stat().st_size < 200_000 for file in RELEASED)
+
+
+@pytest.mark.parametrize("file", RELEASED, ids=lambda file: file.name)
+def test_what_a_release_wrote_is_read_by_this_one(file: Path, tmp_path: Path) -> None:
+    path = tmp_path / "vserver.db"
+    shutil.copy(file, path)
+    before = schema(path)
+    with closing(db.connect(path)):
+        assert schema(path) == storage.SCHEMA
+        assert [each.name for each in db.Organization.get()] == ["IKNL", "Oslo [beta]"]
+        assert db.User.get_by_username("root").check_password("Geheim-123!")
+        assert db.Node.get_by_api_key("00000000-0000-4000-8000-000000000002").organization.name == "Oslo [beta]"
+        assert [task.progress for task in db.Task.get()] == [(2, 2), (0, 0)]
+        assert db.Task.get(2).parent.name == "average" and db.Task.get(1).status == "failed"
+        assert len(db.Collaboration.get(1).organizations) == 2
+        db.Organization(name="the next").save()
+        assert db.Organization.get_by_name("the next").id == 4
+        assert db.Task.next_run_id() == 2
+    assert len(beside(path)) == (before < storage.SCHEMA)
+
+
+def test_an_upgraded_database_has_the_tables_of_a_new_one(tmp_path: Path) -> None:
+    def tables(path: Path) -> set[tuple[str, str]]:
+        with closing(sqlite3.connect(path)) as conn:
+            return set(conn.execute("SELECT name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'"))
+
+    shutil.copy(RELEASED[0], tmp_path / "old.db")
+    db.connect(tmp_path / "old.db").close()
+    assert tables(tmp_path / "old.db") == tables(storage.create(tmp_path / "new.db"))
+
+
+# Opening
+
+
+def test_opening_upgrades_after_a_backup_and_says_so(
+    older: Path, newer: Newer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    newer()
+    with closing(db.connect(older)):
+        assert len(db.Task.get()) == 1
+    (backup,) = beside(older)
+    was = storage.SCHEMA - 1
+    assert capsys.readouterr().err == (
+        f"{older} was upgraded from schema {was} to {was + 1}; as it was it is kept in {backup}\n"
+    )
+    assert schema(older) == was + 1 and schema(backup) == was and mottos(older) == ["together"] * 2
+    assert of_header(older) == was + 1  # in the file itself, not in its log alone
+    assert backup.stat().st_mode & 0o777 == 0o600
+    db.connect(older).close()
+    assert capsys.readouterr().err == "" and len(beside(older)) == 1
+
+
+def test_a_migration_that_fails_leaves_the_file_as_it_was(older: Path, newer: Newer) -> None:
+    newer(FAILS)
+    for _ in range(2):
+        with pytest.raises(Error, match=r"vserver\.db cannot be upgraded, and is as it was: no such column: nonsense"):
+            db.connect(older)
+    assert schema(older) == storage.SCHEMA - 1 and beside(older) == []
+    with closing(sqlite3.connect(older)) as conn:
+        assert conn.execute("SELECT COUNT(*) FROM result").fetchone() == (2,)
+        assert "motto" not in conn.execute("SELECT sql FROM sqlite_master WHERE name = 'organization'").fetchone()[0]
+
+
+def test_a_table_that_is_rebuilt_loses_none_of_the_rows_that_link_to_it(older: Path, newer: Newer) -> None:
+    newer(REBUILDS)
+    with closing(db.connect(older)) as database:
+        assert len(db.Task.get()) == 1 and len(db.Result.get()) == 2
+        assert database.execute_sql("PRAGMA foreign_key_check").fetchall() == []
+        assert database.pragma("foreign_keys") == 1
+
+
+def test_a_migration_that_would_break_links_is_taken_back(older: Path, newer: Newer) -> None:
+    newer(BREAKS)
+    with pytest.raises(Error, match="would have links that lead nowhere"):
+        db.connect(older)
+    assert schema(older) == storage.SCHEMA - 1 and beside(older) == []
+
+
+def test_two_that_open_it_at_once_upgrade_it_once(older: Path, newer: Newer, tmp_path: Path) -> None:
+    newer()
+    code = (
+        "import sys, pathlib, models\nfrom vserverlib import storage\n"
+        f"storage.MIGRATIONS, storage.SCHEMA = pathlib.Path({str(storage.MIGRATIONS)!r}), {storage.SCHEMA}\n"
+        "sys.stdin.readline()\nmodels.connect()\nprint(len(models.Result.get()))\n"
+    )
+    pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    shells = [
+        subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, text=True, **pipes)
+        for _ in range(4)
+    ]
+    for shell in shells:
+        assert shell.stdin is not None
+        shell.stdin.write("go\n")
+        shell.stdin.flush()
+    done = [shell.communicate() for shell in shells]
+    assert [out for out, _ in done] == ["2\n"] * 4, done
+    assert sum("was upgraded" in err for _, err in done) == 1 and len(beside(older)) == 1
+    assert mottos(older) == ["together"] * 2
+
+
+def test_an_upgrade_that_only_the_log_knows_of_is_not_done_again(
+    older: Path, newer: Newer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    newer()
+    with closing(sqlite3.connect(older)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM task").fetchall()  # has the log not be written to the file
+        upgrades.upgrade(older)
+        capsys.readouterr()
+        assert of_header(older) == storage.SCHEMA - 1
+        for options in ({}, {"read_only": True}, {"sandbox": True}):
+            db.connect(older, **options).close()
+        assert capsys.readouterr().err == "" and len(beside(older)) == 1
+
+
+def test_a_newer_schema_that_only_the_log_knows_of_is_refused(older: Path) -> None:
+    with closing(sqlite3.connect(older)) as other:
+        other.execute("BEGIN")
+        other.execute("SELECT * FROM task").fetchall()
+        with closing(sqlite3.connect(older)) as newest:
+            newest.execute("PRAGMA user_version = 999")
+        for options in ({}, {"read_only": True}, {"sandbox": True}):
+            with pytest.raises(Error, match="made by a newer vserver"):
+                db.connect(older, **options)
+
+
+@pytest.mark.parametrize("mode", ["read_only", "sandbox"])
+def test_what_only_reads_works_on_an_upgraded_copy(
+    older: Path, newer: Newer, mode: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = older.read_bytes()
+    newer()
+    with closing(db.connect(older, **{mode: True})) as database:
+        assert database.execute_sql("SELECT motto FROM organization").fetchall() == [("together",)] * 2
+        assert len(db.Result.get()) == 2
+        if mode == "sandbox":
+            assert storage.report(database) == []
+            db.Node(name="x").save()
+            assert storage.report(database) == [("node", 1, 0, 0)]
+        else:
+            assert "of an older schema: this is an upgraded copy" in capsys.readouterr().err
+    assert older.read_bytes() == before and beside(older) == []
+
+
+def test_a_backup_of_an_older_schema_is_upgraded_when_it_is_restored(older: Path, newer: Newer) -> None:
+    old = backups.make(older).path
+    newer()
+    db.connect(older).close()
+    with backups.verified(old, older) as draft:
+        backups.restore(older, draft)
+    assert schema(older) == storage.SCHEMA and schema(old) == storage.SCHEMA - 1
+    assert mottos(older) == ["together"] * 2
+
+
+def test_an_older_database_is_backed_up_as_it_is(older: Path, newer: Newer) -> None:
+    newer()
+    assert schema(backups.make(older).path) == storage.SCHEMA - 1 == schema(older)
+
+
+# By the command
+
+
+def test_a_dry_run_prints_what_is_due_and_does_not_do_it(older: Path, newer: Newer) -> None:
+    newer()
+    result = run("upgrade", "--dry-run")
+    assert (result.exit_code, result.stdout) == (0, f"{storage.SCHEMA:04}_more\n")
+    assert schema(older) == storage.SCHEMA - 1 and beside(older) == []
+
+
+def test_the_command_upgrades_and_says_so_and_then_has_nothing_to_do(older: Path, newer: Newer) -> None:
+    newer()
+    result = run("upgrade")
+    assert result.exit_code == 0 and result.stdout == ""
+    assert re.fullmatch(r"vserver.db was upgraded from schema \d to \d; as it was it is kept in \S+\n", result.stderr)
+    for words in (("upgrade",), ("upgrade", "--dry-run")):
+        result = run(*words)
+        assert result.exit_code == 0 and result.stdout == "" and "nothing is due" in result.stderr
+    assert len(beside(older)) == 1
+
+
+def test_a_command_that_reads_prints_its_data_and_nothing_else(older: Path, newer: Newer) -> None:
+    newer()
+    result = run("list", "organizations", "-o", "json")
+    assert result.exit_code == 0 and result.stdout.startswith("[") and "older schema" in result.stderr
+    assert schema(older) == storage.SCHEMA - 1

@@ -1,0 +1,149 @@
+"""Files that hold a database: made beside their place and put there whole, and their owner's alone.
+
+It owns names, permissions and what is on disk at which moment. What is in a file is storage.py's.
+
+What SQLite keeps beside a database (SIDES) belongs to that database alone: a log that is left over would be applied to
+whatever is put in its place. So nothing is put where one is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shlex
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from vserverlib import Error, inert
+from vserverlib.drivers import peewee
+from vserverlib.messages import tell
+
+SIDES = ("-wal", "-shm", "-journal")  # what SQLite keeps beside a database
+LOGS = ("-wal", "-journal")  # those of them whose content would be applied to another file
+PUBLIC = ".example"  # the end of the name of a database that is meant to be read by all
+OTHERS = 0o077  # what the mode of a file should not grant
+_told: set[Path] = set()
+
+
+# In messages
+
+
+def shown(path: str | os.PathLike[str]) -> str:
+    """Return a path as a message shows it."""
+    return inert(os.fspath(path), 200)
+
+
+def reason(error: BaseException) -> str:
+    """Return why something could not be done with a file."""
+    if isinstance(error, OSError) and error.strerror:
+        return inert(error.strerror, 200)
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return inert(error, 200) + ("; is the disk full?" if code == sqlite3.SQLITE_IOERR else "")
+
+
+@contextlib.contextmanager
+def told(what: str) -> Iterator[None]:
+    """Have what goes wrong with a file become one line: what cannot be done, and why."""
+    try:
+        yield
+    except (OSError, sqlite3.Error, peewee.PeeweeException) as error:
+        raise Error(f"{what}: {reason(error)}") from error
+
+
+# Making and putting
+
+
+@contextlib.contextmanager
+def unfinished(target: Path) -> Iterator[Path]:
+    """A file beside the target, 0600, that is gone at the end unless it was put in the target's place."""
+    handle, name = tempfile.mkstemp(prefix=f".{target.name[:100]}.", suffix=".new", dir=target.parent)
+    os.close(handle)
+    try:
+        yield Path(name)
+    finally:
+        for ending in ("", *SIDES):
+            Path(name + ending).unlink(missing_ok=True)
+
+
+def put(draft: Path, target: Path, *, replace: bool = False) -> None:
+    """Give the draft its name, and have both be on disk. Nothing is followed: a link of that name is what is replaced.
+
+    Raises an Error where the name is taken (by another process meanwhile, or at all), unless it is to be replaced.
+    """
+    refuse_leftovers(target)
+    with open(draft, "rb") as written:
+        os.fsync(written.fileno())
+    if replace:
+        os.replace(draft, target)
+    else:
+        _link(draft, target)
+    _sync_folder(target.parent)
+
+
+def _link(draft: Path, target: Path) -> None:
+    try:
+        os.link(draft, target)
+    except FileExistsError:
+        raise _taken(target) from None
+    except OSError:  # a file system without hard links
+        refuse_taken(target)
+        os.rename(draft, target)
+    else:
+        draft.unlink()
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a file system that knows no such thing
+            raise
+    finally:
+        os.close(handle)
+
+
+def refuse_taken(target: Path) -> None:
+    """Raise an Error where a file of this name cannot be made: it is there already, or its folder is not."""
+    if os.path.lexists(target):
+        raise _taken(target)
+    if not target.parent.is_dir():
+        raise Error(f"the folder {shown(target.parent)} does not exist: make it first")
+    refuse_leftovers(target)
+
+
+def refuse_leftovers(target: Path) -> None:
+    """Raise an Error where the log of another database would be applied to a file that is put here."""
+    for ending in LOGS:
+        log = Path(f"{target}{ending}")
+        if log.exists() and log.stat().st_size:
+            raise Error(f"{shown(log)} is left over from another database: choose another name, or move it away")
+
+
+def _taken(target: Path) -> Error:
+    return Error(f"{shown(target)} is there already: choose another name, or remove it first")
+
+
+# Its owner's alone
+
+
+def private_folder() -> Path:
+    """Return a new folder, 0700, under the system's folder for temporary files."""
+    return Path(tempfile.mkdtemp(prefix="vserver-"))
+
+
+def make_private(path: Path) -> Path:
+    """Make an empty file, 0600 whatever the umask, for what is to be written to it."""
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    return path
+
+
+def tell_of_others(path: Path) -> None:
+    """Tell, once for each file, that others than its owner may read a database or write to it."""
+    mode = path.stat().st_mode & 0o777
+    if mode & OTHERS and path.suffix != PUBLIC and path.absolute() not in _told:
+        _told.add(path.absolute())
+        tell(f"{shown(path)} is open to others (mode {mode:03o}): chmod 600 {shlex.quote(shown(path))}", "yellow")
