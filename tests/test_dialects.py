@@ -147,12 +147,11 @@ def test_bash_goes_on_with_a_name_that_has_been_begun(bash: Session) -> None:
 
 
 @pytest.mark.parametrize("quote", ["", "'", '"'])
-def test_what_is_quoted_reads_back_in_bash_and_here(quote: str) -> None:
+def test_what_is_quoted_reads_back_in_bash_and_here(quote: str, tmp_path: Path) -> None:
     texts = [*HOSTILE, *(char for char in map(chr, range(32, 127)) if quote or char != " "), "é漢"]
     words = [quote + dialects.quoted(text, quote) + quote for text in texts]
-    printed = subprocess.run(
-        ["bash", "-c", f"printf '%s\\n' {' '.join(words)}"], capture_output=True, text=True, check=True
-    )
+    command = ["bash", "-c", f"printf '%s\\n' {' '.join(words)}"]
+    printed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert printed.stdout.splitlines() == texts
     assert [word.text for word in dialects.split(" ".join(words))] == texts
 
