@@ -13,7 +13,7 @@ from typing import Any, TextIO
 
 import click
 
-from vserverlib import Error, inert
+from vserverlib import Error, completers, inert
 from vserverlib.messages import plain_warnings, tell
 from vserverlib.options import (
     CHOOSING,
@@ -49,6 +49,7 @@ CHUNK = 1000  # rows of one table, where a list is so long that it is printed as
     metavar="URL|PATH",
     multiple=True,
     callback=one_database,
+    shell_complete=completers.files,
     help="The database: a file, or sqlite:///PATH. Without it VSERVER_DATABASE of the environment, else vserver.db.",
 )
 @click.option(
@@ -102,7 +103,7 @@ def init(target: Target, demo: bool) -> None:
 
 
 @main.command("shell")
-@click.argument("file", required=False)
+@click.argument("file", required=False, shell_complete=completers.files)
 @click.option("-c", "code", metavar="CODE", help="Run this as Python, in place of a file.")
 @click.option("--demo", is_flag=True, help="Open a private copy of the example data, thrown away at the end.")
 @click.option("--read-only", is_flag=True, help="Have the database refuse every change.")
@@ -172,7 +173,7 @@ def _checked(source: bytes, name: str) -> tuple[bytes, str]:
 
 
 @main.command("list")
-@click.argument("entity")
+@click.argument("entity", shell_complete=completers.plurals)
 @LIST_OUTPUT
 @SHOWN
 @CHOOSING
@@ -232,8 +233,8 @@ def _print_fields(model: Any, output: str) -> None:
 
 
 @main.command()
-@click.argument("entity")
-@click.argument("id_or_name", metavar="ID|NAME", required=False)
+@click.argument("entity", shell_complete=completers.nouns)
+@click.argument("id_or_name", metavar="ID|NAME", required=False, shell_complete=completers.labels)
 @OUTPUT
 @click.pass_obj
 def show(target: Target, entity: str, id_or_name: str | None, output: str) -> None:
@@ -332,7 +333,7 @@ def _is_unicode(stream: TextIO) -> bool:
 
 
 @main.command()
-@click.argument("username")
+@click.argument("username", shell_complete=completers.usernames)
 @click.option("--stdin", "piped", is_flag=True, help="Take the password from stdin: one line.")
 @click.pass_obj
 def passwd(target: Target, username: str, piped: bool) -> None:
@@ -368,7 +369,7 @@ def _piped_password() -> str:
 
 
 @main.command()
-@click.argument("node", metavar="ID|NAME")
+@click.argument("node", metavar="ID|NAME", shell_complete=completers.nodes)
 @click.pass_obj
 def apikey(target: Target, node: str) -> None:
     """Make a new API key for a node.
@@ -393,8 +394,8 @@ def apikey(target: Target, node: str) -> None:
 
 
 @main.command("delete")
-@click.argument("entity")
-@click.argument("words", metavar="ID|NAME...", nargs=-1, required=True)
+@click.argument("entity", shell_complete=completers.nouns)
+@click.argument("words", metavar="ID|NAME...", nargs=-1, required=True, shell_complete=completers.labels)
 @click.option("--dependents", is_flag=True, help="Take along all that hangs on them, after asking.")
 @click.option("--dry-run", is_flag=True, help="Only show what would go along.")
 @YES
@@ -434,7 +435,7 @@ def _show_plan(plan: Any, stream: TextIO) -> None:
 
 
 @main.command()
-@click.argument("file", metavar="[FILE|-]", required=False)
+@click.argument("file", metavar="[FILE|-]", required=False, shell_complete=completers.files)
 @click.option("--force", is_flag=True, help="Replace FILE, if it is there.")
 @click.pass_obj
 def backup(target: Target, file: str | None, force: bool) -> None:
@@ -456,7 +457,7 @@ def backup(target: Target, file: str | None, force: bool) -> None:
 
 
 @main.command()
-@click.argument("file")
+@click.argument("file", shell_complete=completers.files)
 @YES
 @click.pass_obj
 def restore(target: Target, file: str, yes: bool) -> None:
@@ -500,7 +501,7 @@ def upgrade(target: Target, dry_run: bool) -> None:
 
 
 @main.command()
-@click.argument("tasks", metavar="TASK...", nargs=-1, required=True)
+@click.argument("tasks", metavar="TASK...", nargs=-1, required=True, shell_complete=completers.tasks)
 @click.option("--timeout", metavar="SECONDS", type=float, help="Give up after this time: 60, 0.5, or 0 to look once.")
 @click.pass_context
 def wait(ctx: click.Context, tasks: tuple[str, ...], timeout: float | None) -> None:
@@ -519,7 +520,7 @@ def wait(ctx: click.Context, tasks: tuple[str, ...], timeout: float | None) -> N
 
 
 @main.command()
-@click.argument("tasks", metavar="[TASK]...", nargs=-1)
+@click.argument("tasks", metavar="[TASK]...", nargs=-1, shell_complete=completers.tasks)
 @click.pass_obj
 def watch(target: Target, tasks: tuple[str, ...]) -> None:
     """Show how far tasks are, as it changes, until all have finished.
@@ -578,6 +579,28 @@ def _play(database: Any, until_done: bool) -> None:
         simulation.play(database, until_done=until_done)
     except KeyboardInterrupt:
         tell("the simulation has ended")
+
+
+# Tab
+
+
+@main.command("completion")
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion_command(shell: str) -> None:
+    """Print what a shell needs so that Tab completes commands, fields, names and files.
+
+    Have it read that in each session, by a line that is typed once:
+
+    \b
+      bash   echo 'eval "$(vserver completion bash)"' >> ~/.bashrc
+      zsh    echo 'eval "$(vserver completion zsh)"' >> ~/.zshrc
+      fish   vserver completion fish > ~/.config/fish/completions/vserver.fish
+
+    A new shell has it. In ~/.zshrc it comes after the line with compinit.
+    """  # noqa: D301  # the \b is click's, for lines that stay as they are
+    from vserverlib import dialects
+
+    click.echo(dialects.script(shell, main), nl=False)
 
 
 if __name__ == "__main__":

@@ -13,12 +13,14 @@ import contextlib
 import datetime
 import re
 from collections import ChainMap
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import takewhile
 from types import FunctionType, SimpleNamespace
 from typing import Any, NamedTuple
 
+from vserverlib.drivers import peewee
 from vserverlib.fields import Flag, Id, Instant, Secret, Text, Whole
+from vserverlib.finding import name_field
 from vserverlib.lists import EntityList
 from vserverlib.masking import Token, scan, string_parts
 from vserverlib.orm import Entity, OfInstance, relations
@@ -303,10 +305,49 @@ def _in_string(tokens: list[Token], namespace: Mapping[str, Any]) -> Offers | No
     return Offers(typed, [Offer(_inside(name, quote), model.noun) for name in names])
 
 
-def stored(field: Any, start: str) -> list[str]:
-    """Return values of a text field that begin so, in the order of the alphabet, 50 at most. One query."""
+def stored(field: Any, start: str, exact: bool = False) -> list[str]:
+    """Return values of a text field that begin so, in the order of the alphabet, 50 at most. One query.
+
+    exact: in upper and lower case as well. An index then leads to each of them, however many rows have the same.
+    """
+    if exact:
+        return [value for value in _steps(field, start) if value.startswith(start)]
     query = field.model.select(field).where(field.startswith(start)).distinct().order_by(field).limit(MOST_NAMES)
     return [value for (value,) in query.tuples() if value]
+
+
+def _steps(field: Any, start: str) -> list[str]:
+    """Return the first values of a text field from `start` on, each found in the index by the one before it."""
+    own = field.model.alias()
+    first = field.model.select(peewee.fn.MIN(field).alias("value")).where(field >= start)
+    found = first.cte("found", recursive=True, columns=("value",))
+    column = getattr(own, field.name)
+    following = own.select(peewee.fn.MIN(column)).where(column > found.c.value)
+    query = found.union_all(found.select(following).where(found.c.value.is_null(False)))
+    rows = query.select_from(query.c.value).limit(MOST_NAMES).tuples()
+    return [value for (value,) in rows.execute(field.model._meta.database) if isinstance(value, str) and value]
+
+
+def ids(model: type[Entity], start: str) -> dict[int, str | None]:
+    """Return ids that begin with these digits, and the names, 50 at most: by a look at the index for each length."""
+    name = name_field(model)
+    found: dict[int, str | None] = {}
+    for low, high in _ranges(start, model.select(peewee.fn.MAX(model.id)).scalar() or 0):
+        asked = (model.id, name) if name else (model.id, peewee.Value(None))
+        rows = model.select(*asked).where(model.id.between(low, high)).order_by(model.id)
+        found.update(rows.limit(MOST_NAMES - len(found)).tuples())
+    return found
+
+
+def _ranges(start: str, highest: int) -> Iterator[tuple[int, int]]:
+    """Return the ranges of numbers up to the highest that begin with these digits: 12, 120 to 129, and so on."""
+    if not start:
+        yield 1, highest
+    elif start.isascii() and start.isdigit() and start[0] != "0" and len(start) < 20:
+        low, high = int(start), int(start)
+        while low <= highest:
+            yield low, high
+            low, high = low * 10, high * 10 + 9
 
 
 def _evaluated(prefix: str, quote: str, typed: str) -> str:

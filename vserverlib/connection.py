@@ -67,7 +67,8 @@ class Sqlite(peewee.SqliteDatabase):
 
     title: what the prompt and messages call it; mode: "read-write", "read-only" or "sandbox"; path: the file that the
     user named (a sandbox and some read-only sessions work on a private copy of it).
-    hidden: (table, column) pairs that a read-only session reads as NULL.
+    hidden: (table, column) pairs that a read-only session reads as NULL. patience: seconds that a lock is waited for;
+    None: LOCK_WAIT.
     """
 
     field_types: ClassVar = {**peewee.SqliteDatabase.field_types, **SQLITE_TYPES}
@@ -82,8 +83,9 @@ class Sqlite(peewee.SqliteDatabase):
         title: str | None = None,
         hidden: frozenset[tuple[str, str]] = frozenset(),
         pragmas: dict[str, Any] | None = None,
+        patience: float | None = None,
     ) -> None:
-        self.path, self.mode, self.hidden = path, mode, hidden
+        self.path, self.mode, self.hidden, self.patience = path, mode, hidden, patience
         self.title = inert(title or path.name)
         self.undo: list[Callable[[], None]] = []
         self.readings: weakref.WeakSet[Forgetful] = weakref.WeakSet()
@@ -202,7 +204,7 @@ class Sqlite(peewee.SqliteDatabase):
                     self._explain(error)
                     raise
             waited = time.monotonic() - waited_since
-            if waited > LOCK_WAIT:
+            if waited > (LOCK_WAIT if self.patience is None else self.patience):
                 raise Error(f"{self.title} is locked by {self.writer()} since {waited:.0f} s: try again later")
             if waited > LOCK_TOLD and not told:
                 told = True
@@ -250,7 +252,7 @@ class Sqlite(peewee.SqliteDatabase):
 
     def close(self) -> bool:
         closed: bool = super().close()
-        while closed and self.at_close:
+        while self.at_close:  # also where a damaged file could not be opened
             self.at_close.pop()()
         return closed
 

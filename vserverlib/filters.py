@@ -32,6 +32,16 @@ AGE = re.compile(r"-\s*(\d{1,6})\s*([smhdw])")
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 YES, NO = ("true", "yes", "1"), ("false", "no", "0")
 ORDERED = ("<", "<=", ">", ">=")
+EQUAL = ("=", "!=")
+# What each kind of value can be compared by.
+OPERATORS = {
+    "flag": EQUAL,
+    "link": (*EQUAL, "~"),
+    "number": (*EQUAL, *ORDERED),
+    "share": (*EQUAL, *ORDERED),
+    "time": (*EQUAL, *ORDERED),
+    "text": (*EQUAL, *ORDERED, "~"),
+}
 DAY = re.compile(r"\d{4}-\d\d-\d\d")
 
 
@@ -82,6 +92,45 @@ def names(model: Any) -> list[str]:
     fields = [field.name for field in model._meta.sorted_fields if not isinstance(field, Secret)]
     relations = [name for name in dir(model) if isinstance(getattr(model, name), Memberships | BackrefAccessor)]
     return list(dict.fromkeys([*fields, *DERIVED.get(model.noun, ()), *relations]))
+
+
+# What can be typed next
+
+
+def operators(model: Any, path: str) -> tuple[str, ...]:
+    """Return what a field can be compared by."""
+    return OPERATORS["link" if _led_to(model, path) else value(model, path).kind]
+
+
+def choices(model: Any, path: str) -> tuple[str, ...]:
+    """Return the values that a field may have, where they are few and known; a result may have other states, too."""
+    found = value(model, path)
+    if found.kind == "flag":
+        return YES[0], NO[0]
+    is_status = path.rpartition(".")[2] == "status" and not found.choices and model.noun == "result"
+    return progress.STATUSES if is_status else found.choices
+
+
+def indexed(model: Any, path: str) -> Any:
+    """Return the field whose stored texts a path is compared with, if an index has them: of a link, the name."""
+    links, _, name = path.rpartition(".")
+    owner, target = _led_to(model, links) if links else model, _led_to(model, path)
+    field = finding.name_field(target) if target else owner._meta.fields.get(name)
+    is_text = isinstance(field, peewee.TextField) and not isinstance(field, Secret)
+    return field if is_text and (field.index or field.unique) else None
+
+
+def written(text: str) -> str:
+    """Return a text as the value of a filter: in quotes where it would be taken for something else, such as null."""
+    return text if parse(f"_={text}").value == text else f'"{text}"'
+
+
+def _led_to(model: Any, path: str) -> Any:
+    """Return the model that a path of links leads to; None where it ends in another field."""
+    for name in path.split("."):
+        field = model._meta.combined.get(name) if model else None
+        model = field.rel_model if isinstance(field, Link) and field.name == name else None
+    return model
 
 
 # Which field

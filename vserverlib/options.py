@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
-from vserverlib import Error, UsageError, inert
+from vserverlib import Error, UsageError, completers, inert
 from vserverlib.messages import tell
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 INTERRUPTED = 130  # what a shell gives as the status of a program that Ctrl-C ended
+COMPLETING = "_VSERVER_COMPLETE"  # of the environment, as click names it: a shell asks what Tab is to offer
 COLLECTED = 50_000  # objects made until the garbage collector runs (Python's own 700 suits small programs)
 PAGE = 50  # rows of a page of a list
 LARGEST = 10**9  # rows of a page, and pages: their product has less than 64 bits
@@ -43,6 +44,8 @@ class Failure(click.ClickException):
 class Commands(click.Group):
     """The commands, and what becomes of an error in any of them."""
 
+    command_class = completers.Command
+
     def __call__(self, *args: Any, **options: Any) -> Any:
         """Be the program: called by nobody else.
 
@@ -50,6 +53,8 @@ class Commands(click.Group):
         once more at the end: a quarter of the time of a short command.
         """
         gc.set_threshold(COLLECTED)
+        if COMPLETING in os.environ:
+            from vserverlib import dialects  # noqa: F401  # importing it has click ask and answer the shells in our way
         try:
             return super().__call__(*args, **options)
         except OSError as error:  # of --help and --version, which are no commands
@@ -289,12 +294,28 @@ def several(*options: Callable[[Command], Command]) -> Callable[[Command], Comma
 
 
 CHOOSING = several(
-    click.option("--where", metavar="FILTER", multiple=True, help="Only what fits, such as status=failed. Repeatable."),
+    click.option(
+        "--where",
+        shell_complete=completers.where,
+        metavar="FILTER",
+        multiple=True,
+        help="Only what fits, such as status=failed. Repeatable.",
+    ),
     click.option("--search", metavar="TEXT", help="Only those with this in any of their texts, whatever its case."),
-    click.option("--sort", metavar="F,-F", help="By these fields, downwards after a minus.  [default: id]"),
+    click.option(
+        "--sort",
+        shell_complete=completers.order,
+        metavar="F,-F",
+        help="By these fields, downwards after a minus.  [default: id]",
+    ),
 )
 SHOWN = several(
-    click.option("--fields", metavar="F,F", help="These fields only, in this order; help tells which there are."),
+    click.option(
+        "--fields",
+        shell_complete=completers.fields,
+        metavar="F,F",
+        help="These fields only, in this order; help tells which there are.",
+    ),
     click.option("--wide", is_flag=True, help="All columns, as wide as they need to be."),
 )
 

@@ -171,6 +171,16 @@ def _is_older(path: Path) -> bool:
         return schema_of(database) < SCHEMA
 
 
+def glance(url: str | os.PathLike[str]) -> Sqlite:
+    """Open a database for reading, have the models use it, and return it, if that can be done at once.
+
+    No lock is waited for, nothing is copied, and nothing stays behind. Raises an Error as connect() does.
+    """
+    path = as_path(url)
+    check(path)
+    return _bind(_in_place(path, patience=0.0))
+
+
 def as_path(url: str | os.PathLike[str]) -> Path:
     """Return the file that a URL or path names; an Error where it names no SQLite file."""
     text = os.fspath(url)
@@ -308,10 +318,8 @@ def reader(path: Path) -> Sqlite:
 
     Where SQLite cannot open it (a folder that cannot be written), a private copy with its log is read.
     """
-    file, log = path.absolute(), Path(f"{path}-wal")
-    if not _writable(file.parent) and not log.exists() and os.statvfs(file).f_flag & os.ST_RDONLY:
-        return _reader(f"{file.as_uri()}?immutable=1", path)  # nobody can write to such a file system
-    if not _writable(file.parent) and not _opens(file):
+    file = path.absolute()
+    if not _writable(file.parent) and not _never_changes(file) and not _opens(file):
         copy = files.private_folder() / path.name
         for ending in ("", "-wal"):
             if os.path.exists(f"{file}{ending}"):
@@ -319,10 +327,24 @@ def reader(path: Path) -> Sqlite:
         database = _reader(f"{copy.as_uri()}?mode=ro", path)
         _gone_at_close(database, copy.parent)
         return database
-    database = _reader(f"{file.as_uri()}?mode=ro", path)
+    return _in_place(path)
+
+
+def _in_place(path: Path, **options: Any) -> Sqlite:
+    """Open the file itself for reading; what SQLite makes beside it is gone when it is closed."""
+    file, log = path.absolute(), Path(f"{path}-wal")
+    if _never_changes(file):
+        return _reader(f"{file.as_uri()}?immutable=1", path, **options)
+    database = _reader(f"{file.as_uri()}?mode=ro", path, **options)
     if not log.exists():
         database.at_close.append(lambda: _tidy(file))
     return database
+
+
+def _never_changes(file: Path) -> bool:
+    """Whether a file is on a file system that nobody can write to, and has no log."""
+    is_bare = not _writable(file.parent) and not Path(f"{file}-wal").exists()
+    return is_bare and bool(os.statvfs(file).f_flag & os.ST_RDONLY)
 
 
 def _upgraded_copy(path: Path) -> Sqlite:
@@ -338,8 +360,8 @@ def _writable(path: Path) -> bool:
     return os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
-def _reader(uri: str, path: Path) -> Sqlite:
-    return Sqlite(uri, path=path, mode="read-only", hidden=orm.secret_columns())
+def _reader(uri: str, path: Path, **options: Any) -> Sqlite:
+    return Sqlite(uri, path=path, mode="read-only", hidden=orm.secret_columns(), **options)
 
 
 def _opens(file: Path) -> bool:

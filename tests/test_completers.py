@@ -1,0 +1,316 @@
+"""What Tab offers on a command line, asked as click's scripts ask: by variables of the environment."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from terminal import environment
+
+import models
+import vserver
+from vserverlib import UsageError, completers, demo, dialects, filters, storage
+
+
+@pytest.fixture(autouse=True)
+def _place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick_hashes: None) -> Iterator[None]:
+    """Each test works in a folder of its own, which has no database yet."""
+    monkeypatch.chdir(tmp_path)
+    yield
+    if models.database.obj is not None and not models.database.is_closed():
+        models.database.close()
+
+
+@pytest.fixture
+def example() -> Path:
+    """The example data, in vserver.db of the working directory."""
+    return demo.create("vserver.db")
+
+
+@pytest.fixture
+def names(quick_hashes: None) -> Path:
+    """A database of many names."""
+    path = storage.create("vserver.db")
+    models.connect(path)
+    rows = [{"name": f"org {number:03}"} for number in range(100)] + [{"name": "same"}] * 100
+    models.Organization.insert_many([*rows, {"name": "-rf"}, {"name": "null"}, {"name": '"x"'}]).execute()
+    models.database.close()
+    return path
+
+
+def asked(line: str, shell: str = "bash", **env: str) -> subprocess.CompletedProcess[str]:
+    """Ask as a shell does, in a process of its own; COMP_CWORD says which word is typed."""
+    words = {"COMP_WORDS": line, "COMP_CWORD": str(len(line.split()) - (not line.endswith(" ")))}
+    if shell == "fish":
+        words["COMP_CWORD"] = "" if line.endswith(" ") else line.split()[-1]
+    variables = {**environment(Path.cwd()), "_VSERVER_COMPLETE": f"{shell}_complete", **words, **env}
+    command = [sys.executable, "-m", "vserver"]
+    return subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
+
+
+def offered(*words: str) -> list[str]:
+    """Return what is offered for the last of the words, in this process."""
+    shell = dialects.Zsh(vserver.main, {}, "vserver", "_VSERVER_COMPLETE")
+    return [item.value for item in shell.get_completions(list(words[:-1]), words[-1]) if item.type == "plain"]
+
+
+# The protocol
+
+
+def test_bash_is_given_a_line_for_each_offer() -> None:
+    done = asked("vserver list ta")
+    assert (done.stdout, done.stderr, done.returncode) == ("plain,tasks\n", "", 0)
+
+
+def test_zsh_and_fish_are_told_what_each_offer_is(example: Path) -> None:
+    assert "plain\n--sort\nBy these fields, downwards after a minus." in asked("vserver list tasks --so", "zsh").stdout
+    assert asked("vserver overv", "fish").stdout == "plain,overview\tShow how things stand.\n"
+    assert asked("vserver list tas", "fish").stdout == "plain,tasks\n"
+    assert asked("vserver list ", "fish").stdout.splitlines()[0] == "plain,organizations"
+
+
+def test_files_are_left_to_the_shell() -> None:
+    assert asked("vserver -d ").stdout == "file,\n"
+    assert asked("vserver shell scr").stdout == "file,scr\n"
+
+
+def test_a_word_in_the_middle_is_completed_too() -> None:
+    assert asked("vserver list ta --all", COMP_CWORD="2").stdout == "plain,tasks\n"
+
+
+# What is offered where
+
+
+def test_commands_and_options_are_offered() -> None:
+    assert {"list", "show", "completion", "shell"} <= set(offered(""))
+    assert offered("list", "tasks", "--wh") == ["--where"]
+    assert offered("completion", "") == ["bash", "zsh", "fish"]
+
+
+def test_entities_are_offered_as_each_command_takes_them() -> None:
+    assert offered("list", "") == [model.plural for model in models.ENTITIES]
+    assert offered("show", "") == [model.noun for model in models.ENTITIES]
+
+
+def test_formats_are_offered() -> None:
+    assert {"table", "json", "csv"} <= set(offered("list", "tasks", "-o", ""))
+
+
+@pytest.mark.parametrize("model", models.ENTITIES, ids=lambda model: model.noun)
+def test_every_field_that_is_offered_can_be_asked_for(model: type[models.Task]) -> None:
+    for name in offered("list", model.plural, "--sort", ""):
+        filters.order(model, name)
+    for name in offered("list", model.plural, "--where", ""):
+        assert name.endswith("=")
+        filters.condition(model, f"{name}null")
+    assert set(offered("list", model.plural, "--fields", "")) >= {*filters.names(model), "help"}
+
+
+def test_a_secret_is_not_offered() -> None:
+    assert not [name for name in offered("list", "users", "--where", "") if "password" in name]
+    assert not [name for name in offered("list", "nodes", "--fields", "") if "api" in name]
+
+
+def test_lists_of_fields_are_completed_word_by_word() -> None:
+    assert offered("list", "tasks", "--sort", "-crea") == ["-created_at"]
+    assert offered("list", "tasks", "--sort", "name,-crea") == ["name,-created_at"]
+    assert offered("list", "tasks", "--sort=-crea") == ["-created_at"]
+    assert offered("list", "tasks", "--fields", "id,initiator.cou") == ["id,initiator.country"]
+    assert "id,id" not in offered("list", "tasks", "--fields", "id,")
+
+
+def test_options_are_still_offered_where_no_value_is_due() -> None:
+    assert offered("list", "tasks", "--all", "--so") == ["--sort"]
+    assert offered("list", "tasks", "--sort", "-name", "--al") == ["--all"]
+
+
+def test_a_field_in_full_offers_what_it_is_compared_by() -> None:
+    assert offered("list", "tasks", "--where", "stat") == ["status="]
+    assert offered("list", "tasks", "--where", "complete") == ["complete=", "complete!="]
+    assert offered("list", "tasks", "--where", "initiator")[:3] == ["initiator=", "initiator!=", "initiator~"]
+    assert offered("list", "tasks", "--where", "initiator.cou") == ["initiator.country="]
+    assert offered("list", "results", "--where", "task.collaboration.enc") == ["task.collaboration.encrypted="]
+
+
+@pytest.mark.parametrize("asked_for", ["id", "name", "progress", "complete", "created_at", "collaboration"])
+def test_the_operators_that_are_offered_are_those_that_are_taken(asked_for: str, database: object) -> None:
+    models.Collaboration(name="1", encrypted=False).save()
+    kind = {"progress": "0.5", "complete": "true", "created_at": "2026-03-01"}.get(asked_for, "1")
+    for operator in ("=", "!=", *filters.ORDERED, "~"):
+        if operator in filters.operators(models.Task, asked_for):
+            filters.condition(models.Task, f"{asked_for}{operator}{kind}")
+        else:
+            with pytest.raises(UsageError):
+                filters.condition(models.Task, f"{asked_for}{operator}{kind}")
+
+
+def test_values_are_offered_where_they_are_few() -> None:
+    statuses = ["empty", "pending", "active", "completed", "failed"]
+    assert offered("list", "tasks", "--where", "status=") == [f"status={status}" for status in statuses]
+    assert offered("list", "tasks", "--where", "status!=fa") == ["status!=failed"]
+    assert offered("list", "tasks", "--where", "complete=") == ["complete=true", "complete=false"]
+    assert offered("list", "results", "--where", "status=cra") == ["status=crashed"]
+    assert offered("list", "nodes", "--where", "collaboration.encrypted=t") == ["collaboration.encrypted=true"]
+    assert offered("list", "tasks", "--where", "created_at>") == []
+
+
+def test_names_are_offered_behind_a_link_and_a_name(example: Path) -> None:
+    assert offered("list", "tasks", "--where", "collaboration=R") == ["collaboration=Rare tumours [pilot]"]
+    assert offered("list", "nodes", "--where", "collaboration.name=R") == ["collaboration.name=Rare tumours [pilot]"]
+    assert offered("list", "tasks", "--where", 'collaboration="R') == ['collaboration="Rare tumours [pilot]"']
+    assert offered("list", "tasks", "--where", "description=") == []
+
+
+def test_a_name_that_a_filter_would_misread_is_offered_in_quotes(names: Path) -> None:
+    assert offered("list", "users", "--where", "organization=nu") == []
+    assert offered("list", "users", "--where", 'organization="nu') == ['organization="null"']
+
+
+def test_ids_and_names_are_offered(example: Path) -> None:
+    assert offered("show", "organization", "Kan") == ["Kankerregister Noord"]
+    assert {"1", "Kankerregister Noord"} <= set(offered("show", "organization", ""))
+    assert offered("show", "result", "1")[:2] == ["1", "10"]
+    assert offered("show", "task/1")[:2] == ["task/1", "task/10"]
+    assert offered("wait", "1", "2")[:2] == ["2", "20"] and offered("watch", "task/1")[0] == "task/1"
+    assert offered("passwd", "anna") == ["anna.devries"]
+    assert "Klinikum Grünwalde - Rare tumours [pilot] Node" in offered("apikey", "Klin")
+
+
+def test_fifty_are_offered_at_most_each_name_once_and_none_that_looks_like_an_option(names: Path) -> None:
+    assert len(offered("show", "organization", "org")) == 50
+    assert offered("show", "organization", "same") == ["same"]
+    assert len(offered("show", "organization", "1")) == 50
+    assert "-rf" not in offered("show", "organization", "")
+
+
+def test_the_database_that_is_named_is_the_one_that_is_read(example: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    example.rename("other.db")
+    assert offered("show", "organization", "Kan") == []
+    assert offered("-d", "other.db", "show", "organization", "Kan") == ["Kankerregister Noord"]
+    monkeypatch.setenv("HOME", str(Path.cwd()))
+    assert offered("-d", "~/other.db", "passwd", "anna") == ["anna.devries"]
+    monkeypatch.setenv("VSERVER_DATABASE", "other.db")
+    assert offered("passwd", "anna") == ["anna.devries"]
+
+
+def test_what_is_no_entity_or_field_offers_nothing() -> None:
+    assert offered("list", "nonsense", "--where", "") == []
+    assert offered("list", "tasks", "--where", "nonsense.") == []
+    assert offered("list", "tasks", "--where", "nonsense=") == []
+    assert offered("show", "nonsense/") == [] and offered("show", "nonsense", "") == []
+
+
+# Quick, and silent
+
+
+def test_the_words_for_entities_are_those_of_the_models() -> None:
+    assert [(noun, f"{noun}s") for noun in completers.ENTITIES] == [
+        (each.noun, each.plural) for each in models.ENTITIES
+    ]
+
+
+def test_completing_an_entity_imports_neither_peewee_nor_the_models() -> None:
+    code = "import sys, atexit; atexit.register(lambda: print({'peewee', 'models'} & set(sys.modules)))\n"
+    env = {
+        **environment(Path.cwd()),
+        "_VSERVER_COMPLETE": "bash_complete",
+        "COMP_WORDS": "vserver list ",
+        "COMP_CWORD": "2",
+    }
+    command = [sys.executable, "-c", f"{code}import vserver; vserver.main(prog_name='vserver')"]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("plain,results\nset()\n")
+
+
+def test_names_are_found_by_the_index_not_by_looking_through_all_rows(names: Path) -> None:
+    database = storage.glance(names)
+    plans: list[str] = []
+    with closing(sqlite3.connect(names)) as conn:
+        database.query_hooks.append(
+            lambda event: plans.extend(row[3] for row in conn.execute(f"EXPLAIN QUERY PLAN {event.sql}", event.params))
+        )
+        from vserverlib import completion
+
+        assert completion.stored(models.Organization.name, "sam", exact=True) == ["same"]
+        assert list(completion.ids(models.Organization, "12")) == [12, 120, 121, 122, 123, 124, 125, 126, 127, 128, 129]
+    assert plans and not [plan for plan in plans if plan.startswith("SCAN") and "found" not in plan]
+
+
+def silent(line: str = "vserver show organization ") -> None:
+    before = sorted(os.listdir())
+    done = asked(line)
+    assert (done.stdout.strip(), done.stderr, done.returncode) == ("", "", 0)
+    assert sorted(os.listdir()) == before
+
+
+def test_without_a_database_nothing_is_offered_or_made() -> None:
+    silent()
+    silent("vserver -d postgresql://x/y show organization ")
+    silent("vserver -d / passwd ")
+
+
+def test_a_file_that_is_no_database_of_ours_offers_nothing() -> None:
+    Path("vserver.db").write_bytes(b"nonsense" * 1000)
+    silent()
+    Path("vserver.db").write_bytes(b"")
+    silent()
+    Path("vserver.db").unlink()
+    with closing(sqlite3.connect("vserver.db")) as conn:
+        conn.execute("CREATE TABLE organization (name)")
+    silent()
+
+
+def test_a_damaged_database_offers_nothing(example: Path) -> None:
+    size = example.stat().st_size
+    with example.open("r+b") as file:
+        file.seek(100)
+        file.write(b"\xff" * (size - 100))
+    silent()
+
+
+def test_a_locked_database_offers_nothing_at_once(example: Path) -> None:
+    with closing(sqlite3.connect(example, isolation_level=None)) as conn:
+        conn.execute("PRAGMA locking_mode = EXCLUSIVE")
+        conn.execute("BEGIN IMMEDIATE")
+        conn.execute("UPDATE organization SET country = 'x'")
+        silent()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_database_that_may_not_be_read_offers_nothing(example: Path) -> None:
+    example.chmod(0)
+    silent()
+
+
+def test_nothing_is_left_beside_a_database_that_is_read(example: Path) -> None:
+    assert "Kankerregister Noord" in asked("vserver show organization ").stdout
+    assert os.listdir() == ["vserver.db"]
+
+
+def test_a_database_that_is_being_written_is_read_as_it_was_before(example: Path) -> None:
+    with closing(sqlite3.connect(example, isolation_level=None)) as conn:
+        conn.execute("BEGIN IMMEDIATE")
+        conn.execute("UPDATE organization SET name = 'x'")
+        assert "Kankerregister Noord" in asked("vserver show organization ").stdout
+
+
+def test_a_terminal_that_knows_no_unicode_is_offered_ascii_alone(example: Path) -> None:
+    done = asked("vserver show organization ", PYTHONUTF8="0", PYTHONIOENCODING="latin-1")
+    assert "Kankerregister Noord" in done.stdout and done.stdout.isascii()
+
+
+def test_a_copy_in_a_folder_that_cannot_be_written_is_not_copied_again(example: Path, tmp_path: Path) -> None:
+    if os.geteuid() == 0 or shutil.which("chmod") is None:
+        pytest.skip("root may write everywhere")
+    tmp_path.chmod(0o555)
+    try:
+        silent()
+    finally:
+        tmp_path.chmod(0o755)
