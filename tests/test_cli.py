@@ -730,3 +730,10 @@ def test_a_command_leaves_no_database_open(example: Path) -> None:
         run(*words)
         assert models.database.is_closed()
     assert str(example) == storage.DEFAULT
+
+
+@pytest.mark.parametrize("words", ["list tasks", "overview", "list tasks -o json", "--help"])
+def test_a_closed_stdout_is_told_in_one_line(words: str, example: Path) -> None:
+    command, env = f"{sys.executable} -m vserver {words} >&-", environment(Path.cwd())
+    done = subprocess.run(["sh", "-c", command], env=env, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1) and "stdout is closed" in done.stderr

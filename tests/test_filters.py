@@ -148,7 +148,17 @@ def test_sort_goes_up_and_down_by_fields_links_and_what_is_worked_out(tasks: Sim
     [
         ("status", '"status" is no filter: write FIELD OPERATOR VALUE'),
         ("", "is no filter"),
-        ("status==failed", "status is one of .*, not \"=failed\""),
+        ("status==failed", r'"==" is no operator: there are = != < <= > >= ~'),
+        ("id<>5", '"<>" is no operator'),
+        ("status>failed", "status is one of .*: it is compared by = !=, not >"),
+        ("complete>false", "complete is true or false: it is compared by = !=, not >"),
+        ("id=1_0", 'id is a number, not "1_0"'),
+        ("id=\u0663", "id is a number"),
+        ("progress=nan", 'progress is a number, not "nan"'),
+        ("name~\udcff", "is no text in the encoding of this terminal"),
+        ("name=" + "x" * 1000, "1,005 characters are too many"),
+        ("parent.parent.parent.parent.parent.parent.name=x", "follows 6 links: 5 are the most"),
+        ("results.status=failed", "task has many results: compare how many, results>0"),
         ("status=faild", 'not "faild"; did you mean "failed"'),
         ("naam=x", 'task has no field "naam"; did you mean "name"'),
         ("password=x", 'task has no field "password"'),
@@ -159,7 +169,7 @@ def test_sort_goes_up_and_down_by_fields_links_and_what_is_worked_out(tasks: Sim
         ("complete<true", "complete is true or false"),
         ("created_at>soon", 'created_at is a time, not "soon": write 2026-03-01'),
         ("created_at>-999999w", "created_at is a time"),
-        ("created_at~2026", "created_at is a time: ~ .* asks for a text"),
+        ("created_at~2026", "created_at is a time: it is compared by .*, not ~"),
         ("collaboration<KYOTO", "is a link: it is compared by"),
         ("name<null", "asks nothing"),
         ("run_id=99999999999999999999", "64 bits"),
@@ -174,7 +184,7 @@ def test_what_means_nothing_is_refused_with_a_remedy(tasks: SimpleNamespace, tex
 def test_a_name_that_nobody_has_suggests_a_near_one(tasks: SimpleNamespace) -> None:
     with pytest.raises(NotFound, match='no collaboration "KYOTTO"; did you mean "KYOTO"'):
         db.Task.where("collaboration=KYOTTO")
-    with pytest.raises(UsageError, match='results have no names|has no link'):
+    with pytest.raises(UsageError, match='has many results'):
         db.Task.where("results.name=x")
 
 
@@ -258,3 +268,47 @@ def test_what_is_new_or_waited_for_is_found_without_looking_at_all(story: Simple
 def test_sorting_goes_by_fields_of_links_too(tasks: SimpleNamespace) -> None:
     by_country = db.Task.sort("initiator.country,-name")
     assert [task.name for task in by_country] == ["average", "failed", "empty", "completed", "active"]
+
+
+def test_where_takes_filters_only(tasks: SimpleNamespace) -> None:
+    for odd in (5, None, ["status=failed"], b"x"):
+        with pytest.raises(UsageError, match="is no filter: write a text"):
+            db.Task.where(odd)
+    with pytest.raises(UsageError, match="51 filters are too many"):
+        db.Task.where(*["id=1"] * 51)
+    assert len(db.Task.where(*["id=1"] * 50)) == 1
+    with pytest.raises(UsageError, match="names no field to sort by"):
+        db.Task.sort(" ,")
+
+
+def test_nothing_on_the_way_of_a_path_is_nothing_at_its_end(tasks: SimpleNamespace) -> None:
+    """`failed` has a parent, which has none."""
+    everybody = [task.name for task in db.Task.get()]
+    assert [task.name for task in db.Task.where("parent.name!=null")] == ["failed"]
+    assert [task.name for task in db.Task.where("parent.parent=null")] == everybody
+    assert list(db.Task.where("parent.parent!=null")) == []
+    db.Task(name="leaf", parent=db.Task.get_by_name("failed")).save()
+    assert [task.name for task in db.Task.where("parent.parent!=null")] == ["leaf"]
+    assert [task.name for task in db.Task.where("parent.parent=average")] == ["leaf"]
+
+
+def test_the_last_day_there_is_can_be_asked_for(tasks: SimpleNamespace) -> None:
+    db.Task(name="end", created_at="9999-12-31 23:59:59").save()
+    assert [task.name for task in db.Task.where("created_at=9999-12-31")] == ["end"]
+    assert len(db.Task.where("created_at!=9999-12-31")) == 5
+
+
+def test_the_case_of_no_letter_matters(database: Any) -> None:
+    for name in ("Hôpital Sainte-ÉLODIE", "Straße 100%", None):
+        db.Organization(name=name).save()
+    assert [o.id for o in db.Organization.search("élodie")] == [1]
+    assert [o.id for o in db.Organization.where("name~sainte-Élo")] == [1]
+    assert [o.id for o in db.Organization.where("name~STRASSE")] == []
+    assert [o.id for o in db.Organization.where("name~ße 100%")] == [2]
+    db.Task(name="t", initiator=1).save()
+    assert len(db.Task.where("initiator~élodie")) == len(db.Task.search("ÉLODIE")) == 1
+
+
+def test_a_link_takes_what_list_prints_as_a_name(tasks: SimpleNamespace) -> None:
+    assert [task.name for task in db.Task.where("collaboration=collaboration/2")] == ["active"]
+    assert [result.id for result in db.Result.where("task=task/1")] == [1, 2]

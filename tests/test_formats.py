@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -96,3 +98,14 @@ def test_times_are_the_same_whichever_way_they_come() -> None:
     for stored in odd:
         (line,) = formats.as_json_lines([{"at": field.decode(stored)}])
         assert json.loads(line)["at"] == fields.as_iso(stored), stored
+
+
+def test_a_csv_for_an_output_without_unicode_has_escapes(example: None) -> None:
+    env = {"PYTHONIOENCODING": "ascii", "PYTHONPATH": str(Path(vserver.__file__).parent), "PATH": "/usr/bin:/bin"}
+    command = [sys.executable, "-m", "vserver", "list", "organizations", "-o", "csv"]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+    assert r"\u9752\u8449" in done.stdout and done.stderr == ""
+
+
+def test_a_tab_in_a_csv_is_a_tab() -> None:
+    assert from_csv([{"name": "a\tb"}]) == [{"name": "a\tb"}]

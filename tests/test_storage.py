@@ -206,7 +206,7 @@ def test_opening_a_database_twice_keeps_its_locks(database: Any, path: Path) -> 
 def test_a_folder_that_cannot_be_written_offers_read_only(path: Path, closed_folder: Path) -> None:
     shutil.copy(path, closed_folder / "vserver.db")
     close_folder(closed_folder)
-    with as_nobody(), pytest.raises(Error, match="cannot be written: open it with --read-only"):
+    with as_nobody(), pytest.raises(Error, match="cannot be written: look at it with list, show, or shell --read-only"):
         db.connect(closed_folder / "vserver.db")
 
 

@@ -265,3 +265,11 @@ def test_the_shell_has_watch(database: Any, story: SimpleNamespace, capsys: pyte
     deliver(*story.results)
     shell.namespace(database)["watch"]([story.task])
     assert json.loads(capsys.readouterr().out)["status"] == "completed"
+
+
+def test_a_task_that_cannot_finish_is_told(path: Path, database: Any) -> None:
+    models.Task(name="by hand").save()
+    with running(path, "watch", "1") as process:
+        assert line(process)["status"] == "empty"
+        process.send_signal(signal.SIGINT)
+        assert 'task 1 "by hand" has no results' in process.communicate()[1]

@@ -59,7 +59,8 @@ class Board:
             yield Text(f"{look.more} {len(shares) - MOST_SHARES:,} more", "dim")
 
     def _share(self, share: Share, noun: str, look: Look) -> tuple[Text, ...]:
-        name = f"(no {noun})" if share.name is None else look.safe(share.name)
+        nobody = f"(no {noun})" if share.id is None else f"({noun} {share.id})"
+        name = nobody if share.name is None else look.safe(share.name)
         waited = "" if share.since is None else f"{share.since:%Y-%m-%d %H:%M} ({self._age(share.since)})"
         bar = look.progress(Counts(share.total, share.done), BAR)
         return Text(look.cut(name, NAME_ROOM)), bar, Text(f"{share.failed:,}", justify="right"), Text(waited)

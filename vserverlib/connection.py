@@ -97,6 +97,7 @@ class Sqlite(peewee.SqliteDatabase):
 
     def _add_conn_hooks(self, conn: sqlite3.Connection) -> None:
         super()._add_conn_hooks(conn)
+        conn.create_function("has_text", 2, _has_text, deterministic=True)
         conn.set_progress_handler(lambda: 0, PROGRESS_STEPS)  # being called at all is what lets Python see a signal
         if self.mode == "read-only":
             conn.set_authorizer(self._authorize)
@@ -276,6 +277,11 @@ def refuse_whole_table(query: Any) -> None:
 
 
 READ_PRAGMAS = ("data_version", "user_version")  # what a read-only session may ask, and not set
+
+
+def _has_text(text: object, folded: str) -> bool | None:
+    """Whether a text holds another one, which is folded already, whatever the case of any letter."""
+    return None if text is None else folded in str(text).casefold()
 
 
 def _read_as_far_as_it_goes(data: bytes) -> str:

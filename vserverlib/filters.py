@@ -19,6 +19,7 @@ import datetime
 import functools
 import operator
 import re
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from vserverlib import UsageError, finding, inert, near, progress
@@ -27,7 +28,8 @@ from vserverlib.fields import LARGEST, Flag, Instant, Secret, Whole, WorkedOut, 
 from vserverlib.progress import RESULT
 from vserverlib.relations import BackrefAccessor, Link, Memberships
 
-FORM = re.compile(r"\s*([\w.]+)\s*(!=|<=|>=|=|<|>|~)\s?(.*)", re.DOTALL)
+FORM = re.compile(r"\s*([\w.]+)\s*([!=<>~]+)\s?(.*)", re.DOTALL)
+NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d{1,3})?", re.ASCII)
 AGE = re.compile(r"-\s*(\d{1,6})\s*([smhdw])")
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 YES, NO = ("true", "yes", "1"), ("false", "no", "0")
@@ -35,6 +37,8 @@ ORDERED = ("<", "<=", ">", ">=")
 EQUAL = ("=", "!=")
 # What each kind of value can be compared by.
 OPERATORS = {
+    "any": (*EQUAL, *ORDERED, "~"),
+    "state": EQUAL,
     "flag": EQUAL,
     "link": (*EQUAL, "~"),
     "number": (*EQUAL, *ORDERED),
@@ -42,7 +46,11 @@ OPERATORS = {
     "time": (*EQUAL, *ORDERED),
     "text": (*EQUAL, *ORDERED, "~"),
 }
-DAY = re.compile(r"\d{4}-\d\d-\d\d")
+KINDS = {"flag": "true or false", "number": "a number", "share": "a number", "time": "a time", "text": "a text"}
+DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+MOST_FILTERS = 50  # of one query: SQLite takes no condition that is 100 deep
+MOST_LINKS = 5  # that a path follows
+LONGEST = 1000  # characters that are looked for
 
 
 class Filter(NamedTuple):
@@ -60,15 +68,33 @@ def parse(text: str) -> Filter:
         form = "FIELD OPERATOR VALUE, such as status=failed or name~average"
         raise UsageError(f'"{inert(text)}" is no filter: write {form}')
     path, operator, value = found.groups()
+    if operator not in OPERATORS["any"]:
+        known = " ".join(OPERATORS["any"])
+        raise UsageError(f'"{operator}" is no operator: there are {known}; a value that begins with one is in quotes')
     if value == "null":
         return Filter(path, operator, None)
     quoted = len(value) >= 2 and value[0] == value[-1] and value[0] in "\"'"
     return Filter(path, operator, value[1:-1] if quoted else value)
 
 
+def conditions(model: Any, filters: Sequence[Any]) -> list[Any]:
+    """Return the conditions that filters, as text, mean for a model; Peewee's own conditions stay as they are."""
+    if len(filters) > MOST_FILTERS:
+        raise UsageError(f"{len(filters)} filters are too many for one query: give {MOST_FILTERS} at most")
+    return [_read(model, each) for each in filters]
+
+
+def _read(model: Any, given: Any) -> Any:
+    if isinstance(given, str):
+        return condition(model, given)
+    if not isinstance(given, peewee.Node | bool):
+        raise UsageError(f'{inert(repr(given))} is no filter: write a text, such as where("status=failed")')
+    return given
+
+
 def condition(model: Any, text: str) -> Any:
     """Return the condition that a filter means for a model."""
-    asked = parse(text)
+    asked = parse(_sound(text))
     equal = asked._replace(operator="=") if asked.operator == "!=" else asked
     found = _condition(model, asked.path.split("."), equal)
     return found if equal is asked else _opposite(found)
@@ -76,6 +102,7 @@ def condition(model: Any, text: str) -> Any:
 
 def searched(model: Any, text: str) -> Any:
     """Return the condition that a text is contained, ignoring case, in any text of an entity or the name of a link."""
+    text = _sound(text)
     fields = [field for field in model.stored_fields() if isinstance(field, peewee.TextField | Link)]
     found = [_contains(field, text) for field in fields if not isinstance(field, Secret)]
     return functools.reduce(operator.or_, [one for one in found if one is not None])
@@ -83,7 +110,9 @@ def searched(model: Any, text: str) -> Any:
 
 def order(model: Any, text: str) -> list[Any]:
     """Return the terms that a list of fields, those with a minus downwards, orders by; the id at the end."""
-    terms = [_term(model, word.strip()) for word in text.split(",") if word.strip()]
+    terms = [_term(model, word.strip()) for word in _sound(text).split(",") if word.strip()]
+    if not terms:
+        raise UsageError(f'"{inert(text)}" names no field to sort by: write such as -created_at')
     return [*terms, model.id]
 
 
@@ -94,12 +123,23 @@ def names(model: Any) -> list[str]:
     return list(dict.fromkeys([*fields, *DERIVED.get(model.noun, ()), *relations]))
 
 
+def _sound(text: str) -> str:
+    """Return a text that a database can be asked for; a UsageError where it is none, or far too long."""
+    if len(text) > LONGEST:
+        raise UsageError(f"{len(text):,} characters are too many to look for: give {LONGEST:,} at most")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise UsageError(f'"{inert(text)}" is no text in the encoding of this terminal: set LANG, or LC_ALL') from None
+    return text
+
+
 # What can be typed next
 
 
 def operators(model: Any, path: str) -> tuple[str, ...]:
     """Return what a field can be compared by."""
-    return OPERATORS["link" if _led_to(model, path) else value(model, path).kind]
+    return OPERATORS["link"] if _led_to(model, path) else value(model, path).operators
 
 
 def choices(model: Any, path: str) -> tuple[str, ...]:
@@ -138,6 +178,10 @@ def _led_to(model: Any, path: str) -> Any:
 
 def _condition(model: Any, path: list[str], asked: Filter) -> Any:
     name, *rest = path
+    if len(path) > MOST_LINKS + 1:
+        raise UsageError(f"{inert(asked.path)} follows {len(path) - 1} links: {MOST_LINKS} are the most")
+    if rest and asked.value is None:
+        return _null(_at_the_end(model, asked.path), asked)
     if rest:
         link = _link(model, name)
         target = link.rel_model
@@ -148,6 +192,14 @@ def _condition(model: Any, path: list[str], asked: Filter) -> Any:
     found = _of_value(_value(model, name), asked)
     narrower = _narrower(model, name, asked)
     return found if narrower is None else narrower & found
+
+
+def _at_the_end(model: Any, path: str) -> Any:
+    """Return the expression of what a path ends in: of a link, the id. Nothing where there is nothing on the way."""
+    start, _, name = path.rpartition(".")
+    owner = _led_to(model, start)
+    field = owner._meta.fields.get(name) if owner is not None else None
+    return value(model, f"{start}.{field.object_id_name}" if isinstance(field, Link) else path).expression
 
 
 def _narrower(model: Any, name: str, asked: Filter) -> Any:
@@ -167,6 +219,8 @@ def _narrower(model: Any, name: str, asked: Filter) -> Any:
 def _link(model: Any, name: str) -> Any:
     """Return the field of a link; a UsageError, which names the one meant, where there is none."""
     field = model._meta.combined.get(name)
+    if isinstance(getattr(model, name, None), Memberships | BackrefAccessor):
+        raise UsageError(f"{model.noun} has many {name}: compare how many, {name}>0, or list those instead")
     if not isinstance(field, Link):
         links = [link.name for link in model._meta.refs]
         raise UsageError(f'{model.noun} has no link "{inert(name)}"{near(name, links)}')
@@ -184,6 +238,16 @@ class Value(NamedTuple):
     name: str
     choices: tuple[str, ...] = ()
 
+    @property
+    def operators(self) -> tuple[str, ...]:
+        """Return what it can be compared by."""
+        return OPERATORS["state" if self.choices else self.kind]
+
+    @property
+    def what(self) -> str:
+        """Return what it is, in words."""
+        return f"one of {', '.join(self.choices)}" if self.choices else KINDS[self.kind]
+
 
 def value(model: Any, path: str) -> Value:
     """Return what a path such as `initiator.country` means in a query of a model; of a link alone, the name.
@@ -191,6 +255,8 @@ def value(model: Any, path: str) -> Value:
     model: a model, or an alias of one.
     """
     name, dot, rest = path.partition(".")
+    if path.count(".") > MOST_LINKS:
+        raise UsageError(f"{inert(path)} follows {path.count('.')} links: {MOST_LINKS} are the most")
     field = model._meta.combined.get(name)
     if dot:
         link = _link(model, name)
@@ -282,14 +348,17 @@ DERIVED: dict[str, dict[str, tuple[str, Any]]] = {
 def _of_value(value: Value, asked: Filter) -> Any:
     if asked.value is None:
         return _null(value.expression, asked)
+    if asked.operator not in value.operators:
+        known = " ".join(value.operators)
+        raise UsageError(f"{value.name} is {value.what}: it is compared by {known}, not {asked.operator}")
     if asked.operator == "~":
-        if value.kind != "text":
-            raise UsageError(f"{value.name} is a {value.kind}: ~ (contains) asks for a text")
         return _contains(value.expression, asked.value)
     reader = READERS[value.kind]
     if value.kind == "time" and asked.operator == "=" and DAY.fullmatch(asked.value):
         day = as_utc(reader(value, asked))
-        found = (value.expression >= _stored(day)) & (value.expression < _stored(day + datetime.timedelta(days=1)))
+        found = value.expression >= _stored(day)
+        if day.date() < datetime.date.max:
+            found &= value.expression < _stored(day + datetime.timedelta(days=1))
         return _with_index(value.expression, found)
     found = _compared(value.expression, asked.operator, reader(value, asked))
     return _with_index(value.expression, found) if asked.operator in (">", ">=") else found
@@ -327,30 +396,28 @@ def _opposite(found: Any) -> Any:
 
 
 def _as_number(value: Value, asked: Filter) -> float:
-    text = asked.value or ""
+    text = (asked.value or "").strip()
     number = whole(text)
     if number is not None and abs(number) > LARGEST:
         raise UsageError(f"{value.name} has at most 64 bits: {inert(text)} is too large")
-    if number is not None:
-        return number
-    try:
-        return float(text)
-    except ValueError:
-        raise UsageError(f'{value.name} is a number, not "{inert(text)}"') from None
+    if number is None and not NUMBER.fullmatch(text):
+        raise UsageError(f'{value.name} is a number, not "{inert(text)}"')
+    return float(text) if number is None else number
 
 
 def _as_flag(value: Value, asked: Filter) -> int:
-    text = (asked.value or "").lower()
-    if asked.operator != "=" or text not in YES + NO:
+    text = (asked.value or "").strip().lower()
+    if text not in YES + NO:
         raise UsageError(f'{value.name} is true or false: write {value.name}=true, not "{inert(asked.value)}"')
     return int(text in YES)
 
 
 def _as_text(value: Value, asked: Filter) -> str:
     text = asked.value or ""
+    if value.choices:
+        text = text.strip()
     if value.choices and text not in value.choices:
-        known = ", ".join(value.choices)
-        raise UsageError(f'{value.name} is one of {known}, not "{inert(text)}"{near(text, value.choices)}')
+        raise UsageError(f'{value.name} is {value.what}, not "{inert(text)}"{near(text, value.choices)}')
     return text
 
 
@@ -370,11 +437,14 @@ def _stored(moment: datetime.datetime) -> str:
 
 
 def _contains(expression: Any, text: str) -> Any:
-    """Return the condition that a text is contained, ignoring the case of ASCII letters (LIKE knows no other)."""
+    """Return the condition that a text is contained, whatever the case.
+
+    SQLite's LIKE knows only the letters of ASCII; others are compared by a function of ours, which takes longer.
+    """
     if not isinstance(expression, Link):
-        return expression.contains(text)
+        return expression.contains(text) if text.isascii() else peewee.fn.has_text(expression, text.casefold())
     target, name = expression.rel_model, finding.name_field(expression.rel_model)
-    return name and expression.in_(target.select(target.id).where(name.contains(text)))
+    return name and expression.in_(target.select(target.id).where(_contains(name, text)))
 
 
 READERS = {"number": _as_number, "share": _as_number, "flag": _as_flag, "time": _as_time, "text": _as_text}
@@ -394,6 +464,8 @@ def _of_link(link: Any, asked: Filter) -> Any:
     if asked.operator in ORDERED:
         raise UsageError(f"{link.name} is a link: it is compared by =, != and ~ only")
     id = whole(asked.value)
+    if id is None:
+        id = finding.id_of_reference(link.rel_model, asked.value)
     return link == (id if id is not None else _id_of(link.rel_model, asked.value))
 
 

@@ -32,7 +32,7 @@ def one(model: Any, word: str) -> Any:
     `task/12`, as `list -o name` prints it, is the id 12, whatever names there are. Raises an Error with the ids of all
     where several have the name.
     """
-    id = _id_of_reference(model, word)
+    id = id_of_reference(model, word)
     if id is not None:
         return model.by_id(id) or _raise(NotFound(f"no {model.noun} {id}"))
     id, name = whole(word), name_field(model)
@@ -50,7 +50,8 @@ def reference(model: Any, id: int) -> str:
     return f"{model.noun}/{id}"
 
 
-def _id_of_reference(model: Any, word: str) -> int | None:
+def id_of_reference(model: Any, word: str) -> int | None:
+    """Return the id that a reference such as task/12 means; None where it is none to this model."""
     kind, slash, id = word.partition("/")
     return whole(id) if slash and kind in (model.noun, model.plural) else None
 

@@ -152,7 +152,11 @@ def as_csv(rows: Iterable[Row], plain_ascii: bool = False) -> Iterator[str]:
     for number, row in enumerate(rows):
         if not number:
             yield _csv_line(row)
-        yield _csv_line([_cell(value) for value in row.values()])
+        yield _csv_line([_cell(value, plain_ascii) for value in row.values()])
+
+
+def _is_plain(char: str, plain_ascii: bool) -> bool:
+    return char.isascii() and char.isprintable() if plain_ascii else char.isprintable()
 
 
 def _csv_line(values: Iterable[Any]) -> str:
@@ -161,7 +165,7 @@ def _csv_line(values: Iterable[Any]) -> str:
     return line.getvalue()
 
 
-def _cell(value: Any) -> Any:
+def _cell(value: Any, plain_ascii: bool) -> Any:
     if isinstance(value, bool):
         return "true" if value else "false"
     if value is None or isinstance(value, int | float):
@@ -169,7 +173,7 @@ def _cell(value: Any) -> Any:
     value = value if isinstance(value, str) else _plain(value)
     if not isinstance(value, str):
         return value
-    text = "".join(char if char.isprintable() or char == "\n" else _escaped(char) for char in value)
+    text = "".join(char if char in "\n\t" or _is_plain(char, plain_ascii) else json.dumps(char)[1:-1] for char in value)
     return f"'{text}" if text.startswith(RUNS_IN_A_SPREADSHEET) else text
 
 

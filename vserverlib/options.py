@@ -53,6 +53,9 @@ class Commands(click.Group):
         once more at the end: a quarter of the time of a short command.
         """
         gc.set_threshold(COLLECTED)
+        if sys.stdout is None:  # closed by who has started us: what is opened next would be in its place
+            Failure("stdout is closed: send it to /dev/null where nobody is to read it").show()
+            sys.exit(1)
         if COMPLETING in os.environ:
             from vserverlib import dialects  # noqa: F401  # importing it has click ask and answer the shells in our way
         try:

@@ -306,7 +306,7 @@ def _bind(database: Sqlite) -> Sqlite:
 def _read_write(path: Path) -> Sqlite:
     for needed in (path, path.absolute().parent):
         if not _writable(needed):
-            raise Error(f"{shown(needed)} cannot be written: open it with --read-only, or --sandbox")
+            raise Error(f"{shown(needed)} cannot be written: look at it with list, show, or shell --read-only")
     return Sqlite(str(path.absolute()), path=path)
 
 

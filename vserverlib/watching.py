@@ -231,6 +231,9 @@ def watch(database: Any, words: Iterable[Any] = ()) -> None:
     At a terminal they are drawn anew in place; at a dumb one there is a line for each change, in a pipe a line of JSON.
     """
     signs, watched = Signs(database), Watch(find(words))
+    for row in read(watched.ids).values():
+        if not row["total"]:
+            tell(f"{_named(row)} has no results: it will not finish before it has some (Ctrl-C: give up)", "yellow")
     (_draw if is_capable(sys.stdout) else _write)(signs, watched)
     if not watched.known:
         tell("no task is waited for: there is nothing to watch")
