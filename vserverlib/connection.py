@@ -24,12 +24,15 @@ from typing import Any, ClassVar, Protocol
 from vserverlib import Error, inert
 from vserverlib.drivers import peewee
 from vserverlib.messages import tell
+from vserverlib.recording import Recorder
 
 LOCK_WAIT = 60.0  # seconds until a wait for a lock is given up
 LOCK_TOLD = 1.0  # seconds until it is told
 LOCK_STEP = 0.1  # seconds that SQLite itself waits: no signal is seen in it
 PROGRESS_STEPS = 10_000  # virtual machine steps between two looks for a signal: under a millisecond
 READS = ("SELECT", "PRAGMA", "EXPLAI", "SAVEPO", "RELEAS", "BEGIN", "COMMIT")
+WRITES = ("INSERT", "UPDATE", "DELETE", "REPLAC")
+ENDS = ("COMMIT", "END", "END TR")
 
 # Field types that peewee has no name for. An instant is text on SQLite; timestamptz on PostgreSQL.
 SQLITE_TYPES = {"INSTANT": "TEXT"}
@@ -61,7 +64,7 @@ class Sqlite(peewee.SqliteDatabase):
 
     title: what the prompt and messages call it; mode: "read-write", "read-only" or "sandbox"; path: the file that the
     user named (a sandbox and some read-only sessions work on a private copy of it).
-    hidden: (table, column) pairs that a read-only session reads as NULL.
+    hidden: (table, column) pairs that a read-only session reads as NULL. recorder: tells the journal who writes.
     """
 
     field_types: ClassVar = {**peewee.SqliteDatabase.field_types, **SQLITE_TYPES}
@@ -76,8 +79,9 @@ class Sqlite(peewee.SqliteDatabase):
         title: str | None = None,
         hidden: frozenset[tuple[str, str]] = frozenset(),
         pragmas: dict[str, Any] | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
-        self.path, self.mode, self.hidden = path, mode, hidden
+        self.path, self.mode, self.hidden, self.recorder = path, mode, hidden, recorder
         self.title = inert(title or path.name)
         self.undo: list[Callable[[], None]] = []
         self.readings: weakref.WeakSet[Forgetful] = weakref.WeakSet()
@@ -92,6 +96,8 @@ class Sqlite(peewee.SqliteDatabase):
         conn.set_progress_handler(lambda: 0, PROGRESS_STEPS)  # being called at all is what lets Python see a signal
         if self.mode == "read-only":
             conn.set_authorizer(self._authorize)
+        if self.recorder is not None:
+            self.recorder.introduce(conn)
 
     def _authorize(self, action: int, table: str | None, column: str | None, *_: str | None) -> int:
         if action == sqlite3.SQLITE_READ:
@@ -114,9 +120,22 @@ class Sqlite(peewee.SqliteDatabase):
     # Queries
 
     def _execute_cursor(self, sql: str, params: Any = None, **options: Any) -> Any:
-        if not self._foreseen and sql.lstrip()[:6].upper().strip() not in READS:
+        kind = sql.lstrip()[:6].upper().strip(" ;")
+        if not self._foreseen and kind not in READS:
             self.forget()
+        if kind in WRITES and self._stands_alone(sql):
+            with self.atomic():
+                return self._execute_cursor(sql, params, **options)
+        if kind in ENDS and self.recorder is not None:  # by hand: commit() is not called
+            self.recorder.close(self.connection())
         return self._patiently(lambda: super(Sqlite, self)._execute_cursor(sql, params, **options))
+
+    def _stands_alone(self, sql: str) -> bool:
+        """Whether a write is to get a transaction of its own, as each change has for the journal.
+
+        Not what returns rows: it has not ended when its cursor is given back.
+        """
+        return self.recorder is not None and not self.connection().in_transaction and "RETURNING" not in sql.upper()
 
     @contextmanager
     def foreseen(self) -> Iterator[None]:
@@ -153,11 +172,20 @@ class Sqlite(peewee.SqliteDatabase):
         kind = "DEFERRED" if self.read_only else lock_type
         with self._ended_by_ctrl_c():
             self._patiently(lambda: super(Sqlite, self).begin(kind))
+        if self.recorder is not None:
+            self.recorder.begin()
 
     def commit(self) -> None:
         with self._ended_by_ctrl_c():
-            self._patiently(super().commit)
+            self._patiently(self._commit)
         self.undo.clear()
+
+    def _commit(self) -> None:
+        if self.recorder is not None:
+            self.recorder.close(self.connection())
+        super().commit()
+        if self.recorder is not None:
+            self.recorder.end(committed=True)
 
     @contextmanager
     def _ended_by_ctrl_c(self) -> Iterator[None]:
@@ -176,6 +204,8 @@ class Sqlite(peewee.SqliteDatabase):
             if "no transaction is active" not in str(error):  # SQLite has rolled back already: disk full, for one
                 raise
         finally:
+            if self.recorder is not None:
+                self.recorder.end(committed=False)
             self.put_back(0)
 
     def savepoint(self) -> Savepoint:

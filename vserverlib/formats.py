@@ -45,6 +45,10 @@ def _plain(value: Any) -> Any:
         return value.done / value.total if value.total else None
     if isinstance(value, bytes):
         return value.decode(errors="replace")
+    if isinstance(value, dict):
+        return {name: _plain(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_plain(each) for each in value]
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 

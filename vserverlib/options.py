@@ -192,6 +192,19 @@ def sandbox_report(database: Any) -> str:
 _CHANGES = ("added", "changed", "deleted")  # what storage.report() counts, in its order
 
 
+# Questions
+
+
+def confirm(question: str, yes: bool) -> None:
+    """Ask, unless the answer was given by --yes. Raises an Error where it is no, or there is nobody to ask."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise Error("there is no terminal to ask at: say --yes to do it without a question")
+    if not click.confirm(question, err=True):
+        raise Error("nothing was changed")
+
+
 # Options
 
 
@@ -213,8 +226,6 @@ class Ordinal(click.ParamType[int]):
         if not 0 < number <= LARGEST:
             self.fail(f'"{inert(value)}" is no whole number from 1 to {LARGEST:,}', param, ctx)
         return number
-
-
 
 
 def output(*formats: str) -> Callable[[Command], Command]:
