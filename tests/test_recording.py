@@ -257,12 +257,12 @@ def test_a_text_that_is_no_utf_8_does_not_stop_the_log(database: Any, path: Path
     assert last_changes(database) == {"name": [None, "a\ufffdb"]}
 
 
-def test_a_row_with_a_new_id_is_one_that_goes_and_one_that_comes(database: Any, path: Path) -> None:
+def test_a_new_id_of_a_row_is_on_record_under_the_one_that_it_had(database: Any, path: Path) -> None:
     db.Organization(name="x", country="NL").save()
     with another_program(path) as conn:
         conn.execute("UPDATE organization SET id = 7")
-    assert records(database)[1:] == [(2, "organization", 1, "delete"), (2, "organization", 7, "insert")]
-    assert last_changes(database) == {"name": [None, "x"], "country": [None, "NL"]}
+    assert records(database)[1:] == [(2, "organization", 1, "update")]
+    assert last_changes(database) == {"id": [1, 7]}
 
 
 def test_a_replaced_row_is_recorded(database: Any) -> None:

@@ -45,7 +45,10 @@ class Undone:
 
 
 class Row(NamedTuple):
-    """What a change did to one row. pairs: {column: [before, after]}, as the table held it, hashes of secrets too."""
+    """What a change did to one row. pairs: {column: [before, after]}, as the table held it, hashes of secrets too.
+
+    entity_id: the id that it had before, if it was there.
+    """
 
     change: int
     id: int
@@ -53,6 +56,11 @@ class Row(NamedTuple):
     entity_id: int
     op: str
     pairs: dict[str, Pair]
+
+    @property
+    def id_now(self) -> int:
+        """The id that the row has since: another program may have given it a new one."""
+        return int(self.pairs.get("id", [None, self.entity_id])[1])
 
 
 def undo(
@@ -222,7 +230,7 @@ class Work:
         undo = {"insert": self._remove, "update": self._restore, "delete": self._bring_back}[row.op]
         if undo(row):
             self.rows += 1
-            self.written.setdefault(row.table, set()).add(row.entity_id)
+            self.written.setdefault(row.table, set()).update((row.entity_id, row.id_now))
         else:
             self.skipped += 1
 
@@ -241,7 +249,7 @@ class Work:
         marks, values = _bound(self.database.param, [before for before, _ in row.pairs.values()])
         columns = ", ".join(f'"{name}" = {mark}' for name, mark in zip(row.pairs, marks, strict=True))
         sql = f'UPDATE "{row.table}" SET {columns} WHERE id = {self.database.param}'
-        return self._run(sql, [*values, row.entity_id])
+        return self._run(sql, [*values, row.id_now])
 
     def _bring_back(self, row: Row) -> bool:
         if self._one(f'SELECT 1 FROM "{row.table}" WHERE id = {self.database.param}', [row.entity_id]):
@@ -265,9 +273,7 @@ class Work:
         """Whether a row is there; an Error where it is not as a change left it, unless that is to be overridden."""
         marks, values = _bound(self.database.param, [after for _, after in row.pairs.values()])
         same = ", ".join(f'"{name}" IS {mark}' for name, mark in zip(row.pairs, marks, strict=True))
-        found = self._one(
-            f'SELECT {same} FROM "{row.table}" WHERE id = {self.database.param}', [*values, row.entity_id]
-        )
+        found = self._one(f'SELECT {same} FROM "{row.table}" WHERE id = {self.database.param}', [*values, row.id_now])
         if found is None and not self.force:
             raise Error(f"{self._name(row)} was deleted since change {row.change}: --force (force=True) leaves it out")
         if found is not None and not self.force:
@@ -281,15 +287,14 @@ class Work:
         model = self.models[row.table]
         if isinstance(model._meta.columns[name], Secret):
             return f"{since}: its {name} is another one now{FORCE}"
-        (now,) = self._one(
-            f'SELECT {_readable(name)} FROM "{row.table}" WHERE id = {self.database.param}', [row.entity_id]
-        )
+        sql = f'SELECT {_readable(name)} FROM "{row.table}" WHERE id = {self.database.param}'
+        (now,) = self._one(sql, [row.id_now])
         now = now.decode(errors="replace") if isinstance(now, bytes) else now
         was, now = decoded(model, {name: [row.pairs[name][1], now]})[name]
         return f"{since}: its {name} was {_shown(was)} then, and is {_shown(now)} now{FORCE}"
 
     def _name(self, row: Row) -> str:
-        return f"{self.models[row.table].noun} {row.entity_id}"
+        return f"{self.models[row.table].noun} {row.id_now}"
 
     # What the rows that were written are linked to
 

@@ -120,57 +120,65 @@ COUNTED = """
     UPDATE change SET counted = total_changes() + 1 WHERE id = (SELECT MAX(id) FROM change) AND open IS NULL;"""
 
 
-def value(column):
+
+def quoted(value):
     """A value as JSON. What JSON does not hold exactly is an object: {"blob": "00FF"}, {"real": "0.1"}."""
     return (
-        f"""CASE typeof({column}) WHEN 'blob' THEN '{{"blob":"' || hex({column}) || '"}}' """
-        f"""WHEN 'real' THEN '{{"real":"' || quote({column}) || '"}}' ELSE json_quote({column}) END"""
+        f"""CASE typeof({value}) WHEN 'blob' THEN '{{"blob":"' || hex({value}) || '"}}' """
+        f"""WHEN 'real' THEN '{{"real":"' || quote({value}) || '"}}' ELSE json_quote({value}) END"""
     )
 
 
-def told(column):
+def told(value):
     """What stands for a secret: whether there is one."""
-    return f"""CASE WHEN {column} IS NULL THEN 'null' ELSE '"changed"' END"""
+    return f"""CASE WHEN {value} IS NULL THEN 'null' ELSE '"changed"' END"""
 
 
-def pair(op, name, shown):
-    """`,"name":[before,after]`, or nothing where that is the same."""
-    old, new = f'OLD."{name}"', f'NEW."{name}"'
-    before, after = "'null'" if op == "insert" else shown(old), "'null'" if op == "delete" else shown(new)
-    differs = {"insert": f"{new} IS NOT NULL", "delete": f"{old} IS NOT NULL", "update": f"{old} IS NOT {new}"}[op]
-    return f"""CASE WHEN {differs} THEN ',"{name}":[' || {before} || ',' || {after} || ']' ELSE '' END"""
+def row(op, name):
+    """The values of a column before and after."""
+    return "NULL" if op == "insert" else f'OLD."{name}"', "NULL" if op == "delete" else f'NEW."{name}"'
+
+
+def changes(op, names, secret):
+    """{"name": [before, after]} of the columns that differ. The columns are rows here, so that the text is short."""
+    columns = "\n        UNION ALL ".join(f"SELECT '{name}' AS k, {o} AS o, {n} AS n" for name, (o, n) in names.items())
+    pairs = f"""SELECT group_concat(',"' || k || '":[' || {quoted("o")} || ',' || {quoted("n")} || ']', '')"""
+    text = f"coalesce(({pairs}\n        FROM ({columns}) WHERE o IS NOT n), '')"
+    if secret:
+        name, (o, n) = secret
+        pair = f"""',"{name}":[' || {told(o)} || ',' || {told(n)} || ']'"""
+        text += f" || CASE WHEN {o} IS NOT {n} THEN {pair} ELSE '' END"
+    return f"'{{' || substr({text}, 2) || '}}'"
+
+
+def secrets(name, values):
+    """The hashes of a secret before and after, where they differ."""
+    before, after = values
+    pair = f"""'{{"{name}":[' || {quoted(before)} || ',' || {quoted(after)} || ']}}'"""
+    return f"CASE WHEN {before} IS NOT {after} THEN {pair} END"
 
 
 def record(table, op):
-    columns = COLUMNS[table]
-    pairs = "\n || ".join(pair(op, name, told if name in SECRETS else value) for name in columns)
-    hidden = [pair(op, name, value) for name in columns if name in SECRETS]
-    return ADDED.format(
-        table=table,
-        id="OLD.id" if op == "delete" else "NEW.id",
-        op=op,
-        changes=f"'{{' || substr({pairs}, 2) || '}}'",
-        secrets=f"nullif('{{' || substr({hidden[0]}, 2) || '}}', '{{}}')" if hidden else "NULL",
-    )
+    """The statement that records what was done to a row. One that gets another id has both, under the one it had."""
+    names = {name: row(op, name) for name in COLUMNS[table] + ("id",) * (op == "update")}
+    secret = next(((name, names.pop(name)) for name in SECRETS if name in names), None)
+    hidden = secrets(*secret) if secret else "NULL"
+    id = "NEW.id" if op == "insert" else "OLD.id"
+    return ADDED.format(table=table, id=id, op=op, changes=changes(op, names, secret), secrets=hidden)
 
 
-def triggers(table):
-    """The four triggers of a table. A row that gets another id is recorded as one that goes and one that comes."""
-    names = COLUMNS[table]
-    old, new = (", ".join(f'{row}."{name}"' for name in names) for row in ("OLD", "NEW"))
-    changed = f"OLD.id IS NEW.id AND ({old}) IS NOT ({new})"
-    yield "insert", "INSERT", RECORDED, record(table, "insert")
-    yield "update", "UPDATE", f"{changed} AND {RECORDED}", record(table, "update")
-    yield "delete", "DELETE", RECORDED, record(table, "delete")
-    yield "move", "UPDATE", f"OLD.id IS NOT NEW.id AND {RECORDED}", record(table, "delete") + record(table, "insert")
+def is_changed(table):
+    names = ("id", *COLUMNS[table])
+    return "({}) IS NOT ({})".format(*(", ".join(f'{row}."{name}"' for name in names) for row in ("OLD", "NEW")))
 
 
 def up(migrator, db):
     with db.bind_ctx(TABLES):
         db.create_tables(TABLES)
     for table in COLUMNS:
-        for name, event, when, body in triggers(table):
+        for op in ("insert", "update", "delete"):
+            when = f"{is_changed(table)} AND {RECORDED}" if op == "update" else RECORDED
             db.execute_sql(
-                f'CREATE TRIGGER "journal_{table}_{name}" AFTER {event} ON "{table}"\n'
-                f"WHEN {when}\nBEGIN{BEGUN}{body}{COUNTED}\nEND"
+                f'CREATE TRIGGER "journal_{table}_{op}" AFTER {op.upper()} ON "{table}" WHEN {when}\n'
+                f"BEGIN{BEGUN}{record(table, op)}{COUNTED}\nEND"
             )
