@@ -133,9 +133,10 @@ class Sqlite(peewee.SqliteDatabase):
     def _stands_alone(self, sql: str) -> bool:
         """Whether a write is to get a transaction of its own, as each change has for the journal.
 
-        Not what returns rows: it has not ended when its cursor is given back.
+        Not what returns rows: it has not ended when its cursor is given back. Not in Peewee's manual_commit().
         """
-        return self.recorder is not None and not self.connection().in_transaction and "RETURNING" not in sql.upper()
+        is_outside = not self.transaction_depth() and not self.connection().in_transaction
+        return self.recorder is not None and is_outside and "RETURNING" not in sql.upper()
 
     @contextmanager
     def foreseen(self) -> Iterator[None]:

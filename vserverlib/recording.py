@@ -19,21 +19,20 @@ from typing import Any
 
 from vserverlib import inert
 
-CLOSED, ROWS, BULK = 0, 1, 2  # change.open: has ended; rows are added to it; rows are not recorded
+CLOSED, OPEN = 0, 1  # change.open: it has ended; rows are added to it
 UNDO, BULK_WORK, PRUNE = "undo", "bulk", "prune"  # change.kind, NULL where rows were changed
 SECRETS = ("record", "secrets")  # the table and column with the hashes that were changed
 LONGEST_NAME = 120  # characters of an actor's name
 
 NAMED = """
 CREATE TEMP TRIGGER vserver_name AFTER INSERT ON main.change BEGIN
-    UPDATE change SET actor = {actor}, session = {session}, open = vserver_begun(NEW.id, NEW.open) WHERE id = NEW.id;
+    UPDATE change SET actor = {actor}, session = {session}, open = vserver_begun(NEW.id) WHERE id = NEW.id;
 END
 """
-NEW_CHANGE = "INSERT INTO change (at, kind, about, backup, open) VALUES (?, ?, ?, ?, ?)"
+NEW_CHANGE = "INSERT INTO change (at, kind, about, backup) VALUES (?, ?, ?, ?)"
 CLOSE = f"UPDATE change SET open = {CLOSED} WHERE id >= ? AND open > {CLOSED}"
 NEWEST = "SELECT MAX(id) FROM change WHERE id >= ?"
-SILENCE = f"INSERT INTO change (id, at, open) VALUES (0, '', {BULK})"
-BREAK_SILENCE = "DELETE FROM change WHERE id = 0"
+TRIGGERS = "SELECT name, sql FROM main.sqlite_master WHERE type = 'trigger' AND name GLOB 'journal_*'"
 DEFER_LINKS = "PRAGMA defer_foreign_keys = ON"
 
 
@@ -53,21 +52,17 @@ class Recorder:
         self._is_ours = False  # whether a transaction is open whose end we shall see
 
     def introduce(self, conn: sqlite3.Connection) -> None:
-        """Have a new connection tell who it is. Writes nothing to the file.
-
-        SQLite keeps what it would need to undo a statement that has triggers. In memory, bulk work takes half the time.
-        """
-        conn.execute("PRAGMA temp_store = MEMORY")  # before the trigger: it would be gone after it
-        conn.create_function("vserver_begun", 2, self._begun)
+        """Have a new connection tell who it is. Writes nothing to the file."""
+        conn.create_function("vserver_begun", 1, self._begun)
         conn.execute(NAMED.format(actor=_quoted(self.actor), session=_quoted(self.session)))
 
-    def _begun(self, id: int, open: int | None) -> int | None:
+    def _begun(self, id: int) -> int | None:
         """Return the `open` of a change that was begun: NULL in a transaction that somebody began by hand."""
         if self._is_ours:
             self._first = self._first or id
-            return ROWS if open is None else open
+            return OPEN
         self.last = id
-        return open
+        return None
 
     def begin(self) -> None:
         """Be told that a transaction has begun."""
@@ -102,14 +97,12 @@ def _quoted(text: str) -> str:
 
 
 @contextmanager
-def one_change(
-    database: Any, kind: str, about: str, backup: str | None = None, open: int | None = None
-) -> Iterator[int]:
+def one_change(database: Any, kind: str, about: str, backup: str | None = None) -> Iterator[int]:
     """A transaction, or a savepoint, whose rows are one change that says what it is about. Gives its id."""
     at = datetime.datetime.now(datetime.UTC).isoformat(" ", "microseconds")
     with database.atomic():
         conn = database.connection()
-        id = conn.execute(NEW_CHANGE, [at, kind, about, backup, open]).lastrowid
+        id = conn.execute(NEW_CHANGE, [at, kind, about, backup]).lastrowid
         yield id
         conn.execute(CLOSE, [id])
 
@@ -120,7 +113,7 @@ def suspended(database: Any, about: str, backup: str | None = None) -> Iterator[
 
     backup: the file that takes it back, where there is one. Nothing else does: such a change cannot be undone.
     """
-    with one_change(database, BULK_WORK, about, backup, BULK) as id:
+    with one_change(database, BULK_WORK, about, backup) as id, _without_triggers(database.connection()):
         yield id
 
 
@@ -128,10 +121,23 @@ def suspended(database: Any, about: str, backup: str | None = None) -> Iterator[
 def unrecorded(conn: sqlite3.Connection) -> Iterator[None]:
     """A transaction of which the journal keeps nothing: for what a database has in it when it is made."""
     conn.execute("BEGIN")
-    conn.execute(SILENCE)
-    yield
-    conn.execute(BREAK_SILENCE)
+    with _without_triggers(conn):
+        yield
     conn.execute("COMMIT")
+
+
+@contextmanager
+def _without_triggers(conn: sqlite3.Connection) -> Iterator[None]:
+    """Part of a transaction without the triggers: dropped and made anew in it, so that a rollback brings them back.
+
+    A condition in each trigger instead would have SQLite keep what it needs to undo each row: twice the time.
+    """
+    found = conn.execute(TRIGGERS).fetchall()
+    for name, _ in found:
+        conn.execute(f'DROP TRIGGER main."{name}"')
+    yield
+    for _, sql in found:
+        conn.execute(sql)
 
 
 def defer_links(database: Any) -> None:

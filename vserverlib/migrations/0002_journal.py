@@ -4,8 +4,7 @@ A change is a transaction; it has a record for each row. The triggers do with wh
 for any program that writes. How a change is begun and ended:
 
 * `open` of the newest change is 1: a session of vserver is in the middle of a transaction, whose rows are added to it.
-  Such a session sets it back to 0 before it commits, so that no other connection ever sees a 1 (or a 2).
-* 2: bulk work is in the middle of a transaction; its rows are not recorded.
+  Such a session sets it back to 0 before it commits, so that no other connection ever sees a 1.
 * NULL: another program made it. SQLite tells a trigger nothing of transactions, so each statement is a change. The rows
   of one statement have the same time, and total_changes() counts, between two of them, what the triggers did and no
   more: `counted` is what it has to be for the next row.
@@ -108,7 +107,6 @@ COLUMNS = {
 SECRETS = ("password", "api_key")
 
 NOW = "strftime('%Y-%m-%d %H:%M:%f000+00:00', 'now')"
-RECORDED = "(SELECT open FROM change ORDER BY id DESC LIMIT 1) IS NOT 2"
 BEGUN = f"""
     INSERT INTO change (at) SELECT {NOW} WHERE NOT EXISTS (
         SELECT 1 FROM change WHERE id = (SELECT MAX(id) FROM change)
@@ -177,8 +175,8 @@ def up(migrator, db):
         db.create_tables(TABLES)
     for table in COLUMNS:
         for op in ("insert", "update", "delete"):
-            when = f"{is_changed(table)} AND {RECORDED}" if op == "update" else RECORDED
+            when = f"\nWHEN {is_changed(table)}" if op == "update" else ""
             db.execute_sql(
-                f'CREATE TRIGGER "journal_{table}_{op}" AFTER {op.upper()} ON "{table}" WHEN {when}\n'
+                f'CREATE TRIGGER "journal_{table}_{op}" AFTER {op.upper()} ON "{table}"{when}\n'
                 f"BEGIN{BEGUN}{record(table, op)}{COUNTED}\nEND"
             )
