@@ -58,12 +58,14 @@ class Summary(NamedTuple):
 
 
 class Db(SimpleNamespace):
-    """What the user guide calls `db`: the six models, and the database."""
+    """What the user guide calls `db`: the six models, the database, and its journal."""
 
     database: Any
 
     def __init__(self, database: Any) -> None:
-        super().__init__(**{model.__name__: model for model in models.ENTITIES}, database=database)
+        super().__init__(
+            **{model.__name__: model for model in models.ENTITIES}, database=database, **_journal(database)
+        )
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -117,6 +119,28 @@ def namespace(database: Any) -> dict[str, Any]:
     at_hand = {"database": database, "datetime": datetime, "timedelta": timedelta, "UTC": UTC, "console": Console()}
     tools = {"overview": lambda: Standing(database), "watch": _watcher(database)}
     return {"db": Db(database), **names, **at_hand, **tools}
+
+
+def _journal(database: Any) -> dict[str, Callable[..., Any]]:
+    def log(entity: Any = None, id: int | None = None, **asked: Any) -> Any:
+        """Return what was changed, newest first: of an entity, a class of them, or all.
+
+        actor=NAME, since="2d", session=NAME; limit=20 records at most.
+        """
+        from vserverlib import journal
+
+        return journal.log(database, entity, id, **asked)
+
+    def undo(count: int | None = None, **asked: Any) -> Any:
+        """Take back the newest change, or as many as are given: change=NUMBER, session=NAME: that one, or all of it.
+
+        Refused where a row was changed since, unless force=True. It is a change itself: undo(change=…) takes it back.
+        """
+        from vserverlib import undoing
+
+        return undoing.undo(database, count, **asked)
+
+    return {"log": log, "undo": undo}
 
 
 def _watcher(database: Any) -> Callable[..., None]:

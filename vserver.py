@@ -6,6 +6,7 @@ status is decided in one place, `Commands`. What a command needs is imported whe
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -27,6 +28,7 @@ from vserverlib.options import (
     Paging,
     Target,
     one_database,
+    output,
     require_yes,
 )
 
@@ -422,7 +424,12 @@ def delete_command(
         if dependents:
             require_yes("Delete all of this?", yes, lambda: _show_plan(plan, sys.stderr))
         done = deleting.delete(found, dependents, remedy="--dependents takes them along", expected=plan)
-    tell(done.told())
+    tell(f"{done.told()}; {_take_back(target, done.change)}")
+
+
+def _take_back(target: Target, change: int | None) -> str:
+    """Return how a change that was just made is taken back."""
+    return f"take it back with: {target.command('undo', '--change', str(change))}"
 
 
 def _show_plan(plan: Any, stream: TextIO) -> None:
@@ -495,6 +502,101 @@ def upgrade(target: Target, dry_run: bool) -> None:
         click.echo("\n".join(due))
     elif done := upgrades.upgrade(target.file):
         tell(done.told())
+# The journal
+
+
+@main.command("log")
+@click.option("--entity", metavar="ENTITY", help="Only changes of this kind: tasks, users, memberships.")
+@click.option("--id", metavar="N", type=int, help="Only those of one entity; with --entity.")
+@click.option("--actor", metavar="NAME", help="Only those that this user has made.")
+@click.option("--since", metavar="AGE|TIME", help="Only later ones: 2d (s, m, h, d, w), 2026-03-01.")
+@click.option("--session", metavar="NAME", help="Only those of one session, as the log names it.")
+@click.option("--limit", metavar="N", type=Ordinal(), help="How many rows.  [default: 20 in a table, else all]")
+@click.option("--all", "everything", is_flag=True, help="All rows.")
+@output("json", "jsonl")
+@click.option(
+    "--prune", metavar="AGE|TIME", help="Forget what is older: 90d, 2026-03-01. It cannot be undone any more."
+)
+@click.option("--yes", is_flag=True, help="With --prune: do not ask.")
+@click.pass_obj
+def log_command(
+    target: Target, /, output: str, limit: int | None, everything: bool, prune: str | None, yes: bool, **asked: Any
+) -> None:
+    """Show who changed what, and when, field by field, the newest first.
+
+    Changes by other programs are on record too, without a name. Secrets are told as changed, never shown.
+    """
+    if everything and limit:
+        raise click.UsageError("--all has no limit: leave out --limit")
+    if prune is not None:
+        _prune(target, prune, yes)
+        return
+    with target.open(read_only=True) as database:
+        from vserverlib import journal
+
+        shown = None if everything or (output != "table" and not limit) else limit or journal.SHOWN
+        found = journal.entries(database, journal.conditions(**asked))
+        _print_entries(itertools.islice(found, shown), output)
+        if next(found, None):
+            tell("there are more: --limit N, or --all")
+
+
+def _print_entries(entries: Iterator[Any], output: str) -> None:
+    if output != "table":
+        from vserverlib import formats, journal
+
+        return _write(formats.WRITERS[output], journal.as_rows(entries))
+    from vserverlib import logbook, views
+
+    console, is_empty = views.console(), True
+    for page in logbook.pages(entries):
+        console.print(page)
+        is_empty = False
+    return tell("nothing is on record") if is_empty else None
+
+
+def _prune(target: Target, older: str, yes: bool) -> None:
+    from vserverlib import journal
+
+    with target.open() as database:
+        number = journal.count_before(database, older)
+        if number:
+            require_yes(f"Forget {number:,} changes, which cannot be undone any more?", yes)
+            number = journal.prune(database, older)
+        tell(f"forgot {number:,} changes")
+
+
+@main.command("undo")
+@click.argument("count", metavar="[N]", required=False, type=Ordinal())
+@click.option("--change", metavar="ID", type=Ordinal(), help="Take back this change, as the log numbers it.")
+@click.option("--session", metavar="ID", help="Take back all of a session, as the log names it.")
+@click.option("--force", is_flag=True, help="Take back also what was changed since.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.pass_obj
+def undo_command(
+    target: Target, count: int | None, change: int | None, session: str | None, force: bool, yes: bool
+) -> None:
+    """Take back the last N changes, one without N.
+
+    A change is all that one transaction did. What has changed since is refused. An undo is a change on record, too:
+    --change takes it back; without a number, undo goes further back.
+    """
+    with target.open() as database:
+        from vserverlib import undoing
+
+        ids = undoing.plan(database, count, change=change, session=session)
+        require_yes(f"Take back {undoing.numbered(ids)}?", yes, lambda: _show_changes(database, ids))
+        done = undoing.take_back(database, ids, force)
+    tell(f"{done}; {_take_back(target, done.change)}")
+
+
+def _show_changes(database: Any, ids: list[int]) -> None:
+    """Show the first rows of changes on stderr, where somebody is asked about them."""
+    from vserverlib import journal, logbook, views
+
+    found = journal.entries(database, journal.conditions(changes=ids))
+    shown = list(itertools.islice(found, journal.SHOWN))
+    views.console(sys.stderr).print(logbook.Logbook(shown, "…" if next(found, None) else ""))
 
 
 # Waiting, watching, playing

@@ -21,7 +21,15 @@ sys.path.insert(0, str(Path(__file__).parent))  # for the helpers beside the tes
 def _home_of_its_own(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test sees or writes what belongs to the person who runs it."""
     home = tmp_path_factory.mktemp("home")
-    for name in ("VSERVER_DATABASE", "VSERVER_STRICT", "VSERVER_THEME", "VSERVER_HOME", "NO_COLOR", "COLUMNS"):
+    for name in (
+        "VSERVER_ACTOR",
+        "VSERVER_DATABASE",
+        "VSERVER_STRICT",
+        "VSERVER_THEME",
+        "VSERVER_HOME",
+        "NO_COLOR",
+        "COLUMNS",
+    ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("XDG_DATA_HOME", str(home / "data"))

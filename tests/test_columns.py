@@ -82,7 +82,7 @@ def test_a_path_leads_over_links(story: SimpleNamespace) -> None:
         (Task, "intiator.country", 'task has no link "intiator"; did you mean "initiator"?'),
         (Task, "name.id", 'task has no link "name"'),
         (User, "username,password", "User.password is a secret: it is neither shown nor searched for"),
-        (Organization, "nodes.api_key", "organization has many nodes: compare how many, nodes>0, or list those instead"),
+        (Organization, "nodes.id", "organization has many nodes: compare how many, nodes>0, or list those instead"),
         (Result, "task.", 'task has no field ""'),
         (Task, " , ,", '" , ," names no field: write such as --fields id,name'),
         (Task, "id;\x1b[31m", r'task has no field "id;\x1b[31m"'),

@@ -205,7 +205,7 @@ def test_in_a_folder_that_cannot_be_written_each_is_one_line_and_reading_goes_on
             backups.make(there)
         with pytest.raises(Error, match=r"b\.db cannot be restored: Permission denied"), backups.verified(made, there):
             pass
-        with pytest.raises(Error, match="cannot be written: open it with --read-only"):
+        with pytest.raises(Error, match="cannot be written: look at it with list, show, or shell --read-only"):
             db.connect(there)
         assert names(backups.make(there, tmp_path / "open").path) == ["IKNL", "Oslo"]
         with closing(db.connect(there, read_only=True)):

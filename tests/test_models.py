@@ -16,7 +16,7 @@ import pytest
 from playhouse.schema_diff import diff_models
 
 import models as db
-from vserverlib import Error, NotFound, NotObeyed, UsageError
+from vserverlib import Error, NotFound, NotObeyed, UsageError, journal
 from vserverlib.fields import now
 from vserverlib.progress import FAILED, STATES, STATUSES
 
@@ -31,6 +31,23 @@ def test_models_and_migrations_make_the_same_tables(database: Any) -> None:
         stored = {row[1]: row[2].removesuffix(" GENERATED ALWAYS") for row in rows}
         context = database.get_sql_context()
         assert stored == {f.column_name: f.ddl_datatype(context).sql for f in model._meta.sorted_fields}
+
+
+def test_the_journal_reads_what_its_migration_made(database: Any) -> None:
+    for table in (journal.CHANGE, journal.RECORD, journal.UNDOING):
+        stored = {row[1] for row in database.execute_sql(f'PRAGMA table_info("{table.__name__}")')}
+        assert set(table._columns) == stored - {"open", "counted"}
+
+
+def test_every_column_that_can_be_written_is_journalled(database: Any) -> None:
+    for model in (*db.ENTITIES, db.Member):
+        table = model._meta.table_name
+        sql = "SELECT name, sql FROM sqlite_master WHERE type = 'trigger' AND tbl_name = ?"
+        triggers = dict(database.execute_sql(sql, [table]).fetchall())
+        assert set(triggers) == {f"journal_{table}_{event}" for event in ("insert", "update", "delete")}
+        for field in model.stored_fields()[1:]:
+            for name, text in triggers.items():
+                assert f"'{field.column_name}'" in text or f'"{field.column_name}":[' in text, name
 
 
 def test_the_database_works_out_the_same_state_as_the_models(story: SimpleNamespace) -> None:

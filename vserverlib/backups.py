@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from vserverlib import Error, connection, files, storage
+from vserverlib import Error, connection, files, recording, storage
 from vserverlib.connection import Sqlite
 from vserverlib.files import shown
 
@@ -221,7 +221,18 @@ def restore(path: Path, draft: Path) -> Backup | None:
         storage.check_ours(path)
     database = Sqlite(str(path.absolute()), path=path)
     with files.told(f"{shown(path)} cannot be restored, and is as it was"), contextlib.closing(database):
-        return _replace(database, draft)
+        kept = _replace(database, draft)
+    _put_on_record(path, kept)
+    return kept
+
+
+def _put_on_record(path: Path, kept: Backup) -> None:
+    """Have the journal that was restored say so: what it has from before is not what the database held just now."""
+    database = Sqlite(str(path.absolute()), path=path, recorder=recording.Recorder())
+    with contextlib.closing(database):
+        with recording.one_change(database, recording.BULK_WORK, "restored a backup", str(kept.path.absolute())):
+            pass
+        write_back(database)
 
 
 def _replace(database: Sqlite, draft: Path) -> Backup:
@@ -243,7 +254,6 @@ def _replace(database: Sqlite, draft: Path) -> Backup:
     except Exception:
         discard(*kept)
         raise
-    write_back(database)
     return kept[0]
 
 

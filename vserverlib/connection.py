@@ -24,12 +24,15 @@ from typing import Any, ClassVar, Protocol
 from vserverlib import Error, inert
 from vserverlib.drivers import peewee
 from vserverlib.messages import tell
+from vserverlib.recording import Recorder
 
 LOCK_WAIT = 60.0  # seconds until a wait for a lock is given up
 LOCK_TOLD = 1.0  # seconds until it is told
 LOCK_STEP = 0.1  # seconds that SQLite itself waits: no signal is seen in it
 PROGRESS_STEPS = 10_000  # virtual machine steps between two looks for a signal: under a millisecond
 READS = ("SELECT", "PRAGMA", "EXPLAI", "SAVEPO", "RELEAS", "BEGIN", "COMMIT")
+WRITES = ("INSERT", "UPDATE", "DELETE", "REPLAC")
+ENDS = ("COMMIT", "END", "END TR")
 
 # Field types that peewee has no name for. An instant is text on SQLite; timestamptz on PostgreSQL.
 SQLITE_TYPES = {"INSTANT": "TEXT"}
@@ -68,7 +71,7 @@ class Sqlite(peewee.SqliteDatabase):
     title: what the prompt and messages call it; mode: "read-write", "read-only" or "sandbox"; path: the file that the
     user named (a sandbox and some read-only sessions work on a private copy of it).
     hidden: (table, column) pairs that a read-only session reads as NULL. patience: seconds that a lock is waited for;
-    None: LOCK_WAIT.
+    None: LOCK_WAIT. recorder: tells the journal who writes.
     """
 
     field_types: ClassVar = {**peewee.SqliteDatabase.field_types, **SQLITE_TYPES}
@@ -84,8 +87,10 @@ class Sqlite(peewee.SqliteDatabase):
         hidden: frozenset[tuple[str, str]] = frozenset(),
         pragmas: dict[str, Any] | None = None,
         patience: float | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
-        self.path, self.mode, self.hidden, self.patience = path, mode, hidden, patience
+        self.path, self.mode, self.hidden = path, mode, hidden
+        self.patience, self.recorder = patience, recorder
         self.title = inert(title or path.name)
         self.undo: list[Callable[[], None]] = []
         self.readings: weakref.WeakSet[Forgetful] = weakref.WeakSet()
@@ -101,6 +106,8 @@ class Sqlite(peewee.SqliteDatabase):
         conn.set_progress_handler(lambda: 0, PROGRESS_STEPS)  # being called at all is what lets Python see a signal
         if self.mode == "read-only":
             conn.set_authorizer(self._authorize)
+        if self.recorder is not None:
+            self.recorder.introduce(conn)
 
     def _authorize(self, action: int, table: str | None, column: str | None, *_: str | None) -> int:
         if action == sqlite3.SQLITE_READ:
@@ -110,6 +117,11 @@ class Sqlite(peewee.SqliteDatabase):
         if action == sqlite3.SQLITE_PRAGMA and table in READ_PRAGMAS and column is None:
             return sqlite3.SQLITE_OK
         return sqlite3.SQLITE_OK if action in READ_ACTIONS else sqlite3.SQLITE_DENY
+
+    @property
+    def last_change(self) -> int | None:
+        """Return what the journal calls the newest change that this session has committed; None before the first."""
+        return self.recorder.last if self.recorder is not None else None
 
     @property
     def read_only(self) -> bool:
@@ -127,9 +139,23 @@ class Sqlite(peewee.SqliteDatabase):
         return super().execute(query, **options)
 
     def _execute_cursor(self, sql: str, params: Any = None, **options: Any) -> Any:
-        if not self._foreseen and sql.lstrip()[:6].upper().strip() not in READS:
+        kind = sql.lstrip()[:6].upper().strip(" ;")
+        if not self._foreseen and kind not in READS:
             self.forget()
+        if kind in WRITES and self._stands_alone(sql):
+            with self.atomic():
+                return self._execute_cursor(sql, params, **options)
+        if kind in ENDS and self.recorder is not None:  # by hand: commit() is not called
+            self.recorder.close(self.connection())
         return self._patiently(lambda: super(Sqlite, self)._execute_cursor(sql, params, **options))
+
+    def _stands_alone(self, sql: str) -> bool:
+        """Whether a write is to get a transaction of its own, as each change has for the journal.
+
+        Not what returns rows: it has not ended when its cursor is given back. Not in Peewee's manual_commit().
+        """
+        is_outside = not self.transaction_depth() and not self.connection().in_transaction
+        return self.recorder is not None and is_outside and "RETURNING" not in sql.upper()
 
     @contextmanager
     def foreseen(self) -> Iterator[None]:
@@ -166,11 +192,20 @@ class Sqlite(peewee.SqliteDatabase):
         kind = "DEFERRED" if self.read_only else lock_type
         with self._ended_by_ctrl_c():
             self._patiently(lambda: super(Sqlite, self).begin(kind))
+        if self.recorder is not None:
+            self.recorder.begin()
 
     def commit(self) -> None:
         with self._ended_by_ctrl_c():
-            self._patiently(super().commit)
+            self._patiently(self._commit)
         self.undo.clear()
+
+    def _commit(self) -> None:
+        if self.recorder is not None:
+            self.recorder.close(self.connection())
+        super().commit()
+        if self.recorder is not None:
+            self.recorder.end(committed=True)
 
     @contextmanager
     def _ended_by_ctrl_c(self) -> Iterator[None]:
@@ -189,6 +224,8 @@ class Sqlite(peewee.SqliteDatabase):
             if "no transaction is active" not in str(error):  # SQLite has rolled back already: disk full, for one
                 raise
         finally:
+            if self.recorder is not None:
+                self.recorder.end(committed=False)
             self.put_back(0)
 
     def savepoint(self) -> Savepoint:

@@ -43,6 +43,7 @@ class Plan(NamedTuple):
     named: list[str]  # what messages call them
     ids: list[int]
     branches: list[Branch]
+    change: int | None = None  # what the journal calls the deletion, once it is committed
 
     def along(self) -> Ids:
         """Return the ids of all that hangs on them, by model."""
@@ -52,25 +53,18 @@ class Plan(NamedTuple):
         return found
 
     def told(self) -> str:
-        """Return in one line what such a deletion has done, and how it is taken back."""
+        """Return in one line what such a deletion has done."""
         along = self.along()
         also = f", and with {'it' if len(self.ids) == 1 else 'them'} {counted(along)}" if along else ""
-        return f"deleted {self.subject()}{also}{take_back()}"
+        return f"deleted {self.subject()}{also}"
 
     def subject(self) -> str:
         """Return what is deleted: one by its name, several by how many they are."""
         return self.named[0] if len(self.ids) == 1 else f"{len(self.ids):,} {self.model.plural}"
 
     def __repr__(self) -> str:
-        return self.told()  # which is what the shell shows of delete(dependents=True)
-
-
-def take_back() -> str:
-    """Return how a deletion is taken back, as the end of a sentence: "" as long as nothing records what was deleted.
-
-    The place for the journal to say: "; take it back with: vserver undo".
-    """
-    return ""
+        """Return what the shell shows of delete(dependents=True): also how it is taken back."""
+        return self.told() + ("" if self.change is None else f"; take it back with: db.undo(change={self.change})")
 
 
 # Planning
@@ -127,7 +121,8 @@ def delete(
     Raises an Error where one was never saved or is gone, where something hangs on them and is not to go along (which
     ends with the remedy), or where that is more or less than what was expected.
     """
-    with entities[0]._meta.database.atomic():
+    database = entities[0]._meta.database
+    with database.atomic():
         for entity in entities:
             _require(entity)
         plan = planned(entities)
@@ -137,7 +132,7 @@ def delete(
         if expected is not None and plan.along() != expected.along():
             raise Error(f"what hangs on {plan.subject()} has changed meanwhile: nothing was deleted; look again")
         _execute(entities, plan)
-    return plan
+    return plan if database.in_transaction() else plan._replace(change=database.last_change)
 
 
 def _require(entity: Entity) -> None:

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vserverlib import progress, storage
+from vserverlib import progress, recording, storage
 
 Row = dict[str, Any]  # a value for each column, as the database stores it
 
@@ -187,12 +187,11 @@ def create(path: str | os.PathLike[str]) -> Path:
 
 
 def _fill(conn: sqlite3.Connection) -> None:
-    conn.execute("BEGIN")
-    for table, rows in content().items():
-        columns, marks = ", ".join(f'"{name}"' for name in rows[0]), ", ".join(f":{name}" for name in rows[0])
-        conn.executemany(f'INSERT INTO "{table}" ({columns}) VALUES ({marks})', rows)
-    conn.execute("UPDATE counter SET value = (SELECT MAX(run_id) FROM task) WHERE name = 'run_id'")
-    conn.execute("COMMIT")
+    with recording.unrecorded(conn):
+        for table, rows in content().items():
+            columns, marks = ", ".join(f'"{name}"' for name in rows[0]), ", ".join(f":{name}" for name in rows[0])
+            conn.executemany(f'INSERT INTO "{table}" ({columns}) VALUES ({marks})', rows)
+        conn.execute("UPDATE counter SET value = (SELECT MAX(run_id) FROM task) WHERE name = 'run_id'")
 
 
 def content() -> dict[str, list[Row]]:

@@ -423,13 +423,27 @@ def _as_text(value: Value, asked: Filter) -> str:
 
 def _as_time(value: Value, asked: Filter) -> str:
     text = (asked.value or "").strip()
-    age = AGE.fullmatch(text)
     try:
-        moment = now() - datetime.timedelta(**{UNITS[age[2]]: int(age[1])}) if age else as_utc(text)
+        return _stored(_moment(text))
     except (ValueError, OverflowError):
-        forms = "2026-03-01, 2026-03-01T09:30 (UTC) or an age such as -2d (s, m, h, d, w)"
-        raise UsageError(f'{value.name} is a time, not "{inert(text)}": write {forms}') from None
-    return _stored(moment)
+        raise UsageError(f'{value.name} is a time, not "{inert(text)}": write {FORMS} -2d (s, m, h, d, w)') from None
+
+
+FORMS = "2026-03-01, 2026-03-01T09:30 (UTC) or an age such as"
+
+
+def _moment(text: str) -> datetime.datetime:
+    age = AGE.fullmatch(text)
+    return now() - datetime.timedelta(**{UNITS[age[2]]: int(age[1])}) if age else as_utc(text)
+
+
+def past(text: str) -> datetime.datetime:
+    """Return the moment that a time means, or an age, which needs no minus here: 90d."""
+    given = text.strip()
+    try:
+        return _moment(f"-{given}" if AGE.fullmatch(f"-{given}") else given)
+    except (ValueError, OverflowError):
+        raise UsageError(f'"{inert(text)}" is no time: write {FORMS} 2d (s, m, h, d, w)') from None
 
 
 def _stored(moment: datetime.datetime) -> str:

@@ -13,6 +13,7 @@ from vserverlib import Error, NotFound, UsageError, inert, near
 from vserverlib.drivers import peewee
 from vserverlib.fields import LARGEST, Id, Secret, WorkedOut, whole
 from vserverlib.lists import EntityList, Peers, ShownInNotebooks
+from vserverlib.recording import SECRETS
 from vserverlib.relations import BackrefAccessor, Link, MemberList, Memberships
 
 
@@ -369,6 +370,13 @@ class Entity(ShownInNotebooks, peewee.Model):
             raise NotFound(f"no {cls.noun} {inert(pk)}: there is nothing to delete")
         return entity.delete()
 
+    @OfInstance
+    def history(self) -> Any:
+        """Return what the journal has of this entity, newest first: who changed what, and when."""
+        from vserverlib import journal  # needed by few sessions
+
+        return journal.history(self)
+
     @classmethod
     def truncate_table(cls, **options: Any) -> None:
         raise Error(f"this would delete every {cls.noun}: delete one by {cls.__name__}.get(1).delete()")
@@ -461,6 +469,7 @@ def describe(model: type[Entity]) -> str:
 
 
 def secret_columns() -> frozenset[tuple[str, str]]:
-    """Return the (table, column) pairs that hold hashes of secrets."""
-    fields = (field for model in Entity.__subclasses__() for field in model._meta.sorted_fields)
-    return frozenset((field.model._meta.table_name, field.column_name) for field in fields if isinstance(field, Secret))
+    """Return the (table, column) pairs that hold hashes of secrets: those of the entities, and the journal's."""
+    fields = [field for model in Entity.__subclasses__() for field in model._meta.sorted_fields]
+    secrets = [(field.model._meta.table_name, field.column_name) for field in fields if isinstance(field, Secret)]
+    return frozenset([*secrets, SECRETS])

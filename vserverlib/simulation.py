@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import models
 from models import Collaboration, Organization, Result, Task
-from vserverlib import Error, demo, progress
+from vserverlib import Error, demo, progress, recording
 from vserverlib.fields import now
 
 TASKS, ORGANIZATIONS = 1000, 12
@@ -102,7 +102,8 @@ class Consortium:
         many = max(1, organizations // MEMBERS)
         self.members = {first + at: self._some(at, many) for at in range(many)}
         self.titles = dict(zip(self.members, _numbered(SUBJECTS), strict=False))
-        with database.atomic(), database.fetching():
+        about = f"vserver demo: {organizations:,} made-up organizations, their users, collaborations and nodes"
+        with recording.suspended(database, about), database.fetching():
             _insert(database, "organization", ORGANIZATION, self._organizations())
             _insert(database, "user", USER, self._users())
             _insert(database, "collaboration", ("id", "name", "encrypted"), ((*row, 0) for row in self.titles.items()))
@@ -230,8 +231,9 @@ def fill(
         advance(places.stop)
 
 
-def _write(database: Any, work: Work, places: Iterable[int]) -> None:
-    with database.atomic(), database.fetching():
+def _write(database: Any, work: Work, places: range) -> None:
+    about = f"vserver demo: made-up tasks {places.start + 1:,} to {places.stop:,} of {work.tasks:,}, and their results"
+    with recording.suspended(database, about), database.fetching():
         _insert(database, "task", TASK, map(work.task, places))
         _insert(database, "result", RESULT, itertools.chain.from_iterable(map(work.results, places)))
         database.execute_sql("UPDATE counter SET value = (SELECT MAX(run_id) FROM task) WHERE name = 'run_id'")

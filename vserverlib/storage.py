@@ -24,10 +24,11 @@ from vserverlib.connection import Sqlite
 from vserverlib.drivers import without_drivers
 from vserverlib.files import shown
 from vserverlib.messages import tell
+from vserverlib.recording import Recorder
 
 DEFAULT = "vserver.db"
 APPLICATION_ID = 0x76736572  # "vser", at offset 68 of the file
-SCHEMA = 1  # the number of the newest migration, in user_version
+SCHEMA = 2  # the number of the newest migration, in user_version
 MIGRATIONS = Path(__file__).with_name("migrations")
 _MAGIC = b"SQLite format 3\0"
 _open: weakref.WeakSet[Sqlite] = weakref.WeakSet()
@@ -307,7 +308,7 @@ def _read_write(path: Path) -> Sqlite:
     for needed in (path, path.absolute().parent):
         if not _writable(needed):
             raise Error(f"{shown(needed)} cannot be written: look at it with list, show, or shell --read-only")
-    return Sqlite(str(path.absolute()), path=path)
+    return Sqlite(str(path.absolute()), path=path, recorder=Recorder())
 
 
 # Read-only
@@ -409,7 +410,7 @@ def _private_copy(path: Path) -> Path:
 
 def _throw_away(copy: Path, path: Path, mode: str, title: str | None) -> Sqlite:
     pragmas = {"wal_autocheckpoint": 0, "synchronous": "OFF"}
-    database = Sqlite(str(copy), path=path, mode=mode, title=title, pragmas=pragmas)
+    database = Sqlite(str(copy), path=path, mode=mode, title=title, pragmas=pragmas, recorder=Recorder())
     _gone_at_close(database, copy.parent)
     return database
 

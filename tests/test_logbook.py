@@ -1,0 +1,196 @@
+"""The journal as commands and as the shell show it, and undo as a command."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from terminal import Terminal, environment
+
+import models as db
+import shell
+from vserverlib import Error, UsageError, completion, journal, logbook, views
+
+VSERVER = [sys.executable, "-c", "import vserver; vserver.main()"]
+
+
+def vserver(path: Path, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
+    command = [*VSERVER, "-d", path.name, *words]
+    options: dict[str, Any] = {"cwd": path.parent, "env": environment(path.parent, **env), "stdin": subprocess.DEVNULL}
+    return subprocess.run(command, capture_output=True, text=True, check=False, **options)
+
+
+@pytest.fixture
+def told(path: Path, story: SimpleNamespace, database: Any) -> Path:
+    """A database in which task 1 was renamed, and user 1 got another password."""
+    story.task.name = "[red]median\x1b[2J"
+    story.task.save()
+    user = db.User(username="root", password="Geheim-123!")
+    user.save()
+    user.password = "Anders-123!"
+    user.save()
+    database.close()
+    return path
+
+
+def rows(path: Path, *words: str) -> list[dict[str, Any]]:
+    done = vserver(path, "log", "-o", "json", *words)
+    assert done.returncode == 0, done.stderr
+    found: list[dict[str, Any]] = json.loads(done.stdout)
+    return found
+
+
+# vserver log
+
+
+def test_the_log_tells_field_by_field_newest_first(told: Path) -> None:
+    text = vserver(told, "log", "--limit", "3").stdout
+    assert "password  changed, not shown" in text
+    assert "  changed task 1\n    name  average → [red]median\\x1b[2J\n" in text
+    assert text.index("changed user 1") < text.index("made user 1") < text.index("changed task 1")
+
+
+def test_json_has_all_records_with_the_types_of_show(told: Path) -> None:
+    found = rows(told)
+    assert list(found[0]) == [
+        "id", "change", "at", "actor", "session", "entity", "entity_id", "op", "changes", "about",
+    ]  # fmt: skip
+    assert [row["change"] for row in found] == sorted((row["change"] for row in found), reverse=True)
+    assert found[0]["changes"] == {"password": ["changed", "changed"]} and found[0]["at"].endswith("Z")
+    (made,) = [row for row in found if row["entity"] == "collaboration"]
+    assert made["changes"] == {"name": [None, "ROTTERDAM"], "encrypted": [None, False]} and made["op"] == "insert"
+    (task,) = [row for row in found if (row["entity"], row["op"]) == ("task", "insert")]
+    assert task["changes"]["created_at"][1].endswith("Z") and task["changes"]["collaboration_id"] == [None, 1]
+    assert len(vserver(told, "log", "-o", "jsonl").stdout.splitlines()) == len(found)
+
+
+def test_the_log_is_filtered(told: Path) -> None:
+    session = rows(told)[0]["session"]
+    assert {row["entity"] for row in rows(told, "--entity", "memberships")} == {"membership"}
+    assert [row["op"] for row in rows(told, "--entity", "task", "--id", "1")] == ["update", "insert"]
+    assert len(rows(told, "--session", session)) == len(rows(told, "--since", "1h")) == len(rows(told))
+    assert rows(told, "--actor", "nobody") == rows(told, "--since", "0s") == rows(told, "--session", "x") == []
+    assert len(rows(told, "--limit", "2")) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--entity", "tsk"], 'no entity "tsk"; did you mean "task"?'),
+        (["--id", "1"], "an id alone is none: say of which entity"),
+        (["--entity", "task", "--id", str(2**70)], "is no id"),
+        (["--since", "yesterday"], '"yesterday" is no time: write 2026-03-01'),
+        (["--prune", "90", "--yes"], '"90" is no time'),
+        (["--all", "--limit", "2"], "--all has no limit"),
+    ],
+)
+def test_what_means_nothing_is_a_usage_error(words: list[str], message: str, told: Path) -> None:
+    done = vserver(told, "log", *words)
+    assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("columns", [40, 80, 120])
+def test_the_log_fits_the_terminal(columns: int, told: Path) -> None:
+    lines = vserver(told, "log", "--all", COLUMNS=str(columns)).stdout.splitlines()
+    assert lines and max(map(len, lines)) <= columns
+
+
+def test_no_secret_and_no_hash_is_in_any_output(told: Path) -> None:
+    for words in (["log", "--all"], ["log", "-o", "json"], ["undo", "2", "--yes"]):
+        done = vserver(told, *words)
+        assert not any(secret in done.stdout + done.stderr for secret in ("$2b$", "Geheim", "Anders"))
+
+
+def test_the_log_can_be_read_where_nothing_can_be_written(told: Path) -> None:
+    folder = told.parent
+    before = told.read_bytes()
+    told.chmod(0o400)
+    assert vserver(told, "log").returncode == 0
+    assert told.read_bytes() == before and folder.exists()
+
+
+def test_prune_forgets_what_is_older_and_says_who_did_it(told: Path) -> None:
+    refused = vserver(told, "log", "--prune", "0s")
+    assert refused.returncode == 1 and "--yes goes ahead" in refused.stderr
+    assert "forgot 0 changes" in vserver(told, "log", "--prune", "1d", "--yes").stderr
+    assert "forgot 10 changes" in vserver(told, "log", "--prune", "0s", "--yes", VSERVER_ACTOR="anna").stderr
+    (entry,) = rows(told)
+    assert (entry["op"], entry["actor"], entry["entity"]) == ("prune", "anna", None)
+    assert entry["about"].startswith("forgot 10 changes before ")
+    assert "there is none on record" in vserver(told, "undo", "--yes").stderr
+    with closing(db.connect(told)) as database:
+        left = [database.execute_sql(f"SELECT COUNT(*) FROM {table}").fetchone()[0] for table in ("record", "undoing")]
+        assert left == [0, 0]
+
+
+# vserver undo
+
+
+def test_undo_without_a_terminal_needs_yes(told: Path) -> None:
+    refused = vserver(told, "undo")
+    assert refused.returncode == 1 and "there is no terminal to ask at" in refused.stderr
+    done = vserver(told, "undo", "2", "--yes")
+    assert done.returncode == 0 and done.stdout == ""
+    assert done.stderr == "change 11 took back changes 9, 10: 2 rows; take that back with: vserver undo --change 11\n"
+    assert vserver(told, "undo", "--change", "11", "--yes").returncode == 0
+    assert [row["about"] for row in rows(told, "--limit", "1")] == ["undo of change 11"]
+
+
+def test_undo_at_a_terminal_shows_what_it_takes_back_and_asks(told: Path) -> None:
+    for answer, status in (("n", 1), ("y", 0)):
+        command = [*VSERVER, "-d", str(told), "undo", "--change", "8"]
+        terminal = Terminal(command, environment(told.parent))
+        screen = terminal.wait_for(r"Take back change 8\? \[y/N\]:")
+        assert "changed task 1" in screen and "average → [red]median\\x1b[2J" in screen
+        terminal.send(answer + "\r")
+        assert terminal.leave() == status
+    assert rows(told, "--limit", "1")[0]["changes"]["name"][1] == "average"
+
+
+# The shell
+
+
+def test_the_prompt_has_log_undo_and_history(story: SimpleNamespace, database: Any) -> None:
+    at_hand = shell.namespace(database)["db"]
+    story.task.name = "median"
+    story.task.save()
+    assert [entry.op for entry in at_hand.log("task")] == ["update", "insert"]
+    assert list(at_hand.log(story.task)) == list(story.task.history()) == list(at_hand.log(db.Task, 1))
+    done = at_hand.undo()
+    assert done._view_() == f"change 9 took back change 8: 1 row; take that back with: db.undo(change={done.change})"
+    assert db.Task.get(1).name == "average"
+    with pytest.raises(Error, match="has no history yet"):
+        db.Task(name="x").history()
+    with pytest.raises(UsageError, match='no entity "tsk"'):
+        at_hand.log("tsk")
+
+
+def test_the_log_of_the_prompt_has_a_view_that_says_when_it_is_not_all(story: SimpleNamespace, database: Any) -> None:
+    text = views.render(journal.log(database, limit=2)._view_(), width=80, color=False)
+    assert text.count("made result") == 2 and text.endswith("there are more: limit=…\n")
+    assert repr(journal.log(database, limit=2)) == "<2 entries of the journal, there are more>"
+    assert views.render(journal.log(database, actor="nobody")._view_(), width=80) == "nothing is on record\n"
+
+
+def test_tab_offers_history_log_and_undo(story: SimpleNamespace, database: Any) -> None:
+    names = shell.namespace(database)
+    for before, offer in (("db.Task.get(1).hi", "history"), ("db.lo", "log"), ("db.un", "undo")):
+        found = completion.complete(before, names)
+        assert found is not None and [each.text for each in found.offers] == [offer]
+
+
+def test_a_text_fakes_no_line_and_without_unicode_there_are_arrows_of_ascii(
+    story: SimpleNamespace, database: Any
+) -> None:
+    story.task.name = "x\nchange 99 · root"
+    story.task.save()
+    entries = list(journal.history(story.task))
+    text = views.render(logbook.Logbook(entries), width=80, color=False)
+    assert "name  average → x\\nchange 99 · root" in text
+    assert [line for line in text.splitlines() if line.startswith("change 99")] == []

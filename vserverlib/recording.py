@@ -1,0 +1,145 @@
+"""How the journal is written: who a session is, where a change begins and ends, and bulk work that is one entry.
+
+The rows are recorded by triggers in the database (migration 0002), in the transaction that writes them, whichever
+program that is. What SQLite does not tell a trigger, a session of ours adds: its name, by a TEMP trigger, which no
+other program sees; and that all rows of one transaction are one change, by holding it `open` until the commit.
+
+It owns the SQL for that, of each kind of database. Reading is journal.py's, taking back undoing.py's.
+"""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from vserverlib import inert
+
+CLOSED, OPEN = 0, 1  # change.open: it has ended; rows are added to it
+UNDO, BULK_WORK, PRUNE = "undo", "bulk", "prune"  # change.kind, NULL where rows were changed
+SECRETS = ("record", "secrets")  # the table and column with the hashes that were changed
+LONGEST_NAME = 120  # characters of an actor's name
+
+NAMED = """
+CREATE TEMP TRIGGER vserver_name AFTER INSERT ON main.change BEGIN
+    UPDATE change SET actor = {actor}, session = {session}, open = vserver_begun(NEW.id) WHERE id = NEW.id;
+END
+"""
+NEW_CHANGE = "INSERT INTO change (at, kind, about, backup) VALUES (?, ?, ?, ?)"
+CLOSE = f"UPDATE change SET open = {CLOSED} WHERE id >= ? AND open > {CLOSED}"
+NEWEST = "SELECT MAX(id) FROM change WHERE id >= ?"
+TRIGGERS = "SELECT name, sql FROM main.sqlite_master WHERE type = 'trigger' AND name GLOB 'journal_*'"
+DEFER_LINKS = "PRAGMA defer_foreign_keys = ON"
+
+
+class Recorder:
+    """One session, as the journal knows it: who, and where its changes begin and end.
+
+    actor: VSERVER_ACTOR, or else the user of the operating system. session: eight characters, new each time.
+    last: the newest change that this session has committed, None before the first.
+    """
+
+    def __init__(self) -> None:
+        self.actor = inert(os.environ.get("VSERVER_ACTOR") or user_name(), LONGEST_NAME)
+        self.session = base64.b32encode(os.urandom(5)).decode().lower()
+        self.last: int | None = None
+        self._first: int | None = None  # of the changes that the transaction has begun
+        self._newest: int | None = None
+        self._is_ours = False  # whether a transaction is open whose end we shall see
+
+    def introduce(self, conn: sqlite3.Connection) -> None:
+        """Have a new connection tell who it is. Writes nothing to the file."""
+        conn.create_function("vserver_begun", 1, self._begun)
+        conn.execute(NAMED.format(actor=_quoted(self.actor), session=_quoted(self.session)))
+
+    def _begun(self, id: int) -> int | None:
+        """Return the `open` of a change that was begun: NULL in a transaction that somebody began by hand."""
+        if self._is_ours:
+            self._first = self._first or id
+            return OPEN
+        self.last = id
+        return None
+
+    def begin(self) -> None:
+        """Be told that a transaction has begun."""
+        self._is_ours = True
+
+    def close(self, conn: sqlite3.Connection) -> None:
+        """End the changes of the transaction that is about to be committed."""
+        if self._first is not None:
+            conn.execute(CLOSE, [self._first])
+            (self._newest,) = conn.execute(NEWEST, [self._first]).fetchone()
+
+    def end(self, committed: bool) -> None:
+        """Be told that the transaction has ended."""
+        if committed and self._newest is not None:
+            self.last = self._newest
+        self._first = self._newest = None
+        self._is_ours = False
+
+
+def user_name() -> str:
+    """Return the name of the user that this process runs as."""
+    try:
+        import pwd
+
+        return pwd.getpwuid(os.getuid()).pw_name
+    except (ImportError, KeyError):  # no POSIX; a user without a name, as in a container
+        return os.environ.get("USERNAME") or f"user {getattr(os, 'getuid', lambda: '?')()}"
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+@contextmanager
+def one_change(database: Any, kind: str, about: str, backup: str | None = None) -> Iterator[int]:
+    """A transaction, or a savepoint, whose rows are one change that says what it is about. Gives its id."""
+    at = datetime.datetime.now(datetime.UTC).isoformat(" ", "microseconds")
+    with database.atomic():
+        conn = database.connection()
+        id = conn.execute(NEW_CHANGE, [at, kind, about, backup]).lastrowid
+        yield id
+        conn.execute(CLOSE, [id])
+
+
+@contextmanager
+def suspended(database: Any, about: str, backup: str | None = None) -> Iterator[int]:
+    """For bulk work: a transaction whose rows are not recorded one by one. One entry says what it did; gives its id.
+
+    backup: the file that takes it back, where there is one. Nothing else does: such a change cannot be undone.
+    """
+    with one_change(database, BULK_WORK, about, backup) as id, _without_triggers(database.connection()):
+        yield id
+
+
+@contextmanager
+def unrecorded(conn: sqlite3.Connection) -> Iterator[None]:
+    """A transaction of which the journal keeps nothing: for what a database has in it when it is made."""
+    conn.execute("BEGIN")
+    with _without_triggers(conn):
+        yield
+    conn.execute("COMMIT")
+
+
+@contextmanager
+def _without_triggers(conn: sqlite3.Connection) -> Iterator[None]:
+    """Part of a transaction without the triggers: dropped and made anew in it, so that a rollback brings them back.
+
+    A condition in each trigger instead would have SQLite keep what it needs to undo each row: twice the time.
+    """
+    found = conn.execute(TRIGGERS).fetchall()
+    for name, _ in found:
+        conn.execute(f'DROP TRIGGER main."{name}"')
+    yield
+    for _, sql in found:
+        conn.execute(sql)
+
+
+def defer_links(database: Any) -> None:
+    """Have links be looked at when the transaction ends, so that rows can come back in any order."""
+    database.connection().execute(DEFER_LINKS)

@@ -1,0 +1,346 @@
+"""Taking changes back, by what the journal recorded of them: in one transaction, which is a change on record itself.
+
+Rows are taken back newest first, each only while it is as its change left it, so that nobody's later work is lost
+unawares; `force` takes them back whatever they are now. Rows that come back have the ids that they had.
+
+An undo can be undone, by its number. Without a number, undo means the newest change that is in effect and is no undo:
+so undo twice goes back two changes. What an undo took back is in the table `undoing`, of which nothing is ever changed:
+a change is in effect unless an undo that is itself in effect took it back.
+
+It owns what is taken back, and in which order. Reading the journal is journal.py's, its SQL recording.py's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from vserverlib import Error, NotFound, UsageError, inert
+from vserverlib.drivers import peewee
+from vserverlib.fields import LARGEST, Secret, whole
+from vserverlib.journal import CHANGE, RECORD, UNDOING, Pair, decoded, exact, models, pairs
+from vserverlib.recording import BULK_WORK, PRUNE, UNDO, defer_links, one_change
+
+CHUNK = 1000  # records that are in memory at a time
+MOST_IDS = 10_000  # ids in one IN (…)
+MOST_TOLD = 10  # numbers of changes that are named one by one
+
+
+class Undone:
+    """What an undo did: its own number, the changes that it took back, and how many rows; those it could not find."""
+
+    def __init__(self, change: int, undone: Sequence[int], rows: int, skipped: int) -> None:
+        self.change, self.undone, self.rows, self.skipped = change, tuple(undone), rows, skipped
+
+    def __str__(self) -> str:
+        left_out = f", {self.skipped:,} {'was' if self.skipped == 1 else 'were'} deleted since" if self.skipped else ""
+        rows = f"{self.rows:,} row{'s' * (self.rows != 1)}"
+        return f"change {self.change} took back {numbered(self.undone)}: {rows}{left_out}"
+
+    def __repr__(self) -> str:
+        return f"<{self}>"
+
+    def _view_(self) -> Any:
+        return f"{self}; take that back with: db.undo(change={self.change})"
+
+
+class Row(NamedTuple):
+    """What a change did to one row. pairs: {column: [before, after]}, as the table held it, hashes of secrets too.
+
+    entity_id: the id that it had before, if it was there.
+    """
+
+    change: int
+    id: int
+    table: str
+    entity_id: int
+    op: str
+    pairs: dict[str, Pair]
+
+    @property
+    def id_now(self) -> int:
+        """The id that the row has since: another program may have given it a new one."""
+        return int(self.pairs.get("id", [None, self.entity_id])[1])
+
+
+def undo(
+    database: Any,
+    count: int | None = None,
+    *,
+    change: int | None = None,
+    session: str | None = None,
+    force: bool = False,
+) -> Undone:
+    """Take back the newest changes, one unless a count is given; or the change of a number; or a whole session.
+
+    One transaction, which is a change itself. Raises an Error, and changes nothing, where a row was changed since;
+    force: take it back nevertheless. Writes.
+    """
+    database.refuse_read_only("undo")
+    with database.atomic():
+        return take_back(database, plan(database, count, change=change, session=session), force)
+
+
+# What is to be taken back
+
+
+def plan(
+    database: Any, count: int | None = None, *, change: int | None = None, session: str | None = None
+) -> list[int]:
+    """Return the numbers of the changes that an undo takes back, newest first; an Error where it cannot."""
+    if sum(asked is not None for asked in (count, change, session)) > 1:
+        raise UsageError("a number of changes, one change and a session are three things: choose one")
+    if session is not None:
+        return _of_session(database, session)
+    return _newest(database, _number(1 if count is None else count)) if change is None else [_one(database, change)]
+
+
+def _number(count: Any) -> int:
+    number = whole(count)
+    if number is None or number < 1:
+        raise UsageError(f'"{inert(count)}" is no number of changes: write 1 or more')
+    return number
+
+
+def taken_back(database: Any) -> dict[int, int]:
+    """Return the changes that are not in effect, and which undo took each of them back."""
+    found: dict[int, int] = {}
+    rows = UNDOING.select(UNDOING.change_id, UNDOING.undone_id).order_by(UNDOING.change_id.desc())
+    for by, undone in database.execute(rows).fetchall():
+        if by not in found:  # newer undos, which may have taken this one back, come first
+            found[undone] = by
+    return found
+
+
+def _newest(database: Any, count: int) -> list[int]:
+    taken, found = taken_back(database), list[int]()
+    for id, kind, about, backup in database.execute(_changes().order_by(CHANGE.id.desc())):
+        if kind in (UNDO, PRUNE) or id in taken:
+            continue
+        _require_recorded(id, kind, about, backup)
+        found.append(id)
+        if len(found) == count:
+            return found
+    there = f"there are {len(found):,} that can be" if found else "there is none on record that is in effect"
+    raise Error(f"{count:,} change{'s' * (count > 1)} cannot be taken back: {there}")
+
+
+def _one(database: Any, change: int) -> int:
+    number = whole(change)
+    row = (
+        None
+        if number is None or number > LARGEST
+        else database.execute(_changes().where(CHANGE.id == number)).fetchone()
+    )
+    if row is None:
+        raise NotFound(f"no change {inert(change)} is on record: see vserver log")
+    _require_recorded(*row)
+    by = taken_back(database).get(row[0])
+    if by is not None:
+        raise Error(f"change {number} is taken back already, by change {by}: undo that one to have it again")
+    return int(row[0])
+
+
+def _of_session(database: Any, session: str) -> list[int]:
+    """Return all changes of a session, its undos too, but what others have taken back.
+
+    To go back over an undo and over what it took back leads to before both.
+    """
+    rows = database.execute(_changes().where(CHANGE.session == session).order_by(CHANGE.id.desc())).fetchall()
+    rows = [row for row in rows if row[1] != PRUNE]
+    if not rows:
+        raise NotFound(f'no change of a session "{inert(session)}" is on record: see vserver log')
+    taken, own = taken_back(database), {row[0] for row in rows}
+    found = [row for row in rows if taken.get(row[0], row[0]) in own]
+    for row in found:
+        _require_recorded(*row)
+    if not found:
+        raise Error(f'all changes of the session "{inert(session)}" are taken back already')
+    return [row[0] for row in found]
+
+
+def _changes() -> Any:
+    return CHANGE.select(CHANGE.id, CHANGE.kind, CHANGE.about, CHANGE.backup)
+
+
+def _require_recorded(id: int, kind: str | None, about: str | None, backup: str | None) -> None:
+    if kind == BULK_WORK:
+        remedy = f"vserver restore {inert(backup, 200)} takes it back" if backup else "only a backup takes it back"
+        raise Error(f"change {id} was bulk work ({inert(about, 200)}), whose rows are not on record: {remedy}")
+    if kind == PRUNE:
+        raise Error(f"change {id} {inert(about, 200)}: they cannot be brought back")
+
+
+def numbered(ids: Sequence[int]) -> str:
+    """Return which changes these are, in words."""
+    if len(ids) > MOST_TOLD:
+        return f"{len(ids):,} changes, {min(ids)} to {max(ids)}"
+    return f"change{'s' * (len(ids) > 1)} {', '.join(map(str, sorted(ids)))}"
+
+
+# Taking back
+
+
+def take_back(database: Any, ids: Sequence[int], force: bool = False) -> Undone:
+    """Take back these changes, newest first, in one transaction. See undo()."""
+    told = numbered(ids)
+    try:
+        with database.atomic():
+            return _take_back(database, sorted(ids, reverse=True), force, f"undo of {told}")
+    except peewee.IntegrityError as error:
+        raise Error(f"{told} cannot be taken back, the database refuses it: {inert(error, 200)}") from error
+
+
+def _take_back(database: Any, ids: Sequence[int], force: bool, about: str) -> Undone:
+    work = Work(database, force)
+    with one_change(database, UNDO, about) as by, database.foreseen():
+        defer_links(database)
+        for id in ids:
+            for row in _rows(database, id):
+                work.take_back(row)
+        work.require_links()
+        database.execute(UNDOING.insert([{"change_id": by, "undone_id": id} for id in ids]))
+    database.forget()
+    return Undone(by, ids, work.rows, work.skipped)
+
+
+def _rows(database: Any, change: int) -> Iterator[Row]:
+    """Read what a change did, last first: some records at a time, and no cursor is open while they are worked on."""
+    columns = RECORD.id, RECORD.entity, RECORD.entity_id, RECORD.op, exact(RECORD.changes), exact(RECORD.secrets)
+    query = RECORD.select(*columns).where(RECORD.change_id == change).order_by(RECORD.id.desc()).limit(CHUNK)
+    found = database.execute(query).fetchall()
+    while found:
+        for id, table, entity_id, op, changes, secrets in found:
+            yield Row(change, id, table, entity_id, op, pairs(changes) | pairs(secrets))
+        found = database.execute(query.where(RECORD.id < found[-1][0])).fetchall()
+
+
+class Work:
+    """An undo under way: takes back row by row, and remembers where links have to be looked at in the end."""
+
+    def __init__(self, database: Any, force: bool) -> None:
+        self.database, self.force, self.models = database, force, models()
+        self.rows = self.skipped = 0
+        self.written: dict[str, set[int]] = {}
+
+    def take_back(self, row: Row) -> None:
+        """Undo what a change did to a row; an Error where it is not as the change left it."""
+        if row.table not in self.models:
+            raise Error(f'change {row.change} is of a table "{inert(row.table)}", which this release does not know')
+        undo = {"insert": self._remove, "update": self._restore, "delete": self._bring_back}[row.op]
+        if undo(row):
+            self.rows += 1
+            self.written.setdefault(row.table, set()).update((row.entity_id, row.id_now))
+        else:
+            self.skipped += 1
+
+    def _remove(self, row: Row) -> bool:
+        """Take back an insert. What the table has beside what was inserted has to be empty still."""
+        columns = [field.column_name for field in self.models[row.table].stored_fields()[1:]]
+        whole_row = {name: row.pairs.get(name, [None, None]) for name in columns}
+        return self._is_as_left(row._replace(pairs=whole_row)) and self._run(
+            f'DELETE FROM "{row.table}" WHERE id = {self.database.param}', [row.entity_id]
+        )
+
+    def _restore(self, row: Row) -> bool:
+        return self._is_as_left(row) and self._write_before(row)
+
+    def _write_before(self, row: Row) -> bool:
+        marks, values = _bound(self.database.param, [before for before, _ in row.pairs.values()])
+        columns = ", ".join(f'"{name}" = {mark}' for name, mark in zip(row.pairs, marks, strict=True))
+        sql = f'UPDATE "{row.table}" SET {columns} WHERE id = {self.database.param}'
+        return self._run(sql, [*values, row.id_now])
+
+    def _bring_back(self, row: Row) -> bool:
+        if self._one(f'SELECT 1 FROM "{row.table}" WHERE id = {self.database.param}', [row.entity_id]):
+            if not self.force:
+                raise Error(f"{self._name(row)}, which change {row.change} deleted, is there again{FORCE}")
+            return self._write_before(row)
+        marks, values = _bound(self.database.param, [row.entity_id, *(before for before, _ in row.pairs.values())])
+        names = ", ".join(f'"{name}"' for name in ("id", *row.pairs))
+        return self._run(f'INSERT INTO "{row.table}" ({names}) VALUES ({", ".join(marks)})', values)
+
+    def _run(self, sql: str, values: list[Any]) -> bool:
+        self.database.execute_sql(sql, values)
+        return True
+
+    def _one(self, sql: str, values: list[Any]) -> Any:
+        return self.database.execute_sql(sql, values).fetchone()
+
+    # Whether it may be
+
+    def _is_as_left(self, row: Row) -> bool:
+        """Whether a row is there; an Error where it is not as a change left it, unless that is to be overridden."""
+        marks, values = _bound(self.database.param, [after for _, after in row.pairs.values()])
+        same = ", ".join(f'"{name}" IS {mark}' for name, mark in zip(row.pairs, marks, strict=True))
+        found = self._one(f'SELECT {same} FROM "{row.table}" WHERE id = {self.database.param}', [*values, row.id_now])
+        if found is None and not self.force:
+            raise Error(f"{self._name(row)} was deleted since change {row.change}: --force (force=True) leaves it out")
+        if found is not None and not self.force:
+            for name, is_same in zip(row.pairs, found, strict=True):
+                if not is_same:
+                    raise Error(self._changed(row, name))
+        return found is not None
+
+    def _changed(self, row: Row, name: str) -> str:
+        since = f"{self._name(row)} was changed since change {row.change}"
+        model = self.models[row.table]
+        if isinstance(model._meta.columns[name], Secret):
+            return f"{since}: its {name} is another one now{FORCE}"
+        sql = f'SELECT {_readable(name)} FROM "{row.table}" WHERE id = {self.database.param}'
+        (now,) = self._one(sql, [row.id_now])
+        now = now.decode(errors="replace") if isinstance(now, bytes) else now
+        was, now = decoded(model, {name: [row.pairs[name][1], now]})[name]
+        return f"{since}: its {name} was {_shown(was)} then, and is {_shown(now)} now{FORCE}"
+
+    def _name(self, row: Row) -> str:
+        return f"{self.models[row.table].noun} {row.id_now}"
+
+    # What the rows that were written are linked to
+
+    def require_links(self) -> None:
+        """Raise an Error where a link would lead nowhere: the database would refuse it too, but not say which."""
+        for table, ids in self.written.items():
+            model = self.models[table]
+            for link in model._meta.refs:
+                self._require(model, link, "id", ids)
+            for link in model._meta.backrefs:
+                self._require(link.model, link, link.column_name, ids)
+
+    def _require(self, model: Any, link: Any, column: str, ids: Iterable[int]) -> None:
+        table, other, to = model._meta.table_name, link.rel_model, f'"{link.column_name}"'
+        for some in _chunks(sorted(ids)):
+            among = f'"{column}" IN ({", ".join(map(str, some))})'
+            nowhere = f'{to} IS NOT NULL AND {to} NOT IN (SELECT id FROM "{other._meta.table_name}")'
+            found = self._one(f'SELECT id, {to} FROM "{table}" WHERE {among} AND {nowhere} LIMIT 1', [])
+            if found:
+                linked = f"{model.noun} {found[0]} is linked to {other.noun} {found[1]}"
+                raise Error(
+                    f"{linked}, which would not be there: take back first what deleted the one or made the other"
+                )
+
+
+FORCE = ": --force (force=True) takes it back nevertheless"
+
+
+def _chunks(ids: list[int]) -> Iterator[list[int]]:
+    for first in range(0, len(ids), MOST_IDS):
+        yield ids[first : first + MOST_IDS]
+
+
+def _bound(mark: str, values: Iterable[Any]) -> tuple[list[str], list[Any]]:
+    """Return marks and parameters for values: a text that is no UTF-8 is given as its bytes."""
+    marks, parameters = [], []
+    for value in values:
+        is_odd = isinstance(value, str) and any("\udc80" <= char <= "\udcff" for char in value)
+        marks.append(f"CAST({mark} AS TEXT)" if is_odd else mark)
+        parameters.append(value.encode("utf-8", "surrogateescape") if is_odd else value)
+    return marks, parameters
+
+
+def _readable(column: str) -> str:
+    return f"""CASE typeof("{column}") WHEN 'text' THEN CAST("{column}" AS BLOB) ELSE "{column}" END"""
+
+
+def _shown(value: Any) -> str:
+    return "empty" if value is None else f'"{inert(value)}"'
