@@ -399,7 +399,9 @@ def test_an_attribute_that_does_not_exist_is_told_without_our_frames(at_prompt: 
 def test_the_session_goes_on_after_a_failed_save(at_prompt: Terminal) -> None:
     at_prompt.enter('again = db.User(username="root")')
     assert 'error: the username "root" is taken' in at_prompt.enter("again.save()")
-    assert at_prompt.enter('again.username = "other"; again.save(); again.delete()') == ""
+    at_prompt.enter('again.username = "other"; again.organization = 1')
+    at_prompt.enter('again.password = "Sup3r-secret!"')
+    assert at_prompt.enter("again.save(); again.delete()") == ""
 
 
 def test_another_exception_is_told_by_ipython_in_short(at_prompt: Terminal) -> None:

@@ -61,7 +61,8 @@ class Sqlite(peewee.SqliteDatabase):
 
     title: what the prompt and messages call it; mode: "read-write", "read-only" or "sandbox"; path: the file that the
     user named (a sandbox and some read-only sessions work on a private copy of it).
-    hidden: (table, column) pairs that a read-only session reads as NULL.
+    hidden: (table, column) pairs that a read-only session reads as NULL. strict: what would be saved with a warning is
+    refused. asks_rules: whether a save asks the rules at all.
     """
 
     field_types: ClassVar = {**peewee.SqliteDatabase.field_types, **SQLITE_TYPES}
@@ -84,6 +85,7 @@ class Sqlite(peewee.SqliteDatabase):
         self.cached: dict[str, Any] = {}  # settings of this database, read once
         self.at_close: list[Callable[[], object]] = []
         self._foreseen = False
+        self.strict, self.asks_rules = False, True
         settings = {"foreign_keys": 1, "recursive_triggers": 1, "synchronous": "FULL", **(pragmas or {})}
         super().__init__(file, pragmas=settings, lock_type="IMMEDIATE", timeout=LOCK_STEP, uri=file.startswith("file:"))
 
@@ -98,9 +100,18 @@ class Sqlite(peewee.SqliteDatabase):
             return sqlite3.SQLITE_IGNORE if (table, column) in self.hidden else sqlite3.SQLITE_OK
         if action == sqlite3.SQLITE_FUNCTION and column == "load_extension":
             return sqlite3.SQLITE_DENY
-        if action == sqlite3.SQLITE_PRAGMA and table == "data_version":
+        if action == sqlite3.SQLITE_PRAGMA and table in READ_PRAGMAS:
             return sqlite3.SQLITE_OK
         return sqlite3.SQLITE_OK if action in READ_ACTIONS else sqlite3.SQLITE_DENY
+
+    @contextmanager
+    def unhidden(self) -> Iterator[None]:
+        """For queries of ours that ask whether a hash is there, and give none back."""
+        hidden, self.hidden = self.hidden, frozenset()
+        try:
+            yield
+        finally:
+            self.hidden = hidden
 
     @property
     def read_only(self) -> bool:
@@ -255,6 +266,10 @@ READ_ACTIONS = frozenset(
         sqlite3.SQLITE_RECURSIVE,
     }
 )
+
+
+# What tells of the file, and cannot change it, whatever it is given.
+READ_PRAGMAS = frozenset({"data_version", "integrity_check", "foreign_key_check", "foreign_key_list", "table_xinfo"})
 
 
 def _read_as_far_as_it_goes(data: bytes) -> str:

@@ -117,6 +117,7 @@ class Target(NamedTuple):
 
     url: str | None  # as it was named, None where it was not
     debug: bool
+    strict: bool = False  # what would be saved with a warning is refused
 
     @property
     def path(self) -> str:
@@ -131,6 +132,7 @@ class Target(NamedTuple):
         import models
 
         database = models.connect(self.path, read_only=read_only)
+        database.strict = self.strict
         try:
             yield database
         finally:
@@ -147,6 +149,7 @@ class Target(NamedTuple):
             if self.url is None and not read_only and not sandbox and not os.path.lexists(self.path):
                 tell(f"made a new database, {storage.create(self.path)}")
             database = storage.connect(self.path, read_only=read_only, sandbox=sandbox)
+        database.strict = self.strict
         try:
             with _leaving_in_order():
                 yield database
@@ -225,4 +228,5 @@ def output(*formats: str) -> Callable[[Command], Command]:
 
 
 OUTPUT = output("json")
+JSON_OUTPUT = output("json", "jsonl")
 LIST_OUTPUT = output("json", "jsonl", "csv")

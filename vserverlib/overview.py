@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import models
 from vserverlib import progress
+from vserverlib.checks import Last, last
 from vserverlib.drivers import peewee
 from vserverlib.fields import now
 from vserverlib.progress import RESULT
@@ -45,6 +46,7 @@ class Overview(NamedTuple):
     collaborations: list[Share]  # in tasks
     organizations: list[Share]  # in results
     unseen: list[Unseen]
+    check: Last | None  # what the last check of the database found
 
 
 def overview(database: Any) -> Overview:
@@ -56,6 +58,7 @@ def overview(database: Any) -> Overview:
         collaborations=_collaborations(statuses),
         organizations=sorted(_organizations(database), key=_by_wait),
         unseen=_unseen(),
+        check=last(database),
     )
 
 
@@ -66,6 +69,7 @@ def to_json(found: Overview) -> str:
         "collaborations": [share._asdict() for share in found.collaborations],
         "organizations": [share._asdict() for share in found.organizations],
         "unseen": [node._asdict() for node in found.unseen],
+        "check": found.check and found.check._asdict(),
     }
     return json.dumps(plain, indent=2, default=lambda moment: moment.isoformat().replace("+00:00", "Z"))
 

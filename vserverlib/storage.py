@@ -18,9 +18,9 @@ import tempfile
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-from vserverlib import Error, hashing, inert, orm
+from vserverlib import Error, checks, hashing, inert, orm
 from vserverlib.connection import Sqlite
 from vserverlib.drivers import without_drivers
 
@@ -29,6 +29,7 @@ APPLICATION_ID = 0x76736572  # "vser", at offset 68 of the file
 SCHEMA = 1  # the number of the newest migration, in user_version
 MIGRATIONS = Path(__file__).with_name("migrations")
 _MAGIC = b"SQLite format 3\0"
+Read = TypeVar("Read")
 _open: weakref.WeakSet[Sqlite] = weakref.WeakSet()
 
 
@@ -121,6 +122,16 @@ def _migrate(database: Sqlite) -> None:
         from playhouse.migrations import Runner  # 5 ms that only a new or an older database has to pay
 
     Runner(database, str(MIGRATIONS)).up()
+
+
+def new_schema(read: Callable[[Sqlite], Read]) -> Read:
+    """Return what `read` gives of a new, empty database, which is in memory and made for this."""
+    database = Sqlite(":memory:", path=Path(":memory:"))
+    try:
+        _migrate(database)
+        return read(database)
+    finally:
+        database.close()
 
 
 # Opening one
@@ -241,6 +252,7 @@ def _bind(database: Sqlite) -> Sqlite:
     if earlier is not None and not earlier.is_closed():
         earlier.close()
     orm.database.initialize(database)
+    checks.install()
     _open.add(database)
     return database
 
