@@ -15,7 +15,7 @@ from uuid import uuid1
 import pytest
 
 import models as db
-from vserverlib import CheckError, CheckWarning, Error, NotObeyed, checks, home, rules
+from vserverlib import CheckError, CheckWarning, Error, NotObeyed, checks, hashing, home, rules
 from vserverlib.fields import now
 
 pytestmark = pytest.mark.filterwarnings("error::vserverlib.CheckWarning")
@@ -125,6 +125,14 @@ def test_a_ready_hash_is_not_judged(story: SimpleNamespace) -> None:
     assert told(story.node.save) == []
 
 
+def test_finding_a_node_by_a_key_of_another_server_asks_no_rules(story: SimpleNamespace, database: Any) -> None:
+    key = str(uuid1())
+    story.node.api_key = hashing.make_hash(key, hashing.new_salt())
+    story.node.save()
+    database.strict = True
+    assert db.Node.get_by_api_key(key) == story.node
+
+
 # Rows of others
 
 
@@ -202,11 +210,11 @@ def test_memberships_are_put_back_when_strict_refuses(story: SimpleNamespace, da
 
 
 def test_rules_can_be_suspended_for_a_block(story: SimpleNamespace, database: Any) -> None:
-    with checks.suspended(database):
+    with database.asking(False):
         assert told(db.Organization(name="Oslo").save) == []
-        with checks.suspended(database, ask=True):
+        with database.asking():
             assert codes(db.Organization(name="Oslo").save) == ["ORG002"]
-    with pytest.raises(ValueError), checks.suspended(database):  # noqa: PT011  # any exception will do
+    with pytest.raises(ValueError), database.asking(False):  # noqa: PT011  # any exception will do
         raise ValueError
     assert codes(db.Organization(name="Oslo").save) == ["ORG002"]
 

@@ -446,6 +446,13 @@ def test_a_warning_of_ours_is_one_line_each_time(at_prompt: Terminal) -> None:
         assert at_prompt.enter('warnings.warn(NotObeyed("take care"))') == "warning: take care"
 
 
+def test_a_broken_rule_is_one_yellow_line_and_findings_are_a_table(at_prompt: Terminal) -> None:
+    assert "warning: ORG001 organization" in at_prompt.enter('db.Organization(name="12").save()')
+    assert "\x1b[33mwarning: ORG001" in at_prompt.raw
+    assert at_prompt.enter('db.check(rule="ORG001")').startswith("ORG001 error 1 \u2013 no name")
+    assert "error: not saved: ORG001" in at_prompt.enter('db.strict(); db.Organization(name="13").save()')
+
+
 # SQL
 
 

@@ -95,7 +95,7 @@ def test_all_is_well_on_stderr_and_exit_status_0(tmp_path: Path) -> None:
 
 
 def test_findings_are_grouped_counted_and_end_with_status_1(story: SimpleNamespace, database: Any, path: Path) -> None:
-    with checks.suspended(database):
+    with database.asking(False):
         for _ in range(12):
             db.Node(name="twin", organization=story.iknl, collaboration=story.collaboration).save()
     done = run(path)
@@ -196,7 +196,7 @@ def test_a_list_of_findings_holds_the_first_and_counts_all(database: Any) -> Non
 def test_every_orphan_that_the_models_can_have_is_told_by_its_link(story: Any, database: Any, path: Path) -> None:
     links = [field for model in orm.Entity.__subclasses__() for field in model._meta.refs]
     story.task.parent = story.task
-    with checks.suspended(database):
+    with database.asking(False):
         story.task.save()
         db.User(username="root", organization=story.iknl).save()
     changes = [f'UPDATE "{link.model._meta.table_name}" SET {link.column_name} = 99 WHERE id = 1' for link in links]

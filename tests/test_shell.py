@@ -91,6 +91,7 @@ def test_the_banner_fits_on_the_screen(tmp_path: Path, quick_hashes: None) -> No
     folder.mkdir()
     database = models.connect(storage.create(folder / ("x" * 200 + ".db")), sandbox=True)
     lines = shell.banner(database).splitlines()
+    database.close()
     assert len(lines) <= 12
     assert max(map(len, lines)) <= 80
 

@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import hashlib
-import json
 import os
 import sqlite3
 from collections import Counter
@@ -177,16 +175,6 @@ def _rows(database: Any, sql: str, parameters: Iterable[Any] = ()) -> Iterator[A
                 raise
 
 
-@contextlib.contextmanager
-def suspended(database: Any, ask: bool = False) -> Iterator[None]:
-    """Save without asking the rules, or, with ask=True, with asking them again, in a `with` block."""
-    before, database.asks_rules = database.asks_rules, ask
-    try:
-        yield
-    finally:
-        database.asks_rules = before
-
-
 # Of one entity, and of whole tables
 
 
@@ -227,6 +215,8 @@ class Last(NamedTuple):
 
 def last(database: Any) -> Last | None:
     """Return what this user's last check of a whole database has found; None where there was none."""
+    import json
+
     try:
         told = json.loads(_kept(database).read_text())
         return Last(datetime.datetime.fromisoformat(told["at"]), *(int(told[level]) for level in rules.LEVELS))
@@ -240,6 +230,8 @@ def remember(database: Any, found: dict[str, int]) -> None:
     It is told again to the same user, for the same file in the same place: not for a copy, nor for what a backup has
     put there. Raises OSError where it cannot be written. Nothing is kept of a private copy.
     """
+    import json
+
     with contextlib.suppress(FileNotFoundError):
         place = _kept(database)
         draft = home.own_file(place.with_suffix(f".{os.getpid()}.new"))
@@ -249,6 +241,8 @@ def remember(database: Any, found: dict[str, int]) -> None:
 
 def _kept(database: Any) -> Path:
     """Return the file that the last check of a database is kept in. Raises FileNotFoundError for a private copy."""
+    import hashlib  # 4 ms that no save has to pay
+
     if database.path is None or database.mode == "sandbox":
         raise FileNotFoundError
     path = database.path.resolve()

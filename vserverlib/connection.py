@@ -113,6 +113,15 @@ class Sqlite(peewee.SqliteDatabase):
         finally:
             self.hidden = hidden
 
+    @contextmanager
+    def asking(self, on: bool = True) -> Iterator[None]:
+        """Save in a `with` block without asking the rules, asking(False), or with asking them again."""
+        before, self.asks_rules = self.asks_rules, on
+        try:
+            yield
+        finally:
+            self.asks_rules = before
+
     @property
     def read_only(self) -> bool:
         return self.mode == "read-only"

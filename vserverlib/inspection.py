@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
 from typing import Any
 
 from vserverlib import UsageError, checks, inert, near, orm, rules, storage
@@ -73,9 +72,13 @@ def _orphans(database: Any) -> Told:
             listed = database.execute_sql(f"PRAGMA foreign_key_list({_quoted(table)})").fetchall()
             links[table] = {row[0]: row[3] for row in listed}
         column, noun = links[table][number], models[table].noun if table in models else table
-        to = database.execute_sql(f"SELECT {_quoted(column)} FROM {_quoted(table)} WHERE rowid = ?", [id]).fetchone()
-        name = column.removesuffix("_id")
-        yield id, f"{noun} {id}: its {name} is {parent} {inert(to[0] if to else '?')}, which does not exist"
+        to = f"{parent} {inert(_stored(database, table, column, id))}" if id is not None else f"of {parent}"
+        yield id, f"{noun} {id}: its {column.removesuffix('_id')} is {to}, which does not exist"
+
+
+def _stored(database: Any, table: str, column: str, id: int) -> object:
+    (value,) = database.execute_sql(f"SELECT {_quoted(column)} FROM {_quoted(table)} WHERE rowid = ?", [id]).fetchone()
+    return value
 
 
 def _drift(database: Any) -> Told:
@@ -132,15 +135,11 @@ def tools(database: Any) -> dict[str, Callable[..., Any]]:
         asked = chosen(map(_table_of, entities), [] if rule is None else [rule])
         return Findings(inspect(database, asked))
 
-    def asking(on: bool = True) -> AbstractContextManager[None]:
-        """Save without the rules in a block: `with db.checks(False):`."""
-        return checks.suspended(database, on)
-
     def strict(on: bool = True) -> None:
         """Refuse, from now on, what would be saved with a warning; strict(False): save it again."""
         database.strict = bool(on)
 
-    return {"check": check, "checks": asking, "strict": strict}
+    return {"check": check, "checks": database.asking, "strict": strict}
 
 
 def _table_of(entity: Any) -> str:
