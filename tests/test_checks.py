@@ -152,7 +152,7 @@ def test_moving_a_task_tells_of_its_results_and_children(story: SimpleNamespace)
     alone.save()
     story.task.collaboration = alone
     found = told(story.task.save)
-    assert [text[:17] for text in found] == ["RES002 result 2: ", "TSK004 task 2 \"ch"]
+    assert [text[:17] for text in found] == ["RES002 result 2: ", 'TSK004 task 2 "ch']
 
 
 def test_encrypting_and_taking_a_key_away_tell_of_results(story: SimpleNamespace) -> None:

@@ -114,10 +114,7 @@ BREAKS: dict[str, list[Make]] = {
         for plain in ("Aa1!567", "super-secret", "SUPER-SECRET-1", "Super-secret", "Supersecret1")
     ],
     "USR004": [lambda s: user(s, password=None)],
-    "USR005": [
-        lambda s, email=email: user(s, email=email)
-        for email in NO_EMAILS
-    ],
+    "USR005": [lambda s, email=email: user(s, email=email) for email in NO_EMAILS],
     "COL001": [lambda s, name=name: changed(s.collaboration, name=name) for name in NO_NAMES],
     "COL002": [lambda s: db.Collaboration(name="empty"), lambda s: changed(db.Collaboration.get(1), organizations=[])],
     "COL003": [lambda s: without(s.collaboration, s.oslo_node)],
@@ -125,10 +122,7 @@ BREAKS: dict[str, list[Make]] = {
     "NOD002": [lambda s: node(s, organization=s.outsider)],
     "NOD003": [node, lambda s: changed(s.oslo_node, organization=s.iknl)],
     "NOD004": [lambda s: changed(s.oslo_node, name="IKNL node")],
-    "NOD005": [
-        lambda s, key=key: changed(s.node, api_key=key)
-        for key in (str(uuid1()), uuid1().hex, "x" * 15)
-    ],
+    "NOD005": [lambda s, key=key: changed(s.node, api_key=key) for key in (str(uuid1()), uuid1().hex, "x" * 15)],
     "TSK001": [lambda s: task(s, collaboration=None)],
     "TSK002": [lambda s: task(s, image=None), lambda s: task(s, image=" ")],
     "TSK003": [lambda s: task(s, initiator=s.outsider)],
