@@ -14,13 +14,12 @@ delete(), exists(), help(). This module owns what is special to each; it knows n
 from __future__ import annotations
 
 import datetime
-import warnings
 from typing import Any
 
 from vserverlib import NotFound, NotObeyed, hashing, inert, near
 from vserverlib.fields import ApiKey, Flag, Instant, Password, PublicKey, Text, Whole, WorkedOut, key_salt, now
 from vserverlib.lists import Reader
-from vserverlib.orm import Entity, database
+from vserverlib.orm import Entity, Told, database
 from vserverlib.progress import (
     COMPLETED,
     FAILURE,
@@ -211,7 +210,8 @@ class Node(Named, Entity):
         for node in cls.select().where(foreign).order_by(cls.id):
             if hashing.fits(plain, node.__data__["api_key"]):
                 node.api_key = plain
-                node.save()
+                with database.asking(False):  # it is the same key, and somebody else's node
+                    node.save()
                 return cls.by_id(node.id)
         return None
 
@@ -247,12 +247,13 @@ class Task(Named, Entity):
         with database.foreseen():
             return int(database.execute_sql(NEXT_RUN_ID).fetchone()[0])
 
-    def complete_fields(self) -> None:
+    def complete_fields(self) -> Told:
         """Give a new task the time of saving, and its parent's run_id or the next one."""
         if self._new and self.created_at is None:
             self.created_at = now()
         if self._new and self.run_id is None:
             self.run_id = (self.parent and self.parent.run_id) or self.next_run_id()
+        return []
 
     # How far it is. Read for all tasks of a list at once; asked anew each time of a task that came alone.
 
@@ -316,20 +317,22 @@ class Result(Entity):
         # What the counts of tasks, and those of organizations, are grouped by.
         indexes = ((("task", "state"), False), (("organization", "state"), False))
 
-    def complete_fields(self) -> None:
+    def complete_fields(self) -> Told:
         """Give a new result the time of saving; have the status follow the times unless it is a failure."""
         if self._new and self.assigned_at is None:
             self.assigned_at = now()
         given, data = self.__data__.get("status"), self.__data__
         followed = follow(given, data.get("started_at"), data.get("finished_at"))
+        told = self._not_obeyed(given, followed) if given != followed else []
         if given != followed:
-            self._tell_not_obeyed(given, followed)
             self.status = followed
+        return told
 
-    def _tell_not_obeyed(self, given: str | None, followed: str) -> None:
-        if "status" in self._dirty and given is not None and not self._is_default_status():
-            told = f'status "{inert(given)}" was given, but it follows the times, which say "{followed}"'
-            warnings.warn(NotObeyed(f"{self.named()}: {told}: set started_at or finished_at"), stacklevel=5)
+    def _not_obeyed(self, given: str | None, followed: str) -> Told:
+        if "status" not in self._dirty or given is None or self._is_default_status():
+            return []
+        told = f'status "{inert(given)}" was given, but it follows the times, which say "{followed}"'
+        return [NotObeyed(f"{self.named()}: {told}: set started_at or finished_at")]
 
     def _is_default_status(self) -> bool:
         return self._new and self.__data__.get("status") == PENDING

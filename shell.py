@@ -23,7 +23,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any, NamedTuple
 
 import models
-from vserverlib import Error, UsageError, inert, near, orm
+from vserverlib import Error, UsageError, inert, inspection, near, orm
 from vserverlib.drivers import peewee
 from vserverlib.masking import MASK, mask, mask_obvious
 from vserverlib.messages import check_theme, plain_warnings, tell
@@ -58,14 +58,13 @@ class Summary(NamedTuple):
 
 
 class Db(SimpleNamespace):
-    """What the user guide calls `db`: the six models, the database, and its journal."""
+    """What the user guide calls `db`: the six models, the database, its journal, and the rules asked of all of it."""
 
     database: Any
 
     def __init__(self, database: Any) -> None:
-        super().__init__(
-            **{model.__name__: model for model in models.ENTITIES}, database=database, **_journal(database)
-        )
+        names = {model.__name__: model for model in models.ENTITIES}
+        super().__init__(**names, database=database, **_journal(database), **inspection.tools(database))
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):

@@ -18,6 +18,7 @@ from vserverlib import Error, completers, inert
 from vserverlib.messages import plain_warnings, tell
 from vserverlib.options import (
     CHOOSING,
+    JSON_OUTPUT,
     LIST_OUTPUT,
     OUTPUT,
     PAGING,
@@ -28,7 +29,6 @@ from vserverlib.options import (
     Paging,
     Target,
     one_database,
-    output,
     require_yes,
 )
 
@@ -68,8 +68,8 @@ def main(ctx: click.Context, database: str | None, strict: bool, debug: bool) ->
 
     Start with `vserver shell --demo`, or make a database with `vserver init` and open it with `vserver shell`.
     """
-    ctx.obj = Target(database, debug)
-    ctx.with_resource(plain_warnings(strict=strict))
+    ctx.obj = Target(database, debug, strict)
+    ctx.with_resource(plain_warnings())
     if ctx.invoked_subcommand is None:
         _without_command(ctx)
 
@@ -281,6 +281,71 @@ def overview(target: Target, output: str) -> None:
         views.console().print(board.Board(found, database.title, fields.now()))
     else:
         _document(figures.as_data(found), output)
+
+
+@main.command("check")
+@click.argument("entities", metavar="[ENTITY]...", nargs=-1)
+@click.option("--rule", "codes", metavar="CODE", multiple=True, help="Ask only this rule, such as NOD002. Repeatable.")
+@click.option("--explain", metavar="CODE", help="Tell what a rule says, why, and what to do; ask nothing.")
+@JSON_OUTPUT
+@click.pass_context
+def check_command(
+    ctx: click.Context, entities: tuple[str, ...], codes: tuple[str, ...], explain: str | None, output: str
+) -> None:
+    """Tell what breaks the rules of the server's API, and what is wrong with the file.
+
+    Without ENTITY it asks all: the rules, SQLite's own check of the file, links that lead nowhere, and whether the
+    tables are those of a new database. Nothing is changed. The exit status is 1 when there are errors or warnings.
+
+    ENTITY is organizations, users, collaborations, nodes, tasks or results.
+    """
+    from vserverlib import checks, finding, inspection
+
+    if explain is not None:
+        _explain(inspection.find(explain))
+        return
+    asked = inspection.chosen([finding.kind(entity)._meta.table_name for entity in entities], codes)
+    with ctx.obj.open(read_only=True) as database:
+        levels = checks.levels(_print_findings(inspection.inspect(database, asked), output))
+        if not entities and not codes:
+            _remember(database, levels)
+    if levels["error"] or levels["warning"]:
+        ctx.exit(1)
+    tell(f"all is well: {len(asked)} rules were asked, and nothing above level info was found")
+
+
+def _explain(rule: Any) -> None:
+    from vserverlib import report
+
+    click.echo(f"{rule.code}, {rule.level}, asked {rule.when}")
+    for title, text in (("breaks it", rule.breaks), ("why", rule.why), ("remedy", rule.remedy)):
+        click.echo(f"{title + ':':<11}{report.plain(text)}")
+
+
+def _print_findings(found: Iterator[Any], output: str) -> Any:
+    """Print findings, and return how many there are by rule."""
+    from collections import Counter
+
+    from vserverlib import checks, formats, report, views
+
+    if output == "table":
+        few = checks.Findings(found, keep=report.SHOWN)
+        if few:
+            views.console().print(report.Report(few))
+        return few.counts
+    counts: Counter[str] = Counter()
+    rows = (finding._asdict() for finding in checks.counting(found, counts))
+    _write(formats.WRITERS[output], rows)
+    return counts
+
+
+def _remember(database: Any, levels: dict[str, int]) -> None:
+    from vserverlib import checks
+
+    try:
+        checks.remember(database, levels)
+    except OSError as error:
+        tell(f"what was found is not kept for the overview: {inert(error, 200)}", "yellow")
 
 
 def _print_pages(pages: Iterator[Any], output: str, wide: bool = False) -> Any:
@@ -513,7 +578,7 @@ def upgrade(target: Target, dry_run: bool) -> None:
 @click.option("--session", metavar="NAME", help="Only those of one session, as the log names it.")
 @click.option("--limit", metavar="N", type=Ordinal(), help="How many rows.  [default: 20 in a table, else all]")
 @click.option("--all", "everything", is_flag=True, help="All rows.")
-@output("json", "jsonl")
+@JSON_OUTPUT
 @click.option(
     "--prune", metavar="AGE|TIME", help="Forget what is older: 90d, 2026-03-01. It cannot be undone any more."
 )

@@ -2,12 +2,13 @@
 
 python benchmarks/saves.py
 
-Both without the journal, whose triggers are dropped for that; and what the journal adds to a save.
+Also what the rules add to a save, and what the journal does, whose triggers are dropped to compare.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import sqlite3
 import sys
 import tempfile
@@ -19,6 +20,7 @@ import models
 from vserverlib import storage
 
 SAVES = 1_000
+LABELS = ("Task(…).save(), without rules and journal", "with the rules", "with the journal", "with both: as it is")
 ROUNDS = 7
 INSERT = """
 INSERT INTO task (name, description, image, collaboration_id, run_id, "database", initiator_id, created_at)
@@ -46,9 +48,9 @@ def drop_triggers(path: Path) -> None:
         conn.executescript(";".join(f'DROP TRIGGER "{name}"' for name in names))
 
 
-def saved(path: Path) -> float:
-    """Time the saves of tasks made as the user guide makes them."""
-    with contextlib.closing(models.connect(path)):
+def saved(path: Path, ask: bool) -> float:
+    """Time the saves of tasks made as the user guide makes them, with or without asking the rules."""
+    with contextlib.closing(models.connect(path)) as database, database.asking(ask):
         iknl, collaboration = models.Organization.get(1), models.Collaboration.get(1)
         return clock(lambda: [save(run, iknl, collaboration) for run in range(SAVES)])
 
@@ -84,17 +86,22 @@ def insert(conn: sqlite3.Connection, run: int) -> None:
 def main() -> int:
     heading(f"{SAVES:,} saves of tasks")
     with tempfile.TemporaryDirectory() as folder:
-        ours, plain = fill(Path(folder, "ours")), fill(Path(folder, "plain"))
-        on_record = fill(Path(folder, "journal"), journal=True)
-        ways = (lambda: saved(ours), lambda: saved(on_record), lambda: inserted(plain))
-        mine, recorded, theirs = in_turns(ROUNDS, *ways)
-    told("Task(…).save(), without the journal", mine)
-    told("Task(…).save()", recorded)
+        names = ("free", "asked", "recorded", "both")
+        free, asked, recorded, both = (fill(Path(folder, name), journal=name in names[2:]) for name in names)
+        plain = fill(Path(folder, "plain"))
+        ways = ((free, False), (asked, True), (recorded, False), (both, True))
+        timed = [functools.partial(saved, path, ask) for path, ask in ways]
+        *mine, theirs = in_turns(ROUNDS, *timed, lambda: inserted(plain))
+    for label, seconds in zip(LABELS, mine, strict=True):
+        told(label, seconds)
     told("plain sqlite3, BEGIN IMMEDIATE … COMMIT each", theirs)
+    alone, with_rules, with_journal, with_both = mine
     return verdict(
         [
-            Goal("saves without the journal, to plain sqlite3", ratio(mine, theirs), 2.0),
-            Goal("saves, to saves without the journal", ratio(recorded, mine), 1.5),
+            Goal("saves, to plain sqlite3", ratio(with_both, theirs), 3.0),
+            Goal("saves without rules and journal, to plain sqlite3", ratio(alone, theirs), 2.0),
+            Goal("saves with the rules, to saves without", ratio(with_rules, alone), 1.3),
+            Goal("saves with the journal, to saves without", ratio(with_journal, alone), 1.5),
         ]
     )
 

@@ -572,7 +572,7 @@ def test_the_shell_without_a_terminal_to_write_to_is_one_clear_line(example: Pat
 
 # Warnings, and being strict
 
-NOT_OBEYED = "t = db.Task(name='t'); t.save(); db.Result(task=t, status='completed').save(); print('saved')"
+NOT_OBEYED = "db.Result(task=24, organization=3, status='completed').save(); print('saved')"
 
 
 def test_what_is_not_obeyed_is_one_line_on_stderr(example: Path) -> None:

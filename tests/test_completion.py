@@ -109,6 +109,11 @@ def test_db_offers_the_models(names: dict[str, Any]) -> None:
     assert offered("db.Coll", names) == ["Collaboration"]
 
 
+def test_what_asks_the_rules_is_offered(names: dict[str, Any]) -> None:
+    assert offered("db.ch", names) == ["check", "checks"] and offered("db.str", names) == ["strict"]
+    assert "check" in offered("org.", names) and "check" not in offered("db.User.", names)
+
+
 def test_a_list_that_can_be_edited_says_so(names: dict[str, Any]) -> None:
     assert {"append", "extend", "remove"} < set(offered("org.collaborations.", names))
     assert "append" not in offered("org.users.", names)

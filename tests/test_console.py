@@ -399,7 +399,9 @@ def test_an_attribute_that_does_not_exist_is_told_without_our_frames(at_prompt: 
 def test_the_session_goes_on_after_a_failed_save(at_prompt: Terminal) -> None:
     at_prompt.enter('again = db.User(username="root")')
     assert 'error: the username "root" is taken' in at_prompt.enter("again.save()")
-    assert at_prompt.enter('again.username = "other"; again.save(); again.delete()') == ""
+    at_prompt.enter('again.username = "other"; again.organization = 1')
+    at_prompt.enter('again.password = "Sup3r-secret!"')
+    assert at_prompt.enter("again.save(); again.delete()") == ""
 
 
 def test_another_exception_is_told_by_ipython_in_short(at_prompt: Terminal) -> None:
@@ -442,6 +444,13 @@ def test_a_warning_of_ours_is_one_line_each_time(at_prompt: Terminal) -> None:
     at_prompt.enter("import warnings; from vserverlib import NotObeyed")
     for _ in range(2):
         assert at_prompt.enter('warnings.warn(NotObeyed("take care"))') == "warning: take care"
+
+
+def test_a_broken_rule_is_one_yellow_line_and_findings_are_a_table(at_prompt: Terminal) -> None:
+    assert "warning: ORG001 organization" in at_prompt.enter('db.Organization(name="12").save()')
+    assert "\x1b[33mwarning: ORG001" in at_prompt.raw
+    assert at_prompt.enter('db.check(rule="ORG001")').startswith("ORG001 error 1 \u2013 no name")
+    assert "error: not saved: ORG001" in at_prompt.enter('db.strict(); db.Organization(name="13").save()')
 
 
 # SQL

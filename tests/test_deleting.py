@@ -18,6 +18,8 @@ import models as db
 import vserver
 from vserverlib import Error, deleting, trees, views
 
+UNDO = "take it back with: vserver undo --change"
+
 
 @pytest.fixture(autouse=True)
 def _place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,7 +128,7 @@ def test_the_command_refuses_with_the_counts_and_the_option(story: SimpleNamespa
 
 def test_the_command_deletes_what_nothing_hangs_on_without_asking(story: SimpleNamespace) -> None:
     result = run("delete", "node", "IKNL node")
-    assert (result.exit_code, result.stdout, result.stderr) == (0, "", 'deleted node 1 "IKNL node"; take it back with: vserver undo --change 8\n')
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", f'deleted node 1 "IKNL node"; {UNDO} 8\n')
 
 
 def test_without_a_terminal_dependents_need_yes(story: SimpleNamespace) -> None:
@@ -135,7 +137,8 @@ def test_without_a_terminal_dependents_need_yes(story: SimpleNamespace) -> None:
     assert result.exit_code == 1 and result.stderr.count("\n") == 1 and "--yes" in result.stderr
     assert counts() == before
     result = run("delete", "task", "1", "--dependents", "--yes")
-    assert result.stderr == 'deleted task 1 "average", and with it 2 results; take it back with: vserver undo --change 8\n' and result.exit_code == 0
+    assert result.stderr == f'deleted task 1 "average", and with it 2 results; {UNDO} 8\n'
+    assert result.exit_code == 0
     assert len(db.Task.get()) == len(db.Result.get()) == 0
 
 
@@ -145,7 +148,8 @@ def test_several_are_one_transaction(story: SimpleNamespace) -> None:
         assert run("delete", "organizations", *words).exit_code == 1
         assert len(db.Organization.get()) == 3
     result = run("delete", "results", "1", "2")
-    assert result.stderr == "deleted 2 results; take it back with: vserver undo --change 9\n" and len(db.Result.get()) == 0
+    assert result.stderr == f"deleted 2 results; {UNDO} 9\n"
+    assert len(db.Result.get()) == 0
 
 
 def test_a_dry_run_shows_the_tree_as_data_and_writes_nothing(story: SimpleNamespace) -> None:

@@ -18,7 +18,7 @@ from click.testing import CliRunner
 import models
 import shell
 import vserver
-from vserverlib import demo, formats, orm, storage
+from vserverlib import demo, formats, orm, rules, storage
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -142,6 +142,17 @@ def test_the_guide_tells_of_every_field_and_relation(model: Any) -> None:
     text = section("guide.md", model.plural.capitalize())
     assert told("field", text) == model._meta.sorted_field_names
     assert sorted(told("relation", text)) == [relation.name for relation in orm.relations(model)]
+
+
+def test_the_page_of_rules_tells_all_of_them_as_they_are(database: Any) -> None:
+    page = (DOCS / "checks.md").read_text()
+    cells = [re.split(r" \| ", line.strip("| ")) for line in page.splitlines() if re.match(r"\| [A-Z]{3}\d", line)]
+    asked = [[rule.code, rule.level, rule.entity or "the file", rule.breaks, rule.when] for rule in rules.RULES]
+    assert cells == asked
+    (example,) = examples(DOCS / "checks.md")
+    block, question = ast.parse(example).body
+    exec(ast.get_source_segment(example, block) or "", names := shell.namespace(database))
+    assert answer(ast.get_source_segment(example, question) or "", names) == example.strip().rpartition(ANSWER)[2]
 
 
 def test_the_command_reference_is_what_the_commands_say() -> None:

@@ -137,7 +137,7 @@ def test_undo_without_a_terminal_needs_yes(told: Path) -> None:
     assert refused.returncode == 1 and "there is no terminal to ask at" in refused.stderr
     done = vserver(told, "undo", "2", "--yes")
     assert done.returncode == 0 and done.stdout == ""
-    assert done.stderr == "change 11 took back changes 9, 10: 2 rows; take that back with: vserver undo --change 11\n"
+    assert done.stderr == "change 11 took back changes 9, 10: 2 rows; take it back with: vserver undo --change 11\n"
     assert vserver(told, "undo", "--change", "11", "--yes").returncode == 0
     assert [row["about"] for row in rows(told, "--limit", "1")] == ["undo of change 11"]
 

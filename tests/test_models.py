@@ -574,5 +574,5 @@ def test_without_a_database_the_remedy_is_told() -> None:
 def test_saving_and_listing_warn_of_nothing(story: SimpleNamespace) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        db.Task(name="quiet", collaboration=story.collaboration).save()
+        db.Task(name="quiet", image="average", collaboration=story.collaboration).save()
         assert len(list(db.Task.get())) == 2

@@ -91,6 +91,7 @@ def test_the_banner_fits_on_the_screen(tmp_path: Path, quick_hashes: None) -> No
     folder.mkdir()
     database = models.connect(storage.create(folder / ("x" * 200 + ".db")), sandbox=True)
     lines = shell.banner(database).splitlines()
+    database.close()
     assert len(lines) <= 12
     assert max(map(len, lines)) <= 80
 
@@ -136,12 +137,12 @@ def test_an_exception_ends_the_source_with_a_traceback_and_status_1(database: An
 
 
 def test_an_error_of_ours_has_no_frames_of_ours(database: Any, capsys: Printed) -> None:
-    source = 'user = User(username="root")\nuser.save()\nUser(username="root").save()'
+    source = 'user = Collaboration(name="root")\nwith db.checks(False): user.save()\nCollaboration(name="root").save()'
     assert shell.run(source, "<string>", database) == 1
     told = [line for line in capsys.readouterr().err.splitlines() if "~" not in line]
-    assert told[1:3] == ['  File "<string>", line 3, in <module>', '    User(username="root").save()']
+    assert told[1:3] == ['  File "<string>", line 3, in <module>', '    Collaboration(name="root").save()']
     assert len(told) == 4
-    assert 'the username "root" is taken' in told[-1]
+    assert 'the name "root" is taken' in told[-1]
 
 
 def test_with_debug_an_error_of_ours_has_all_frames(database: Any, capsys: Printed) -> None:

@@ -180,7 +180,7 @@ def test_a_change_is_taken_back_once(story: SimpleNamespace, database: Any) -> N
 
 def test_one_change_in_the_middle_is_taken_back(story: SimpleNamespace, database: Any) -> None:
     change_task(story, "a")
-    number = journal.last_change(database)
+    number = database.last_change
     story.task.image = "x"
     story.task.save()
     undo(database, change=number)
@@ -254,7 +254,7 @@ def test_a_read_only_session_takes_nothing_back(path: Path, story: SimpleNamespa
 
 def test_what_has_changed_since_is_refused_with_both_values(story: SimpleNamespace, database: Any) -> None:
     change_task(story, "a\x1b[2J")
-    number = journal.last_change(database)
+    number = database.last_change
     change_task(story, "b")
     before = tables(database), len(journal.log(database, limit=99))
     told = rf'task 1 was changed since change {number}: its name was "a\\x1b\[2J" then, and is "b" now: --force'
@@ -278,7 +278,7 @@ def test_a_password_that_has_changed_since_is_refused_without_a_hash(story: Simp
 def test_a_new_row_that_has_got_more_since_is_refused(story: SimpleNamespace, database: Any) -> None:
     task = db.Task(name="a")
     task.save()
-    number = journal.last_change(database)
+    number = database.last_change
     task.description = "worth keeping"
     task.save()
     with pytest.raises(Error, match='its description was empty then, and is "worth keeping" now'):
@@ -292,7 +292,7 @@ def test_a_row_that_is_gone_is_refused_and_left_out_by_force(story: SimpleNamesp
         story.node.name, story.task.name = "a", "a"
         story.node.save()
         story.task.save()
-    number = journal.last_change(database)
+    number = database.last_change
     story.node.delete()
     with pytest.raises(Error, match=f"node 1 was deleted since change {number}"):
         undo(database, change=number)
@@ -304,7 +304,7 @@ def test_a_row_that_is_gone_is_refused_and_left_out_by_force(story: SimpleNamesp
 def test_a_row_that_is_there_again_is_refused(story: SimpleNamespace, database: Any) -> None:
     before = tables(database)
     story.node.delete()
-    number = journal.last_change(database)
+    number = database.last_change
     db.Node(id=1, name="another").save()
     with pytest.raises(Error, match=f"node 1, which change {number} deleted, is there again"):
         undo(database, change=number)
@@ -315,7 +315,7 @@ def test_a_row_that_is_there_again_is_refused(story: SimpleNamespace, database: 
 def test_what_others_are_linked_to_since_stays(story: SimpleNamespace, database: Any) -> None:
     organization = db.Organization(name="new")
     organization.save()
-    number = journal.last_change(database)
+    number = database.last_change
     db.User(username="root", organization=organization).save()
     for force in (False, True):
         with pytest.raises(Error, match="user 1 is linked to organization 3, which would not be there"):
@@ -325,7 +325,7 @@ def test_what_others_are_linked_to_since_stays(story: SimpleNamespace, database:
 
 def test_what_was_linked_to_something_gone_does_not_come_back_alone(story: SimpleNamespace, database: Any) -> None:
     story.node.delete()
-    number = journal.last_change(database)
+    number = database.last_change
     story.collaboration.delete(dependents=True)
     with pytest.raises(Error, match="node 1 is linked to collaboration 1, which would not be there"):
         undo(database, change=number)
@@ -335,7 +335,7 @@ def test_a_name_that_is_taken_meanwhile_is_refused_in_one_line(story: SimpleName
     user = db.User(username="root")
     user.save()
     user.delete()
-    number = journal.last_change(database)
+    number = database.last_change
     db.User(username="root").save()
     with pytest.raises(Error, match=f"change {number} cannot be taken back, the database refuses it: UNIQUE"):
         undo(database, change=number)
@@ -413,7 +413,7 @@ def test_undo_of_all_that_was_done_leads_to_where_it_began(steps: list[Any]) -> 
                 with contextlib.suppress(Error, ZeroDivisionError, peewee.PeeweeException):
                     step(database, *one)
             end = tables(database)
-            if journal.last_change(database) is None:
+            if database.last_change is None:
                 return
             done = undo(database, session=database.recorder.session)
             assert [tables(database)] == start

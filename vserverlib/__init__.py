@@ -3,7 +3,9 @@
     Error               the thing, the value and the remedy, in one line; exit status 1
     ├── UsageError      a field, an entity or an option that does not exist; exit status 2
     ├── NotFound        an id or a name that does not exist
-    └── NotObeyed       what was accepted will not read back as it was given: a warning, unless one is strict
+    ├── NotObeyed       what was accepted will not read back as it was given: a warning, unless one is strict
+    ├── CheckWarning    what was saved breaks a rule of the server's API: a warning, unless one is strict
+    └── CheckError      all that one was warned of, had one not been strict: nothing was saved
 
 Everything else is in the modules of this package: see docs/design.md.
 """
@@ -45,6 +47,28 @@ class NotFound(Error):
 
 class NotObeyed(Error, UserWarning):
     """Something was accepted, but will not read back as it was given: a warning, an error where one is strict."""
+
+
+class CheckWarning(Error, UserWarning):
+    """What was saved breaks a rule of the server's API. It is saved; where one is strict, it is not: a CheckError.
+
+    code: that of the rule.
+    """
+
+    def __init__(self, text: str, code: str = "") -> None:
+        super().__init__(text)
+        self.code = code
+
+
+class CheckError(Error):
+    """What one would have been warned of, had one not been strict: nothing was saved.
+
+    breaches: each of the warnings, a CheckWarning or a NotObeyed.
+    """
+
+    def __init__(self, breaches: Iterable[CheckWarning | NotObeyed]) -> None:
+        self.breaches = tuple(breaches)
+        super().__init__(f"not saved: {'; '.join(map(str, self.breaches))}")
 
 
 def near(word: str, words: Iterable[str]) -> str:

@@ -13,13 +13,13 @@ from rich.console import Console, ConsoleOptions
 from rich.table import Table
 from rich.text import Text
 
-from vserverlib import finding, listing
+from vserverlib import finding, listing, report, rules
 from vserverlib.overview import Overview, Share
 from vserverlib.progress import Counts
 from vserverlib.views import BAR, GAP, Look, span
 
 MOST_SHARES = 4  # lines of collaborations, and of organizations: all of it fits 80 columns and 24 lines
-MOST_NODES = 3
+MOST_NODES = 2
 NAME_ROOM = 26  # columns of a name
 NODE_ROOM = 50
 
@@ -39,9 +39,18 @@ class Board:
         yield Text(f"{look.safe(self.title)}, {self.moment:%Y-%m-%d %H:%M} UTC", "bold")
         yield Text(", ".join(told) + "\n")
         yield look.statuses(found.tasks)
+        yield self._check()
         yield from self._shares("collaboration", "tasks ended", found.collaborations, look)
         yield from self._shares("organization", "results delivered", found.organizations, look)
         yield from self._unseen(look)
+
+    def _check(self) -> Text:
+        """Show what the last check found, and how long ago that was."""
+        last = self.found.check
+        if last is None:
+            return Text.assemble(("checked  ", "bold"), ("never: vserver check", "dim"))
+        counts = {rules.ERROR: last.error, rules.WARNING: last.warning, rules.INFO: last.info}
+        return Text.assemble(("checked  ", "bold"), f"{self._age(last.at)} ago: {report.summary(counts)}")
 
     def _shares(self, noun: str, what: str, shares: Sequence[Share], look: Look) -> Iterator[Any]:
         """Show the first of a list of shares: those with most to do come first."""

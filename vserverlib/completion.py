@@ -30,7 +30,7 @@ MOST_NAMES = 50  # names of the database that are offered
 
 # What is public of the base class; later modules that give the entities more methods name them here.
 OF_MODEL = ["get", "where", "search", "sort", "exists", "help"]
-OF_ENTITY = ["save", "delete", "history", "help"]
+OF_ENTITY = ["save", "delete", "history", "check", "help"]
 OF_LIST = ["where", "search", "sort", "order_by", "limit", "count", "index"]
 OF_MEMBERS = ["append", "extend", "remove", "clear", "count", "index"]
 

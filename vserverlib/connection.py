@@ -71,7 +71,8 @@ class Sqlite(peewee.SqliteDatabase):
     title: what the prompt and messages call it; mode: "read-write", "read-only" or "sandbox"; path: the file that the
     user named (a sandbox and some read-only sessions work on a private copy of it).
     hidden: (table, column) pairs that a read-only session reads as NULL. patience: seconds that a lock is waited for;
-    None: LOCK_WAIT. recorder: tells the journal who writes.
+    None: LOCK_WAIT. recorder: tells the journal who writes. strict: what would be saved with a warning is refused.
+    asks_rules: whether a save asks the rules at all.
     """
 
     field_types: ClassVar = {**peewee.SqliteDatabase.field_types, **SQLITE_TYPES}
@@ -97,6 +98,7 @@ class Sqlite(peewee.SqliteDatabase):
         self.cached: dict[str, Any] = {}  # settings of this database, read once
         self.at_close: list[Callable[[], object]] = []
         self._foreseen = False
+        self.strict, self.asks_rules = False, True
         settings = {"foreign_keys": 1, "recursive_triggers": 1, "synchronous": "FULL", **(pragmas or {})}
         super().__init__(file, pragmas=settings, lock_type="IMMEDIATE", timeout=LOCK_STEP, uri=file.startswith("file:"))
 
@@ -114,9 +116,27 @@ class Sqlite(peewee.SqliteDatabase):
             return sqlite3.SQLITE_IGNORE if (table, column) in self.hidden else sqlite3.SQLITE_OK
         if action == sqlite3.SQLITE_FUNCTION and column == "load_extension":
             return sqlite3.SQLITE_DENY
-        if action == sqlite3.SQLITE_PRAGMA and table in READ_PRAGMAS and column is None:
+        if action == sqlite3.SQLITE_PRAGMA and (table in READ_PRAGMAS or (table == "user_version" and column is None)):
             return sqlite3.SQLITE_OK
         return sqlite3.SQLITE_OK if action in READ_ACTIONS else sqlite3.SQLITE_DENY
+
+    @contextmanager
+    def unhidden(self) -> Iterator[None]:
+        """For queries of ours that ask whether a hash is there, and give none back."""
+        hidden, self.hidden = self.hidden, frozenset()
+        try:
+            yield
+        finally:
+            self.hidden = hidden
+
+    @contextmanager
+    def asking(self, on: bool = True) -> Iterator[None]:
+        """Save in a `with` block without asking the rules, asking(False), or with asking them again."""
+        before, self.asks_rules = self.asks_rules, on
+        try:
+            yield
+        finally:
+            self.asks_rules = before
 
     @property
     def last_change(self) -> int | None:
@@ -313,12 +333,13 @@ def refuse_whole_table(query: Any) -> None:
         raise Error(f"this would {verb} every row of {table}: say which by .where(…)")
 
 
-READ_PRAGMAS = ("data_version", "user_version")  # what a read-only session may ask, and not set
-
-
 def _has_text(text: object, folded: str) -> bool | None:
     """Whether a text holds another one, which is folded already, whatever the case of any letter."""
     return None if text is None else folded in str(text).casefold()
+
+
+# What tells of the file, and cannot change it, whatever it is given.
+READ_PRAGMAS = frozenset({"data_version", "integrity_check", "foreign_key_check", "foreign_key_list", "table_xinfo"})
 
 
 def _read_as_far_as_it_goes(data: bytes) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import inspect
 import linecache
-import os
 import sqlite3
 import sys
 import traceback
@@ -30,7 +29,7 @@ from prompt_toolkit.history import InMemoryHistory
 from pygments.token import Token
 from traitlets.config import Config
 
-from vserverlib import Error, completion, display, inert, masking, messages
+from vserverlib import Error, completion, display, home, inert, masking, messages
 from vserverlib.drivers import peewee
 from vserverlib.orm import Entity
 
@@ -38,32 +37,6 @@ LONGEST_TITLE = 40  # characters of the database's name in the prompt
 PATIENCE = 3.0  # seconds to wait for another shell that writes to the history
 COLOURS = {"light": "lightbg", "dark": "linux", "none": "nocolor", "": "neutral"}  # VSERVER_THEME: IPython's name
 ATTENTION = Token.Prompt.Attention
-
-
-# Where things are kept
-
-
-def folder() -> Path:
-    """Return the folder of the application: $VSERVER_HOME, or where the system keeps such data. Makes nothing."""
-    home = Path.home()
-    if asked := os.environ.get("VSERVER_HOME"):
-        return Path(asked).expanduser()
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local") / "vserver"
-    if sys.platform == "darwin":
-        return home / "Library" / "Application Support" / "vserver"
-    return Path(os.environ.get("XDG_DATA_HOME") or home / ".local" / "share") / "vserver"
-
-
-def _own_file(path: Path) -> Path:
-    """Make a file that only its owner can read, in a folder of that kind, unless it is there. Raises OSError."""
-    if not path.parent.is_dir():
-        path.parent.parent.mkdir(parents=True, exist_ok=True)
-        path.parent.mkdir(mode=0o700, exist_ok=True)
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-    if path.stat().st_mode & 0o077:
-        path.chmod(0o600)
-    return path
 
 
 # History
@@ -78,7 +51,7 @@ class History(HistoryManager):
     def keep_in(self, path: Path) -> None:
         """Read from and write to a file; tell in one line where that cannot be, and stay in memory."""
         try:
-            self._open(_own_file(path))
+            self._open(home.own_file(path))
             self.db.execute("PRAGMA synchronous = OFF")  # a line is not worth the wait for the disk
         except (OSError, sqlite3.Error) as error:
             self._open(":memory:")
@@ -280,7 +253,7 @@ class Shell(InteractiveShellEmbed):
     def init_history(self) -> None:
         self.history_manager = History(shell=self, parent=self, hist_file=":memory:")
         self.configurables.append(self.history_manager)
-        self.history_manager.keep_in(folder() / "history.sqlite")
+        self.history_manager.keep_in(home.folder() / "history.sqlite")
 
     def init_display_formatter(self) -> None:
         self.display_formatter = Display(parent=self)

@@ -1,7 +1,8 @@
 """Example data: five hospitals and registries, in as many countries, that analyse cancer data without sharing it.
 
 The same each time: nothing here depends on the day or on chance. All of it is made up, and no rule of the server's API
-is broken. It owns the content; files are storage.py's. The hashes were made once, so that filling takes no second.
+is broken, but TSK005, which is a note: the last task was made by hand. It owns the content; files are storage.py's. The
+hashes were made once, so that filling takes no second.
 
 Log-ins: the password of a user is Demo-NAME-1, NAME being the first part of the user name with a capital: that of
 anna.devries, who has the role root, is Demo-Anna-1. The API key of node N is 00000000-0000-4000-8000-, then N in 12

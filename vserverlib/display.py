@@ -22,11 +22,13 @@ HTML = f'<pre style="white-space: pre; overflow-x: auto; line-height: normal; fo
 
 def is_viewed(obj: Any) -> bool:
     """Whether an object has a view of ours: an entity, a list of entities of one kind, or what has a `_view_`."""
+    if hasattr(type(obj), "_view_"):
+        return True
     if isinstance(obj, EntityList):
         return obj._row_type is None  # else it gives tuples or dicts
     if isinstance(obj, list | tuple):
         return bool(obj) and isinstance(obj[0], Entity) and all(type(entity) is type(obj[0]) for entity in obj)
-    return isinstance(obj, Entity | MemberList) or hasattr(type(obj), "_view_")
+    return isinstance(obj, Entity | MemberList)
 
 
 def renderable(obj: Any) -> Any:

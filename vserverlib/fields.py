@@ -266,6 +266,8 @@ class SecretAccessor(Accessor):
     def __set__(self, instance: Any, value: Any) -> None:
         super().__set__(instance, value)
         stored = instance.__data__[self.name]
+        weakness = self.field.weakness(value) if stored != value else ""
+        instance._weak = {**(instance._weak or {}), self.name: (weakness, stored)}
         if self.field.visible and stored != value:
             instance._plain = {**(instance._plain or {}), self.name: (value, stored)}
 
@@ -285,6 +287,11 @@ class Secret(Text):
             return value
         return hashing.make_hash(hashing.check_plain(str(self), value), self.salt())
 
+    @staticmethod
+    def weakness(plain: str) -> str:
+        """Return what makes a plain text weak, without a word of it; "" where it is not."""
+        return ""
+
     def salt(self) -> str | None:
         """Return the salt to hash with; None for a new one each time."""
         return None
@@ -296,11 +303,14 @@ class Secret(Text):
 class Password(Secret):
     """A password: each has a salt of its own."""
 
+    weakness = staticmethod(hashing.weakness_of_password)
+
 
 class ApiKey(Secret):
     """An API key: all of a database are hashed with one salt, so that a key is found by its hash in the index."""
 
     visible = True
+    weakness = staticmethod(hashing.weakness_of_key)
 
     def salt(self) -> str | None:
         return key_salt(self.model._meta.database)

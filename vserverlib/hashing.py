@@ -5,11 +5,13 @@ The formula is bcrypt's, as vantage6 uses it: `$2b$`, 12 rounds (0.3 seconds). N
 
 from __future__ import annotations
 
+import contextlib
 import re
 
 from vserverlib import Error
 
 ROUNDS = 12
+SHORTEST_PASSWORD, SHORTEST_KEY = 8, 16  # characters: a shorter one is weak
 LONGEST = 72  # bytes: bcrypt looks at no more
 MASK = "********"
 _HASH = re.compile(r"\$2[abxy]\$\d\d\$[./A-Za-z0-9]{53}", re.ASCII)
@@ -34,6 +36,24 @@ def check_plain(name: str, plain: object) -> str:
     if size > LONGEST:
         raise Error(f"{name} is {size} bytes long, bcrypt takes {LONGEST}: shorten it")
     return plain
+
+
+def weakness_of_password(plain: str) -> str:
+    """Return what makes a password weak, without a word of it; "" for one that the server's API would take."""
+    asked = {"upper case": str.isupper, "lower case": str.islower, "digit": str.isdigit}
+    faults = [f"under {SHORTEST_PASSWORD} characters"] if len(plain) < SHORTEST_PASSWORD else []
+    faults += [f"no {name}" for name, is_one in asked.items() if not any(map(is_one, plain))]
+    return ", ".join(faults + ([] if any(not char.isalnum() for char in plain) else ["no special character"]))
+
+
+def weakness_of_key(plain: str) -> str:
+    """Return what makes an API key weak, without a word of it; "" for a good one."""
+    import uuid  # 3 ms that only a new key has to pay
+
+    with contextlib.suppress(ValueError):
+        if uuid.UUID(plain).version == 1:
+            return "a version 1 UUID: it tells a time and a network address"
+    return f"under {SHORTEST_KEY} characters" if len(plain) < SHORTEST_KEY else ""
 
 
 def new_salt() -> str:

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Any, TextIO
 
-from vserverlib import NotObeyed, inert
+from vserverlib import inert
 
 THEMES = ("light", "dark", "none")  # what VSERVER_THEME may be: the background of the terminal, or no colours
 COLOURS = {"red": "31", "yellow": "33", "dim": "2"}
@@ -56,16 +56,10 @@ def tell(text: str, colour: str = "dim") -> None:
 
 
 @contextlib.contextmanager
-def plain_warnings(*, strict: bool = False) -> Iterator[None]:
-    """Tell our warnings in one line each, every time, without the line of source that Python adds.
-
-    strict: raise what was not obeyed instead, also where warnings are made plain again inside of this.
-    """
-    strict = strict or any(action == "error" and kind is NotObeyed for action, _, kind, *_ in warnings.filters)
+def plain_warnings() -> Iterator[None]:
+    """Tell our warnings in one line each, every time, without the line of source that Python adds."""
     with warnings.catch_warnings():
         warnings.filterwarnings("always", category=UserWarning)
-        if strict:
-            warnings.filterwarnings("error", category=NotObeyed)
         others = warnings.showwarning
 
         def show(message: Warning | str, category: type[Warning], *place: Any, **options: Any) -> None:

@@ -130,6 +130,7 @@ class Target(NamedTuple):
 
     url: str | None  # as it was named, None where it was not
     debug: bool
+    strict: bool = False  # what would be saved with a warning is refused
 
     @property
     def path(self) -> str:
@@ -160,6 +161,7 @@ class Target(NamedTuple):
         import models
 
         database = models.connect(self.path, read_only=read_only)
+        database.strict = self.strict
         try:
             yield database
         finally:
@@ -176,6 +178,7 @@ class Target(NamedTuple):
             if self.url is None and not read_only and not sandbox and not os.path.lexists(self.path):
                 tell(f"made a new database, {storage.create(self.path)}")
             database = storage.connect(self.path, read_only=read_only, sandbox=sandbox)
+        database.strict = self.strict
         try:
             with _leaving_in_order():
                 yield database
@@ -269,6 +272,7 @@ def output(*formats: str) -> Callable[[Command], Command]:
 
 
 OUTPUT = output("json", "yaml")
+JSON_OUTPUT = output("json", "jsonl")
 LIST_OUTPUT = output("json", "jsonl", "csv", "yaml", "name")
 
 

@@ -1,15 +1,16 @@
 """What the six models share: finding, saving, deleting, what they are called, and what they say of themselves.
 
 It knows no rules and no journal: `before_commit` holds what is to be asked at the end of each save, inside its
-transaction; whoever opens a database registers it there.
+transaction; whoever owns it registers it there. What is to be told of a save becomes warnings, or one error, here.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, NamedTuple
 
-from vserverlib import Error, NotFound, UsageError, inert, near
+from vserverlib import CheckError, CheckWarning, Error, NotFound, NotObeyed, UsageError, inert, near
 from vserverlib.drivers import peewee
 from vserverlib.fields import LARGEST, Id, Secret, WorkedOut, whole
 from vserverlib.lists import EntityList, Peers, ShownInNotebooks
@@ -37,7 +38,18 @@ class Current(peewee.DatabaseProxy):
 
 database = Current()
 
-before_commit: list[Callable[[Any], None]] = []  # each is given the entity that was written
+Told = list[CheckWarning | NotObeyed]  # what there is to say of a save
+
+
+class Written(NamedTuple):
+    """What a save has written: names of fields, and of lists of partners that some were taken out of."""
+
+    entity: Any
+    names: frozenset[str]
+    is_new: bool
+
+
+before_commit: list[Callable[[Written], Told]] = []
 _ALL: Any = object()
 
 
@@ -86,6 +98,7 @@ class Entity(ShownInNotebooks, peewee.Model):
 
     _new = False
     _plain: dict[str, tuple[Any, Any]] | None = None  # secrets as they were given, with the hash made of each
+    _weak: dict[str, tuple[str, Any]] | None = None  # what makes secrets weak that were given, with the hash of each
     _peers: Peers | None = None  # what it was read together with
     _members: dict[str, MemberList] | None = None
 
@@ -231,7 +244,8 @@ class Entity(ShownInNotebooks, peewee.Model):
     def save(self, force_insert: bool = False, only: Iterable[Any] | None = None) -> None:
         """Write what was changed, in one transaction; nothing where nothing was.
 
-        Raises an Error where the database refuses it. Then this object and the database are as they were before.
+        Warns of each rule of the server's API that is broken then. Raises an Error where the database refuses it, and
+        a CheckError with all these warnings where one is strict. Then this object and the database are as they were.
         force_insert and only are Peewee's.
         """
         if not self._unsaved(force_insert):
@@ -241,10 +255,12 @@ class Entity(ShownInNotebooks, peewee.Model):
             with database.atomic():
                 database.on_rollback(self._restorer())
                 self._link_saved()
-                self.complete_fields()
+                told = self.complete_fields()
+                written = Written(self, self._changed(), self._new)
                 self._write(None if only is None else {getattr(field, "name", field) for field in only})
                 for ask in before_commit:
-                    ask(self)
+                    told += ask(written)
+                self._tell(told)
         except peewee.IntegrityError as error:
             raise self._refusal(error) from error
 
@@ -260,6 +276,17 @@ class Entity(ShownInNotebooks, peewee.Model):
             self._new = True
         moved = any(self.__data__.get(name) != linked.id for name, linked in self.__rel__.items() if linked is not None)
         return self._new or moved or bool(self._dirty) or any(m.is_changed for m in (self._members or {}).values())
+
+    def _changed(self) -> frozenset[str]:
+        """Return the names of what is to be written: changed fields, and lists that lose partners."""
+        lists = {name for name, members in (self._members or {}).items() if members.loses}
+        return frozenset(self._dirty | lists)
+
+    def _tell(self, told: Told) -> None:
+        if told and self._meta.database.strict:
+            raise CheckError(told)
+        for warning in told:
+            warnings.warn(warning, stacklevel=3)
 
     def _restorer(self) -> Callable[[], None]:
         """Return what puts this object back as it is now."""
@@ -293,8 +320,9 @@ class Entity(ShownInNotebooks, peewee.Model):
         """Return the error for an entity that was never saved: it says what to do first."""
         return Error(f"{self.named()}, the {role}, was never saved: call its save() first")
 
-    def complete_fields(self) -> None:
-        """Fill in what a model works out when it is saved."""
+    def complete_fields(self) -> Told:
+        """Fill in what a model works out when it is saved; return what of what was given is not obeyed."""
+        return []
 
     def touched_tasks(self) -> set[int] | None:
         """Return the tasks whose completeness a write of this entity changes; None: it could be any."""

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import models
 from vserverlib import progress
+from vserverlib.checks import Last, last
 from vserverlib.drivers import peewee
 from vserverlib.fields import now
 from vserverlib.progress import RESULT
@@ -45,6 +46,7 @@ class Overview(NamedTuple):
     collaborations: list[Share]  # in tasks
     organizations: list[Share]  # in results
     unseen: list[Unseen]
+    check: Last | None  # what the last check of the database found
 
 
 def overview(database: Any) -> Overview:
@@ -56,13 +58,14 @@ def overview(database: Any) -> Overview:
         collaborations=_collaborations(statuses),
         organizations=sorted(_organizations(database), key=_by_wait),
         unseen=_unseen(),
+        check=last(database),
     )
 
 
 def as_data(found: Overview) -> dict[str, Any]:
     """Return it as what JSON and YAML can hold, but for the times."""
     lists = {name: [each._asdict() for each in getattr(found, name)] for name in LISTS}
-    return {**found._asdict(), **lists}
+    return {**found._asdict(), **lists, "check": found.check and found.check._asdict()}
 
 
 def counts(database: Any) -> dict[str, int]:

@@ -200,6 +200,11 @@ class MemberList(ShownInNotebooks, MutableSequence[Any]):
     def _name(self) -> str:
         return f"{type(self.owner).__name__}.{self.partner.plural}"
 
+    @property
+    def loses(self) -> bool:
+        """Whether partners were taken out that the next save() takes out of the database."""
+        return bool(self._removed)
+
     # Writing
 
     def state(self) -> tuple[list[Any], list[Any]]:

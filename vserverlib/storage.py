@@ -17,9 +17,9 @@ import stat
 import weakref
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-from vserverlib import Error, files, hashing, inert, orm
+from vserverlib import Error, checks, files, hashing, inert, orm
 from vserverlib.connection import Sqlite
 from vserverlib.drivers import without_drivers
 from vserverlib.files import shown
@@ -31,6 +31,7 @@ APPLICATION_ID = 0x76736572  # "vser", at offset 68 of the file
 SCHEMA = 2  # the number of the newest migration, in user_version
 MIGRATIONS = Path(__file__).with_name("migrations")
 _MAGIC = b"SQLite format 3\0"
+Read = TypeVar("Read")
 _open: weakref.WeakSet[Sqlite] = weakref.WeakSet()
 
 
@@ -135,6 +136,14 @@ def schema_of(database: Sqlite) -> int:
     """Return the number of the newest migration that was applied to a database, also if only its log knows."""
     (number,) = database.execute_sql("PRAGMA user_version").fetchone()
     return int(number)
+def new_schema(read: Callable[[Sqlite], Read]) -> Read:
+    """Return what `read` gives of a new, empty database, which is in memory and made for this."""
+    database = Sqlite(":memory:", path=Path(":memory:"))
+    try:
+        _migrate(database)
+        return read(database)
+    finally:
+        database.close()
 
 
 # Opening one
@@ -300,6 +309,7 @@ def _bind(database: Sqlite) -> Sqlite:
     if earlier is not None and not earlier.is_closed():
         earlier.close()
     orm.database.initialize(database)
+    checks.install()
     _open.add(database)
     return database
 

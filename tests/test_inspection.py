@@ -1,0 +1,205 @@
+"""The inspection of a whole database: the command, and what is no rule of rows."""
+
+from __future__ import annotations
+
+import json
+import re
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+import models as db
+import shell
+import vserver
+from vserverlib import UsageError, checks, demo, home, inspection, orm
+
+
+def change(path: Path, *statements: str) -> None:
+    """Change a database as another program may."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        for statement in statements:
+            other.execute(statement)
+
+
+def found(database: Any, code: str) -> list[str]:
+    return [finding.told for finding in inspection.inspect(database, inspection.chosen(codes=[code]))]
+
+
+def run(path: Path, *words: str) -> Any:
+    return CliRunner().invoke(vserver.main, ["-d", str(path), "check", *words], prog_name="vserver")
+
+
+# The file
+
+
+def test_a_sound_file_has_nothing_to_tell(story: SimpleNamespace, database: Any) -> None:
+    for code in inspection.OF_FILE:
+        assert found(database, code) == []
+
+
+def test_orphans_are_told_by_table_and_row(story: SimpleNamespace, database: Any, path: Path) -> None:
+    changes = ("UPDATE node SET organization_id = 7", "UPDATE member SET collaboration_id = 9 WHERE id = 1")
+    change(path, "PRAGMA foreign_keys = 0", *changes)
+    assert sorted(found(database, "DBF002")) == [
+        "membership 1: its collaboration is collaboration 9, which does not exist",
+        "node 1: its organization is organization 7, which does not exist",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("statement", "told"),
+    [
+        ("CREATE TABLE thing (id)", "the table thing is not one of vserver's"),
+        ("ALTER TABLE node ADD COLUMN hue", "the table node is another than in a new database (column hue is more)"),
+        ("DROP INDEX task_run_id", "the index task_run_id is missing"),
+        ("CREATE TRIGGER t AFTER DELETE ON task BEGIN SELECT 1; END", "the trigger t is not one of vserver's"),
+        ('CREATE VIEW "\x1b[31m" AS SELECT 1', r"the view \x1b[31m is not one of vserver's"),
+    ],
+)
+def test_changed_tables_are_told(database: Any, path: Path, statement: str, told: str) -> None:
+    change(path, statement)
+    assert found(database, "DBF003") == [told]
+
+
+def test_an_index_that_is_another_is_told(database: Any, path: Path) -> None:
+    change(path, "DROP INDEX task_run_id", "CREATE INDEX task_run_id ON task (name)")
+    assert found(database, "DBF003") == ["the index task_run_id is another than in a new database"]
+
+
+def test_damage_is_told_and_does_not_end_the_check(path: Path, story: SimpleNamespace, database: Any) -> None:
+    database.close()
+    with closing(sqlite3.connect(path)) as conn:
+        (root,) = conn.execute("SELECT rootpage FROM sqlite_master WHERE name = 'task'").fetchone()
+        (size,) = conn.execute("PRAGMA page_size").fetchone()
+    with open(path, "r+b") as file:
+        file.seek((root - 1) * size)
+        file.write(b"\xff" * size)
+    done = run(path)
+    assert (done.exit_code, done.exception.__class__) == (1, SystemExit)
+    assert done.stdout.startswith("DBF001 error") and "TSK002 could not be asked" in done.stdout
+    assert "COL003 warning 1" in done.stdout
+
+
+# The command
+
+
+def test_all_is_well_on_stderr_and_exit_status_0(tmp_path: Path) -> None:
+    done = run(demo.create(tmp_path / "demo.db"))
+    assert done.exit_code == 0 and done.stdout.startswith("TSK005 info 1")
+    assert re.fullmatch(r"all is well: \d+ rules were asked, .*\n", done.stderr)
+
+
+def test_findings_are_grouped_counted_and_end_with_status_1(story: SimpleNamespace, database: Any, path: Path) -> None:
+    with database.asking(False):
+        for _ in range(12):
+            db.Node(name="twin", organization=story.iknl, collaboration=story.collaboration).save()
+    done = run(path)
+    assert (done.exit_code, done.stderr) == (1, "")
+    assert "NOD003 error 13" in done.stdout and "3 more" in done.stdout
+    assert done.stdout.count("remedy: delete the one that is not used") == 1
+    assert done.stdout.rstrip().endswith("13 errors, 14 warnings")
+
+
+def test_one_rule_or_one_entity_can_be_asked(story: SimpleNamespace, path: Path) -> None:
+    assert json.loads(run(path, "--rule", "col003", "-o", "json").stdout)[0]["id"] == 1
+    (row,) = map(json.loads, run(path, "results", "-o", "jsonl").stdout.splitlines())
+    assert (row["code"], row["id"]) == ("RES005", 2)
+    assert run(path, "nodes").exit_code == 0
+    assert run(path, "nodes", "--rule", "COL003").exit_code == 0
+
+
+def test_json_of_nothing_is_an_empty_list(database: Any, path: Path) -> None:
+    assert run(path, "-o", "json").stdout == "[]\n" and run(path).stdout == "" == run(path, "-o", "jsonl").stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--explain", "NOD9"], 'no rule "NOD9": there are NOD001, NOD002'),
+        (["--rule", "NDO002"], 'no rule "NDO002"; did you mean "NOD002"'),
+        (["--rule", "\x1b"], r'no rule "\x1b"'),
+        (["--rule", "USR003"], "USR003 is asked at a save only"),
+        (["things"], "things"),
+    ],
+)
+def test_what_there_is_not_is_a_usage_error(words: list[str], told: str, database: Any, path: Path) -> None:
+    done = run(path, *words)
+    assert (done.exit_code, done.stdout) == (2, "") and told in done.stderr
+
+
+def test_explaining_needs_no_database(tmp_path: Path) -> None:
+    done = run(tmp_path / "none.db", "--explain", "NOD005")
+    assert done.exit_code == 0 and done.stdout.startswith("NOD005, warning, asked at save only\nbreaks it: an API key")
+
+
+def test_a_check_changes_nothing(story: SimpleNamespace, database: Any, path: Path) -> None:
+    database.close()
+    before = path.read_bytes()
+    run(path)
+    assert path.read_bytes() == before
+
+
+def test_a_whole_check_is_told_by_the_overview_and_a_part_is_not(story: SimpleNamespace, path: Path) -> None:
+    def told() -> Any:
+        done = CliRunner().invoke(vserver.main, ["-d", str(path), "overview", "-o", "json"], prog_name="vserver")
+        return json.loads(done.stdout)["check"]
+
+    run(path, "nodes")
+    assert told() is None
+    run(path)
+    assert told()["warning"] == 2 and told()["at"].endswith("Z")
+    board = CliRunner().invoke(vserver.main, ["-d", str(path), "overview"], prog_name="vserver").stdout
+    assert re.search(r"^checked  \d+ s ago: 2 warnings$", board, re.MULTILINE)
+
+
+def test_a_memory_that_cannot_be_written_is_told(database: Any, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VSERVER_HOME", str(path))
+    done = run(path)
+    assert done.exit_code == 0 and "is not kept for the overview" in done.stderr
+
+
+def test_a_check_asks_one_query_for_each_rule(story: SimpleNamespace, database: Any, count_queries: list[str]) -> None:
+    asked = [rule for rule in inspection.chosen() if rule.where]
+    list(inspection.inspect(database, asked))
+    assert len(count_queries) == len(asked)
+
+
+# At the prompt
+
+
+def test_db_asks_the_rules(story: SimpleNamespace, database: Any) -> None:
+    at_hand = shell.namespace(database)["db"]
+    assert [finding.code for finding in at_hand.check()] == ["COL003", "RES005"]
+    assert [f.code for f in at_hand.check(db.Result)] == ["RES005"] == [f.code for f in at_hand.check("results")]
+    assert at_hand.check(rule="COL003").counts == {"COL003": 1}
+    with pytest.raises(UsageError, match="no rule"):
+        at_hand.check(rule="nothing")
+    with at_hand.checks(False):
+        assert not database.asks_rules
+    at_hand.strict()
+    assert database.strict
+    at_hand.strict(False)
+    assert not database.strict
+
+
+def test_a_list_of_findings_holds_the_first_and_counts_all(database: Any) -> None:
+    many = (checks.finding("TSK001", number, None, None) for number in range(5000))
+    few = checks.Findings(many)
+    assert (len(few), few.counts["TSK001"], few.levels["error"]) == (checks.KEPT, 5000, 5000)
+
+
+def test_every_orphan_that_the_models_can_have_is_told_by_its_link(story: Any, database: Any, path: Path) -> None:
+    links = [field for model in orm.Entity.__subclasses__() for field in model._meta.refs]
+    story.task.parent = story.task
+    with database.asking(False):
+        story.task.save()
+        db.User(username="root", organization=story.iknl).save()
+    changes = [f'UPDATE "{link.model._meta.table_name}" SET {link.column_name} = 99 WHERE id = 1' for link in links]
+    change(path, "PRAGMA foreign_keys = 0", *changes)
+    assert len(found(database, "DBF002")) == len(links)
+    assert home.folder().exists() is False

@@ -1,0 +1,148 @@
+"""The inspection of a whole database: every rule, and what SQLite itself, its links and its tables have to say.
+
+It owns what is no rule of rows: damage (integrity_check), orphans (foreign_key_check), and tables that are not those
+of a new database. It reads and changes nothing. How that looks is report.py's.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from vserverlib import UsageError, checks, inert, near, orm, rules, storage
+from vserverlib.checks import Finding, Findings
+from vserverlib.drivers import peewee
+from vserverlib.rules import Rule
+
+Schema = dict[tuple[str, str], object]  # by kind and name: what defines it
+
+
+def find(code: str) -> Rule:
+    """Return the rule with a code; a UsageError, which names near ones, where there is none."""
+    found = rules.BY_CODE.get(code.strip().upper())
+    if found is None:
+        alike = [rule for rule in rules.BY_CODE if rule[:3] == code.strip().upper()[:3]]
+        told = f": there are {', '.join(alike)}" if alike else near(code, rules.BY_CODE)
+        raise UsageError(f'no rule "{inert(code)}"{told or ": there are ORG001 to DBF003, see docs/checks.md"}')
+    return found
+
+
+def chosen(tables: Iterable[str] = (), codes: Iterable[str] = ()) -> list[Rule]:
+    """Return the rules that a whole check asks: of these tables, or with these codes; all of them without either.
+
+    Those of the file come first: where it is damaged, the others may not be told.
+    """
+    wanted, named = list(tables), [find(code) for code in codes]
+    for rule in named:
+        if rule.when == rules.AT_SAVE:
+            raise UsageError(f"{rule.code} is asked at a save only: see vserver check --explain {rule.code}")
+    found = [rule for rule in rules.RULES if rule.when != rules.AT_SAVE and (not named or rule in named)]
+    return sorted((rule for rule in found if not wanted or rule.entity in wanted), key=lambda rule: rule.entity != "")
+
+
+def inspect(database: Any, asked: Iterable[Rule]) -> Iterator[Finding]:
+    """Find all that breaks these rules. One query for each, whatever there is; damage does not end it."""
+    for rule in asked:
+        try:
+            if rule.code in OF_FILE:
+                yield from (checks.finding(rule.code, id, None, told) for id, told in OF_FILE[rule.code](database))
+            else:
+                yield from checks.of_tables(database, [rule])
+        except (peewee.DatabaseError, sqlite3.DatabaseError) as error:
+            yield checks.finding("DBF001", None, None, f"{rule.code} could not be asked: {inert(error, 200)}")
+
+
+# What is no rule of rows: each gives the id of a row, or None, and the sentence
+
+Told = Iterator[tuple[int | None, str]]
+
+
+def _damage(database: Any) -> Told:
+    for (told,) in database.execute_sql("PRAGMA integrity_check").fetchall():
+        if told != "ok":
+            yield None, told.replace("\n", " ")
+
+
+def _orphans(database: Any) -> Told:
+    models = {model._meta.table_name: model for model in orm.Entity.__subclasses__()}
+    links: dict[str, dict[int, str]] = {}
+    for table, id, parent, number in database.execute_sql("PRAGMA foreign_key_check"):
+        if table not in links:
+            listed = database.execute_sql(f"PRAGMA foreign_key_list({_quoted(table)})").fetchall()
+            links[table] = {row[0]: row[3] for row in listed}
+        column, noun = links[table][number], models[table].noun if table in models else table
+        to = f"{parent} {inert(_stored(database, table, column, id))}" if id is not None else f"of {parent}"
+        yield id, f"{noun} {id}: its {column.removesuffix('_id')} is {to}, which does not exist"
+
+
+def _stored(database: Any, table: str, column: str, id: int) -> object:
+    (value,) = database.execute_sql(f"SELECT {_quoted(column)} FROM {_quoted(table)} WHERE rowid = ?", [id]).fetchone()
+    return value
+
+
+def _drift(database: Any) -> Told:
+    """Compare the tables, indexes, triggers and views with those of a new database."""
+    found, meant = schema(database), storage.new_schema(schema)
+    for kind, name in sorted({*found, *meant}):
+        what, has, should = f"the {kind} {inert(name)}", found.get((kind, name)), meant.get((kind, name))
+        if should is None:
+            yield None, f"{what} is not one of vserver's"
+        elif has is None:
+            yield None, f"{what} is missing"
+        elif has != should:
+            yield None, f"{what} is another than in a new database{_columns(has, should)}"
+
+
+def schema(database: Any) -> Schema:
+    """Return what defines each table, index, trigger and view: of a table its columns, else its SQL."""
+    listed = "SELECT type, name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'"
+    rows = database.execute_sql(listed).fetchall()
+    return {(kind, name): (_table(database, name), _plain(sql)) for kind, name, sql in rows}
+
+
+def _table(database: Any, name: str) -> tuple[str, ...]:
+    listed = database.execute_sql(f"PRAGMA table_xinfo({_quoted(name)})").fetchall()
+    return tuple(sorted(str(row[1]) for row in listed))
+
+
+def _plain(sql: str | None) -> str:
+    return " ".join((sql or "").replace('"', "").split())
+
+
+def _columns(has: Any, should: Any) -> str:
+    """Return which columns are more or missing, where that is the difference."""
+    words = [f"{inert(name)} is more" for name in has[0] if name not in should[0]]
+    words += [f"{inert(name)} is missing" for name in should[0] if name not in has[0]]
+    return f" (column {', '.join(words)})" if words else ""
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+OF_FILE: dict[str, Callable[[Any], Told]] = {"DBF001": _damage, "DBF002": _orphans, "DBF003": _drift}
+
+
+# At the prompt
+
+
+def tools(database: Any) -> dict[str, Callable[..., Any]]:
+    """Return what `db` has of rules, for a database: check(), checks() and strict()."""
+
+    def check(*entities: Any, rule: str | None = None) -> Findings:
+        """Return all that breaks a rule: of some entities, db.check(db.Node), or one rule's, rule="NOD002"."""
+        asked = chosen(map(_table_of, entities), [] if rule is None else [rule])
+        return Findings(inspect(database, asked))
+
+    def strict(on: bool = True) -> None:
+        """Refuse, from now on, what would be saved with a warning; strict(False): save it again."""
+        database.strict = bool(on)
+
+    return {"check": check, "checks": database.asking, "strict": strict}
+
+
+def _table_of(entity: Any) -> str:
+    from vserverlib import finding
+
+    return str((finding.kind(entity) if isinstance(entity, str) else entity)._meta.table_name)

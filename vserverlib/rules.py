@@ -1,0 +1,427 @@
+"""The rules that the API of a vantage6 server applies, or should: each of them once, as data.
+
+The shell accepts all that the tables can hold; a server does not. The rules are those of its resource and schema code
+(releases 2.3.5 and 4.15.2), and those that the reports of its users show to be missing. A code never changes. What
+asks them, when something is saved and of a whole database, is checks.py; what they say is written here only.
+
+`where` is the condition of the rows that break a rule, of which `this` is one: the same for one row and for a whole
+table, one scan or look-up in an index, never a query for each row. It is SQL that PostgreSQL knows too.
+"""
+
+from __future__ import annotations
+
+import string
+from typing import NamedTuple
+
+ERROR, WARNING, INFO = "error", "warning", "info"  # levels
+LEVELS = (ERROR, WARNING, INFO)
+BOTH, AT_SAVE, AT_CHECK = "at save and check", "at save only", "at check only"
+
+LONGEST_NAME = 128  # characters
+LONGEST_EMAIL = 254  # characters (RFC 5321, errata 1690)
+DIGITS = string.digits
+NAME = string.ascii_letters + DIGITS + "._-@"  # what may be in a user name
+BLANK = " \t\n\r\v\f\x85\u00a0\u2000\u2001\u2002\u2003\u2009\u202f\u3000"
+
+
+class Rule(NamedTuple):
+    """One rule.
+
+    entity: the table of the rows that can break it; "" for the database as a whole. breaks: what breaks it, for a
+    table of the rules. told: what is said of a row that does, after its name; {detail} is what the SQL of `detail`
+    gives. secret: the field whose plain text breaks it, which only the object that was given it knows. among: what
+    holds for all that break it too, and narrows down a whole table sooner than a look at each row.
+    """
+
+    code: str
+    entity: str
+    level: str
+    when: str
+    breaks: str
+    told: str
+    remedy: str
+    why: str
+    where: str = ""
+    detail: str = "NULL"
+    secret: str = ""
+    among: str = ""
+
+
+def _no_text(column: str) -> str:
+    return f"({column} IS NULL OR TRIM({column}, '{BLANK}') = '')"
+
+
+def _no_name(column: str) -> str:
+    """Return the condition that a name is none: TRIM() of digits leaves nothing of one that has only digits."""
+    return f"{_no_text(column)} OR TRIM({column}, '{DIGITS}') = '' OR LENGTH({column}) > {LONGEST_NAME}"
+
+
+def _why_no_name(column: str) -> str:
+    too_long = f"WHEN LENGTH({column}) > {LONGEST_NAME} THEN 'has a name of over {LONGEST_NAME} characters'"
+    return f"CASE WHEN {_no_text(column)} THEN 'has no name' {too_long} ELSE 'has only digits for a name' END"
+
+
+def _no_member(organization: str, collaboration: str) -> str:
+    asked = f"m.organization_id = {organization} AND m.collaboration_id = {collaboration}"
+    return f"NOT EXISTS (SELECT 1 FROM member m WHERE {asked})"
+
+
+def _no_node(organization: str, collaboration: str) -> str:
+    asked = f"n.organization_id = {organization} AND n.collaboration_id = {collaboration}"
+    return f"NOT EXISTS (SELECT 1 FROM node n WHERE {asked})"
+
+
+def _first_too_long(*columns: str) -> str:
+    cases = (f"WHEN LENGTH(this.{column}) > {LONGEST_NAME} THEN '{column}'" for column in columns)
+    return f"CASE {' '.join(cases)} END"
+
+
+def _first_other(table: str, same: str) -> str:
+    return f"(SELECT MIN(o.id) FROM {table} o WHERE {same} AND o.id <> this.id)"
+
+
+_ADDRESS = ("domain", "address1", "address2", "zipcode", "country")
+_SAME_NODE = "o.organization_id = this.organization_id AND o.collaboration_id = this.collaboration_id"
+# +: by the index of tasks. That of organizations would be gone through from end to end for each result.
+_SAME_RESULT = "o.task_id = this.task_id AND +o.organization_id = this.organization_id"
+_RING = """EXISTS (WITH RECURSIVE up(id) AS (
+    SELECT this.parent_id UNION SELECT t.parent_id FROM up JOIN task t ON t.id = up.id WHERE t.parent_id IS NOT NULL
+) SELECT 1 FROM up WHERE up.id = this.id)"""
+_OTHER_COLLABORATION = "COALESCE(p.collaboration_id, 0) <> COALESCE(this.collaboration_id, 0)"
+_OTHER_RUN = "COALESCE(p.run_id, 0) <> COALESCE(this.run_id, 0)"
+
+RULES = (
+    Rule(
+        "ORG001", "organization", ERROR, BOTH,
+        f"no name, or only white space, or only digits, or over {LONGEST_NAME} characters",
+        "it {detail}",
+        f"give it a name with a letter in it, of {LONGEST_NAME} characters at most",
+        "the API refuses such a name, and get_by_name cannot find it or takes it for an id",
+        _no_name("this.name"), _why_no_name("this.name"),
+    ),
+    Rule(
+        "ORG002", "organization", WARNING, BOTH,
+        "another organization has the same name (`get_by_name` gives the oldest)",
+        "organization {detail} has the same name",
+        "rename one of them, or delete the one that is not meant",
+        "get_by_name gives the oldest of them, so users and nodes easily end up with the wrong one; the API and the "
+        "tables of 4.x refuse a second",
+        f"{_first_other('organization', 'o.name = this.name')} IS NOT NULL",
+        _first_other("organization", "o.name = this.name"),
+    ),
+    Rule(
+        "ORG003", "organization", ERROR, BOTH,
+        f"domain, address, zip code or country over {LONGEST_NAME} characters",
+        f"its {{detail}} has over {LONGEST_NAME} characters",
+        "shorten it",
+        "the API refuses it",
+        " OR ".join(f"LENGTH(this.{column}) > {LONGEST_NAME}" for column in _ADDRESS), _first_too_long(*_ADDRESS),
+    ),
+    Rule(
+        "ORG004", "organization", ERROR, BOTH,
+        "a public key that is neither PEM nor base64 of one",
+        "its public key is neither PEM nor base64 of one",
+        "assign the text of the key's PEM file, or None to have its node make one",
+        "nobody can encrypt for this organization with such a key: the tasks of encrypted collaborations fail",
+        f"TRIM(this.public_key, '{BLANK}') <> '' AND TRIM(this.public_key, '{BLANK}') NOT LIKE "
+        "'-----BEGIN %-----%-----END %-----' AND this.public_key NOT LIKE 'LS0tLS1CRUdJTi%'",
+    ),
+    Rule(
+        "USR001", "user", ERROR, BOTH,
+        "no organization: users always belong to one",
+        "it has no organization",
+        "set its organization",
+        "the server looks at the organization of a user in nearly every request, and fails without one",
+        "this.organization_id IS NULL",
+    ),
+    Rule(
+        "USR002", "user", ERROR, BOTH,
+        "a user name that is not a letter followed by letters, digits, `.`, `_`, `-` (or `@`, as in e-mail addresses)",
+        "its user name is not a letter followed by letters, digits, and . _ - @",
+        "give it such a user name",
+        "the API refuses it, and some of its web pages cannot show it",
+        f"this.username IS NULL OR this.username = '' OR TRIM(this.username, '{NAME}') <> '' OR "
+        f"TRIM(SUBSTR(this.username, 1, 1), '{string.ascii_letters}') <> ''",
+    ),
+    Rule(
+        "USR003", "user", WARNING, AT_SAVE,
+        "a password under 8 characters, or without upper case, lower case, digit or special character",
+        "its password is weak ({detail})",
+        "give it a longer or more varied one",
+        "the API refuses it. It is known only when it is set: what is stored is a hash",
+        secret="password",
+    ),
+    Rule(
+        "USR004", "user", WARNING, BOTH,
+        "no password: can never log in",
+        "it has no password, and can never log in",
+        "set one, or with: vserver passwd",
+        "a user without a password is refused at each log-in",
+        "this.password IS NULL OR this.password = ''",
+    ),
+    Rule(
+        "USR005", "user", WARNING, BOTH,
+        "an e-mail address that is none",
+        "its e-mail address is none",
+        "correct it, or set it to None",
+        "the API refuses it, and what is sent to reset a password never arrives",
+        "this.email NOT LIKE '_%@_%' OR LENGTH(this.email) - LENGTH(REPLACE(this.email, '@', '')) <> 1 OR "
+        f"LENGTH(this.email) > {LONGEST_EMAIL} OR "
+        + " OR ".join(f"this.email LIKE '%{blank}%'" for blank in " \t\n\r"),
+    ),
+    Rule(
+        "COL001", "collaboration", ERROR, BOTH,
+        f"no name, only digits, or over {LONGEST_NAME} characters",
+        "it {detail}",
+        f"give it a name with a letter in it, of {LONGEST_NAME} characters at most",
+        "the API refuses such a name, and get_by_name cannot find it or takes it for an id",
+        _no_name("this.name"), _why_no_name("this.name"),
+    ),
+    Rule(
+        "COL002", "collaboration", WARNING, BOTH,
+        "no organization",
+        "no organization takes part in it",
+        "add one to its organizations, or delete it",
+        "no task can run in it",
+        "NOT EXISTS (SELECT 1 FROM member m WHERE m.collaboration_id = this.id)",
+    ),
+    Rule(
+        "COL003", "collaboration", WARNING, AT_CHECK,
+        "an organization takes part but has no node for it: no task can run there",
+        "organization {detail} takes part, and has no node for it",
+        "make a node of that organization in it, or take the organization out",
+        "a task that is sent to an organization without a node waits forever",
+        "EXISTS (SELECT 1 FROM member m WHERE m.collaboration_id = this.id AND "
+        f"{_no_node('m.organization_id', 'this.id')})",
+        "(SELECT MIN(m.organization_id) FROM member m WHERE m.collaboration_id = this.id AND "
+        f"{_no_node('m.organization_id', 'this.id')})",
+    ),
+    Rule(
+        "NOD001", "node", ERROR, BOTH,
+        "no organization, or no collaboration: nodes always belong to both",
+        "it has no {detail}",
+        "set it",
+        "the server does not know which tasks to give to such a node, and its log-in fails",
+        "this.organization_id IS NULL OR this.collaboration_id IS NULL",
+        "CASE WHEN this.organization_id IS NULL THEN 'organization' ELSE 'collaboration' END",
+    ),
+    Rule(
+        "NOD002", "node", ERROR, BOTH,
+        "its organization takes no part in its collaboration",
+        "its organization takes no part in its collaboration {detail}",
+        "add the organization to the collaboration, or delete the node",
+        "it would be given tasks that its organization did not agree to",
+        f"this.organization_id IS NOT NULL AND this.collaboration_id IS NOT NULL AND "
+        f"{_no_member('this.organization_id', 'this.collaboration_id')}",
+        "this.collaboration_id",
+    ),
+    Rule(
+        "NOD003", "node", ERROR, BOTH,
+        "a second node of the same organization in the same collaboration",
+        "node {detail} is of the same organization, in the same collaboration",
+        "delete the one that is not used",
+        "the server looks for one node of an organization, and fails, or takes either, where there are two",
+        f"{_first_other('node', _SAME_NODE)} IS NOT NULL",
+        _first_other("node", _SAME_NODE),
+    ),
+    Rule(
+        "NOD004", "node", WARNING, BOTH,
+        "another node has the same name",
+        "node {detail} has the same name",
+        "rename one of them",
+        "nobody can tell them apart in a log; the tables of 4.x refuse a second",
+        f"{_first_other('node', 'o.name = this.name')} IS NOT NULL",
+        _first_other("node", "o.name = this.name"),
+    ),
+    Rule(
+        "NOD005", "node", WARNING, AT_SAVE,
+        "an API key that is a version 1 UUID (time and network address: can be guessed), or shorter than 16 characters",
+        "its API key can be guessed ({detail})",
+        "make a random one, such as str(uuid4()), or with: vserver apikey",
+        "whoever has the key gets the organization's tasks. It is known only when it is set: what is stored is a hash",
+        secret="api_key",
+    ),
+    Rule(
+        "TSK001", "task", ERROR, BOTH,
+        "no collaboration",
+        "it has no collaboration",
+        "set its collaboration",
+        "nobody can see it over the API: who may is decided by the collaboration",
+        "this.collaboration_id IS NULL",
+    ),
+    Rule(
+        "TSK002", "task", ERROR, BOTH,
+        "no image",
+        "it has no image",
+        "set its image",
+        "there is nothing that a node could run",
+        _no_text("this.image"),
+    ),
+    Rule(
+        "TSK003", "task", ERROR, BOTH,
+        "its initiator takes no part in its collaboration",
+        "its initiator, organization {detail}, takes no part in its collaboration",
+        "set the initiator to an organization of the collaboration",
+        "the API refuses tasks of outsiders",
+        "this.initiator_id IS NOT NULL AND this.collaboration_id IS NOT NULL AND "
+        f"{_no_member('this.initiator_id', 'this.collaboration_id')}",
+        "this.initiator_id",
+    ),
+    Rule(
+        "TSK004", "task", ERROR, BOTH,
+        "its parent is of another collaboration, or has another run_id, or the chain of parents closes in a ring",
+        "its parent {detail}",
+        "set the parent to a task of the same collaboration and run, or to None",
+        "parent and child share the volumes of a run; what follows a ring of parents never ends",
+        f"this.parent_id IS NOT NULL AND (EXISTS (SELECT 1 FROM task p WHERE p.id = this.parent_id AND "
+        f"({_OTHER_COLLABORATION} OR {_OTHER_RUN})) OR {_RING})",
+        f"(SELECT CASE WHEN {_OTHER_COLLABORATION} THEN 'is of another collaboration' WHEN {_OTHER_RUN} THEN "
+        "'has another run_id' ELSE 'descends from it: the chain of parents is a ring' END "
+        "FROM task p WHERE p.id = this.parent_id)",
+    ),
+    Rule(
+        "TSK005", "task", INFO, AT_CHECK,
+        "no results: it was made by hand and no node will pick it up",
+        "it has no results, so no node will pick it up",
+        "post the task to the server, which makes the results, or delete it",
+        "a server makes a result for each organization when a task is posted, and tells the nodes; here nobody does",
+        "NOT EXISTS (SELECT 1 FROM result r WHERE r.task_id = this.id)",
+    ),
+    Rule(
+        "RES001", "result", ERROR, BOTH,
+        "no task",
+        "it has no task",
+        "set its task, or delete it",
+        "nobody can find it: results are asked for by task",
+        "this.task_id IS NULL",
+    ),
+    Rule(
+        "RES002", "result", ERROR, BOTH,
+        "its organization takes no part in the task's collaboration, or is missing",
+        "{detail}",
+        "set its organization to one of the task's collaboration, or delete it",
+        "no node may deliver it, so its task is never complete",
+        "this.organization_id IS NULL OR EXISTS (SELECT 1 FROM task t WHERE t.id = this.task_id AND "
+        f"t.collaboration_id IS NOT NULL AND {_no_member('this.organization_id', 't.collaboration_id')})",
+        "CASE WHEN this.organization_id IS NULL THEN 'it has no organization' ELSE "
+        "'its organization ' || this.organization_id || ' takes no part in the collaboration of its task' END",
+    ),
+    Rule(
+        "RES003", "result", ERROR, BOTH,
+        "a second result of the same organization for the same task",
+        "result {detail} is of the same organization, for the same task",
+        "delete the one that is not meant",
+        "the task waits for both, and only one of them is delivered",
+        f"EXISTS (SELECT 1 FROM result o WHERE {_SAME_RESULT} AND o.id <> this.id)",
+        _first_other("result", _SAME_RESULT),
+        among="this.task_id IN (SELECT r.task_id FROM result r GROUP BY r.task_id "
+        "HAVING COUNT(*) > COUNT(DISTINCT r.organization_id))",
+    ),
+    Rule(
+        "RES004", "result", WARNING, BOTH,
+        "finished before it started, started before it was assigned, or finished without having started",
+        "it {detail}",
+        "correct its times",
+        "how long it took is worked out from its times; the clock of a node may be wrong",
+        "this.finished_at < this.started_at OR this.started_at < this.assigned_at OR "
+        "(this.finished_at IS NOT NULL AND this.started_at IS NULL)",
+        "CASE WHEN this.finished_at < this.started_at THEN 'finished before it started' WHEN "
+        "this.started_at < this.assigned_at THEN 'started before it was assigned' ELSE "
+        "'finished without having started' END",
+    ),
+    Rule(
+        "RES005", "result", WARNING, AT_CHECK,
+        "its collaboration has no node of its organization: it can never be delivered",
+        "organization {detail} has no node in its collaboration, so it can never be delivered",
+        "make that node, or delete the result",
+        "a task is complete when all results are there: this one is waited for in vain",
+        "this.state IN ('pending', 'active') AND this.organization_id IS NOT NULL AND EXISTS (SELECT 1 FROM task t "
+        "WHERE t.id = this.task_id AND t.collaboration_id IS NOT NULL AND "
+        f"{_no_node('this.organization_id', 't.collaboration_id')})",
+        "this.organization_id",
+    ),
+    Rule(
+        "RES006", "result", ERROR, BOTH,
+        "the collaboration is encrypted but the organization has no public key",
+        "its collaboration is encrypted, but organization {detail} has no public key",
+        "start the organization's node once, which makes the key, or set its public_key",
+        "its input cannot be encrypted for that organization",
+        "EXISTS (SELECT 1 FROM task t JOIN collaboration c ON c.id = t.collaboration_id WHERE t.id = this.task_id AND "
+        "c.encrypted) AND EXISTS (SELECT 1 FROM organization o WHERE o.id = this.organization_id AND "
+        "COALESCE(o.public_key, '') = '')",
+        "this.organization_id",
+    ),
+    # Of the file as a whole: found by inspection.py, not by a condition of rows.
+    Rule(
+        "DBF001", "", ERROR, AT_CHECK,
+        "the file is damaged: SQLite's own integrity_check finds a fault",
+        "{detail}",
+        "stop using it, and go back to a backup",
+        "a disk, or a program that copied the file while it was written, has changed it behind SQLite's back",
+    ),
+    Rule(
+        "DBF002", "", ERROR, AT_CHECK,
+        "an orphan: a link to a row that does not exist",
+        "{detail}",
+        "set the link to a row that exists, or to None",
+        "another program wrote it with foreign keys switched off: whatever follows the link fails",
+    ),
+    Rule(
+        "DBF003", "", WARNING, AT_CHECK,
+        "a table, column, index or trigger that is missing, is more, or is another than in a new database",
+        "{detail}",
+        "undo what changed the tables, or go back to a backup",
+        "somebody changed the tables by hand: queries may fail, be slow, or miss what a trigger should have done",
+    ),
+)  # fmt: skip
+
+BY_CODE = {rule.code: rule for rule in RULES}
+LABELS = {
+    "organization": "this.name",
+    "user": "this.username",
+    "collaboration": "this.name",
+    "node": "this.name",
+    "task": "this.name",
+    "result": "NULL",
+}
+
+
+class Touch(NamedTuple):
+    """A change of one entity that can make rows of others break a rule: those that `scope` holds for, ? being its id.
+
+    changed: a field, or a list of partners that some were taken out of.
+    """
+
+    entity: str
+    changed: str
+    code: str
+    scope: str
+
+
+_OF_COLLABORATION = "this.task_id IN (SELECT t.id FROM task t WHERE t.collaboration_id = ?)"
+TOUCHES = (
+    Touch("organization", "collaborations", "NOD002", "this.organization_id = ?"),
+    Touch("organization", "collaborations", "TSK003", "this.initiator_id = ?"),
+    Touch("organization", "collaborations", "RES002", "this.organization_id = ?"),
+    Touch("organization", "public_key", "RES006", "this.organization_id = ?"),
+    Touch("collaboration", "organizations", "NOD002", "this.collaboration_id = ?"),
+    Touch("collaboration", "organizations", "TSK003", "this.collaboration_id = ?"),
+    Touch("collaboration", "organizations", "RES002", _OF_COLLABORATION),
+    Touch("collaboration", "encrypted", "RES006", _OF_COLLABORATION),
+    Touch("task", "collaboration", "RES002", "this.task_id = ?"),
+    Touch("task", "collaboration", "RES006", "this.task_id = ?"),
+    Touch("task", "collaboration", "TSK004", "this.parent_id = ?"),
+    Touch("task", "run_id", "TSK004", "this.parent_id = ?"),
+)
+
+
+def query(rule: Rule, scope: str = "", limit: int = 0) -> str:
+    """Return the SQL of the rows that break a rule: its code, the row's id and name, the detail of the sentence.
+
+    scope: a condition that narrows down the rows. limit: so many of them at most.
+    """
+    columns = f"'{rule.code}', this.id, {LABELS[rule.entity]}, {rule.detail}"
+    narrow = scope or rule.among
+    conditions = f"{narrow} AND ({rule.where})" if narrow else rule.where
+    sql = f'SELECT {columns} FROM "{rule.entity}" AS this WHERE {conditions}'
+    return f"SELECT * FROM ({sql} LIMIT {limit}) AS found" if limit else sql
