@@ -87,6 +87,11 @@ class Commands(click.Group):
             raise failure from error
 
 
+def command(name: str | None = None) -> Callable[[Callable[..., Any]], click.Command]:
+    """Return what makes a function a command, for vserver.py to put into the program."""
+    return click.command(name, cls=Commands.command_class)
+
+
 def failure_of(error: Exception) -> Failure | None:
     """Return the line and the exit status of an error that a person can act on, else None."""
     if isinstance(error, Error):

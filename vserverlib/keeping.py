@@ -1,0 +1,81 @@
+"""The commands that keep a database: backup, restore, upgrade.
+
+Each parses, asks where that is due, calls one function, and tells what it did; vserver.py puts them into the program.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from vserverlib import Error, completers, inert
+from vserverlib.messages import tell
+from vserverlib.options import YES, Target, command, require_yes
+
+
+@command()
+@click.argument("file", metavar="[FILE|-]", required=False, shell_complete=completers.files)
+@click.option("--force", is_flag=True, help="Replace FILE, if it is there.")
+@click.pass_obj
+def backup(target: Target, file: str | None, force: bool) -> None:
+    """Make a backup of the database, also while others write to it.
+
+    It is one file, checked when it was made, and readable by you alone. FILE may be a folder, or - for stdout. Without
+    it the backup is made beside the database, and named by the time.
+    """
+    from vserverlib import backups, storage
+
+    if file == "-":
+        if sys.stdout.isatty():
+            raise Error("a backup is not for the eye: name a file, or send it on with | or >")
+        backups.stream(target.file, sys.stdout.buffer)
+        return
+    made = backups.make(target.file, None if file is None else storage.as_path(file), force=force)
+    told = f"made {made.path}, {made.size:,} bytes, and checked it"
+    tell(f"{told}; put it back with: {target.command('restore', str(made.path))}")
+
+
+@command()
+@click.argument("file", shell_complete=completers.files)
+@YES
+@click.pass_obj
+def restore(target: Target, file: str, yes: bool) -> None:
+    """Put a backup in the place of what the database holds.
+
+    FILE is checked first. What it replaces is kept, as a backup of its own. Others that have the database open go on
+    in what was restored.
+    """
+    from vserverlib import backups, storage
+
+    with backups.verified(storage.as_path(file), target.file) as draft:
+        if os.path.lexists(target.file):
+            require_yes(f"Replace all that is in {inert(target.file, 200)} by {inert(file, 200)}?", yes)
+        kept = backups.restore(target.file, draft)
+    tell(f"{target.file} holds what is in {file}")
+    if kept is not None:
+        damaged = "" if kept.is_sound else ", damaged as it was"
+        tell(f"what it held is kept in {kept.path}{damaged}; go back with: {target.command('restore', str(kept.path))}")
+
+
+@command()
+@click.option("--dry-run", is_flag=True, help="Only print what is due.")
+@click.pass_obj
+def upgrade(target: Target, dry_run: bool) -> None:
+    """Upgrade the database to what this release of vserver works with.
+
+    What opens it to write does that, too. A backup is made first.
+    """
+    from vserverlib import upgrades
+
+    schema, due = upgrades.due(target.file)
+    if not due:
+        tell(f"{target.file} has schema {schema}, the newest: nothing is due")
+    elif dry_run:
+        click.echo("\n".join(due))
+    elif done := upgrades.upgrade(target.file):
+        tell(done.told())
+
+
+COMMANDS = (backup, restore, upgrade)

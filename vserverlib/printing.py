@@ -1,0 +1,64 @@
+"""How the commands print data to stdout: rows as they come, one thing, pages of a list.
+
+What rows look like as text is formats.py's, as tables, views.py's.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Any, TextIO
+
+from vserverlib.messages import tell
+from vserverlib.options import Paging
+
+
+def pages(found: Iterator[Any], output: str, wide: bool = False) -> Any:
+    """Print pages one after the other, and return the last one."""
+    last: Any = None
+
+    def each() -> Iterator[Any]:
+        nonlocal last
+        for last in found:  # noqa: UP028  # which one was the last is what this is for
+            yield last
+
+    if output != "table":
+        from vserverlib import formats
+
+        write(formats.WRITERS[output], (row for page in each() for row in page.rows))
+    else:
+        from vserverlib import views
+
+        console = views.console(width=views.UNLIMITED if wide else None)
+        for page in each():
+            if page.rows:
+                console.print(views.Listing(page, every_column=wide))
+    return last
+
+
+def write(writer: Any, rows: Iterable[Any]) -> None:
+    """Print rows as one of formats.WRITERS writes them, as they come."""
+    sys.stdout.writelines(writer(rows, plain_ascii=not is_unicode(sys.stdout)))
+
+
+def document(value: Any, output: str) -> None:
+    """Print one thing for programs."""
+    from vserverlib import formats
+
+    text = formats.DOCUMENTS[output](value, plain_ascii=not is_unicode(sys.stdout))
+    sys.stdout.write(text.rstrip("\n") + "\n")
+
+
+def tell_of_more(page: Any, paging: Paging, is_filtered: bool) -> None:
+    """Tell how to see the next page, or that there is none of that number."""
+    if page.first + len(page.rows) < page.total:
+        tell(f"{page.total - page.first - len(page.rows):,} more: --page {paging.page + 1}, or --all")
+    elif page.total and not page.rows:
+        tell(f"there is no page {paging.page:,}: the last one is {-(-page.total // paging.size):,}")
+    elif not page.total:
+        tell(f"there are no {page.model.plural}{' that fit' if is_filtered else ''}")
+
+
+def is_unicode(stream: TextIO) -> bool:
+    """Whether a stream can show any character."""
+    return str(stream.encoding or "").lower().startswith("utf")
