@@ -2,7 +2,7 @@
 
 python := .venv-test/bin/python
 
-.PHONY: test lint docs example bench clean
+.PHONY: test lint docs schema example bench clean
 
 test: .venv-test  ## all tests
 	$(python) -m pytest
@@ -16,6 +16,9 @@ docs: .venv-test  ## the generated pages: the command reference, the schema of t
 	$(python) docs/make_commands.py
 	$(python) docs/make_schema.py
 	$(python) docs/make_pictures.py
+
+schema: .venv-test  ## vserverlib/migrations/schema.sql, what the migrations make
+	$(python) -c "from vserverlib import storage; (storage.MIGRATIONS / storage.SNAPSHOT).write_text(storage.snapshot())"
 
 example: .venv-test  ## vserver.db.example, of the example data and schema as they are now
 	rm -f vserver.db.example

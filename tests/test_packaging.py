@@ -55,7 +55,8 @@ def metadata(wheel: Path) -> Message:
 def test_the_wheel_holds_the_program_and_nothing_else(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         held = {name for name in archive.namelist() if ".dist-info/" not in name}
-    library = {str(path.relative_to(ROOT)) for path in (ROOT / "vserverlib").rglob("*.py")}
+    files = [*(ROOT / "vserverlib").rglob("*.py"), *(ROOT / "vserverlib").rglob("*.sql")]
+    library = {str(path.relative_to(ROOT)) for path in files}
     assert held == TOP_LEVEL | library
     assert "vserverlib/migrations/0001_initial.py" in held
 

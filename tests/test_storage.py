@@ -49,6 +49,10 @@ def test_the_schema_number_is_that_of_the_newest_migration() -> None:
     assert max(numbers) == len(numbers) == storage.SCHEMA
 
 
+def test_a_new_database_is_what_all_migrations_make() -> None:
+    assert (storage.MIGRATIONS / storage.SNAPSHOT).read_text() == storage.snapshot(), "run: make schema"
+
+
 def test_create_refuses_what_is_there(path: Path, tmp_path: Path) -> None:
     before = digest(path)
     with pytest.raises(Error, match="is there already"):

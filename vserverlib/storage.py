@@ -30,6 +30,8 @@ DEFAULT = "vserver.db"
 APPLICATION_ID = 0x76736572  # "vser", at offset 68 of the file
 SCHEMA = 2  # the number of the newest migration, in user_version
 MIGRATIONS = Path(__file__).with_name("migrations")
+SNAPSHOT, SNAPSHOT_OF = "schema.sql", "-- Made by `make schema` from the migrations up to {}: change those."
+NOW = "strftime('%Y-%m-%d %H:%M:%f', 'now')"
 _MAGIC = b"SQLite format 3\0"
 Read = TypeVar("Read")
 _open: weakref.WeakSet[Sqlite] = weakref.WeakSet()
@@ -77,7 +79,7 @@ def create(
 def _fill(file: Path, key_salt: str | None, fill: Callable[[sqlite3.Connection], None] | None) -> None:
     database = Sqlite(str(file), path=file, pragmas={"synchronous": "OFF"})  # made whole or not at all: see create()
     try:
-        _migrate(database)
+        _make_tables(database)
         salt = key_salt or hashing.new_salt()
         database.execute_sql("INSERT INTO setting (name, value) VALUES ('key_salt', ?)", [salt])
         if fill is not None:
@@ -110,9 +112,31 @@ def migrate(database: Sqlite) -> None:
 
 def _migrate(database: Sqlite) -> None:
     with without_drivers():
-        from playhouse.migrations import Runner  # 5 ms that only a new or an older database has to pay
+        from playhouse.migrations import Runner  # 5 ms that only an older database has to pay
 
     Runner(database, str(MIGRATIONS)).up()
+
+
+def _make_tables(database: Sqlite) -> None:
+    """Make in an empty database what all migrations would, in a quarter of the time: a test compares the two."""
+    sql = (MIGRATIONS / SNAPSHOT).read_text()
+    if sql.startswith(SNAPSHOT_OF.format(SCHEMA)):
+        database.connection().executescript(sql)
+    else:  # a migration was added, and the snapshot is not made anew yet
+        _migrate(database)
+
+
+def snapshot() -> str:
+    """Return the SQL of all that the migrations make: what `make schema` writes into the snapshot."""
+    with contextlib.closing(Sqlite(":memory:", path=Path(":memory:"))) as database:
+        _migrate(database)
+        made = database.execute_sql("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite_%'")
+        tables = "".join(f"{sql};\n" for (sql,) in made.fetchall())
+        applied = database.execute_sql("SELECT name FROM schema_migration ORDER BY id").fetchall()
+        counters = database.execute_sql("SELECT name, value FROM counter").fetchall()
+    rows = [f"INSERT INTO schema_migration (name, applied) VALUES ('{name}', {NOW});\n" for (name,) in applied]
+    rows += [f"INSERT INTO counter (name, value) VALUES ('{name}', {value});\n" for name, value in counters]
+    return f"{SNAPSHOT_OF.format(SCHEMA)}\nBEGIN;\n{tables}{''.join(rows)}COMMIT;\n"
 
 
 def _broken_links(database: Sqlite) -> list[Any]:
@@ -140,7 +164,7 @@ def new_schema(read: Callable[[Sqlite], Read]) -> Read:
     """Return what `read` gives of a new, empty database, which is in memory and made for this."""
     database = Sqlite(":memory:", path=Path(":memory:"))
     try:
-        _migrate(database)
+        _make_tables(database)
         return read(database)
     finally:
         database.close()
