@@ -6,6 +6,7 @@ Nothing here is installed, and pytest never collects it.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import platform
 import sqlite3
@@ -57,6 +58,13 @@ def in_turns(rounds: int, *timed: Timed) -> list[list[float]]:
 def ratio(seconds: list[float], baseline: list[float]) -> float:
     """Return how the best of each compare: whatever disturbs a run only makes it slower."""
     return min(seconds) / min(baseline)
+
+
+def drop_triggers(path: Path) -> None:
+    """Have a database keep no journal."""
+    with contextlib.closing(sqlite3.connect(path)) as conn:
+        names = [name for (name,) in conn.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'")]
+        conn.executescript(";".join(f'DROP TRIGGER "{name}"' for name in names))
 
 
 def heading(title: str) -> None:

@@ -20,7 +20,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from measure import PROJECT, Goal, Timed, clock, heading, in_turns, ratio, told, verdict
+from measure import PROJECT, Goal, Timed, clock, drop_triggers, heading, in_turns, ratio, told, verdict
 
 import models
 from vserverlib import overview, simulation, storage
@@ -85,7 +85,8 @@ def inserted(source: Path) -> float:
     sql = f"INSERT INTO result ({names}) VALUES ({', '.join('?' * len(simulation.RESULT))})"
     with contextlib.closing(sqlite3.connect(source)) as conn:
         rows = conn.execute(f"SELECT {names} FROM result LIMIT {INSERTS}").fetchall()
-    with contextlib.closing(sqlite3.connect(storage.create(source.with_name("plain.db")))) as conn:
+    drop_triggers(storage.create(source.with_name("plain.db")))
+    with contextlib.closing(sqlite3.connect(source.with_name("plain.db"))) as conn:
         chunks = [rows[at : at + CHUNK] for at in range(0, len(rows), CHUNK)]
         return len(rows) / clock(lambda: [_insert(conn, sql, chunk) for chunk in chunks])
 

@@ -14,7 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from measure import Goal, clock, heading, in_turns, ratio, told, verdict
+from measure import Goal, clock, drop_triggers, heading, in_turns, ratio, told, verdict
 
 import models
 from vserverlib import storage
@@ -40,12 +40,6 @@ def fill(path: Path, journal: bool = False) -> Path:
         iknl.save()
         models.Collaboration(name="AB", organizations=[iknl]).save()
     return path
-
-
-def drop_triggers(path: Path) -> None:
-    with contextlib.closing(sqlite3.connect(path)) as conn:
-        names = [name for (name,) in conn.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'")]
-        conn.executescript(";".join(f'DROP TRIGGER "{name}"' for name in names))
 
 
 def saved(path: Path, ask: bool) -> float:
