@@ -61,10 +61,11 @@ class Plain:
         for field, target in LINKS[kind].items():
             if row.get(field) is not None and row[field] not in self.rows[target]:
                 raise Refused
-        name = NAMES.get(kind, "name")
-        taken = [other[name] for at, other in self.rows[kind].items() if at != id]
-        if kind in UNIQUE and row.get(name) is not None and row[name] in taken:
-            raise Refused
+        if kind in UNIQUE:
+            name = NAMES.get(kind, "name")
+            taken = [other[name] for at, other in self.rows[kind].items() if at != id]
+            if row.get(name) is not None and row[name] in taken:
+                raise Refused
 
     def next_run(self) -> int:
         self.run = 1 + max([self.run, *(task["run_id"] for task in self.rows["task"].values())])
