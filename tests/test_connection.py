@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import peewee
@@ -19,8 +18,6 @@ import pytest
 
 import models as db
 from vserverlib import Error, connection
-
-ROOT = str(Path(db.__file__).parent)
 
 
 @pytest.fixture
@@ -31,9 +28,7 @@ def blocker(path: Path) -> Iterator[subprocess.Popen[str]]:
         f"conn = sqlite3.connect({str(path)!r}, isolation_level=None)\n"
         "conn.execute('BEGIN IMMEDIATE'); print('locked', flush=True); sys.stdin.read(); conn.execute('COMMIT')\n"
     )
-    process = subprocess.Popen(
-        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None and process.stdout.readline() == "locked\n"
     yield process
     assert process.stdin is not None
@@ -135,19 +130,6 @@ def test_readers_do_not_wait_for_a_writer(database: Any, blocker: Any) -> None:
     assert len(db.Organization.get()) == 0 and list(db.Task.get()) == []
 
 
-def test_eight_processes_that_write_at_once_lose_nothing(database: Any, path: Path) -> None:
-    code = (
-        "import models\nmodels.connect()\n"
-        "for n in range(25):\n    models.Task(name='task').save()\n"
-    )
-    processes = [
-        subprocess.Popen([sys.executable, "-c", code], cwd=path.parent, env={"PYTHONPATH": ROOT}) for _ in range(8)
-    ]
-    assert [process.wait() for process in processes] == [0] * 8
-    run_ids = [task.run_id for task in db.Task.get()]
-    assert len(run_ids) == len(set(run_ids)) == 200
-
-
 def test_a_full_disk_is_one_clear_line_and_the_session_goes_on(database: Any) -> None:
     pages = database.pragma("page_count")
     database.execute_sql(f"PRAGMA max_page_count = {pages + 2}")
@@ -174,11 +156,3 @@ def test_what_is_acknowledged_is_on_disk(database: Any, path: Path) -> None:
     other.close()
     assert database.pragma("synchronous") == 2 and database.pragma("journal_mode") == "wal"
     assert database.pragma("foreign_keys") == 1 and database.pragma("recursive_triggers") == 1
-
-
-def test_a_session_sees_what_others_wrote_since(story: SimpleNamespace, path: Path) -> None:
-    assert len(db.Organization.get()) == 2
-    with sqlite3.connect(path) as other:
-        other.execute("INSERT INTO organization (name) VALUES ('third')")
-    other.close()
-    assert len(db.Organization.get()) == 3

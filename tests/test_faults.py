@@ -14,7 +14,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,9 +22,11 @@ from typing import Any
 import pytest
 from closed import as_nobody, close_folder
 from terminal import environment
+from test_undoing import tables
 
 import models as db
-from vserverlib import Error, backups, storage, upgrades
+from vserverlib import Error, backups, demo, inspection, storage, upgrades
+from vserverlib.undoing import undo
 
 REPETITIONS = int(os.environ.get("VSERVER_REPETITIONS", "20"))
 LONGEST_LIFE = 0.2  # seconds until a process is killed, at most
@@ -244,7 +246,10 @@ def test_an_older_database_in_a_folder_that_cannot_be_written_is_read_but_not_up
 
 def killed(code: str, folder: Path, chance: random.Random) -> list[str]:
     """Run code that prints what it has done, kill it after a random time, and return what it had printed."""
-    begin = "import models, pathlib\nfrom vserverlib import backups, storage\npath = pathlib.Path('vserver.db')\n"
+    begin = (
+        "import models, pathlib\nfrom vserverlib import backups, simulation, storage\n"
+        "from vserverlib.undoing import undo\npath = pathlib.Path('vserver.db')\n"
+    )
     ready = "print('ready', flush=True)\n"
     process = subprocess.Popen(
         [sys.executable, "-c", begin + ready + code],
@@ -274,10 +279,37 @@ def fill(path: Path, count: int) -> None:
     """Add organizations 1 to `count`, each with two users."""
     with closing(db.connect(path)) as database, database.atomic():
         for number in range(1, count + 1):
-            organization = db.Organization(name=str(number))
-            organization.save()
-            for which in "ab":
-                db.User(username=f"{number}{which}", organization=organization).save()
+            add(number)
+
+
+def add(number: int) -> None:
+    organization = db.Organization(name=str(number))
+    organization.save()
+    for which in "ab":
+        db.User(username=f"{number}{which}", organization=organization).save()
+
+
+def fill_by_changes(path: Path, count: int) -> str:
+    """Add the same, each organization with its users as one change. Return the session."""
+    with closing(db.connect(path)) as database:
+        for number in range(1, count + 1):
+            with database.atomic():
+                add(number)
+        return str(database.recorder.session)
+
+
+@contextmanager
+def sound(path: Path) -> Iterator[Any]:
+    """The next session: it finds no damage, no orphans, all triggers in place and no change open, and it can write."""
+    with closing(db.connect(path)) as database:
+        rules = [inspection.find(code) for code in ("DBF001", "DBF002", "DBF003")]
+        assert list(inspection.inspect(database, rules)) == []
+        assert database.execute_sql("SELECT COUNT(*) FROM change WHERE open > 0").fetchone() == (0,)
+        yield database
+        before = tables(database)
+        db.Organization(name="the next session").save()
+        undo(database)
+        assert tables(database) == before
 
 
 @pytest.mark.long
@@ -364,3 +396,89 @@ def test_killed_while_upgrading(
         assert database.execute_sql("SELECT DISTINCT motto FROM organization").fetchall() == [("together",)]
     assert len(names(path)) == 400
     assert all(len(names(file)) == 400 for file in path.parent.glob("vserver-*.db"))
+
+
+@pytest.mark.long
+def test_killed_while_taking_back_change_by_change(path: Path, chance: random.Random) -> None:
+    fill_by_changes(path, 100)
+    code = (
+        "database = models.connect(path)\n"
+        "for left in reversed(range(100)):\n    undo(database)\n    print(left, flush=True)\n"
+    )
+    left = 100 - len(killed(code, path.parent, chance))
+    found = names(path)
+    assert found in ([str(n) for n in range(1, left + 1)], [str(n) for n in range(1, left)])
+    with sound(path):
+        assert len(db.User.get()) == 2 * len(found)
+
+
+@pytest.mark.long
+def test_killed_while_taking_back_a_session_and_that_again(path: Path, chance: random.Random) -> None:
+    session = fill_by_changes(path, 100)
+    code = (
+        "database = models.connect(path)\n"
+        f"done = undo(database, session='{session}')\nprint(0, flush=True)\n"
+        "while True:\n"
+        "    done = undo(database, change=done.change)\n    print(len(models.Organization.get()), flush=True)\n"
+    )
+    done = [100, *map(int, killed(code, path.parent, chance))]
+    assert len(names(path)) in (done[-1], 100 - done[-1])  # the next one may be there, if not acknowledged
+    with sound(path) as database:
+        assert len(db.User.get()) == 2 * len(db.Organization.get())
+        (undone,) = database.execute_sql("SELECT COUNT(*) FROM change WHERE kind = 'undo'").fetchone()
+        assert undone in (len(done) - 1, len(done))
+
+
+@pytest.mark.long
+def test_killed_while_deleting_with_dependents_and_taking_that_back(tmp_path: Path, chance: random.Random) -> None:
+    path = demo.create(tmp_path / "vserver.db")
+    with closing(db.connect(path)) as database:
+        states = [tables(database)]
+        db.Organization.get(1).delete(dependents=True)
+        states.append(tables(database))
+        undo(database)
+    code = (
+        "database = models.connect(path)\n"
+        "while True:\n"
+        "    models.Organization.get(1).delete(dependents=True)\n    print('deleted', flush=True)\n"
+        "    undo(database)\n    print('there', flush=True)\n"
+    )
+    done = killed(code, path.parent, chance)
+    with sound(path) as database:
+        at = states.index(tables(database))
+        (changes,) = database.execute_sql("SELECT COUNT(*) - 2 FROM change").fetchone()
+        assert changes in (len(done), len(done) + 1) and at == changes % 2
+
+
+@pytest.mark.long
+def test_killed_while_filling_with_made_up_data(path: Path, chance: random.Random) -> None:
+    code = (
+        "simulation.CHUNK = 50\n"
+        "simulation.fill(models.connect(path), 1_000_000, 5, lambda done: print(done, flush=True))\n"
+    )
+    done = [0, *map(int, killed(code, path.parent, chance))]
+    with sound(path) as database:
+        count = len(db.Task.get())
+        assert count in (done[-1], done[-1] + 50)
+        (entries,) = database.execute_sql("SELECT COUNT(*) FROM change WHERE kind = 'bulk'").fetchone()
+        assert entries == count // 50 + 1 or entries == count == 0
+        assert db.Task.next_run_id() > max((task.run_id for task in db.Task.get()), default=0)
+        assert database.execute_sql("SELECT COUNT(*) FROM record").fetchone() == (0,)
+
+
+@pytest.mark.long
+def test_killed_while_saving_many_in_one_transaction(path: Path, chance: random.Random) -> None:
+    code = (
+        "database, number = models.connect(path), 0\n"
+        "while True:\n"
+        "    with database.atomic():\n"
+        "        for number in range(number + 1, number + 51):\n"
+        "            models.Organization(name=str(number)).save()\n"
+        "    print(number, flush=True)\n"
+    )
+    done = [0, *map(int, killed(code, path.parent, chance))]
+    found = names(path)
+    assert found == [str(n) for n in range(1, len(found) + 1)] and len(found) in (done[-1], done[-1] + 50)
+    with sound(path) as database:
+        sizes = database.execute_sql("SELECT COUNT(*) FROM record GROUP BY change_id").fetchall()
+        assert sizes == [(50,)] * (len(found) // 50)

@@ -277,6 +277,9 @@ class Sqlite(peewee.SqliteDatabase):
             raise Error(f"{self.title} is open read-only ({text}): open it without --read-only to change it") from error
         if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
             raise Error(f"{self.title} could not be written ({text}): nothing was changed; make room") from error
+        if _code(error) == sqlite3.SQLITE_BUSY_SNAPSHOT:
+            reading = "read what iterator() gave to its end, or end the transaction that began with reading"
+            raise Error(f"{self.title} was changed by others while this session was reading: {reading}") from error
         if code == sqlite3.SQLITE_READONLY:
             raise Error(f"{self.title} cannot be written: its file or folder is read-only; try --read-only") from error
 
