@@ -367,6 +367,12 @@ Result.add_index(Result.organization, Result.assigned_at, where=UNFINISHED_RESUL
 
 ENTITIES: tuple[type[Entity], ...] = (Organization, User, Collaboration, Node, Task, Result)
 
+
+def is_filled() -> bool:
+    """Whether there is an entity of any kind."""
+    return any(model.select().exists() for model in ENTITIES)
+
+
 # The counter stays above numbers that were written by hand. One statement: atomic on SQLite and PostgreSQL.
 NEXT_RUN_ID = """
 UPDATE counter SET value = 1 + (

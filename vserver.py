@@ -212,6 +212,7 @@ def demo_command(
     It is made where there is none; one with entities is refused. Nobody can log in: no passwords or keys are set. For a
     small example that has log-ins, see: vserver init --demo
     """
+    import models
     from vserverlib import simulation, storage
 
     if (until_done or yes) and not live:
@@ -219,7 +220,7 @@ def demo_command(
     if not os.path.lexists(target.path):
         tell(f"made a new database, {storage.create(target.file)}")
     with target.open() as database:
-        if tasks or organizations or not live or not simulation.is_filled(database):
+        if tasks or organizations or not live or not models.is_filled():
             _fill(database, tasks or simulation.TASKS, organizations or simulation.ORGANIZATIONS)
         if live:
             simulation.refuse_real(yes)

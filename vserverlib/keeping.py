@@ -1,4 +1,4 @@
-"""The commands that keep a database: backup, restore, upgrade.
+"""The commands that keep a database: backup, restore, upgrade, import.
 
 Each parses, asks where that is due, calls one function, and tells what it did; vserver.py puts them into the program.
 """
@@ -10,9 +10,9 @@ import sys
 
 import click
 
-from vserverlib import Error, completers, inert
+from vserverlib import Error, completers, inert, printing
 from vserverlib.messages import tell
-from vserverlib.options import YES, Target, command, require_yes
+from vserverlib.options import JSON_OUTPUT, YES, Target, command, require_yes
 
 
 @command()
@@ -78,4 +78,31 @@ def upgrade(target: Target, dry_run: bool) -> None:
         tell(done.told())
 
 
-COMMANDS = (backup, restore, upgrade)
+@command("import")
+@click.argument("source", shell_complete=completers.files)
+@click.option("--dry-run", is_flag=True, help="Import nothing: only tell what would become of it.")
+@JSON_OUTPUT
+@click.pass_obj
+def import_command(target: Target, source: str, dry_run: bool, output: str) -> None:
+    """Import the database of a vantage6 server into an empty one of ours.
+
+    SOURCE is the SQLite file of a server of any release from 1 to 4. It is only read. The database is made where there
+    is none. What is printed is, for each table, how many rows were read, kept, and left out.
+    """
+    from vserverlib import importer, screens, vantage6
+
+    with vantage6.opened(source) as found:
+        tell(found.told())
+        with screens.progress_bar("rows", importer.total(found)) as advance:
+            done = (importer.dry_run if dry_run else importer.run)(found, target.file, advance)
+    for line in done.told():
+        tell(line, "yellow")
+    printing.counts([count._asdict() for count in done.tables], output)
+    if dry_run:
+        tell("this was a dry run: nothing was imported")
+        return
+    new = "the new " if done.made else ""
+    tell(f"imported into {new}{target.file}; look at it with: {target.command('overview')}")
+
+
+COMMANDS = (backup, restore, upgrade, import_command)

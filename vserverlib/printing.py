@@ -41,6 +41,16 @@ def write(writer: Any, rows: Iterable[Any]) -> None:
     sys.stdout.writelines(writer(rows, plain_ascii=not is_unicode(sys.stdout)))
 
 
+def counts(rows: list[dict[str, Any]], output: str) -> None:
+    """Print rows of a name and numbers: as a table, or for programs."""
+    from vserverlib import formats, views
+
+    if output == "table":
+        views.console().print(views.figures(rows))
+    else:
+        write(formats.WRITERS[output], rows)
+
+
 def document(value: Any, output: str) -> None:
     """Print one thing for programs."""
     from vserverlib import formats

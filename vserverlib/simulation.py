@@ -206,11 +206,6 @@ class Work(NamedTuple):
 # Filling
 
 
-def is_filled(database: Any) -> bool:
-    """Whether there is an entity of any kind."""
-    return any(model.select().exists() for model in models.ENTITIES)
-
-
 def fill(
     database: Any, tasks: int = TASKS, organizations: int = ORGANIZATIONS, advance: Callable[[int], object] = bool
 ) -> None:
@@ -219,7 +214,7 @@ def fill(
     A transaction for each CHUNK of tasks: what was written when it is interrupted is whole. Raises an Error where there
     are entities already.
     """
-    if is_filled(database):
+    if models.is_filled():
         raise Error(f"{database.title} has entities already: name a database that is empty, or not there yet")
     database.execute_sql(f"PRAGMA cache_size = {CACHE}")
     consortium = Consortium(database, organizations, random.Random(1))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import shutil
 import sqlite3
 import stat
@@ -258,9 +259,9 @@ def check_ours(path: Path) -> tuple[Header, int]:
         head, size = file.read(100), os.fstat(file.fileno()).st_size
     if not head:
         raise Error(f"{shown(path)} is empty: remove it, and make a database with: vserver -d {shown(path)} init")
-    if not head.startswith(_MAGIC) or len(head) < 100:
+    header = read_header(head)
+    if header is None:
         raise Error(f"{shown(path)} is no SQLite database (or an encrypted one): nothing was changed")
-    header = _header(head)
     if header.application_id != APPLICATION_ID:
         raise Error(f"{shown(path)} is {_foreign(path)}: nothing was changed")
     return header, size
@@ -280,7 +281,10 @@ def _check_file(path: Path) -> None:
         raise Error(f"{shown(path)} is no regular file: name the file of a database")
 
 
-def _header(head: bytes) -> Header:
+def read_header(head: bytes) -> Header | None:
+    """Return what the first 100 bytes of a file tell; None where they are not those of a SQLite database."""
+    if not head.startswith(_MAGIC) or len(head) < 100:
+        return None
     number = [int.from_bytes(head[at : at + 4]) for at in range(0, 100, 4)]
     page_size = int.from_bytes(head[16:18])
     counted = number[24 // 4] == number[92 // 4]  # else an old SQLite wrote last, and the count of pages is stale
@@ -292,6 +296,11 @@ def _check_header(path: Path, header: Header, size: int) -> None:
     _refuse_newer(path, header.schema)
     if header.schema < 1:
         raise Error(f"{shown(path)} has schema {header.schema}, which no release wrote: it is damaged, use a backup")
+    refuse_cut_off(path, header, size)
+
+
+def refuse_cut_off(path: Path, header: Header, size: int) -> None:
+    """Raise an Error where a file is shorter than its header tells, and no log has the rest."""
     wal = Path(f"{path}-wal")
     if size < header.pages * header.page_size and not (wal.exists() and wal.stat().st_size):
         raise Error(f"{shown(path)} is cut off ({size:,} of {header.pages * header.page_size:,} bytes): use a backup")
@@ -308,7 +317,8 @@ def _foreign(path: Path) -> str:
     with contextlib.suppress(sqlite3.Error), contextlib.closing(immutable(path)) as conn:
         tables = {name for (name,) in conn.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         if {"organization", "collaboration", "authenticatable"} <= tables:
-            return "the database of a vantage6 server, not of vserver (vserver import FILE is to read it, not yet here)"
+            typed = f"vserver -d NEW.db import {shlex.quote(shown(path))}"
+            return f"the database of a vantage6 server, not of vserver (read it into a new one with: {typed})"
     return "a SQLite database of another program"
 
 

@@ -277,6 +277,18 @@ def glossary(rows: Iterable[Row]) -> Any:
     return table
 
 
+def figures(rows: list[Row]) -> Any:
+    """Return a table of rows that have a name, and behind it numbers."""
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False)
+    for place, name in enumerate(rows[0] if rows else ()):
+        table.add_column(name.replace("_", " "), no_wrap=not place, justify="right" if place else "left")
+    for name, *numbers in (row.values() for row in rows):
+        table.add_row(Text(inert(name)), *(f"{number:,}" for number in numbers))
+    return table
+
+
 # The database
 
 

@@ -1,0 +1,331 @@
+"""The database of a vantage6 server, as a source: what a file is, which release it is of, its rows under our names.
+
+A server that is upgraded adds tables and columns, and removes none. So a file may hold what several releases wrote:
+each row is read by the newest name that has a value, and `result` and `run` are read both.
+
+Read-only, in SQLite files of the releases 1 to 4; nothing is written beside the file, and it is not locked. What its
+values become, and where they go, is importer.py's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import os
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from vserverlib import Error, files, inert, storage
+from vserverlib.connection import PROGRESS_STEPS
+from vserverlib.files import shown
+
+Row = tuple[Any, ...]
+Columns = dict[str, frozenset[str]]  # the names of the columns of each table
+
+CORE = {"organization", "collaboration", "authenticatable"}  # tables of every release
+MARKS = (  # a table, or a column of one, that a release brought; the first that is there tells the newest release
+    (5, "authenticatable.keycloak_id"),
+    (4, "run"),
+    (4, "task.job_id"),
+    (3, "algorithmport"),
+    (3, "nodeconfig"),
+    (3, "user.failed_login_attempts"),
+    (2, "role"),
+    (1, "user.roles"),
+)
+REMAINS = (("result", "run"), ("task.run_id", "task.job_id"), ("user.roles", "role"))  # of a release, beside a newer's
+TABLES = """
+SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%' AND sql NOT LIKE 'CREATE VIRTUAL %'
+"""
+FIXTURE = (b"organizations:", b"collaborations:")  # one of these is in every fixture file
+HEAD = 65536  # bytes in which a fixture file has one of them
+MERGED = {"authenticatable", "taskdatabase", "role", "Permission"}  # read with the rows that they belong to
+SHARED = ("ip", "last_seen", "status")  # what users and nodes have in `authenticatable`
+
+
+class Origin(NamedTuple):
+    """A table, and which of its columns are kept: under our name, the names there, newest first."""
+
+    table: str
+    entity: str
+    columns: dict[str, tuple[str, ...]]
+
+
+def _same(*names: str) -> dict[str, tuple[str, ...]]:
+    return {name: (name,) for name in names}
+
+
+_SHARED = {name: (f"authenticatable.{name}",) for name in SHARED}
+_RESULT = _same(
+    "id", "input", "task_id", "organization_id", "result", "assigned_at", "started_at", "finished_at", "log", "status"
+)
+ORIGINS = (
+    Origin(
+        "organization",
+        "organization",
+        _same("id", "name", "domain", "address1", "address2", "zipcode", "country") | {"public_key": ("_public_key",)},
+    ),
+    Origin("collaboration", "collaboration", _same("id", "name", "encrypted")),
+    Origin("Member", "member", _same("organization_id", "collaboration_id")),
+    Origin(
+        "user",
+        "user",
+        _same("id", "username", "password", "firstname", "lastname", "email", "roles", "organization_id") | _SHARED,
+    ),
+    Origin("node", "node", _same("id", "name", "api_key", "collaboration_id", "organization_id") | _SHARED),
+    Origin(
+        "task",
+        "task",
+        _same("id", "name", "description", "image", "collaboration_id", "parent_id", "created_at")
+        | {
+            "run_id": ("job_id", "run_id"),
+            "initiator_id": ("init_org_id", "initiator_id"),
+            "database": ("taskdatabase.database", "database"),
+        },
+    ),
+    Origin("result", "result", _RESULT),
+    Origin("run", "result", _RESULT),
+)
+JOINS = {
+    "authenticatable": "LEFT JOIN authenticatable ON authenticatable.id = t.id",
+    "taskdatabase": (
+        'LEFT JOIN (SELECT task_id, group_concat("database", \', \') AS "database" FROM'
+        " (SELECT * FROM taskdatabase ORDER BY task_id, id) GROUP BY task_id) AS taskdatabase"
+        " ON taskdatabase.task_id = t.id"
+    ),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """The database of a server, open. release: the newest that wrote to it; remains: what earlier ones left in it."""
+
+    path: Path
+    conn: sqlite3.Connection
+    columns: Columns
+    release: int
+    remains: tuple[str, ...]
+    state: tuple[int, ...]  # of its files, when it was opened
+
+    @property
+    def origins(self) -> list[Origin]:
+        """The tables that there are, in an order in which their rows can be written."""
+        return [origin for origin in ORIGINS if origin.table in self.columns]
+
+    def told(self) -> str:
+        """Return what it is, in a line."""
+        earlier = f", with what earlier releases left in it ({', '.join(self.remains)})" if self.remains else ""
+        return f"{shown(self.path)} is the database of a vantage6 server, release {self.release}{earlier}"
+
+    def count(self, table: str) -> int:
+        """Return how many rows a table has."""
+        return int(self.conn.execute(f"SELECT COUNT(*) FROM {_quoted(table)}").fetchone()[0])
+
+    def rows(self, origin: Origin) -> Iterator[Row]:
+        """Return the rows of a table, as they come, with the values of its columns in their order."""
+        parts = [self._value(origin.table, names) for names in origin.columns.values()]
+        joins = " ".join(join for table, join in JOINS.items() if any(f"{table}." in part for part in parts))
+        order = " ORDER BY t.id" if "id" in self.columns[origin.table] else ""
+        return self.conn.execute(f"SELECT {', '.join(parts)} FROM {_quoted(origin.table)} AS t {joins}{order}")
+
+    def _value(self, table: str, names: tuple[str, ...]) -> str:
+        """Return the SQL of a value: the first of its names that has one."""
+        places = [name.rpartition(".") for name in names]
+        known = [(at or "t", name) for at, _, name in places if name in self.columns.get(at or table, ())]
+        parts = ", ".join(f"{at}.{_quoted(name)}" for at, name in known)
+        return f"COALESCE({parts})" if len(known) > 1 else parts or "NULL"
+
+    def roles(self) -> dict[int, list[str]]:
+        """Return the names of the roles of each user, each once, the oldest role first."""
+        found: dict[int, list[str]] = {}
+        if {"role", "Permission"} <= self.columns.keys():
+            roles = 'SELECT user_id, name FROM "Permission" JOIN role ON role.id = role_id WHERE name IS NOT NULL'
+            for user, name in self.conn.execute(f"{roles} ORDER BY role.id"):
+                names = found.setdefault(user, [])
+                names += [] if str(name) in names else [str(name)]
+        return found
+
+    def taken_run_ids(self) -> Iterator[tuple[int, int]]:
+        """Return the id of each `run` that a `result` has too, and a free one; the lowest first."""
+        if {"run", "result"} <= self.columns.keys():
+            highest = "SELECT MAX(id) FROM (SELECT MAX(id) AS id FROM run UNION ALL SELECT MAX(id) FROM result)"
+            free = itertools.count((self.conn.execute(highest).fetchone()[0] or 0) + 1)
+            taken = self.conn.execute("SELECT run.id FROM run JOIN result ON result.id = run.id ORDER BY run.id")
+            yield from ((id, next(free)) for (id,) in taken)
+
+    def elsewhere(self) -> dict[str, int]:
+        """Return the tables that have no place in ours, each with how many rows it has: those that have any."""
+        known = {origin.table for origin in ORIGINS} | MERGED
+        counts = {table: self.count(table) for table in self.columns if table not in known}
+        return {table: count for table, count in counts.items() if count}
+
+    def lost_columns(self) -> dict[str, int]:
+        """Return the columns that have no place in ours, each with how many rows have more in it than 0 or nothing."""
+        found: dict[str, int] = {}
+        for origin in self.origins:
+            kept = {name for names in origin.columns.values() for name in names} | {"id"}
+            found |= self._filled(origin.table, sorted(self.columns[origin.table] - kept))
+        if "parameters" in self.columns.get("taskdatabase", ()):
+            found |= self._filled("taskdatabase", ["parameters"])
+        return found
+
+    def _filled(self, table: str, names: list[str]) -> dict[str, int]:
+        sums = ", ".join(f"SUM({_quoted(name)} NOT IN (0, ''))" for name in names)
+        counts = self.conn.execute(f"SELECT {sums} FROM {_quoted(table)}").fetchone() if names else ()
+        return {f"{table}.{name}": count for name, count in zip(names, counts, strict=True) if count}
+
+    def refuse_changed(self) -> None:
+        """Raise an Error where the file was written to since it was opened: what was read need not fit together."""
+        if _state(self.path) != self.state:
+            told = "was written to while it was read: nothing was imported; stop its server first, or import a backup"
+            raise Error(f"{shown(self.path)} {told}")
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+# What a file is
+
+
+@contextlib.contextmanager
+def opened(name: str) -> Iterator[Source]:
+    """Open the database of a server; an Error where it is something else, damaged, locked, or of a release too new."""
+    path = _path(name)
+    with contextlib.ExitStack() as stack:
+        with files.told(f"{shown(path)} cannot be read"):
+            _look(path)
+            state = _state(path)
+            conn = stack.enter_context(contextlib.closing(_connection(path, stack)))
+            columns = _columns(conn)
+        release = _release(path, columns)
+        remains = tuple(old for old, new in REMAINS if _has(columns, old) and _has(columns, new))
+        source = Source(path, conn, columns, release, remains, state)
+        source.refuse_changed()
+        with _damage_told(source):
+            yield source
+
+
+def _path(name: str) -> Path:
+    if name.startswith(("postgresql://", "postgres://")):
+        raise Error("vserver import reads no PostgreSQL yet: name the SQLite file of a vantage6 server")
+    path = storage.as_path(name)
+    if not os.path.lexists(path):
+        raise Error(f"there is no file {shown(path)}: name the SQLite file of a vantage6 server")
+    if path.is_dir():
+        raise Error(f"{shown(path)} is a folder: name the SQLite file of a vantage6 server")
+    if not path.is_file():
+        raise Error(f"{shown(path)} is no regular file: name the SQLite file of a vantage6 server")
+    return path
+
+
+def _look(path: Path) -> None:
+    """Raise an Error where the first bytes of a file are not those of a whole database of another program."""
+    with open(path, "rb") as file:
+        head, size = file.read(HEAD), os.fstat(file.fileno()).st_size
+    header = storage.read_header(head[:100])
+    if header is None:
+        raise Error(f"{shown(path)} {_no_database(path, head)}")
+    if header.application_id == storage.APPLICATION_ID:
+        raise Error(f"{shown(path)} is a database of vserver, not of a vantage6 server: there is nothing to import")
+    storage.refuse_cut_off(path, header, size)
+
+
+def _no_database(path: Path, head: bytes) -> str:
+    if not head:
+        return "is empty: there is nothing to import"
+    if any(word in head for word in FIXTURE) or path.suffix in (".yaml", ".yml"):
+        return "is a fixture file: vserver import reads none yet, only the SQLite file of a vantage6 server"
+    return "is no SQLite database (or an encrypted one): name the SQLite file of a vantage6 server"
+
+
+def _columns(conn: sqlite3.Connection) -> Columns:
+    tables = conn.execute(TABLES).fetchall()
+    of = "SELECT name FROM pragma_table_info(?)"
+    return {table: frozenset(name for (name,) in conn.execute(of, [table])) for (table,) in tables}
+
+
+def _has(columns: Columns, mark: str) -> bool:
+    table, _, column = mark.partition(".")
+    return table in columns and (not column or column in columns[table])
+
+
+def _release(path: Path, columns: Columns) -> int:
+    release = next((release for release, mark in MARKS if _has(columns, mark)), None)
+    if not columns.keys() >= CORE or release is None:
+        raise Error(f"{shown(path)} is a SQLite database of another program than a vantage6 server")
+    if release > 4:
+        why = "its users and keys are kept by Keycloak, not in the database"
+        raise Error(f"{shown(path)} is the database of a vantage6 server of release 5, which cannot be read: {why}")
+    return release
+
+
+# Opening it without a trace
+
+
+def _connection(path: Path, stack: contextlib.ExitStack) -> sqlite3.Connection:
+    """Open the file, or where it has a log a private copy of both: SQLite would write beside it, or into it."""
+    if any(Path(f"{path}{ending}").exists() and os.path.getsize(f"{path}{ending}") for ending in files.LOGS):
+        conn = sqlite3.connect(_copy(path, stack))
+    else:
+        _refuse_locked(path)
+        conn = storage.immutable(path)
+    conn.text_factory = _text
+    conn.set_progress_handler(lambda: 0, PROGRESS_STEPS)  # being called at all is what lets Python see a signal
+    return conn
+
+
+def _copy(path: Path, stack: contextlib.ExitStack) -> Path:
+    folder = files.private_folder()
+    stack.callback(shutil.rmtree, folder, ignore_errors=True)
+    for ending in ("", *files.LOGS):
+        if os.path.exists(f"{path}{ending}"):
+            shutil.copyfile(f"{path}{ending}", files.make_private(folder / f"source{ending}"))
+    return folder / "source"
+
+
+def _refuse_locked(path: Path) -> None:
+    """Raise an Error where another program is about to write. SQLite is not asked where it would make a file (WAL)."""
+    with open(path, "rb") as file:
+        is_wal = file.read(20)[18:] == b"\2\2"
+    if is_wal:
+        return
+    try:
+        with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=0)) as conn:
+            conn.execute("SELECT 1 FROM sqlite_master").fetchone()
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
+            remedy = "stop its server first, or import a backup"
+            raise Error(f"{shown(path)} is locked by a program that writes to it: {remedy}") from None
+        raise
+
+
+def _text(data: bytes) -> str | bytes:
+    """Return a text; as it is where it is none in UTF-8."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return data
+
+
+def _state(path: Path) -> tuple[int, ...]:
+    """Return what changes when a database is written to: size and time of its file, and of its logs."""
+    stats = [os.stat(f"{path}{ending}") for ending in ("", *files.LOGS) if os.path.exists(f"{path}{ending}")]
+    return tuple(number for each in stats for number in (each.st_size, each.st_mtime_ns))
+
+
+@contextlib.contextmanager
+def _damage_told(source: Source) -> Iterator[None]:
+    """Have what SQLite finds damaged be told as the source's: what it is read into was just made."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_CORRUPT:
+            raise
+        source.refuse_changed()
+        told = f"{shown(source.path)} is damaged ({inert(error, 200)}): nothing was imported; use a backup"
+        raise Error(told) from error
