@@ -115,6 +115,7 @@ def test_the_password_in_a_url_is_masked() -> None:
 
 def test_bare_words_are_masked_only_where_it_is_known_what_is_defined() -> None:
     assert mask("user.password = new") == "user.password = new"
+    assert mask('db.User.where("password=new")') == 'db.User.where("password=********")'
     assert mask("new = 1\nuser.password = new", KNOWN) == "new = 1\nuser.password = new"
 
 

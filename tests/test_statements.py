@@ -49,6 +49,7 @@ PARAMETERS = {
     "SELECT 1 FROM user WHERE password = %s AND username = %s": {1},
     "SELECT 1 FROM user WHERE a = '?' -- ?\n AND password = ? AND b = ?": {1},
     "SELECT json_set(x, '$.password', ?), ?": {1},
+    "UPDATE user SET pasword = ?, ip = ?": {1},
     "DELETE FROM user WHERE password GLOB ? OR ip = ?": {1},
 }
 

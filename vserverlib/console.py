@@ -78,10 +78,8 @@ class History(HistoryManager):
             super().store_inputs(line_num, nothing, nothing)
             self._forget()
             return
-        kept = masking.mask(raw, self.shell.user_ns)
-        if kept != raw:  # what IPython made of `!…` and `%…` is strings, in which no secret would be found
-            source = self.shell.transform_cell(kept)
-        super().store_inputs(line_num, masking.mask(source, self.shell.user_ns), kept)
+        known = self.shell.user_ns
+        super().store_inputs(line_num, masking.mask(source, known), masking.mask(raw, known))
         self.writeout_cache()
 
     def writeout_cache(self, conn: Any = None) -> None:

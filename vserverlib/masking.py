@@ -46,11 +46,16 @@ _OBVIOUS = re.compile(
     r"|-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)",
     re.DOTALL,
 )
-# A line for the system's shell, a magic, a call without its brackets: `!cmd`, `x = !cmd`, `%run …`, `,print a`; also
-# the words with which such a line may begin by themselves. From the first secret word on, all of it is masked.
+# A line for the system's shell, a magic, a call without its brackets: `!cmd`, `x = !cmd`, `%run …`, `,print a`; what
+# IPython makes of it; also the words with which such a line may begin by themselves. From its first secret word on,
+# all of it is masked.
 _COMMAND = re.compile(
-    r"^[^\S\n]*(?:[\w, .\[\]]+=[^\S\n]*)?(?:[!%,;/]|(?:vserver|run|sx|system|alias)[^\S\n])(?:\\\n|[^\n])*",
-    re.MULTILINE,
+    r"""
+    ^[^\S\n]* (?:\w[\w,\ .\[\]]*=[^\S\n]*)?
+    (?:[!%,;/] | get_ipython\(\) | (?:vserver|run|sx|system|alias)[^\S\n])
+    (?:\\\n|[^\n])*
+    """,
+    re.VERBOSE | re.MULTILINE,
 )
 _SQL = re.compile(r"\s*(?:INSERT|REPLACE|UPDATE|SELECT|DELETE|WITH)\s", re.IGNORECASE)
 _WORD = re.compile(r"\w+")
@@ -211,11 +216,12 @@ class _Follower:
 
 def _masked(source: str, known: Container[str] | None, prose: bool) -> Iterator[str]:
     tokens, follower, seen = scan(mask_obvious(source)), _Follower(prose), set[str]()
+    is_kept = known is None and not prose  # a bare word is a variable
     for token, follows in pairwise([*tokens, Token("newline", "\n", 0)]):
         if not follower.masking:
             seen.add(token.text)
             yield _looked_into(token, known)
-        elif token.kind == "name" and (known is None or follows.text in ("=", "(", ".") or token.text in seen):
+        elif token.kind == "name" and (is_kept or follows.text in ("=", "(", ".") or token.text in seen):
             yield token.text
         else:
             yield _replaced(token, known or (), "" if prose else '"')

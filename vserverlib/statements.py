@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from vserverlib.masking import MASK, mask_obvious
+from vserverlib.masking import MASK, mask_obvious, names_secret
 
 _TOKENS = re.compile(
     r"""
@@ -140,14 +140,18 @@ class _Reader:
         if self.before == "INTO":
             self.into, self.stored, self.in_rows = name, None, False
         elif self.in_list and self.stored is not None:
-            self.stored.append(name in self.names)
-        elif name in self.names:
+            self.stored.append(self._is_secret(name))
+        elif self._is_secret(name):
             bracket.is_secret = True
         elif self.before == "AS" and bracket.is_secret:
             self.names.add(name)
         elif is_text and self.before in _COMPARED:
             bracket.clause.append(at)
         bracket.in_between = bracket.in_between or name == "between"
+
+    def _is_secret(self, name: str) -> bool:
+        """Whether a name is that of a secret column, or of what such a column is called here; or was meant for one."""
+        return name in self.names or names_secret(name)
 
     def _value(self, at: int, text: str) -> None:
         bracket = self.brackets[-1]
