@@ -12,20 +12,19 @@ import gc
 import importlib.util
 import linecache
 import os
-import re
 import sys
 import textwrap
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any, NamedTuple
 
 import models
-from vserverlib import Error, UsageError, inert, inspection, near, orm
+from vserverlib import Error, UsageError, inert, inspection, near, orm, statements
 from vserverlib.drivers import peewee
-from vserverlib.masking import MASK, mask, mask_obvious
+from vserverlib.masking import MASK, mask
 from vserverlib.messages import check_theme, plain_warnings, tell
 from vserverlib.overview import counts
 
@@ -184,40 +183,16 @@ def _where(path: Path | None) -> str:
     return f"in {inert(path.absolute().parent, 200)}" if path.exists() else "example data: a copy of your own"
 
 
-class _Sql:
-    """Tells each statement, and its parameters with the secrets masked."""
-
-    def __init__(self) -> None:
-        columns = "|".join(sorted({column for _, column in orm.secret_columns()}))
-        self._compared = re.compile(rf"\b(?:{columns})\b\W*(?:=|!=|<>|I?LIKE|IS|(?:NOT )?IN\s*\()\s*$", re.IGNORECASE)
-        self._column = re.compile(rf"\W*(?:{columns})\W*", re.IGNORECASE)
-
-    def __call__(self, event: Any) -> None:
-        shown = [inert(repr(value), LONGEST_VALUE) for value in self.masked(event.sql, event.params or ())]
-        parameters = f"  [{', '.join(shown)}]" if shown else ""
-        tell(f"{event.duration * 1000:.1f} ms  {mask_obvious(event.sql)}{parameters}")
-
-    def masked(self, sql: str, parameters: Sequence[Any]) -> list[Any]:
-        """Return the parameters, a mask in place of each that is compared with, or stored in, a secret column."""
-        before = re.split(r"\?|%s", sql)[:-1]
-        columns = self._inserted(sql)
-        if len(before) != len(parameters):  # a ? in a text of the statement: which is which is not known
-            return [MASK if isinstance(value, str) else value for value in parameters]
-        secret, found = False, []
-        for at, (text, value) in enumerate(zip(before, parameters, strict=True)):
-            secret = bool(self._compared.search(text)) or (secret and text.strip() == ",")
-            stored = columns and self._column.fullmatch(columns[at % len(columns)])
-            found.append(MASK if secret or stored else mask_obvious(value) if isinstance(value, str) else value)
-        return found
-
-    def _inserted(self, sql: str) -> list[str]:
-        columns = re.match(r"\s*(?:INSERT|REPLACE)\b.*?\(([^()]*)\)\s*VALUES", sql, re.IGNORECASE | re.DOTALL)
-        return columns[1].split(",") if columns else []
-
-
 def print_queries(database: Any) -> None:
     """Write each statement that a database runs from now on to stderr, secrets masked."""
-    database.query_hooks.append(_Sql())
+    secret = orm.secret_columns()
+
+    def tell_query(event: Any) -> None:
+        sql, parameters = statements.masked(event.sql, event.params, secret)
+        shown = ", ".join(inert(repr(value), LONGEST_VALUE) for value in parameters)
+        tell(f"{event.duration * 1000:.1f} ms  {sql}" + (f"  [{shown}]" if shown else ""))
+
+    database.query_hooks.append(tell_query)
 
 
 # How source is run

@@ -319,6 +319,28 @@ def test_a_line_with_a_mistake_in_it_is_kept_without_its_secrets(place: Path, tm
     assert history(tmp_path) == ['password = "********" "********"', 'user.password = "********"']
 
 
+def test_a_line_for_the_systems_shell_is_kept_without_its_secret(place: Path, tmp_path: Path) -> None:
+    with shell_at(place / "vserver.db", tmp_path) as terminal:
+        terminal.enter(f"!true passwd {SECRET}")
+        terminal.enter(f"x = !echo {SECRET} | true passwd")
+        terminal.enter("y = 1")
+        terminal.leave()
+    assert history(tmp_path) == ["!true passwd ********", "x = !echo ********", "y = 1"]
+    kept = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    assert SECRET.encode() not in kept
+
+
+@pytest.mark.parametrize("debug", [False, True])
+@pytest.mark.parametrize("mistake", ["1 / 0", "nowhere", "db.User(nam=1)", "= ="])
+def test_no_traceback_tells_the_secret_of_its_line(place: Path, tmp_path: Path, mistake: str, debug: bool) -> None:
+    with shell_at(place / "vserver.db", tmp_path, options=f", debug={debug}") as terminal:
+        told = terminal.enter(f'password = "{SECRET}"; {mistake}')
+        assert "Error" in told or "no field" in told
+        assert SECRET not in told and 'password = "********"' in told
+        terminal.enter("import linecache")
+        assert terminal.enter(f'"{SECRET[:7]}" "{SECRET[7:]}" in str(linecache.cache)').endswith("False")
+
+
 def test_what_is_saved_from_the_history_has_no_secret(place: Path, tmp_path: Path) -> None:
     with shell_at(place / "vserver.db", tmp_path) as terminal:
         terminal.enter(f'password = "{SECRET}"')

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import closing
@@ -16,15 +18,17 @@ from terminal import shell_at
 
 import models as db
 import vserver
-from vserverlib import backups, demo, files, storage
+from vserverlib import Error, backups, checks, demo, files, home, storage
 
+DATA = Path(__file__).parent / "data"
+NOBODY = 65534  # the id of a user that is not us
 PRIVATE_FILE, PRIVATE_FOLDER = 0o600, 0o700
 
 
-@pytest.fixture
-def no_umask() -> Iterator[None]:
-    """A umask that takes nothing away."""
-    before = os.umask(0)
+@pytest.fixture(params=[0o000, 0o077], ids=oct)
+def any_umask(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A umask that takes nothing away, and one that takes all from others."""
+    before = os.umask(request.param)
     yield
     os.umask(before)
 
@@ -43,7 +47,7 @@ def told(capsys: pytest.CaptureFixture[str]) -> str:
     return capsys.readouterr().err
 
 
-def test_whatever_is_made_is_its_owners_alone(no_umask: None, tmp_path: Path, quick_hashes: None) -> None:
+def test_whatever_is_made_is_its_owners_alone(any_umask: None, tmp_path: Path, quick_hashes: None) -> None:
     made = storage.create(tmp_path / "vserver.db")
     with closing(db.connect(made)):
         db.Organization(name="x").save()
@@ -55,7 +59,7 @@ def test_whatever_is_made_is_its_owners_alone(no_umask: None, tmp_path: Path, qu
 
 
 @pytest.mark.parametrize("how", ["sandbox", "demo"])
-def test_a_private_copy_is_private(no_umask: None, path: Path, how: str) -> None:
+def test_a_private_copy_is_private(any_umask: None, path: Path, how: str) -> None:
     with closing(storage.demo() if how == "demo" else db.connect(path, sandbox=True)) as database:
         db.Organization(name="x").save()
         copy = Path(database.database)
@@ -63,13 +67,104 @@ def test_a_private_copy_is_private(no_umask: None, path: Path, how: str) -> None
         assert {mode(file) for file in copy.parent.iterdir()} == {PRIVATE_FILE}
 
 
-def test_the_history_of_the_shell_is_its_owners_alone(no_umask: None, path: Path, tmp_path: Path) -> None:
+def test_the_history_of_the_shell_is_its_owners_alone(any_umask: None, path: Path, tmp_path: Path) -> None:
     with shell_at(path, tmp_path) as at_prompt:
         at_prompt.enter("1 + 1")
         at_prompt.leave()
     folder = tmp_path / ".local" / "share" / "vserver"
     assert mode(folder) == PRIVATE_FOLDER
     assert {mode(file) for file in folder.iterdir()} == {PRIVATE_FILE}
+
+
+def test_what_a_restore_and_an_upgrade_keep_is_private(
+    any_umask: None, path: Path, tmp_path: Path, quick_hashes: None
+) -> None:
+    shutil.copyfile(DATA / "schema-1.sqlite", tmp_path / "older.db")
+    (tmp_path / "older.db").chmod(PRIVATE_FILE)
+    db.connect(tmp_path / "older.db").close()
+    with backups.verified(backups.make(path).path, path) as draft:
+        assert mode(draft) == PRIVATE_FILE
+        assert backups.restore(path, draft)
+    assert {mode(file) for file in tmp_path.iterdir()} == {PRIVATE_FILE}
+    assert len(list(tmp_path.glob("*-2*.db"))) == 3
+
+
+def test_what_a_check_remembers_is_private(
+    any_umask: None, database: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VSERVER_HOME", str(tmp_path / "new" / "home"))
+    checks.remember(database, {"error": 0, "warning": 0, "info": 0})
+    assert [mode(file) for file in (tmp_path / "new" / "home").iterdir()] == [PRIVATE_FILE]
+    assert {mode(tmp_path / "new"), mode(tmp_path / "new" / "home")} == {PRIVATE_FOLDER}
+
+
+# Links
+
+
+@pytest.fixture
+def anothers(tmp_path: Path) -> Path:
+    """A file of another user."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can make a file of another user")
+    file = tmp_path / "theirs"
+    file.write_text("theirs")
+    file.chmod(0o644)
+    os.chown(file, NOBODY, NOBODY)
+    return file
+
+
+def is_as_it_was(file: Path) -> bool:
+    return (file.read_text(), mode(file), file.stat().st_uid) == ("theirs", 0o644, NOBODY)
+
+
+@pytest.mark.parametrize("ending", ["", "-wal", "-shm", "-journal"])
+def test_a_new_database_is_not_written_through_a_link(anothers: Path, tmp_path: Path, ending: str) -> None:
+    (tmp_path / f"new.db{ending}").symlink_to(anothers)
+    with contextlib.suppress(Error):
+        db.connect(storage.create(tmp_path / "new.db")).close()
+    assert is_as_it_was(anothers)
+
+
+def test_a_backup_is_not_written_through_a_link(anothers: Path, path: Path, tmp_path: Path) -> None:
+    link = tmp_path / "backup.db"
+    link.symlink_to(anothers)
+    with pytest.raises(Error, match="is there already"):
+        backups.make(path, link)
+    backups.make(path, link, force=True)
+    assert is_as_it_was(anothers) and not link.is_symlink()
+
+
+@pytest.mark.parametrize("whose", ["file", "link", "link to nothing"])
+def test_the_history_and_the_last_check_follow_no_link_of_another_user(
+    anothers: Path, database: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whose: str
+) -> None:
+    monkeypatch.setenv("VSERVER_HOME", str(tmp_path / "home"))
+    place, own = tmp_path / "home" / "history.sqlite", tmp_path / "own"
+    place.parent.mkdir()
+    if whose == "link":
+        own.write_text("mine")
+    place.symlink_to(anothers if whose == "file" else own)
+    if whose != "file":
+        os.chown(place, NOBODY, NOBODY, follow_symlinks=False)
+    with pytest.raises(OSError, match="another user's"):
+        home.own_file(place)
+    assert is_as_it_was(anothers) and own.exists() is (whose == "link")
+
+
+def test_a_shell_whose_history_is_another_users_does_without(anothers: Path, path: Path, tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "history.sqlite").symlink_to(anothers)
+    with shell_at(path, tmp_path, VSERVER_HOME=str(tmp_path / "home")) as at_prompt:
+        assert "history is off" in at_prompt.wait_for_prompt()
+        at_prompt.enter("x = 1")
+        at_prompt.leave()
+    assert is_as_it_was(anothers)
+
+
+def test_a_link_of_ones_own_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "kept elsewhere")
+    home.own_file(tmp_path / "link")
+    assert mode(tmp_path / "kept elsewhere") == PRIVATE_FILE
 
 
 # Open to others

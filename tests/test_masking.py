@@ -44,7 +44,29 @@ MASKED = {
     '"""{"password": "S"}"""': '"""{"password": "********"}"""',
     "user.password = 12345": 'user.password = "********"',
     "user.password = hunter2": 'user.password = "********"',
-    "%env API_KEY=hunter2": '%env API_KEY="********"',
+    "%env API_KEY=hunter2": "%env API_KEY=********",
+    'root.set_password("S"); x = "y"': 'root.set_password("********"); x = "y"',
+    'db.Node.get_by_api_key(f"{S}-x")': 'db.Node.get_by_api_key("********")',
+    'hashing.make_hash("S")': 'hashing.make_hash("********")',
+    'bcrypt.hashpw(b"S", salt)': 'bcrypt.hashpw("********", "********")',
+    'db.User(username="root", pasword="S")': 'db.User(username="root", pasword="********")',
+    'node.api_kye = "S"': 'node.api_kye = "********"',
+    "!vserver passwd root --stdin <<< S": "!vserver passwd ********",
+    "vserver passwd root --stdin <<< S": "vserver passwd ********",
+    "x = !vserver passwd root --stdin <<< 'S'": "x = !vserver passwd ********",
+    "y = 1\n  !echo 'S' | vserver passwd root\nx = 2": "y = 1\n  !echo ********\nx = 2",
+    "!curl -H api-key=S": "!curl -H api-key=********",
+    "!vserver passwd root \\\n  --stdin <<< S\nx = 1": "!vserver passwd ********\\\n\nx = 1",
+    "%run script --password=S": "%run script --password=********",
+    "run script --password S": "run script --password ********",
+    "%%bash\nexport pwd=S\nls": "%%bash\nexport pwd=********\nls",
+    ",user.set_password S": ",user.set_password ********",
+    "database.execute_sql(\"REPLACE into user (name, password) values ('x', 'S')\")": (
+        'database.execute_sql("REPLACE into user (name, password********")'
+    ),
+    'database.execute_sql("UPDATE user SET password = ?", ["S"]); x = "y"': (
+        'database.execute_sql("UPDATE user SET password ********", ["********"]); x = "y"'
+    ),
 }
 
 KEPT = [
@@ -61,6 +83,11 @@ KEPT = [
     'db.User.getByUsername("root").check_password',
     'user.password = None; user.password = ""',
     'db.Organization(name="IKNL", domain="iknl.nl")',
+    "!ls -l *.db",
+    "%timeit len(db.Task.get())",
+    "run = 1",
+    'passport = "x"; parent = "y"; app = "z"',
+    'database.execute_sql("SELECT name FROM node WHERE id = ?", [5])',
 ]
 
 
@@ -88,6 +115,7 @@ def test_the_password_in_a_url_is_masked() -> None:
 
 def test_bare_words_are_masked_only_where_it_is_known_what_is_defined() -> None:
     assert mask("user.password = new") == "user.password = new"
+    assert mask('db.User.where("password=new")') == 'db.User.where("password=********")'
     assert mask("new = 1\nuser.password = new", KNOWN) == "new = 1\nuser.password = new"
 
 

@@ -262,7 +262,7 @@ def test_queries_are_told_with_their_secrets_masked(database: Any, capsys: Print
             list("abcd"),
             "'a', '********', 'c', '********'",
         ),
-        ("SELECT '?' , ?", ["a"], "'********'"),
+        ("SELECT '?' , ?", ["a"], "'a'"),
         ("SELECT ?", ["x" * 100], f"'{'x' * 58}…"),
         ("SELECT ?", ["$2b$12$abcdefghijklmnopqrstuv"], "'********'"),
         ("SELECT ?", ["red\x1b[31m"], "'red\\x1b[31m'"),

@@ -13,10 +13,11 @@ import linecache
 import sqlite3
 import sys
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from IPython.core.compilerop import CachingCompiler
 from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
 from IPython.core.formatters import DisplayFormatter
 from IPython.core.history import HistoryManager
@@ -112,6 +113,18 @@ class Recall(PtkHistoryAdapter):
 
     def append_string(self, string: str) -> None:
         PromptHistory.append_string(self, string)
+
+
+class Compiler(CachingCompiler):
+    """Compiles cells, and keeps their lines for tracebacks, secrets masked. known: the names that are defined."""
+
+    known: Container[str] | None = None
+
+    def cache(self, transformed_code: str, number: int = 0, raw_code: str | None = None) -> str:
+        name: str = super().cache(transformed_code, number, raw_code)
+        lines = masking.mask(transformed_code, self.known).splitlines(keepends=True)
+        linecache.cache[name] = (len(transformed_code), None, lines, name)
+        return name
 
 
 # Display
@@ -218,10 +231,12 @@ class Shell(InteractiveShellEmbed):
             colors=COLOURS[messages.theme()] if self.has_colours else "nocolor",
             highlighting_style_overrides={ATTENTION: "bold ansired"},
             prompts_class=Prompt,
+            compiler_class=Compiler,
             displayhook_class=DisplayHook,
             xmode="Plain",
             _init_location_id="vserver",
         )
+        self.compile.known = self.user_ns
 
     def run(self) -> None:
         """Show the banner, and run what is typed until the shell is left."""
@@ -302,13 +317,21 @@ class Shell(InteractiveShellEmbed):
         else:
             super().showtraceback(exc_tuple, *args, **options)
 
+    def showsyntaxerror(self, *args: Any, **options: Any) -> None:
+        """Show what is no Python, secrets masked; then without the mark below, which would be beside the mark."""
+        error = self._get_exc_info()[1]
+        shown = masking.mask(getattr(error, "text", None) or "")
+        if isinstance(error, SyntaxError) and error.text and shown != error.text:
+            error.text, error.offset, error.end_offset = shown, None, None
+        super().showsyntaxerror(*args, **options)
+
     def _typed_line(self, frames: Any) -> str:
         """Return the line of a cell that an error came from, secrets masked; its number where there are several."""
         found = ""
         while frames is not None:
             label = self.compile.format_code_name(frames.tb_frame.f_code.co_filename)
             if label:
-                lines = masking.mask(self._source(frames)).splitlines()
+                lines = self._source(frames).splitlines()
                 at = frames.tb_lineno
                 number = f"line {at}: " if len(lines) > 1 else ""
                 found = number + lines[at - 1].strip() if at <= len(lines) else ""

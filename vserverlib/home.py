@@ -5,6 +5,7 @@ It owns where that is, and that only its owner can read it. What is in a file is
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from pathlib import Path
@@ -23,11 +24,27 @@ def folder() -> Path:
 
 
 def own_file(path: Path) -> Path:
-    """Make a file that only its owner can read, in a folder of that kind, unless it is there. Raises OSError."""
-    if not path.parent.is_dir():
-        path.parent.parent.mkdir(parents=True, exist_ok=True)
-        path.parent.mkdir(mode=0o700, exist_ok=True)
+    """Make a file that only its owner can read, in a folder of that kind, unless it is there. Raises OSError.
+
+    A link is followed where it is ours, and does not lead to another user's file.
+    """
+    _make_folder(path.parent)
+    _refuse_links_of_others(path)
     os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
     if path.stat().st_mode & 0o077:
         path.chmod(0o600)
     return path
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder, and those above it, each for its owner alone; what is there already stays as it is."""
+    if not folder.is_dir():
+        _make_folder(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
+
+
+def _refuse_links_of_others(path: Path) -> None:
+    if os.name == "posix" and path.is_symlink():
+        owners = {path.lstat().st_uid, path.stat().st_uid if path.exists() else os.geteuid()}
+        if owners != {os.geteuid()}:
+            raise PermissionError(errno.EPERM, "it is another user's link, or leads to another user's file")

@@ -1,14 +1,15 @@
 """Secrets in what a person typed: recognized by the words around them, and replaced.
 
-It owns `mask`, which the history of the shell and the tracebacks of scripts go through, and `scan`, the tokens that
-it and the completion read. Text that is no Python (a line with a mistake, a comment) is masked as well. In doubt more
-is masked than a secret. It does not find a secret that nothing tells of, such as a password in a variable called `x`.
-What becomes of a secret in the database is fields.py's.
+It owns `mask`, which the history of the shell and all tracebacks go through, and `scan`, the tokens that it and the
+completion read. Text that is no Python (a line with a mistake, a comment, a line for the system's shell) is masked as
+well. In doubt more is masked than a secret. It does not find a secret that nothing tells of, such as a password in a
+variable called `x`. What becomes of a secret in the database is fields.py's, what is shown of SQL, statements.py's.
 """
 
 from __future__ import annotations
 
 import builtins
+import functools
 import keyword
 import re
 from collections.abc import Container, Iterator
@@ -34,7 +35,9 @@ _STRING = re.compile(
     r"(?P<prefix>\w*)(?P<quote>\"{3}|'{3}|\"|')(?P<body>(?:\\.|(?!(?P=quote))[^\\])*\\?)(?P<end>(?P=quote)?)", re.DOTALL
 )
 _SECRET_WORD = re.compile(r"passw|passphrase|secret|credential|api_?key|private_?key|token(?!i)", re.IGNORECASE)
-_SECRET_PARTS = frozenset({"pw", "pwd", "pass", "passwd", "key", "keys"})
+_SECRET_PARTS = frozenset({"pw", "pwd", "pass", "passwd", "key", "keys", "hash", "hashpw"})
+_MISTYPED = ("password", "api_key")  # the fields: what stands beside a typo in one of them is meant for it
+_NEAR = 0.8  # how alike a typo is (difflib)
 _PARTS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
 _OBVIOUS = re.compile(
     r"\$2[abxy]?\$\d\d?\$[./A-Za-z0-9]*"  # bcrypt
@@ -43,6 +46,20 @@ _OBVIOUS = re.compile(
     r"|-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)",
     re.DOTALL,
 )
+# A line for the system's shell, a magic, a call without its brackets: `!cmd`, `x = !cmd`, `%run …`, `,print a`; what
+# IPython makes of it; also the words with which such a line may begin by themselves. From its first secret word on,
+# all of it is masked.
+_COMMAND = re.compile(
+    r"""
+    ^[^\S\n]* (?:\w[\w,\ .\[\]]*=[^\S\n]*)?
+    (?:[!%,;/] | get_ipython\(\) | (?:vserver|run|sx|system|alias)[^\S\n])
+    (?:\\\n|[^\n])*
+    """,
+    re.VERBOSE | re.MULTILINE,
+)
+_SQL = re.compile(r"\s*(?:INSERT|REPLACE|UPDATE|SELECT|DELETE|WITH)\s", re.IGNORECASE)
+_WORD = re.compile(r"\w+")
+_FIRST_WORD = re.compile(r"(?:[^!|]*!)?\s*\S*")
 _GIVES = frozenset({"=", ":=", "==", "!=", "+=", "|=", ":"})  # what comes after these is the value
 
 
@@ -66,12 +83,21 @@ def string_parts(text: str) -> tuple[str, str, str, bool]:
     return parts["prefix"], parts["quote"], parts["body"], bool(parts["end"])
 
 
+@functools.lru_cache(maxsize=1000)
 def names_secret(name: str) -> bool:
     """Whether a name, or the text of a string that is a name, says that what it stands for is a secret."""
     if not name.isidentifier() or "public" in name.lower() or keyword.iskeyword(name):
         return False
     parts = {part.lower() for part in _PARTS.findall(name)}
-    return bool(_SECRET_WORD.search(name) or parts & _SECRET_PARTS)
+    return bool(_SECRET_WORD.search(name) or parts & _SECRET_PARTS or any(map(_is_mistyped, {name.lower(), *parts})))
+
+
+def _is_mistyped(name: str) -> bool:
+    if name[0] not in "pa":
+        return False
+    import difflib  # 4 ms that few sources have to pay
+
+    return bool(difflib.get_close_matches(name, _MISTYPED, cutoff=_NEAR))
 
 
 def mask(source: str, known: Container[str] | None = None) -> str:
@@ -80,7 +106,26 @@ def mask(source: str, known: Container[str] | None = None) -> str:
     known: the names that are defined where it runs. With it, a bare word where a secret belongs is taken for one that
     was typed without its quotes, and masked.
     """
-    return "".join(_masked(source, known, prose=False))
+    is_all_commands = source.lstrip().startswith("%%")  # the lines below may be of any language
+    without = _COMMAND.sub(lambda found: mask_from_word(found[0]), source)
+    if is_all_commands:
+        without = "\n".join(map(mask_from_word, without.split("\n")))
+    return "".join(_masked(without, known, prose=False))
+
+
+def mask_from_word(text: str) -> str:
+    """Return a text with all that follows its first secret word replaced by a mask; its lines stay as many.
+
+    Where something is piped (`echo … | vserver passwd`), all that follows the first command is.
+    """
+    for word in _WORD.finditer(text):
+        if names_secret(word[0]):
+            piped = _FIRST_WORD.match(text) if "|" in text else None
+            end = (piped or word).end()
+            kept, rest = text[:end], text[end:]
+            between = rest[0] if rest[:1] in (" ", "=", ":", "(") else ""
+            return kept + between + MASK + "\\\n" * rest.count("\n") if rest.strip() else text
+    return text
 
 
 def mask_obvious(text: str) -> str:
@@ -141,7 +186,7 @@ class _Follower:
 
     def _string(self, token: Token) -> None:
         body = string_parts(token.text)[2]
-        if names_secret(body):
+        if names_secret(body) or _is_sql_of_secrets(body):  # the values of SQL follow it
             self.levels[-1].saw(body, is_text=True)
 
     def _op(self, token: Token) -> None:
@@ -171,11 +216,12 @@ class _Follower:
 
 def _masked(source: str, known: Container[str] | None, prose: bool) -> Iterator[str]:
     tokens, follower, seen = scan(mask_obvious(source)), _Follower(prose), set[str]()
+    is_kept = known is None and not prose  # a bare word is a variable
     for token, follows in pairwise([*tokens, Token("newline", "\n", 0)]):
         if not follower.masking:
             seen.add(token.text)
             yield _looked_into(token, known)
-        elif token.kind == "name" and (known is None or follows.text in ("=", "(", ".") or token.text in seen):
+        elif token.kind == "name" and (is_kept or follows.text in ("=", "(", ".") or token.text in seen):
             yield token.text
         else:
             yield _replaced(token, known or (), "" if prose else '"')
@@ -205,5 +251,10 @@ def _looked_into(token: Token, known: Container[str] | None) -> str:
         return "#" + "".join(_masked(token.text[1:], known, prose=True))
     if token.kind == "string":
         prefix, quote, body, ended = string_parts(token.text)
-        return prefix + quote + "".join(_masked(body, known, prose=True)) + quote * ended
+        inside = mask_from_word(body) if _is_sql_of_secrets(body) else "".join(_masked(body, known, prose=True))
+        return prefix + quote + inside + quote * ended
     return token.text
+
+
+def _is_sql_of_secrets(text: str) -> bool:
+    return bool(_SQL.match(text)) and any(map(names_secret, _WORD.findall(text)))
