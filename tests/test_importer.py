@@ -36,7 +36,8 @@ HYBRID = (  # what an upgrade from release 3 to 4 adds, and what the server then
     "CREATE TABLE run (id INTEGER PRIMARY KEY, input TEXT, task_id INTEGER, organization_id INTEGER, result TEXT,"
     " assigned_at DATETIME, started_at DATETIME, finished_at DATETIME, status TEXT, log TEXT)",
     "CREATE TABLE taskdatabase (id INTEGER PRIMARY KEY, task_id INTEGER, database VARCHAR, parameters VARCHAR)",
-    "INSERT INTO task (id, name, collaboration_id, job_id, init_org_id) VALUES (50, 'newer', 1, 99, 2)",
+    "INSERT INTO task (id, name, collaboration_id, job_id, init_org_id, run_id, initiator_id, database)"
+    " VALUES (50, 'newer', 1, 99, 2, 5, 1, 'older')",
     "INSERT INTO taskdatabase VALUES (1, 50, 'omop', NULL), (2, 50, 'lab', 'x')",
     "INSERT INTO run (id, task_id, organization_id, log) VALUES (1, 50, 1, 'of run 1'), (2, 50, 2, 'of run 2')",
     "INSERT INTO run (id, task_id, organization_id, log) VALUES (90, 50, 2, 'of run 90')",
@@ -231,6 +232,12 @@ def test_new_rows_get_ids_and_run_ids_that_nobody_has(server: Server, target: Pa
     assert (task.id, task.run_id) == (13, 13)
 
 
+def test_the_run_id_of_a_task_that_is_deleted_after_the_import_is_not_given_again(server: Server, target: Path) -> None:
+    imported(server("4.15.2"), target)
+    db.Task.get(12).delete(dependents=True)
+    assert db.Task.next_run_id() == 13
+
+
 # What servers may have left behind
 
 
@@ -403,6 +410,31 @@ def test_a_source_in_wal_mode_without_a_log_gets_none(server: Server, target: Pa
     file = server("4.15.2", "PRAGMA journal_mode = WAL")
     imported(file, target)
     assert [each.name for each in file.parent.iterdir()] == ["server.sqlite"]
+
+
+def test_a_change_that_was_cut_short_is_not_read_and_its_journal_is_not_touched(server: Server, target: Path) -> None:
+    file = server("4.15.2")
+    killed = target.parent / "killed"
+    with closing(sqlite3.connect(file)) as conn:
+        conn.execute("PRAGMA cache_size = 1")  # so that pages are written before the end
+        conn.execute("UPDATE run SET log = printf('%09000d', 0)")
+        shutil.copytree(file.parent, killed)
+    before = digests(killed)
+    assert set(before) == {"server.sqlite", "server.sqlite-journal"}
+    imported(killed / "server.sqlite", target)
+    assert digests(killed) == before and db.Result.get(1).log == "log line\n"
+
+
+def test_ctrl_c_leaves_nothing_half_imported(server: Server, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importer, "TICK", 0)  # have the first row be told already
+
+    def interrupted(done: int) -> None:
+        if done > 40:
+            raise KeyboardInterrupt
+
+    with vantage6.opened(str(server("4.15.2"))) as source, pytest.raises(KeyboardInterrupt):
+        importer.run(source, target, interrupted)
+    assert [each.name for each in target.parent.iterdir()] == ["server"]
 
 
 def test_a_dry_run_tells_the_same_and_writes_nothing(server: Server, target: Path, path: Path) -> None:
