@@ -328,7 +328,8 @@ def _without_marks(frame: traceback.FrameSummary) -> traceback.FrameSummary:
 def _mask_text(told: traceback.TracebackException) -> None:
     """Mask the line that a SyntaxError shows."""
     text = getattr(told, "text", None)
-    if text and told.filename in linecache.cache:
-        told.text = linecache.getline(told.filename, int(told.lineno or 0)) or mask(text)
+    if text:
+        is_ours = told.filename in linecache.cache  # not what exec() was given
+        told.text = (linecache.getline(told.filename, int(told.lineno or 0)) if is_ours else "") or mask(text)
         if told.text.strip() != text.strip():
             told.offset = None  # type: ignore[assignment]  # there is no mark to make

@@ -53,6 +53,7 @@ DOORS = {
     "key_too_long": f'N.api_key = "SECRET{"x" * 73}"',
     "with_nul": 'U.password = "SECRET\\0"',
     "syntax": 'U.password = "SECRET" "',
+    "syntax_of_a_text": "exec(\"U.password = 'SECRET'; = =\")",
     "beside_a_mistake": 'U.password = "SECRET"; 1 / 0',
     "compared": 'assert U.password == "SECRET"',
     "chained": 'try:\n    1 / 0\nexcept ZeroDivisionError:\n    U.set_password(["SECRET"])',
