@@ -67,11 +67,16 @@ class Commands(click.Group):
         finally:
             gc.freeze()
 
+    def make_context(self, *args: Any, **options: Any) -> click.Context:
+        with _inert_usage():
+            return super().make_context(*args, **options)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; what a person can act on becomes one line, all else keeps its traceback."""
         try:
             try:
-                return super().invoke(ctx)
+                with _inert_usage():
+                    return super().invoke(ctx)
             finally:
                 sys.stdout.flush()  # here, where a full disk still becomes an exit status
         except (KeyboardInterrupt, click.Abort):
@@ -90,6 +95,16 @@ class Commands(click.Group):
 def command(name: str | None = None) -> Callable[[Callable[..., Any]], click.Command]:
     """Return what makes a function a command, for vserver.py to put into the program."""
     return click.command(name, cls=Commands.command_class)
+
+
+@contextmanager
+def _inert_usage() -> Iterator[None]:
+    """Have click quote what was typed as a person may be shown it: a script may have typed a stranger's name."""
+    try:
+        yield
+    except click.UsageError as error:
+        error.message = inert(error.message, 1000)  # type: ignore[misc]  # it is what show() prints
+        raise
 
 
 def failure_of(error: Exception) -> Failure | None:

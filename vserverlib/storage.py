@@ -33,6 +33,7 @@ SCHEMA = 2  # the number of the newest migration, in user_version
 MIGRATIONS = Path(__file__).with_name("migrations")
 SNAPSHOT, SNAPSHOT_OF = "schema.sql", "-- Made by `make schema` from the migrations up to {}: change those."
 NOW = "strftime('%Y-%m-%d %H:%M:%f', 'now')"
+ROOM_TO_READ = 65536  # bytes: the index of a log, which SQLite makes beside a database, takes half of that
 _MAGIC = b"SQLite format 3\0"
 Read = TypeVar("Read")
 _open: weakref.WeakSet[Sqlite] = weakref.WeakSet()
@@ -361,10 +362,10 @@ def _read_write(path: Path) -> Sqlite:
 def reader(path: Path) -> Sqlite:
     """Return a database for reading, not open yet.
 
-    Where SQLite cannot open it (a folder that cannot be written), a private copy with its log is read.
+    Where SQLite cannot open it (a folder that cannot be written, a full disk), a private copy with its log is read.
     """
     file = path.absolute()
-    if not _writable(file.parent) and not _never_changes(file) and not _opens(file):
+    if not _has_room(file.parent) and not _never_changes(file) and not _opens(file):
         copy = files.private_folder() / path.name
         for ending in ("", "-wal"):
             if os.path.exists(f"{file}{ending}"):
@@ -373,6 +374,12 @@ def reader(path: Path) -> Sqlite:
         _gone_at_close(database, copy.parent)
         return database
     return _in_place(path)
+
+
+def _has_room(folder: Path) -> bool:
+    """Whether SQLite can make beside a database what it needs for reading it."""
+    disk = os.statvfs(folder)
+    return _writable(folder) and disk.f_bavail * disk.f_frsize >= ROOM_TO_READ
 
 
 def _in_place(path: Path, **options: Any) -> Sqlite:
