@@ -233,3 +233,9 @@ def test_peewees_other_names_for_deleting_one_do_as_delete_does(story: SimpleNam
 def test_a_condition_says_which(story: SimpleNamespace, database: Any) -> None:
     assert peewee.ModelDelete(db.Result).where(db.Result.id == 1).execute() == 1
     assert len(db.Result.get()) == 1
+
+
+def test_one_word_names_what_is_deleted(path: Path, story: SimpleNamespace) -> None:
+    assert run("delete", "result/2").exit_code == 0 and [result.id for result in db.Result.get()] == [1]
+    done = run("delete", "result")
+    assert done.exit_code == 2 and "which result?" in done.stderr

@@ -208,3 +208,16 @@ def test_commands_tell_it_beside_their_data(
         result = CliRunner().invoke(vserver.main, words)
         assert result.stderr.count("vserver.db is open to others (mode 644): chmod 600 vserver.db\n") == 1
         assert "open to others" not in result.stdout
+
+
+@pytest.mark.parametrize("ending", files.SIDES)
+@pytest.mark.parametrize("words", [["backup"], ["backup", "--force"], ["init"]])
+def test_nothing_takes_the_name_of_what_sqlite_keeps_beside_a_database(
+    words: list[str], ending: str, path: Path
+) -> None:
+    """A log that is replaced is lost, and what was committed in it."""
+    beside = path.with_name(f"other.db{ending}")
+    target = ["-d", str(beside), *words] if words == ["init"] else ["-d", str(path), *words, str(beside)]
+    done = CliRunner().invoke(vserver.main, target, prog_name="vserver")
+    assert done.exit_code == 1 and "is what SQLite calls a file beside a database" in done.stderr
+    assert not beside.exists()

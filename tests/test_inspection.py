@@ -110,7 +110,7 @@ def test_one_rule_or_one_entity_can_be_asked(story: SimpleNamespace, path: Path)
     (row,) = map(json.loads, run(path, "results", "-o", "jsonl").stdout.splitlines())
     assert (row["code"], row["id"]) == ("RES005", 2)
     assert run(path, "nodes").exit_code == 0
-    assert run(path, "nodes", "--rule", "COL003").exit_code == 0
+    assert run(path, "nodes", "--rule", "COL003").exit_code == 2
 
 
 def test_json_of_nothing_is_an_empty_list(database: Any, path: Path) -> None:
@@ -203,3 +203,18 @@ def test_every_orphan_that_the_models_can_have_is_told_by_its_link(story: Any, d
     change(path, "PRAGMA foreign_keys = 0", *changes)
     assert len(found(database, "DBF002")) == len(links)
     assert home.folder().exists() is False
+
+
+def test_asking_nothing_is_a_usage_error(path: Path) -> None:
+    words = ["-d", str(path), "check", "nodes", "--rule", "RES006"]
+    done = CliRunner().invoke(vserver.main, words, prog_name="vserver")
+    assert done.exit_code == 2 and "RES006 asks nothing of node" in done.stderr
+
+
+def test_what_is_no_answer_or_entity_is_refused(database: Any) -> None:
+    tools = inspection.tools(database)
+    with pytest.raises(UsageError, match="strict takes True or False, not 'no'"):
+        tools["strict"]("no")
+    with pytest.raises(UsageError, match="7 is no kind of entity"):
+        tools["check"](7)
+    assert database.strict is False

@@ -194,3 +194,16 @@ def test_a_text_fakes_no_line_and_without_unicode_there_are_arrows_of_ascii(
     text = views.render(logbook.Logbook(entries), width=80, color=False)
     assert "name  average → x\\nchange 99 · root" in text
     assert [line for line in text.splitlines() if line.startswith("change 99")] == []
+
+
+@pytest.mark.parametrize("more", ["--entity task", "--session x", "--limit 1", "--all", "-o json", "--since 2d"])
+def test_prune_takes_no_other_option(more: str, told: Path) -> None:
+    refused = vserver(told, "log", "--prune", "0s", "--yes", *more.split())
+    assert refused.returncode == 2 and "--prune forgets all that is older" in refused.stderr
+    assert vserver(told, "log", "--yes").returncode == 2
+
+
+def test_a_limit_that_is_none_is_refused(database: Any) -> None:
+    for odd in ("x", -1, 0, None):
+        with pytest.raises(Error, match="limit is how many records at most"):
+            journal.log(database, limit=odd)

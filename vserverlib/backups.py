@@ -125,7 +125,7 @@ def _refuse_place(path: Path, place: Path, force: bool) -> None:
         raise Error(f"{shown(place)} is the database itself, or belongs to it: choose another name for its backup")
     if os.path.lexists(place) and not place.is_symlink() and not place.is_file():
         raise Error(f"{shown(place)} is no regular file: choose another name")
-    return None
+    return files.refuse_side(place)
 
 
 # Copying and verifying

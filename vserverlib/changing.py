@@ -12,7 +12,7 @@ from typing import Any, TextIO
 
 import click
 
-from vserverlib import Error, completers, printing
+from vserverlib import Error, completers, inert, printing
 from vserverlib.messages import tell
 from vserverlib.options import JSON_OUTPUT, YES, Ordinal, Target, command, require_yes
 
@@ -82,7 +82,7 @@ def apikey(target: Target, node: str) -> None:
 
 @command("delete")
 @click.argument("entity", shell_complete=completers.nouns)
-@click.argument("words", metavar="ID|NAME...", nargs=-1, required=True, shell_complete=completers.labels)
+@click.argument("words", metavar="ID|NAME...", nargs=-1, shell_complete=completers.labels)
 @click.option("--dependents", is_flag=True, help="Take along all that hangs on them, after asking.")
 @click.option("--dry-run", is_flag=True, help="Only show what would go along.")
 @YES
@@ -99,7 +99,9 @@ def delete_command(
     """
     from vserverlib import deleting, finding
 
-    model = finding.kind(entity)
+    if not words and "/" not in entity:
+        raise click.UsageError(f"which {inert(entity)}? Give ids or names, or both words as one: task/12")
+    model, words = finding.kind(entity.partition("/")[0] if not words else entity), words or (entity,)
     with target.open(read_only=dry_run):
         found = [finding.one(model, word) for word in words]
         plan = deleting.planned(found)
@@ -150,8 +152,12 @@ def log_command(
     if everything and limit:
         raise click.UsageError("--all has no limit: leave out --limit")
     if prune is not None:
+        if everything or limit or output != "table" or any(value is not None for value in asked.values()):
+            raise click.UsageError("--prune forgets all that is older, whatever it is: leave out the other options")
         _prune(target, prune, yes)
         return
+    if yes:
+        raise click.UsageError("--yes goes with --prune")
     with target.open(read_only=True) as database:
         from vserverlib import journal
 

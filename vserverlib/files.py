@@ -117,10 +117,17 @@ def refuse_taken(target: Path) -> None:
 
 def refuse_leftovers(target: Path) -> None:
     """Raise an Error where the log of another database would be applied to a file that is put here."""
+    refuse_side(target)
     for ending in LOGS:
         log = Path(f"{target}{ending}")
         if log.exists() and log.stat().st_size:
             raise Error(f"{shown(log)} is left over from another database: choose another name, or move it away")
+
+
+def refuse_side(target: Path) -> None:
+    """Raise an Error where a name is that of what SQLite keeps beside a database: a log that is replaced is lost."""
+    if target.name.endswith(SIDES):
+        raise Error(f"{shown(target)} is what SQLite calls a file beside a database: choose another name")
 
 
 def _taken(target: Path) -> Error:

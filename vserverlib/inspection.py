@@ -38,7 +38,11 @@ def chosen(tables: Iterable[str] = (), codes: Iterable[str] = ()) -> list[Rule]:
         if rule.when == rules.AT_SAVE:
             raise UsageError(f"{rule.code} is asked at a save only: see vserver check --explain {rule.code}")
     found = [rule for rule in rules.RULES if rule.when != rules.AT_SAVE and (not named or rule in named)]
-    return sorted((rule for rule in found if not wanted or rule.entity in wanted), key=lambda rule: rule.entity != "")
+    asked = [rule for rule in found if not wanted or rule.entity in wanted]
+    if not asked:
+        told = ", ".join(rule.code for rule in named)
+        raise UsageError(f"{told} asks nothing of {', '.join(wanted)}: leave out the one or the other")
+    return sorted(asked, key=lambda rule: rule.entity != "")
 
 
 def inspect(database: Any, asked: Iterable[Rule]) -> Iterator[Finding]:
@@ -137,7 +141,9 @@ def tools(database: Any) -> dict[str, Callable[..., Any]]:
 
     def strict(on: bool = True) -> None:
         """Refuse, from now on, what would be saved with a warning; strict(False): save it again."""
-        database.strict = bool(on)
+        if not isinstance(on, bool):
+            raise UsageError(f"strict takes True or False, not {inert(repr(on))}")
+        database.strict = on
 
     return {"check": check, "checks": database.asking, "strict": strict}
 
@@ -145,4 +151,7 @@ def tools(database: Any) -> dict[str, Callable[..., Any]]:
 def _table_of(entity: Any) -> str:
     from vserverlib import finding
 
-    return str((finding.kind(entity) if isinstance(entity, str) else entity)._meta.table_name)
+    model: Any = finding.kind(entity) if isinstance(entity, str) else entity
+    if not (isinstance(model, type) and issubclass(model, orm.Entity)):
+        raise UsageError(f"{inert(repr(entity))} is no kind of entity: write such as db.check(db.Node)")
+    return str(model._meta.table_name)

@@ -83,7 +83,7 @@ def log(
     actor: str | None = None,
     since: Any = None,
     session: str | None = None,
-    limit: int = SHOWN,
+    limit: Any = SHOWN,
 ) -> Log:
     """Return what was changed, newest first.
 
@@ -92,6 +92,8 @@ def log(
     """
     if isinstance(entity, Entity):
         entity, id = type(entity), entity.id
+    if not isinstance(limit, int) or limit < 1:
+        raise UsageError(f"limit is how many records at most, a whole number from 1, not {inert(repr(limit))}")
     asked = conditions(entity, id, actor=actor, since=since, session=session)
     found = list(islice(entries(database, asked), limit + 1))
     return Log(found[:limit], len(found) > limit)

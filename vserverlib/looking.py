@@ -154,7 +154,8 @@ def check_command(
             _remember(database, levels)
     if levels["error"] or levels["warning"]:
         ctx.exit(1)
-    tell(f"all is well: {len(asked)} rules were asked, and nothing above level info was found")
+    number = "1 rule was" if len(asked) == 1 else f"{len(asked)} rules were"
+    tell(f"all is well: {number} asked, and nothing above level info was found")
 
 
 def _explain(rule: Any) -> None:
