@@ -17,7 +17,7 @@ import peewee
 import pytest
 
 import models as db
-from vserverlib import Error, connection
+from vserverlib import Error, connection, sqlite
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_a_wait_for_a_lock_is_told_and_given_up_at_last(
 
 
 def test_who_holds_the_lock_is_told_without_the_code_that_it_runs(blocker: Any) -> None:
-    told = connection._program(blocker.pid)
+    told = sqlite._program(blocker.pid)
     assert told == "python" and "BEGIN" not in told
 
 

@@ -21,9 +21,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from vserverlib import Error, connection, files, recording, storage
-from vserverlib.connection import Sqlite
+from vserverlib import Error, connection, files, recording, sqlite, storage
 from vserverlib.files import shown
+from vserverlib.sqlite import Sqlite
 
 STEP = 2000  # pages that are copied between two looks for Ctrl-C
 NAME = "{stem}-{at:%Y%m%d-%H%M%S}{more}.db"  # of a backup that nobody gave a name; the time is UTC
@@ -164,7 +164,7 @@ def _count(conn: sqlite3.Connection) -> Counts:
 def _verify(file: Path, original: Path, rows: Counts | None = None) -> None:
     """Raise an Error unless a copy is a sound database of ours, with the rows that it was made of."""
     with contextlib.closing(storage.immutable(file)) as conn:
-        conn.set_progress_handler(lambda: 0, connection.PROGRESS_STEPS)
+        conn.set_progress_handler(lambda: 0, sqlite.PROGRESS_STEPS)
         fault = _fault(conn)
         if fault:
             raise Error(f"{shown(original)} is damaged ({fault}): use an earlier backup")
@@ -250,7 +250,7 @@ def _replace(database: Sqlite, draft: Path) -> Backup:
 
     try:
         with contextlib.closing(storage.immutable(draft)) as source:
-            source.backup(database.connection(), pages=1, progress=progress, sleep=connection.LOCK_STEP)
+            source.backup(database.connection(), pages=1, progress=progress, sleep=sqlite.LOCK_STEP)
     except Exception:
         discard(*kept)
         raise

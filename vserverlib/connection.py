@@ -1,41 +1,29 @@
-"""An open database: transactions, waiting for a lock, Ctrl-C, and what SQLite itself refuses to a read-only session.
+"""An open database, whichever program keeps it: its transactions, what objects read of it, and who writes.
 
-It owns what happens between a query and SQLite. Which file that is, and whether it is ours, is storage.py's.
+Two things are added to Peewee's database:
 
-Three things are added to Peewee's database:
-
-* A lock is waited for in short steps, so that Ctrl-C ends the wait, and a person is told who holds it.
-* A query that runs is ended by Ctrl-C (SQLite's progress handler lets Python see the signal).
 * Objects that a transaction changed are put back when it, or a savepoint around them, is rolled back.
+* What was read earlier is told when a write has made it doubtful.
+
+What happens between a query and SQLite is sqlite.py's business, between a query and a PostgreSQL server postgres.py's.
 """
 
 from __future__ import annotations
 
-import itertools
-import os
-import sqlite3
-import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 from vserverlib import Error, inert
 from vserverlib.drivers import peewee
 from vserverlib.messages import tell
-from vserverlib.recording import Recorder
 
 LOCK_WAIT = 60.0  # seconds until a wait for a lock is given up
 LOCK_TOLD = 1.0  # seconds until it is told
-LOCK_STEP = 0.1  # seconds that SQLite itself waits: no signal is seen in it
-PROGRESS_STEPS = 10_000  # virtual machine steps between two looks for a signal: under a millisecond
 READS = ("SELECT", "PRAGMA", "EXPLAI", "SAVEPO", "RELEAS", "BEGIN", "COMMIT")
 WRITES = ("INSERT", "UPDATE", "DELETE", "REPLAC")
-ENDS = ("COMMIT", "END", "END TR")
-
-# Field types that peewee has no name for. An instant is text on SQLite; timestamptz on PostgreSQL.
-SQLITE_TYPES = {"INSTANT": "TEXT"}
 
 
 class Forgetful(Protocol):
@@ -48,7 +36,7 @@ class Forgetful(Protocol):
 class Savepoint(peewee._savepoint):
     """A savepoint that puts back the objects saved since it when it is rolled back."""
 
-    db: Sqlite
+    db: Opened
 
     def _begin(self) -> None:
         self.mark = len(self.db.undo)
@@ -57,68 +45,72 @@ class Savepoint(peewee._savepoint):
     def rollback(self, begin: bool = True) -> None:
         try:
             super().rollback(begin)
-        except peewee.OperationalError as error:
-            if "no such savepoint" not in str(error):
+        except peewee.DatabaseError as error:
+            if not self.db.has_rolled_back(error):
                 raise
-            self.db.put_back(0)  # SQLite has rolled back all of the transaction already: disk full, for one
+            self.db.put_back(0)  # all of the transaction: a full disk, or a lost connection, for one
         else:
             self.db.put_back(self.mark)
 
 
-class Sqlite(peewee.SqliteDatabase):
-    """One SQLite file, open.
+class Opened(peewee.Database):
+    """What SQLite's and PostgreSQL's databases share: mixed into Peewee's.
 
     title: what the prompt and messages call it; mode: "read-write", "read-only" or "sandbox"; path: the file that the
-    user named (a sandbox and some read-only sessions work on a private copy of it).
-    hidden: (table, column) pairs that a read-only session reads as NULL. patience: seconds that a lock is waited for;
-    None: LOCK_WAIT. recorder: tells the journal who writes. strict: what would be saved with a warning is refused.
+    user named, None where it is none. hidden: (table, column) pairs that a read-only session reads as NULL. patience:
+    seconds that a lock is waited for; None: LOCK_WAIT. strict: what would be saved with a warning is refused.
     asks_rules: whether a save asks the rules at all.
     """
 
-    field_types: ClassVar = {**peewee.SqliteDatabase.field_types, **SQLITE_TYPES}
-    is_sqlite = True
+    is_sqlite: bool
+    path: Path | None
 
-    def __init__(
-        self,
-        file: str,
-        *,
-        path: Path,
-        mode: str = "read-write",
-        title: str | None = None,
-        hidden: frozenset[tuple[str, str]] = frozenset(),
-        pragmas: dict[str, Any] | None = None,
-        patience: float | None = None,
-        recorder: Recorder | None = None,
+    def open_as(
+        self, title: str, mode: str, hidden: frozenset[tuple[str, str]], patience: float | None, path: Path | None
     ) -> None:
-        self.path, self.mode, self.hidden = path, mode, hidden
-        self.patience, self.recorder = patience, recorder
-        self.title = inert(title or path.name)
+        """Say what is opened, and how: before Peewee's own __init__()."""
+        self.title, self.mode, self.hidden, self.patience, self.path = inert(title), mode, hidden, patience, path
         self.undo: list[Callable[[], None]] = []
         self.readings: weakref.WeakSet[Forgetful] = weakref.WeakSet()
         self.cached: dict[str, Any] = {}  # settings of this database, read once
         self.at_close: list[Callable[[], object]] = []
         self._foreseen = False
         self.strict, self.asks_rules = False, True
-        settings = {"foreign_keys": 1, "recursive_triggers": 1, "synchronous": "FULL", **(pragmas or {})}
-        super().__init__(file, pragmas=settings, lock_type="IMMEDIATE", timeout=LOCK_STEP, uri=file.startswith("file:"))
 
-    def _add_conn_hooks(self, conn: sqlite3.Connection) -> None:
-        super()._add_conn_hooks(conn)
-        conn.create_function("has_text", 2, _has_text, deterministic=True)
-        conn.set_progress_handler(lambda: 0, PROGRESS_STEPS)  # being called at all is what lets Python see a signal
-        if self.mode == "read-only":
-            conn.set_authorizer(self._authorize)
-        if self.recorder is not None:
-            self.recorder.introduce(conn)
+    # What each of the two does in its own way
 
-    def _authorize(self, action: int, table: str | None, column: str | None, *_: str | None) -> int:
-        if action == sqlite3.SQLITE_READ:
-            return sqlite3.SQLITE_IGNORE if (table, column) in self.hidden else sqlite3.SQLITE_OK
-        if action == sqlite3.SQLITE_FUNCTION and column == "load_extension":
-            return sqlite3.SQLITE_DENY
-        if action == sqlite3.SQLITE_PRAGMA and (table in READ_PRAGMAS or (table == "user_version" and column is None)):
-            return sqlite3.SQLITE_OK
-        return sqlite3.SQLITE_OK if action in READ_ACTIONS else sqlite3.SQLITE_DENY
+    def run(self, kind: str, sql: str, params: Any, **options: Any) -> Any:
+        """Run a statement, and return its cursor. kind: the first letters of its first word, in capitals."""
+        raise NotImplementedError
+
+    def stands_alone(self, sql: str) -> bool:
+        """Whether a write is to get a transaction of its own."""
+        raise NotImplementedError
+
+    def has_rolled_back(self, error: peewee.DatabaseError) -> bool:
+        """Whether an error says that the database has rolled back all of the transaction by itself."""
+        raise NotImplementedError
+
+    @property
+    def last_change(self) -> int | None:
+        """Return what the journal calls the newest change that this session has committed; None before the first."""
+        raise NotImplementedError
+
+    @contextmanager
+    def fetching(self) -> Iterator[None]:
+        """For reading the rows of a cursor: Ctrl-C ends that too."""
+        yield
+
+    def rows(self, query: Any) -> Iterator[Any]:
+        """Run a query, and give its rows as they come: memory does not grow with them. Open until the last."""
+        with self.fetching():
+            yield from self.execute(query)
+
+    def tolerates(self, error: Exception) -> bool:
+        """Whether reading again will do after an error."""
+        return False
+
+    # Modes
 
     @contextmanager
     def unhidden(self) -> Iterator[None]:
@@ -139,11 +131,6 @@ class Sqlite(peewee.SqliteDatabase):
             self.asks_rules = before
 
     @property
-    def last_change(self) -> int | None:
-        """Return what the journal calls the newest change that this session has committed; None before the first."""
-        return self.recorder.last if self.recorder is not None else None
-
-    @property
     def read_only(self) -> bool:
         return self.mode == "read-only"
 
@@ -162,20 +149,10 @@ class Sqlite(peewee.SqliteDatabase):
         kind = sql.lstrip()[:6].upper().strip(" ;")
         if not self._foreseen and kind not in READS:
             self.forget()
-        if kind in WRITES and self._stands_alone(sql):
+        if kind in WRITES and self.stands_alone(sql):
             with self.atomic():
                 return self._execute_cursor(sql, params, **options)
-        if kind in ENDS and self.recorder is not None:  # by hand: commit() is not called
-            self.recorder.close(self.connection())
-        return self._patiently(lambda: super(Sqlite, self)._execute_cursor(sql, params, **options))
-
-    def _stands_alone(self, sql: str) -> bool:
-        """Whether a write is to get a transaction of its own, as each change has for the journal.
-
-        Not what returns rows: it has not ended when its cursor is given back. Not in Peewee's manual_commit().
-        """
-        is_outside = not self.transaction_depth() and not self.connection().in_transaction
-        return self.recorder is not None and is_outside and "RETURNING" not in sql.upper()
+        return self.run(kind, sql, params, **options)
 
     @contextmanager
     def foreseen(self) -> Iterator[None]:
@@ -186,107 +163,8 @@ class Sqlite(peewee.SqliteDatabase):
         finally:
             self._foreseen = before
 
-    @contextmanager
-    def fetching(self) -> Iterator[None]:
-        """For reading the rows of a cursor: Ctrl-C ends that too, and not as an error of SQLite's."""
-        try:
-            yield
-        except sqlite3.OperationalError as error:
-            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT:  # Python's own errors have no code
-                raise KeyboardInterrupt from None
-            raise
-
-    def tolerates(self, error: sqlite3.OperationalError) -> bool:
-        """Whether reading again will do: from now on, bytes that are no UTF-8 are read as replacement characters.
-
-        Only another program writes such a text. Not done from the start, because it costs a call for each text.
-        """
-        connection = self.connection()
-        if "Could not decode" not in str(error) or connection.text_factory is _read_as_far_as_it_goes:
-            return False
-        connection.text_factory = _read_as_far_as_it_goes
-        return True
-
-    def begin(self, lock_type: str | None = None) -> None:
-        # A read-only session has no write lock to ask for.
-        kind = "DEFERRED" if self.read_only else lock_type
-        with self._ended_by_ctrl_c():
-            self._patiently(lambda: super(Sqlite, self).begin(kind))
-        if self.recorder is not None:
-            self.recorder.begin()
-
-    def commit(self) -> None:
-        with self._ended_by_ctrl_c():
-            self._patiently(self._commit)
-        self.undo.clear()
-
-    def _commit(self) -> None:
-        if self.recorder is not None:
-            self.recorder.close(self.connection())
-        super().commit()
-        if self.recorder is not None:
-            self.recorder.end(committed=True)
-
-    @contextmanager
-    def _ended_by_ctrl_c(self) -> Iterator[None]:
-        """Roll back a transaction that Ctrl-C found between open and shut: Peewee does so for other exceptions."""
-        try:
-            yield
-        except KeyboardInterrupt:
-            if self.connection().in_transaction:
-                self.rollback()
-            raise
-
-    def rollback(self) -> None:
-        try:
-            super().rollback()
-        except peewee.OperationalError as error:
-            if "no transaction is active" not in str(error):  # SQLite has rolled back already: disk full, for one
-                raise
-        finally:
-            if self.recorder is not None:
-                self.recorder.end(committed=False)
-            self.put_back(0)
-
     def savepoint(self) -> Savepoint:
         return Savepoint(self)
-
-    def _patiently(self, call: Callable[[], Any]) -> Any:
-        """Call, and call again while another connection holds the lock; Ctrl-C ends a wait as well as a query."""
-        waited_since, told = time.monotonic(), False
-        while True:
-            try:
-                return call()
-            except peewee.DatabaseError as error:
-                if not _is_busy(error):
-                    self._explain(error)
-                    raise
-            waited = time.monotonic() - waited_since
-            if waited > (LOCK_WAIT if self.patience is None else self.patience):
-                raise Error(f"{self.title} is locked by {self.writer()} since {waited:.0f} s: try again later")
-            if waited > LOCK_TOLD and not told:
-                told = True
-                tell(f"waiting for {self.writer()}, which is writing to {self.title} (Ctrl-C: give up)", "yellow")
-
-    def _explain(self, error: peewee.DatabaseError) -> None:
-        """Raise what a person can act on in place of what SQLite says, where we know better."""
-        text, code = str(error), _code(error) & 0xFF
-        if code == sqlite3.SQLITE_INTERRUPT:
-            raise KeyboardInterrupt from None
-        if self.read_only and (code in (sqlite3.SQLITE_AUTH, sqlite3.SQLITE_READONLY) or "authorized" in text):
-            raise Error(f"{self.title} is open read-only ({text}): open it without --read-only to change it") from error
-        if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
-            raise Error(f"{self.title} could not be written ({text}): nothing was changed; make room") from error
-        if _code(error) == sqlite3.SQLITE_BUSY_SNAPSHOT:
-            reading = "read what iterator() gave to its end, or end the transaction that began with reading"
-            raise Error(f"{self.title} was changed by others while this session was reading: {reading}") from error
-        if code == sqlite3.SQLITE_READONLY:
-            raise Error(f"{self.title} cannot be written: its file or folder is read-only; try --read-only") from error
-
-    def writer(self) -> str:
-        """Return who holds the write lock, as far as the operating system tells (Linux does)."""
-        pid = _lock_holder(self.path)
-        return f"{_program(pid)} (process {pid})" if pid else "another program"
 
     # What was read, and what was changed
 
@@ -317,68 +195,23 @@ class Sqlite(peewee.SqliteDatabase):
             self.at_close.pop()()
         return closed
 
+    def tell_waiting(self, holder: str) -> None:
+        """Tell for whom a lock is waited for."""
+        tell(f"waiting for {holder}, which is writing to {self.title} (Ctrl-C: give up)", "yellow")
 
-READ_ACTIONS = frozenset(
-    {
-        sqlite3.SQLITE_SELECT,
-        sqlite3.SQLITE_READ,
-        sqlite3.SQLITE_FUNCTION,
-        sqlite3.SQLITE_TRANSACTION,
-        sqlite3.SQLITE_SAVEPOINT,
-        sqlite3.SQLITE_RECURSIVE,
-    }
-)
+    def locked(self, holder: str, seconds: float) -> Error:
+        """Return the error for a lock that was waited for in vain."""
+        return Error(f"{self.title} is locked by {holder} since {seconds:.0f} s: try again later")
+
+    @property
+    def longest_wait(self) -> float:
+        """Return for how many seconds a lock is waited for."""
+        return LOCK_WAIT if self.patience is None else self.patience
+
+
 def refuse_whole_table(query: Any) -> None:
     """Raise an Error for a query of Peewee's that would delete, or change, every row of a table by accident."""
     if isinstance(query, peewee.Delete | peewee.Update) and query._where is None:
         table = inert(getattr(query.table, "__name__", query.table))
         verb = "delete" if isinstance(query, peewee.Delete) else "change"
         raise Error(f"this would {verb} every row of {table}: say which by .where(…)")
-
-
-def _has_text(text: object, folded: str) -> bool | None:
-    """Whether a text holds another one, which is folded already, whatever the case of any letter."""
-    return None if text is None else folded in str(text).casefold()
-
-
-# What tells of the file, and cannot change it, whatever it is given.
-READ_PRAGMAS = frozenset({"data_version", "integrity_check", "foreign_key_check", "foreign_key_list", "table_xinfo"})
-
-
-def _read_as_far_as_it_goes(data: bytes) -> str:
-    return data.decode(errors="replace")
-
-
-def _is_busy(error: BaseException) -> bool:
-    """Whether another connection is in the way. BUSY_SNAPSHOT is not meant: no wait mends a snapshot grown old."""
-    return _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_BUSY_RECOVERY)
-
-
-def _code(error: BaseException) -> int:
-    """Return SQLite's extended result code (sqlite.org/rescode.html), 0 where there is none."""
-    return getattr(error.__cause__ or error.__context__, "sqlite_errorcode", 0)
-
-
-def _lock_holder(path: Path) -> int | None:
-    """Return the process with the write lock, from /proc/locks: opening the file would end this process's own locks."""
-    try:
-        inodes = {os.stat(name).st_ino for name in (path, f"{path}-shm") if os.path.exists(name)}
-        locks = Path("/proc/locks").read_text().splitlines()
-    except OSError:
-        return None
-    for line in locks:  # 1: POSIX  ADVISORY  WRITE 4711 fd:01:123456 120 120
-        fields = line.split()
-        if "->" not in fields and fields[3] == "WRITE" and int(fields[5].rpartition(":")[2]) in inodes:
-            return int(fields[4])
-    return None
-
-
-def _program(pid: int) -> str:
-    try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
-    except OSError:
-        return "another program"
-    # What follows an option is left out: the code after -c may hold anything, secrets too.
-    plain = itertools.takewhile(lambda word: word and not word.startswith("-"), words[:3])
-    names = [os.path.basename(word) for word in plain]
-    return inert(" ".join(name for name in names if not name.startswith("python")) or "python", 40)

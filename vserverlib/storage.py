@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from vserverlib import Error, checks, files, hashing, inert, orm
-from vserverlib.connection import Sqlite
 from vserverlib.drivers import without_drivers
 from vserverlib.files import shown
 from vserverlib.messages import tell
 from vserverlib.recording import Recorder
+from vserverlib.sqlite import Sqlite
 
 DEFAULT = "vserver.db"
 APPLICATION_ID = 0x76736572  # "vser", at offset 68 of the file

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from vserverlib import backups, files, storage
 from vserverlib.backups import Backup
-from vserverlib.connection import Sqlite
 from vserverlib.files import shown
+from vserverlib.sqlite import Sqlite
 
 
 class Upgraded(NamedTuple):

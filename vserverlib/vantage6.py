@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vserverlib import Error, files, inert, storage
-from vserverlib.connection import PROGRESS_STEPS
 from vserverlib.files import shown
+from vserverlib.sqlite import PROGRESS_STEPS
 
 Row = tuple[Any, ...]
 Columns = dict[str, frozenset[str]]  # the names of the columns of each table
