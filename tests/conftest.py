@@ -11,10 +11,14 @@ from typing import Any
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent))  # for the helpers beside the tests
+
+import servers
+
 import models
 from vserverlib import hashing, storage
 
-sys.path.insert(0, str(Path(__file__).parent))  # for the helpers beside the tests
+KINDS = ["sqlite", "postgres"]
 
 
 @pytest.fixture(autouse=True)
@@ -47,10 +51,40 @@ def path(tmp_path: Path, quick_hashes: None) -> Path:
     return storage.create(tmp_path / "vserver.db")
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Have each test with a database run on a file of SQLite and on a server of PostgreSQL.
+
+    Those that take its path too, and modules with `KINDS = ["sqlite"]`, are about files.
+    """
+    if "kind" in metafunc.fixturenames:
+        kinds = ["sqlite"] if "path" in metafunc.fixturenames else KINDS
+        metafunc.parametrize("kind", getattr(metafunc.module, "KINDS", kinds))
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[servers.Server]:
+    """A PostgreSQL server of this run's own."""
+    with servers.running() as started:
+        yield started
+
+
 @pytest.fixture
-def database(path: Path) -> Iterator[Any]:
+def url(server: servers.Server, quick_hashes: None) -> Iterator[str]:
+    """The URL of a new, empty database on a PostgreSQL server."""
+    with server.database() as made:
+        yield made
+
+
+@pytest.fixture
+def target(kind: str, request: pytest.FixtureRequest) -> str:
+    """What -d is given for a new, empty database."""
+    return str(request.getfixturevalue("path" if kind == "sqlite" else "url"))
+
+
+@pytest.fixture
+def database(target: str) -> Iterator[Any]:
     """A new, empty database that the models are bound to."""
-    opened = models.connect(path)
+    opened = models.connect(target)
     yield opened
     if not opened.is_closed():
         opened.close()

@@ -110,6 +110,10 @@ class Opened(peewee.Database):
         """Whether reading again will do after an error."""
         return False
 
+    def marked(self, sql: str) -> str:
+        """Return SQL of ours, which has a ? for each parameter and no other, with the marks of this database."""
+        return sql if self.param == "?" else sql.replace("%", "%%").replace("?", self.param)
+
     # Modes
 
     @contextmanager

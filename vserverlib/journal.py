@@ -158,7 +158,7 @@ CHANGED_AT = Instant()
 def entries(database: Any, asked: Sequence[Any] = ()) -> Iterator[Entry]:
     """Read the entries that fit all conditions, newest first. One query, whose cursor is open until the last."""
     told = (CHANGE.id, CHANGE.at, CHANGE.actor, CHANGE.session, CHANGE.kind, CHANGE.about)
-    recorded = (RECORD.id, RECORD.entity, RECORD.entity_id, RECORD.op, exact(RECORD.changes))
+    recorded = (RECORD.id, RECORD.entity, RECORD.entity_id, RECORD.op, exact(database, RECORD.changes))
     query = CHANGE.select(*told, *recorded).join(RECORD, peewee.JOIN.LEFT_OUTER, on=RECORD.change_id == CHANGE.id)
     query = query.order_by(CHANGE.id.desc(), RECORD.id.desc())
     known = models()
@@ -179,14 +179,14 @@ def _entry(
     return Entry(id, change, moment, actor, session, noun, entity_id, op, decoded(model, pairs(changes)), about)
 
 
-def exact(column: Any) -> Any:
-    """Return the expression of a text that gives its bytes: another program may have stored what is no UTF-8."""
-    return column.cast("BLOB")
+def exact(database: Any, column: Any) -> Any:
+    """Return the expression of a text that gives its bytes: in SQLite another program may store what is no UTF-8."""
+    return column.cast("BLOB") if database.is_sqlite else column
 
 
-def pairs(text: bytes | None) -> dict[str, Pair]:
+def pairs(text: bytes | str | None) -> dict[str, Pair]:
     """Return the pairs of values as the table held them, from the JSON that a trigger wrote (migration 0002)."""
-    found = json.loads((text or b"{}").decode("utf-8", "surrogateescape"))
+    found = json.loads(text.decode("utf-8", "surrogateescape") if isinstance(text, bytes) else text or "{}")
     return {name: [_held(value) for value in pair] for name, pair in found.items()}
 
 

@@ -420,7 +420,7 @@ def query(rule: Rule, scope: str = "", limit: int = 0) -> str:
 
     scope: a condition that narrows down the rows. limit: so many of them at most.
     """
-    columns = f"'{rule.code}', this.id, {LABELS[rule.entity]}, {rule.detail}"
+    columns = f"'{rule.code}', this.id, CAST({LABELS[rule.entity]} AS TEXT), CAST({rule.detail} AS TEXT)"
     narrow = scope or rule.among
     conditions = f"{narrow} AND ({rule.where})" if narrow else rule.where
     sql = f'SELECT {columns} FROM "{rule.entity}" AS this WHERE {conditions}'

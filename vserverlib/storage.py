@@ -20,7 +20,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from vserverlib import Error, checks, files, hashing, inert, orm
+from vserverlib import Error, checks, files, hashing, inert, orm, servers
+from vserverlib.connection import Opened
 from vserverlib.drivers import without_drivers
 from vserverlib.files import shown
 from vserverlib.messages import tell
@@ -102,17 +103,23 @@ def due(schema: int) -> list[str]:
     return [name for name in names if int(name.partition("_")[0]) > schema]
 
 
+def make(url: str | os.PathLike[str], key_salt: str | None = None) -> str:
+    """Make a new, empty database: a file, or the tables in a PostgreSQL database; return what it is called."""
+    return servers.create(os.fspath(url), key_salt) if servers.is_url(url) else str(create(as_path(url), key_salt))
+
+
 def migrate(database: Sqlite) -> None:
     """Apply all migrations that are due, in one transaction, to a database that was opened by for_migration()."""
     broken = len(_broken_links(database))
     with database.atomic():
-        _migrate(database)
+        apply_migrations(database)
         if len(_broken_links(database)) > broken:
             raise Error(f"{database.title} would have links that lead nowhere: this is a fault of vserver, report it")
         database.execute_sql(f"PRAGMA user_version = {SCHEMA}")
 
 
-def _migrate(database: Sqlite) -> None:
+def apply_migrations(database: Opened) -> None:
+    """Apply all migrations that are due, in the transaction that is open."""
     with without_drivers():
         from playhouse.migrations import Runner  # 5 ms that only an older database has to pay
 
@@ -125,13 +132,13 @@ def _make_tables(database: Sqlite) -> None:
     if sql.startswith(SNAPSHOT_OF.format(SCHEMA)):
         database.connection().executescript(sql)
     else:  # a migration was added, and the snapshot is not made anew yet
-        _migrate(database)
+        apply_migrations(database)
 
 
 def snapshot() -> str:
     """Return the SQL of all that the migrations make: what `make schema` writes into the snapshot."""
     with contextlib.closing(Sqlite(":memory:", path=Path(":memory:"))) as database:
-        _migrate(database)
+        apply_migrations(database)
         made = database.execute_sql("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite_%'")
         tables = "".join(f"{sql};\n" for (sql,) in made.fetchall())
         applied = database.execute_sql("SELECT name FROM schema_migration ORDER BY id").fetchall()
@@ -158,8 +165,10 @@ def migrate_copy(file: Path, path: Path) -> None:
             migrate(database)
 
 
-def schema_of(database: Sqlite) -> int:
+def schema_of(database: Opened) -> int:
     """Return the number of the newest migration that was applied to a database, also if only its log knows."""
+    if not database.is_sqlite:
+        return servers.schema_of(database)
     (number,) = database.execute_sql("PRAGMA user_version").fetchone()
     return int(number)
 def new_schema(read: Callable[[Sqlite], Read]) -> Read:
@@ -175,13 +184,15 @@ def new_schema(read: Callable[[Sqlite], Read]) -> Read:
 # Opening one
 
 
-def connect(url: str | os.PathLike[str] = DEFAULT, *, read_only: bool = False, sandbox: bool = False) -> Sqlite:
+def connect(url: str | os.PathLike[str] = DEFAULT, *, read_only: bool = False, sandbox: bool = False) -> Opened:
     """Open a database, have the models use it, and return it. A database that was open before is closed.
 
-    url: the path of a file, or sqlite:///PATH. One of an older schema is upgraded, after a backup; read-only and in a
-    sandbox it is a private copy that is. Raises an Error where there is none, it is not ours, is damaged, or is of a
-    newer schema; such a file is not touched.
+    url: the path of a file, sqlite:///PATH, or postgresql://… (which has no sandbox). A file of an older schema is
+    upgraded, after a backup; read-only and in a sandbox it is a private copy that is. Raises an Error where there is
+    none, it is not ours, is damaged, or is of a newer schema; such a file is not touched.
     """
+    if servers.is_url(url):
+        return _on_server(os.fspath(url), read_only=read_only, sandbox=sandbox)
     path = as_path(url)
     is_older = check(path) < SCHEMA
     if sandbox:
@@ -192,6 +203,13 @@ def connect(url: str | os.PathLike[str] = DEFAULT, *, read_only: bool = False, s
     if is_older:
         _upgrade(path)
     return _bind(writer)
+
+
+def _on_server(url: str, *, read_only: bool, sandbox: bool) -> Opened:
+    if sandbox:
+        told = "copy it to a file first, and open that: vserver copy"
+        raise Error(f"a sandbox is a private copy, which is not made of a PostgreSQL database: {told}")
+    return _bind(servers.opened(url, read_only=read_only))
 
 
 def _upgrade(path: Path) -> None:
@@ -207,11 +225,13 @@ def _is_older(path: Path) -> bool:
         return schema_of(database) < SCHEMA
 
 
-def glance(url: str | os.PathLike[str]) -> Sqlite:
+def glance(url: str | os.PathLike[str]) -> Opened:
     """Open a database for reading, have the models use it, and return it, if that can be done at once.
 
     No lock is waited for, nothing is copied, and nothing stays behind. Raises an Error as connect() does.
     """
+    if servers.is_url(url):
+        return _bind(servers.opened(os.fspath(url), read_only=True, patience=0.0))
     path = as_path(url)
     check(path)
     return _bind(_in_place(path, patience=0.0))
@@ -220,8 +240,8 @@ def glance(url: str | os.PathLike[str]) -> Sqlite:
 def as_path(url: str | os.PathLike[str]) -> Path:
     """Return the file that a URL or path names; an Error where it names no SQLite file."""
     text = os.fspath(url)
-    if text.startswith(("postgresql://", "postgres://")):
-        raise Error("PostgreSQL is not supported by this release yet: use the path of a SQLite file")
+    if servers.is_url(text):
+        raise Error(f"{servers.shown(text)} is no file: this works on the file of a SQLite database only")
     if text.startswith("sqlite:///"):
         text = text.removeprefix("sqlite:///")
     elif "://" in text:
@@ -307,7 +327,7 @@ def refuse_cut_off(path: Path, header: Header, size: int) -> None:
         raise Error(f"{shown(path)} is cut off ({size:,} of {header.pages * header.page_size:,} bytes): use a backup")
 
 
-def _refuse_newer(path: Path, schema: int) -> None:
+def _refuse_newer(path: Path | str, schema: int) -> None:
     if schema > SCHEMA:
         known = f"(schema {schema}, this release knows {SCHEMA})"
         raise Error(f"{shown(path)} was made by a newer vserver {known}: upgrade vserver")
@@ -328,24 +348,28 @@ def immutable(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True)
 
 
-def _bind(database: Sqlite) -> Sqlite:
+AnyDatabase = TypeVar("AnyDatabase", bound=Opened)
+
+
+def _bind(database: AnyDatabase) -> AnyDatabase:
     earlier = orm.database.obj
     if earlier is not None and earlier.in_transaction():
         raise Error(f"{earlier.title} has a transaction open: end it before another database is opened")
     try:
-        database.connect()
+        database.connect(reuse_if_open=True)
         database.execute_sql("SELECT 1 FROM setting").fetchone()
-        _refuse_newer(database.path, schema_of(database))  # which its header need not know yet: see _is_older()
+        _refuse_newer(database.path or database.title, schema_of(database))  # its header need not know: see _is_older()
     except Exception as error:
         database.close()
         if isinstance(error, Error):
             raise
-        raise Error(f"{shown(database.path)} cannot be opened: {files.reason(error)}") from error
+        raise Error(f"{shown(database.path or database.title)} cannot be opened: {files.reason(error)}") from error
     if earlier is not None and not earlier.is_closed():
         earlier.close()
     orm.database.initialize(database)
     checks.install()
-    _open.add(database)
+    if isinstance(database, Sqlite):
+        _open.add(database)
     return database
 
 

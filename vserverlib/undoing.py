@@ -206,7 +206,8 @@ def _take_back(database: Any, ids: Sequence[int], force: bool, about: str) -> Un
 
 def _rows(database: Any, change: int) -> Iterator[Row]:
     """Read what a change did, last first: some records at a time, and no cursor is open while they are worked on."""
-    columns = RECORD.id, RECORD.entity, RECORD.entity_id, RECORD.op, exact(RECORD.changes), exact(RECORD.secrets)
+    both = exact(database, RECORD.changes), exact(database, RECORD.secrets)
+    columns = RECORD.id, RECORD.entity, RECORD.entity_id, RECORD.op, *both
     query = RECORD.select(*columns).where(RECORD.change_id == change).order_by(RECORD.id.desc()).limit(CHUNK)
     found = database.execute(query).fetchall()
     while found:

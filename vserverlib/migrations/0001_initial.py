@@ -124,6 +124,34 @@ class Setting(Model):
     value = TextField()
 
 
+# In PostgreSQL: rows of one transaction can come in any order; an index serves both directions with nothing first, as
+# SQLite sorts; and a text is found by a part of it, whatever the case of its letters.
+DEFERRABLE = """
+DO $$ DECLARE link record; BEGIN
+    FOR link IN SELECT conname, conrelid::regclass AS owner FROM pg_constraint
+        WHERE contype = 'f' AND connamespace = current_schema()::regnamespace AND NOT condeferrable
+    LOOP EXECUTE format('ALTER TABLE %s ALTER CONSTRAINT %I DEFERRABLE', link.owner, link.conname); END LOOP;
+END $$
+"""
+SORTED = (("organization", "name"), ("node", "name"), ("task", "name"), ("task", "run_id"), ("task", "created_at"))
+ALPHABETS = ("pg_unicode_fast", "unicode", "und-x-icu", "C.utf8", "en_US.utf8", "default")
+FOUND = "SELECT collname FROM pg_collation WHERE collname IN ({}) AND collencoding IN (-1, 6)"  # 6: UTF8
+HAS_TEXT = """
+CREATE FUNCTION has_text(value text, folded text) RETURNS boolean LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN strpos(lower(value COLLATE "{0}") COLLATE "C", lower(folded COLLATE "{0}") COLLATE "C") > 0
+"""
+
+
+def complete(db):
+    """What Peewee does not make in PostgreSQL by itself."""
+    db.execute_sql(DEFERRABLE)
+    for table, column in SORTED:
+        db.execute_sql(f'DROP INDEX "{table}_{column}"')
+        db.execute_sql(f'CREATE INDEX "{table}_{column}" ON "{table}" ("{column}" NULLS FIRST)')
+    found = {name for (name,) in db.execute_sql(FOUND.format(", ".join(f"'{name}'" for name in ALPHABETS)))}
+    db.execute_sql(HAS_TEXT.format(next((name for name in ALPHABETS if name in found), "default")))
+
+
 TABLES = [Organization, User, Collaboration, Member, Node, Task, Result, Counter, Setting]
 
 
@@ -131,3 +159,5 @@ def up(migrator, db):
     with db.bind_ctx(TABLES):
         db.create_tables(TABLES)
         Counter.create(name="run_id", value=0)
+    if not db.is_sqlite:
+        complete(db)

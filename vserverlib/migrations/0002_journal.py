@@ -170,9 +170,61 @@ def is_changed(table):
     return "({}) IS NOT ({})".format(*(", ".join(f'{row}."{name}"' for name in names) for row in ("OLD", "NEW")))
 
 
+# In PostgreSQL a change is a transaction, whoever writes: its number is kept in a setting that ends with it, as are the
+# names of actor and session, which a session of vserver sets. A transaction that sets vserver.recording to off is bulk
+# work, and not recorded row by row.
+RECORD = """
+CREATE FUNCTION vserver_record() RETURNS trigger LANGUAGE plpgsql SET timezone = 'UTC' AS $$
+DECLARE
+    old_row jsonb := CASE WHEN TG_OP <> 'INSERT' THEN to_jsonb(OLD) - 'state' END;
+    new_row jsonb := CASE WHEN TG_OP <> 'DELETE' THEN to_jsonb(NEW) - 'state' END;
+    row_id bigint := CASE WHEN TG_OP = 'INSERT' THEN NEW.id ELSE OLD.id END;
+    number bigint := NULLIF(current_setting('vserver.change', true), '')::bigint;
+    told jsonb;
+    hashes jsonb;
+BEGIN
+    SELECT jsonb_object_agg(key, jsonb_build_array(old_row -> key, new_row -> key)) INTO told
+    FROM jsonb_object_keys(COALESCE(new_row, old_row)) AS key
+    WHERE old_row -> key IS DISTINCT FROM new_row -> key AND (key <> 'id' OR TG_OP = 'UPDATE')
+        AND COALESCE(old_row -> key, 'null') IS DISTINCT FROM COALESCE(new_row -> key, 'null');
+    IF told IS NULL AND TG_OP = 'UPDATE' THEN RETURN NULL; END IF;
+    told := COALESCE(told, '{}');
+    IF TG_NARGS > 0 AND told ? TG_ARGV[0] THEN
+        hashes := jsonb_build_object(TG_ARGV[0], told -> TG_ARGV[0]);
+        told := jsonb_set(told, ARRAY[TG_ARGV[0]], jsonb_build_array(
+            CASE WHEN old_row ->> TG_ARGV[0] IS NOT NULL THEN 'changed' END,
+            CASE WHEN new_row ->> TG_ARGV[0] IS NOT NULL THEN 'changed' END));
+    END IF;
+    IF number IS NULL THEN
+        INSERT INTO change (at, actor, session, open) VALUES (
+            clock_timestamp(), NULLIF(current_setting('vserver.actor', true), ''),
+            NULLIF(current_setting('vserver.session', true), ''), 0) RETURNING id INTO number;
+        PERFORM set_config('vserver.change', number::text, true);
+    END IF;
+    INSERT INTO record (change_id, entity, entity_id, op, changes, secrets)
+    VALUES (number, TG_TABLE_NAME, row_id, lower(TG_OP), told::text, hashes::text);
+    RETURN NULL;
+END $$
+"""
+RECORDED = """
+CREATE TRIGGER journal_{table} AFTER INSERT OR UPDATE OR DELETE ON "{table}" FOR EACH ROW
+WHEN (current_setting('vserver.recording', true) IS DISTINCT FROM 'off') EXECUTE FUNCTION vserver_record({secret})
+"""
+
+
+def record_in_postgres(db):
+    db.execute_sql(RECORD)
+    for table, names in COLUMNS.items():
+        secret = next((f"'{name}'" for name in SECRETS if name in names), "")
+        db.execute_sql(RECORDED.format(table=table, secret=secret))
+
+
 def up(migrator, db):
     with db.bind_ctx(TABLES):
         db.create_tables(TABLES)
+    if not db.is_sqlite:
+        record_in_postgres(db)
+        return
     for table in COLUMNS:
         for op in ("insert", "update", "delete"):
             when = f"\nWHEN {is_changed(table)}" if op == "update" else ""

@@ -1,0 +1,146 @@
+"""PostgreSQL databases by URL: making the tables, whether they are ours, opening, and what a person is shown of a URL.
+
+The URL goes to libpq as it is, so that services, PGPASSWORD, ~/.pgpass, sslmode and several hosts work as they do in
+psql. A password in it is shown to nobody. What happens between a query and the server is postgres.py's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from typing import TYPE_CHECKING, Any
+
+from vserverlib import Error, hashing, inert, orm
+from vserverlib.recording import Recorder
+
+if TYPE_CHECKING:
+    from vserverlib.postgres import Postgres
+
+SCHEMES = ("postgresql://", "postgres://")
+PASSWORD = re.compile(r"^(\w+://[^:/?#]*):.*@|(?<=[?&])(?:ssl)?password=[^&]*&?")
+NO_DRIVER = "PostgreSQL needs psycopg, which is not installed: pip install 'vserver[postgres]'"
+VANTAGE6 = "authenticatable"  # a table that every vantage6 server has, and we do not
+REMEDIES = (  # what libpq says, and what a person can do
+    ("no password supplied", "give one by PGPASSWORD, ~/.pgpass or a service file"),
+    ("password authentication failed", "check the user, and PGPASSWORD, ~/.pgpass or the service file"),
+    ("authentication failed", "check the user, and how the server has it log in (pg_hba.conf)"),
+    ("no pg_hba.conf entry", "have the server's pg_hba.conf let this user in from here"),
+    ('database "', "make it with createdb, or check its name"),
+    ('role "', "check the user's name"),
+    ("Connection refused", "check host and port, and whether the server runs"),
+    ("No such file or directory", "check host and port, and whether the server runs"),
+    ("resolve host", "check the name of the host"),
+    ("translate host", "check the name of the host"),
+    ("timeout", "check host and port, and whether a firewall is between"),
+    ("starting up", "try again in a moment"),
+    ("too many", "end other connections, or try again later"),
+)
+
+
+def is_url(name: str | os.PathLike[str]) -> bool:
+    """Whether a name is the URL of a PostgreSQL database."""
+    return os.fspath(name).startswith(SCHEMES)
+
+
+def shown(url: str) -> str:
+    """Return a URL as it may be shown and typed again: without a password."""
+    return inert(re.sub(r"[?&]$", "", PASSWORD.sub(lambda found: f"{found[1]}@" if found[1] else "", url)), 200)
+
+
+def opened(url: str, *, read_only: bool = False, patience: float | None = None) -> Postgres:
+    """Return a database of ours, connected; an Error where it cannot be reached, or is none of ours."""
+    database = _dialed(url, read_only=read_only, patience=patience)
+    try:
+        _require_ours(database)
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def create(url: str, key_salt: str | None = None) -> str:
+    """Make the tables in a database that has none of them, and return its name. All of them, or none."""
+    from vserverlib import storage
+
+    with contextlib.closing(_dialed(url)) as database, database.atomic():
+        found = tables(database)
+        if "setting" in found:
+            raise Error(f"{database.title} is a database of vserver already: nothing was changed")
+        if VANTAGE6 in found:
+            raise Error(_foreign(database, found))
+        _refuse_encoding(database)
+        storage.apply_migrations(database)
+        salt = key_salt or hashing.new_salt()
+        database.execute_sql("INSERT INTO setting (name, value) VALUES ('key_salt', %s)", [salt])
+    return database.title
+
+
+def _dialed(url: str, *, read_only: bool = False, patience: float | None = None) -> Postgres:
+    from vserverlib.drivers import peewee
+
+    try:
+        from vserverlib.postgres import Postgres
+    except ImportError as error:
+        raise Error(NO_DRIVER) from error
+    name = _checked(url)
+    options: dict[str, Any] = {"mode": "read-only", "hidden": orm.secret_columns()} if read_only else {}
+    recorder = None if read_only else Recorder()
+    database = Postgres(url, name, patience=patience, recorder=recorder, **options)
+    try:
+        database.connect()
+    except peewee.DatabaseError as error:
+        raise Error(_unreachable(name, str(error.__context__ or error))) from error
+    return database
+
+
+def _checked(url: str) -> str:
+    """Return how a URL is shown; an Error where libpq cannot read it, in which nothing of it stands but its options."""
+    import psycopg
+
+    try:
+        psycopg.conninfo.conninfo_to_dict(url)
+    except psycopg.Error as error:
+        said = re.sub(r'"[^"]*"', "…", str(error)) if "invalid URI query" not in str(error) else str(error)
+        raise Error(f"the URL {shown(url)} is none that PostgreSQL knows: {inert(said.strip(), 200)}") from None
+    return shown(url)
+
+
+def _unreachable(name: str, said: str) -> str:
+    """Return why a database cannot be reached, and what can be done, in a line."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    told = next((line for line in lines if any(words in line for words, _ in REMEDIES)), lines[0] if lines else "")
+    remedy = next((remedy for words, remedy in REMEDIES if words in told), "check the URL")
+    return f"{name} cannot be reached: {inert(told.rpartition('FATAL:  ')[2], 200)}: {remedy}"
+
+
+def tables(database: Any) -> set[str]:
+    """Return the names of the tables that a query finds without naming a schema."""
+    query = "SELECT relname FROM pg_class WHERE relkind IN ('r', 'p') AND pg_table_is_visible(oid)"
+    return {name for (name,) in database.execute_sql(f"{query} AND relnamespace <> 'pg_catalog'::regnamespace")}
+
+
+def _require_ours(database: Any) -> None:
+    found = tables(database)
+    if not {"setting", "schema_migration"} <= found:
+        raise Error(_foreign(database, found))
+
+
+def _foreign(database: Any, found: set[str]) -> str:
+    if VANTAGE6 in found:
+        typed = f"vserver -d NEW.db import {database.title}"
+        return f"{database.title} is the database of a vantage6 server, not of vserver (read it by: {typed})"
+    typed = f"vserver -d {database.title} init"
+    return f"{database.title} has no tables of vserver: make them with: {typed}"
+
+
+def _refuse_encoding(database: Any) -> None:
+    (encoding,) = database.execute_sql("SHOW server_encoding").fetchone()
+    if encoding != "UTF8":
+        raise Error(f"{database.title} has the encoding {inert(encoding)}: make one with createdb --encoding UTF8")
+
+
+def schema_of(database: Any) -> int:
+    """Return the number of the newest migration that was applied to a database."""
+    (name,) = database.execute_sql("SELECT MAX(name) FROM schema_migration").fetchone()
+    return int(str(name).partition("_")[0]) if name else 0
