@@ -24,7 +24,7 @@ from click.testing import CliRunner, Result
 
 import models as db
 import vserver
-from vserverlib import Error, importer, progress, storage, vantage6
+from vserverlib import Error, importer, progress, sources, storage
 
 DATA = Path(__file__).parent / "data"
 RELEASES = ("1.2.3", "2.3.5", "3.11.1", "4.15.2")
@@ -78,7 +78,7 @@ def target(tmp_path: Path) -> Iterator[Path]:
 
 def imported(file: Path, target: Path) -> importer.Outcome:
     """Import a source, and open what it became."""
-    with vantage6.opened(str(file)) as source:
+    with sources.opened(str(file)) as source:
         outcome = importer.run(source, target)
     db.connect(target)
     return outcome
@@ -244,7 +244,7 @@ def test_the_run_id_of_a_task_that_is_deleted_after_the_import_is_not_given_agai
 def test_a_hybrid_of_two_releases_is_read_row_by_row(server: Server, target: Path) -> None:
     file = server("3.11.1", *HYBRID)
     outcome = imported(file, target)
-    with vantage6.opened(str(file)) as source:
+    with sources.opened(str(file)) as source:
         assert source.release == 4 and source.remains == ("result", "task.run_id")
     newer = db.Task.get(50)
     assert (newer.run_id, newer.initiator_id, newer.database) == (99, 2, "omop, lab")
@@ -362,7 +362,7 @@ def test_the_first_rows_that_are_left_out_are_told_and_all_are_counted(server: S
     file = server("4.15.2", *LOOSE_USERS, f"INSERT INTO user (id, username) {many} SELECT 100 + i, 'same' FROM n")
     done = run(target, str(file))
     assert done.exit_code == 0
-    assert done.stderr.count('"same" is taken') == importer.TOLD and "and 2,479 more rows are left out" in done.stderr
+    assert done.stderr.count('"same" is taken') == sources.TOLD and "and 2,479 more rows are left out" in done.stderr
     assert ["user", "2,506", "7", "2,499"] in [line.split() for line in done.stdout.splitlines()]
 
 
@@ -432,7 +432,7 @@ def test_ctrl_c_leaves_nothing_half_imported(server: Server, target: Path, monke
         if done > 40:
             raise KeyboardInterrupt
 
-    with vantage6.opened(str(server("4.15.2"))) as source, pytest.raises(KeyboardInterrupt):
+    with sources.opened(str(server("4.15.2"))) as source, pytest.raises(KeyboardInterrupt):
         importer.run(source, target, interrupted)
     assert [each.name for each in target.parent.iterdir()] == ["server"]
 
@@ -499,7 +499,7 @@ def test_a_damaged_source_leaves_nothing_half_imported(
 
 def test_a_source_that_is_written_to_meanwhile_is_not_imported(server: Server, target: Path) -> None:
     file = server("4.15.2")
-    with pytest.raises(Error, match="was written to while it was read"), vantage6.opened(str(file)) as source:
+    with pytest.raises(Error, match="was written to while it was read"), sources.opened(str(file)) as source:
         with closing(sqlite3.connect(file)) as conn:
             conn.execute("DELETE FROM run")
             conn.commit()

@@ -1,9 +1,9 @@
-"""Importing what a vantage6 server left behind: every row that can be kept, in one transaction, into an empty database.
+"""Importing a source: every row that can be kept, in one transaction, into an empty database.
 
 Rows are read and written as they come, so memory does not grow with the source. What cannot be kept as it was is part
 of the outcome: rows that are left out, links that led nowhere, values that were changed, runs that got new ids.
 
-It owns what becomes of rows and values. What the source is, and how it is read, is vantage6.py's.
+It owns what becomes of rows and values. What a source is, and how it is found, is sources.py's.
 """
 
 from __future__ import annotations
@@ -16,18 +16,17 @@ import shutil
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import models
-from vserverlib import Error, fields, files, hashing, inert, orm, progress, recording, relations, storage
-from vserverlib.vantage6 import Origin, Row, Source
+from vserverlib import Error, fields, files, hashing, inert, orm, recording, relations, storage
+from vserverlib.sources import Lines, Notes, Origin, Row, Source
 
 CHUNK = 1000  # rows that are written by one call
 CACHE = -64 * 1024  # KiB of pages that SQLite keeps while rows are written (a negative number says that it is KiB)
-TOLD = 20  # lines of one kind that are told; all are counted
 TICK = 0.1  # seconds between two looks at how far it is
 UNIQUE = "UNIQUE constraint failed: "  # what SQLite says, with the columns behind it
 COUNT_ON = "UPDATE counter SET value = (SELECT COALESCE(MAX(MAX(run_id), 0), 0) FROM task) WHERE name = 'run_id'"
@@ -44,32 +43,17 @@ class Count(NamedTuple):
     left_out: int
 
 
-class Lines(list[str]):
-    """The first of many lines. total: how many there are."""
-
-    total = 0
-
-    def add(self, line: str) -> None:
-        """Count a line, and keep it if it is one of the first."""
-        self.total += 1
-        if len(self) < TOLD:
-            self.append(line)
-
-
 @dataclasses.dataclass
-class Outcome:
+class Outcome(Notes):
     """What was imported, and what could not be kept as it was.
 
-    made: whether the database was made for it. left_out, renumbered: a line for each row. links: how many led nowhere,
-    by table and column; values: how many were changed, by what was done to them. lost: columns without a place.
+    made: whether the database was made for it. links: how many led nowhere, by table and column. elsewhere, lost:
+    tables and columns without a place here, each with how many rows.
     """
 
     made: bool = False
     tables: list[Count] = dataclasses.field(default_factory=list)
-    left_out: Lines = dataclasses.field(default_factory=Lines)
-    renumbered: Lines = dataclasses.field(default_factory=Lines)
     links: Counter[str] = dataclasses.field(default_factory=Counter)
-    values: Counter[str] = dataclasses.field(default_factory=Counter)
     elsewhere: dict[str, int] = dataclasses.field(default_factory=dict)
     lost: dict[str, int] = dataclasses.field(default_factory=dict)
 
@@ -147,49 +131,6 @@ class Keeper:
 
 
 # Rows
-
-
-def _rows(source: Source, origin: Origin, outcome: Outcome) -> Iterator[Row]:
-    """Return the rows of a table, with what is worked out from more than one of their values."""
-    rows = source.rows(origin)
-    if origin.table == "run":
-        return _statuses(_new_ids(rows, source, outcome), origin)
-    if origin.table == "result":
-        return _statuses(rows, origin)
-    return _roles(rows, source.roles(), list(origin.columns).index("roles")) if origin.table == "user" else rows
-
-
-def _new_ids(rows: Iterable[Row], source: Source, outcome: Outcome) -> Iterator[Row]:
-    """Give a run whose id a result has a new one. Both come by their ids, the lowest first."""
-    nothing = (None, None)
-    taken = source.taken_run_ids()
-    old, new = next(taken, nothing)
-    for row in rows:
-        if old is not None and row[0] == old:
-            outcome.renumbered.add(f"run {old} is result {new} here: there is a result {old} too")
-            yield (new, *row[1:])
-            old, new = next(taken, nothing)
-        else:
-            yield row
-
-
-def _statuses(rows: Iterable[Row], origin: Origin) -> Iterator[Row]:
-    """Give a result without a status the one that its times say: the releases up to 3.5 kept none."""
-    names = list(origin.columns)
-    status, started, finished = map(names.index, ("status", "started_at", "finished_at"))
-    for row in rows:
-        if row[status] is None:
-            followed = progress.follow(None, row[started], row[finished])
-            row = (*row[:status], followed, *row[status + 1 :])
-        yield row
-
-
-def _roles(rows: Iterable[Row], roles: dict[int, list[str]], place: int) -> Iterator[Row]:
-    """Give users their roles as a text: by `role`, or else the list that release 1 kept."""
-    for row in rows:
-        old = str(row[place] or "").split(",")
-        names = roles.get(row[0]) or [name.strip() for name in old if name.strip()]
-        yield (*row[:place], ", ".join(names) or None, *row[place + 1 :])
 
 
 class Writer:
@@ -317,10 +258,9 @@ def _refuse_filled(database: Any) -> None:
 
 
 def _into(source: Source, target: Path, advance: Advance, *, hashes: bool) -> Outcome:
-    about = f"imported {inert(source.path.name)}, of a vantage6 server of release {source.release}"
     with contextlib.closing(storage.connect(target)) as database:
         database.execute_sql(f"PRAGMA cache_size = {CACHE}")
-        with recording.suspended(database, about), database.fetching():
+        with recording.suspended(database, f"imported {source.about}"), database.fetching():
             _refuse_filled(database)
             outcome = _write(source, database, advance, hashes=hashes)
             source.refuse_changed()
@@ -333,11 +273,12 @@ def _write(source: Source, database: Any, advance: Advance, *, hashes: bool) -> 
     tick = partial(_tick, advance, done, [time.monotonic()])
     for origin in source.origins:
         keeper, writer = Keeper(origin, outcome, hashes=hashes), Writer(conn, origin, outcome)
-        read = kept = 0
-        rows = map(tick, map(keeper.kept, _rows(source, origin, outcome)))
+        kept, left_out = 0, outcome.left_out.total
+        rows = map(tick, map(keeper.kept, source.rows(origin, outcome)))
         while chunk := list(itertools.islice(rows, CHUNK)):
-            read, kept = read + len(chunk), kept + writer.write(chunk)
-        outcome.tables.append(Count(origin.table, read, kept, read - kept))
+            kept += writer.write(chunk)
+        left_out = outcome.left_out.total - left_out
+        outcome.tables.append(Count(origin.table, kept + left_out, kept, left_out))
     _empty_links(conn, outcome)
     conn.execute(COUNT_ON)
     outcome.elsewhere, outcome.lost = source.elsewhere(), source.lost_columns()

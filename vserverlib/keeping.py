@@ -89,9 +89,9 @@ def import_command(target: Target, source: str, dry_run: bool, output: str) -> N
     SOURCE is the SQLite file of a server of any release from 1 to 4. It is only read. The database is made where there
     is none. What is printed is, for each table, how many rows were read, kept, and left out.
     """
-    from vserverlib import importer, screens, vantage6
+    from vserverlib import importer, screens, sources
 
-    with vantage6.opened(source) as found:
+    with sources.opened(source) as found:
         tell(found.told())
         with screens.progress_bar("rows", importer.total(found)) as advance:
             done = (importer.dry_run if dry_run else importer.run)(found, target.file, advance)

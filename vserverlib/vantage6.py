@@ -15,15 +15,14 @@ import itertools
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
 
-from vserverlib import Error, files, inert, storage
+from vserverlib import Error, files, inert, progress, storage
 from vserverlib.connection import PROGRESS_STEPS
 from vserverlib.files import shown
+from vserverlib.sources import Notes, Origin, Row
 
-Row = tuple[Any, ...]
 Columns = dict[str, frozenset[str]]  # the names of the columns of each table
 
 CORE = {"organization", "collaboration", "authenticatable"}  # tables of every release
@@ -38,21 +37,11 @@ MARKS = (  # a table, or a column of one, that a release brought; the first that
     (1, "user.roles"),
 )
 REMAINS = (("result", "run"), ("task.run_id", "task.job_id"), ("user.roles", "role"))  # of a release, beside a newer's
-TABLES = """
+THERE = """
 SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%' AND sql NOT LIKE 'CREATE VIRTUAL %'
 """
-FIXTURE = (b"organizations:", b"collaborations:")  # one of these is in every fixture file
-HEAD = 65536  # bytes in which a fixture file has one of them
 MERGED = {"authenticatable", "taskdatabase", "role", "Permission"}  # read with the rows that they belong to
 SHARED = ("ip", "last_seen", "status")  # what users and nodes have in `authenticatable`
-
-
-class Origin(NamedTuple):
-    """A table, and which of its columns are kept: under our name, the names there, newest first."""
-
-    table: str
-    entity: str
-    columns: dict[str, tuple[str, ...]]
 
 
 def _same(*names: str) -> dict[str, tuple[str, ...]]:
@@ -63,21 +52,21 @@ _SHARED = {name: (f"authenticatable.{name}",) for name in SHARED}
 _RESULT = _same(
     "id", "input", "task_id", "organization_id", "result", "assigned_at", "started_at", "finished_at", "log", "status"
 )
-ORIGINS = (
-    Origin(
+TABLES = (  # each with what its rows become, and its columns: under our name, the names there, newest first
+    (
         "organization",
         "organization",
         _same("id", "name", "domain", "address1", "address2", "zipcode", "country") | {"public_key": ("_public_key",)},
     ),
-    Origin("collaboration", "collaboration", _same("id", "name", "encrypted")),
-    Origin("Member", "member", _same("organization_id", "collaboration_id")),
-    Origin(
+    ("collaboration", "collaboration", _same("id", "name", "encrypted")),
+    ("Member", "member", _same("organization_id", "collaboration_id")),
+    (
         "user",
         "user",
         _same("id", "username", "password", "firstname", "lastname", "email", "roles", "organization_id") | _SHARED,
     ),
-    Origin("node", "node", _same("id", "name", "api_key", "collaboration_id", "organization_id") | _SHARED),
-    Origin(
+    ("node", "node", _same("id", "name", "api_key", "collaboration_id", "organization_id") | _SHARED),
+    (
         "task",
         "task",
         _same("id", "name", "description", "image", "collaboration_id", "parent_id", "created_at")
@@ -87,9 +76,11 @@ ORIGINS = (
             "database": ("taskdatabase.database", "database"),
         },
     ),
-    Origin("result", "result", _RESULT),
-    Origin("run", "result", _RESULT),
+    ("result", "result", _RESULT),
+    ("run", "result", _RESULT),
 )
+NAMES = {table: columns for table, _, columns in TABLES}
+ORIGINS = tuple(Origin(table, entity, tuple(columns)) for table, entity, columns in TABLES)
 JOINS = {
     "authenticatable": "LEFT JOIN authenticatable ON authenticatable.id = t.id",
     "taskdatabase": (
@@ -112,6 +103,11 @@ class Source:
     state: tuple[int, ...]  # of its files, when it was opened
 
     @property
+    def about(self) -> str:
+        """Return what the journal says was imported."""
+        return f"{inert(self.path.name)}, of a vantage6 server of release {self.release}"
+
+    @property
     def origins(self) -> list[Origin]:
         """The tables that there are, in an order in which their rows can be written."""
         return [origin for origin in ORIGINS if origin.table in self.columns]
@@ -125,9 +121,18 @@ class Source:
         """Return how many rows a table has."""
         return int(self.conn.execute(f"SELECT COUNT(*) FROM {_quoted(table)}").fetchone()[0])
 
-    def rows(self, origin: Origin) -> Iterator[Row]:
-        """Return the rows of a table, as they come, with the values of its columns in their order."""
-        parts = [self._value(origin.table, names) for names in origin.columns.values()]
+    def rows(self, origin: Origin, notes: Notes) -> Iterator[Row]:
+        """Return the rows of a table, with what is worked out from more than one of their values."""
+        rows = self._stored(origin)
+        if origin.table == "run":
+            return _statuses(_new_ids(rows, self.taken_run_ids(), notes), origin)
+        if origin.table == "result":
+            return _statuses(rows, origin)
+        return _roles(rows, self.roles(), origin.columns.index("roles")) if origin.table == "user" else rows
+
+    def _stored(self, origin: Origin) -> Iterator[Row]:
+        """Return the rows of a table as they are stored."""
+        parts = [self._value(origin.table, NAMES[origin.table][name]) for name in origin.columns]
         joins = " ".join(join for table, join in JOINS.items() if any(f"{table}." in part for part in parts))
         order = " ORDER BY t.id" if "id" in self.columns[origin.table] else ""
         return self.conn.execute(f"SELECT {', '.join(parts)} FROM {_quoted(origin.table)} AS t {joins}{order}")
@@ -167,7 +172,7 @@ class Source:
         """Return the columns that have no place in ours, each with how many rows have more in it than 0 or nothing."""
         found: dict[str, int] = {}
         for origin in self.origins:
-            kept = {name for names in origin.columns.values() for name in names} | {"id"}
+            kept = {name for names in NAMES[origin.table].values() for name in names} | {"id"}
             found |= self._filled(origin.table, sorted(self.columns[origin.table] - kept))
         if "parameters" in self.columns.get("taskdatabase", ()):
             found |= self._filled("taskdatabase", ["parameters"])
@@ -185,6 +190,40 @@ class Source:
             raise Error(f"{shown(self.path)} {told}")
 
 
+# What is worked out of a row
+
+
+def _new_ids(rows: Iterable[Row], taken: Iterator[tuple[int, int]], notes: Notes) -> Iterator[Row]:
+    """Give a run whose id a result has a new one. Both come by their ids, the lowest first."""
+    nothing = (None, None)
+    old, new = next(taken, nothing)
+    for row in rows:
+        if old is not None and row[0] == old:
+            notes.renumbered.add(f"run {old} is result {new} here: there is a result {old} too")
+            yield (new, *row[1:])
+            old, new = next(taken, nothing)
+        else:
+            yield row
+
+
+def _statuses(rows: Iterable[Row], origin: Origin) -> Iterator[Row]:
+    """Give a result without a status the one that its times say: the releases up to 3.5 kept none."""
+    status, started, finished = map(origin.columns.index, ("status", "started_at", "finished_at"))
+    for row in rows:
+        if row[status] is None:
+            followed = progress.follow(None, row[started], row[finished])
+            row = (*row[:status], followed, *row[status + 1 :])
+        yield row
+
+
+def _roles(rows: Iterable[Row], roles: dict[int, list[str]], place: int) -> Iterator[Row]:
+    """Give users their roles as a text: by `role`, or else the list that release 1 kept."""
+    for row in rows:
+        old = str(row[place] or "").split(",")
+        names = roles.get(row[0]) or [name.strip() for name in old if name.strip()]
+        yield (*row[:place], ", ".join(names) or None, *row[place + 1 :])
+
+
 def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
@@ -193,12 +232,11 @@ def _quoted(name: str) -> str:
 
 
 @contextlib.contextmanager
-def opened(name: str) -> Iterator[Source]:
+def opened(path: Path) -> Iterator[Source]:
     """Open the database of a server; an Error where it is something else, damaged, locked, or of a release too new."""
-    path = _path(name)
     with contextlib.ExitStack() as stack:
         with files.told(f"{shown(path)} cannot be read"):
-            _look(path)
+            _refuse_cut_off(path)
             state = _state(path)
             conn = stack.enter_context(contextlib.closing(_connection(path, stack)))
             columns = _columns(conn)
@@ -210,41 +248,16 @@ def opened(name: str) -> Iterator[Source]:
             yield source
 
 
-def _path(name: str) -> Path:
-    if name.startswith(("postgresql://", "postgres://")):
-        raise Error("vserver import reads no PostgreSQL yet: name the SQLite file of a vantage6 server")
-    path = storage.as_path(name)
-    if not os.path.lexists(path):
-        raise Error(f"there is no file {shown(path)}: name the SQLite file of a vantage6 server")
-    if path.is_dir():
-        raise Error(f"{shown(path)} is a folder: name the SQLite file of a vantage6 server")
-    if not path.is_file():
-        raise Error(f"{shown(path)} is no regular file: name the SQLite file of a vantage6 server")
-    return path
-
-
-def _look(path: Path) -> None:
-    """Raise an Error where the first bytes of a file are not those of a whole database of another program."""
+def _refuse_cut_off(path: Path) -> None:
     with open(path, "rb") as file:
-        head, size = file.read(HEAD), os.fstat(file.fileno()).st_size
-    header = storage.read_header(head[:100])
+        header, size = storage.read_header(file.read(100)), os.fstat(file.fileno()).st_size
     if header is None:
-        raise Error(f"{shown(path)} {_no_database(path, head)}")
-    if header.application_id == storage.APPLICATION_ID:
-        raise Error(f"{shown(path)} is a database of vserver, not of a vantage6 server: there is nothing to import")
+        raise Error(f"{shown(path)} is no SQLite database")
     storage.refuse_cut_off(path, header, size)
 
 
-def _no_database(path: Path, head: bytes) -> str:
-    if not head:
-        return "is empty: there is nothing to import"
-    if any(word in head for word in FIXTURE) or path.suffix in (".yaml", ".yml"):
-        return "is a fixture file: vserver import reads none yet, only the SQLite file of a vantage6 server"
-    return "is no SQLite database (or an encrypted one): name the SQLite file of a vantage6 server"
-
-
 def _columns(conn: sqlite3.Connection) -> Columns:
-    tables = conn.execute(TABLES).fetchall()
+    tables = conn.execute(THERE).fetchall()
     of = "SELECT name FROM pragma_table_info(?)"
     return {table: frozenset(name for (name,) in conn.execute(of, [table])) for (table,) in tables}
 
