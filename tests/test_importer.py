@@ -540,13 +540,12 @@ def test_what_is_no_database_is_told_in_a_line(tmp_path: Path, target: Path, con
     assert done.exit_code == 1 and told in done.stderr and done.stderr.count("\n") == 1 and not target.exists()
 
 
-def test_other_sources_are_told_in_a_line(tmp_path: Path, target: Path, path: Path) -> None:
+def test_other_sources_are_told_in_a_line(tmp_path: Path, target: Path) -> None:
     other = tmp_path / "other.sqlite"
     with closing(sqlite3.connect(other)) as conn:
         conn.execute("CREATE TABLE place (id)")
     for source, told in (
         (str(other), "of another program than a vantage6 server"),
-        (str(path), "is a database of vserver"),
         (str(tmp_path), "is a folder"),
         (str(tmp_path / "nowhere"), "there is no file"),
         ("postgresql://me:secret@host/db", "reads no PostgreSQL yet"),

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 import models
 from vserverlib import Error, fields, files, hashing, inert, orm, recording, relations, storage
-from vserverlib.sources import Lines, Notes, Origin, Row, Source
+from vserverlib.sources import Beside, Lines, Notes, Origin, Row, Source, Undecodable
 
 CHUNK = 1000  # rows that are written by one call
 CACHE = -64 * 1024  # KiB of pages that SQLite keeps while rows are written (a negative number says that it is KiB)
@@ -81,11 +81,14 @@ def _and_more(lines: Lines, what: str) -> Iterator[str]:
 
 
 class Keeper:
-    """Makes the values of one table ours: each by the field that it is for."""
+    """Makes the values of one table ours: each by the field that it is for.
 
-    def __init__(self, origin: Origin, outcome: Outcome, *, hashes: bool) -> None:
+    exactly: they come from a database of ours, and are kept as they are, whatever their fields would say.
+    """
+
+    def __init__(self, origin: Origin, outcome: Outcome, *, hashes: bool, exactly: bool = False) -> None:
         columns = MODELS[origin.entity]._meta.columns
-        self._table, self._values, self._hashes = origin.table, outcome.values, hashes
+        self._table, self._values, self._hashes, self._exactly = origin.table, outcome.values, hashes, exactly
         self._keepers = [self._keeper(columns[name]) for name in origin.columns]
 
     def _keeper(self, field: Any) -> Callable[[Any], Any]:
@@ -97,6 +100,8 @@ class Keeper:
         return tuple([None if value is None else keep(value) for keep, value in pairs])
 
     def _plain(self, field: Any, value: Any) -> Any:
+        if self._exactly and not isinstance(value, Undecodable):
+            return value
         try:
             kept = field.clean(value)
         except Error:
@@ -123,7 +128,8 @@ class Keeper:
             return self._note(field, done, text.replace("\0", "\ufffd"))
         if isinstance(field, relations.Link | fields.Whole):
             return self._note(field, "no whole number, it is empty now", None)
-        return self._note(field, f"not {field.takes}, kept as it is", value)
+        kept = bytes(value) if isinstance(value, Undecodable) else value
+        return self._note(field, f"not {field.takes}, kept as it is", kept)
 
     def _note(self, field: Any, done: str, value: Any) -> Any:
         self._values[f"{self._table}.{field.column_name}, {done}"] += 1
@@ -213,6 +219,17 @@ def _empty_links(conn: sqlite3.Connection, outcome: Outcome) -> None:
                 outcome.links[f"{table}.{name}"] += count
 
 
+def _go_on(conn: sqlite3.Connection, beside: Beside) -> None:
+    """Have ids, run_ids and the hashes of keys go on where a database of ours was."""
+    for name, value in beside.counters.items():
+        conn.execute("UPDATE counter SET value = MAX(value, ?) WHERE name = ?", [value, name])
+    for table, id in beside.last_ids.items():
+        if not conn.execute("UPDATE sqlite_sequence SET seq = MAX(seq, ?) WHERE name = ?", [id, table]).rowcount:
+            conn.execute("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", [table, id])
+    if beside.key_salt is not None:
+        conn.execute("UPDATE setting SET value = ? WHERE name = 'key_salt'", [beside.key_salt])
+
+
 # A whole database
 
 
@@ -272,7 +289,8 @@ def _write(source: Source, database: Any, advance: Advance, *, hashes: bool) -> 
     conn, outcome, done = database.connection(), Outcome(), itertools.count(1)
     tick = partial(_tick, advance, done, [time.monotonic()])
     for origin in source.origins:
-        keeper, writer = Keeper(origin, outcome, hashes=hashes), Writer(conn, origin, outcome)
+        keeper = Keeper(origin, outcome, hashes=hashes, exactly=source.beside is not None)
+        writer = Writer(conn, origin, outcome)
         kept, left_out = 0, outcome.left_out.total
         rows = map(tick, map(keeper.kept, source.rows(origin, outcome)))
         while chunk := list(itertools.islice(rows, CHUNK)):
@@ -280,7 +298,10 @@ def _write(source: Source, database: Any, advance: Advance, *, hashes: bool) -> 
         left_out = outcome.left_out.total - left_out
         outcome.tables.append(Count(origin.table, kept + left_out, kept, left_out))
     _empty_links(conn, outcome)
-    conn.execute(COUNT_ON)
+    if source.beside is None:
+        conn.execute(COUNT_ON)
+    else:
+        _go_on(conn, source.beside)
     outcome.elsewhere, outcome.lost = source.elsewhere(), source.lost_columns()
     outcome.tables += [Count(table, count, 0, count) for table, count in outcome.elsewhere.items()]
     return outcome

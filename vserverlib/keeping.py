@@ -84,10 +84,11 @@ def upgrade(target: Target, dry_run: bool) -> None:
 @JSON_OUTPUT
 @click.pass_obj
 def import_command(target: Target, source: str, dry_run: bool, output: str) -> None:
-    """Import the database of a vantage6 server into an empty one of ours.
+    """Import the database of a vantage6 server, or of ours, into an empty one.
 
-    SOURCE is the SQLite file of a server of any release from 1 to 4. It is only read. The database is made where there
-    is none. What is printed is, for each table, how many rows were read, kept, and left out.
+    SOURCE is the SQLite file of a server of any release from 1 to 4, a database of vserver, or what vserver export
+    wrote. It is only read. The database is made where there is none. What is printed is, for each table, how many rows
+    were read, kept, and left out.
     """
     from vserverlib import importer, screens, sources
 
@@ -105,4 +106,28 @@ def import_command(target: Target, source: str, dry_run: bool, output: str) -> N
     tell(f"imported into {new}{target.file}; look at it with: {target.command('overview')}")
 
 
-COMMANDS = (backup, restore, upgrade, import_command)
+@command()
+@click.argument("file", metavar="FILE|-", shell_complete=completers.files)
+@click.option("--with-hashes", is_flag=True, help="Keep the hashes of passwords and API keys.")
+@click.option("--force", is_flag=True, help="Replace FILE, if it is there.")
+@click.pass_obj
+def export(target: Target, file: str, with_hashes: bool, force: bool) -> None:
+    """Write all that the database holds to a file, for vserver import.
+
+    FILE is made whole or not at all, and readable by you alone. It may be - for stdout.
+    """
+    from vserverlib import exchange, files, importer, ours, screens, storage
+
+    with target.open(read_only=True) as database, ours.reading(database, with_hashes=with_hashes) as source:
+        if file == "-":
+            sys.stdout.writelines(exchange.lines(source, with_hashes=with_hashes))
+            return
+        place = storage.as_path(file)
+        files.refuse_place(place, target.file, force=force)
+        with screens.progress_bar("rows", importer.total(source)) as advance:
+            exchange.export(source, place, with_hashes=with_hashes, force=force, advance=advance)
+    kept = "with the hashes of passwords and keys" if with_hashes else "without passwords and keys"
+    tell(f"made {place}, which you alone can read, {kept}; put it into an empty database with: vserver import")
+
+
+COMMANDS = (backup, restore, upgrade, import_command, export)

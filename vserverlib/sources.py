@@ -49,6 +49,22 @@ class Lines(list[str]):
             self.append(line)
 
 
+class Undecodable(bytes):
+    """A stored text that is none in UTF-8: only another program writes such a one."""
+
+
+class Beside(NamedTuple):
+    """What a database of ours has beside its rows.
+
+    counters: the last numbers that were drawn, by name. last_ids: the highest ids that were ever given, by table.
+    key_salt: what keys are hashed with, None where that is not to be known.
+    """
+
+    counters: dict[str, int]
+    last_ids: dict[str, int]
+    key_salt: str | None = None
+
+
 @dataclasses.dataclass
 class Notes:
     """What could not be kept as it was, noted by a source while it gives its rows, and by what writes them.
@@ -71,6 +87,10 @@ class Source(Protocol):
     @property
     def origins(self) -> Sequence[Origin]:
         """The tables that there are, in an order in which their rows can be written."""
+
+    @property
+    def beside(self) -> Beside | None:
+        """What a source of ours has beside rows; its values are kept exactly. None: it is another program's."""
 
     def told(self) -> str:
         """Return what it is, in a line."""
@@ -151,11 +171,15 @@ def _vantage6(path: Path) -> Opened:
 
 
 def _database(path: Path) -> Opened:
-    raise Error(f"{shown(path)} is a database of vserver, not of a vantage6 server: there is nothing to import")
+    from vserverlib import ours
+
+    return ours.opened(path)
 
 
 def _export(path: Path) -> Opened:
-    raise Error(f"{shown(path)} is an export of vserver: vserver import reads none yet, {READ}")
+    from vserverlib import exchange
+
+    return exchange.opened(path)
 
 
 def _fixture(path: Path) -> Opened:

@@ -187,11 +187,17 @@ def connect(url: str | os.PathLike[str] = DEFAULT, *, read_only: bool = False, s
     if sandbox:
         return _bind(_sandbox(path))
     if read_only:
-        return _bind(_upgraded_copy(path) if is_older and _is_older(path) else reader(path))
+        return _bind(for_reading(path))
     writer = _read_write(path)
     if is_older:
         _upgrade(path)
     return _bind(writer)
+
+
+def for_reading(path: Path) -> Sqlite:
+    """Return a database for reading, not open yet, of the schema of this release: of an older one an upgraded copy."""
+    is_older = check(path) < SCHEMA
+    return _upgraded_copy(path) if is_older and _is_older(path) else reader(path)
 
 
 def _upgrade(path: Path) -> None:

@@ -103,6 +103,10 @@ class Source:
     state: tuple[int, ...]  # of its files, when it was opened
 
     @property
+    def beside(self) -> None:
+        """Nothing: it is no database of ours."""
+
+    @property
     def about(self) -> str:
         """Return what the journal says was imported."""
         return f"{inert(self.path.name)}, of a vantage6 server of release {self.release}"
