@@ -108,14 +108,51 @@ def import_command(target: Target, source: str, dry_run: bool, output: str) -> N
 
 @command()
 @click.argument("file", metavar="FILE|-", shell_complete=completers.files)
-@click.option("--with-hashes", is_flag=True, help="Keep the hashes of passwords and API keys.")
+@click.option(
+    "--format", "kind", type=click.Choice(["fixture", "json"]), help="What FILE is to be, where its name does not say."
+)
+@click.option("--for", "release", type=click.Choice("1234"), help="For a server of this release.  [default: 4]")
+@click.option("--secrets", metavar="FILE", shell_complete=completers.files, help="A new file for what is to hand out.")
+@click.option("--with-hashes", is_flag=True, help="In JSON, keep the hashes of passwords and API keys.")
 @click.option("--force", is_flag=True, help="Replace FILE, if it is there.")
 @click.pass_obj
-def export(target: Target, file: str, with_hashes: bool, force: bool) -> None:
-    """Write all that the database holds to a file, for vserver import.
+def export(
+    target: Target,
+    file: str,
+    kind: str | None,
+    release: str | None,
+    secrets: str | None,
+    with_hashes: bool,
+    force: bool,
+) -> None:
+    """Write what the database holds to a file, for vserver or for a real server.
 
-    FILE is made whole or not at all, and readable by you alone. It may be - for stdout.
-    """
+    \b
+      FILE.json   all of it; vserver import makes an equal database of that
+      FILE.yaml   a fixture file, which a vantage6 server imports, with new passwords and API keys
+
+    It is made whole or not at all, and readable by you alone. What a fixture file cannot hold is told. JSON may go to
+    stdout, which is called - here.
+    """  # noqa: D301  # the \b is click's, for lines that stay as they are
+    if (kind or _kind(file)) == "fixture":
+        if with_hashes:
+            raise click.UsageError("--with-hashes goes with JSON: a fixture file cannot hold a hash")
+        _export_fixture(target, file, int(release or 4), secrets, force)
+    else:
+        if release or secrets:
+            raise click.UsageError("--for and --secrets go with a fixture file, not with JSON")
+        _export_json(target, file, with_hashes, force)
+
+
+def _kind(file: str) -> str:
+    kinds = {".json": "json", ".yaml": "fixture", ".yml": "fixture"}
+    kind = "json" if file == "-" else kinds.get(os.path.splitext(file)[1].lower())
+    if kind is None:
+        raise click.UsageError(f"{inert(file, 200)} does not say what it is to be: --format fixture, or --format json")
+    return kind
+
+
+def _export_json(target: Target, file: str, with_hashes: bool, force: bool) -> None:
     from vserverlib import exchange, files, importer, ours, screens, storage
 
     with target.open(read_only=True) as database, ours.reading(database, with_hashes=with_hashes) as source:
@@ -128,6 +165,26 @@ def export(target: Target, file: str, with_hashes: bool, force: bool) -> None:
             exchange.export(source, place, with_hashes=with_hashes, force=force, advance=advance)
     kept = "with the hashes of passwords and keys" if with_hashes else "without passwords and keys"
     tell(f"made {place}, which you alone can read, {kept}; put it into an empty database with: vserver import")
+
+
+def _export_fixture(target: Target, file: str, release: int, secrets: str | None, force: bool) -> None:
+    from vserverlib import exporting, files, storage
+
+    if file == "-":
+        raise Error("a fixture file holds passwords and API keys: name a file, which then you alone can read")
+    place, listed = storage.as_path(file), storage.as_path(secrets) if secrets is not None else None
+    files.refuse_place(place, target.file, force=force)
+    if listed is not None and listed.absolute() == place.absolute():
+        raise Error(f"{inert(file, 200)} is named twice: one file cannot be both, name another one for the secrets")
+    with target.open(read_only=True) as database, database.atomic():
+        made = exporting.export(place, release, secrets=listed, force=force)
+    for line in made.told:
+        tell(line, "yellow")
+    tell(
+        f"made {place} for a server of release {release}, which you alone can read: it holds new passwords and API keys"
+    )
+    if listed is not None and made.handouts:
+        tell(f"whose they are is in {listed}, which you alone can read: hand them out, and remove it")
 
 
 COMMANDS = (backup, restore, upgrade, import_command, export)
