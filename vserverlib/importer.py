@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 import models
 from vserverlib import Error, fields, files, hashing, inert, orm, recording, relations, storage
-from vserverlib.sources import Lines, Notes, Origin, Row, Source
+from vserverlib.sources import Lines, Notes, Origin, Preparing, Row, Source
 
 CHUNK = 1000  # rows that are written by one call
 CACHE = -64 * 1024  # KiB of pages that SQLite keeps while rows are written (a negative number says that it is KiB)
@@ -260,11 +260,22 @@ def _refuse_filled(database: Any) -> None:
 def _into(source: Source, target: Path, advance: Advance, *, hashes: bool) -> Outcome:
     with contextlib.closing(storage.connect(target)) as database:
         database.execute_sql(f"PRAGMA cache_size = {CACHE}")
+        if hashes:
+            _prepare(source, database)
         with recording.suspended(database, f"imported {source.about}"), database.fetching():
             _refuse_filled(database)
             outcome = _write(source, database, advance, hashes=hashes)
             source.refuse_changed()
+            if hashes and isinstance(source, Preparing):
+                source.hand_out()
     return outcome
+
+
+def _prepare(source: Source, database: Any) -> None:
+    """Have a source do what takes long before the transaction begins: others could not write as long."""
+    if isinstance(source, Preparing):
+        _refuse_filled(database)
+        source.prepare(database)
 
 
 def _write(source: Source, database: Any, advance: Advance, *, hashes: bool) -> Outcome:

@@ -5,8 +5,11 @@ Each parses, asks where that is due, calls one function, and tells what it did; 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+from collections.abc import Iterator
+from typing import Any
 
 import click
 
@@ -81,20 +84,28 @@ def upgrade(target: Target, dry_run: bool) -> None:
 @command("import")
 @click.argument("source", shell_complete=completers.files)
 @click.option("--dry-run", is_flag=True, help="Import nothing: only tell what would become of it.")
+@click.option("--secrets", metavar="FILE", help="Write passwords and API keys that are made to FILE, for you alone.")
 @JSON_OUTPUT
 @click.pass_obj
-def import_command(target: Target, source: str, dry_run: bool, output: str) -> None:
-    """Import the database of a vantage6 server into an empty one of ours.
+def import_command(target: Target, source: str, dry_run: bool, secrets: str | None, output: str) -> None:
+    """Import the database of a vantage6 server, or a fixture file, into an empty database of ours.
 
-    SOURCE is the SQLite file of a server of any release from 1 to 4. It is only read. The database is made where there
-    is none. What is printed is, for each table, how many rows were read, kept, and left out.
+    SOURCE is the SQLite file of a server of any release from 1 to 4, or a YAML file that these import. It is only read.
+    The database is made where there is none. What is printed is, for each table, how many rows were read, kept, and
+    left out.
+
+    Passwords and API keys that a fixture file does not give are made, and shown this once, on stderr, or else written
+    to a new file: as JSON where its name ends in .json, else as YAML.
     """
     from vserverlib import importer, screens, sources
 
-    with sources.opened(source) as found:
+    with sources.opened(source) as found, _handing_out(found, secrets, dry_run) as hashed:
         tell(found.told())
-        with screens.progress_bar("rows", importer.total(found)) as advance:
-            done = (importer.dry_run if dry_run else importer.run)(found, target.file, advance)
+        with screens.progress_bar("hashes and rows" if hashed else "rows", hashed + importer.total(found)) as advance:
+            if isinstance(found, sources.Preparing):
+                found.hashed = advance
+            run = importer.dry_run if dry_run else importer.run
+            done = run(found, target.file, lambda number: advance(hashed + number))
     for line in done.told():
         tell(line, "yellow")
     printing.counts([count._asdict() for count in done.tables], output)
@@ -103,6 +114,24 @@ def import_command(target: Target, source: str, dry_run: bool, output: str) -> N
         return
     new = "the new " if done.made else ""
     tell(f"imported into {new}{target.file}; look at it with: {target.command('overview')}")
+
+
+@contextlib.contextmanager
+def _handing_out(source: Any, secrets: str | None, dry_run: bool) -> Iterator[int]:
+    """Have the secrets that are made for a source be shown, or written to a file. Gives how many are to be hashed."""
+    from vserverlib import handouts, sources, storage
+
+    if not isinstance(source, sources.Preparing) or dry_run:
+        if secrets is not None:
+            why = "a dry run makes none" if dry_run else "this source brings its own"
+            raise click.UsageError(f"--secrets is for passwords and API keys that are made: {why}")
+        yield 0
+    elif secrets is None:
+        source.handing_out = printing.handouts
+        yield source.secrets
+    else:
+        with handouts.written_to(storage.as_path(secrets)) as source.handing_out:
+            yield source.secrets
 
 
 COMMANDS = (backup, restore, upgrade, import_command)

@@ -15,7 +15,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from vserverlib import Error, files, storage
 from vserverlib.files import shown
@@ -24,7 +24,7 @@ TOLD = 20  # lines of one kind that are told; all are counted
 HEAD = 65536  # bytes of a file that are looked at to see what it is
 FIXTURE = (b"organizations:", b"collaborations:")  # one of these is in every fixture file
 EXPORT = b'{"vserver"'  # what our own exports begin with, white space aside
-READ = "name the SQLite file of a vantage6 server"  # what can be done in place of what cannot
+READ = "name the SQLite file of a vantage6 server, or a fixture file"  # what can be done in place of what cannot
 
 Row = tuple[Any, ...]
 
@@ -94,6 +94,24 @@ class Source(Protocol):
         """Raise an Error where it was written to since it was opened: what was read need not fit together."""
 
 
+@runtime_checkable
+class Preparing(Protocol):
+    """A source with secrets that have to be made and hashed, which takes long, and handed out."""
+
+    hashed: Callable[[int], object]  # is called with how many are hashed
+    handing_out: Callable[[list[Any]], object]  # is called with those that were made
+
+    @property
+    def secrets(self) -> int:
+        """How many are to be hashed."""
+
+    def prepare(self, database: Any) -> None:
+        """Make and hash the secrets for a database, before the transaction begins. Writes nothing."""
+
+    def hand_out(self) -> None:
+        """Hand out the secrets that were made: all is written, and what fails here takes it back."""
+
+
 Opened = contextlib.AbstractContextManager[Source]
 
 
@@ -159,7 +177,9 @@ def _export(path: Path) -> Opened:
 
 
 def _fixture(path: Path) -> Opened:
-    raise Error(f"{shown(path)} is a fixture file: vserver import reads none yet, only the SQLite file of a server")
+    from vserverlib import fixtures
+
+    return fixtures.opened(path)
 
 
 def _server(url: str) -> Opened:
