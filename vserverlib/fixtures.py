@@ -13,6 +13,7 @@ import base64
 import binascii
 import contextlib
 import dataclasses
+import datetime
 import itertools
 import re
 from collections import Counter
@@ -20,7 +21,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from vserverlib import Error, documents, fields, handouts, hashing, inert, near
+from vserverlib import Error, documents, handouts, hashing, inert, near
 from vserverlib.documents import Faults, List, Mapping, Place, Text, Unread, Value
 from vserverlib.files import shown
 from vserverlib.handouts import Handout
@@ -68,8 +69,8 @@ NAMES = 10_000  # names among which a near one is looked for
 class Fixture:
     """A fixture file without a fault, read whole.
 
-    made: the secrets that were made for it, once it is prepared. hashed: is called with how many secrets are hashed;
-    handing_out: with those that were made, before the import is committed.
+    made: the secrets that were made for it, once it is complete. handing_out: is called with them, before the import
+    is committed.
     """
 
     path: Path
@@ -77,7 +78,6 @@ class Fixture:
     members: dict[int, list[int]]  # of each collaboration its organizations, in the order of the file
     lost: Counter[str]
     made: list[Handout] = dataclasses.field(default_factory=list)
-    hashed: Callable[[int], object] = bool
     handing_out: Callable[[list[Handout]], object] = bool
     beside = None  # it is no database of ours
 
@@ -131,24 +131,11 @@ class Fixture:
 
     # Secrets
 
-    @property
-    def secrets(self) -> int:
-        """How many passwords and API keys are to be hashed, which takes 0.3 seconds each."""
-        return sum(map(self.count, SECRETS))
-
-    def prepare(self, database: Any) -> None:
-        """Make the secrets that lack, and hash all, on every core. Those that the database has already are left out.
-
-        Keys are hashed with the database's salt. Reads the database, and writes nothing.
-        """
+    def complete(self, database: Any) -> None:
+        """Make the secrets that lack, but for whom the database has one already. Writes nothing."""
+        self.made.clear()
         self._make("user", "password", handouts.new_password, USERNAMES, database)
         self._make("node", "API key", handouts.new_key, NODE_NAMES, database)
-        salts = {"user": None, "node": fields.key_salt(database)}
-        plain = [(self._secret(table), salt) for table, salt in salts.items()]
-        pairs = [(text, salt) for texts, salt in plain for text in texts if text is not None]
-        hashes = hashing.make_hashes(pairs, self.hashed)
-        for table in SECRETS:
-            self._put(table, [text and next(hashes) for text in self._secret(table)])
 
     def hand_out(self) -> None:
         """Hand out the secrets that were made."""
@@ -156,22 +143,12 @@ class Fixture:
 
     def _make(self, table: str, kind: str, make: Callable[[], str], known: str, database: Any) -> None:
         """Make secrets for those rows of a table that have none, and are not in the database."""
-        there = {text for (text,) in database.execute_sql(known).fetchall()} if self._lacking(table) else set()
-        made = []
-        for (_, name, *_), given in zip(self.tables[table], self._secret(table), strict=True):
-            made.append(make() if given is None and name not in there else given)
-            if made[-1] != given:
-                self.made.append(Handout(table, name, kind, made[-1]))
-        self._put(table, made)
-
-    def _secret(self, table: str) -> list[Any]:
         at = COLUMNS[table].index(SECRETS[table])
-        return [row[at] for row in self.tables[table]]
-
-    def _put(self, table: str, secrets: Iterable[Any]) -> None:
-        at = COLUMNS[table].index(SECRETS[table])
-        pairs = zip(self.tables[table], secrets, strict=True)
-        self.tables[table] = [(*row[:at], secret, *row[at + 1 :]) for row, secret in pairs]
+        there = {name for (name,) in database.execute_sql(known).fetchall()} if self._lacking(table) else set()
+        for place, row in enumerate(self.tables[table]):
+            if row[at] is None and row[1] not in there:
+                self.made.append(Handout(table, row[1], kind, make()))
+                self.tables[table][place] = (*row[:at], self.made[-1].secret, *row[at + 1 :])
 
 
 USERNAMES = 'SELECT username FROM "user" WHERE password IS NOT NULL'
@@ -201,7 +178,8 @@ class _Reader:
         self.tables: dict[str, list[Row]] = {table: [] for table in COLUMNS if table != "result"}
         self.members: dict[int, list[int]] = {}
         self.lost: Counter[str] = Counter()
-        self._path, self._faults, self._now = path, faults, fields.now()
+        self._path, self._faults = path, faults
+        self._written = datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.UTC)
         self._organizations: dict[str, int] = {}
         self._first: dict[tuple[str, str], Place] = {}  # where the first of each value stands that is unique
         self._entries_left, self._characters_left, self._hints_left = ENTRIES, CHARACTERS, HINTS
@@ -355,7 +333,7 @@ class _Reader:
             elif image := self._checked(value, f"{owner}: a task"):
                 self._count(len(members))
                 run_id = len(self.tables["task"]) + 1
-                self._row("task", TASK_NAME, image, id, run_id, members[0] if members else None, self._now)
+                self._row("task", TASK_NAME, image, id, run_id, members[0] if members else None, self._written)
 
     # What they share
 

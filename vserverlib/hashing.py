@@ -6,9 +6,7 @@ The formula is bcrypt's, as vantage6 uses it: `$2b$`, 12 rounds (0.3 seconds). N
 from __future__ import annotations
 
 import contextlib
-import os
 import re
-from collections.abc import Callable, Iterator, Sequence
 
 from vserverlib import Error
 
@@ -70,23 +68,6 @@ def make_hash(plain: str, salt: str | None = None) -> str:
     import bcrypt
 
     return bcrypt.hashpw(plain.encode("utf-8", "surrogatepass"), (salt or new_salt()).encode()).decode()
-
-
-def make_hashes(secrets: Sequence[tuple[str, str | None]], advance: Callable[[int], object] = bool) -> Iterator[str]:
-    """Return the hash of each plain text with its salt, as make_hash() does, in their order; ready ones as they are.
-
-    All cores work on it: bcrypt lets the others run. advance: is called with how many are done.
-    """
-    from concurrent.futures import ThreadPoolExecutor
-
-    pool = ThreadPoolExecutor(os.cpu_count())
-    try:
-        found = pool.map(lambda pair: pair[0] if is_hash(pair[0]) else make_hash(*pair), secrets)
-        for number, made in enumerate(found, 1):
-            advance(number)
-            yield made
-    finally:
-        pool.shutdown(cancel_futures=True)  # Ctrl-C waits for those alone that are being made
 
 
 def fits(plain: object, stored: str | None) -> bool:
