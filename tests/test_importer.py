@@ -568,7 +568,6 @@ def test_release_5_is_refused_with_the_reason(server: Server, target: Path) -> N
     ("content", "told"),
     [
         (b"", "is empty"),
-        (b"organizations:\n  - name: IKNL\n", "is a fixture file: vserver import reads none yet"),
         (b"\x89PNG", "is no SQLite database"),
     ],
 )

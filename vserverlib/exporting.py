@@ -3,8 +3,8 @@
 Passwords and keys are hashed here, and the format wants them in plain text: new ones are made for everyone. What the
 format cannot hold is told: rows one by one, what hangs on tasks by how many there are.
 
-It owns what goes into the file, and under which names. How the server reads it is told in docs/vantage6.md; YAML is
-formats.py's, the list of secrets handouts.py's.
+It owns what goes into the file. The names in it are those of fixtures.py, which reads it; YAML is formats.py's, the
+list of secrets handouts.py's.
 """
 
 from __future__ import annotations
@@ -17,18 +17,16 @@ from pathlib import Path
 from typing import Any
 
 from models import Collaboration, Member, Node, Organization, Result, Task, User
-from vserverlib import files, formats, handouts, inert
+from vserverlib import files, fixtures, formats, handouts, inert
 from vserverlib.drivers import peewee
 from vserverlib.handouts import Handout
 
 RELEASES = (1, 2, 3, 4)
-KEY = {1: "api-key", 2: "api-key", 3: "api_key", 4: "api_key"}  # what a participant's key is called in the file
 HAS_ROLES = (1,)  # the releases that read the roles of a user; the others fail on them
 HAS_ENCRYPTED = (2, 3, 4)  # those that read whether a collaboration is encrypted
 NEEDS_USER = (3, 4)  # those that give each task a user, and fail where there is none
-ADDRESS = ("domain", "address1", "address2", "zipcode", "country")
-PERSON = ("username", "firstname", "lastname", "email", "roles")
-EXAMPLE = "Example task"  # what each task is called there
+ADDRESS = [key for key in fixtures.ORGANIZATION if key not in ("name", "public_key")]
+PERSON = [key for key in (*fixtures.USER, fixtures.ROLES) if key != "password"]
 AT_ONCE = 1000  # images that are made YAML by one call
 HEAD = """\
 # A fixture file for a vantage6 server of release {release}, made by vserver.
@@ -173,7 +171,7 @@ class Fixture:
 
     def _node_name(self, organization: int, collaboration: str) -> str:
         """Return what a server calls the node of a participant."""
-        return f"{self._names[organization]} - {collaboration} Node"
+        return fixtures.NODE_NAME.format(organization=self._names[organization], collaboration=collaboration)
 
     def _participants(self, collaboration: Collaboration, name: str, members: list[int]) -> list[Row]:
         nodes: dict[int, Node] = {}
@@ -193,7 +191,7 @@ class Fixture:
             self.told.append(f'{node.named()} is called "{inert(node_name)}" there')
         key = handouts.new_key()
         self.handouts.append(Handout("node", node_name, "API key", key))
-        return {"name": self._names[organization], KEY[self.release]: key}
+        return {"name": self._names[organization], fixtures.PARTICIPANT_KEY[self.release]: key}
 
     # Tasks
 
@@ -245,7 +243,7 @@ class Fixture:
 
 def _counts() -> Iterator[tuple[str, int]]:
     """Return what tasks have that no fixture file holds, and how many of it there are."""
-    yield "names", Task.select().where(Task.name != EXAMPLE).count()
+    yield "names", Task.select().where(Task.name != fixtures.TASK_NAME).count()
     for what, field in (("descriptions", Task.description), ("databases", Task.database), ("parents", Task.parent)):
         yield what, Task.select().where(field.is_null(False)).count()
     yield "results with their inputs, times, statuses and logs", Result.select().count()

@@ -38,7 +38,7 @@ from vserverlib import (
     writing,
 )
 from vserverlib.outcomes import Count, Outcome, Planned, Refused
-from vserverlib.sources import Origin, Row, Source, Undecodable
+from vserverlib.sources import Lacking, Origin, Row, Source, Undecodable
 from vserverlib.writing import CHUNK, MODELS, Writer
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ class Keeper:
     def _secret(self, field: Any, value: Any) -> Any:
         """Return a hash as it is, and a plain text as one that is to be hashed, which takes 0.3 seconds."""
         text = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
-        if text.startswith("$2") or not text:
+        if hashing.is_hash(text) or not text:
             return text or None
         try:
             plain = hashing.check_plain(str(field), text)
@@ -182,6 +182,8 @@ class Work(NamedTuple):
 
     def collect(self, database: Any, outcome: Outcome, prefix: str = "", stored: Stored | None = None) -> None:
         """Write all rows into the tables of this prefix, and note what becomes of them."""
+        if self.hashes and isinstance(self.source, Lacking):
+            self.source.complete(database)
         tick = partial(_tick, self.advance, itertools.count(1), [time.monotonic()])
         exactly = self.source.beside is not None and database.is_sqlite  # which takes any value in any column
         for origin in self.source.origins:
@@ -212,7 +214,10 @@ class Work(NamedTuple):
         return outcome
 
     def judge(self, database: Any, outcome: Outcome, scope: Callable[[str], str]) -> None:
-        """Count the rules that imported rows break; strict: an error where any do, or a row could not be kept."""
+        """Count the rules that imported rows break; strict: an error where any do, or a row could not be kept.
+
+        Where there is none, secrets that were made are handed out: it is the last thing before all is committed.
+        """
         asked = [rule for rule in rules.RULES if rule.when != rules.AT_SAVE]
         outcome.breaches = checks.count(database, asked, scope)
         if self.strict:
@@ -221,6 +226,8 @@ class Work(NamedTuple):
                 outcome.broken.add(finding.text)
             if outcome.left_out or outcome.broken:
                 raise Refused(outcome)
+        if self.hashes and isinstance(self.source, Lacking):
+            self.source.hand_out()
 
 
 def _tick(advance: Advance, done: Iterator[int], last: list[float], row: Row) -> Row:

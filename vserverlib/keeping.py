@@ -5,8 +5,10 @@ Each parses, asks where that is due, calls one function, and tells what it did; 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -86,18 +88,24 @@ def upgrade(target: Target, dry_run: bool) -> None:
 @click.option("--merge", is_flag=True, help="Add what is new to what is there, and change what is other, after asking.")
 @click.option("--replace", is_flag=True, help="Take out all that is there first, after asking. A backup is kept.")
 @click.option("--strict", is_flag=True, help="Import nothing where a row cannot be kept, or breaks a rule: name all.")
+@click.option("--secrets", metavar="FILE", help="Write passwords and API keys that are made to FILE, for you alone.")
 @YES
 @OUTPUT
 @click.pass_obj
-def import_command(target: Target, /, source: str, output: str, yes: bool, **options: bool) -> None:
-    """Import what a vantage6 server left behind.
+def import_command(
+    target: Target, /, source: str, output: str, secrets: str | None, yes: bool, **options: bool
+) -> None:
+    """Import what a vantage6 server left behind, or a fixture file that it would import.
 
-    SOURCE is the SQLite file of a server of any release from 1 to 4, a database of vserver, or what vserver export
-    wrote as JSON. It is only read. The database is made where there is none; one that has entities is refused without
-    --merge or --replace.
+    SOURCE is the SQLite file of a server of any release from 1 to 4, the YAML file, a database of vserver, or what
+    vserver export wrote. It is only read. The database is made where there is none; one that has entities is refused
+    without --merge or --replace.
 
     What is printed is, for each table, how many rows were read, kept, and left out; of a merge, for each entity, how
     many are new, changed, the same, and refused.
+
+    Passwords and API keys that a fixture file does not give are made, and shown this once, on stderr; or else written
+    to a new FILE, as JSON where its name ends in .json, else as YAML.
     """
     from vserverlib import sources
 
@@ -105,7 +113,7 @@ def import_command(target: Target, /, source: str, output: str, yes: bool, **opt
         raise click.UsageError("--merge and --replace exclude each other: choose one")
     if yes and not (options["merge"] or options["replace"]):
         raise click.UsageError("--yes goes with --merge and --replace")
-    with sources.opened(source) as found:
+    with sources.opened(source) as found, _handing_out(found, secrets, options["dry_run"]):
         tell(found.told())
         done = _imported(target, found, yes, **options)
     for line in done.told():
@@ -165,6 +173,24 @@ def _take_back(target: Target, done: Any) -> str:
     if done.backup is None:
         return f"take it back with: {target.command('undo', '--change', str(done.change))}"
     return f"what it held is kept in {done.backup}; go back with: {target.command('restore', str(done.backup))}"
+
+
+@contextlib.contextmanager
+def _handing_out(source: Any, secrets: str | None, dry_run: bool) -> Iterator[None]:
+    """Have the secrets that are made for a source be shown, or written to a file."""
+    from vserverlib import handouts, sources, storage
+
+    if dry_run or not isinstance(source, sources.Lacking):
+        if secrets is not None:
+            why = "a dry run makes none" if dry_run else "this source brings its own"
+            raise click.UsageError(f"--secrets is for passwords and API keys that are made: {why}")
+        yield
+    elif secrets is None:
+        source.handing_out = printing.handouts
+        yield
+    else:
+        with handouts.written_to(storage.as_path(secrets)) as source.handing_out:
+            yield
 
 
 @command()

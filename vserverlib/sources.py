@@ -17,7 +17,7 @@ import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any, NamedTuple, Protocol
+from typing import IO, Any, NamedTuple, Protocol, runtime_checkable
 
 from vserverlib import Error, files, storage
 from vserverlib.files import shown
@@ -26,7 +26,7 @@ TOLD = 20  # lines of one kind that are told where not all are asked for
 HEAD = 65536  # bytes of a file that are looked at to see what it is
 FIXTURE = (b"organizations:", b"collaborations:")  # one of these is in every fixture file
 EXPORT = b'{"vserver"'  # what our own exports begin with, white space aside
-READ = "name the SQLite file of a vantage6 server"  # what can be done in place of what cannot
+READ = "name the SQLite file of a vantage6 server, or a fixture file"  # what can be done in place of what cannot
 
 Row = tuple[Any, ...]
 
@@ -143,6 +143,19 @@ class Source(Protocol):
         """Raise an Error where it was written to since it was opened: what was read need not fit together."""
 
 
+@runtime_checkable
+class Lacking(Protocol):
+    """A source that lacks secrets: they are made for it, and handed out."""
+
+    handing_out: Callable[[list[Any]], object]  # is called with those that were made
+
+    def complete(self, database: Any) -> None:
+        """Make the secrets that lack, and that the database has not either. Writes nothing."""
+
+    def hand_out(self) -> None:
+        """Hand out those that were made: all is written, and what fails here takes it back."""
+
+
 Opened = contextlib.AbstractContextManager[Source]
 
 
@@ -212,7 +225,9 @@ def _export(path: Path) -> Opened:
 
 
 def _fixture(path: Path) -> Opened:
-    raise Error(f"{shown(path)} is a fixture file: vserver import reads none yet, only the SQLite file of a server")
+    from vserverlib import fixtures
+
+    return fixtures.opened(path)
 
 
 def _server(url: str) -> Opened:
