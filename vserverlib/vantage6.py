@@ -231,6 +231,12 @@ def _quoted(name: str) -> str:
 # What a file is
 
 
+def is_one(path: Path, conn: sqlite3.Connection) -> bool:
+    """Whether an open file is the database of a server that can be read; an Error where its release is too new."""
+    columns = _columns(conn)
+    return columns.keys() >= CORE and bool(_release(path, columns))
+
+
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[Source]:
     """Open the database of a server; an Error where it is something else, damaged, locked, or of a release too new."""
