@@ -257,8 +257,10 @@ def _place(size: int) -> Path:
 
 
 def _keep(draft: Path, key: str) -> Copy:
-    place = _folder() / f"{key}-{_content(draft)[:32]}.db"
-    os.replace(draft, place)
+    """Keep a copy, unless another process was first: two that come at the same moment may both be kept."""
+    place = _find(key) or _folder() / f"{key}-{_content(draft)[:32]}.db"
+    if not place.exists():
+        os.replace(draft, place)
     shutil.rmtree(draft.parent, ignore_errors=True)
     _prune()
     return Copy(place, is_kept=True)

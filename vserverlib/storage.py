@@ -337,7 +337,7 @@ def _foreign(path: Path) -> Error:
                 told = f"not of vserver (read it into a new one with: {import_line(path)}): nothing was changed"
                 return OfServer(f"{shown(path)} is the database of a vantage6 server, {told}")
         except sqlite3.Error as error:
-            return Error(f"{shown(path)} cannot be read: {files.reason(error)}")
+            return Error(f"{shown(path)} cannot be read: {files.reason(error)}; use a backup if it is damaged")
     return Error(f"{shown(path)} is a SQLite database of another program: nothing was changed")
 
 
