@@ -25,7 +25,7 @@ from vserverlib import Error, files, home, orm, storage
 from vserverlib.files import shown
 
 if TYPE_CHECKING:
-    from vserverlib.importer import Outcome
+    from vserverlib.outcomes import Outcome
     from vserverlib.sources import Notes, Origin, Row, Source
 
 KEPT = 8  # copies
@@ -34,7 +34,7 @@ NOTES = 4 * KEPT  # files that are known again by what the system tells of them
 BIG = 32 << 20  # bytes of a file that takes long to read as a whole: 20 ms
 SETTLED = 3.0  # seconds since a file was changed, from which on another change has another time, on any file system
 ABANDONED = 24 * 3600.0  # seconds after which nobody is at work on a draft any more
-ROOM = 3  # the size of a source, times this, is what making a copy takes: the copy, its log, and some more
+ROOM, SPARE = 3, 2 << 20  # what making a copy takes: times the size of a source, for its log too; bytes of empty tables
 TRIES = 3  # where a server writes meanwhile
 DRAFT, COPY = ".making-", "a private copy"  # the folder of a draft, and the name that messages have for it
 UNKNOWN = "$2b$12$" + 53 * "."  # a hash, in form: no text that anybody knows has it
@@ -251,7 +251,7 @@ def _place(size: int) -> Path:
     """Return a new folder to make a copy in: the application's, or where it has no room the system's."""
     with contextlib.suppress(OSError):
         home.make_folder(_folder())
-        if shutil.disk_usage(_folder()).free > ROOM * size:
+        if shutil.disk_usage(_folder()).free > ROOM * size + SPARE:
             return Path(tempfile.mkdtemp(prefix=DRAFT, dir=_folder()))
     return files.private_folder()
 
@@ -289,7 +289,7 @@ def _finish(draft: Path, what: str, less: str) -> None:
 def _less(outcome: Outcome) -> str:
     """Return in short what is not as it was in the source; an import, or its dry run, tells it in full."""
     gone = {
-        "row": outcome.left_out.total,
+        "row": outcome.left_out.total + outcome.doubled.total,
         "table": len(outcome.elsewhere),
         "column": len(outcome.lost),
         "broken link": sum(outcome.links.values()),

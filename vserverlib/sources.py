@@ -12,15 +12,17 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import tempfile
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import IO, Any, NamedTuple, Protocol
 
 from vserverlib import Error, files, storage
 from vserverlib.files import shown
 
-TOLD = 20  # lines of one kind that are told; all are counted
+TOLD = 20  # lines of one kind that are told where not all are asked for
 HEAD = 65536  # bytes of a file that are looked at to see what it is
 FIXTURE = (b"organizations:", b"collaborations:")  # one of these is in every fixture file
 EXPORT = b'{"vserver"'  # what our own exports begin with, white space aside
@@ -37,26 +39,52 @@ class Origin(NamedTuple):
     columns: tuple[str, ...]
 
 
-class Lines(list[str]):
-    """The first of many lines. total: how many there are."""
+class Lines:
+    """Any number of lines, in their order: the first in memory, the others in a file that is gone with them."""
 
-    total = 0
+    def __init__(self) -> None:
+        self.first: list[str] = []
+        self.total = 0
+        self._file: IO[str] | None = None
+
+    def __len__(self) -> int:
+        return self.total
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self.first
+        if self._file is not None:
+            self._file.seek(0)
+            yield from (line.rstrip("\n") for line in self._file)
 
     def add(self, line: str) -> None:
-        """Count a line, and keep it if it is one of the first."""
+        """Add a line. All are added before they are read."""
         self.total += 1
-        if len(self) < TOLD:
-            self.append(line)
+        if self.total <= TOLD:
+            self.first.append(line)
+            return
+        if self._file is None:
+            file = tempfile.TemporaryFile("w+", encoding="utf-8", errors="surrogateescape")  # noqa: SIM115  # see below
+            self._file = file
+            weakref.finalize(self, self._file.close)  # when this object is gone
+        self._file.write(" ".join(line.splitlines()) + "\n")
+
+    def told(self, more: str, everything: bool = False) -> Iterator[str]:
+        """Return what a person is told: all lines, or the first and how many `more` there are."""
+        yield from self if everything else self.first
+        if not everything and self.total > len(self.first):
+            yield f"and {self.total - len(self.first):,} {more}"
 
 
 @dataclasses.dataclass
 class Notes:
     """What could not be kept as it was, noted by a source while it gives its rows, and by what writes them.
 
-    left_out, renumbered: a line for each row. values: how many were changed, by what was done to them.
+    left_out, doubled, renumbered: a line for each row that cannot be kept, is kept once because it is there twice, has
+    a new id. values: how many were changed, by what was done to them.
     """
 
     left_out: Lines = dataclasses.field(default_factory=Lines)
+    doubled: Lines = dataclasses.field(default_factory=Lines)
     renumbered: Lines = dataclasses.field(default_factory=Lines)
     values: Counter[str] = dataclasses.field(default_factory=Counter)
 
@@ -81,7 +109,8 @@ class Source(Protocol):
     def rows(self, origin: Origin, notes: Notes) -> Iterator[Row]:
         """Return the rows of a table as they come: the values of its columns in their order, ids as they are there.
 
-        Nothing is kept in memory that grows with them. A row that is not given is noted as left out.
+        Nothing is kept in memory that grows with them. A row that is not given is noted: as left out, or as
+        doubled.
         """
 
     def elsewhere(self) -> dict[str, int]:

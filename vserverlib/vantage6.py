@@ -63,7 +63,9 @@ TABLES = (  # each with what its rows become, and its columns: under our name, t
     (
         "user",
         "user",
-        _same("id", "username", "password", "firstname", "lastname", "email", "roles", "organization_id") | _SHARED,
+        _same("id", "username", "password", "firstname", "lastname", "email", "organization_id")
+        | {"roles": ("names.names", "roles")}
+        | _SHARED,
     ),
     ("node", "node", _same("id", "name", "api_key", "collaboration_id", "organization_id") | _SHARED),
     (
@@ -88,7 +90,17 @@ JOINS = {
         " (SELECT * FROM taskdatabase ORDER BY task_id, id) GROUP BY task_id) AS taskdatabase"
         " ON taskdatabase.task_id = t.id"
     ),
+    "names": (  # each role once, the oldest first
+        "LEFT JOIN (SELECT user_id, group_concat(name, ', ') AS names FROM"
+        ' (SELECT user_id, name FROM "Permission" JOIN role ON role.id = role_id WHERE name IS NOT NULL'
+        " GROUP BY user_id, name ORDER BY user_id, MIN(role.id)) GROUP BY user_id) AS names ON names.user_id = t.id"
+    ),
 }
+DOUBLED = """
+FROM result JOIN run ON run.id = result.id AND run.task_id IS result.task_id
+AND run.organization_id IS result.organization_id AND run.assigned_at IS result.assigned_at
+AND run.started_at IS result.started_at AND run.finished_at IS result.finished_at
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,8 +139,8 @@ class Source:
         if origin.table == "run":
             return _statuses(_new_ids(rows, self.taken_run_ids(), notes), origin)
         if origin.table == "result":
-            return _statuses(rows, origin)
-        return _roles(rows, self.roles(), origin.columns.index("roles")) if origin.table == "user" else rows
+            return _statuses(_once(rows, self.doubled(), notes), origin)
+        return _roles(rows, origin.columns.index("roles")) if origin.table == "user" else rows
 
     def _stored(self, origin: Origin) -> Iterator[Row]:
         """Return the rows of a table as they are stored."""
@@ -140,27 +152,28 @@ class Source:
     def _value(self, table: str, names: tuple[str, ...]) -> str:
         """Return the SQL of a value: the first of its names that has one."""
         places = [name.rpartition(".") for name in names]
-        known = [(at or "t", name) for at, _, name in places if name in self.columns.get(at or table, ())]
+        known = [(at or "t", name) for at, _, name in places if self._has(at or table, name)]
         parts = ", ".join(f"{at}.{_quoted(name)}" for at, name in known)
         return f"COALESCE({parts})" if len(known) > 1 else parts or "NULL"
 
-    def roles(self) -> dict[int, list[str]]:
-        """Return the names of the roles of each user, each once, the oldest role first."""
-        found: dict[int, list[str]] = {}
-        if {"role", "Permission"} <= self.columns.keys():
-            roles = 'SELECT user_id, name FROM "Permission" JOIN role ON role.id = role_id WHERE name IS NOT NULL'
-            for user, name in self.conn.execute(f"{roles} ORDER BY role.id"):
-                names = found.setdefault(user, [])
-                names += [] if str(name) in names else [str(name)]
-        return found
+    def _has(self, table: str, name: str) -> bool:
+        if table == "names":
+            return {"role", "Permission"} <= self.columns.keys()
+        return name in self.columns.get(table, ())
+
+    def doubled(self) -> Iterator[int]:
+        """Return the ids of results that somebody copied into `run`, the lowest first."""
+        if {"run", "result"} <= self.columns.keys():
+            yield from (id for (id,) in self.conn.execute(f"SELECT result.id {DOUBLED} ORDER BY result.id"))
 
     def taken_run_ids(self) -> Iterator[tuple[int, int]]:
-        """Return the id of each `run` that a `result` has too, and a free one; the lowest first."""
+        """Return the id of each `run` that another `result` has, and a free one; the lowest first."""
         if {"run", "result"} <= self.columns.keys():
             highest = "SELECT MAX(id) FROM (SELECT MAX(id) AS id FROM run UNION ALL SELECT MAX(id) FROM result)"
             free = itertools.count((self.conn.execute(highest).fetchone()[0] or 0) + 1)
-            taken = self.conn.execute("SELECT run.id FROM run JOIN result ON result.id = run.id ORDER BY run.id")
-            yield from ((id, next(free)) for (id,) in taken)
+            taken = "SELECT run.id FROM run JOIN result ON result.id = run.id WHERE run.id NOT IN"
+            found = self.conn.execute(f"{taken} (SELECT run.id {DOUBLED}) ORDER BY run.id")
+            yield from ((id, next(free)) for (id,) in found)
 
     def elsewhere(self) -> dict[str, int]:
         """Return the tables that have no place in ours, each with how many rows it has: those that have any."""
@@ -206,6 +219,17 @@ def _new_ids(rows: Iterable[Row], taken: Iterator[tuple[int, int]], notes: Notes
             yield row
 
 
+def _once(rows: Iterable[Row], doubled: Iterator[int], notes: Notes) -> Iterator[Row]:
+    """Leave out the results that are runs too: what the server did with one since then is in the run."""
+    double = next(doubled, None)
+    for row in rows:
+        if double is not None and row[0] == double:
+            notes.doubled.add(f"result {double} is run {double}: somebody copied it, and it is kept once")
+            double = next(doubled, None)
+        else:
+            yield row
+
+
 def _statuses(rows: Iterable[Row], origin: Origin) -> Iterator[Row]:
     """Give a result without a status the one that its times say: the releases up to 3.5 kept none."""
     status, started, finished = map(origin.columns.index, ("status", "started_at", "finished_at"))
@@ -216,11 +240,10 @@ def _statuses(rows: Iterable[Row], origin: Origin) -> Iterator[Row]:
         yield row
 
 
-def _roles(rows: Iterable[Row], roles: dict[int, list[str]], place: int) -> Iterator[Row]:
-    """Give users their roles as a text: by `role`, or else the list that release 1 kept."""
+def _roles(rows: Iterable[Row], place: int) -> Iterator[Row]:
+    """Have the list of roles that release 1 kept be written as that of names is."""
     for row in rows:
-        old = str(row[place] or "").split(",")
-        names = roles.get(row[0]) or [name.strip() for name in old if name.strip()]
+        names = [name.strip() for name in str(row[place] or "").split(",") if name.strip()]
         yield (*row[:place], ", ".join(names) or None, *row[place + 1 :])
 
 
