@@ -205,10 +205,10 @@ def test_a_second_look_imports_nothing_also_of_a_copy_of_the_file(
 
 @pytest.mark.parametrize("mode", ["DELETE", "WAL"])
 def test_what_was_written_since_is_seen_whatever_the_time_of_the_file_says(server: Path, mode: str) -> None:
+    put("4.15.2", f"PRAGMA journal_mode = {mode}")
     assert "renamed" not in run("list", "organizations").stdout
     times = (os.stat(NAME).st_atime_ns, os.stat(NAME).st_mtime_ns)
     with closing(sqlite3.connect(NAME)) as conn:
-        conn.execute(f"PRAGMA journal_mode = {mode}").fetchone()
         conn.execute(RENAMED)
         conn.commit()
         os.utime(NAME, ns=times)
