@@ -39,6 +39,10 @@ Read = TypeVar("Read")
 _open: weakref.WeakSet[Sqlite] = weakref.WeakSet()
 
 
+class OfServer(Error):
+    """The file is the database of a vantage6 server, which can be looked at: see foreign.py."""
+
+
 class Header(NamedTuple):
     """The first 100 bytes of a SQLite file, as far as they matter (sqlite.org/fileformat.html, 1.3)."""
 
@@ -179,11 +183,17 @@ def connect(url: str | os.PathLike[str] = DEFAULT, *, read_only: bool = False, s
     """Open a database, have the models use it, and return it. A database that was open before is closed.
 
     url: the path of a file, or sqlite:///PATH. One of an older schema is upgraded, after a backup; read-only and in a
-    sandbox it is a private copy that is. Raises an Error where there is none, it is not ours, is damaged, or is of a
-    newer schema; such a file is not touched.
+    sandbox it is a private copy that is. So is what opens of a vantage6 server's: an OfServer where it is to be written
+    to. Raises an Error where there is none, it is not ours, is damaged, or is of a newer schema; such a file is not
+    touched.
     """
     path = as_path(url)
-    is_older = check(path) < SCHEMA
+    try:
+        is_older = check(path) < SCHEMA
+    except OfServer:
+        if not (read_only or sandbox):
+            raise
+        return _look(path, sandbox=sandbox)
     if sandbox:
         return _bind(_sandbox(path))
     if read_only:
@@ -219,7 +229,10 @@ def glance(url: str | os.PathLike[str]) -> Sqlite:
     No lock is waited for, nothing is copied, and nothing stays behind. Raises an Error as connect() does.
     """
     path = as_path(url)
-    check(path)
+    try:
+        check(path)
+    except OfServer:
+        return _look(path, at_once=True)
     return _bind(_in_place(path, patience=0.0))
 
 
@@ -270,7 +283,8 @@ def check_ours(path: Path) -> tuple[Header, int]:
     if header is None:
         raise Error(f"{shown(path)} is no SQLite database (or an encrypted one): nothing was changed")
     if header.application_id != APPLICATION_ID:
-        raise Error(f"{shown(path)} is {_foreign(path)}: nothing was changed")
+        refuse_cut_off(path, header, size)
+        raise _foreign(path)
     return header, size
 
 
@@ -319,14 +333,23 @@ def _refuse_newer(path: Path, schema: int) -> None:
         raise Error(f"{shown(path)} was made by a newer vserver {known}: upgrade vserver")
 
 
-def _foreign(path: Path) -> str:
-    """Return what a SQLite file is that is not ours."""
-    with contextlib.suppress(sqlite3.Error), contextlib.closing(immutable(path)) as conn:
-        tables = {name for (name,) in conn.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        if {"organization", "collaboration", "authenticatable"} <= tables:
-            typed = f"vserver -d NEW.db import {shlex.quote(shown(path))}"
-            return f"the database of a vantage6 server, not of vserver (read it into a new one with: {typed})"
-    return "a SQLite database of another program"
+def _foreign(path: Path) -> Error:
+    """Return what there is to say of a SQLite file that is not ours."""
+    from vserverlib import vantage6  # few files are not ours
+
+    with contextlib.closing(immutable(path)) as conn:
+        try:
+            if vantage6.is_one(path, conn):
+                told = f"not of vserver (read it into a new one with: {import_line(path)}): nothing was changed"
+                return OfServer(f"{shown(path)} is the database of a vantage6 server, {told}")
+        except sqlite3.Error as error:
+            return Error(f"{shown(path)} cannot be read: {files.reason(error)}; use a backup if it is damaged")
+    return Error(f"{shown(path)} is a SQLite database of another program: nothing was changed")
+
+
+def import_line(path: Path) -> str:
+    """Return what is typed to import a file."""
+    return f"vserver -d NEW.db import {shlex.quote(shown(path))}"
 
 
 def immutable(path: Path) -> sqlite3.Connection:
@@ -440,12 +463,31 @@ def _tidy(file: Path) -> None:
                 conn.execute("SELECT 1 FROM sqlite_master").fetchone()
 
 
+def _look(path: Path, *, sandbox: bool = False, at_once: bool = False) -> Sqlite:
+    """Open a copy of the database of a vantage6 server, and say so; at once and silently, or not at all, for Tab."""
+    from vserverlib import foreign  # few databases are a server's
+
+    copy = (foreign.glance if at_once else foreign.look)(path)
+    if not at_once:
+        tell(foreign.told(path, copy, sandbox), "yellow")
+    database = _sandbox(path, copy.file) if sandbox else _reader(f"{copy.file.as_uri()}?immutable=1", path)
+    database.to_write = f"import it ({import_line(path)})"
+    if not copy.is_kept:
+        _gone_at_close(database, copy.file.parent)
+    _bind(database)
+    _open.discard(database)  # what was named is not open
+    return database
+
+
 # Sandbox and demo
 
 
-def _sandbox(path: Path) -> Sqlite:
-    """Open a private copy. Its log is never written back, so the file itself stays as it was copied: see report()."""
-    copy = _private_copy(path)
+def _sandbox(path: Path, file: Path | None = None) -> Sqlite:
+    """Open a private copy. Its log is never written back, so the file itself stays as it was copied: see report().
+
+    file: what is copied, where it is not what the user named.
+    """
+    copy = _private_copy(file or path)
     with contextlib.closing(sqlite3.connect(copy)) as conn:
         conn.execute("PRAGMA journal_mode = WAL")
     return _throw_away(copy, path, "sandbox", None)
