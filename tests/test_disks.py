@@ -140,6 +140,8 @@ def test_a_session_on_a_full_disk_changes_nothing_and_goes_on_when_there_is_room
         ("demo", "--tasks", "10"),
         ("shell", "-c", "Organization(name='x' * 9000).save()"),
         ("init",),
+        ("export", "out.json"),
+        ("export", "out.yaml", "--secrets", "secrets.yaml"),
     ],
 )
 def test_a_command_on_a_full_disk_is_one_line_and_changes_nothing(

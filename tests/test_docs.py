@@ -8,6 +8,7 @@ import json
 import re
 import runpy
 import shlex
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,20 @@ def test_the_commands_of_a_script_print_what_the_page_tells(
     assert done.exit_code == (int(expected) if kind == "status" else 0), done.stderr
     if kind == "text":
         assert printed == expected
+
+
+def test_the_way_to_a_real_server_and_back_runs(tmp_path: Path, quick_hashes: None, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(ROOT / "tests" / "data" / "v4.15.2.sqlite", "server.sqlite")
+    lines = re.findall(
+        r"^(vserver .*)$", section("vantage6.md", "From a laptop to a real server, and back"), re.MULTILINE
+    )
+    for line in lines:
+        done = typed(line)
+        assert done.exit_code == 0, f"{line}\n{done.output}"
+    assert len(lines) == 7 and {"secrets.yaml", "copy.db", "other.db", "back.db"} <= {
+        file.name for file in tmp_path.iterdir()
+    }
 
 
 def test_the_page_on_scripts_tells_the_formats_that_there_are() -> None:

@@ -24,7 +24,7 @@ from click.testing import CliRunner, Result
 
 import models as db
 import vserver
-from vserverlib import Error, importer, progress, storage, vantage6
+from vserverlib import Error, hashing, importer, progress, sources, storage
 
 DATA = Path(__file__).parent / "data"
 RELEASES = ("1.2.3", "2.3.5", "3.11.1", "4.15.2")
@@ -78,7 +78,7 @@ def target(tmp_path: Path) -> Iterator[Path]:
 
 def imported(file: Path, target: Path) -> importer.Outcome:
     """Import a source, and open what it became."""
-    with vantage6.opened(str(file)) as source:
+    with sources.opened(str(file)) as source:
         outcome = importer.run(source, target)
     db.connect(target)
     return outcome
@@ -217,6 +217,25 @@ def test_plain_secrets_are_hashed_and_no_hash_is_touched(server: Server, target:
     assert b"in plain text" not in target.read_bytes() and KEY.format(1).encode() not in target.read_bytes()
 
 
+def test_plain_secrets_are_hashed_several_at_once_and_stay_with_their_rows(server: Server, target: Path) -> None:
+    many = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 60)"
+    imported(server("1.2.3", f"INSERT INTO node (id, api_key) {many} SELECT 100 + i, 'key ' || i FROM n"), target)
+    assert [node.id for node in db.Node.get() if node.id > 100] == list(range(101, 161))
+    assert all(db.Node.get(100 + i).check_key(f"key {i}") for i in range(1, 61))
+
+
+def test_ctrl_c_while_secrets_are_hashed_leaves_nothing(
+    server: Server, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(plain: str, salt: str | None = None) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(hashing, "make_hash", interrupted)
+    with sources.opened(str(server("1.2.3"))) as source, pytest.raises(KeyboardInterrupt):
+        importer.run(source, target)
+    assert [each.name for each in target.parent.iterdir()] == ["server"]
+
+
 @pytest.mark.parametrize("release", RELEASES)
 def test_roles_become_the_text_of_their_names(server: Server, target: Path, release: str) -> None:
     imported(server(release), target)
@@ -244,7 +263,7 @@ def test_the_run_id_of_a_task_that_is_deleted_after_the_import_is_not_given_agai
 def test_a_hybrid_of_two_releases_is_read_row_by_row(server: Server, target: Path) -> None:
     file = server("3.11.1", *HYBRID)
     outcome = imported(file, target)
-    with vantage6.opened(str(file)) as source:
+    with sources.opened(str(file)) as source:
         assert source.release == 4 and source.remains == ("result", "task.run_id")
     newer = db.Task.get(50)
     assert (newer.run_id, newer.initiator_id, newer.database) == (99, 2, "omop, lab")
@@ -256,6 +275,25 @@ def test_a_hybrid_of_two_releases_is_read_row_by_row(server: Server, target: Pat
         "run 2 is result 92 here: there is a result 2 too",
     ]
     assert outcome.lost["taskdatabase.parameters"] == 1
+
+
+COPIED = (  # by hand, from result to run: as the server left them, and one that was another since
+    "INSERT INTO run (id, input, task_id, organization_id, result, assigned_at, started_at, finished_at, status, log)"
+    " SELECT id, input, task_id, organization_id, result, assigned_at, started_at, finished_at, status, 'in the run'"
+    " FROM result WHERE id BETWEEN 10 AND 13",
+    "UPDATE run SET finished_at = '2026-04-01 10:00:00' WHERE id = 13",
+)
+
+
+def test_a_result_that_was_copied_into_run_by_hand_is_kept_once(server: Server, target: Path) -> None:
+    outcome = imported(server("3.11.1", *HYBRID, *COPIED), target)
+    told = "result {0} is run {0}: somebody copied it, and it is kept once"
+    assert list(outcome.doubled) == [told.format(id) for id in (10, 11, 12)] and not outcome.left_out
+    assert len(db.Result.get()) == 27 + 3 + 1 and db.Result.get(10).log == "in the run"
+    assert [line for line in outcome.renumbered if "run 13" in line] == [
+        "run 13 is result 93 here: there is a result 13 too"
+    ]
+    assert next(tuple(count) for count in outcome.tables if count.table == "result") == ("result", 27, 24, 3)
 
 
 def test_the_roles_of_a_hybrid_are_the_newest_that_there_are(server: Server, target: Path) -> None:
@@ -362,7 +400,7 @@ def test_the_first_rows_that_are_left_out_are_told_and_all_are_counted(server: S
     file = server("4.15.2", *LOOSE_USERS, f"INSERT INTO user (id, username) {many} SELECT 100 + i, 'same' FROM n")
     done = run(target, str(file))
     assert done.exit_code == 0
-    assert done.stderr.count('"same" is taken') == importer.TOLD and "and 2,479 more rows are left out" in done.stderr
+    assert done.stderr.count('"same" is taken') == sources.TOLD and "and 2,479 more rows are left out" in done.stderr
     assert ["user", "2,506", "7", "2,499"] in [line.split() for line in done.stdout.splitlines()]
 
 
@@ -376,7 +414,7 @@ def test_what_has_no_place_is_counted_and_named(server: Server, target: Path) ->
         "INSERT INTO \"od\x1bd\" VALUES (1)",
     )  # fmt: skip
     done = run(target, str(file), "-o", "json")
-    rows = {row["table"]: row for row in json.loads(done.stdout)}
+    rows = {row["table"]: row for row in json.loads(done.stdout)["tables"]}
     assert rows["study"] == {"table": "study", "read": 2, "kept": 0, "left_out": 2} and rows["rule"]["left_out"] == 1
     assert "rule (1), study (2), od\\x1bd (1)" in done.stderr
     assert "task.init_user_id (12)" in done.stderr and "run.blob_storage_used (3)" in done.stderr
@@ -432,7 +470,7 @@ def test_ctrl_c_leaves_nothing_half_imported(server: Server, target: Path, monke
         if done > 40:
             raise KeyboardInterrupt
 
-    with vantage6.opened(str(server("4.15.2"))) as source, pytest.raises(KeyboardInterrupt):
+    with sources.opened(str(server("4.15.2"))) as source, pytest.raises(KeyboardInterrupt):
         importer.run(source, target, interrupted)
     assert [each.name for each in target.parent.iterdir()] == ["server"]
 
@@ -443,7 +481,8 @@ def test_a_dry_run_tells_the_same_and_writes_nothing(server: Server, target: Pat
     assert dry.exit_code == 0 and not target.exists() and "nothing was imported" in dry.stderr
     before = path.read_bytes()
     assert run(path, str(file), "--dry-run").exit_code == 0 and path.read_bytes() == before
-    assert run(target, str(file), "-o", "json").stdout == dry.stdout
+    expected = json.loads(dry.stdout) | {"made": True}
+    assert json.loads(run(target, str(file), "-o", "json").stdout) == expected and expected["breaches"]
 
 
 def test_a_database_that_has_entities_is_refused_as_it_is(server: Server, story: Any, path: Path) -> None:
@@ -499,7 +538,7 @@ def test_a_damaged_source_leaves_nothing_half_imported(
 
 def test_a_source_that_is_written_to_meanwhile_is_not_imported(server: Server, target: Path) -> None:
     file = server("4.15.2")
-    with pytest.raises(Error, match="was written to while it was read"), vantage6.opened(str(file)) as source:
+    with pytest.raises(Error, match="was written to while it was read"), sources.opened(str(file)) as source:
         with closing(sqlite3.connect(file)) as conn:
             conn.execute("DELETE FROM run")
             conn.commit()
@@ -529,7 +568,6 @@ def test_release_5_is_refused_with_the_reason(server: Server, target: Path) -> N
     ("content", "told"),
     [
         (b"", "is empty"),
-        (b"organizations:\n  - name: IKNL\n", "is a fixture file: vserver import reads none yet"),
         (b"\x89PNG", "is no SQLite database"),
     ],
 )
@@ -540,13 +578,12 @@ def test_what_is_no_database_is_told_in_a_line(tmp_path: Path, target: Path, con
     assert done.exit_code == 1 and told in done.stderr and done.stderr.count("\n") == 1 and not target.exists()
 
 
-def test_other_sources_are_told_in_a_line(tmp_path: Path, target: Path, path: Path) -> None:
+def test_other_sources_are_told_in_a_line(tmp_path: Path, target: Path) -> None:
     other = tmp_path / "other.sqlite"
     with closing(sqlite3.connect(other)) as conn:
         conn.execute("CREATE TABLE place (id)")
     for source, told in (
         (str(other), "of another program than a vantage6 server"),
-        (str(path), "is a database of vserver"),
         (str(tmp_path), "is a folder"),
         (str(tmp_path / "nowhere"), "there is no file"),
         ("postgresql://me:secret@host/db", "reads no PostgreSQL yet"),

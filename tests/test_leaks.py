@@ -8,6 +8,7 @@ from __future__ import annotations
 import linecache
 import re
 import secrets
+import stat
 import subprocess
 import sys
 import tempfile
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from click.testing import CliRunner
 from terminal import Terminal, environment, shell_at
 
@@ -297,6 +299,24 @@ def test_no_file_that_is_kept_holds_a_secret(lived: tuple[list[str], Path], plac
     assert [leaks(secret, place) for secret in given] == [[]] * len(given)
     with_sandbox.close()
     assert list((place / "passing").iterdir()) == []
+
+
+def test_no_export_holds_a_secret_or_a_hash_that_was_not_asked_for(lived: tuple[list[str], Path], place: Path) -> None:
+    given, _ = lived
+    told = [run("--debug", "export", name) for name in ("out.json", "-")]
+    texts = [Path("out.json").read_text(), *told]
+    assert not [text for text in texts if HASH.search(text) or any(core(secret) in text for secret in given)]
+    told = [run("--debug", "export", "hashes.json", "--with-hashes")]
+    told += [
+        run("--debug", "export", f"{release}.yaml", "--for", release, "--secrets", f"s{release}") for release in "14"
+    ]
+    told += [run("--debug", "import", "hashes.json"), run("--debug", "import", "hashes.json", "--dry-run")]
+    assert not [text for text in told if HASH.search(text)]
+    assert HASH.search(Path("hashes.json").read_text()) and not HASH.search(Path("4.yaml").read_text())
+    made = [entry["secret"] for release in "14" for entry in yaml.safe_load(Path(f"s{release}").read_text())]
+    assert len(made) == 4 and [leaks(secret, place / "home", *told) for secret in made] == [[]] * len(made)
+    assert [leaks(secret, place) for secret in given] == [[]] * len(given)
+    assert {stat.S_IMODE(Path(name).stat().st_mode) for name in ("out.json", "hashes.json", "4.yaml", "s4")} == {0o600}
 
 
 def test_nothing_that_is_shown_holds_a_secret_or_a_hash(lived: tuple[list[str], Path], place: Path) -> None:

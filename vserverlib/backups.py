@@ -52,7 +52,7 @@ def make(path: Path, target: Path | None = None, *, force: bool = False) -> Back
     """
     storage.check(path)
     place = _place(path, target)
-    _refuse_place(path, place, force)
+    files.refuse_place(place, path, force=force)
     with files.told(f"{shown(place)} cannot be made"), _copied(path, place) as draft:
         size = draft.stat().st_size
         files.put(draft, place, replace=force)
@@ -115,17 +115,6 @@ def _place(path: Path, target: Path | None) -> Path:
     if target is None:
         return default_name(path)
     return target / default_name(path).name if target.is_dir() else target
-
-
-def _refuse_place(path: Path, place: Path, force: bool) -> None:
-    if not force:
-        return files.refuse_taken(place)
-    own = [Path(f"{path}{ending}").absolute() for ending in ("", *files.SIDES)]
-    if place.absolute() in own or (place.exists() and place.samefile(path)):
-        raise Error(f"{shown(place)} is the database itself, or belongs to it: choose another name for its backup")
-    if os.path.lexists(place) and not place.is_symlink() and not place.is_file():
-        raise Error(f"{shown(place)} is no regular file: choose another name")
-    return files.refuse_side(place)
 
 
 # Copying and verifying

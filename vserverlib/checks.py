@@ -16,7 +16,7 @@ import datetime
 import os
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -193,12 +193,30 @@ def check(self: Any) -> Findings:
 orm.Entity.check = orm.OfInstance(check)  # what needs the rules is attached by who owns them
 
 
-def of_tables(database: Any, asked: Iterable[Rule]) -> Iterator[Finding]:
-    """Find the rows that break these rules: one query for each rule."""
+def everywhere(table: str) -> str:
+    """Return no condition: all rows of a table are looked at."""
+    return ""
+
+
+def of_tables(database: Any, asked: Iterable[Rule], scope: Callable[[str], str] = everywhere) -> Iterator[Finding]:
+    """Find the rows that break these rules: one query for each rule.
+
+    scope: gives for a table the condition of the rows that are looked at.
+    """
     for rule in asked:
         if rule.where:
-            for row in _rows(database, rules.query(rule)):
+            for row in _rows(database, rules.query(rule, scope(rule.entity))):
                 yield finding(*row)
+
+
+def count(database: Any, asked: Iterable[Rule], scope: Callable[[str], str]) -> dict[str, int]:
+    """Return how many rows break each of these rules, by its code, where any do. See of_tables()."""
+    found: dict[str, int] = {}
+    for rule in asked:
+        if rule.where:
+            ((number,),) = _rows(database, f"SELECT COUNT(*) FROM ({rules.query(rule, scope(rule.entity))}) AS found")
+            found |= {rule.code: number} if number else {}
+    return found
 
 
 # The last look at all of it

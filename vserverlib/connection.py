@@ -11,7 +11,7 @@ What happens between a query and SQLite is sqlite.py's business, between a query
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -64,6 +64,7 @@ class Opened(peewee.Database):
 
     is_sqlite: bool
     path: Path | None
+    to_write = "open it without --read-only"  # what is to be done for a read-only session to change something
 
     def open_as(
         self, title: str, mode: str, hidden: frozenset[tuple[str, str]], patience: float | None, path: Path | None
@@ -81,6 +82,18 @@ class Opened(peewee.Database):
 
     def run(self, kind: str, sql: str, params: Any, **options: Any) -> Any:
         """Run a statement, and return its cursor. kind: the first letters of its first word, in capitals."""
+        raise NotImplementedError
+
+    def highest_id(self, table: str) -> int:
+        """Return the highest id that was ever given in a table; 0 before the first."""
+        raise NotImplementedError
+
+    def use_ids_after(self, table: str, last: int) -> None:
+        """Have the next new row of a table get an id above `last`."""
+        raise NotImplementedError
+
+    def explain(self, error: peewee.DatabaseError) -> None:
+        """Raise what a person can act on in place of an error of the database, where we know better."""
         raise NotImplementedError
 
     def stands_alone(self, sql: str) -> bool:
@@ -141,7 +154,7 @@ class Opened(peewee.Database):
     def refuse_read_only(self, what: str) -> None:
         """Raise an Error where this session cannot do `what`."""
         if self.read_only:
-            raise Error(f"{what} is not available here: {self.title} is open read-only; open it without --read-only")
+            raise Error(f"{what} is not available here: {self.title} is open read-only; {self.to_write}")
 
     # Queries
 
@@ -157,6 +170,16 @@ class Opened(peewee.Database):
             with self.atomic():
                 return self._execute_cursor(sql, params, **options)
         return self.run(kind, sql, params, **options)
+
+    def insert_many(self, table: str, columns: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> None:
+        """Write rows into a table by one call. Within a transaction; what was read is not forgotten for it."""
+        names, marks = ", ".join(f'"{name}"' for name in columns), ", ".join(self.param for _ in columns)
+        try:
+            with peewee.__exception_wrapper__:
+                self.cursor().executemany(f'INSERT INTO "{table}" ({names}) VALUES ({marks})', rows)
+        except peewee.DatabaseError as error:
+            self.explain(error)
+            raise
 
     @contextmanager
     def foreseen(self) -> Iterator[None]:

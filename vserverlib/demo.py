@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import datetime
 import os
-import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -187,7 +186,8 @@ def create(path: str | os.PathLike[str]) -> Path:
     return storage.create(path, KEY_SALT, _fill)
 
 
-def _fill(conn: sqlite3.Connection) -> None:
+def _fill(database: Any) -> None:
+    conn = database.connection()
     with recording.unrecorded(conn):
         for table, rows in content().items():
             columns, marks = ", ".join(f'"{name}"' for name in rows[0]), ", ".join(f":{name}" for name in rows[0])

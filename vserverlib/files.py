@@ -16,6 +16,7 @@ import sqlite3
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 from vserverlib import Error, inert
 from vserverlib.drivers import peewee
@@ -83,6 +84,15 @@ def put(draft: Path, target: Path, *, replace: bool = False) -> None:
     _sync_folder(target.parent)
 
 
+@contextlib.contextmanager
+def written(target: Path, *, replace: bool = False) -> Iterator[TextIO]:
+    """A text file that is its owner's alone, to be written to: in its place at the end, whole, or not at all."""
+    with told(f"{shown(target)} cannot be made"), unfinished(target) as draft:
+        with open(draft, "w", encoding="utf-8", newline="\n") as file:
+            yield file
+        put(draft, target, replace=replace)
+
+
 def _link(draft: Path, target: Path) -> None:
     try:
         os.link(draft, target)
@@ -113,6 +123,23 @@ def refuse_taken(target: Path) -> None:
     if not target.parent.is_dir():
         raise Error(f"the folder {shown(target.parent)} does not exist: make it first")
     refuse_leftovers(target)
+
+
+def refuse_place(target: Path, database: Path, *, force: bool) -> None:
+    """Raise an Error where what is made of a database cannot be put: the place is taken, or the database's own.
+
+    force: a file that is there is to be replaced; what is no file, or belongs to the database, is refused all the same.
+    """
+    if not force:
+        return refuse_taken(target)
+    own = [Path(f"{database}{ending}").absolute() for ending in ("", *SIDES)]
+    if target.absolute() in own or (target.exists() and database.exists() and target.samefile(database)):
+        raise Error(f"{shown(target)} is the database itself, or belongs to it: choose another name")
+    if os.path.lexists(target) and not target.is_symlink() and not target.is_file():
+        raise Error(f"{shown(target)} is no regular file: choose another name")
+    if not target.parent.is_dir():
+        raise Error(f"the folder {shown(target.parent)} does not exist: make it first")
+    return refuse_side(target)
 
 
 def refuse_leftovers(target: Path) -> None:

@@ -1,9 +1,10 @@
-"""Importing what a vantage6 server left behind: every row that can be kept, in one transaction, into an empty database.
+"""Importing a source: every row that can be kept, in one transaction, into a database that is empty, or is emptied.
 
 Rows are read and written as they come, so memory does not grow with the source. What cannot be kept as it was is part
 of the outcome: rows that are left out, links that led nowhere, values that were changed, runs that got new ids.
 
-It owns what becomes of rows and values. What the source is, and how it is read, is vantage6.py's.
+It owns what becomes of values, and the transaction. What a source is, and how it is found, is sources.py's; how rows
+are written, writing.py's; what is the same in a database that has entities, merging.py's.
 """
 
 from __future__ import annotations
@@ -13,122 +14,128 @@ import dataclasses
 import itertools
 import os
 import shutil
-import sqlite3
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import models
-from vserverlib import Error, fields, files, hashing, inert, orm, progress, recording, relations, storage
-from vserverlib.vantage6 import Origin, Row, Source
+from vserverlib import (
+    Error,
+    backups,
+    checks,
+    fields,
+    files,
+    hashing,
+    inert,
+    merging,
+    recording,
+    relations,
+    rules,
+    storage,
+    writing,
+)
+from vserverlib.outcomes import Count, Outcome, Planned, Refused
+from vserverlib.sources import Lacking, Origin, Row, Source, Undecodable
+from vserverlib.writing import CHUNK, MODELS, Writer
 
-CHUNK = 1000  # rows that are written by one call
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
+
 CACHE = -64 * 1024  # KiB of pages that SQLite keeps while rows are written (a negative number says that it is KiB)
-TOLD = 20  # lines of one kind that are told; all are counted
 TICK = 0.1  # seconds between two looks at how far it is
-UNIQUE = "UNIQUE constraint failed: "  # what SQLite says, with the columns behind it
-COUNT_ON = "UPDATE counter SET value = (SELECT COALESCE(MAX(MAX(run_id), 0), 0) FROM task) WHERE name = 'run_id'"
-MODELS: dict[str, Any] = {model._meta.table_name: model for model in orm.Entity.__subclasses__()}
+AHEAD = 4  # rows for each processor that are read before their hashes are there
 Advance = Callable[[int], object]  # is called with how many rows are done
+Stored = Callable[[str], str | None]  # tells a hash by the name of a user
 
 
-class Count(NamedTuple):
-    """What became of the rows of a table of the source."""
+class Plain(NamedTuple):
+    """A secret that is to be hashed, and the salt for it."""
 
-    table: str
-    read: int
-    kept: int
-    left_out: int
-
-
-class Lines(list[str]):
-    """The first of many lines. total: how many there are."""
-
-    total = 0
-
-    def add(self, line: str) -> None:
-        """Count a line, and keep it if it is one of the first."""
-        self.total += 1
-        if len(self) < TOLD:
-            self.append(line)
-
-
-@dataclasses.dataclass
-class Outcome:
-    """What was imported, and what could not be kept as it was.
-
-    made: whether the database was made for it. left_out, renumbered: a line for each row. links: how many led nowhere,
-    by table and column; values: how many were changed, by what was done to them. lost: columns without a place.
-    """
-
-    made: bool = False
-    tables: list[Count] = dataclasses.field(default_factory=list)
-    left_out: Lines = dataclasses.field(default_factory=Lines)
-    renumbered: Lines = dataclasses.field(default_factory=Lines)
-    links: Counter[str] = dataclasses.field(default_factory=Counter)
-    values: Counter[str] = dataclasses.field(default_factory=Counter)
-    elsewhere: dict[str, int] = dataclasses.field(default_factory=dict)
-    lost: dict[str, int] = dataclasses.field(default_factory=dict)
-
-    def told(self) -> Iterator[str]:
-        """Return what a person should know of it, line by line."""
-        yield from _and_more(self.left_out, "more rows are left out")
-        yield from _and_more(self.renumbered, "more runs have new ids")
-        for link, count in self.links.items():
-            yield f"{link}: {count:,} led to rows that do not exist, and {'is' if count == 1 else 'are'} empty now"
-        for done, count in self.values.items():
-            yield f"{done}: {count:,}"
-        for what, counts in (("tables", self.elsewhere), ("columns", self.lost)):
-            if counts:
-                named = ", ".join(f"{inert(name)} ({count:,})" for name, count in counts.items())
-                yield f"{what} that have no place here, and how many rows: {named}"
-
-
-def _and_more(lines: Lines, what: str) -> Iterator[str]:
-    yield from lines
-    if lines.total > len(lines):
-        yield f"and {lines.total - len(lines):,} {what}"
+    text: str
+    salt: str | None
 
 
 # Values
 
 
 class Keeper:
-    """Makes the values of one table ours: each by the field that it is for."""
+    """Makes the values of one table ours: each by the field that it is for.
 
-    def __init__(self, origin: Origin, outcome: Outcome, *, hashes: bool) -> None:
+    hashes: whether plain secrets are hashed, or masked. stored: tells the hash that a user has already. exactly: they
+    come from a database of ours, and are kept as they are, whatever their fields would say.
+    """
+
+    def __init__(
+        self,
+        origin: Origin,
+        outcome: Outcome,
+        *,
+        hashes: bool,
+        stored: Stored | None = None,
+        exactly: bool = False,
+    ) -> None:
         columns = MODELS[origin.entity]._meta.columns
-        self._table, self._values, self._hashes = origin.table, outcome.values, hashes
+        self._table, self._values, self._hashes, self._exactly = origin.table, outcome.values, hashes, exactly
         self._keepers = [self._keeper(columns[name]) for name in origin.columns]
+        self._has_secrets = any(isinstance(columns[name], fields.Secret) for name in origin.columns)
+        self._user = origin.columns.index("username") if stored and "username" in origin.columns else None
+        self._stored = stored
 
     def _keeper(self, field: Any) -> Callable[[Any], Any]:
         return partial(self._secret if isinstance(field, fields.Secret) else self._plain, field)
 
-    def kept(self, row: Row) -> Row:
-        """Return the values of a row as they are stored."""
+    def kept(self, rows: Iterator[Row]) -> Iterator[Row]:
+        """Return the values of rows as they are stored, as they come."""
+        found = map(self._kept, rows)
+        return self._hashed(found) if self._has_secrets and self._hashes else found
+
+    def _kept(self, row: Row) -> Row:
         pairs = zip(self._keepers, row, strict=True)
         return tuple([None if value is None else keep(value) for keep, value in pairs])
 
+    def _hashed(self, rows: Iterator[Row]) -> Iterator[Row]:
+        """Hash the plain secrets of rows, as many at once as there are processors; the rows stay in their order."""
+        from concurrent.futures import ThreadPoolExecutor
+
+        workers = os.cpu_count() or 1
+        pool, waiting = ThreadPoolExecutor(workers), deque[Row]()
+        try:
+            for row in rows:
+                waiting.append(tuple(self._begun(pool, row, value) for value in row))
+                if len(waiting) > workers * AHEAD:
+                    yield _ended(waiting.popleft())
+            yield from map(_ended, waiting)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _begun(self, pool: ThreadPoolExecutor, row: Row, value: Any) -> Any:
+        if not isinstance(value, Plain):
+            return value
+        stored = self._stored(row[self._user]) if self._stored and self._user is not None else None
+        return pool.submit(_hash_of, value, stored)
+
     def _plain(self, field: Any, value: Any) -> Any:
+        if self._exactly and not isinstance(value, Undecodable):
+            return value
         try:
             kept = field.clean(value)
         except Error:
             return self._mended(field, value)
         return None if kept == "" and isinstance(field, fields.PublicKey) else kept
 
-    def _secret(self, field: Any, value: Any) -> str | None:
-        """Return a hash as it is, and that of a plain text. A dry run makes none: it takes 0.3 seconds."""
+    def _secret(self, field: Any, value: Any) -> Any:
+        """Return a hash as it is, and a plain text as one that is to be hashed, which takes 0.3 seconds."""
         text = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
-        if text.startswith("$2") or not text:
+        if hashing.is_hash(text) or not text:
             return text or None
         try:
-            return str(field.clean(text) if self._hashes else hashing.check_plain(str(field), text))
+            plain = hashing.check_plain(str(field), text)
         except Error:
-            self._note(field, "no hash can be made of it, it is empty now", None)
-            return None
+            return self._note(field, "no hash can be made of it, it is empty now", None)
+        return Plain(plain, field.salt()) if self._hashes else hashing.MASK
 
     def _mended(self, field: Any, value: Any) -> Any:
         """Return what can be kept of a value that its field does not take, and count it."""
@@ -139,171 +146,25 @@ class Keeper:
             return self._note(field, done, text.replace("\0", "\ufffd"))
         if isinstance(field, relations.Link | fields.Whole):
             return self._note(field, "no whole number, it is empty now", None)
-        return self._note(field, f"not {field.takes}, kept as it is", value)
+        kept = bytes(value) if isinstance(value, Undecodable) else value
+        return self._note(field, f"not {field.takes}, kept as it is", kept)
 
     def _note(self, field: Any, done: str, value: Any) -> Any:
         self._values[f"{self._table}.{field.column_name}, {done}"] += 1
         return value
 
 
+def _hash_of(plain: Plain, stored: str | None) -> str:
+    """Return the hash of a plain text: the one that is there where it fits, so that it does not change."""
+    return stored if stored and hashing.fits(plain.text, stored) else hashing.make_hash(plain.text, plain.salt)
+
+
+def _ended(row: Row) -> Row:
+    """Return a row with the hashes that were begun, when they are there."""
+    return tuple([value.result() if hasattr(value, "result") else value for value in row])
+
+
 # Rows
-
-
-def _rows(source: Source, origin: Origin, outcome: Outcome) -> Iterator[Row]:
-    """Return the rows of a table, with what is worked out from more than one of their values."""
-    rows = source.rows(origin)
-    if origin.table == "run":
-        return _statuses(_new_ids(rows, source, outcome), origin)
-    if origin.table == "result":
-        return _statuses(rows, origin)
-    return _roles(rows, source.roles(), list(origin.columns).index("roles")) if origin.table == "user" else rows
-
-
-def _new_ids(rows: Iterable[Row], source: Source, outcome: Outcome) -> Iterator[Row]:
-    """Give a run whose id a result has a new one. Both come by their ids, the lowest first."""
-    nothing = (None, None)
-    taken = source.taken_run_ids()
-    old, new = next(taken, nothing)
-    for row in rows:
-        if old is not None and row[0] == old:
-            outcome.renumbered.add(f"run {old} is result {new} here: there is a result {old} too")
-            yield (new, *row[1:])
-            old, new = next(taken, nothing)
-        else:
-            yield row
-
-
-def _statuses(rows: Iterable[Row], origin: Origin) -> Iterator[Row]:
-    """Give a result without a status the one that its times say: the releases up to 3.5 kept none."""
-    names = list(origin.columns)
-    status, started, finished = map(names.index, ("status", "started_at", "finished_at"))
-    for row in rows:
-        if row[status] is None:
-            followed = progress.follow(None, row[started], row[finished])
-            row = (*row[:status], followed, *row[status + 1 :])
-        yield row
-
-
-def _roles(rows: Iterable[Row], roles: dict[int, list[str]], place: int) -> Iterator[Row]:
-    """Give users their roles as a text: by `role`, or else the list that release 1 kept."""
-    for row in rows:
-        old = str(row[place] or "").split(",")
-        names = roles.get(row[0]) or [name.strip() for name in old if name.strip()]
-        yield (*row[:place], ", ".join(names) or None, *row[place + 1 :])
-
-
-class Writer:
-    """Writes the rows of one table, many at once; where one of them cannot be kept, one by one."""
-
-    def __init__(self, conn: sqlite3.Connection, origin: Origin, outcome: Outcome) -> None:
-        self._conn, self._origin, self._outcome = conn, origin, outcome
-        names, marks = ", ".join(f'"{name}"' for name in origin.columns), ", ".join("?" for _ in origin.columns)
-        self._sql = f'INSERT INTO "{origin.entity}" ({names}) VALUES ({marks})'
-        self._has_id = "id" in origin.columns
-        nouns = [] if self._has_id else [name.removesuffix("_id") for name in origin.columns]
-        self._partners = {noun: _ids(conn, noun) for noun in nouns}
-
-    def write(self, rows: list[Row]) -> int:
-        """Write rows, and return how many of them were kept."""
-        fitting = [row for row in rows if not self._is_refused(row)]
-        self._conn.execute("SAVEPOINT rows")
-        try:
-            self._conn.executemany(self._sql, fitting)
-            kept = len(fitting)
-        except sqlite3.IntegrityError:
-            self._conn.execute("ROLLBACK TO rows")
-            kept = sum(map(self._write_one, fitting))
-        self._conn.execute("RELEASE rows")
-        return kept
-
-    def _is_refused(self, row: Row) -> bool:
-        """Whether a row cannot even be tried, which is then told."""
-        reason = self._without_id(row) if self._has_id else self._without_partner(row)
-        if reason:
-            self._leave_out(row, reason)
-        return bool(reason)
-
-    @staticmethod
-    def _without_id(row: Row) -> str:
-        return "it has no id" if row[0] is None else ""
-
-    def _without_partner(self, row: Row) -> str:
-        """Return what a membership lacks: it is nothing but its two links."""
-        for (noun, ids), id in zip(self._partners.items(), row, strict=True):
-            if id not in ids:
-                return f"it names no {noun}" if id is None else f"there is no {noun} {id}"
-        return ""
-
-    def _write_one(self, row: Row) -> bool:
-        try:
-            self._conn.execute(self._sql, row)
-        except sqlite3.IntegrityError as error:
-            self._leave_out(row, self._reason(row, str(error)))
-            return False
-        return True
-
-    def _reason(self, row: Row, said: str) -> str:
-        """Return why SQLite did not take a row: a value that is taken is named."""
-        values = dict(zip(self._origin.columns, row, strict=True))
-        names = [name.rpartition(".")[2] for name in said.removeprefix(UNIQUE).split(", ")]
-        if not said.startswith(UNIQUE) or not set(names) <= values.keys():
-            return inert(said)
-        if len(names) > 1 or names == ["id"]:
-            return "it is there already"
-        return f'its {names[0]} "{inert(values[names[0]])}" is taken'
-
-    def _leave_out(self, row: Row, reason: str) -> None:
-        named = inert(row[0]) if self._has_id else f"of organization {inert(row[0])} in collaboration {inert(row[1])}"
-        self._outcome.left_out.add(f"{self._origin.table} {named} is left out: {reason}")
-
-
-def _ids(conn: sqlite3.Connection, table: str) -> set[int]:
-    return {id for (id,) in conn.execute(f'SELECT id FROM "{table}"')}
-
-
-def _empty_links(conn: sqlite3.Connection, outcome: Outcome) -> None:
-    """Empty the links that lead nowhere: our tables take none, and a row without its link is still a row."""
-    for table, model in MODELS.items():
-        for link in model._meta.refs:
-            name, to = link.column_name, link.rel_model._meta.table_name
-            lost = f'NOT EXISTS (SELECT 1 FROM "{to}" AS other WHERE other.id = "{table}"."{name}")'
-            count = conn.execute(f'UPDATE "{table}" SET "{name}" = NULL WHERE "{name}" IS NOT NULL AND {lost}').rowcount
-            if count:
-                outcome.links[f"{table}.{name}"] += count
-
-
-# A whole database
-
-
-def run(source: Source, target: Path, advance: Advance = bool) -> Outcome:
-    """Import a source into an empty database, made where there is none, and return what became of it.
-
-    In one transaction; a database that was made for it is gone where it fails. Raises an Error where there are entities
-    already, the source is damaged, or was written to meanwhile.
-    """
-    if os.path.lexists(target):
-        return _into(source, target, advance, hashes=True)
-    storage.create(target)
-    try:
-        return dataclasses.replace(_into(source, target, advance, hashes=True), made=True)
-    except BaseException:
-        for ending in ("", *files.SIDES):
-            Path(f"{target}{ending}").unlink(missing_ok=True)
-        raise
-
-
-def dry_run(source: Source, target: Path, advance: Advance = bool) -> Outcome:
-    """Return what an import would do: it is done in a private database, which is thrown away."""
-    if os.path.lexists(target):
-        with contextlib.closing(storage.connect(target, read_only=True)) as database:
-            _refuse_filled(database)
-    else:
-        files.refuse_taken(target)
-    folder = files.private_folder()
-    try:
-        return _into(source, storage.create(folder / "dry-run"), advance, hashes=False)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def total(source: Source) -> int:
@@ -311,38 +172,62 @@ def total(source: Source) -> int:
     return sum(source.count(origin.table) for origin in source.origins)
 
 
-def _refuse_filled(database: Any) -> None:
-    if models.is_filled():
-        raise Error(f"{database.title} has entities already: name a database by -d that is empty, or not there yet")
+class Work(NamedTuple):
+    """What an import is about. strict: what cannot be kept, or breaks a rule, is refused. hashes: see Keeper."""
 
+    source: Source
+    advance: Advance
+    strict: bool = False
+    hashes: bool = True
 
-def _into(source: Source, target: Path, advance: Advance, *, hashes: bool) -> Outcome:
-    about = f"imported {inert(source.path.name)}, of a vantage6 server of release {source.release}"
-    with contextlib.closing(storage.connect(target)) as database:
-        database.execute_sql(f"PRAGMA cache_size = {CACHE}")
-        with recording.suspended(database, about), database.fetching():
-            _refuse_filled(database)
-            outcome = _write(source, database, advance, hashes=hashes)
-            source.refuse_changed()
-    return outcome
+    def collect(self, database: Any, outcome: Outcome, prefix: str = "", stored: Stored | None = None) -> None:
+        """Write all rows into the tables of this prefix, and note what becomes of them."""
+        if self.hashes and isinstance(self.source, Lacking):
+            self.source.complete(database)
+        tick = partial(_tick, self.advance, itertools.count(1), [time.monotonic()])
+        exactly = self.source.beside is not None and database.is_sqlite  # which takes any value in any column
+        for origin in self.source.origins:
+            keeper = Keeper(origin, outcome, hashes=self.hashes, stored=stored, exactly=exactly)
+            writer, before = Writer(database, origin, outcome, prefix), (outcome.left_out.total, outcome.doubled.total)
+            rows, kept = map(tick, keeper.kept(self.source.rows(origin, outcome))), 0
+            while chunk := list(itertools.islice(rows, CHUNK)):
+                kept += writer.write(chunk)
+            left_out, doubled = outcome.left_out.total - before[0], outcome.doubled.total - before[1]
+            outcome.refused[origin.entity] += left_out
+            outcome.tables.append(Count(origin.table, kept + left_out + doubled, kept, left_out + doubled))
+        outcome.elsewhere, outcome.lost = self.source.elsewhere(), self.source.lost_columns()
+        outcome.tables += [Count(table, count, 0, count) for table, count in outcome.elsewhere.items()]
+        self.source.refuse_changed()
+        self.advance(total(self.source))
 
+    def write(self, database: Any) -> Outcome:
+        """Write all rows into tables that are empty. Within a transaction."""
+        recording.defer_links(database)
+        outcome = Outcome()
+        self.collect(database, outcome)
+        outcome.links.update(writing.empty_links(database))
+        if self.source.beside is None:
+            writing.count_on(database)
+        else:
+            writing.go_on(database, self.source.beside)
+        self.judge(database, outcome, checks.everywhere)
+        return outcome
 
-def _write(source: Source, database: Any, advance: Advance, *, hashes: bool) -> Outcome:
-    recording.defer_links(database)
-    conn, outcome, done = database.connection(), Outcome(), itertools.count(1)
-    tick = partial(_tick, advance, done, [time.monotonic()])
-    for origin in source.origins:
-        keeper, writer = Keeper(origin, outcome, hashes=hashes), Writer(conn, origin, outcome)
-        read = kept = 0
-        rows = map(tick, map(keeper.kept, _rows(source, origin, outcome)))
-        while chunk := list(itertools.islice(rows, CHUNK)):
-            read, kept = read + len(chunk), kept + writer.write(chunk)
-        outcome.tables.append(Count(origin.table, read, kept, read - kept))
-    _empty_links(conn, outcome)
-    conn.execute(COUNT_ON)
-    outcome.elsewhere, outcome.lost = source.elsewhere(), source.lost_columns()
-    outcome.tables += [Count(table, count, 0, count) for table, count in outcome.elsewhere.items()]
-    return outcome
+    def judge(self, database: Any, outcome: Outcome, scope: Callable[[str], str]) -> None:
+        """Count the rules that imported rows break; strict: an error where any do, or a row could not be kept.
+
+        Where there is none, secrets that were made are handed out: it is the last thing before all is committed.
+        """
+        asked = [rule for rule in rules.RULES if rule.when != rules.AT_SAVE]
+        outcome.breaches = checks.count(database, asked, scope)
+        if self.strict:
+            grave = [rule for rule in asked if rule.level != rules.INFO and rule.code in outcome.breaches]
+            for finding in checks.of_tables(database, grave, scope):
+                outcome.broken.add(finding.text)
+            if outcome.left_out or outcome.broken:
+                raise Refused(outcome)
+        if self.hashes and isinstance(self.source, Lacking):
+            self.source.hand_out()
 
 
 def _tick(advance: Advance, done: Iterator[int], last: list[float], row: Row) -> Row:
@@ -352,3 +237,159 @@ def _tick(advance: Advance, done: Iterator[int], last: list[float], row: Row) ->
         last[0] = at
         advance(number)
     return row
+
+
+# A whole database
+
+
+def run(
+    source: Source, target: Path, advance: Advance = bool, *, replace: bool = False, strict: bool = False
+) -> Outcome:
+    """Import a source into an empty database, made where there is none, and return what became of it.
+
+    In one transaction; what a database held before is kept in a backup beside it. replace: take out what is there.
+    Raises an Error where there are entities already, the source is damaged, or was written to meanwhile; and Refused
+    where `strict` finds what cannot be kept, or breaks a rule.
+    """
+    work = Work(source, advance, strict)
+    return _into(work, target, replace) if os.path.lexists(target) else _made(work, target)
+
+
+def dry_run(
+    source: Source, target: Path, advance: Advance = bool, *, replace: bool = False, strict: bool = False
+) -> Outcome:
+    """Return what an import would do: it is done in a private database, which is thrown away."""
+    if not os.path.lexists(target):
+        files.refuse_taken(target)
+    elif not replace:
+        with contextlib.closing(storage.connect(target, read_only=True)) as database:
+            _refuse_filled(database)
+    folder = files.private_folder()
+    try:
+        return _filled(Work(source, advance, strict, hashes=False), storage.create(folder / "dry-run"), target.name)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def merge(
+    source: Source,
+    target: Path,
+    advance: Advance = bool,
+    *,
+    strict: bool = False,
+    dry: bool = False,
+    confirm: Callable[[list[Planned]], object] | None = None,
+) -> Outcome:
+    """Merge a source into a database, and return what became of it; into one that is empty, it is imported.
+
+    confirm: is called with the plan before anything is written, and raises an Error where it is not to be. dry: do it
+    in a private copy, which is thrown away. See run() for what else is raised.
+    """
+    if os.path.lexists(target):
+        with contextlib.closing(storage.connect(target, sandbox=dry)) as database:
+            if models.is_filled():
+                return _merged(Work(source, advance, strict), database, None if dry else confirm)
+    return (dry_run if dry else run)(source, target, advance, strict=strict)
+
+
+def _refuse_filled(database: Any) -> None:
+    if models.is_filled():
+        remedy = "--merge adds to them, --replace takes them out, or name a database by -d that is not there yet"
+        raise Error(f"{database.title} has entities already: {remedy}")
+
+
+def _made(work: Work, target: Path) -> Outcome:
+    """Make a database of a source beside its place, and put it there when it is whole."""
+    files.refuse_taken(target)
+    cannot = f"{files.shown(target)} cannot be made"
+    with contextlib.ExitStack() as stack:
+        with files.told(cannot):
+            draft = stack.enter_context(files.unfinished(target))
+            draft.unlink()
+            storage.create(draft)
+        outcome = _filled(work, draft, target.name)
+        with files.told(cannot):
+            files.put(draft, target)
+    return dataclasses.replace(outcome, made=True)
+
+
+def _filled(work: Work, file: Path, title: str) -> Outcome:
+    """Import into a database that is new, and nobody else's yet."""
+    with contextlib.closing(storage.connect(file)) as database:
+        database.title = inert(title)
+        database.execute_sql("PRAGMA synchronous = OFF")  # it is put in its place when it is whole, or not at all
+        _give_room(database)
+        with recording.suspended(database, f"imported {work.source.about}"), database.fetching():
+            return work.write(database)
+
+
+def _into(work: Work, target: Path, replace: bool) -> Outcome:
+    """Import into a database that is there; replace: in the place of all that it holds."""
+    about = f"imported {work.source.about}" + (", in the place of all that was there" if replace else "")
+    kept = list[backups.Backup]()
+    with contextlib.closing(storage.connect(target)) as database:
+        _give_room(database)
+        try:
+            with database.atomic():
+                if not replace:
+                    _refuse_filled(database)
+                kept.append(backups.keep(target))
+                backup = kept[0].path.absolute()
+                with recording.suspended(database, about, str(backup)), database.fetching():
+                    writing.clear(database)
+                    outcome = work.write(database)
+        except BaseException:
+            backups.discard(*kept)
+            raise
+    return dataclasses.replace(outcome, backup=kept[0].path)
+
+
+def _give_room(database: Any) -> None:
+    if database.is_sqlite:
+        for schema in ("main", "temp"):
+            database.execute_sql(f"PRAGMA {schema}.cache_size = {CACHE}")
+
+
+def _merged(work: Work, database: Any, confirm: Callable[[list[Planned]], object] | None) -> Outcome:
+    """Collect the rows of a source, compare them with those that are there, and write what is new or another.
+
+    Somebody who is asked holds up nobody else: if one changes a row meanwhile, it is told, and nothing is written.
+    """
+    outcome, seen = Outcome(), None
+    _give_room(database)
+    with _reading(database), database.fetching():
+        merging.prepare(database)
+        work.collect(database, outcome, merging.PREFIX, partial(_password, database))
+    if confirm is not None:
+        with _reading(database):
+            outcome.plan, seen = merging.plan(database, outcome), merging.newest_change(database)
+        if outcome.has_news:
+            confirm(outcome.plan)
+    with database.atomic():
+        if confirm is None:
+            outcome.plan = merging.plan(database, outcome)
+        elif merging.newest_change(database) != seen:
+            raise Error(f"{database.title} was changed by others meanwhile: nothing was imported; try again")
+        _apply(work, database, outcome)
+    return outcome
+
+
+def _apply(work: Work, database: Any, outcome: Outcome) -> None:
+    """Write what a merge has planned, as one change on record."""
+    if outcome.has_news:
+        with recording.one_change(database, None, f"merged {work.source.about}") as outcome.change:
+            recording.defer_links(database)
+            merging.apply(database)
+            writing.count_on(database)
+    work.judge(database, outcome, merging.imported)
+
+
+def _reading(database: Any) -> Any:
+    """A transaction that writes nothing but what is this session's own, and holds up nobody."""
+    return database.atomic("DEFERRED") if database.is_sqlite else database.atomic()
+
+
+def _password(database: Any, username: str) -> str | None:
+    """Return the hash of the password that a user has."""
+    row = database.execute_sql(f'SELECT password FROM "user" WHERE username = {database.param}', [username]).fetchone()
+    return row[0] if row else None

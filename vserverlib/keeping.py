@@ -1,18 +1,23 @@
-"""The commands that keep a database: backup, restore, upgrade, import.
+"""The commands that keep a database: backup, restore, upgrade, import, export.
 
 Each parses, asks where that is due, calls one function, and tells what it did; vserver.py puts them into the program.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shlex
 import sys
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
 
 import click
 
 from vserverlib import Error, completers, inert, printing
 from vserverlib.messages import tell
-from vserverlib.options import JSON_OUTPUT, YES, Target, command, require_yes
+from vserverlib.options import OUTPUT, YES, Target, command, require_yes
 
 
 @command()
@@ -81,28 +86,213 @@ def upgrade(target: Target, dry_run: bool) -> None:
 @command("import")
 @click.argument("source", shell_complete=completers.files)
 @click.option("--dry-run", is_flag=True, help="Import nothing: only tell what would become of it.")
-@JSON_OUTPUT
+@click.option("--merge", is_flag=True, help="Add what is new to what is there, and change what is other, after asking.")
+@click.option("--replace", is_flag=True, help="Take out all that is there first, after asking. A backup is kept.")
+@click.option("--strict", is_flag=True, help="Import nothing where a row cannot be kept, or breaks a rule: name all.")
+@click.option("--secrets", metavar="FILE", help="Write passwords and API keys that are made to FILE, for you alone.")
+@YES
+@OUTPUT
 @click.pass_obj
-def import_command(target: Target, source: str, dry_run: bool, output: str) -> None:
-    """Import the database of a vantage6 server into an empty one of ours.
+def import_command(
+    target: Target, /, source: str, output: str, secrets: str | None, yes: bool, **options: bool
+) -> None:
+    """Import what a vantage6 server left behind, or a fixture file that it would import.
 
-    SOURCE is the SQLite file of a server of any release from 1 to 4. It is only read. The database is made where there
-    is none. What is printed is, for each table, how many rows were read, kept, and left out.
+    SOURCE is the SQLite file of a server of any release from 1 to 4, the YAML file, a database of vserver, or what
+    vserver export wrote. It is only read. The database is made where there is none; one that has entities is refused
+    without --merge or --replace.
+
+    What is printed is, for each table, how many rows were read, kept, and left out; of a merge, for each entity, how
+    many are new, changed, the same, and refused.
+
+    Passwords and API keys that a fixture file does not give are made, and shown this once, on stderr; or else written
+    to a new FILE, as JSON where its name ends in .json, else as YAML.
     """
-    from vserverlib import importer, screens, vantage6
+    from vserverlib import sources
 
-    with vantage6.opened(source) as found:
+    if options["merge"] and options["replace"]:
+        raise click.UsageError("--merge and --replace exclude each other: choose one")
+    if yes and not (options["merge"] or options["replace"]):
+        raise click.UsageError("--yes goes with --merge and --replace")
+    with sources.opened(source) as found, _handing_out(found, secrets, options["dry_run"]):
         tell(found.told())
-        with screens.progress_bar("rows", importer.total(found)) as advance:
-            done = (importer.dry_run if dry_run else importer.run)(found, target.file, advance)
+        done = _imported(target, found, yes, **options)
     for line in done.told():
         tell(line, "yellow")
-    printing.counts([count._asdict() for count in done.tables], output)
+    if output == "table":
+        printing.counts([row._asdict() for row in done.plan or done.tables], output)
+    else:
+        printing.document(done.document(), output)
+    _tell_imported(target, done, options["dry_run"])
+
+
+def _imported(target: Target, found: Any, yes: bool, *, dry_run: bool, merge: bool, replace: bool, strict: bool) -> Any:
+    """Import a source as the options say, and return what became of it. What was refused is told in full."""
+    from vserverlib import importer, outcomes, screens
+
+    if replace and not dry_run and os.path.lexists(target.file):
+        require_yes(f"Replace all that is in {inert(target.file, 200)} by {found.about}?", yes)
+    strict = strict or target.strict
+    try:
+        with screens.progress_bar("rows", importer.total(found)) as advance:
+            if merge:
+                confirm = None if yes else partial(_confirm, target)
+                return importer.merge(found, target.file, advance, strict=strict, dry=dry_run, confirm=confirm)
+            act = importer.dry_run if dry_run else importer.run
+            return act(found, target.file, advance, replace=replace, strict=strict)
+    except outcomes.Refused as refused:
+        for line in refused.outcome.told(everything=True):
+            tell(line, "yellow")
+        raise
+
+
+def _confirm(target: Target, plan: list[Any]) -> None:
+    from vserverlib import views
+
+    rows = [row._asdict() for row in plan]
+    show = partial(views.console(sys.stderr).print, views.figures(rows))
+    require_yes(f"Merge this into {inert(target.file, 200)}?", yes=False, show=show)
+
+
+def _tell_imported(target: Target, done: Any, dry_run: bool) -> None:
+    """Tell what was done, where to look, and what takes it back."""
+    if done.breaches:
+        tell(f"see what breaks rules with: {target.command('check')}")
     if dry_run:
         tell("this was a dry run: nothing was imported")
-        return
-    new = "the new " if done.made else ""
-    tell(f"imported into {new}{target.file}; look at it with: {target.command('overview')}")
+    elif done.plan and not done.has_news:
+        tell(f"all of it is in {target.file} already: nothing was changed")
+    else:
+        new = "the new " if done.made else ""
+        tell(f"imported into {new}{target.file}; look at it with: {target.command('overview')}")
+        tell(_take_back(target, done))
 
 
-COMMANDS = (backup, restore, upgrade, import_command)
+def _take_back(target: Target, done: Any) -> str:
+    if done.made:
+        return f"to take it back, remove {target.file}"
+    if done.backup is None:
+        return f"take it back with: {target.command('undo', '--change', str(done.change))}"
+    return f"what it held is kept in {done.backup}; go back with: {target.command('restore', str(done.backup))}"
+
+
+@contextlib.contextmanager
+def _handing_out(source: Any, secrets: str | None, dry_run: bool) -> Iterator[None]:
+    """Have the secrets that are made for a source be shown, or written to a file."""
+    from vserverlib import handouts, sources, storage
+
+    if dry_run or not isinstance(source, sources.Lacking):
+        if secrets is not None:
+            why = "a dry run makes none" if dry_run else "this source brings its own"
+            raise click.UsageError(f"--secrets is for passwords and API keys that are made: {why}")
+        yield
+    elif secrets is None:
+        source.handing_out = printing.handouts
+        yield
+    else:
+        with handouts.written_to(storage.as_path(secrets)) as source.handing_out:
+            yield
+
+
+@command()
+@click.argument("file", metavar="FILE|-", shell_complete=completers.files)
+@click.option(
+    "--format", "kind", type=click.Choice(["fixture", "json"]), help="What FILE is to be, where its name does not say."
+)
+@click.option("--for", "release", type=click.Choice("1234"), help="For a server of this release.  [default: 4]")
+@click.option("--secrets", metavar="FILE", shell_complete=completers.files, help="A new file for what is to hand out.")
+@click.option("--with-hashes", is_flag=True, help="In JSON, keep the hashes of passwords and API keys.")
+@click.option("--force", is_flag=True, help="Replace FILE, if it is there.")
+@click.pass_obj
+def export(
+    target: Target,
+    file: str,
+    kind: str | None,
+    release: str | None,
+    secrets: str | None,
+    with_hashes: bool,
+    force: bool,
+) -> None:
+    """Write what the database holds to a file, for vserver or for a real server.
+
+    \b
+      FILE.json   all of it; vserver import makes an equal database of that
+      FILE.yaml   a fixture file, which a vantage6 server imports, with new passwords and API keys
+
+    It is made whole or not at all, and readable by you alone. What a fixture file cannot hold is told. JSON may go to
+    stdout, which is called - here.
+    """  # noqa: D301  # the \b is click's, for lines that stay as they are
+    if (kind or _kind(file)) == "fixture":
+        if with_hashes:
+            raise click.UsageError("--with-hashes goes with JSON: a fixture file cannot hold a hash")
+        _export_fixture(target, file, int(release or 4), secrets, force)
+    else:
+        if release or secrets:
+            raise click.UsageError("--for and --secrets go with a fixture file, not with JSON")
+        _export_json(target, file, with_hashes, force)
+
+
+def _kind(file: str) -> str:
+    kinds = {".json": "json", ".yaml": "fixture", ".yml": "fixture"}
+    kind = "json" if file == "-" else kinds.get(os.path.splitext(file)[1].lower())
+    if kind is None:
+        raise click.UsageError(f"{inert(file, 200)} does not say what it is to be: --format fixture, or --format json")
+    return kind
+
+
+def _export_json(target: Target, file: str, with_hashes: bool, force: bool) -> None:
+    from vserverlib import exchange, files, importer, ours, screens, storage
+
+    with target.open(read_only=True) as database, ours.reading(database, with_hashes=with_hashes) as source:
+        if file == "-":
+            sys.stdout.writelines(exchange.lines(source, with_hashes=with_hashes))
+            return
+        place = storage.as_path(file)
+        files.refuse_place(place, target.file, force=force)
+        with screens.progress_bar("rows", importer.total(source)) as advance:
+            exchange.export(source, place, with_hashes=with_hashes, force=force, advance=advance)
+    kept = "with the hashes of passwords and keys" if with_hashes else "without passwords and keys"
+    tell(f"made {place}, which you alone can read, {kept}; put it into an empty database with: vserver import")
+
+
+def _export_fixture(target: Target, file: str, release: int, secrets: str | None, force: bool) -> None:
+    from vserverlib import exporting, files, storage
+
+    if file == "-":
+        raise Error("a fixture file holds passwords and API keys: name a file, which then you alone can read")
+    place, listed = storage.as_path(file), storage.as_path(secrets) if secrets is not None else None
+    files.refuse_place(place, target.file, force=force)
+    if listed is not None and listed.absolute() == place.absolute():
+        raise Error(f"{inert(file, 200)} is named twice: one file cannot be both, name another one for the secrets")
+    with target.open(read_only=True) as database, database.atomic():
+        made = exporting.export(place, release, secrets=listed, force=force)
+    for line in made.told:
+        tell(line, "yellow")
+    tell(
+        f"made {place} for a server of release {release}, which you alone can read: it holds new passwords and API keys"
+    )
+    if listed is not None and made.handouts:
+        tell(f"whose they are is in {listed}, which you alone can read: hand them out, and remove it")
+
+
+@command("copy")
+@click.argument("source", metavar="FROM", shell_complete=completers.files)
+@click.argument("to", metavar="TO", shell_complete=completers.files)
+@OUTPUT
+def copy_command(source: str, to: str, output: str) -> None:
+    """Copy a whole database: from a file to a PostgreSQL server, or back.
+
+    FROM and TO are each a file, or a URL as -d takes it. All goes along: ids, hashes, journal. TO is made; where it is
+    there already, it must be empty. FROM is only read, as it is at one moment.
+    """
+    from vserverlib import copying, screens, servers
+
+    with copying.source(source) as database:
+        with screens.progress_bar("rows", copying.total(database)) as advance:
+            done = copying.copy(database, to, advance)
+        printing.counts([table._asdict() for table in done], output)
+        named = servers.shown(to) if servers.is_url(to) else to
+        tell(f"copied {database.title} to {named}; look at it with: vserver -d {shlex.quote(named)} overview")
+
+
+COMMANDS = (backup, restore, upgrade, import_command, export, copy_command)

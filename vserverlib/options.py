@@ -197,7 +197,7 @@ class Target(NamedTuple):
         else:
             if self.url is None and not read_only and not sandbox and not os.path.lexists(self.path):
                 tell(f"made a new database, {storage.create(self.path)}")
-            database = storage.connect(self.path, read_only=read_only, sandbox=sandbox)
+            database = self._opened(read_only=read_only, sandbox=sandbox)
         database.strict = self.strict
         try:
             with _leaving_in_order():
@@ -206,6 +206,15 @@ class Target(NamedTuple):
                 tell(sandbox_report(database))
         finally:
             database.close()
+
+    def _opened(self, *, read_only: bool, sandbox: bool) -> Any:
+        """Open the database; that of a vantage6 server, which cannot be written to, for a look."""
+        from vserverlib import storage
+
+        try:
+            return storage.connect(self.path, read_only=read_only, sandbox=sandbox)
+        except storage.OfServer:
+            return storage.connect(self.path, read_only=True)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
@@ -43,6 +43,12 @@ WRITER = """
 SELECT a.application_name, a.usename, a.pid FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
 WHERE l.locktype = 'advisory' AND l.objid = %s AND l.granted AND l.database = (
     SELECT oid FROM pg_database WHERE datname = current_database()) LIMIT 1
+"""
+HIGHEST_ID = """
+SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM "{0}_id_seq"
+"""
+USE_IDS_AFTER = """
+SELECT setval(pg_get_serial_sequence('"{0}"', 'id'), %s, %s)
 """
 PLACES = """
 SELECT c.oid, a.attnum FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
@@ -184,7 +190,7 @@ class Postgres(Opened, peewee.PostgresqlDatabase):
             return self._run(sql, params, options)
         except peewee.DatabaseError as error:
             if not self.is_lost():
-                self._explain(error)
+                self.explain(error)
                 raise
             self._refuse_in_transaction(error)
             self._dial_again()
@@ -192,6 +198,19 @@ class Postgres(Opened, peewee.PostgresqlDatabase):
 
     def _run(self, sql: str, params: Any, options: Any) -> Any:
         return super(Opened, self)._execute_cursor(sql, params, **options)
+
+    def insert_many(self, table: str, columns: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> None:
+        """Write rows into a table by one COPY. Within a transaction; what was read is not forgotten for it."""
+        names = ", ".join(f'"{name}"' for name in columns)
+        with self._told(), self.cursor().copy(f'COPY "{table}" ({names}) FROM STDIN') as copy:
+            for row in rows:
+                copy.write_row(row)
+
+    def highest_id(self, table: str) -> int:
+        return int(self._fetch_one(HIGHEST_ID.format(table), [])[0])
+
+    def use_ids_after(self, table: str, last: int) -> None:
+        self._fetch_one(USE_IDS_AFTER.format(table), [max(last, 1), last > 0])
 
     def stands_alone(self, sql: str) -> bool:
         """Whether a write is to get a transaction of its own: so that it has the lock of who writes."""
@@ -209,12 +228,14 @@ class Postgres(Opened, peewee.PostgresqlDatabase):
             return
         sql, params = self.get_sql_context().sql(query).query()
         began = time.perf_counter()
-        with self._for_reading() as is_held, self._told():
-            with self.connection().cursor(name=f"rows_{next(self._numbers)}", withhold=is_held) as cursor:
-                cursor.itersize = FETCHED
-                cursor.execute(sql, params or None)
-                self._notify_hooks(sql, params, began, None)
-                yield from cursor
+        with self._for_reading() as is_held, self._told(), self._named_cursor(is_held) as cursor:
+            cursor.itersize = FETCHED
+            cursor.execute(sql, params or None)
+            self._notify_hooks(sql, params, began, None)
+            yield from cursor
+
+    def _named_cursor(self, is_held: bool) -> Any:
+        return self.connection().cursor(name=f"rows_{next(self._numbers)}", withhold=is_held)
 
     @contextmanager
     def _for_reading(self) -> Iterator[bool]:
@@ -243,7 +264,7 @@ class Postgres(Opened, peewee.PostgresqlDatabase):
             with peewee.__exception_wrapper__:
                 yield
         except peewee.DatabaseError as error:
-            self._explain(error)
+            self.explain(error)
             raise
 
     # Transactions
@@ -328,15 +349,15 @@ class Postgres(Opened, peewee.PostgresqlDatabase):
         """Raise an Error for a statement that could end what makes a session read-only."""
         first = sql.lstrip("( \n\t").split(None, 1)[0].upper().strip(";") if sql.strip() else ""
         if first not in READING or any(word in sql.lower() for word in ESCAPES):
-            remedy = "open it without --read-only to change it"
+            remedy = f"{self.to_write} to change it"
             raise Error(f"{self.title} is open read-only ({inert(first, 20)}): {remedy}")
 
-    def _explain(self, error: peewee.DatabaseError) -> None:
+    def explain(self, error: peewee.DatabaseError) -> None:
         """Raise what a person can act on in place of what PostgreSQL says, where we know better; else shorten it."""
         state = getattr(error.__cause__ or error.__context__, "sqlstate", None)
         said = _said(error)
         if state == READ_ONLY and self.read_only:
-            raise Error(f"{self.title} is open read-only ({said}): open it without --read-only to change it") from error
+            raise Error(f"{self.title} is open read-only ({said}): {self.to_write} to change it") from error
         if state == READ_ONLY:
             raise Error(f"{self.title} takes no changes ({said}): a replica, or set so; try --read-only") from error
         if state == NO_RIGHT:

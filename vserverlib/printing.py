@@ -46,9 +46,20 @@ def counts(rows: list[dict[str, Any]], output: str) -> None:
     from vserverlib import formats, views
 
     if output == "table":
-        views.console().print(views.figures(rows))
+        if rows:
+            views.console().print(views.figures(rows))
     else:
         write(formats.WRITERS[output], rows)
+
+
+def handouts(made: list[Any]) -> None:
+    """Show secrets that were made, on stderr: what is on stdout is kept in files and logs."""
+    if made:
+        from vserverlib import views
+
+        tell("made these passwords and API keys, which are not shown again:", "yellow")
+        views.console(sys.stderr).print(views.handouts(made))
+        sys.stderr.flush()
 
 
 def document(value: Any, output: str) -> None:

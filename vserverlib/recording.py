@@ -97,7 +97,7 @@ def _quoted(text: str) -> str:
 
 
 @contextmanager
-def one_change(database: Any, kind: str, about: str, backup: str | None = None) -> Iterator[int]:
+def one_change(database: Any, kind: str | None, about: str, backup: str | None = None) -> Iterator[int]:
     """A transaction, or a savepoint, whose rows are one change that says what it is about. Gives its id."""
     at = datetime.datetime.now(datetime.UTC).isoformat(" ", "microseconds")
     with database.atomic():

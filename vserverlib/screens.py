@@ -52,7 +52,10 @@ class Screen:
 
 @contextlib.contextmanager
 def progress_bar(text: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Draw a bar on stderr, where that is a terminal, once it takes over a second. Call it with how much is done."""
+    """Draw a bar on stderr, where that is a terminal, once it takes over a second. Call it with how much is done.
+
+    It is gone when all is done, or at the end of the block.
+    """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     stream, began = sys.stderr, time.monotonic()
@@ -63,7 +66,9 @@ def progress_bar(text: str, total: int) -> Iterator[Callable[[int], None]]:
 
     def advance(done: int) -> None:
         bar.update(task, completed=done)
-        if time.monotonic() - began > BAR_AFTER:
+        if done >= total:
+            bar.stop()
+        elif time.monotonic() - began > BAR_AFTER:
             bar.start()
 
     try:

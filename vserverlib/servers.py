@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from vserverlib import Error, hashing, inert, orm
@@ -38,6 +39,10 @@ REMEDIES = (  # what libpq says, and what a person can do
 )
 
 
+class NoTables(Error):
+    """A database that can be reached, and has no tables of ours."""
+
+
 def is_url(name: str | os.PathLike[str]) -> bool:
     """Whether a name is the URL of a PostgreSQL database."""
     return os.fspath(name).startswith(SCHEMES)
@@ -59,8 +64,11 @@ def opened(url: str, *, read_only: bool = False, patience: float | None = None) 
     return database
 
 
-def create(url: str, key_salt: str | None = None) -> str:
-    """Make the tables in a database that has none of them, and return its name. All of them, or none."""
+def create(url: str, key_salt: str | None = None, fill: Callable[[Postgres], object] = bool) -> str:
+    """Make the tables in a database that has none of them, and return its name. All of it, or nothing.
+
+    fill: called in the end, in the same transaction, to write what is to be in them.
+    """
     from vserverlib import storage
 
     with contextlib.closing(_dialed(url)) as database, database.atomic():
@@ -73,6 +81,7 @@ def create(url: str, key_salt: str | None = None) -> str:
         storage.apply_migrations(database)
         salt = key_salt or hashing.new_salt()
         database.execute_sql("INSERT INTO setting (name, value) VALUES ('key_salt', %s)", [salt])
+        fill(database)
     return database.title
 
 
@@ -123,7 +132,7 @@ def tables(database: Any) -> set[str]:
 def _require_ours(database: Any) -> None:
     found = tables(database)
     if not {"setting", "schema_migration"} <= found:
-        raise Error(_foreign(database, found))
+        raise (Error if VANTAGE6 in found else NoTables)(_foreign(database, found))
 
 
 def _foreign(database: Any, found: set[str]) -> str:

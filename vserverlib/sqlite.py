@@ -90,6 +90,14 @@ class Sqlite(Opened, peewee.SqliteDatabase):
             self.recorder.close(self.connection())
         return self._patiently(lambda: super(Opened, self)._execute_cursor(sql, params, **options))
 
+    def highest_id(self, table: str) -> int:
+        row = self.execute_sql("SELECT seq FROM sqlite_sequence WHERE name = ?", [table]).fetchone()
+        return int(row[0]) if row else 0
+
+    def use_ids_after(self, table: str, last: int) -> None:
+        self.execute_sql("DELETE FROM sqlite_sequence WHERE name = ?", [table])
+        self.execute_sql("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", [table, last])
+
     def stands_alone(self, sql: str) -> bool:
         """Whether a write is to get a transaction of its own, as each change has for the journal.
 
@@ -171,7 +179,7 @@ class Sqlite(Opened, peewee.SqliteDatabase):
                 return call()
             except peewee.DatabaseError as error:
                 if not _is_busy(error):
-                    self._explain(error)
+                    self.explain(error)
                     raise
             waited = time.monotonic() - waited_since
             if waited > self.longest_wait:
@@ -180,13 +188,13 @@ class Sqlite(Opened, peewee.SqliteDatabase):
                 told = True
                 self.tell_waiting(self.writer())
 
-    def _explain(self, error: peewee.DatabaseError) -> None:
+    def explain(self, error: peewee.DatabaseError) -> None:
         """Raise what a person can act on in place of what SQLite says, where we know better."""
         text, code = str(error), _code(error) & 0xFF
         if code == sqlite3.SQLITE_INTERRUPT:
             raise KeyboardInterrupt from None
         if self.read_only and (code in (sqlite3.SQLITE_AUTH, sqlite3.SQLITE_READONLY) or "authorized" in text):
-            raise Error(f"{self.title} is open read-only ({text}): open it without --read-only to change it") from error
+            raise Error(f"{self.title} is open read-only ({text}): {self.to_write} to change it") from error
         if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
             raise Error(f"{self.title} could not be written ({text}): nothing was changed; make room") from error
         if _code(error) == sqlite3.SQLITE_BUSY_SNAPSHOT:

@@ -40,6 +40,10 @@ Read = TypeVar("Read")
 _open: weakref.WeakSet[Sqlite] = weakref.WeakSet()
 
 
+class OfServer(Error):
+    """The file is the database of a vantage6 server, which can be looked at: see foreign.py."""
+
+
 class Header(NamedTuple):
     """The first 100 bytes of a SQLite file, as far as they matter (sqlite.org/fileformat.html, 1.3)."""
 
@@ -64,7 +68,7 @@ class Change(NamedTuple):
 def create(
     path: str | os.PathLike[str],
     key_salt: str | None = None,
-    fill: Callable[[sqlite3.Connection], None] | None = None,
+    fill: Callable[[Sqlite], None] | None = None,
 ) -> Path:
     """Make a new, empty database, readable by its owner alone, and return its path. Complete, or not there at all.
 
@@ -79,14 +83,14 @@ def create(
     return target
 
 
-def _fill(file: Path, key_salt: str | None, fill: Callable[[sqlite3.Connection], None] | None) -> None:
+def _fill(file: Path, key_salt: str | None, fill: Callable[[Sqlite], None] | None) -> None:
     database = Sqlite(str(file), path=file, pragmas={"synchronous": "OFF"})  # made whole or not at all: see create()
     try:
         _make_tables(database)
         salt = key_salt or hashing.new_salt()
         database.execute_sql("INSERT INTO setting (name, value) VALUES ('key_salt', ?)", [salt])
         if fill is not None:
-            fill(database.connection())
+            fill(database)
         database.execute_sql(f"PRAGMA application_id = {APPLICATION_ID}")
         database.execute_sql(f"PRAGMA user_version = {SCHEMA}")
         database.execute_sql("PRAGMA journal_mode = WAL")
@@ -188,17 +192,23 @@ def connect(url: str | os.PathLike[str] = DEFAULT, *, read_only: bool = False, s
     """Open a database, have the models use it, and return it. A database that was open before is closed.
 
     url: the path of a file, sqlite:///PATH, or postgresql://… (which has no sandbox). A file of an older schema is
-    upgraded, after a backup; read-only and in a sandbox it is a private copy that is. Raises an Error where there is
-    none, it is not ours, is damaged, or is of a newer schema; such a file is not touched.
+    upgraded, after a backup; read-only and in a sandbox it is a private copy that is. So is what opens of a vantage6
+    server's: an OfServer where it is to be written to. Raises an Error where there is none, it is not ours, is damaged,
+    or is of a newer schema; such a file is not touched.
     """
     if servers.is_url(url):
         return _on_server(os.fspath(url), read_only=read_only, sandbox=sandbox)
     path = as_path(url)
-    is_older = check(path) < SCHEMA
+    try:
+        is_older = check(path) < SCHEMA
+    except OfServer:
+        if not (read_only or sandbox):
+            raise
+        return _look(path, sandbox=sandbox)
     if sandbox:
         return _bind(_sandbox(path))
     if read_only:
-        return _bind(_upgraded_copy(path) if is_older and _is_older(path) else reader(path))
+        return _bind(for_reading(path))
     writer = _read_write(path)
     if is_older:
         _upgrade(path)
@@ -210,6 +220,12 @@ def _on_server(url: str, *, read_only: bool, sandbox: bool) -> Opened:
         told = "copy it to a file first, and open that: vserver copy"
         raise Error(f"a sandbox is a private copy, which is not made of a PostgreSQL database: {told}")
     return _bind(servers.opened(url, read_only=read_only))
+
+
+def for_reading(path: Path) -> Sqlite:
+    """Return a database for reading, not open yet, of the schema of this release: of an older one an upgraded copy."""
+    is_older = check(path) < SCHEMA
+    return _upgraded_copy(path) if is_older and _is_older(path) else reader(path)
 
 
 def _upgrade(path: Path) -> None:
@@ -233,7 +249,10 @@ def glance(url: str | os.PathLike[str]) -> Opened:
     if servers.is_url(url):
         return _bind(servers.opened(os.fspath(url), read_only=True, patience=0.0))
     path = as_path(url)
-    check(path)
+    try:
+        check(path)
+    except OfServer:
+        return _look(path, at_once=True)
     return _bind(_in_place(path, patience=0.0))
 
 
@@ -284,7 +303,8 @@ def check_ours(path: Path) -> tuple[Header, int]:
     if header is None:
         raise Error(f"{shown(path)} is no SQLite database (or an encrypted one): nothing was changed")
     if header.application_id != APPLICATION_ID:
-        raise Error(f"{shown(path)} is {_foreign(path)}: nothing was changed")
+        refuse_cut_off(path, header, size)
+        raise _foreign(path)
     return header, size
 
 
@@ -333,14 +353,23 @@ def _refuse_newer(path: Path | str, schema: int) -> None:
         raise Error(f"{shown(path)} was made by a newer vserver {known}: upgrade vserver")
 
 
-def _foreign(path: Path) -> str:
-    """Return what a SQLite file is that is not ours."""
-    with contextlib.suppress(sqlite3.Error), contextlib.closing(immutable(path)) as conn:
-        tables = {name for (name,) in conn.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        if {"organization", "collaboration", "authenticatable"} <= tables:
-            typed = f"vserver -d NEW.db import {shlex.quote(shown(path))}"
-            return f"the database of a vantage6 server, not of vserver (read it into a new one with: {typed})"
-    return "a SQLite database of another program"
+def _foreign(path: Path) -> Error:
+    """Return what there is to say of a SQLite file that is not ours."""
+    from vserverlib import vantage6  # few files are not ours
+
+    with contextlib.closing(immutable(path)) as conn:
+        try:
+            if vantage6.is_one(path, conn):
+                told = f"not of vserver (read it into a new one with: {import_line(path)}): nothing was changed"
+                return OfServer(f"{shown(path)} is the database of a vantage6 server, {told}")
+        except sqlite3.Error as error:
+            return Error(f"{shown(path)} cannot be read: {files.reason(error)}; use a backup if it is damaged")
+    return Error(f"{shown(path)} is a SQLite database of another program: nothing was changed")
+
+
+def import_line(path: Path) -> str:
+    """Return what is typed to import a file."""
+    return f"vserver -d NEW.db import {shlex.quote(shown(path))}"
 
 
 def immutable(path: Path) -> sqlite3.Connection:
@@ -458,12 +487,31 @@ def _tidy(file: Path) -> None:
                 conn.execute("SELECT 1 FROM sqlite_master").fetchone()
 
 
+def _look(path: Path, *, sandbox: bool = False, at_once: bool = False) -> Sqlite:
+    """Open a copy of the database of a vantage6 server, and say so; at once and silently, or not at all, for Tab."""
+    from vserverlib import foreign  # few databases are a server's
+
+    copy = (foreign.glance if at_once else foreign.look)(path)
+    if not at_once:
+        tell(foreign.told(path, copy, sandbox), "yellow")
+    database = _sandbox(path, copy.file) if sandbox else _reader(f"{copy.file.as_uri()}?immutable=1", path)
+    database.to_write = f"import it ({import_line(path)})"
+    if not copy.is_kept:
+        _gone_at_close(database, copy.file.parent)
+    _bind(database)
+    _open.discard(database)  # what was named is not open
+    return database
+
+
 # Sandbox and demo
 
 
-def _sandbox(path: Path) -> Sqlite:
-    """Open a private copy. Its log is never written back, so the file itself stays as it was copied: see report()."""
-    copy = _private_copy(path)
+def _sandbox(path: Path, file: Path | None = None) -> Sqlite:
+    """Open a private copy. Its log is never written back, so the file itself stays as it was copied: see report().
+
+    file: what is copied, where it is not what the user named.
+    """
+    copy = _private_copy(file or path)
     with contextlib.closing(sqlite3.connect(copy)) as conn:
         conn.execute("PRAGMA journal_mode = WAL")
     return _throw_away(copy, path, "sandbox", None)

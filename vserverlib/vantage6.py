@@ -15,15 +15,14 @@ import itertools
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
 
-from vserverlib import Error, files, inert, storage
+from vserverlib import Error, files, inert, progress, storage
 from vserverlib.files import shown
+from vserverlib.sources import Notes, Origin, Row
 from vserverlib.sqlite import PROGRESS_STEPS
 
-Row = tuple[Any, ...]
 Columns = dict[str, frozenset[str]]  # the names of the columns of each table
 
 CORE = {"organization", "collaboration", "authenticatable"}  # tables of every release
@@ -38,21 +37,11 @@ MARKS = (  # a table, or a column of one, that a release brought; the first that
     (1, "user.roles"),
 )
 REMAINS = (("result", "run"), ("task.run_id", "task.job_id"), ("user.roles", "role"))  # of a release, beside a newer's
-TABLES = """
+THERE = """
 SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%' AND sql NOT LIKE 'CREATE VIRTUAL %'
 """
-FIXTURE = (b"organizations:", b"collaborations:")  # one of these is in every fixture file
-HEAD = 65536  # bytes in which a fixture file has one of them
 MERGED = {"authenticatable", "taskdatabase", "role", "Permission"}  # read with the rows that they belong to
 SHARED = ("ip", "last_seen", "status")  # what users and nodes have in `authenticatable`
-
-
-class Origin(NamedTuple):
-    """A table, and which of its columns are kept: under our name, the names there, newest first."""
-
-    table: str
-    entity: str
-    columns: dict[str, tuple[str, ...]]
 
 
 def _same(*names: str) -> dict[str, tuple[str, ...]]:
@@ -63,21 +52,23 @@ _SHARED = {name: (f"authenticatable.{name}",) for name in SHARED}
 _RESULT = _same(
     "id", "input", "task_id", "organization_id", "result", "assigned_at", "started_at", "finished_at", "log", "status"
 )
-ORIGINS = (
-    Origin(
+TABLES = (  # each with what its rows become, and its columns: under our name, the names there, newest first
+    (
         "organization",
         "organization",
         _same("id", "name", "domain", "address1", "address2", "zipcode", "country") | {"public_key": ("_public_key",)},
     ),
-    Origin("collaboration", "collaboration", _same("id", "name", "encrypted")),
-    Origin("Member", "member", _same("organization_id", "collaboration_id")),
-    Origin(
+    ("collaboration", "collaboration", _same("id", "name", "encrypted")),
+    ("Member", "member", _same("organization_id", "collaboration_id")),
+    (
         "user",
         "user",
-        _same("id", "username", "password", "firstname", "lastname", "email", "roles", "organization_id") | _SHARED,
+        _same("id", "username", "password", "firstname", "lastname", "email", "organization_id")
+        | {"roles": ("names.names", "roles")}
+        | _SHARED,
     ),
-    Origin("node", "node", _same("id", "name", "api_key", "collaboration_id", "organization_id") | _SHARED),
-    Origin(
+    ("node", "node", _same("id", "name", "api_key", "collaboration_id", "organization_id") | _SHARED),
+    (
         "task",
         "task",
         _same("id", "name", "description", "image", "collaboration_id", "parent_id", "created_at")
@@ -87,9 +78,11 @@ ORIGINS = (
             "database": ("taskdatabase.database", "database"),
         },
     ),
-    Origin("result", "result", _RESULT),
-    Origin("run", "result", _RESULT),
+    ("result", "result", _RESULT),
+    ("run", "result", _RESULT),
 )
+NAMES = {table: columns for table, _, columns in TABLES}
+ORIGINS = tuple(Origin(table, entity, tuple(columns)) for table, entity, columns in TABLES)
 JOINS = {
     "authenticatable": "LEFT JOIN authenticatable ON authenticatable.id = t.id",
     "taskdatabase": (
@@ -97,7 +90,17 @@ JOINS = {
         " (SELECT * FROM taskdatabase ORDER BY task_id, id) GROUP BY task_id) AS taskdatabase"
         " ON taskdatabase.task_id = t.id"
     ),
+    "names": (  # each role once, the oldest first
+        "LEFT JOIN (SELECT user_id, group_concat(name, ', ') AS names FROM"
+        ' (SELECT user_id, name FROM "Permission" JOIN role ON role.id = role_id WHERE name IS NOT NULL'
+        " GROUP BY user_id, name ORDER BY user_id, MIN(role.id)) GROUP BY user_id) AS names ON names.user_id = t.id"
+    ),
 }
+DOUBLED = """
+FROM result JOIN run ON run.id = result.id AND run.task_id IS result.task_id
+AND run.organization_id IS result.organization_id AND run.assigned_at IS result.assigned_at
+AND run.started_at IS result.started_at AND run.finished_at IS result.finished_at
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,6 +113,15 @@ class Source:
     release: int
     remains: tuple[str, ...]
     state: tuple[int, ...]  # of its files, when it was opened
+
+    @property
+    def beside(self) -> None:
+        """Nothing: it is no database of ours."""
+
+    @property
+    def about(self) -> str:
+        """Return what the journal says was imported."""
+        return f"{inert(self.path.name)}, of a vantage6 server of release {self.release}"
 
     @property
     def origins(self) -> list[Origin]:
@@ -125,9 +137,18 @@ class Source:
         """Return how many rows a table has."""
         return int(self.conn.execute(f"SELECT COUNT(*) FROM {_quoted(table)}").fetchone()[0])
 
-    def rows(self, origin: Origin) -> Iterator[Row]:
-        """Return the rows of a table, as they come, with the values of its columns in their order."""
-        parts = [self._value(origin.table, names) for names in origin.columns.values()]
+    def rows(self, origin: Origin, notes: Notes) -> Iterator[Row]:
+        """Return the rows of a table, with what is worked out from more than one of their values."""
+        rows = self._stored(origin)
+        if origin.table == "run":
+            return _statuses(_new_ids(rows, self.taken_run_ids(), notes), origin)
+        if origin.table == "result":
+            return _statuses(_once(rows, self.doubled(), notes), origin)
+        return _roles(rows, origin.columns.index("roles")) if origin.table == "user" else rows
+
+    def _stored(self, origin: Origin) -> Iterator[Row]:
+        """Return the rows of a table as they are stored."""
+        parts = [self._value(origin.table, NAMES[origin.table][name]) for name in origin.columns]
         joins = " ".join(join for table, join in JOINS.items() if any(f"{table}." in part for part in parts))
         order = " ORDER BY t.id" if "id" in self.columns[origin.table] else ""
         return self.conn.execute(f"SELECT {', '.join(parts)} FROM {_quoted(origin.table)} AS t {joins}{order}")
@@ -135,27 +156,28 @@ class Source:
     def _value(self, table: str, names: tuple[str, ...]) -> str:
         """Return the SQL of a value: the first of its names that has one."""
         places = [name.rpartition(".") for name in names]
-        known = [(at or "t", name) for at, _, name in places if name in self.columns.get(at or table, ())]
+        known = [(at or "t", name) for at, _, name in places if self._has(at or table, name)]
         parts = ", ".join(f"{at}.{_quoted(name)}" for at, name in known)
         return f"COALESCE({parts})" if len(known) > 1 else parts or "NULL"
 
-    def roles(self) -> dict[int, list[str]]:
-        """Return the names of the roles of each user, each once, the oldest role first."""
-        found: dict[int, list[str]] = {}
-        if {"role", "Permission"} <= self.columns.keys():
-            roles = 'SELECT user_id, name FROM "Permission" JOIN role ON role.id = role_id WHERE name IS NOT NULL'
-            for user, name in self.conn.execute(f"{roles} ORDER BY role.id"):
-                names = found.setdefault(user, [])
-                names += [] if str(name) in names else [str(name)]
-        return found
+    def _has(self, table: str, name: str) -> bool:
+        if table == "names":
+            return {"role", "Permission"} <= self.columns.keys()
+        return name in self.columns.get(table, ())
+
+    def doubled(self) -> Iterator[int]:
+        """Return the ids of results that somebody copied into `run`, the lowest first."""
+        if {"run", "result"} <= self.columns.keys():
+            yield from (id for (id,) in self.conn.execute(f"SELECT result.id {DOUBLED} ORDER BY result.id"))
 
     def taken_run_ids(self) -> Iterator[tuple[int, int]]:
-        """Return the id of each `run` that a `result` has too, and a free one; the lowest first."""
+        """Return the id of each `run` that another `result` has, and a free one; the lowest first."""
         if {"run", "result"} <= self.columns.keys():
             highest = "SELECT MAX(id) FROM (SELECT MAX(id) AS id FROM run UNION ALL SELECT MAX(id) FROM result)"
             free = itertools.count((self.conn.execute(highest).fetchone()[0] or 0) + 1)
-            taken = self.conn.execute("SELECT run.id FROM run JOIN result ON result.id = run.id ORDER BY run.id")
-            yield from ((id, next(free)) for (id,) in taken)
+            taken = "SELECT run.id FROM run JOIN result ON result.id = run.id WHERE run.id NOT IN"
+            found = self.conn.execute(f"{taken} (SELECT run.id {DOUBLED}) ORDER BY run.id")
+            yield from ((id, next(free)) for (id,) in found)
 
     def elsewhere(self) -> dict[str, int]:
         """Return the tables that have no place in ours, each with how many rows it has: those that have any."""
@@ -167,7 +189,7 @@ class Source:
         """Return the columns that have no place in ours, each with how many rows have more in it than 0 or nothing."""
         found: dict[str, int] = {}
         for origin in self.origins:
-            kept = {name for names in origin.columns.values() for name in names} | {"id"}
+            kept = {name for names in NAMES[origin.table].values() for name in names} | {"id"}
             found |= self._filled(origin.table, sorted(self.columns[origin.table] - kept))
         if "parameters" in self.columns.get("taskdatabase", ()):
             found |= self._filled("taskdatabase", ["parameters"])
@@ -185,6 +207,50 @@ class Source:
             raise Error(f"{shown(self.path)} {told}")
 
 
+# What is worked out of a row
+
+
+def _new_ids(rows: Iterable[Row], taken: Iterator[tuple[int, int]], notes: Notes) -> Iterator[Row]:
+    """Give a run whose id a result has a new one. Both come by their ids, the lowest first."""
+    nothing = (None, None)
+    old, new = next(taken, nothing)
+    for row in rows:
+        if old is not None and row[0] == old:
+            notes.renumbered.add(f"run {old} is result {new} here: there is a result {old} too")
+            yield (new, *row[1:])
+            old, new = next(taken, nothing)
+        else:
+            yield row
+
+
+def _once(rows: Iterable[Row], doubled: Iterator[int], notes: Notes) -> Iterator[Row]:
+    """Leave out the results that are runs too: what the server did with one since then is in the run."""
+    double = next(doubled, None)
+    for row in rows:
+        if double is not None and row[0] == double:
+            notes.doubled.add(f"result {double} is run {double}: somebody copied it, and it is kept once")
+            double = next(doubled, None)
+        else:
+            yield row
+
+
+def _statuses(rows: Iterable[Row], origin: Origin) -> Iterator[Row]:
+    """Give a result without a status the one that its times say: the releases up to 3.5 kept none."""
+    status, started, finished = map(origin.columns.index, ("status", "started_at", "finished_at"))
+    for row in rows:
+        if row[status] is None:
+            followed = progress.follow(None, row[started], row[finished])
+            row = (*row[:status], followed, *row[status + 1 :])
+        yield row
+
+
+def _roles(rows: Iterable[Row], place: int) -> Iterator[Row]:
+    """Have the list of roles that release 1 kept be written as that of names is."""
+    for row in rows:
+        names = [name.strip() for name in str(row[place] or "").split(",") if name.strip()]
+        yield (*row[:place], ", ".join(names) or None, *row[place + 1 :])
+
+
 def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
@@ -192,17 +258,23 @@ def _quoted(name: str) -> str:
 # What a file is
 
 
+def is_one(path: Path, conn: sqlite3.Connection) -> bool:
+    """Whether an open file is the database of a server that can be read; an Error where its release is too new."""
+    columns = _columns(conn)
+    return columns.keys() >= CORE and bool(_release(path, columns))
+
+
 @contextlib.contextmanager
-def opened(name: str) -> Iterator[Source]:
+def opened(path: Path) -> Iterator[Source]:
     """Open the database of a server; an Error where it is something else, damaged, locked, or of a release too new."""
-    path = _path(name)
     with contextlib.ExitStack() as stack:
         with files.told(f"{shown(path)} cannot be read"):
-            _look(path)
+            _refuse_cut_off(path)
             state = _state(path)
             conn = stack.enter_context(contextlib.closing(_connection(path, stack)))
             columns = _columns(conn)
-        release = _release(path, columns)
+            release = _release(path, columns)
+            _refuse_views(path, conn, columns)
         remains = tuple(old for old, new in REMAINS if _has(columns, old) and _has(columns, new))
         source = Source(path, conn, columns, release, remains, state)
         source.refuse_changed()
@@ -210,43 +282,27 @@ def opened(name: str) -> Iterator[Source]:
             yield source
 
 
-def _path(name: str) -> Path:
-    if name.startswith(("postgresql://", "postgres://")):
-        raise Error("vserver import reads no PostgreSQL yet: name the SQLite file of a vantage6 server")
-    path = storage.as_path(name)
-    if not os.path.lexists(path):
-        raise Error(f"there is no file {shown(path)}: name the SQLite file of a vantage6 server")
-    if path.is_dir():
-        raise Error(f"{shown(path)} is a folder: name the SQLite file of a vantage6 server")
-    if not path.is_file():
-        raise Error(f"{shown(path)} is no regular file: name the SQLite file of a vantage6 server")
-    return path
-
-
-def _look(path: Path) -> None:
-    """Raise an Error where the first bytes of a file are not those of a whole database of another program."""
+def _refuse_cut_off(path: Path) -> None:
     with open(path, "rb") as file:
-        head, size = file.read(HEAD), os.fstat(file.fileno()).st_size
-    header = storage.read_header(head[:100])
+        header, size = storage.read_header(file.read(100)), os.fstat(file.fileno()).st_size
     if header is None:
-        raise Error(f"{shown(path)} {_no_database(path, head)}")
-    if header.application_id == storage.APPLICATION_ID:
-        raise Error(f"{shown(path)} is a database of vserver, not of a vantage6 server: there is nothing to import")
+        raise Error(f"{shown(path)} is no SQLite database")
     storage.refuse_cut_off(path, header, size)
 
 
-def _no_database(path: Path, head: bytes) -> str:
-    if not head:
-        return "is empty: there is nothing to import"
-    if any(word in head for word in FIXTURE) or path.suffix in (".yaml", ".yml"):
-        return "is a fixture file: vserver import reads none yet, only the SQLite file of a vantage6 server"
-    return "is no SQLite database (or an encrypted one): name the SQLite file of a vantage6 server"
-
-
 def _columns(conn: sqlite3.Connection) -> Columns:
-    tables = conn.execute(TABLES).fetchall()
+    tables = conn.execute(THERE).fetchall()
     of = "SELECT name FROM pragma_table_info(?)"
     return {table: frozenset(name for (name,) in conn.execute(of, [table])) for (table,) in tables}
+
+
+def _refuse_views(path: Path, conn: sqlite3.Connection, columns: Columns) -> None:
+    """Raise an Error where the name of a table is that of something else, whose rows would be left out in silence."""
+    there = {name for (name,) in conn.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'view')")}
+    others = sorted(there & (NAMES.keys() | MERGED) - columns.keys())
+    if others:
+        told = f"{', '.join(others)} is no table in it, as it is in the database of a vantage6 server"
+        raise Error(f"{shown(path)} cannot be read: {told}")
 
 
 def _has(columns: Columns, mark: str) -> bool:
@@ -324,7 +380,11 @@ def _damage_told(source: Source) -> Iterator[None]:
     try:
         yield
     except sqlite3.DatabaseError as error:
-        if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_CORRUPT:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code == sqlite3.SQLITE_ERROR:  # our own tables have all columns that are named
+            told = f"its tables are not those of a vantage6 server ({inert(error, 200)})"
+            raise Error(f"{shown(source.path)} cannot be read: {told}") from error
+        if code != sqlite3.SQLITE_CORRUPT:
             raise
         source.refuse_changed()
         told = f"{shown(source.path)} is damaged ({inert(error, 200)}): nothing was imported; use a backup"

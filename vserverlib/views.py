@@ -289,6 +289,18 @@ def figures(rows: list[Row]) -> Any:
     return table
 
 
+def handouts(made: Iterable[Any]) -> Any:
+    """Return a table of secrets that were made: whole, and each name cut to the room there is beside them."""
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False)
+    table.add_column("whose", overflow="fold")
+    table.add_column("password or API key", no_wrap=True, overflow="fold")
+    for each in made:
+        table.add_row(Text(f"{each.entity} {inert(each.name)}"), Text(each.secret))
+    return table
+
+
 # The database
 
 

@@ -1,0 +1,573 @@
+"""Fixture files: what vantage6 servers read is read as it was typed; all that is wrong is told at once, with places."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import stat
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import models as db
+import vserver
+from vserverlib import Error, fixtures, hashing, sources
+from vserverlib.documents import TOLD
+from vserverlib.sources import Notes
+
+EXAMPLE = Path(__file__).parent / "data" / "fixture.yaml"
+KEY = "123e4567-e89b-12d3-a456-426614174001"
+ORGANIZATION = "organizations: [{name: A}, {name: B}]\n"
+Import = Callable[..., Result]
+
+
+@pytest.fixture
+def target(tmp_path: Path, quick_hashes: None) -> Iterator[Path]:
+    """Where an import goes to: nothing is there yet."""
+    yield tmp_path / "ours.db"
+    if db.database.obj is not None and not db.database.is_closed():
+        db.database.close()
+
+
+@pytest.fixture
+def load(tmp_path: Path, target: Path) -> Import:
+    """What imports a fixture file of this text, by the command."""
+
+    def run(content: str | bytes, *words: str) -> Result:
+        file = tmp_path / "fixture.yaml"
+        file.write_bytes(content if isinstance(content, bytes) else content.encode())
+        words = ("-d", str(target), "import", str(file), *words)
+        return CliRunner().invoke(vserver.main, words, prog_name="vserver")
+
+    return run
+
+
+@pytest.fixture
+def faults(load: Import, tmp_path: Path, target: Path) -> Callable[[str | bytes], list[str]]:
+    """What an import of this text tells, less the name of the file; it has to fail, and to leave nothing behind."""
+
+    def run(content: str | bytes) -> list[str]:
+        done = load(content)
+        assert done.exit_code == 1 and isinstance(done.exception, SystemExit) and done.stdout == ""
+        assert not target.exists() and [file.name for file in tmp_path.iterdir()] == ["fixture.yaml"]
+        lines = done.stderr.removeprefix("Error: ").replace(f"{tmp_path}/fixture.yaml", "FILE").splitlines()
+        return [line.removeprefix("FILE:") for line in lines]
+
+    return run
+
+
+def stored(target: Path, sql: str) -> list[Any]:
+    db.connect(target)
+    found: list[Any] = db.database.execute_sql(sql).fetchall()
+    return found
+
+
+def rows(file: Path) -> dict[str, list[Any]]:
+    with sources.opened(str(file)) as source:
+        return {origin.table: list(source.rows(origin, Notes())) for origin in source.origins}
+
+
+# What is read
+
+
+def test_the_example_is_imported_as_it_was_typed(load: Import, target: Path) -> None:
+    done = load(EXAMPLE.read_bytes())
+    assert done.exit_code == 0, done.output
+    assert stored(target, "SELECT name, address2, zipcode, country FROM organization ORDER BY id") == [
+        ("IKNL", None, "3511DT", "NL"),
+        ("Oslo [beta]", None, "0123", "NO"),
+        ("2026-03-01", None, "0980021", "日本"),
+    ]
+    assert stored(target, "SELECT username, lastname, roles, organization_id FROM user ORDER BY id") == [
+        ("anna", "de Vries", "researcher, root", 1),
+        ("bram", None, None, 1),
+        ("ingrid", "Sørensen", None, 2),
+    ]
+    assert stored(target, "SELECT name, encrypted FROM collaboration") == [("ZEPPELIN", 0), ("SCREENING", 1)]
+    assert stored(target, "SELECT collaboration_id, organization_id, name FROM node ORDER BY id") == [
+        (1, 2, "Oslo [beta] - ZEPPELIN Node"),
+        (1, 1, "IKNL - ZEPPELIN Node"),
+        (1, 3, "2026-03-01 - ZEPPELIN Node"),
+        (2, 1, "IKNL - SCREENING Node"),
+        (2, 2, "Oslo [beta] - SCREENING Node"),
+    ]
+    assert stored(target, "SELECT name, image, run_id, initiator_id FROM task") == [
+        ("Example task", "hello-world", 1, 2),
+        ("Example task", "harbor.example/average:1.0", 2, 2),
+    ]
+    assert stored(target, "SELECT task_id, organization_id, status FROM result") == [
+        (task, organization, "pending") for task in (1, 2) for organization in (2, 1, 3)
+    ]
+
+
+def test_a_public_key_in_base64_reads_back_as_a_pem(load: Import, target: Path) -> None:
+    load(EXAMPLE.read_bytes())
+    keys = [key for (key,) in stored(target, "SELECT public_key FROM organization")]
+    assert keys[0].startswith("-----BEGIN PUBLIC KEY-----\n") and keys[1:] == [None, None]
+
+
+def test_given_secrets_are_hashed_and_fit_and_are_nowhere_told(load: Import, target: Path) -> None:
+    done = load(EXAMPLE.read_bytes())
+    db.connect(target)
+    anna, ingrid = db.User.get_by_username("anna"), db.User.get_by_username("ingrid")
+    assert anna.check_password("Geheim-01!") and ingrid.check_password("12345678")
+    assert db.Node.get_by_api_key(KEY).name == "IKNL - ZEPPELIN Node"
+    assert "Geheim-01!" not in done.output and "12345678" not in done.output and KEY not in done.output
+
+
+def test_secrets_that_lack_are_made_shown_once_on_stderr_and_fit(load: Import, target: Path) -> None:
+    done = load(EXAMPLE.read_bytes())
+    password = re.search(r"^user bram +(\S+) *$", done.stderr, re.MULTILINE)
+    key = re.search(r"^node IKNL - SCREENING Node +(\S+) *$", done.stderr, re.MULTILINE)
+    assert password and key and password[1] not in done.stdout
+    db.connect(target)
+    assert db.User.get_by_username("bram").check_password(password[1])
+    assert db.Node.get_by_api_key(key[1]).name == "IKNL - SCREENING Node"
+    assert hashing.weakness_of_password(password[1]) == "" and str(uuid.UUID(key[1])) == key[1]
+
+
+@pytest.mark.parametrize(("name", "parse"), [("made.json", json.loads), ("made.yaml", yaml.safe_load)])
+def test_secrets_are_written_to_a_file_of_ones_own(
+    load: Import, target: Path, tmp_path: Path, name: str, parse: Callable[[str], Any]
+) -> None:
+    done = load(EXAMPLE.read_bytes(), "--secrets", str(tmp_path / name), "-o", "json")
+    made = parse((tmp_path / name).read_text())
+    assert [(each["entity"], each["name"], each["kind"]) for each in made][:2] == [
+        ("user", "bram", "password"),
+        ("node", "2026-03-01 - ZEPPELIN Node", "API key"),
+    ]
+    assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o600
+    assert json.loads(done.stdout) and not any(each["secret"] in done.output for each in made)
+
+
+def test_a_file_for_secrets_that_is_there_already_is_refused_before_anything_is_made(
+    load: Import, target: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "made.yaml").write_text("mine")
+    done = load(EXAMPLE.read_bytes(), "--secrets", str(tmp_path / "made.yaml"))
+    assert done.exit_code == 1 and "is there already: choose another name" in done.stderr
+    assert (tmp_path / "made.yaml").read_text() == "mine" and not target.exists()
+
+
+def test_no_file_of_secrets_is_made_where_none_lack_nor_left_where_the_import_fails(
+    load: Import, target: Path, tmp_path: Path
+) -> None:
+    made = tmp_path / "made.yaml"
+    assert load(ORGANIZATION, "--secrets", str(made)).exit_code == 0 and not made.exists()
+    assert load(EXAMPLE.read_bytes(), "--secrets", str(made)).exit_code == 1 and not made.exists()
+
+
+def test_a_file_for_secrets_goes_with_no_dry_run_and_no_database(load: Import, tmp_path: Path) -> None:
+    done = load(EXAMPLE.read_bytes(), "--secrets", "x", "--dry-run")
+    assert done.exit_code == 2 and "a dry run makes none" in done.stderr
+    server = str(Path(__file__).parent / "data" / "v1.2.3.sqlite")
+    done = CliRunner().invoke(vserver.main, ["-d", str(tmp_path / "x.db"), "import", server, "--secrets", "x"])
+    assert done.exit_code == 2 and "this source brings its own" in done.stderr
+
+
+def test_a_secret_that_nobody_gets_to_see_is_not_stored(tmp_path: Path, target: Path) -> None:
+    from vserverlib import importer
+
+    def fail(made: list[Any]) -> None:
+        raise BrokenPipeError
+
+    with sources.opened(str(EXAMPLE)) as source:
+        assert isinstance(source, fixtures.Fixture)
+        source.handing_out = fail
+        with pytest.raises(BrokenPipeError):
+            importer.run(source, target)
+    assert not target.exists()
+
+
+def test_secrets_that_a_database_has_already_are_not_made_anew(load: Import, target: Path) -> None:
+    load(EXAMPLE.read_bytes())
+    db.connect(target)
+    db.Node.get(4).delete()
+    with fixtures.opened(EXAMPLE) as source:
+        source.complete(db.database)
+    assert [(each.entity, each.name) for each in source.made] == [("node", "IKNL - SCREENING Node")]
+    assert [row[2] for row in source.tables["user"]] == ["Geheim-01!", None, "12345678"]
+
+
+def test_a_dry_run_tells_what_would_be_made_and_makes_nothing(load: Import, target: Path) -> None:
+    done = load(EXAMPLE.read_bytes(), "--dry-run")
+    assert "it lacks 1 password and 3 API keys, to be made" in done.stderr and not target.exists()
+    assert "not shown again" not in done.stderr
+
+
+def test_a_bcrypt_hash_is_kept_and_what_only_begins_like_one_is_hashed(load: Import, target: Path) -> None:
+    ready = hashing.make_hash("Geheim-01!")
+    users = f"[{{username: a, password: {ready}}}, {{username: b, password: $2secret}}]"
+    load(f"organizations: [{{name: A, users: {users}}}]")
+    db.connect(target)
+    assert db.User.get_by_username("a").check_password("Geheim-01!")
+    assert db.User.get_by_username("b").check_password("$2secret")
+
+
+@pytest.mark.parametrize(
+    "text", ["0123", "NO", "no", "1e3", "2026-03-01", "12:30:00", "0x1F", "1_000", ".inf", "True", "007", "=", "<<"]
+)
+def test_a_text_is_what_was_typed(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "f.yaml"
+    file.write_text(
+        f"organizations:\n- name: {text}\n  zipcode: {text}\ncollaborations:\n- name: C\n  participants: [{text}]"
+    )
+    assert rows(file)["organization"][0][1] == text and rows(file)["organization"][0][5] == text
+
+
+@pytest.mark.parametrize("text", ["", "~", "null", "Null", "NULL"])
+def test_nothing_is_nothing_unless_it_is_in_quotes(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "f.yaml"
+    file.write_text(f'organizations:\n- name: A\n  domain: {text}\n  country: "{text}"\n')
+    assert rows(file)["organization"][0][2] is None and rows(file)["organization"][0][6] == text
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("true", 1), ("True", 1), ("yes", 1), ("ON", 1), ("1", 1), ("false", 0), ("FALSE", 0), ("No", 0), ("off", 0)],
+)
+def test_encrypted_is_every_plain_yes_or_no_of_yaml(tmp_path: Path, text: str, value: bool) -> None:
+    file = tmp_path / "f.yaml"
+    file.write_text(f"{ORGANIZATION}collaborations: [{{name: C, encrypted: {text}}}]")
+    assert rows(file)["collaboration"] == [(1, "C", value)]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "organizations: null",
+        "organizations: {}\ncollaborations: []",
+        "collaborations:",
+        ORGANIZATION + "collaborations: [{name: C, participants: , tasks: null}]",
+        ORGANIZATION + "collaborations: [{name: C, participants: [A, {name: B, api_key: null}], tasks: [x, x]}]",
+        "organizations: [{name: A, users: null}]",
+        "organizations: [{name: A, users: [{username: u, password: 12345}]}]",
+        "organizations: [{name: A, users: [{username: u, email: ''}, {username: v, email: ''}]}]",
+        "organizations: [{name: A}, {name: A}]\ncollaborations: [{name: C, participants: [A]}]",
+        ORGANIZATION + "collaborations: [{name: C, participants: [{name: A, api-key: any text at all}]}]",
+        ORGANIZATION + f"collaborations: [{{name: C, participants: [{{name: A, api-key: {KEY}, api_key: {KEY}}}]}}]",
+        "--- # a comment\n" + ORGANIZATION + "...\n",
+        "%YAML 1.2\n---\n" + ORGANIZATION,
+        "\ufeff" + ORGANIZATION,
+        ORGANIZATION.replace("\n", "\r\n"),
+        "organizations: [{name: !!str A}]",
+    ],
+)
+def test_what_is_not_ambiguous_is_read(load: Import, content: str) -> None:
+    done = load(content)
+    assert done.exit_code == 0, done.stderr
+
+
+def test_aliases_and_merge_keys_are_followed(tmp_path: Path) -> None:
+    file = tmp_path / "f.yaml"
+    file.write_text(
+        "common: &common {domain: d.example, country: NO}\n"
+        "organizations:\n- {<<: *common, name: A, country: &country SE}\n"
+        "- {<<: [*common], name: B, address1: *country}\n"
+    )
+    found = [row[1:4] + row[6:7] for row in rows(file)["organization"]]
+    assert found == [("A", "d.example", None, "SE"), ("B", "d.example", "SE", "NO")]
+
+
+def test_keys_without_a_place_are_told_and_passed_over(load: Import) -> None:
+    done = load(
+        "studies: []\norganizations: [{name: A, note: x, users: [{username: u, otp_secret: x}]}]\n"
+        "collaborations: [{name: C, session_restrict: true, participants: [{name: A, port: 1}]}]"
+    )
+    lost = "top.studies (1), organization.note (1), user.otp_secret (1), collaboration.session_restrict (1)"
+    assert done.exit_code == 0 and f"{lost}, participant.port (1)" in done.stderr
+
+
+# What is wrong, with its place
+
+USER = "organizations:\n- name: A\n  users:\n  - "
+TASK = "organizations: [{name: A}]\ncollaborations:\n- name: C\n  "
+FAULTS = {
+    "an empty document": ("# x\n", "1:1: there is nothing in the file: it needs organizations or collaborations"),
+    "a list at the top": (
+        "- a\n",
+        "1:1: the file is a list, not a mapping: begin with organizations: or collaborations:",
+    ),
+    "another YAML": ("a: b\n", "1:1: this is no fixture file: it has neither organizations nor collaborations"),
+    "a key that is near": (
+        "organisations: []\n",
+        '1:1: the file: there is no key "organisations" here; did you mean "organizations"?',
+    ),
+    "an organization without a name": (
+        "organizations:\n- domain: d\n",
+        "2:3: organization 1 has no name: add name: and a text",
+    ),
+    "a key of an organization that is near": (
+        "organizations:\n- name: A\n  adress1: x\n",
+        '3:3: organization "A": there is no key "adress1" here; did you mean "address1"?',
+    ),
+    "a public key that is none": (
+        "organizations:\n- name: A\n  public_key: abcde\n",
+        '3:15: organization "A": public_key "abcde" is no base64: give that of the PEM, or leave it empty',
+    ),
+    "a user without a name": (USER + "firstname: x\n", "4:5: user 1 has no username: add username: and a text"),
+    "an unknown key of a user": (
+        USER + "username: u\n    shoe: 43\n",
+        '5:5: user "u": there is no key "shoe" here: there are username, password, firstname, lastname, email, roles',
+    ),
+    "an empty password": (
+        USER + 'username: u\n    password: ""\n',
+        '5:15: user "u": password is empty: give one, or leave it out to have one made',
+    ),
+    "a masked password": (
+        USER + 'username: u\n    password: "********"\n',
+        '5:15: user "u": password is a mask, not a secret: what is stored cannot be read back, only replaced',
+    ),
+    "a long password": (
+        USER + f"username: u\n    password: {'x' * 73}\n",
+        '5:15: user "u": password is 73 bytes long, bcrypt takes 72: shorten it',
+    ),
+    "a doubled user name": (
+        USER + "username: u\n  - username: u\n",
+        '5:15: user "u": the username "u" is that of line 4: no two may share it',
+    ),
+    "a doubled e-mail": (
+        USER + "{username: u, email: e}\n  - {username: v, email: e}\n",
+        '5:26: user "v": the email "e" is that of line 4: no two may share it',
+    ),
+    "a text that is a list": (
+        USER + "username: u\n    roles: [root]\n",
+        '5:12: user "u": roles is a list, not a text: write one, or nothing',
+    ),
+    "users that are a mapping": (
+        "organizations:\n- name: A\n  users: {username: u}\n",
+        '3:10: organization "A": users is a mapping, not a list: begin each entry with a dash',
+    ),
+    "a user that is a text": (
+        USER + "anna\n",
+        '4:5: user 1 of organization "A" is "anna", not a mapping: begin it with username: and a name',
+    ),
+    "a doubled collaboration": (
+        TASK + "encrypted: no\n- name: C\n",
+        '5:9: collaboration "C": the name "C" is that of line 3: no two may share it',
+    ),
+    "a collaboration without a name": (
+        "collaborations:\n- encrypted: no\n",
+        "2:3: collaboration 1 has no name: add name: and a text",
+    ),
+    "an encryption in quotes": (
+        TASK + 'encrypted: "false"\n',
+        '4:14: collaboration "C": encrypted is "false" in quotes, which is a text: write true or false, without quotes;'
+        " where it is left out, it is true",
+    ),
+    "an encryption that is nothing": (
+        TASK + "encrypted:\n",
+        '4:13: collaboration "C": encrypted is empty: write true or false, without quotes; where it is left out, it is'
+        " true",
+    ),
+    "an unknown participant": (
+        TASK + "participants:\n  - D\n",
+        '5:5: collaboration "C": there is no organization "D" to take part; add it to organizations',
+    ),
+    "a participant that is near": (
+        "organizations: [{name: IKNL}]\ncollaborations:\n- name: C\n  participants: [IKLN]\n",
+        '4:18: collaboration "C": there is no organization "IKLN" to take part; did you mean "IKNL"?',
+    ),
+    "a participant twice": (
+        TASK + "participants: [A, A]\n",
+        '4:21: collaboration "C": organization "A" takes part twice: leave out one of them',
+    ),
+    "a participant without a name": (
+        TASK + f"participants: [{{api_key: {KEY}}}]\n",
+        '4:18: collaboration "C": a participant has no name: add name: and a text',
+    ),
+    "participants that are a text": (
+        TASK + "participants: A\n",
+        '4:17: collaboration "C": participants is "A", not a list: begin each entry with a dash',
+    ),
+    "a key that is no UUID": (
+        TASK + "participants: [{name: A, api_key: secret-key}]\n",
+        '4:37: collaboration "C": participant "A": api_key is no UUID in lower case: mend it, or leave it out to have'
+        " one made",
+    ),
+    "two keys": (
+        TASK + f"participants: [{{name: A, api_key: {KEY}, api-key: x}}]\n",
+        '4:18: collaboration "C": participant "A": api-key and api_key differ: leave out one of them',
+    ),
+    "tasks without participants": (
+        TASK + "tasks: [x]\n",
+        '4:3: collaboration "C": it has tasks, but no participants: add some',
+    ),
+    "tasks that are a text": (
+        TASK + "participants: [A]\n  tasks: ab\n",
+        '5:10: collaboration "C": tasks is "ab", not a list: begin each entry with a dash',
+    ),
+    "a task that is a list": (
+        TASK + "participants: [A]\n  tasks: [[x]]\n",
+        '5:11: collaboration "C": a task is a list: write the name of an image',
+    ),
+    "a NUL": (
+        'organizations: [{name: "a\\0"}]\n',
+        '1:24: organization "a\\x00": name holds a NUL, or half a character: leave that out',
+    ),
+}
+
+
+@pytest.mark.parametrize("what", FAULTS)
+def test_a_fault_is_told_with_its_place_and_a_remedy(faults: Callable[[str], list[str]], what: str) -> None:
+    content, told = FAULTS[what]
+    assert faults(content) == [told]
+
+
+def test_all_faults_are_told_at_once_in_the_order_of_the_file(faults: Callable[[str], list[str]]) -> None:
+    head, *told = faults(USER + "username: u\n    shoe: 43\ncollaborations: [{name: C, encrypted: maybe}, *x]\n")
+    assert head == "FILE has 3 faults, nothing was imported:"
+    assert [line.split(": ")[0] for line in told] == ["5:5", "6:39", "6:47"]
+
+
+def test_only_the_first_faults_are_told_and_all_are_counted(faults: Callable[[str], list[str]]) -> None:
+    head, *told = faults("organizations:\n" + "- x\n" * 5000)
+    assert head == "FILE has 5,000 faults, nothing was imported:"
+    assert len(told) == TOLD + 1 and told[-1] == f"and {5000 - TOLD:,} more"
+
+
+def test_the_same_key_for_two_nodes_is_refused_and_not_told(faults: Callable[[str], list[str]]) -> None:
+    both = f"participants:\n  - {{name: A, api_key: {KEY}}}\n  - {{name: B, api_key: {KEY}}}\n"
+    (told,) = faults(f"{ORGANIZATION}collaborations:\n- name: C\n  {both}")
+    assert told.endswith('participant "B": api_key is that of line 5: each node needs its own') and KEY not in told
+
+
+def test_a_name_in_a_fault_moves_no_cursor(faults: Callable[[str], list[str]]) -> None:
+    (told,) = faults('organizations: [{name: "\\e[2J\\u202e", zipcode: [x]}]\n')
+    assert told == '1:48: organization "\\x1b[2J\\u202e": zipcode is a list, not a text: write one, or nothing'
+
+
+# Bad input
+
+BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
+    f"{name}: &{name} [{','.join(['*' + before] * 9)}]\n"
+    for before, name in zip("abcdefghijk", "bcdefghijkl", strict=True)
+)
+BAD = {
+    "a bomb": (BOMB + "organizations: *l\n", "11:4: organization 1 is a list, not a mapping"),
+    "a mapping in itself": (
+        "a: &a {<<: *a}\norganizations: []\n",
+        "1:12: the alias *a has no anchor &a that has ended",
+    ),
+    "a tab": ("organizations:\n\t- name: x\n", "indent by spaces, not by tabs"),
+    "an unclosed quote": ('organizations:\n- name: "x\n', "a quoted scalar that begins in line 2"),
+    "a star": ("organizations:\n- name: *\n", "put a text that begins with * in quotes"),
+    "a doubled key": (
+        "organizations: []\norganizations: []\n",
+        '2:1: the key "organizations" is there already, in line 1',
+    ),
+    "a list as a key": ("organizations: []\n? [a]\n: b\n", "2:3: a list or a mapping stands here as a key"),
+    "a tag": (
+        "organizations: !!python/object/apply:os.system [ls]\n",
+        "1:16: the tag !!python/object/apply:os.system is",
+    ),
+    "a tag of ones own": ("organizations: [{name: !env X}]\n", "1:24: the tag !env is not obeyed"),
+    "two documents": ("organizations: []\n---\na: b\n", "2:1: a second document begins here"),
+    "UTF-16": (ORGANIZATION.encode("utf-16"), "FILE is text in UTF-16: save it as UTF-8"),
+    "UTF-32": (ORGANIZATION.encode("utf-32"), "FILE is text in UTF-32: save it as UTF-8"),
+    "Latin-1": (
+        "\norganizations: [{name: café}]\n".encode("latin-1"),
+        "2:27: this is no text in UTF-8 (there is a byte 0xe9)",
+    ),
+    "a control character": (
+        "organizations: [{name: \x1b[2J}]\n",
+        "1:24: this is no YAML: there is a control character, \\x1b",
+    ),
+    "deep lists": ("organizations: " + "[" * 100_000, "1:1015: this is no YAML: exceeded maximum nesting depth"),
+    "deep mappings": ("organizations: " + "{a: " * 500, "levels deep: no fixture file needs that"),
+    "a large file": (b"organizations:\n" + b" " * (16 * 1024 * 1024), "FILE is larger than 16 MiB: split it"),
+    "many values": ("organizations: [" + "a," * 500_000, "FILE holds more than 500,000 values: split it"),
+    "much text by aliases": (
+        f"a: &a {'x' * 1024}\norganizations:\n" + "- {name: x, domain: *a}\n" * 70_000,
+        "FILE makes more than 64 MiB of text",
+    ),
+    "many results": (
+        ORGANIZATION
+        + "t: &t ["
+        + "a," * 1000
+        + "]\ncollaborations:\n"
+        + "".join(f"- {{name: {n}, participants: [A], tasks: *t}}\n" for n in range(600)),
+        "FILE makes more than 1,000,000 entries and results",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_bad_input_is_told_in_a_line_and_nothing_is_made(faults: Callable[[str | bytes], list[str]], what: str) -> None:
+    content, told = BAD[what]
+    assert told in " ".join(faults(content))
+
+
+@pytest.mark.parametrize("what", [what for what in BAD if "many" not in what and "much" not in what])
+def test_yaml_that_is_not_in_c_finds_the_same(
+    faults: Callable[[str | bytes], list[str]], what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(yaml, "CBaseLoader", raising=False)
+    found = " ".join(faults(BAD[what][0]))
+    assert found and "Traceback" not in found
+
+
+# Anything at all
+
+texts = st.sampled_from(["A", "B", "", "null", "x", "no", '"', "\0", "\ud800", "🎈", "\x85", KEY]) | st.text(max_size=5)
+keys = (
+    st.sampled_from([*fixtures.TOP, *fixtures.ORGANIZATION, "users", *fixtures.USER, *fixtures.COLLABORATION]) | texts
+)
+leaves = texts | st.none() | st.booleans() | st.integers() | st.floats() | st.dates() | st.binary(max_size=4)
+anything = st.recursive(leaves, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=4))
+
+
+def near_to(value: Any, **pairs: Any) -> Any:
+    """Return mappings of these keys, some of which are left out or hold anything."""
+    return st.fixed_dictionaries({}, optional={key: pair | anything for key, pair in pairs.items()}) | value
+
+
+user = near_to(anything, username=texts, password=texts, firstname=texts, lastname=texts, email=texts, roles=texts)
+organization = near_to(anything, name=texts, domain=texts, public_key=texts, users=st.lists(user, max_size=3))
+participant = texts | near_to(anything, name=texts, api_key=texts, **{"api-key": texts})
+collaboration = near_to(
+    anything,
+    name=texts,
+    encrypted=st.booleans(),
+    participants=st.lists(participant, max_size=3),
+    tasks=st.lists(texts, max_size=3),
+)
+fixture = near_to(
+    anything, organizations=st.lists(organization, max_size=3), collaborations=st.lists(collaboration, max_size=3)
+)
+often = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def read_or_refused(file: Path) -> None:
+    """Read a file and give all its rows, or raise nothing but what a person can act on."""
+    with contextlib.suppress(Error), fixtures.opened(file) as source:
+        for origin in source.origins:
+            given_rows = list(source.rows(origin, Notes()))
+            assert len(given_rows) == source.count(origin.table)
+            assert {len(row) for row in given_rows} == {len(origin.columns)}
+
+
+@often
+@given(value=fixture)
+def test_whatever_is_like_a_fixture_is_read_or_refused(tmp_path: Path, value: Any) -> None:
+    file = tmp_path / "f.yaml"
+    file.write_text(yaml.dump(value, allow_unicode=True), encoding="utf-8", errors="surrogatepass")
+    read_or_refused(file)
+
+
+@often
+@given(data=st.data())
+def test_a_fixture_with_bytes_that_fell_out_or_in_is_read_or_refused(tmp_path: Path, data: st.DataObject) -> None:
+    whole = EXAMPLE.read_bytes()
+    start, end = sorted(data.draw(st.tuples(*[st.integers(0, len(whole))] * 2)))
+    file = tmp_path / "f.yaml"
+    file.write_bytes(whole[:start] + data.draw(st.binary(max_size=8)) + whole[end:])
+    read_or_refused(file)

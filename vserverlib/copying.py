@@ -1,0 +1,149 @@
+"""Copying a whole database from one place to another: a file to a PostgreSQL server, and back.
+
+Everything goes along: the entities with their ids, hashes of secrets, the journal, the counters. It is read at one
+moment, written in one transaction into a database that is empty or not there yet, streamed, and counted at the end.
+
+The two kinds of database keep the same values, but for times: a text that is none has no place in PostgreSQL.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from vserverlib import Error, inert, orm, recording, servers, storage
+from vserverlib.connection import Opened
+from vserverlib.drivers import peewee
+
+CHUNK = 5000  # rows that are written by one call
+KEPT_BESIDE = {  # what there is beside the entities: the journal, counters, and what keys are hashed with
+    "change": ("id", "at", "actor", "session", "kind", "about", "backup", "open"),
+    "record": ("id", "change_id", "entity", "entity_id", "op", "changes", "secrets"),
+    "undoing": ("change_id", "undone_id"),
+    "counter": ("name", "value"),
+    "setting": ("name", "value"),
+}
+MADE_FILLED = ("counter", "setting")  # a new database has rows in these
+Advance = Callable[[int], object]  # is called with how many rows are done
+
+
+class Copied(NamedTuple):
+    """How many rows of a table were copied."""
+
+    table: str
+    rows: int
+
+
+def tables() -> dict[str, tuple[str, ...]]:
+    """Return the tables and their columns, in an order in which rows can be written."""
+    models = [model._meta for model in peewee.sort_models(orm.Entity.__subclasses__())]
+    entities = {meta.table_name: tuple(field.column_name for field in meta.model.stored_fields()) for meta in models}
+    return {**entities, **KEPT_BESIDE}
+
+
+@contextlib.contextmanager
+def source(url: str) -> Iterator[Opened]:
+    """Open the database that is to be copied: for reading, as it is at one moment, with the hashes of its secrets."""
+    if servers.is_url(url):
+        database: Opened = servers.opened(url, read_only=True)
+        begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+    else:
+        database, begin = storage.for_reading(storage.as_path(url)), "BEGIN"
+    with contextlib.closing(database), database.unhidden():
+        database.connect(reuse_if_open=True)
+        database.connection().execute(begin)
+        yield database
+        database.connection().execute("ROLLBACK")
+
+
+def total(database: Opened) -> int:
+    """Return how many rows there are to copy."""
+    return sum(_count(database, table) for table in tables())
+
+
+def copy(database: Opened, to: str, advance: Advance = bool) -> list[Copied]:
+    """Copy all of an open database to a URL or path, and return how many rows of each table that was.
+
+    Raises an Error, and nothing is written, where there are entities already, or a value has no place there.
+    """
+    done: list[Copied] = []
+
+    def fill(target: Opened) -> None:
+        done.extend(_fill(database, target, advance))
+
+    if servers.is_url(to):
+        _to_server(to, fill)
+    else:
+        _to_file(storage.as_path(to), fill)
+    return done
+
+
+def _to_server(url: str, fill: Callable[[Opened], None]) -> None:
+    try:
+        with contextlib.closing(servers.opened(url)) as target, target.atomic():
+            _refuse_filled(target)
+            fill(target)
+    except servers.NoTables:
+        servers.create(url, fill=fill)
+
+
+def _to_file(path: Path, fill: Callable[[Opened], None]) -> None:
+    def fill_whole(target: Opened) -> None:
+        with target.atomic():
+            fill(target)
+
+    storage.create(path, fill=fill_whole)
+
+
+def _refuse_filled(target: Opened) -> None:
+    filled = [table for table in tables() if table not in MADE_FILLED and _count(target, table)]
+    if filled:
+        raise Error(f"{target.title} has rows already ({', '.join(filled)}): copy to one that is empty, or not there yet")
+
+
+def _fill(database: Opened, target: Opened, advance: Advance) -> list[Copied]:
+    done = [0]
+    recording.defer_links(target)
+    with recording.not_row_by_row(target):
+        for table in MADE_FILLED:
+            target.execute_sql(f'DELETE FROM "{table}"')
+        copied = [_copy_table(database, target, table, columns, done, advance) for table, columns in tables().items()]
+    for table, columns in tables().items():
+        if columns[0] == "id":
+            target.use_ids_after(table, database.highest_id(table))
+    with recording.one_change(target, recording.BULK_WORK, f"copied from {inert(database.title, 200)}"):
+        pass
+    _verify(database, target, copied)
+    return copied
+
+
+def _copy_table(
+    database: Opened, target: Opened, table: str, columns: tuple[str, ...], done: list[int], advance: Advance
+) -> Copied:
+    names = peewee.Table(table, columns)
+    query = names.select(*(getattr(names, column) for column in columns)).order_by(peewee.SQL("1"))
+    rows, number = database.rows(query), 0
+    while chunk := list(itertools.islice(rows, CHUNK)):
+        try:
+            target.insert_many(table, columns, chunk)
+        except peewee.DataError as error:
+            raise Error(f"a row of {table} has no place in {target.title}: {inert(error, 200)}; mend it first") from error
+        number += len(chunk)
+        done[0] += len(chunk)
+        advance(done[0])
+    return Copied(table, number)
+
+
+def _verify(database: Opened, target: Opened, copied: list[Copied]) -> None:
+    """Raise an Error where the tables of the two do not have as many rows: the entry of the copy itself is one more."""
+    for table, rows in copied:
+        there = _count(target, table) - (table == "change")
+        if there != rows or _count(database, table) != rows:
+            raise Error(f"{there:,} of {rows:,} rows of {table} arrived in {target.title}: nothing was copied")
+
+
+def _count(database: Opened, table: str) -> int:
+    return int(database.execute_sql(f'SELECT COUNT(*) FROM "{table}"').fetchone()[0])

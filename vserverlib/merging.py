@@ -1,0 +1,248 @@
+"""Merging: which rows of a source are there already, which are new, and which are others than here.
+
+The rows are collected in tables of their own first, which the database keeps for this session (TEMP), so that what is
+compared and written is so by statements over whole tables, and memory does not grow with the source.
+
+Two rows are the same by what an entity is known by (KEYS), whatever their ids: an organization by its name, a node by
+its organization and its collaboration. Where several have the same key, the one with the same id is it, and of the
+others the first there is the first here, and so on: so the same source, merged twice, adds nothing. What is new gets
+new ids, above all that were ever given. What a source has no value for stays as it is here.
+
+It owns the comparing and the writing. Collecting the rows, and the transaction, is importer.py's.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from vserverlib.outcomes import Outcome, Planned
+from vserverlib.writing import MODELS, taken_value
+
+PREFIX = "incoming_"  # before the names of the tables that rows are collected in
+NEW, CHANGED, SAME, REFUSED = "new", "changed", "same", "refused"
+
+
+class Key(NamedTuple):
+    """What an entity is known by: these columns, and where one of them is empty, the others too."""
+
+    columns: tuple[str, ...]
+    others: tuple[str, ...] = ()
+
+
+KEYS = {
+    "organization": Key(("name",), ("domain", "address1", "address2", "zipcode", "country", "public_key")),
+    "user": Key(("username",), ("firstname", "lastname", "email", "organization_id")),
+    "collaboration": Key(("name",), ("encrypted",)),
+    "member": Key(("organization_id", "collaboration_id")),
+    "node": Key(("organization_id", "collaboration_id"), ("name",)),
+    "task": Key(("collaboration_id", "run_id", "name", "image", "created_at")),
+    "result": Key(("task_id", "organization_id", "assigned_at")),
+}
+
+
+def prepare(database: Any) -> None:
+    """Make the tables that rows are collected in. What is unique here, a source cannot have twice either."""
+    for table, model in MODELS.items():
+        more = "CAST(NULL AS TEXT) AS identity, CAST(NULL AS BIGINT) AS here, CAST(NULL AS TEXT) AS fate"
+        made = f'SELECT {_listed(_columns(table))}, {more} FROM "{table}" WHERE 1 = 0'
+        database.execute_sql(f'CREATE TEMP TABLE "{PREFIX}{table}" AS {made}')
+        unique = {"id", *(field.column_name for field in model._meta.sorted_fields if field.unique)}
+        for columns in [*((name,) for name in unique), *([KEYS[table].columns] if table == "member" else [])]:
+            _index(database, table, columns, "UNIQUE")
+
+
+def plan(database: Any, outcome: Outcome) -> list[Planned]:
+    """Find out what each of the collected rows is here, and return how many are what, by entity. Once."""
+    planned = []
+    database.execute_sql(f'DROP INDEX "{_index_name("member", KEYS["member"].columns)}"')  # its columns are translated
+    for table in MODELS:
+        outcome.links.update(_follow_links(database, table, own=False))
+        _find(database, table)
+        _number(database, table)
+        outcome.links.update(_follow_links(database, table, own=True))
+        _compare(database, table)
+        _refuse_taken(database, table, outcome)
+        counts: Counter[str] = Counter(dict(database.execute_sql(_counted(table)).fetchall()))
+        outcome.refused[table] += counts[REFUSED]
+        planned.append(Planned(table, counts[NEW], counts[CHANGED], counts[SAME], outcome.refused[table]))
+    return planned
+
+
+def apply(database: Any) -> None:
+    """Write what is new, and what is others than here. Within a transaction that looks at links at its end."""
+    for table in MODELS:
+        _add(database, table)
+        _change(database, table)
+
+
+def imported(table: str) -> str:
+    """Return the condition, for a rule, that a row was written by the merge."""
+    return f"this.id IN (SELECT here FROM \"{PREFIX}{table}\" WHERE fate IN ('{NEW}', '{CHANGED}'))"
+
+
+def newest_change(database: Any) -> Any:
+    """Return what is another number as soon as anybody has changed a row."""
+    return database.execute_sql("SELECT MAX(id) FROM change").fetchone()[0]
+
+
+# What is the same
+
+
+def _find(database: Any, table: str) -> None:
+    """Find the row here that each collected one is."""
+    incoming, here = f'"{PREFIX}{table}"', _identity(table, "t")
+    database.execute_sql(f"UPDATE {incoming} AS t SET identity = {here}")
+    _index(database, table, ("here",))
+    alike = f'SELECT 1 FROM "{table}" AS t WHERE t.id = {incoming}.id AND {here} = {incoming}.identity'
+    database.execute_sql(f"UPDATE {incoming} SET here = id WHERE EXISTS ({alike})")
+    nth = "ROW_NUMBER() OVER (PARTITION BY identity ORDER BY id) AS nth"
+    taken = f"SELECT here FROM {incoming} WHERE here IS NOT NULL"
+    free = f'SELECT id, {here} AS identity FROM "{table}" AS t WHERE id NOT IN ({taken})'
+    _pair(
+        database,
+        table,
+        f"SELECT theirs.place, ours.id AS here FROM "
+        f"(SELECT {_place(database)} AS place, identity, {nth} FROM {incoming} WHERE here IS NULL) AS theirs JOIN "
+        f"(SELECT id, identity, {nth} FROM ({free}) AS free) AS ours "
+        f"ON ours.identity = theirs.identity AND ours.nth = theirs.nth",
+    )
+    database.execute_sql(f"UPDATE {incoming} SET fate = CASE WHEN here IS NULL THEN '{NEW}' ELSE '{SAME}' END")
+
+
+def _identity(table: str, alias: str) -> str:
+    """Return the SQL of one text that is equal for two rows where what they are known by is equal."""
+    columns, others = KEYS[table]
+    text = _text(alias, columns)
+    if not others:
+        return text
+    lacks = " OR ".join(f"{alias}.{name} IS NULL" for name in columns)
+    return f"{text} || CASE WHEN {lacks} THEN {_text(alias, others)} ELSE '' END"
+
+
+def _text(alias: str, columns: Sequence[str]) -> str:
+    """Return the SQL of values as one text that tells them apart: each after its length."""
+    texts = [f"CAST({alias}.{name} AS TEXT)" for name in columns]
+    return " || ".join(f"COALESCE(LENGTH({text}) || ':' || {text}, '-')" for text in texts)
+
+
+def _number(database: Any, table: str) -> None:
+    """Give what is new the ids that it will have."""
+    incoming = f'"{PREFIX}{table}"'
+    nth = f"{_highest_id(database, table)} + ROW_NUMBER() OVER (ORDER BY id) AS here"
+    _pair(database, table, f"SELECT {_place(database)} AS place, {nth} FROM {incoming} WHERE fate = '{NEW}'")
+
+
+def _pair(database: Any, table: str, pairs: str) -> None:
+    """Set `here` of collected rows, as a query tells it: by the place of each."""
+    database.execute_sql(f"CREATE TEMP TABLE pairs AS {pairs}")
+    database.execute_sql("CREATE UNIQUE INDEX pairs_place ON pairs (place)")
+    place = f'"{PREFIX}{table}".{_place(database)}'
+    found = f"SELECT here FROM pairs WHERE place = {place}"
+    database.execute_sql(f'UPDATE "{PREFIX}{table}" SET here = ({found}) WHERE EXISTS ({found})')
+    database.execute_sql("DROP TABLE pairs")
+
+
+def _place(database: Any) -> str:
+    """Return the name that a database has for where a row is: a membership may come without an id."""
+    return "rowid" if database.is_sqlite else "ctid"
+
+
+def _highest_id(database: Any, table: str) -> int:
+    """Return the highest id of a table that was ever given, as far as the database tells."""
+    (highest,) = database.execute_sql(f'SELECT COALESCE(MAX(id), 0) FROM "{table}"').fetchone()
+    if database.is_sqlite:
+        given = database.execute_sql(f"SELECT seq FROM sqlite_sequence WHERE name = '{table}'").fetchone()
+        return max(int(highest), int(given[0]) if given else 0)
+    return int(highest)
+
+
+# What is another
+
+
+def _follow_links(database: Any, table: str, *, own: bool) -> Counter[str]:
+    """Have links lead to the ids here, and return how many led nowhere. own: those to the same table."""
+    found: Counter[str] = Counter()
+    for link in MODELS[table]._meta.refs:
+        to, name = link.rel_model._meta.table_name, link.column_name
+        if (to == table) is own:
+            here = f'SELECT other.here FROM "{PREFIX}{to}" AS other WHERE other.id = "{PREFIX}{table}".{name}'
+            lost = f'SELECT COUNT(*) FROM "{PREFIX}{table}" WHERE {name} IS NOT NULL AND NOT EXISTS ({here})'
+            if count := database.execute_sql(lost).fetchone()[0]:
+                found[f"{table}.{name}"] = count
+            database.execute_sql(f'UPDATE "{PREFIX}{table}" SET {name} = ({here}) WHERE {name} IS NOT NULL')
+    return found
+
+
+def _compare(database: Any, table: str) -> None:
+    """Find out which of the rows that are there are others here."""
+    differ = " OR ".join(
+        f"(i.{name} IS NOT NULL AND (t.{name} IS NULL OR t.{name} <> i.{name}))" for name in _values(table)
+    )
+    others = f'SELECT i.here FROM "{PREFIX}{table}" AS i JOIN "{table}" AS t ON t.id = i.here WHERE {differ}'
+    changed = f"fate = '{CHANGED}' WHERE fate = '{SAME}' AND here IN ({others})"
+    database.execute_sql(f'UPDATE "{PREFIX}{table}" SET {changed}')
+
+
+def _refuse_taken(database: Any, table: str, outcome: Outcome) -> None:
+    """Refuse the rows that have a value of their own that another row has here."""
+    for field in MODELS[table]._meta.sorted_fields:
+        if field.unique and field.column_name not in KEYS[table].columns:
+            _refuse(database, table, field.column_name, outcome)
+
+
+def _refuse(database: Any, table: str, name: str, outcome: Outcome) -> None:
+    mine = f'"{PREFIX}{table}"'
+    taken = f'SELECT 1 FROM "{table}" AS t WHERE t.{name} = {mine}.{name} AND t.id <> {mine}.here'
+    refused = f"fate IN ('{NEW}', '{CHANGED}') AND EXISTS ({taken})"
+    for id, value in database.execute_sql(f"SELECT id, {name} FROM {mine} WHERE {refused} ORDER BY id"):
+        outcome.left_out.add(f"{table} {id} is left out: {taken_value(name, value)}")
+    database.execute_sql(f"UPDATE {mine} SET fate = '{REFUSED}' WHERE {refused}")
+
+
+def _counted(table: str) -> str:
+    return f'SELECT fate, COUNT(*) FROM "{PREFIX}{table}" GROUP BY fate'
+
+
+# Writing
+
+
+def _add(database: Any, table: str) -> None:
+    names = _values(table)
+    rows = f'SELECT here, {_listed(names)} FROM "{PREFIX}{table}" WHERE fate = \'{NEW}\' ORDER BY here'
+    database.execute_sql(f'INSERT INTO "{table}" (id, {_listed(names)}) {rows}')
+
+
+def _change(database: Any, table: str) -> None:
+    """Give the rows that are others what the source has; what it has no value for stays."""
+    names = _values(table)
+    incoming = f'FROM "{PREFIX}{table}" AS i WHERE i.fate = \'{CHANGED}\''
+    given = ", ".join(f'COALESCE(i.{name}, "{table}".{name})' for name in names)
+    values = f'SELECT {given} {incoming} AND i.here = "{table}".id'
+    sql = f'UPDATE "{table}" SET ({_listed(names)}) = ({values}) WHERE id IN (SELECT i.here {incoming})'
+    database.execute_sql(sql)
+
+
+# Columns and indexes
+
+
+def _columns(table: str) -> list[str]:
+    return [field.column_name for field in MODELS[table].stored_fields()]
+
+
+def _values(table: str) -> list[str]:
+    return [name for name in _columns(table) if name != "id"]
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(f'"{name}"' for name in names)
+
+
+def _index(database: Any, table: str, columns: Sequence[str], kind: str = "") -> None:
+    name = _index_name(table, columns)
+    database.execute_sql(f'CREATE {kind} INDEX "{name}" ON "{PREFIX}{table}" ({_listed(columns)})')
+
+
+def _index_name(table: str, columns: Sequence[str]) -> str:
+    return f"{PREFIX}{table}_{'_'.join(columns)}"
