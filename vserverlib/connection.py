@@ -11,7 +11,7 @@ What happens between a query and SQLite is sqlite.py's business, between a query
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -114,7 +114,7 @@ class Opened(peewee.Database):
         """For reading the rows of a cursor: Ctrl-C ends that too."""
         yield
 
-    def rows(self, query: Any) -> Iterator[Any]:
+    def rows(self, query: Any) -> Generator[Any]:
         """Run a query, and give its rows as they come: memory does not grow with them. Open until the last."""
         with self.fetching():
             yield from self.execute(query)

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from vserverlib import Error, inert, orm, recording, servers, storage
 from vserverlib.connection import Opened
 from vserverlib.drivers import peewee
+from vserverlib.fields import Instant
 
 CHUNK = 5000  # rows that are written by one call
 KEPT_BESIDE = {  # what there is beside the entities: the journal, counters, and what keys are hashed with
@@ -27,6 +29,13 @@ KEPT_BESIDE = {  # what there is beside the entities: the journal, counters, and
     "setting": ("name", "value"),
 }
 MADE_FILLED = ("counter", "setting")  # a new database has rows in these
+TIMES = frozenset(
+    field.column_name
+    for model in orm.Entity.__subclasses__()
+    for field in model._meta.sorted_fields
+    if isinstance(field, Instant)
+)
+STORED_TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{6}\+00:00", re.ASCII)
 Advance = Callable[[int], object]  # is called with how many rows are done
 
 
@@ -101,7 +110,8 @@ def _to_file(path: Path, fill: Callable[[Opened], None]) -> None:
 def _refuse_filled(target: Opened) -> None:
     filled = [table for table in tables() if table not in MADE_FILLED and _count(target, table)]
     if filled:
-        raise Error(f"{target.title} has rows already ({', '.join(filled)}): copy to one that is empty, or not there yet")
+        told = f"{target.title} has rows already ({', '.join(filled)})"
+        raise Error(f"{told}: copy to a database that is empty, or not there yet")
 
 
 def _fill(database: Opened, target: Opened, advance: Advance) -> list[Copied]:
@@ -125,16 +135,38 @@ def _copy_table(
 ) -> Copied:
     names = peewee.Table(table, columns)
     query = names.select(*(getattr(names, column) for column in columns)).order_by(peewee.SQL("1"))
-    rows, number = database.rows(query), 0
-    while chunk := list(itertools.islice(rows, CHUNK)):
-        try:
-            target.insert_many(table, columns, chunk)
-        except peewee.DataError as error:
-            raise Error(f"a row of {table} has no place in {target.title}: {inert(error, 200)}; mend it first") from error
-        number += len(chunk)
-        done[0] += len(chunk)
-        advance(done[0])
+    number, is_loose = 0, database.is_sqlite and not target.is_sqlite
+    with contextlib.closing(database.rows(query)) as found:
+        rows = _with_times(found, table, columns) if is_loose else found
+        while chunk := list(itertools.islice(rows, CHUNK)):
+            number += _insert(target, table, columns, chunk)
+            done[0] += len(chunk)
+            advance(done[0])
     return Copied(table, number)
+
+
+def _insert(target: Opened, table: str, columns: tuple[str, ...], chunk: list[Any]) -> int:
+    try:
+        target.insert_many(table, columns, chunk)
+    except peewee.DataError as error:  # a NUL in a text that another program wrote, for one
+        told = f"a row of {table} has no place in {target.title}: {inert(error, 200)}"
+        raise Error(f"{told}: nothing was copied; mend it first") from error
+    return len(chunk)
+
+
+def _with_times(rows: Iterator[Any], table: str, columns: tuple[str, ...]) -> Iterator[Any]:
+    """Pass rows on whose times are times: PostgreSQL would take "yesterday" for one, and SQLite keeps any text."""
+    places = [at for at, name in enumerate(columns) if name == "at" or name in TIMES]
+    for row in rows:
+        for at in places:
+            if row[at] is not None and not _is_stored_time(row[at]):
+                told = f'{table} {inert(row[0])} has "{inert(row[at])}" for {columns[at]}, which is no time'
+                raise Error(f"{told}: nothing was copied; mend it first")
+        yield row
+
+
+def _is_stored_time(value: Any) -> bool:
+    return isinstance(value, str) and STORED_TIME.fullmatch(value) is not None
 
 
 def _verify(database: Opened, target: Opened, copied: list[Copied]) -> None:

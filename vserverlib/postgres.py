@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
@@ -220,7 +220,7 @@ class Postgres(Opened, peewee.PostgresqlDatabase):
         status = self.connection().pgconn.transaction_status
         return bool(status in (TransactionStatus.IDLE, TransactionStatus.UNKNOWN))
 
-    def rows(self, query: Any) -> Iterator[Any]:
+    def rows(self, query: Any) -> Generator[Any]:
         """Run a query, and give its rows as they come: by a cursor of the server's, where they may be many."""
         limit = getattr(query, "_limit", None)
         if limit is not None and limit <= FETCHED:
