@@ -75,8 +75,8 @@ class Outcome:
 
     def told(self) -> Iterator[str]:
         """Return what a person should know of it, line by line."""
-        yield from _and_more(self.left_out, "more rows are left out")
-        yield from _and_more(self.renumbered, "more runs have new ids")
+        yield from _and_more(self.left_out, "more left out")
+        yield from _and_more(self.renumbered, "more with new ids")
         for link, count in self.links.items():
             yield f"{link}: {count:,} led to rows that do not exist, and {'is' if count == 1 else 'are'} empty now"
         for done, count in self.values.items():
