@@ -200,10 +200,9 @@ class MemberList(ShownInNotebooks, MutableSequence[Any]):
     def _name(self) -> str:
         return f"{type(self.owner).__name__}.{self.partner.plural}"
 
-    @property
-    def loses(self) -> bool:
-        """Whether partners were taken out that the next save() takes out of the database."""
-        return bool(self._removed)
+    def parting(self) -> list[dict[str, int]]:
+        """Return both ids, by the names of their links, of each membership that the next save() ends."""
+        return [{self._mine.name: self.owner.id, self._theirs.name: entity.id} for entity in self._removed]
 
     # Writing
 
