@@ -30,11 +30,12 @@ def passwd(target: Target, username: str, piped: bool) -> None:
 
     It is typed twice and not shown, or piped in.
     """
+    password = _piped_password() if piped else None
     with target.open():
         import models
 
         user = models.User.get_by_username(username)
-        user.password = _piped_password() if piped else _typed_password(user)
+        user.password = _typed_password(user) if password is None else password
         user.save()
         tell(f"{user.named()} has a new password")
 
