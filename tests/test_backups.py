@@ -217,7 +217,7 @@ def test_a_pipe_that_nobody_reads_is_one_line(story: SimpleNamespace, path: Path
         def write(self, data: Any) -> int:
             raise BrokenPipeError(32, "Broken pipe")
 
-    with pytest.raises(Error, match=r"vserver\.db cannot be backed up: Broken pipe"):
+    with pytest.raises(Error, match=r"^the backup of .*vserver\.db was not read to its end: what was"):
         backups.stream(path, Closed())  # type: ignore[arg-type]
 
 

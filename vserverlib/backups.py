@@ -70,8 +70,11 @@ def stream(path: Path, out: BinaryIO) -> None:
         _copied(path, folder / "backup") as draft,
         open(draft, "rb") as file,
     ):
-        shutil.copyfileobj(file, out)
-        out.flush()
+        try:
+            shutil.copyfileobj(file, out)
+            out.flush()
+        except BrokenPipeError:  # told, though a list that is read in part ends in silence: such a backup is none
+            raise Error(f"the backup of {shown(path)} was not read to its end: what was read is no backup") from None
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from typing import Any
 from vserverlib import Error, NotFound, inert
 from vserverlib.drivers import peewee
 from vserverlib.fields import Cleaned, whole
-from vserverlib.lists import ShownInNotebooks, shown
+from vserverlib.lists import ShownInNotebooks, picked, shown
 
 
 class LinkAccessor(peewee.ForeignKeyAccessor):
@@ -130,7 +130,7 @@ class MemberList(ShownInNotebooks, MutableSequence[Any]):
         return len(self._now())
 
     def __getitem__(self, index: Any) -> Any:
-        return self._now()[index]
+        return picked(self._now(), index, self.partner)
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self._now())
