@@ -112,6 +112,14 @@ def make(url: str | os.PathLike[str], key_salt: str | None = None) -> str:
     return servers.create(os.fspath(url), key_salt) if servers.is_url(url) else str(create(as_path(url), key_salt))
 
 
+def told_of(migration: str) -> str:
+    """Return what a migration changes, in one line: the first of its docstring."""
+    import ast
+
+    told = ast.get_docstring(ast.parse((MIGRATIONS / f"{migration}.py").read_text())) or ""
+    return told.partition("\n")[0]
+
+
 def migrate(database: Sqlite) -> None:
     """Apply all migrations that are due, in one transaction, to a database that was opened by for_migration()."""
     broken = len(_broken_links(database))
@@ -162,11 +170,13 @@ def for_migration(file: Path, path: Path) -> Sqlite:
     return Sqlite(str(file.absolute()), path=path, pragmas={"foreign_keys": 0})
 
 
-def migrate_copy(file: Path, path: Path) -> None:
-    """Bring a private copy of the database at `path` to the schema of this release, where it is older."""
+def migrate_copy(file: Path, path: Path) -> bool:
+    """Bring a private copy of the database at `path` to the schema of this release; return whether it was older."""
     with contextlib.closing(for_migration(file, path)) as database:
-        if schema_of(database) < SCHEMA:
+        is_older = schema_of(database) < SCHEMA
+        if is_older:
             migrate(database)
+    return is_older
 
 
 def schema_of(database: Opened) -> int:
@@ -344,7 +354,8 @@ def refuse_cut_off(path: Path, header: Header, size: int) -> None:
     """Raise an Error where a file is shorter than its header tells, and no log has the rest."""
     wal = Path(f"{path}-wal")
     if size < header.pages * header.page_size and not (wal.exists() and wal.stat().st_size):
-        raise Error(f"{shown(path)} is cut off ({size:,} of {header.pages * header.page_size:,} bytes): use a backup")
+        whole = header.pages * header.page_size
+        raise Error(f"{shown(path)} is cut off ({size:,} of {whole:,} bytes): use an earlier backup")
 
 
 def _refuse_newer(path: Path | str, schema: int) -> None:
@@ -455,7 +466,6 @@ def _never_changes(file: Path) -> bool:
 def _upgraded_copy(path: Path) -> Sqlite:
     """Return a private copy of an older database, upgraded: what is only read is left as it is."""
     copy = _private_copy(path)
-    tell(f"{shown(path)} is of an older schema: this is an upgraded copy; vserver upgrade upgrades it", "yellow")
     database = _reader(f"{copy.as_uri()}?mode=ro", path)
     _gone_at_close(database, copy.parent)
     return database
@@ -518,13 +528,25 @@ def _sandbox(path: Path, file: Path | None = None) -> Sqlite:
 
 
 def _private_copy(path: Path) -> Path:
-    """Make a copy of a database in a folder of its own, brought to the schema of this release."""
+    """Make a copy of a database in a folder of its own, brought to the schema of this release, which is told."""
+    with files.told(f"{shown(path)} cannot be copied"):
+        copy = as_it_is(path)
+        try:
+            if migrate_copy(copy, path):
+                told = "is of an older schema: this is an upgraded copy; vserver upgrade upgrades it"
+                tell(f"{shown(path)} {told}", "yellow")
+        except BaseException:
+            shutil.rmtree(copy.parent, ignore_errors=True)
+            raise
+    return copy
+
+
+def as_it_is(path: Path) -> Path:
+    """Make a copy of a database in a private folder, which whoever asked for it removes."""
     copy = files.make_private(files.private_folder() / path.name)
     try:
-        with files.told(f"{shown(path)} cannot be copied"):
-            with contextlib.closing(reader(path)) as source, contextlib.closing(sqlite3.connect(copy)) as target:
-                source.connection().backup(target)
-            migrate_copy(copy, path)
+        with contextlib.closing(reader(path)) as source, contextlib.closing(sqlite3.connect(copy)) as target:
+            source.connection().backup(target)
     except BaseException:
         shutil.rmtree(copy.parent, ignore_errors=True)
         raise
