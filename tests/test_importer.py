@@ -24,7 +24,7 @@ from click.testing import CliRunner, Result
 
 import models as db
 import vserver
-from vserverlib import Error, importer, progress, sources, storage
+from vserverlib import Error, hashing, importer, progress, sources, storage
 
 DATA = Path(__file__).parent / "data"
 RELEASES = ("1.2.3", "2.3.5", "3.11.1", "4.15.2")
@@ -217,6 +217,25 @@ def test_plain_secrets_are_hashed_and_no_hash_is_touched(server: Server, target:
     assert b"in plain text" not in target.read_bytes() and KEY.format(1).encode() not in target.read_bytes()
 
 
+def test_plain_secrets_are_hashed_several_at_once_and_stay_with_their_rows(server: Server, target: Path) -> None:
+    many = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 60)"
+    imported(server("1.2.3", f"INSERT INTO node (id, api_key) {many} SELECT 100 + i, 'key ' || i FROM n"), target)
+    assert [node.id for node in db.Node.get() if node.id > 100] == list(range(101, 161))
+    assert all(db.Node.get(100 + i).check_key(f"key {i}") for i in range(1, 61))
+
+
+def test_ctrl_c_while_secrets_are_hashed_leaves_nothing(
+    server: Server, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(plain: str, salt: str | None = None) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(hashing, "make_hash", interrupted)
+    with sources.opened(str(server("1.2.3"))) as source, pytest.raises(KeyboardInterrupt):
+        importer.run(source, target)
+    assert [each.name for each in target.parent.iterdir()] == ["server"]
+
+
 @pytest.mark.parametrize("release", RELEASES)
 def test_roles_become_the_text_of_their_names(server: Server, target: Path, release: str) -> None:
     imported(server(release), target)
@@ -256,6 +275,25 @@ def test_a_hybrid_of_two_releases_is_read_row_by_row(server: Server, target: Pat
         "run 2 is result 92 here: there is a result 2 too",
     ]
     assert outcome.lost["taskdatabase.parameters"] == 1
+
+
+COPIED = (  # by hand, from result to run: as the server left them, and one that was another since
+    "INSERT INTO run (id, input, task_id, organization_id, result, assigned_at, started_at, finished_at, status, log)"
+    " SELECT id, input, task_id, organization_id, result, assigned_at, started_at, finished_at, status, 'in the run'"
+    " FROM result WHERE id BETWEEN 10 AND 13",
+    "UPDATE run SET finished_at = '2026-04-01 10:00:00' WHERE id = 13",
+)
+
+
+def test_a_result_that_was_copied_into_run_by_hand_is_kept_once(server: Server, target: Path) -> None:
+    outcome = imported(server("3.11.1", *HYBRID, *COPIED), target)
+    told = "result {0} is run {0}: somebody copied it, and it is kept once"
+    assert list(outcome.doubled) == [told.format(id) for id in (10, 11, 12)] and not outcome.left_out
+    assert len(db.Result.get()) == 27 + 3 + 1 and db.Result.get(10).log == "in the run"
+    assert [line for line in outcome.renumbered if "run 13" in line] == [
+        "run 13 is result 93 here: there is a result 13 too"
+    ]
+    assert next(tuple(count) for count in outcome.tables if count.table == "result") == ("result", 27, 24, 3)
 
 
 def test_the_roles_of_a_hybrid_are_the_newest_that_there_are(server: Server, target: Path) -> None:

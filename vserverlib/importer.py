@@ -323,7 +323,8 @@ def _into(work: Work, target: Path, replace: bool) -> Outcome:
 
 def _give_room(database: Any) -> None:
     if database.is_sqlite:
-        database.execute_sql(f"PRAGMA cache_size = {CACHE}")
+        for schema in ("main", "temp"):
+            database.execute_sql(f"PRAGMA {schema}.cache_size = {CACHE}")
 
 
 def _merged(work: Work, database: Any, confirm: Callable[[list[Planned]], object] | None) -> Outcome:
@@ -332,6 +333,7 @@ def _merged(work: Work, database: Any, confirm: Callable[[list[Planned]], object
     Somebody who is asked holds up nobody else: if one changes a row meanwhile, it is told, and nothing is written.
     """
     outcome, seen = Outcome(), None
+    _give_room(database)
     with _reading(database), database.fetching():
         merging.prepare(database)
         work.collect(database, outcome, merging.PREFIX, partial(_password, database))

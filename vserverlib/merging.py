@@ -56,6 +56,7 @@ def prepare(database: Any) -> None:
 def plan(database: Any, outcome: Outcome) -> list[Planned]:
     """Find out what each of the collected rows is here, and return how many are what, by entity. Once."""
     planned = []
+    database.execute_sql(f'DROP INDEX "{_index_name("member", KEYS["member"].columns)}"')  # its columns are translated
     for table in MODELS:
         outcome.links.update(_follow_links(database, table, own=False))
         _find(database, table)
@@ -239,5 +240,9 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _index(database: Any, table: str, columns: Sequence[str], kind: str = "") -> None:
-    name = f"{PREFIX}{table}_{'_'.join(columns)}"
+    name = _index_name(table, columns)
     database.execute_sql(f'CREATE {kind} INDEX "{name}" ON "{PREFIX}{table}" ({_listed(columns)})')
+
+
+def _index_name(table: str, columns: Sequence[str]) -> str:
+    return f"{PREFIX}{table}_{'_'.join(columns)}"

@@ -7,7 +7,7 @@ It owns the statements, which go through the open database, whatever that is. Wh
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from typing import Any
 
 from vserverlib import inert, orm
@@ -18,14 +18,6 @@ CHUNK = 1000  # rows that are written by one call
 REFUSED = (peewee.IntegrityError, peewee.DataError)  # of a row, not of the whole
 TAKEN = re.compile(r"UNIQUE constraint failed: (.+)|Key \(([^)]+)\)=\(.*\) already exists")  # SQLite, PostgreSQL
 MODELS: dict[str, Any] = {model._meta.table_name: model for model in orm.Entity.__subclasses__()}  # links lead upwards
-
-
-def insert_many(database: Any, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
-    """Write rows into a table by one call. Within a transaction; nothing that was read is forgotten for it."""
-    names = ", ".join(f'"{name}"' for name in columns)
-    marks = ", ".join(database.param for _ in columns)
-    with peewee.__exception_wrapper__:
-        database.cursor().executemany(f'INSERT INTO "{table}" ({names}) VALUES ({marks})', rows)
 
 
 class Writer:
@@ -45,7 +37,7 @@ class Writer:
         fitting = [row for row in rows if not self._is_left_out(row, self._lack(row, known))]
         try:
             with self._database.savepoint():
-                insert_many(self._database, self._table, self._origin.columns, fitting)
+                self._database.insert_many(self._table, self._origin.columns, fitting)
         except REFUSED:
             return sum(map(self._write_one, fitting))
         return len(fitting)
@@ -66,7 +58,7 @@ class Writer:
     def _write_one(self, row: Row) -> bool:
         try:
             with self._database.savepoint():
-                insert_many(self._database, self._table, self._origin.columns, [row])
+                self._database.insert_many(self._table, self._origin.columns, [row])
         except REFUSED as error:
             return not self._is_left_out(row, self._reason(row, str(error)))
         return True

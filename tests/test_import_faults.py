@@ -1,0 +1,99 @@
+"""Imports that end before their end: a process that is killed, a full disk. The target is as before, or as after."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_faults import chance, full_disk, killed, sound  # noqa: F401  # fixtures
+from test_undoing import tables
+
+import models as db
+from vserverlib import Error, importer, sources
+from vserverlib.drivers import peewee
+
+DATA = Path(__file__).parent / "data"
+IMPORT = """
+from vserverlib import importer, sources
+with sources.opened("server.sqlite") as source:
+    importer.{act}(source, path, **{options})
+print("done", flush=True)
+"""
+WAYS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "new": (importer.run, {}),
+    "empty": (importer.run, {}),
+    "merge": (importer.merge, {}),
+    "replace": (importer.run, {"replace": True}),
+}
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Path:
+    return Path(shutil.copy(DATA / "v4.15.2.sqlite", tmp_path / "server.sqlite"))
+
+
+def content(path: Path) -> Any:
+    with closing(db.connect(path)) as database:
+        return tables(database)
+
+
+def fill(path: Path) -> None:
+    with closing(db.connect(path)):
+        for name in ("IKNL", "Noordzee Kliniek"):
+            db.Organization(name=name, domain="ours.example").save()
+
+
+def after_all(server: Path, path: Path, way: str) -> Any:
+    """Return what a database holds after an import that nobody ends, done in a copy of it."""
+    copy = path.with_name("copy.db")
+    if path.exists():
+        shutil.copy(path, copy)
+    act, options = WAYS[way]
+    with sources.opened(str(server)) as source:
+        act(source, copy, **options)
+    return content(copy)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("way", WAYS)
+def test_killed_while_importing(path: Path, server: Path, way: str, chance: random.Random) -> None:  # noqa: F811
+    if way == "new":
+        path.unlink()
+    elif way != "empty":
+        fill(path)
+    before, after = content(path) if path.exists() else None, after_all(server, path, way)
+    act, options = WAYS[way]
+    done = killed(IMPORT.format(act=act.__name__, options=options), path.parent, chance)
+    if not path.exists():
+        assert before is None and not done
+        return
+    with sound(path) as database:
+        assert tables(database) in ([after] if done or before is None else [before, after])
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_an_import_that_finds_the_disk_full_changes_nothing(
+    path: Path,
+    server: Path,
+    full_disk: Callable[[int], None],  # noqa: F811
+    way: str,
+) -> None:
+    if way in ("replace", "merge"):
+        fill(path)
+    target = path.with_name("new.db") if way == "new" else path
+    before, names = content(path), {each.name for each in path.parent.iterdir()}
+    act, options = WAYS[way]
+    with closing(sqlite3.connect(server)) as conn:
+        conn.execute("UPDATE run SET log = printf('%09000d', id)")
+        conn.commit()
+    full_disk(path.stat().st_size + 20_000)
+    with sources.opened(str(server)) as source, pytest.raises((Error, peewee.PeeweeException), match="full|written"):
+        act(source, target, **options)
+    full_disk(0)
+    assert content(path) == before and {each.name for each in path.parent.iterdir()} == names

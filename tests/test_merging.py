@@ -1,0 +1,345 @@
+"""Merging: what is there already stays one, what is new is added, what is other here is changed, and all is undone."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from terminal import Terminal, environment
+from test_undoing import tables
+
+import models as db
+import vserver
+from vserverlib import Error, importer, sources, storage
+from vserverlib.outcomes import Outcome
+from vserverlib.undoing import undo
+
+DATA = Path(__file__).parent / "data"
+SAME = {"organization": 4, "user": 6, "collaboration": 3, "member": 5, "node": 5, "task": 12, "result": 27}
+
+
+def server(folder: Path, *statements: str, release: str = "4.15.2") -> Path:
+    """Make the database of a server, with these statements run on it."""
+    file = folder / "server.sqlite"
+    shutil.copy(DATA / f"v{release}.sqlite", file)
+    with closing(sqlite3.connect(file)) as conn:
+        for statement in statements:
+            conn.execute(statement)
+        conn.commit()
+    return file
+
+
+def merge(file: Path, target: Path, **options: Any) -> Outcome:
+    """Merge a source, and open what it became."""
+    with sources.opened(str(file)) as source:
+        outcome = importer.merge(source, target, **options)
+    db.connect(target)
+    return outcome
+
+
+def plan(outcome: Outcome) -> dict[str, tuple[int, ...]]:
+    """Return how many are new, changed, the same and refused, by entity: those that are not all the same."""
+    return {each.entity: tuple(each)[1:] for each in outcome.plan if each.new or each.changed or each.refused}
+
+
+def run(target: Path, *words: str, **options: Any) -> Result:
+    return CliRunner().invoke(vserver.main, ["-d", str(target), "import", *words], prog_name="vserver", **options)
+
+
+def stored(sql: str) -> list[Any]:
+    found: list[Any] = db.database.execute_sql(sql).fetchall()
+    return found
+
+
+@pytest.fixture
+def ours(database: Any, path: Path) -> Path:
+    """A database with an organization and a collaboration of its own, and one organization that the server has too."""
+    own = db.Organization(name="IKNL")
+    own.save()
+    shared = db.Organization(name="Noordzee Kliniek", domain="ours.example", address2="from here")
+    shared.save()
+    db.Collaboration(name="OWN", organizations=[own, shared]).save()
+    db.Task(name="own", image="i", collaboration=1, initiator=own).save()
+    return path
+
+
+# What is the same
+
+
+@pytest.mark.parametrize("release", ["1.2.3", "2.3.5", "3.11.1", "4.15.2"])
+def test_the_same_source_merged_twice_adds_nothing(ours: Path, tmp_path: Path, release: str) -> None:
+    file = server(tmp_path, release=release)
+    first = merge(file, ours)
+    assert {each.entity: each.new for each in first.plan} == SAME | {"organization": 3}
+    before, changes = tables(db.database), stored("SELECT COUNT(*) FROM change")
+    second = merge(file, ours)
+    assert not second.has_news and {each.entity: each.same for each in second.plan} == SAME
+    assert tables(db.database) == before and stored("SELECT COUNT(*) FROM change") == changes
+
+
+@pytest.mark.parametrize("release", ["1.2.3", "4.15.2"])
+def test_a_source_that_was_imported_is_the_same_when_it_is_merged(path: Path, tmp_path: Path, release: str) -> None:
+    file = server(tmp_path, release=release)
+    with sources.opened(str(file)) as source:
+        importer.run(source, path)
+    assert not merge(file, path).has_news
+
+
+def test_a_database_that_is_empty_or_not_there_keeps_the_ids_of_the_source(path: Path, tmp_path: Path) -> None:
+    file = server(tmp_path)
+    for target in (path, tmp_path / "new.db"):
+        outcome = merge(file, target)
+        assert not outcome.plan and [task.id for task in db.Task.get()] == list(range(1, 13))
+
+
+def test_tasks_of_the_same_content_are_told_apart_by_their_order(ours: Path, tmp_path: Path) -> None:
+    alike = "INSERT INTO task (id, name, image, collaboration_id, job_id) VALUES ({}, 'alike', 'i', 1, 40)"
+    file = server(tmp_path, *(alike.format(id) for id in (60, 61, 62)))
+    assert plan(merge(file, ours))["task"] == (15, 0, 0, 0)
+    with closing(sqlite3.connect(file)) as conn:
+        conn.execute(alike.format(63))
+        conn.commit()
+    assert plan(merge(file, ours)) == {"task": (1, 0, 14 + 1, 0)}
+
+
+def test_what_has_no_name_is_the_same_where_all_of_it_is(ours: Path, tmp_path: Path) -> None:
+    nameless = "INSERT INTO organization (id, name, country) VALUES (70, NULL, 'NO'), (71, NULL, 'SE')"
+    file = server(tmp_path, nameless)
+    merge(file, ours)
+    assert not merge(file, ours).has_news
+    with closing(sqlite3.connect(file)) as conn:
+        conn.execute("UPDATE organization SET country = 'FI' WHERE id = 71")
+        conn.commit()
+    assert plan(merge(file, ours)) == {"organization": (1, 0, 5, 0)}
+
+
+# What is new, or other
+
+
+def test_links_lead_to_the_ids_here(ours: Path, tmp_path: Path) -> None:
+    merge(server(tmp_path, "UPDATE task SET parent_id = 12 WHERE id = 1"), ours)
+    shared, child = db.Organization.get(2), db.Task.get(2)
+    assert shared.name == "Noordzee Kliniek" and "user00" in {user.username for user in shared.users}
+    assert child.collaboration.name != "OWN" and child.initiator.name in {each.name for each in db.Organization.get()}
+    assert child.parent.id == 13 and {result.task_id for result in child.results} == {2}
+    assert len(db.Organization.get(1).users) == 0
+
+
+def test_new_rows_get_ids_that_were_never_given(ours: Path, tmp_path: Path) -> None:
+    for _ in range(5):
+        gone = db.Organization(name="gone")
+        gone.save()
+    for each in db.Organization.get().where(db.Organization.name == "gone"):
+        each.delete()
+    merge(server(tmp_path), ours)
+    assert [each.id for each in db.Organization.get()] == [1, 2, 8, 9, 10]
+    assert db.Task.next_run_id() == 13
+
+
+def test_what_is_other_is_changed_and_what_the_source_lacks_stays(ours: Path, tmp_path: Path) -> None:
+    file = server(tmp_path, "UPDATE organization SET address2 = NULL, domain = 'theirs.example' WHERE id = 1")
+    outcome = merge(file, ours)
+    assert plan(outcome)["organization"] == (3, 1, 0, 0)
+    shared = db.Organization.get(2)
+    assert (shared.domain, shared.address2) == ("theirs.example", "from here")
+
+
+def test_a_result_that_has_finished_since_is_changed(ours: Path, tmp_path: Path) -> None:
+    file = server(tmp_path, "UPDATE run SET started_at = NULL, finished_at = NULL, status = 'pending' WHERE id = 1")
+    merge(file, ours)
+    with closing(sqlite3.connect(file)) as conn:
+        conn.execute("UPDATE run SET finished_at = '2026-03-02 10:00:00', status = 'completed' WHERE id = 1")
+        conn.commit()
+    assert plan(merge(file, ours)) == {"result": (0, 1, 26, 0)}
+    assert stored("SELECT finished_at FROM result WHERE id = 1") == [("2026-03-02 10:00:00.000000+00:00",)]
+
+
+def test_a_user_whose_email_another_one_has_is_refused_and_told(ours: Path, tmp_path: Path) -> None:
+    db.User(username="own", email="user10@org1.example", organization=1).save()
+    outcome = merge(server(tmp_path), ours)
+    assert plan(outcome)["user"] == (5, 0, 0, 1)
+    assert list(outcome.left_out) == ['user 2 is left out: its email "user10@org1.example" is taken']
+    assert "user10" not in {user.username for user in db.User.get()} and len(db.User.get()) == 6
+
+
+def test_rows_that_cannot_even_be_collected_are_refused(ours: Path, tmp_path: Path) -> None:
+    outcome = merge(server(tmp_path, 'INSERT INTO "Member" VALUES (1, 1), (99, 1), (NULL, 2)'), ours)
+    assert plan(outcome)["member"] == (5, 0, 0, 3)
+    assert sorted(line.rpartition(": ")[2] for line in outcome.left_out) == [
+        "it is there already",
+        "it names no organization",
+        "there is no organization 99",
+    ]
+
+
+def test_links_that_lead_nowhere_are_emptied_and_counted(ours: Path, tmp_path: Path) -> None:
+    outcome = merge(server(tmp_path, "UPDATE task SET parent_id = 77, init_org_id = 78 WHERE id = 3"), ours)
+    assert outcome.links == {"task.initiator_id": 1, "task.parent_id": 1}
+
+
+def test_a_plain_password_that_is_the_one_stored_is_not_hashed_anew(ours: Path, tmp_path: Path) -> None:
+    file = server(tmp_path, "UPDATE user SET password = 'in plain text' WHERE id = 2", release="1.2.3")
+    merge(file, ours)
+    assert not merge(file, ours).has_news
+    with closing(sqlite3.connect(file)) as conn:
+        conn.execute("UPDATE user SET password = 'another' WHERE id = 2")
+        conn.commit()
+    assert plan(merge(file, ours)) == {"user": (0, 1, 5, 0)}
+    assert any(user.check_password("another") for user in db.User.get())
+
+
+# The plan, and the way back
+
+
+def test_a_merge_is_one_change_that_undo_takes_back(ours: Path, tmp_path: Path) -> None:
+    before = tables(db.database)
+    outcome = merge(server(tmp_path, "UPDATE organization SET domain = 'theirs' WHERE id = 1"), ours)
+    assert tables(db.database) != before
+    told = stored(f"SELECT about, kind FROM change WHERE id = {outcome.change}")
+    assert told == [("merged server.sqlite, of a vantage6 server of release 4", None)]
+    undo(db.database, change=outcome.change)
+    assert tables(db.database) == before
+
+
+def test_without_a_terminal_a_merge_and_a_replacement_need_yes(ours: Path, tmp_path: Path) -> None:
+    file, before = server(tmp_path), tables(db.database)
+    for option in ("--merge", "--replace"):
+        done = run(ours, str(file), option)
+        assert done.exit_code == 1 and "there is no terminal to ask at: nothing was changed; --yes" in done.stderr
+    db.connect(ours)
+    assert tables(db.database) == before and {each.name for each in tmp_path.iterdir()} >= {"vserver.db"}
+    assert not list(tmp_path.glob("vserver-*.db"))
+
+
+def test_the_plan_is_shown_and_asked_for_at_a_terminal(ours: Path, tmp_path: Path) -> None:
+    file = server(tmp_path)
+    db.database.close()
+    for answer, told in (("n", "nothing was changed"), ("y", "undo --change")):
+        command = [sys.executable, "-m", "vserver", "-d", str(ours), "import", str(file), "--merge"]
+        terminal = Terminal(command, environment(tmp_path))
+        terminal.wait_for(r"organization +3 +1 +0 +0")
+        terminal.wait_for(r"vserver\.db\? \[y/N\]:")
+        terminal.send(f"{answer}\r")
+        terminal.wait_for(told)
+        assert terminal.wait_for_end() == (answer == "n")
+    db.connect(ours)
+    assert len(db.Organization.get()) == 5
+
+
+def test_who_is_asked_holds_up_nobody_and_what_others_change_meanwhile_ends_the_merge(
+    ours: Path, tmp_path: Path
+) -> None:
+    def another_program(plan: object) -> None:
+        with closing(sqlite3.connect(ours, timeout=0)) as conn:
+            conn.execute("UPDATE organization SET name = 'changed meanwhile' WHERE id = 1")
+            conn.commit()
+
+    with pytest.raises(Error, match="vserver.db was changed by others meanwhile: nothing was imported; try again"):
+        merge(server(tmp_path), ours, confirm=another_program)
+    db.connect(ours)
+    assert [each.name for each in db.Organization.get()] == ["changed meanwhile", "Noordzee Kliniek"]
+
+
+def test_a_dry_run_shows_the_plan_and_writes_nothing(ours: Path, tmp_path: Path) -> None:
+    file = server(tmp_path)
+    db.database.close()
+    before = ours.read_bytes()
+    done = run(ours, str(file), "--merge", "--dry-run", "-o", "json")
+    rows = {row["entity"]: row for row in json.loads(done.stdout)["plan"]}
+    assert rows["organization"] == {"entity": "organization", "new": 3, "changed": 1, "same": 0, "refused": 0}
+    assert done.exit_code == 0 and "nothing was imported" in done.stderr and ours.read_bytes() == before
+
+
+def test_merging_what_is_there_says_so(ours: Path, tmp_path: Path) -> None:
+    file = server(tmp_path)
+    assert run(ours, str(file), "--merge", "--yes").exit_code == 0
+    done = run(ours, str(file), "--merge")
+    assert done.exit_code == 0 and "already: nothing was changed" in done.stderr
+
+
+@pytest.mark.parametrize("words", [("--merge", "--replace"), ("--yes",)])
+def test_options_that_contradict_are_usage_errors(ours: Path, tmp_path: Path, words: tuple[str, ...]) -> None:
+    assert run(ours, str(server(tmp_path)), *words).exit_code == 2
+
+
+# Strict, and replacing
+
+
+@pytest.mark.parametrize("options", [("--merge", "--yes"), ("--replace", "--yes"), ("--replace", "--dry-run")])
+def test_a_strict_import_names_all_that_is_wrong_and_imports_nothing(
+    ours: Path, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    many = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 50)"
+    file = server(tmp_path, f'INSERT INTO "Member" {many} SELECT 100 + i, 1 FROM n')
+    before = tables(db.database)
+    done = run(ours, str(file), "--strict", *options)
+    assert done.exit_code == 1 and done.stdout == ""
+    assert all(f"there is no organization {100 + i}" in done.stderr for i in range(1, 51))
+    assert "NOD001 node" in done.stderr and "USR001 user" in done.stderr and "TSK005 task" not in done.stderr
+    assert "Error: 50 rows cannot be kept, and rules are broken 14 times: nothing was imported" in done.stderr
+    db.connect(ours)
+    assert tables(db.database) == before and not list(tmp_path.glob("vserver-*.db"))
+
+
+def test_a_strict_merge_asks_the_rules_of_what_it_writes_alone(ours: Path, tmp_path: Path) -> None:
+    file = server(
+        tmp_path,
+        "DELETE FROM node",
+        "DELETE FROM run",
+        "DELETE FROM task",
+        "DELETE FROM user",
+        'DELETE FROM "Member"',
+        "DELETE FROM collaboration",
+    )
+    db.Collaboration(name="", organizations=[]).save()
+    outcome = merge(file, ours, strict=True)
+    assert outcome.breaches == {} and len(db.Organization.get()) == 5
+
+
+def test_replacing_keeps_what_was_there_in_a_backup_that_brings_it_back(ours: Path, tmp_path: Path) -> None:
+    before = tables(db.database)
+    done = run(ours, str(server(tmp_path)), "--replace", "--yes")
+    (backup,) = tmp_path.glob("vserver-*.db")
+    assert done.exit_code == 0 and f"what it held is kept in {backup}; go back with: vserver" in done.stderr
+    db.connect(ours)
+    assert [each.id for each in db.Organization.get()] == [1, 2, 4, 5] and len(db.Task.get()) == 12
+    db.database.close()
+    words = ["-d", str(ours), "restore", str(backup), "--yes"]
+    assert CliRunner().invoke(vserver.main, words, prog_name="vserver").exit_code == 0
+    db.connect(ours)
+    assert tables(db.database) == before
+
+
+def test_replacing_from_a_damaged_source_changes_nothing(ours: Path, tmp_path: Path) -> None:
+    file, before = server(tmp_path), tables(db.database)
+    with closing(sqlite3.connect(file)) as conn:
+        (page,) = conn.execute("SELECT rootpage FROM sqlite_master WHERE name = 'run'").fetchone()
+    with open(file, "r+b") as opened:
+        opened.seek((page - 1) * 4096)
+        opened.write(b"\xff" * 4096)
+    for option in ("--merge", "--replace"):
+        assert "is damaged" in run(ours, str(file), option, "--yes").stderr
+    db.connect(ours)
+    assert tables(db.database) == before and not list(tmp_path.glob("vserver-*.db"))
+
+
+def test_after_an_import_what_takes_it_back_is_told(tmp_path: Path, path: Path) -> None:
+    file = server(tmp_path)
+    new = run(tmp_path / "new.db", str(file))
+    assert f"to take it back, remove {tmp_path / 'new.db'}" in new.stderr
+    empty = run(path, str(file))
+    (backup,) = tmp_path.glob("vserver-*.db")
+    assert f"go back with: vserver -d {path} restore {backup}" in empty.stderr
+
+
+def test_a_read_only_database_is_merged_into_by_nobody(ours: Path, tmp_path: Path) -> None:
+    assert storage.is_open(ours)
+    with pytest.raises(Error, match="there is no file"):
+        merge(tmp_path / "nowhere.sqlite", ours)
