@@ -300,14 +300,14 @@ def figures(rows: list[Row]) -> Any:
 
 
 def handouts(made: Iterable[Any]) -> Any:
-    """Return a table of secrets that were made: whole, and each name cut to the room there is beside them."""
+    """Return a table of secrets that were made, in one piece each; the names beside them may take several lines."""
     from rich.table import Table
 
     table = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False)
     table.add_column("whose", overflow="fold")
     table.add_column("password or API key", no_wrap=True, overflow="fold")
     for each in made:
-        table.add_row(Text(f"{each.entity} {inert(each.name)}"), Text(each.secret))
+        table.add_row(Text(f"{each.entity} {inert(each.name, LONGEST)}"), Text(each.secret))
     return table
 
 
