@@ -11,7 +11,7 @@ What happens between a query and SQLite is sqlite.py's business, between a query
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -109,6 +109,17 @@ class Opened(peewee.Database):
     def tolerates(self, error: Exception) -> bool:
         """Whether reading again will do after an error."""
         return False
+
+    def highest_id(self, table: str) -> int:
+        """Return the highest id that a table has ever given, 0 where it has given none: none is given again."""
+        raise NotImplementedError
+
+    def go_on(self, table: str) -> None:
+        """Have a table give higher ids than those that are there: what SQLite does by itself after an id was given."""
+
+    def insert_rows(self, table: str, names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+        """Insert many rows, fast; ids may be among them. In a transaction; their columns are named by us."""
+        raise NotImplementedError
 
     def marked(self, sql: str) -> str:
         """Return SQL of ours, which has a ? for each parameter and no other, with the marks of this database."""

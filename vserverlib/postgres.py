@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
@@ -47,6 +47,14 @@ WHERE l.locktype = 'advisory' AND l.objid = %s AND l.granted AND l.database = (
 PLACES = """
 SELECT c.oid, a.attnum FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
 WHERE c.relnamespace = current_schema()::regnamespace AND c.relname = %s AND a.attname = %s
+"""
+# An id that was given by hand is not known to the sequence that gives the others.
+HIGHEST_ID = """
+SELECT COALESCE(pg_sequence_last_value(pg_get_serial_sequence('"{table}"', 'id')::regclass), 0)
+"""
+GO_ON = """
+SELECT setval(pg_get_serial_sequence('"{table}"', 'id')::regclass, MAX(id)) FROM "{table}"
+HAVING MAX(id) > COALESCE(pg_sequence_last_value(pg_get_serial_sequence('"{table}"', 'id')::regclass), 0)
 """
 
 
@@ -209,12 +217,16 @@ class Postgres(Opened, peewee.PostgresqlDatabase):
             return
         sql, params = self.get_sql_context().sql(query).query()
         began = time.perf_counter()
-        with self._for_reading() as is_held, self._told():
-            with self.connection().cursor(name=f"rows_{next(self._numbers)}", withhold=is_held) as cursor:
-                cursor.itersize = FETCHED
-                cursor.execute(sql, params or None)
-                self._notify_hooks(sql, params, began, None)
-                yield from cursor
+        name = f"rows_{next(self._numbers)}"
+        with (
+            self._for_reading() as is_held,
+            self._told(),
+            self.connection().cursor(name=name, withhold=is_held) as cursor,
+        ):
+            cursor.itersize = FETCHED
+            cursor.execute(sql, params or None)
+            self._notify_hooks(sql, params, began, None)
+            yield from cursor
 
     @contextmanager
     def _for_reading(self) -> Iterator[bool]:
@@ -245,6 +257,25 @@ class Postgres(Opened, peewee.PostgresqlDatabase):
         except peewee.DatabaseError as error:
             self._explain(error)
             raise
+
+    # Ids, and many rows
+
+    def highest_id(self, table: str) -> int:
+        (highest,) = self.execute_sql(HIGHEST_ID.format(table=table)).fetchone()
+        return int(highest)
+
+    def go_on(self, table: str) -> None:
+        with self.foreseen():
+            self.execute_sql(GO_ON.format(table=table))
+
+    def insert_rows(self, table: str, names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+        columns = ", ".join(f'"{name}"' for name in names)
+        sql = f'COPY "{table}" ({columns}) FROM STDIN'
+        with self._told(), self.connection().cursor() as cursor, cursor.copy(sql) as copy:
+            for row in rows:
+                copy.write_row(row)
+        self.forget()
+        self.go_on(table)
 
     # Transactions
 

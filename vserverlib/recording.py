@@ -35,6 +35,14 @@ NEWEST = "SELECT MAX(id) FROM change WHERE id >= ?"
 TRIGGERS = "SELECT name, sql FROM main.sqlite_master WHERE type = 'trigger' AND name GLOB 'journal_*'"
 DEFER_LINKS = "PRAGMA defer_foreign_keys = ON"
 
+# In PostgreSQL a change is the transaction's setting of this name, and a setting ends with a transaction.
+POSTGRES_NEW_CHANGE = """
+INSERT INTO change (at, kind, about, backup, actor, session, open) VALUES (%s, %s, %s, %s, %s, %s, 0) RETURNING id
+"""
+POSTGRES_SET = "SELECT set_config(%s, %s, true)"
+POSTGRES_DEFER_LINKS = "SET CONSTRAINTS ALL DEFERRED"
+NUMBER, RECORDING = "vserver.change", "vserver.recording"  # settings that migration 0002 looks at
+
 
 class Recorder:
     """One session, as the journal knows it: who, and where its changes begin and end.
@@ -100,11 +108,32 @@ def _quoted(text: str) -> str:
 def one_change(database: Any, kind: str, about: str, backup: str | None = None) -> Iterator[int]:
     """A transaction, or a savepoint, whose rows are one change that says what it is about. Gives its id."""
     at = datetime.datetime.now(datetime.UTC).isoformat(" ", "microseconds")
-    with database.atomic():
-        conn = database.connection()
-        id = conn.execute(NEW_CHANGE, [at, kind, about, backup]).lastrowid
+    begun = _begun if database.is_sqlite else _begun_in_postgres
+    with database.atomic(), begun(database, [at, kind, about, backup]) as id:
         yield id
-        conn.execute(CLOSE, [id])
+
+
+@contextmanager
+def _begun(database: Any, values: list[Any]) -> Iterator[int]:
+    conn = database.connection()
+    id = conn.execute(NEW_CHANGE, values).lastrowid
+    yield id
+    conn.execute(CLOSE, [id])
+
+
+@contextmanager
+def _begun_in_postgres(database: Any, values: list[Any]) -> Iterator[int]:
+    recorder = database.recorder
+    who = [recorder.actor, recorder.session] if recorder is not None else [None, None]
+    (id,) = database.execute_sql(POSTGRES_NEW_CHANGE, [*values, *who]).fetchone()
+    _set(database, NUMBER, str(id))
+    yield id
+    _set(database, NUMBER, "")  # what comes later in this transaction is a change of its own
+
+
+def _set(database: Any, setting: str, value: str) -> None:
+    """Set what the triggers in PostgreSQL look at, until the transaction, or the savepoint, ends."""
+    database.execute_sql(POSTGRES_SET, [setting, value])
 
 
 @contextmanager
@@ -113,8 +142,19 @@ def suspended(database: Any, about: str, backup: str | None = None) -> Iterator[
 
     backup: the file that takes it back, where there is one. Nothing else does: such a change cannot be undone.
     """
-    with one_change(database, BULK_WORK, about, backup) as id, _without_triggers(database.connection()):
+    with one_change(database, BULK_WORK, about, backup) as id, _not_row_by_row(database):
         yield id
+
+
+@contextmanager
+def _not_row_by_row(database: Any) -> Iterator[None]:
+    if database.is_sqlite:
+        with _without_triggers(database.connection()):
+            yield
+    else:
+        _set(database, RECORDING, "off")
+        yield
+        _set(database, RECORDING, "on")
 
 
 @contextmanager
@@ -142,4 +182,7 @@ def _without_triggers(conn: sqlite3.Connection) -> Iterator[None]:
 
 def defer_links(database: Any) -> None:
     """Have links be looked at when the transaction ends, so that rows can come back in any order."""
-    database.connection().execute(DEFER_LINKS)
+    if database.is_sqlite:
+        database.connection().execute(DEFER_LINKS)
+    else:
+        database.execute_sql(POSTGRES_DEFER_LINKS)

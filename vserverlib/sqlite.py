@@ -14,7 +14,7 @@ import itertools
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
@@ -89,6 +89,14 @@ class Sqlite(Opened, peewee.SqliteDatabase):
         if kind in ENDS and self.recorder is not None:  # by hand: commit() is not called
             self.recorder.close(self.connection())
         return self._patiently(lambda: super(Opened, self)._execute_cursor(sql, params, **options))
+
+    def highest_id(self, table: str) -> int:
+        row = self.execute_sql("SELECT seq FROM sqlite_sequence WHERE name = ?", [table]).fetchone()
+        return int(row[0]) if row else 0
+
+    def insert_rows(self, table: str, names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+        columns, marks = ", ".join(f'"{name}"' for name in names), ", ".join("?" * len(names))
+        self.connection().executemany(f'INSERT INTO "{table}" ({columns}) VALUES ({marks})', rows)
 
     def stands_alone(self, sql: str) -> bool:
         """Whether a write is to get a transaction of its own, as each change has for the journal.
