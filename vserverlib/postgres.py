@@ -280,6 +280,16 @@ class Postgres(Opened, peewee.PostgresqlDatabase):
     # Transactions
 
     def begin(self, isolation_level: Any = None) -> None:
+        with self._ended_by_ctrl_c():
+            self._begin(isolation_level)
+        if not self.read_only:
+            try:
+                self._lock_out_others()
+            except BaseException:
+                self.rollback()
+                raise
+
+    def _begin(self, isolation_level: Any) -> None:
         if self.is_lost():
             self._dial_again()
         try:
@@ -289,12 +299,16 @@ class Postgres(Opened, peewee.PostgresqlDatabase):
                 raise
             self._dial_again()
             super().begin(isolation_level)
-        if not self.read_only:
-            try:
-                self._lock_out_others()
-            except BaseException:
+
+    @contextmanager
+    def _ended_by_ctrl_c(self) -> Iterator[None]:
+        """Roll back a transaction that Ctrl-C found between open and shut: Peewee does so for other exceptions."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            if not self.is_lost() and not self._is_idle():
                 self.rollback()
-                raise
+            raise
 
     def _lock_out_others(self) -> None:
         """Get the lock of who writes: it is waited for in short steps, and told."""
@@ -319,7 +333,7 @@ class Postgres(Opened, peewee.PostgresqlDatabase):
 
     def commit(self) -> None:
         try:
-            with self._told():
+            with self._told(), self._ended_by_ctrl_c():
                 super().commit()
         except peewee.DatabaseError as error:
             if self.is_lost():
