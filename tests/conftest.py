@@ -54,10 +54,11 @@ def path(tmp_path: Path, quick_hashes: None) -> Path:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Have each test with a database run on a file of SQLite and on a server of PostgreSQL.
 
-    Those that take its path too, and modules with `KINDS = ["sqlite"]`, are about files.
+    Those that take its path too, and modules with `KINDS = ["sqlite"]`, are about files; others are marked so.
     """
     if "kind" in metafunc.fixturenames:
-        kinds = ["sqlite"] if "path" in metafunc.fixturenames else KINDS
+        is_about_sqlite = "path" in metafunc.fixturenames or metafunc.definition.get_closest_marker("sqlite")
+        kinds = ["sqlite"] if is_about_sqlite else KINDS
         metafunc.parametrize("kind", getattr(metafunc.module, "KINDS", kinds))
 
 

@@ -324,7 +324,7 @@ def test_a_copy_a_restored_file_and_a_sandbox_have_no_last_check(database: Any, 
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", json.dumps({"at": "soon", **FOUND}), '{"at": 3}', "\x00"])
-def test_a_damaged_memory_is_none(database: Any, text: str) -> None:
+def test_a_damaged_memory_is_none(database: Any, path: Path, text: str) -> None:
     checks.remember(database, FOUND)
     (kept,) = home.folder().iterdir()
     kept.write_text(text)

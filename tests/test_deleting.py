@@ -22,8 +22,10 @@ UNDO = "take it back with: vserver undo --change"
 
 
 @pytest.fixture(autouse=True)
-def _place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _place(kind: str, target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    if kind == "postgres":
+        monkeypatch.setenv("VSERVER_DATABASE", target)
 
 
 def run(*words: str) -> Result:
@@ -126,11 +128,13 @@ def test_the_command_refuses_with_the_counts_and_the_option(story: SimpleNamespa
     assert counts() == before
 
 
+@pytest.mark.sqlite("until the command takes a URL")
 def test_the_command_deletes_what_nothing_hangs_on_without_asking(story: SimpleNamespace) -> None:
     result = run("delete", "node", "IKNL node")
     assert (result.exit_code, result.stdout, result.stderr) == (0, "", f'deleted node 1 "IKNL node"; {UNDO} 8\n')
 
 
+@pytest.mark.sqlite("until the command takes a URL")
 def test_without_a_terminal_dependents_need_yes(story: SimpleNamespace) -> None:
     before = counts()
     result = run("delete", "task", "1", "--dependents")
@@ -142,6 +146,7 @@ def test_without_a_terminal_dependents_need_yes(story: SimpleNamespace) -> None:
     assert len(db.Task.get()) == len(db.Result.get()) == 0
 
 
+@pytest.mark.sqlite("until the command takes a URL")
 def test_several_are_one_transaction(story: SimpleNamespace) -> None:
     db.Organization(name="third").save()
     for words in (("third", "IKNL"), ("third", "4711"), ("3", "nobody")):
@@ -168,6 +173,7 @@ def test_what_has_changed_since_it_was_shown_is_not_deleted(story: SimpleNamespa
     assert len(db.Result.get()) == 3
 
 
+@pytest.mark.sqlite("until the command takes a URL")
 @pytest.mark.parametrize(("key", "left"), [("\r", 1), ("n\r", 1), ("y\r", 0)])
 def test_at_a_terminal_it_shows_the_tree_and_asks(story: SimpleNamespace, tmp_path: Path, key: str, left: int) -> None:
     command = [sys.executable, "-m", "vserver", "delete", "organization", "Oslo", "--dependents"]

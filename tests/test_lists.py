@@ -33,7 +33,7 @@ def test_an_unread_list_asks_only_what_it_is_asked(database: Any, count_queries:
     assert len(tasks) == 250 and bool(tasks)
     assert tasks[0].id == 1 and tasks[3].id == 4 and tasks[-1].id == 250
     assert [task.id for task in tasks[10:12]] == [11, 12] and tasks[300:] == []
-    assert not tasks.is_read and all("LIMIT" in sql or "COUNT" in sql for sql in count_queries)
+    assert not tasks.is_read and all("LIMIT" in sql or "OFFSET" in sql or "COUNT" in sql for sql in count_queries)
 
 
 def test_a_list_is_read_once_and_closes_its_cursor(database: Any, count_queries: list[str]) -> None:
@@ -143,8 +143,10 @@ def test_more_tasks_than_fit_one_in_list_cost_two_queries(database: Any, count_q
         numbers = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 12000) "
         database.execute_sql("INSERT INTO task (id, name) " + numbers + "SELECT i, 'task' FROM n")
         database.execute_sql(
-            "INSERT INTO result (task_id, organization_id, finished_at) " + numbers
-            + "SELECT i, 1, CASE WHEN i % 3 = 0 THEN '2026-03-01 00:00:00.000000+00:00' END FROM n"
+            "INSERT INTO result (task_id, organization_id) " + numbers + "SELECT i, 1 FROM n"
+        )
+        database.execute_sql(
+            "UPDATE result SET finished_at = '2026-03-01 00:00:00.000000+00:00' WHERE task_id % 3 = 0"
         )
     count_queries.clear()
     assert len([task for task in db.Task.get() if task.complete]) == 4000 and len(count_queries) == 2
@@ -221,7 +223,7 @@ def test_saving_a_result_takes_back_what_was_read_of_its_task_only(database: Any
     result.save()
     count_queries.clear()
     assert sum(task.complete for task in tasks) == 25 and tasks[0].progress == (1, 2)
-    assert len(count_queries) == 1 and "IN (?)" in count_queries[0]
+    assert len(count_queries) == 1 and f"IN ({database.param})" in count_queries[0]
 
 
 def test_many_saves_between_two_looks_cost_one_query(database: Any, count_queries: list[str]) -> None:
@@ -246,6 +248,16 @@ def test_a_task_that_came_alone_is_asked_anew_each_time(story: SimpleNamespace, 
     assert task.complete
 
 
+def uses_an_index(database: Any, sql: str, params: Any) -> bool:
+    if database.is_sqlite:
+        plan = " ".join(row[3] for row in database.execute_sql("EXPLAIN QUERY PLAN " + sql, params))
+        return "USING" in plan and "INDEX" in plan
+    with database.atomic():  # so few rows are read one by one, and in order, if they may be
+        database.execute_sql("SET LOCAL enable_seqscan = off")
+        database.execute_sql("SET LOCAL enable_indexscan = off")
+        return "Index Cond" in " ".join(row[0] for row in database.execute_sql("EXPLAIN " + sql, params))
+
+
 def test_what_the_guide_looks_up_is_indexed(database: Any) -> None:
     make_tasks(10)
     for query in (
@@ -261,9 +273,7 @@ def test_what_the_guide_looks_up_is_indexed(database: Any) -> None:
         db.Member.select().where(db.Member.collaboration == 1),
         db.Member.select().where(db.Member.organization == 1),
     ):
-        sql, params = query.sql()
-        plan = " ".join(row[3] for row in database.execute_sql("EXPLAIN QUERY PLAN " + sql, params))
-        assert "USING" in plan and "INDEX" in plan, sql
+        assert uses_an_index(database, *query.sql()), query.sql()
 
 
 def test_a_link_to_a_row_that_does_not_exist_says_so(story: SimpleNamespace) -> None:

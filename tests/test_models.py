@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import itertools
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import links
 import peewee
 import pytest
 from playhouse.schema_diff import diff_models
@@ -23,6 +25,7 @@ from vserverlib.progress import FAILED, STATES, STATUSES
 PEM = "-----BEGIN PUBLIC KEY-----\nMIIBIjANBgkqsample\n-----END PUBLIC KEY-----\n"
 
 
+@pytest.mark.sqlite("reads SQLite's own tables; the next test does so for PostgreSQL")
 def test_models_and_migrations_make_the_same_tables(database: Any) -> None:
     # SQLite's table_info, which diff_models reads, leaves out the columns that it works out: table_xinfo has them.
     assert str(diff_models(database, [*db.ENTITIES, db.Member])) == "add column result.state"
@@ -33,12 +36,30 @@ def test_models_and_migrations_make_the_same_tables(database: Any) -> None:
         assert stored == {f.column_name: f.ddl_datatype(context).sql for f in model._meta.sorted_fields}
 
 
+COLUMNS = """
+SELECT table_name, column_name, data_type, collation_name, is_nullable, is_identity
+FROM information_schema.columns WHERE table_schema = current_schema() AND table_name IN ({})
+"""
+
+
+def test_models_and_migrations_make_the_same_tables_in_postgresql(url: str) -> None:
+    entities = [*db.ENTITIES, db.Member]
+    asked = COLUMNS.format(", ".join(f"'{model._meta.table_name}'" for model in entities))
+    with contextlib.closing(db.connect(url)) as database:
+        migrated = set(database.execute_sql(asked))
+        database.execute_sql("CREATE SCHEMA anew")
+        database.execute_sql("SET search_path = anew")
+        database.create_tables(entities)
+        assert set(database.execute_sql(asked)) == migrated
+
+
 def test_the_journal_reads_what_its_migration_made(database: Any) -> None:
     for table in (journal.CHANGE, journal.RECORD, journal.UNDOING):
-        stored = {row[1] for row in database.execute_sql(f'PRAGMA table_info("{table.__name__}")')}
+        stored = {column.name for column in database.get_columns(table.__name__)}
         assert set(table._columns) == stored - {"open", "counted"}
 
 
+@pytest.mark.sqlite("PostgreSQL's triggers record whole rows, whatever columns there are")
 def test_every_column_that_can_be_written_is_journalled(database: Any) -> None:
     for model in (*db.ENTITIES, db.Member):
         table = model._meta.table_name
@@ -190,7 +211,8 @@ def test_times_are_kept_in_utc_and_read_back_with_their_zone(story: SimpleNamesp
     again = db.Result.get(result.id)
     assert again.started_at == datetime.datetime(2026, 3, 1, 8, 0, tzinfo=datetime.UTC)
     assert again.finished_at == datetime.datetime(2026, 3, 1, 9, 30, tzinfo=datetime.UTC)
-    stored = story.task._meta.database.execute_sql("SELECT started_at FROM result WHERE id = ?", [result.id])
+    database = story.task._meta.database
+    stored = database.execute_sql(database.marked("SELECT started_at FROM result WHERE id = ?"), [result.id])
     assert stored.fetchone() == ("2026-03-01 08:00:00.000000+00:00",)
 
 
@@ -340,7 +362,7 @@ def test_a_name_that_is_taken_is_refused_and_the_object_is_as_before(story: Simp
     assert collaboration.id is None and collaboration.organizations == [story.iknl]
     collaboration.name = "KYOTO"
     collaboration.save()
-    assert db.Collaboration.get(2).organizations == [story.iknl]
+    assert db.Collaboration.get(collaboration.id).organizations == [story.iknl]
 
 
 def test_a_change_that_fails_can_be_mended_and_saved(story: SimpleNamespace) -> None:
@@ -534,7 +556,7 @@ def test_delete_with_dependents_leaves_nothing_pointing_nowhere(story: SimpleNam
     story.iknl.delete(dependents=True)
     assert db.Organization.get() == [story.oslo] and db.Collaboration.get() == [story.collaboration]
     assert (len(db.Task.get()), len(db.Result.get()), len(db.Node.get()), db.Member.select().count()) == (0, 0, 0, 1)
-    assert database.execute_sql("PRAGMA foreign_key_check").fetchall() == []
+    assert links.broken(database) == []
 
 
 def test_what_was_never_saved_or_is_gone_cannot_be_deleted(story: SimpleNamespace) -> None:

@@ -101,7 +101,8 @@ def test_nothing_stays_of_what_was_rolled_back(database: Any) -> None:
         raise ZeroDivisionError
     names = [entry.changes["name"][1] for entry in journal.log(database)]
     assert names == ["stays too", "stays", "before"]
-    assert [change for change, *_ in records(database)] == [1, 2, 2] and database.last_change == 2
+    second = 2 if database.is_sqlite else 4  # PostgreSQL gives no number twice, not even one that was rolled back
+    assert [change for change, *_ in records(database)] == [1, second, second] and database.last_change == second
 
 
 def test_no_change_is_left_open(story: SimpleNamespace, database: Any, path: Path) -> None:
@@ -265,6 +266,7 @@ def test_a_new_id_of_a_row_is_on_record_under_the_one_that_it_had(database: Any,
     assert last_changes(database) == {"id": [1, 7]}
 
 
+@pytest.mark.sqlite("PostgreSQL has no REPLACE")
 def test_a_replaced_row_is_recorded(database: Any) -> None:
     db.Organization(name="x").save()
     database.execute_sql("REPLACE INTO organization (id, name) VALUES (1, 'y')")
@@ -326,7 +328,8 @@ def test_bulk_work_that_fails_leaves_the_journal_at_work(database: Any) -> None:
             db.Organization(name="a").save()
             raise ZeroDivisionError
         db.Organization(name="b").save()
-    assert [record[1:] for record in records(database)] == [("organization", 1, "insert")]
+    id = 1 if database.is_sqlite else 3  # in PostgreSQL an id that was rolled back is used up
+    assert [record[1:] for record in records(database)] == [("organization", id, "insert")]
 
 
 def test_the_made_up_consortium_is_an_entry_for_each_transaction(database: Any) -> None:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import links
 import pytest
 from terminal import environment
 
@@ -39,7 +40,7 @@ def test_it_has_as_many_tasks_and_organizations_as_were_asked_for(database: Any)
 
 
 def test_no_link_leads_nowhere(filled: Any) -> None:
-    assert values(filled, "PRAGMA foreign_key_check") == []
+    assert links.broken(filled) == []
 
 
 def test_results_and_initiators_are_of_members_of_the_collaboration(filled: Any) -> None:

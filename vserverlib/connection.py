@@ -84,10 +84,6 @@ class Opened(peewee.Database):
         """Run a statement, and return its cursor. kind: the first letters of its first word, in capitals."""
         raise NotImplementedError
 
-    def highest_id(self, table: str) -> int:
-        """Return the highest id that was ever given in a table; 0 before the first."""
-        raise NotImplementedError
-
     def use_ids_after(self, table: str, last: int) -> None:
         """Have the next new row of a table get an id above `last`."""
         raise NotImplementedError
@@ -122,6 +118,13 @@ class Opened(peewee.Database):
     def tolerates(self, error: Exception) -> bool:
         """Whether reading again will do after an error."""
         return False
+
+    def highest_id(self, table: str) -> int:
+        """Return the highest id that a table has ever given, 0 where it has given none: none is given again."""
+        raise NotImplementedError
+
+    def go_on(self, table: str) -> None:
+        """Have a table give higher ids than those that are there: what SQLite does by itself after an id was given."""
 
     def marked(self, sql: str) -> str:
         """Return SQL of ours, which has a ? for each parameter and no other, with the marks of this database."""

@@ -344,6 +344,8 @@ class Entity(ShownInNotebooks, peewee.Model):
         cursor = database.execute_sql(sql, [self.__data__[name] for name in names])
         if "id" not in names:
             self.__data__["id"] = cursor.lastrowid if database.is_sqlite else cursor.fetchone()[0]
+        else:
+            database.go_on(self._meta.table_name)
         self._new = False
 
     def _update(self, database: Any, names: list[str]) -> None:

@@ -44,15 +44,20 @@ SELECT a.application_name, a.usename, a.pid FROM pg_locks l JOIN pg_stat_activit
 WHERE l.locktype = 'advisory' AND l.objid = %s AND l.granted AND l.database = (
     SELECT oid FROM pg_database WHERE datname = current_database()) LIMIT 1
 """
-HIGHEST_ID = """
-SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM "{0}_id_seq"
-"""
 USE_IDS_AFTER = """
 SELECT setval(pg_get_serial_sequence('"{0}"', 'id'), %s, %s)
 """
 PLACES = """
 SELECT c.oid, a.attnum FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
 WHERE c.relnamespace = current_schema()::regnamespace AND c.relname = %s AND a.attname = %s
+"""
+# An id that was given by hand is not known to the sequence that gives the others.
+HIGHEST_ID = """
+SELECT COALESCE(pg_sequence_last_value(pg_get_serial_sequence('"{table}"', 'id')::regclass), 0)
+"""
+GO_ON = """
+SELECT setval(pg_get_serial_sequence('"{table}"', 'id')::regclass, MAX(id)) FROM "{table}"
+HAVING MAX(id) > COALESCE(pg_sequence_last_value(pg_get_serial_sequence('"{table}"', 'id')::regclass), 0)
 """
 
 
@@ -205,9 +210,8 @@ class Postgres(Opened, peewee.PostgresqlDatabase):
         with self._told(), self.cursor().copy(f'COPY "{table}" ({names}) FROM STDIN') as copy:
             for row in rows:
                 copy.write_row(row)
-
-    def highest_id(self, table: str) -> int:
-        return int(self._fetch_one(HIGHEST_ID.format(table), [])[0])
+        if columns[0] == "id":
+            self.go_on(table)
 
     def use_ids_after(self, table: str, last: int) -> None:
         self._fetch_one(USE_IDS_AFTER.format(table), [max(last, 1), last > 0])
@@ -267,9 +271,29 @@ class Postgres(Opened, peewee.PostgresqlDatabase):
             self.explain(error)
             raise
 
+    # Ids, and many rows
+
+    def highest_id(self, table: str) -> int:
+        (highest,) = self.execute_sql(HIGHEST_ID.format(table=table)).fetchone()
+        return int(highest)
+
+    def go_on(self, table: str) -> None:
+        with self.foreseen():
+            self.execute_sql(GO_ON.format(table=table))
+
     # Transactions
 
     def begin(self, isolation_level: Any = None) -> None:
+        with self._ended_by_ctrl_c():
+            self._begin(isolation_level)
+        if not self.read_only:
+            try:
+                self._lock_out_others()
+            except BaseException:
+                self.rollback()
+                raise
+
+    def _begin(self, isolation_level: Any) -> None:
         if self.is_lost():
             self._dial_again()
         try:
@@ -279,12 +303,16 @@ class Postgres(Opened, peewee.PostgresqlDatabase):
                 raise
             self._dial_again()
             super().begin(isolation_level)
-        if not self.read_only:
-            try:
-                self._lock_out_others()
-            except BaseException:
+
+    @contextmanager
+    def _ended_by_ctrl_c(self) -> Iterator[None]:
+        """Roll back a transaction that Ctrl-C found between open and shut: Peewee does so for other exceptions."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            if not self.is_lost() and not self._is_idle():
                 self.rollback()
-                raise
+            raise
 
     def _lock_out_others(self) -> None:
         """Get the lock of who writes: it is waited for in short steps, and told."""
@@ -309,7 +337,7 @@ class Postgres(Opened, peewee.PostgresqlDatabase):
 
     def commit(self) -> None:
         try:
-            with self._told():
+            with self._told(), self._ended_by_ctrl_c():
                 super().commit()
         except peewee.DatabaseError as error:
             if self.is_lost():

@@ -12,7 +12,7 @@ import functools
 import itertools
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import models
@@ -96,20 +96,21 @@ class Consortium:
 
     def __init__(self, database: Any, organizations: int, chance: random.Random) -> None:
         self.chance, self.stamp = chance, Stamps()
-        first, self.now = _used(database, "organization") + 1, int(time.time())
+        first, self.now = database.highest_id("organization") + 1, int(time.time())
         self.names = {first + at: name for at, name in enumerate(itertools.islice(_names(), organizations))}
-        first = _used(database, "collaboration") + 1
+        first = database.highest_id("collaboration") + 1
         many = max(1, organizations // MEMBERS)
         self.members = {first + at: self._some(at, many) for at in range(many)}
         self.titles = dict(zip(self.members, _numbered(SUBJECTS), strict=False))
         about = f"vserver demo: {organizations:,} made-up organizations, their users, collaborations and nodes"
         with recording.suspended(database, about), database.fetching():
-            _insert(database, "organization", ORGANIZATION, self._organizations())
-            _insert(database, "user", USER, self._users())
-            _insert(database, "collaboration", ("id", "name", "encrypted"), ((*row, 0) for row in self.titles.items()))
+            database.insert_many("organization", ORGANIZATION, self._organizations())
+            database.insert_many("user", USER, self._users())
+            named = [(id, title, False) for id, title in self.titles.items()]
+            database.insert_many("collaboration", ("id", "name", "encrypted"), named)
             pairs = [(id, member) for id, members in self.members.items() for member in members]
-            _insert(database, "member", ("collaboration_id", "organization_id"), pairs)
-            _insert(database, "node", NODE, (self._node(*pair) for pair in pairs))
+            database.insert_many("member", ("collaboration_id", "organization_id"), pairs)
+            database.insert_many("node", NODE, (self._node(*pair) for pair in pairs))
 
     def _some(self, at: int, many: int) -> list[int]:
         """Return the members of one of so many collaborations: each organization is in one, some are in others too."""
@@ -216,10 +217,11 @@ def fill(
     """
     if models.is_filled():
         raise Error(f"{database.title} has entities already: name a database that is empty, or not there yet")
-    database.execute_sql(f"PRAGMA cache_size = {CACHE}")
+    if database.is_sqlite:
+        database.execute_sql(f"PRAGMA cache_size = {CACHE}")
     consortium = Consortium(database, organizations, random.Random(1))
     (runs,) = database.execute_sql("SELECT value FROM counter WHERE name = 'run_id'").fetchone()
-    work = Work(consortium, tasks, _used(database, "task"), runs)
+    work = Work(consortium, tasks, database.highest_id("task"), runs)
     for first in range(0, tasks, CHUNK):
         places = range(first, min(first + CHUNK, tasks))
         _write(database, work, places)
@@ -229,21 +231,9 @@ def fill(
 def _write(database: Any, work: Work, places: range) -> None:
     about = f"vserver demo: made-up tasks {places.start + 1:,} to {places.stop:,} of {work.tasks:,}, and their results"
     with recording.suspended(database, about), database.fetching():
-        _insert(database, "task", TASK, map(work.task, places))
-        _insert(database, "result", RESULT, itertools.chain.from_iterable(map(work.results, places)))
+        database.insert_many("task", TASK, map(work.task, places))
+        database.insert_many("result", RESULT, itertools.chain.from_iterable(map(work.results, places)))
         database.execute_sql("UPDATE counter SET value = (SELECT MAX(run_id) FROM task) WHERE name = 'run_id'")
-
-
-def _used(database: Any, table: str) -> int:
-    """Return the highest id that a table has ever given: none is given again, not even to what is made up."""
-    row = database.execute_sql("SELECT seq FROM sqlite_sequence WHERE name = ?", [table]).fetchone()
-    return int(row[0]) if row else 0
-
-
-def _insert(database: Any, table: str, columns: Iterable[str], rows: Iterable[tuple[Any, ...]]) -> None:
-    names = tuple(columns)
-    sql = f"""INSERT INTO "{table}" ({", ".join(names)}) VALUES ({", ".join("?" * len(names))})"""
-    database.connection().executemany(sql, rows)
 
 
 # The live play

@@ -225,6 +225,8 @@ def _take_back(work: Work, ids: Sequence[int], about: str) -> Undone:
                 work.take_back(row)
         work.require_rows()
         work.require_links()
+        for table in work.written:
+            database.go_on(table)
         database.execute(UNDOING.insert([{"change_id": by, "undone_id": id} for id in ids]))
     database.forget()
     return Undone(by, ids, work.rows, work.left_out)
@@ -301,7 +303,8 @@ class Work:
     def _is_as_left(self, row: Row) -> bool:
         """Whether a row is there; an Error where it is not as a change left it, unless that is to be overridden."""
         marks, values = _bound(self.database.param, [after for _, after in row.pairs.values()])
-        same = ", ".join(f'"{name}" IS {mark}' for name, mark in zip(row.pairs, marks, strict=True))
+        is_ = "IS" if self.database.is_sqlite else "IS NOT DISTINCT FROM"  # which SQLite has since 3.39
+        same = ", ".join(f'"{name}" {is_} {mark}' for name, mark in zip(row.pairs, marks, strict=True))
         found = self._one(f'SELECT {same} FROM "{row.table}" WHERE id = {self.database.param}', [*values, row.id_now])
         if found is None and not self.force:
             raise Error(f"{self._gone(row)}: --force (force=True) leaves it out")
@@ -319,7 +322,8 @@ class Work:
         model = self.models[row.table]
         if isinstance(model._meta.columns[name], Secret):
             return f"{since}: its {name} is another one now{FORCE}"
-        sql = f'SELECT {_readable(name)} FROM "{row.table}" WHERE id = {self.database.param}'
+        readable = _readable(name) if self.database.is_sqlite else f'"{name}"'
+        sql = f'SELECT {readable} FROM "{row.table}" WHERE id = {self.database.param}'
         (now,) = self._one(sql, [row.id_now])
         now = now.decode(errors="replace") if isinstance(now, bytes) else now
         was, now = decoded(model, {name: [row.pairs[name][1], now]})[name]
