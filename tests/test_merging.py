@@ -151,6 +151,13 @@ def test_what_is_other_is_changed_and_what_the_source_lacks_stays(ours: Path, tm
     assert (shared.domain, shared.address2) == ("theirs.example", "from here")
 
 
+def test_run_ids_that_tasks_of_both_have_are_kept_and_counted(ours: Path, tmp_path: Path) -> None:
+    outcome = merge(server(tmp_path), ours)
+    assert db.Task.get(1).run_id == 1 and len(db.Task.get().where(db.Task.run_id == 1)) > 1
+    assert outcome.values["task.run_id, new tasks with one that other tasks have here"] == 1
+    assert not merge(server(tmp_path), ours).values
+
+
 def test_a_result_that_has_finished_since_is_changed(ours: Path, tmp_path: Path) -> None:
     file = server(tmp_path, "UPDATE run SET started_at = NULL, finished_at = NULL, status = 'pending' WHERE id = 1")
     merge(file, ours)

@@ -67,6 +67,7 @@ def plan(database: Any, outcome: Outcome) -> list[Planned]:
         counts: Counter[str] = Counter(dict(database.execute_sql(_counted(table)).fetchall()))
         outcome.refused[table] += counts[REFUSED]
         planned.append(Planned(table, counts[NEW], counts[CHANGED], counts[SAME], outcome.refused[table]))
+    _note_shared_runs(database, outcome)
     return planned
 
 
@@ -199,6 +200,14 @@ def _refuse(database: Any, table: str, name: str, outcome: Outcome) -> None:
     for id, value in database.execute_sql(f"SELECT id, {name} FROM {mine} WHERE {refused} ORDER BY id"):
         outcome.left_out.add(f"{table} {id} is left out: {taken_value(name, value)}")
     database.execute_sql(f"UPDATE {mine} SET fate = '{REFUSED}' WHERE {refused}")
+
+
+def _note_shared_runs(database: Any, outcome: Outcome) -> None:
+    """Count the new tasks whose run_id is that of a task here: each server counts its own, and both are kept."""
+    ours = f'SELECT 1 FROM task AS t WHERE t.run_id = i.run_id AND t.id NOT IN (SELECT here FROM "{PREFIX}task")'
+    shared = f"SELECT COUNT(*) FROM \"{PREFIX}task\" AS i WHERE fate = '{NEW}' AND EXISTS ({ours})"
+    if count := database.execute_sql(shared).fetchone()[0]:
+        outcome.values["task.run_id, new tasks with one that other tasks have here"] = count
 
 
 def _counted(table: str) -> str:
