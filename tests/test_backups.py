@@ -359,7 +359,7 @@ def test_a_file_that_is_no_backup_is_refused(
     story: SimpleNamespace, path: Path, tmp_path: Path, content: bytes
 ) -> None:
     (tmp_path / "b.db").write_bytes(content)
-    with pytest.raises(Error, match=r"b\.db is (empty|no SQLite database)|b\.db cannot be read: file is not a database"):
+    with pytest.raises(Error, match=r"b\.db (is (empty|no SQLite database)|cannot be read: file is not a database)"):
         restore(tmp_path / "b.db", path)
     assert names(path) == ["IKNL", "Oslo"] and files_beside(path) == ["b.db"]
 
