@@ -173,6 +173,12 @@ class Member(Entity):
     def label(self) -> str:
         return f"of organization {self.organization_id} in collaboration {self.collaboration_id}"
 
+    def parting(self) -> list[dict[str, int]]:
+        """Return what it was a membership of before, where it becomes another one."""
+        links = ("organization", "collaboration")
+        before = None if self._new or self._dirty.isdisjoint(links) else self.by_id(self.id)
+        return [] if before is None else [{name: before.__data__[name] for name in links}]
+
 
 Memberships("collaborations", mine=Member.organization, theirs=Member.collaboration)
 Memberships("organizations", mine=Member.collaboration, theirs=Member.organization)

@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-from vserverlib import Error, changing, completers, inert, keeping, looking
+from vserverlib import Error, changing, completers, counted, inert, keeping, looking
 from vserverlib.messages import plain_warnings, tell
 from vserverlib.options import Commands, Ordinal, Target, one_database
 
@@ -232,7 +232,7 @@ def _fill(database: Any, tasks: int, organizations: int) -> None:
 
     with screens.progress_bar("tasks", tasks) as advance:
         simulation.fill(database, tasks, organizations, advance)
-    tell(f"{database.title} has {tasks:,} tasks of a made-up consortium")
+    tell(f"{database.title} has {counted(tasks, 'task')} of a made-up consortium")
 
 
 def _play(database: Any, until_done: bool) -> None:

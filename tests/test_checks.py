@@ -146,6 +146,58 @@ def test_leaving_a_collaboration_tells_of_what_is_left_behind(story: SimpleNames
     assert codes(story.iknl.save) == ["NOD002", "TSK003", "RES002"]
 
 
+def test_leaving_as_the_last_tells_that_nobody_takes_part_any_more(story: SimpleNamespace) -> None:
+    alone = db.Collaboration(name="KYOTO", encrypted=False, organizations=[story.oslo])
+    alone.save()
+    story.oslo.collaborations.remove(alone)
+    assert [text[:32] for text in told(story.oslo.save)] == ['COL002 collaboration 2 "KYOTO": ']
+    alone.organizations.append(story.oslo)
+    assert told(alone.save) == []
+    alone.organizations.remove(story.oslo)
+    assert codes(alone.save) == ["COL002"]
+
+
+def test_joining_from_the_side_of_the_organization_breaks_nothing(story: SimpleNamespace) -> None:
+    with story.task._meta.database.asking(False):
+        alone = db.Collaboration(name="KYOTO", encrypted=False)
+        alone.save()
+    story.oslo.collaborations.append(alone)
+    assert told(story.oslo.save) == [] and [finding.code for finding in alone.check()] == ["COL003"]
+
+
+@pytest.mark.parametrize("moved", ["organization", "collaboration", "both"])
+def test_a_membership_that_becomes_another_tells_of_what_it_leaves_behind(moved: str, story: SimpleNamespace) -> None:
+    bergen = db.Organization(name="Bergen")
+    bergen.save()
+    other = db.Collaboration(name="KYOTO", encrypted=False, organizations=[story.oslo])
+    other.save()
+    member = db.Member.get(1)
+    member.organization = story.iknl if moved == "collaboration" else bergen
+    member.collaboration = story.collaboration if moved == "organization" else other
+    assert codes(member.save) == ["NOD002", "TSK003", "RES002"]
+
+
+def test_the_last_membership_that_moves_away_leaves_nobody(story: SimpleNamespace) -> None:
+    db.Collaboration(name="KYOTO", encrypted=False, organizations=[story.oslo]).save()
+    member = db.Member.get(3)
+    member.collaboration = None
+    assert codes(member.save) == ["COL002"]
+
+
+def test_a_new_membership_breaks_nothing_and_a_strict_session_keeps_the_old_one(
+    story: SimpleNamespace, database: Any
+) -> None:
+    bergen = db.Organization(name="Bergen")
+    bergen.save()
+    assert told(db.Member(organization=bergen, collaboration=story.collaboration).save) == []
+    database.strict = True
+    member = db.Member.get(1)
+    member.organization = None
+    with pytest.raises(CheckError, match="NOD002"):
+        member.save()
+    assert db.Member.get(1).organization == story.iknl
+
+
 def test_moving_a_task_tells_of_its_results_and_children(story: SimpleNamespace) -> None:
     db.Task(name="child", image="i", parent=story.task, collaboration=story.collaboration).save()
     alone = db.Collaboration(name="KYOTO", encrypted=False, organizations=[story.iknl])

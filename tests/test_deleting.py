@@ -180,6 +180,14 @@ def test_at_a_terminal_it_shows_the_tree_and_asks(story: SimpleNamespace, tmp_pa
     assert len(db.Organization.get()) == 1 + left
 
 
+def test_at_a_terminal_what_takes_nothing_along_goes_without_a_question(story: SimpleNamespace, tmp_path: Path) -> None:
+    terminal = Terminal([sys.executable, "-m", "vserver", "delete", "node", "IKNL node"], environment(tmp_path))
+    assert terminal.wait_for_end() == 0
+    told = " ".join(terminal.text.splitlines())
+    assert "[y/N]" not in told and told.startswith('deleted node 1 "IKNL node"; take it back with: vserver undo')
+    assert len(db.Node.get()) == 0
+
+
 def test_the_shell_tells_in_one_line_what_went_along(story: SimpleNamespace, database: Any, path: Path) -> None:
     database.close()
     with shell_at(path, path.parent) as at_prompt:

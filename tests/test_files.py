@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from closed import as_nobody
 from terminal import shell_at
 
 import models as db
@@ -195,6 +196,21 @@ def test_the_remedy_can_be_pasted(path: Path, tmp_path: Path, capsys: pytest.Cap
     odd.chmod(0o644)
     db.connect(odd).close()
     assert f"chmod 600 '{odd}'" in told(capsys)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make another user's file")
+@pytest.mark.parametrize(("owner", "name"), [(0, "root"), (54321, "user 54321")])
+def test_who_does_not_own_the_file_is_told_who_does(
+    owner: int, name: str, path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder in (tmp_path, *tmp_path.parents):
+        folder.chmod(folder.stat().st_mode | 0o011)
+    path.chmod(0o644)
+    os.chown(path, owner, owner)
+    with as_nobody():
+        files.tell_of_others(path)
+    remedy = f"{name}, whose file it is, closes it by chmod 600 {path}, to you too"
+    assert told(capsys) == f"{path} is open to others (mode 644): {remedy}\n"
 
 
 def test_commands_tell_it_beside_their_data(

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
+import sqlite3
+import subprocess
+import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import chdir
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import chdir, closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,7 +21,7 @@ from hypothesis import strategies as st
 
 import models
 import vserver
-from vserverlib import demo
+from vserverlib import demo, home
 
 FEW = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 READING = (
@@ -117,3 +123,174 @@ def hold_words(done: Result, words: list[str]) -> None:
     assert done.exception is None or isinstance(done.exception, SystemExit), (words, done.exception)
     assert done.exit_code in (0, 1, 2) and "Traceback" not in done.output, (words, done.output)
     assert "\x1b" not in done.stderr and "\0" not in done.stderr
+
+
+# What is no database of ours, whatever else it is
+
+SERVER = Path(__file__).parent / "data" / "v4.15.2.sqlite"
+REFUSED = (
+    *READING,
+    *WRITING,
+    ("watch",),
+    ("wait", "1"),
+    ("passwd", "user1", "--stdin"),
+    ("apikey", "1"),
+    ("log", "--prune", "1d", "--yes"),
+    ("delete", "task", "1", "--dry-run"),
+    ("demo", "--tasks", "1"),
+    ("shell", "-c", "1"),
+    ("shell", "--sandbox", "-c", "1"),
+    ("restore", FILE.name, "--yes"),
+)
+
+
+def server(*statements: str) -> None:
+    """Make the database of a vantage6 server, with these statements run on it."""
+    shutil.copy(SERVER, FILE)
+    with closing(sqlite3.connect(FILE)) as conn:
+        for statement in statements:
+            conn.execute(statement)
+        conn.commit()
+
+
+def cut(size: int) -> None:
+    FILE.write_bytes(SERVER.read_bytes()[:size])
+
+
+def damaged() -> None:
+    """A server's database with noise in the page where the runs begin."""
+    with closing(sqlite3.connect(f"{SERVER.as_uri()}?immutable=1", uri=True)) as conn:
+        (page,) = conn.execute("SELECT rootpage FROM sqlite_master WHERE name = 'run'").fetchone()
+        (size,) = conn.execute("PRAGMA page_size").fetchone()
+    data = SERVER.read_bytes()
+    FILE.write_bytes(data[: (page - 1) * size] + b"\xa5" * size + data[page * size :])
+
+
+def zipped() -> None:
+    with zipfile.ZipFile(FILE, "w") as archive:
+        archive.writestr("server.sqlite", SERVER.read_bytes())
+
+
+def places() -> None:
+    with closing(sqlite3.connect(FILE)) as conn:
+        conn.execute("CREATE TABLE places (id INTEGER)")
+
+
+FILES: dict[str, tuple[Callable[[], object], str]] = {
+    "text": (lambda: FILE.write_text("organisations\n"), "is no SQLite database"),
+    "empty": (lambda: FILE.write_bytes(b""), "is empty"),
+    "zip": (zipped, "is no SQLite database"),
+    "of another program": (places, "of another program"),
+    "folder": (FILE.mkdir, "is a folder"),
+    "fifo": (lambda: os.mkfifo(FILE), "is no regular file"),
+    "device": (lambda: FILE.symlink_to("/dev/zero"), "is no regular file"),
+    "loop": (lambda: FILE.symlink_to(FILE), "symbolic link|no regular file"),
+    "cut in its header": (lambda: cut(80), "is no SQLite database"),
+    "cut in the middle": (lambda: cut(50_000), "is cut off"),
+    "release 5": (lambda: server("ALTER TABLE authenticatable ADD COLUMN keycloak_id TEXT"), "kept by Keycloak"),
+    "views of all": (
+        lambda: server(
+            *(f"ALTER TABLE {name} RENAME TO old_{name}" for name in ("organization", "collaboration")),
+            *(f"CREATE VIEW {name} AS SELECT * FROM old_{name}" for name in ("organization", "collaboration")),
+        ),
+        "of another program",
+    ),
+}
+OF_SERVERS: dict[str, tuple[Callable[[], object], str]] = {  # what writes is refused before that is seen
+    "noise": (damaged, "is damaged"),
+    "a view": (
+        lambda: server("ALTER TABLE task RENAME TO old_task", "CREATE VIEW task AS SELECT * FROM old_task"),
+        "task is no table",
+    ),
+    "without ids": (lambda: server("DROP TABLE node", "CREATE TABLE node (name TEXT)"), "no such column: t.id"),
+}
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory, with a folder for temporary files that belongs to the test, too."""
+    (tmp_path / "here").mkdir()
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.chdir(tmp_path / "here")
+    return tmp_path / "here"
+
+
+def state(folder: Path) -> dict[str, object]:
+    """What is in a folder, and what its files hold."""
+    return {
+        file.name: (file.lstat().st_mode, file.lstat().st_mtime_ns, file.read_bytes() if file.is_file() else b"")
+        for file in sorted(folder.iterdir())
+    }
+
+
+def hold_refused(here: Path, words: tuple[str, ...], message: str) -> None:
+    """Hold that a command is refused by one line, and that nothing is written, nor left behind."""
+    before = state(here)
+    done = run(*words)
+    hold(done, words)
+    lines = done.stderr.count("\n") - done.stderr.startswith(f"{FILE} is the database")  # an import tells what it is
+    assert done.exit_code == 1 and done.stdout == "" and lines == 1, (words, done.output)
+    assert re.search(message, done.stderr), (words, done.stderr)
+    assert state(here) == before, words
+    assert not list((here.parent / "temporary").iterdir()), words
+    assert not (home.folder() / "servers").is_dir() or not list((home.folder() / "servers").iterdir()), words
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_what_is_no_database_of_ours_is_told_by_every_command(here: Path, kind: str) -> None:
+    make, message = FILES[kind]
+    make()
+    for words in REFUSED:
+        hold_refused(here, words, message)
+    hold_refused(here, ("-d", "new.db", "import", FILE.name), message.replace("of another program", "another program"))
+
+
+@pytest.mark.parametrize("kind", OF_SERVERS)
+def test_a_bad_database_of_a_server_is_told_by_every_command(here: Path, kind: str) -> None:
+    make, message = OF_SERVERS[kind]
+    make()
+    for words in REFUSED:
+        hold_refused(here, words, f"{message}|nothing was changed")
+    for words in (("list", "tasks"), ("shell", "--sandbox", "-c", "1"), ("-d", "new.db", "import", FILE.name)):
+        hold_refused(here, words, message)
+
+
+HOLD = """
+import sqlite3, sys
+conn = sqlite3.connect("vserver.db", isolation_level=None)
+for statement in sys.argv[1:]:
+    conn.execute(statement).fetchall()
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def writer(*statements: str) -> Iterator[None]:
+    """Another process that has run these statements on the file, and has it open."""
+    words = [sys.executable, "-c", HOLD, *statements]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin and process.stdout and process.stdout.readline() == b"ready\n"
+        yield
+        process.stdin.close()
+        process.wait()
+
+
+def test_the_locked_database_of_a_server_is_told_by_every_command(here: Path) -> None:
+    server()
+    with writer("BEGIN EXCLUSIVE"):
+        for words in (*REFUSED, ("-d", "new.db", "import", FILE.name)):
+            hold_refused(here, words, "is locked by a program that writes to it|nothing was changed")
+
+
+def test_what_a_server_has_committed_is_seen_while_it_writes_and_its_files_are_not_touched(here: Path) -> None:
+    server()
+    name = "UPDATE organization SET name = '{}' WHERE id = 1"
+    with writer("PRAGMA journal_mode = WAL", name.format("committed"), "BEGIN IMMEDIATE", name.format("begun")):
+        before = state(here)
+        done = run("list", "organizations", "-o", "json", "--fields", "name")
+        assert done.exit_code == 0 and "committed" in done.stdout and "begun" not in done.stdout
+        assert state(here) == before and set(before) == {FILE.name, f"{FILE}-wal", f"{FILE}-shm"}
+    assert not list((here.parent / "temporary").iterdir())

@@ -218,3 +218,18 @@ def test_what_is_no_answer_or_entity_is_refused(database: Any) -> None:
     with pytest.raises(UsageError, match="7 is no kind of entity"):
         tools["check"](7)
     assert database.strict is False
+
+
+def test_checks_hold_until_they_are_switched_again_or_the_block_ends(database: Any) -> None:
+    tools = inspection.tools(database)
+    assert repr(tools["checks"](False)) == "<saves ask no rules, until db.checks(True)>"
+    db.Collaboration(name="quiet").save()
+    with tools["checks"](True):
+        assert database.asks_rules
+    assert not database.asks_rules
+    assert repr(tools["checks"](True)) == "<saves ask the rules>" and database.asks_rules
+    with pytest.raises(ZeroDivisionError), tools["checks"](False):
+        raise ZeroDivisionError
+    assert database.asks_rules
+    with pytest.raises(UsageError, match="checks takes True or False, not 'no'"):
+        tools["checks"]("no")

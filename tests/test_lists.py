@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import models as db
-from vserverlib import Error
+from vserverlib import Error, NotFound
 from vserverlib.fields import now
 
 
@@ -65,10 +65,15 @@ def test_in_asks_for_one_row(story: SimpleNamespace, count_queries: list[str]) -
 
 
 def test_an_index_past_the_end_says_how_many_there_are(story: SimpleNamespace) -> None:
-    with pytest.raises(IndexError, match="there are 2 organizations: no index 2"):
-        db.Organization.get()[2]
-    with pytest.raises(IndexError):
-        db.Organization.get()[-3]
+    read = db.Organization.get()
+    assert len(list(read)) == 2
+    for found in (db.Organization.get(), read, story.collaboration.organizations):
+        for index in (2, -3, 10**30):
+            with pytest.raises(IndexError, match=f"^there are 2 organizations: no index {index}$") as raised:
+                found[index]
+            assert isinstance(raised.value, NotFound)
+    with pytest.raises(IndexError, match="there is 1 node: no index 1"):
+        db.Node.get()[1]
 
 
 def test_peewee_queries_give_the_same_kind_of_list(story: SimpleNamespace) -> None:

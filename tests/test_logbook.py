@@ -16,6 +16,7 @@ from terminal import Terminal, environment
 import models as db
 import shell
 from vserverlib import Error, UsageError, completion, journal, logbook, views
+from vserverlib.undoing import undo
 
 VSERVER = [sys.executable, "-c", "import vserver; vserver.main()"]
 
@@ -87,7 +88,8 @@ def test_the_log_is_filtered(told: Path) -> None:
         (["--entity", "task", "--id", str(2**70)], "is no id"),
         (["--since", "yesterday"], '"yesterday" is no time: write 2026-03-01'),
         (["--prune", "90", "--yes"], '"90" is no time'),
-        (["--all", "--limit", "2"], "--all has no limit"),
+        (["--all", "--limit", "2"], "--all is not a page: leave out --limit and --page"),
+        (["--change", "0"], '"0" is no whole number'),
     ],
 )
 def test_what_means_nothing_is_a_usage_error(words: list[str], message: str, told: Path) -> None:
@@ -129,7 +131,59 @@ def test_prune_forgets_what_is_older_and_says_who_did_it(told: Path) -> None:
         assert left == [0, 0]
 
 
+def test_the_log_is_read_page_by_page(told: Path) -> None:
+    every = rows(told)
+    assert len(every) == 12
+    pages = [rows(told, "--limit", "3", "--page", str(page)) for page in (1, 2, 3, 4)]
+    assert [row for page in pages for row in page] == every
+    assert "9 more: --page 2, or --all" in vserver(told, "log", "--limit", "3").stderr
+    assert "2 more: --page 3, or --all" in vserver(told, "log", "--limit", "5", "--page", "2").stderr
+    for words in (["--page", "4"], ["--page", "2", "--limit", "6"]):
+        assert vserver(told, "log", "--limit", "3", *words).stderr == ""
+    assert "there is no page 5: the last one is 4" in vserver(told, "log", "--limit", "3", "--page", "5").stderr
+
+
+def test_the_log_of_some_changes_is_asked_by_their_numbers(told: Path) -> None:
+    assert [row["change"] for row in rows(told, "--change", "9", "--change", "2")] == [9, 2]
+    assert "nothing is on record" in vserver(told, "log", "--change", "99").stderr
+
+
+def test_one_is_told_as_one(database: Any, path: Path) -> None:
+    db.Organization(name="x").save()
+    assert repr(journal.log(database)) == "<1 entry of the journal>"
+    with pytest.raises(Error, match="2 changes cannot be taken back: there is 1 that can be"):
+        undo(database, 2)
+    database.close()
+    assert vserver(path, "log", "--prune", "0s", "--yes").stderr == "forgot 1 change\n"
+    assert rows(path)[0]["about"].startswith("forgot 1 change before ")
+
+
 # vserver undo
+
+
+def test_undo_tells_each_row_that_it_leaves_out(told: Path) -> None:
+    with closing(db.connect(told)) as database:
+        db.Task.insert_many([{"name": str(number)} for number in range(23)]).execute()
+        number = database.last_change
+        db.Task.delete_by_id(24)
+        db.Task.delete_by_id(2)
+    done = vserver(told, "undo", "--change", str(number), "--yes", "--force")
+    summary, *left_out = done.stderr.splitlines()
+    assert summary.startswith(f"change {number + 3} took back change {number}: 21 rows, 2 left out; take it back with:")
+    assert left_out == [f"left out: task {id} was deleted since change {number}" for id in (24, 2)]
+
+
+def test_what_an_undo_would_take_back_is_counted_and_can_be_read_on(told: Path) -> None:
+    with closing(db.connect(told)) as database:
+        db.Task.insert_many([{"name": str(number)} for number in range(21)]).execute()
+        number = database.last_change
+    terminal = Terminal([*VSERVER, "-d", str(told), "undo"], environment(told.parent), columns=200, lines=200)
+    screen = terminal.wait_for(rf"Take back change {number}\? \[y/N\]:")
+    command = f"log --change {number} --page 2"
+    assert screen.count("made task") == 20 and f"1 more row, to be seen by: vserver -d {told} {command}" in screen
+    terminal.send("\r")
+    assert terminal.leave() == 1
+    assert vserver(told, *command.split()).stdout.count("made task") == 1
 
 
 def test_undo_without_a_terminal_needs_yes(told: Path) -> None:

@@ -150,7 +150,7 @@ def test_a_newer_schema_is_refused(path: Path) -> None:
 def test_a_file_that_is_cut_off_is_refused(path: Path) -> None:
     size = path.stat().st_size
     os.truncate(path, size - 4096)
-    with pytest.raises(Error, match=r"is cut off \(.* bytes\): use a backup"):
+    with pytest.raises(Error, match=r"is cut off \(.* bytes\): use an earlier backup"):
         db.connect(path)
     assert path.stat().st_size == size - 4096
 

@@ -20,6 +20,7 @@ from vserverlib import Error, NotFound, UsageError, hashing, journal, recording,
 from vserverlib.undoing import plan, undo
 
 Tables = dict[str, list[Any]]
+GONE = "node {} was deleted since change {}"
 
 
 def tables(database: Any) -> Tables:
@@ -297,8 +298,34 @@ def test_a_row_that_is_gone_is_refused_and_left_out_by_force(story: SimpleNamesp
     with pytest.raises(Error, match=f"node 1 was deleted since change {number}"):
         undo(database, change=number)
     done = undo(database, change=number, force=True)
-    assert (done.rows, done.skipped, db.Task.get(1).name) == (1, 1, "average")
-    assert str(done).endswith(": 1 row, 1 was deleted since")
+    assert (done.rows, list(done.left_out), db.Task.get(1).name) == (1, [GONE.format(1, number)], "average")
+    assert str(done).endswith(": 1 row, 1 left out")
+    assert done._view_().splitlines()[1:] == [f"left out: {GONE.format(1, number)}"]
+
+
+def test_force_names_the_first_rows_that_it_leaves_out_and_counts_the_others(database: Any) -> None:
+    with database.atomic():
+        for number in range(30):
+            db.Node(name=str(number)).save()
+    number = database.last_change
+    db.Node.delete_by_id(30)
+    with database.atomic():
+        for id in range(1, 24):
+            db.Node.delete_by_id(id)
+    done = undo(database, change=number, force=True)
+    assert (done.rows, done.left_out.total, db.Node.get()) == (6, 24, [])
+    told = [f"left out: {GONE.format(id, number)}" for id in (30, *range(23, 4, -1))]
+    assert list(done.left_out.told()) == [*told, "and 4 more"]
+
+
+def test_an_undo_that_would_do_nothing_is_refused_and_not_on_record(story: SimpleNamespace, database: Any) -> None:
+    db.Node.update(name="a").where(db.Node.id > 0).execute()
+    number = database.last_change
+    story.node.delete()
+    changes = database.last_change
+    with pytest.raises(Error, match=f"^nothing is left to take back: {GONE.format(1, number)}$"):
+        undo(database, change=number, force=True)
+    assert journal.log(database)[0].change == changes and not database.in_transaction()
 
 
 def test_a_row_that_is_there_again_is_refused(story: SimpleNamespace, database: Any) -> None:
@@ -337,9 +364,36 @@ def test_a_name_that_is_taken_meanwhile_is_refused_in_one_line(story: SimpleName
     user.delete()
     number = database.last_change
     db.User(username="root").save()
-    with pytest.raises(Error, match=f"change {number} cannot be taken back, the database refuses it: UNIQUE"):
-        undo(database, change=number)
+    taken = 'the username "root" is taken by user 2 "root" by now: give that another username first'
+    for force in (False, True):
+        with pytest.raises(Error, match=f"^change {number} cannot be taken back, {taken}$"):
+            undo(database, change=number, force=force)
     assert not database.in_transaction()
+    later = db.User.get(2)
+    later.username = "admin"
+    later.save()
+    assert undo(database, change=number).rows == 1
+
+
+def test_a_membership_that_is_there_again_is_named(story: SimpleNamespace, database: Any) -> None:
+    story.collaboration.organizations.remove(story.oslo)
+    story.collaboration.save()
+    number = database.last_change
+    story.oslo.collaborations.append(story.collaboration)
+    story.oslo.save()
+    told = "membership 3 of organization 2 in collaboration 1 is there by now: take that out first"
+    with pytest.raises(Error, match=f"^change {number} cannot be taken back, {told}$"):
+        undo(database, change=number)
+
+
+def test_names_that_changed_places_come_back(database: Any) -> None:
+    with database.atomic():
+        for name in ("a", "b"):
+            db.User(username=name).save()
+    for old, new in (("a", "c"), ("b", "a"), ("c", "b")):
+        db.User.update(username=new).where(db.User.username == old).execute()
+    assert undo(database, 3).rows == 3
+    assert [user.username for user in db.User.get()] == ["a", "b"]
 
 
 def test_an_undo_inside_of_a_transaction_can_be_rolled_back_with_it(story: SimpleNamespace, database: Any) -> None:

@@ -41,6 +41,10 @@ REBUILDS = """
     def up(migrator, db):
         migrator.migrate(migrator.add_not_null("task", "image"))
 """
+WRITES = """
+    def up(migrator, db):
+        db.execute_sql("UPDATE organization SET domain = name")
+"""
 BREAKS = """
     def up(migrator, db):
         db.execute_sql("DELETE FROM task")
@@ -84,11 +88,11 @@ def older(story: SimpleNamespace, path: Path, database: Any, monkeypatch: pytest
 def newer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Newer:
     """Make this the release after the present one, with one more migration."""
 
-    def release(source: str = WORKS) -> None:
+    def release(source: str = WORKS, about: str = "") -> None:
         folder = tmp_path / "migrations"
         shutil.copytree(storage.MIGRATIONS, folder)
         number = storage.SCHEMA + 1
-        lines = ["from peewee import *", *(line[4:] for line in source.splitlines())]
+        lines = [f'"""{about}"""', "from peewee import *", *(line[4:] for line in source.splitlines())]
         (folder / f"{number:04}_more.py").write_text("\n".join(lines) + "\n")
         monkeypatch.setattr(storage, "MIGRATIONS", folder)
         monkeypatch.setattr(storage, "SCHEMA", number)
@@ -242,16 +246,19 @@ def test_what_only_reads_works_on_an_upgraded_copy(
             assert storage.report(database) == []
             db.Node(name="x").save()
             assert storage.report(database) == [("node", 1, 0, 0)]
-        else:
-            assert "of an older schema: this is an upgraded copy" in capsys.readouterr().err
+        assert "of an older schema: this is an upgraded copy" in capsys.readouterr().err
     assert older.read_bytes() == before and beside(older) == []
 
 
-def test_a_backup_of_an_older_schema_is_upgraded_when_it_is_restored(older: Path, newer: Newer) -> None:
+def test_a_backup_of_an_older_schema_is_upgraded_when_it_is_restored(
+    older: Path, newer: Newer, capsys: pytest.CaptureFixture[str]
+) -> None:
     old = backups.make(older).path
     newer()
     db.connect(older).close()
+    capsys.readouterr()
     with backups.verified(old, older) as draft:
+        assert capsys.readouterr().err == f"{old} is of an older schema: what is restored is an upgraded copy\n"
         backups.restore(older, draft)
     assert schema(older) == storage.SCHEMA and schema(old) == storage.SCHEMA - 1
     assert mottos(older) == ["together"] * 2
@@ -269,6 +276,47 @@ def test_a_dry_run_prints_what_is_due_and_does_not_do_it(older: Path, newer: New
     newer()
     result = run("upgrade", "--dry-run")
     assert (result.exit_code, result.stdout) == (0, f"{storage.SCHEMA:04}_more\n")
+    assert schema(older) == storage.SCHEMA - 1 and beside(older) == []
+
+
+def test_a_dry_run_tells_what_changes_how_many_rows_and_where_the_backup_goes(older: Path, newer: Newer) -> None:
+    newer(WRITES, "Domains are names.\n\nFrozen.")
+    result = run("upgrade", "--dry-run")
+    assert result.stdout == f"{storage.SCHEMA:04}_more  Domains are names.\n"
+    told = (
+        rf"schema {storage.SCHEMA - 1} to {storage.SCHEMA}, tried on a private copy: "
+        r"7 rows written, those of the journal too, in \d+\.\d s; "
+        rf"first a backup is made, of {older.stat().st_size:,} bytes, such as vserver-\d{{8}}-\d{{6}}\.db\n"
+    )
+    assert re.fullmatch(told, result.stderr) and beside(older) == []
+
+
+def test_a_dry_run_tells_that_an_upgrade_would_fail(older: Path, newer: Newer) -> None:
+    newer(FAILS)
+    result = run("upgrade", "--dry-run")
+    assert result.exit_code == 1 and result.stdout == "" and "no such column: nonsense" in result.stderr
+    assert schema(older) == storage.SCHEMA - 1 and beside(older) == []
+
+
+def test_every_migration_tells_what_it_changes() -> None:
+    assert [storage.told_of(name)[-1:] for name in storage.due(0)] == ["."] * storage.SCHEMA
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("undo", "2", "--change", "1"),
+        ("log", "--prune", "yesterday", "--yes"),
+        ("delete", "tsk", "1"),
+        ("passwd", "root", "--stdin"),
+    ],
+)
+def test_what_means_nothing_is_told_before_an_older_database_is_upgraded(
+    words: tuple[str, ...], older: Path, newer: Newer
+) -> None:
+    newer()
+    result = CliRunner().invoke(vserver.main, words, input="one\ntwo\n")
+    assert result.exit_code in (1, 2)
     assert schema(older) == storage.SCHEMA - 1 and beside(older) == []
 
 

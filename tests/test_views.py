@@ -403,3 +403,32 @@ def test_an_output_that_knows_no_unicode_gets_signs_that_it_knows(encoding: str,
     assert f"{'#' * 20} 4/4  + completed" in text
     assert r"\u9752" in text and "1-20 of 24 tasks" in text
     assert max(map(len, text.splitlines())) <= 120
+
+
+# Names that begin alike
+
+
+@pytest.mark.parametrize("width", [30, 36])
+def test_names_that_begin_alike_are_cut_so_that_they_differ(database: Any, width: int) -> None:
+    for study in ("Colorectal cancer survival", "Lung cancer screening", "Rare tumours [pilot]"):
+        Node(name=f"Kankerregister Noord - {study} Node", status="online").save()
+    names = [line.split("  ")[1].strip() for line in shown_in(width).splitlines()[2:5]]
+    assert len(set(names)) == 3 and all(name.startswith("Kan") and name.endswith(" Node") for name in names)
+
+
+def test_names_that_differ_at_once_are_cut_at_their_end(database: Any) -> None:
+    for number in range(3):
+        Node(name=f"{number} " + "x" * 100 + str(number)).save()
+    assert shown_in(40).splitlines()[2].endswith("x…")
+
+
+@pytest.mark.parametrize("text", ["abcdefghij", "青葉がんセンター", "e\u0301" * 9, "", "a"])
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_a_text_that_is_cut_within_fits(text: str, encoding: str) -> None:
+    look = views.Look(encoding)
+    for width in range(12):
+        assert cell_len(look.cut_within(text, width)) <= width or not text
+
+
+def shown_in(width: int) -> str:
+    return views.render(views.entity_table(Node.get()), width=width, color=False)

@@ -80,6 +80,11 @@ def near(word: str, words: Iterable[str]) -> str:
     return f'; did you mean "{inert(known[found[0]])}"?' if found else ""
 
 
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """Return a number of things in words: "1 change", "1,200 changes"."""
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
+
+
 def inert(value: object, limit: int = 80) -> str:
     """Return a text as a person may be shown it: nothing that moves, hides or fakes other text; cut after `limit`.
 

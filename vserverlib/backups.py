@@ -23,7 +23,9 @@ from typing import BinaryIO, NamedTuple
 
 from vserverlib import Error, connection, files, recording, storage
 from vserverlib.connection import Sqlite
+from vserverlib.drivers import peewee
 from vserverlib.files import shown
+from vserverlib.messages import tell
 
 STEP = 2000  # pages that are copied between two looks for Ctrl-C
 NAME = "{stem}-{at:%Y%m%d-%H%M%S}{more}.db"  # of a backup that nobody gave a name; the time is UTC
@@ -68,8 +70,11 @@ def stream(path: Path, out: BinaryIO) -> None:
         _copied(path, folder / "backup") as draft,
         open(draft, "rb") as file,
     ):
-        shutil.copyfileobj(file, out)
-        out.flush()
+        try:
+            shutil.copyfileobj(file, out)
+            out.flush()
+        except BrokenPipeError:  # told, though a list that is read in part ends in silence: such a backup is none
+            raise Error(f"the backup of {shown(path)} was not read to its end: what was read is no backup") from None
 
 
 @contextlib.contextmanager
@@ -193,7 +198,8 @@ def verified(file: Path, path: Path) -> Iterator[Path]:
         with files.told(f"{shown(file)} cannot be restored"):
             draft = stack.enter_context(files.unfinished(path))
             _verify(draft, file, _copy(file, draft, _count))
-            storage.migrate_copy(draft, file)
+            if storage.migrate_copy(draft, file):
+                tell(f"{shown(file)} is of an older schema: what is restored is an upgraded copy", "yellow")
         yield draft
 
 
@@ -210,9 +216,20 @@ def restore(path: Path, draft: Path) -> Backup | None:
         storage.check_ours(path)
     database = Sqlite(str(path.absolute()), path=path)
     with files.told(f"{shown(path)} cannot be restored, and is as it was"), contextlib.closing(database):
-        kept = _replace(database, draft)
+        kept = _replaced(database, draft)
     _put_on_record(path, kept)
     return kept
+
+
+def _replaced(database: Sqlite, draft: Path) -> Backup:
+    try:
+        return _replace(database, draft)
+    except (peewee.DatabaseError, sqlite3.DatabaseError) as error:
+        if not any(word in str(error) for word in ("malformed", "not a database")):
+            raise
+        name = shown(database.path)
+        away = f"move it away, with {name}-wal and {name}-shm if they are there, and restore again"
+        raise Error(f"{name} is too damaged to be written into, and is as it was: {away}") from error
 
 
 def _put_on_record(path: Path, kept: Backup) -> None:

@@ -13,7 +13,7 @@ from rich.console import Console, ConsoleOptions
 from rich.table import Table
 from rich.text import Text
 
-from vserverlib import finding, listing, report, rules
+from vserverlib import counted, finding, listing, report, rules
 from vserverlib.overview import Overview, Share
 from vserverlib.progress import Counts
 from vserverlib.views import BAR, GAP, Look, span
@@ -85,4 +85,4 @@ class Board:
             name = look.cut(f"node {node.id} {look.safe(node.name or '')}", NODE_ROOM)
             yield Text(f"{name}  {seen}")
         if len(nodes) > MOST_NODES:
-            yield Text(f"{look.more} {len(nodes) - MOST_NODES:,} more nodes not seen for a day", "dim")
+            yield Text(f"{look.more} {counted(len(nodes) - MOST_NODES, 'more node')} not seen for a day", "dim")

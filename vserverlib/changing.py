@@ -12,9 +12,11 @@ from typing import Any, TextIO
 
 import click
 
-from vserverlib import Error, completers, inert, printing
+from vserverlib import Error, completers, counted, inert, printing
 from vserverlib.messages import tell
-from vserverlib.options import JSON_OUTPUT, YES, Ordinal, Target, command, require_yes
+from vserverlib.options import JSON_OUTPUT, YES, Ordinal, Paging, Target, command, paging, require_yes
+
+SHOWN = 20  # rows of a page of the journal, and of those that are shown before they are taken back
 
 # Secrets
 
@@ -28,11 +30,12 @@ def passwd(target: Target, username: str, piped: bool) -> None:
 
     It is typed twice and not shown, or piped in.
     """
+    password = _piped_password() if piped else None
     with target.open():
         import models
 
         user = models.User.get_by_username(username)
-        user.password = _piped_password() if piped else _typed_password(user)
+        user.password = _typed_password(user) if password is None else password
         user.save()
         tell(f"{user.named()} has a new password")
 
@@ -93,7 +96,8 @@ def delete_command(
     """Delete one ENTITY, or several of a kind.
 
     Refused while something hangs on them: the users and nodes of an organization, the results of a task. All of it goes
-    in one transaction, or nothing does.
+    in one transaction, or nothing does. What was named, and takes nothing along, goes without a question: what is
+    printed says how it is taken back.
 
     ENTITY is organization, user, collaboration, node, task or result.
     """
@@ -134,25 +138,21 @@ def _show_plan(plan: Any, stream: TextIO) -> None:
 @click.option("--actor", metavar="NAME", help="Only those that this user has made.")
 @click.option("--since", metavar="AGE|TIME", help="Only later ones: 2d (s, m, h, d, w), 2026-03-01.")
 @click.option("--session", metavar="NAME", help="Only those of one session, as the log names it.")
-@click.option("--limit", metavar="N", type=Ordinal(), help="How many rows.  [default: 20 in a table, else all]")
-@click.option("--all", "everything", is_flag=True, help="All rows.")
+@click.option("--change", "changes", metavar="N", type=Ordinal(), multiple=True, help="Only this change. Repeatable.")
+@paging(SHOWN, f"{SHOWN} in a table, else all", whole=True)
 @JSON_OUTPUT
 @click.option(
     "--prune", metavar="AGE|TIME", help="Forget what is older: 90d, 2026-03-01. It cannot be undone any more."
 )
 @click.option("--yes", is_flag=True, help="With --prune: do not ask.")
 @click.pass_obj
-def log_command(
-    target: Target, /, output: str, limit: int | None, everything: bool, prune: str | None, yes: bool, **asked: Any
-) -> None:
+def log_command(target: Target, /, output: str, paging: Paging, prune: str | None, yes: bool, **asked: Any) -> None:
     """Show who changed what, and when, field by field, the newest first.
 
     Changes by other programs are on record too, without a name. Secrets are told as changed, never shown.
     """
-    if everything and limit:
-        raise click.UsageError("--all has no limit: leave out --limit")
     if prune is not None:
-        if everything or limit or output != "table" or any(value is not None for value in asked.values()):
+        if paging != Paging(1, SHOWN, False) or output != "table" or _is_asked(asked):
             raise click.UsageError("--prune forgets all that is older, whatever it is: leave out the other options")
         _prune(target, prune, yes)
         return
@@ -161,36 +161,57 @@ def log_command(
     with target.open(read_only=True) as database:
         from vserverlib import journal
 
-        shown = None if everything or (output != "table" and not limit) else limit or journal.SHOWN
-        found = journal.entries(database, journal.conditions(**asked))
-        _print_entries(itertools.islice(found, shown), output)
-        if next(found, None):
-            tell("there are more: --limit N, or --all")
+        _print_page(database, journal.conditions(**asked), output, paging)
 
 
-def _print_entries(entries: Iterator[Any], output: str) -> None:
+def _print_page(database: Any, asked: list[Any], output: str, paging: Paging) -> None:
+    """Print one page of the entries that fit, or all of them; tell how many there are beside those."""
+    from vserverlib import journal
+
+    end = None if paging.everything else paging.first + paging.size
+    found = journal.entries(database, asked)
+    number = _print_entries(itertools.islice(found, paging.first, end), output)
+    if number and not next(found, None):
+        return
+    total = journal.total(database, asked)
+    if total:
+        printing.tell_of_pages(paging.first + number if number else 0, total, paging)
+    elif output == "table":
+        tell("nothing is on record")
+
+
+def _is_asked(asked: dict[str, Any]) -> bool:
+    return any(value not in (None, ()) for value in asked.values())
+
+
+def _print_entries(entries: Iterator[Any], output: str) -> int:
+    """Print entries, and return how many they were."""
+    counter = itertools.count()
+    passing = (entry for entry, _ in zip(entries, counter, strict=False))
     if output != "table":
         from vserverlib import formats, journal
 
-        return printing.write(formats.WRITERS[output], journal.as_rows(entries))
-    from vserverlib import logbook, views
+        printing.write(formats.WRITERS[output], journal.as_rows(passing))
+    else:
+        from vserverlib import logbook, views
 
-    console, is_empty = views.console(), True
-    for page in logbook.pages(entries):
-        console.print(page)
-        is_empty = False
-    return tell("nothing is on record") if is_empty else None
+        console = views.console()
+        for page in logbook.pages(passing):
+            console.print(page)
+    return next(counter)
 
 
 def _prune(target: Target, older: str, yes: bool) -> None:
     from vserverlib import journal
 
+    journal.stored(older)  # what is no time is refused before the database is opened, and perhaps upgraded
     with target.open() as database:
         number = journal.count_before(database, older)
         if number:
-            require_yes(f"Forget {number:,} changes, which cannot be undone any more?", yes)
+            told = counted(number, "change")
+            require_yes(f"Forget {told}, which cannot be undone any more?", yes)
             number = journal.prune(database, older)
-        tell(f"forgot {number:,} changes")
+        tell(f"forgot {counted(number, 'change')}")
 
 
 @command("undo")
@@ -208,22 +229,29 @@ def undo_command(
     A change is all that one transaction did. What has changed since is refused. An undo is a change on record, too:
     --change takes it back; without a number, undo goes further back.
     """
-    with target.open() as database:
-        from vserverlib import undoing
+    from vserverlib import undoing
 
+    undoing.require_one(count, change, session)
+    with target.open() as database:
         ids = undoing.plan(database, count, change=change, session=session)
-        require_yes(f"Take back {undoing.numbered(ids)}?", yes, lambda: _show_changes(database, ids))
+        require_yes(f"Take back {undoing.numbered(ids)}?", yes, lambda: _show_changes(target, database, ids))
         done = undoing.take_back(database, ids, force)
     tell(f"{done}; {_take_back(target, done.change)}")
+    for line in done.left_out.told():
+        tell(line, "yellow")
 
 
-def _show_changes(database: Any, ids: list[int]) -> None:
-    """Show the first rows of changes on stderr, where somebody is asked about them."""
-    from vserverlib import journal, logbook, views
+def _show_changes(target: Target, database: Any, ids: list[int]) -> None:
+    """Show the first rows of changes on stderr, where somebody is asked about them, and how the others are seen."""
+    from vserverlib import journal, logbook, undoing, views
 
-    found = journal.entries(database, journal.conditions(changes=ids))
-    shown = list(itertools.islice(found, journal.SHOWN))
-    views.console(sys.stderr).print(logbook.Logbook(shown, "…" if next(found, None) else ""))
+    asked = journal.conditions(changes=ids)
+    shown = list(itertools.islice(journal.entries(database, asked), SHOWN))
+    views.console(sys.stderr).print(logbook.Logbook(shown))
+    more = journal.total(database, asked) - len(shown)
+    if more:
+        words = [word for id in ids[: undoing.MOST_TOLD] for word in ("--change", str(id))]
+        tell(f"{counted(more, 'more row')}, to be seen by: {target.command('log', *words, '--page', '2')}")
 
 
 COMMANDS = (passwd, apikey, delete_command, log_command, undo_command)

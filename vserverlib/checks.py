@@ -5,8 +5,7 @@ break one: by one statement, made once for each kind of save. What is found is t
 CheckError; which of the two is decided in orm.py.
 
 It owns the asking; what the rules are is in rules.py, and what is no rule of rows (a damaged file, orphans, changed
-tables) in inspection.py. A membership that is changed by the model Member, not by a list, and one that an organization
-leaves as the last of all, are not asked about at the save; a whole check finds them.
+tables) in inspection.py. Deleting, bulk queries and SQL ask nothing; a whole check finds what they leave behind.
 """
 
 from __future__ import annotations
@@ -98,13 +97,14 @@ def install() -> None:
 
 
 def at_save(written: orm.Written) -> orm.Told:
-    """Return a warning for each rule that a save has broken. One statement."""
+    """Return a warning for each rule that a save has broken. One statement, and one for each membership it ended."""
     entity = written.entity
     database = entity._meta.database
     if not database.asks_rules:
         return []
     sql, parameters = statement(database, written)
     broken = _few(database, sql, [entity.id] * parameters) if sql else []
+    broken += _of_partings(database, written.parted, broken)
     weak = _weak(entity, written.names) if entity._weak else ()
     found = [*weak, *(finding(*row) for row in broken)]
     return [CheckWarning(each.text, each.code) for each in found]
@@ -134,6 +134,22 @@ def _own(table: str, *when: str) -> list[str]:
 def _of_others(table: str, changed: frozenset[str]) -> list[str]:
     touches = {touch.code: touch for touch in rules.TOUCHES if touch.entity == table and touch.changed in changed}
     return [rules.query(rules.BY_CODE[code], touch.scope, MOST_TOUCHED) for code, touch in touches.items()]
+
+
+def _of_partings(database: Any, parted: Iterable[dict[str, int]], known: list[Any]) -> list[Any]:
+    """Return the rows that break a rule because of memberships that ended, and are not known to: few of each rule."""
+    if not parted:
+        return []
+    parts = [rules.query(rules.BY_CODE[each.code], each.scope, MOST_TOUCHED) for each in rules.PARTINGS]
+    sql = " UNION ALL ".join(parts).replace("?", database.param)
+    names = [name for each in rules.PARTINGS for name in each.by]
+    seen, counts, found = {row[:2] for row in known}, Counter[str](), []
+    for row in (row for pair in parted for row in _few(database, sql, [pair[name] for name in names])):
+        if row[:2] not in seen and counts[row[0]] < MOST_TOUCHED:
+            seen.add(row[:2])
+            counts[row[0]] += 1
+            found.append(row)
+    return found
 
 
 def _weak(entity: Any, names: Iterable[str]) -> Iterator[Finding]:

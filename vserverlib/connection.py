@@ -77,6 +77,7 @@ class Sqlite(peewee.SqliteDatabase):
 
     field_types: ClassVar = {**peewee.SqliteDatabase.field_types, **SQLITE_TYPES}
     is_sqlite = True
+    to_write = "open it without --read-only"  # what is to be done for a read-only session to change something
 
     def __init__(
         self,
@@ -150,7 +151,7 @@ class Sqlite(peewee.SqliteDatabase):
     def refuse_read_only(self, what: str) -> None:
         """Raise an Error where this session cannot do `what`."""
         if self.read_only:
-            raise Error(f"{what} is not available here: {self.title} is open read-only; open it without --read-only")
+            raise Error(f"{what} is not available here: {self.title} is open read-only; {self.to_write}")
 
     # Queries
 
@@ -284,7 +285,7 @@ class Sqlite(peewee.SqliteDatabase):
         if code == sqlite3.SQLITE_INTERRUPT:
             raise KeyboardInterrupt from None
         if self.read_only and (code in (sqlite3.SQLITE_AUTH, sqlite3.SQLITE_READONLY) or "authorized" in text):
-            raise Error(f"{self.title} is open read-only ({text}): open it without --read-only to change it") from error
+            raise Error(f"{self.title} is open read-only ({text}): {self.to_write} to change it") from error
         if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
             raise Error(f"{self.title} could not be written ({text}): nothing was changed; make room") from error
         if _code(error) == sqlite3.SQLITE_BUSY_SNAPSHOT:

@@ -180,4 +180,16 @@ def tell_of_others(path: Path) -> None:
     mode = path.stat().st_mode & 0o777
     if mode & OTHERS and path.suffix != PUBLIC and path.absolute() not in _told:
         _told.add(path.absolute())
-        tell(f"{shown(path)} is open to others (mode {mode:03o}): chmod 600 {shlex.quote(shown(path))}", "yellow")
+        owner, remedy = path.stat().st_uid, f"chmod 600 {shlex.quote(shown(path))}"
+        if os.geteuid() not in (0, owner):
+            remedy = f"{_user(owner)}, whose file it is, closes it by {remedy}, to you too"
+        tell(f"{shown(path)} is open to others (mode {mode:03o}): {remedy}", "yellow")
+
+
+def _user(id: int) -> str:
+    try:
+        import pwd
+
+        return inert(pwd.getpwuid(id).pw_name)
+    except (ImportError, KeyError):  # no POSIX; a user without a name, as in a container
+        return f"user {id}"

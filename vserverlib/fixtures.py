@@ -95,7 +95,7 @@ class Fixture:
         """Return what it is, in a line, and how many secrets are to be made for it."""
         lacking = {"password": self._lacking("user"), "API key": self._lacking("node")}
         words = [f"{count:,} {what}{'s' * (count > 1)}" for what, count in lacking.items() if count]
-        without = f"; it lacks {' and '.join(words)}, to be made" if words else ""
+        without = f"; it lacks {' and '.join(words)}, made where there are none yet" if words else ""
         return f"{shown(self.path)} is a fixture file of vantage6{without}"
 
     def _lacking(self, table: str) -> int:

@@ -28,7 +28,7 @@ def own_file(path: Path) -> Path:
 
     A link is followed where it is ours, and does not lead to another user's file.
     """
-    _make_folder(path.parent)
+    make_folder(path.parent)
     _refuse_links_of_others(path)
     os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
     if path.stat().st_mode & 0o077:
@@ -36,10 +36,10 @@ def own_file(path: Path) -> Path:
     return path
 
 
-def _make_folder(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
     """Make a folder, and those above it, each for its owner alone; what is there already stays as it is."""
     if not folder.is_dir():
-        _make_folder(folder.parent)
+        make_folder(folder.parent)
         folder.mkdir(mode=0o700, exist_ok=True)
 
 

@@ -6,6 +6,7 @@ of a new database. It reads and changes nothing. How that looks is report.py's.
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -131,6 +132,22 @@ OF_FILE: dict[str, Callable[[Any], Told]] = {"DBF001": _damage, "DBF002": _orpha
 # At the prompt
 
 
+class Asking(contextlib.AbstractContextManager[None]):
+    """Whether saves ask the rules: set when it is made, and put back at the end of a `with` block, if it has one."""
+
+    def __init__(self, database: Any, on: bool) -> None:
+        self.database, self.before = database, database.asks_rules
+        database.asks_rules = on
+
+    def __exit__(self, *error: object) -> None:
+        self.database.asks_rules = self.before
+
+    def __repr__(self) -> str:
+        if self.database.asks_rules:
+            return "<saves ask the rules>"
+        return "<saves ask no rules, until db.checks(True)>"
+
+
 def tools(database: Any) -> dict[str, Callable[..., Any]]:
     """Return what `db` has of rules, for a database: check(), checks() and strict()."""
 
@@ -141,11 +158,19 @@ def tools(database: Any) -> dict[str, Callable[..., Any]]:
 
     def strict(on: bool = True) -> None:
         """Refuse, from now on, what would be saved with a warning; strict(False): save it again."""
-        if not isinstance(on, bool):
-            raise UsageError(f"strict takes True or False, not {inert(repr(on))}")
-        database.strict = on
+        database.strict = _flag("strict", on)
 
-    return {"check": check, "checks": database.asking, "strict": strict}
+    def checks(on: bool = True) -> Asking:
+        """Save without asking the rules, checks(False), until checks(True) or the end of a `with` block."""
+        return Asking(database, _flag("checks", on))
+
+    return {"check": check, "checks": checks, "strict": strict}
+
+
+def _flag(name: str, on: object) -> bool:
+    if not isinstance(on, bool):
+        raise UsageError(f"{name} takes True or False, not {inert(repr(on))}")
+    return on
 
 
 def _table_of(entity: Any) -> str:

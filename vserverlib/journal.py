@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any, NamedTuple, overload
 
-from vserverlib import Error, UsageError, filters, inert, near
+from vserverlib import Error, UsageError, counted, filters, inert, near
 from vserverlib.drivers import peewee
 from vserverlib.fields import LARGEST, Cleaned, Instant, Secret, whole
 from vserverlib.orm import Entity
@@ -64,7 +64,8 @@ class Log(Sequence[Entry]):
         return len(self.entries)
 
     def __repr__(self) -> str:
-        return f"<{len(self)} entries of the journal{', there are more' if self.is_part else ''}>"
+        entries = counted(len(self), "entry", "entries")
+        return f"<{entries} of the journal{', there are more' if self.is_part else ''}>"
 
     def _view_(self) -> Any:
         from vserverlib import logbook
@@ -159,12 +160,22 @@ def entries(database: Any, asked: Sequence[Any] = ()) -> Iterator[Entry]:
     """Read the entries that fit all conditions, newest first. One query, whose cursor is open until the last."""
     told = (CHANGE.id, CHANGE.at, CHANGE.actor, CHANGE.session, CHANGE.kind, CHANGE.about)
     recorded = (RECORD.id, RECORD.entity, RECORD.entity_id, RECORD.op, exact(RECORD.changes))
-    query = CHANGE.select(*told, *recorded).join(RECORD, peewee.JOIN.LEFT_OUTER, on=RECORD.change_id == CHANGE.id)
-    query = query.order_by(CHANGE.id.desc(), RECORD.id.desc())
+    query = _that_fit(CHANGE.select(*told, *recorded), asked).order_by(CHANGE.id.desc(), RECORD.id.desc())
     known = models()
     with database.fetching():
-        for row in database.execute(query.where(*asked) if asked else query):
+        for row in database.execute(query):
             yield _entry(known, *row)
+
+
+def total(database: Any, asked: Sequence[Any] = ()) -> int:
+    """Return how many entries fit all conditions."""
+    query = _that_fit(CHANGE.select(peewee.fn.COUNT(CHANGE.id)), asked)
+    return int(database.execute(query).fetchone()[0])
+
+
+def _that_fit(query: Any, asked: Sequence[Any]) -> Any:
+    query = query.join(RECORD, peewee.JOIN.LEFT_OUTER, on=RECORD.change_id == CHANGE.id)
+    return query.where(*asked) if asked else query
 
 
 def _entry(
@@ -241,6 +252,6 @@ def prune(database: Any, older: Any) -> int:
             database.execute(UNDOING.delete().where((UNDOING.change_id << gone) | (UNDOING.undone_id << gone)))
             database.execute(RECORD.delete().where(RECORD.change_id << gone))
             database.execute(CHANGE.delete().where(CHANGE.at < before))
-            with one_change(database, PRUNE, f"forgot {number:,} changes before {before[:19]} UTC"):
+            with one_change(database, PRUNE, f"forgot {counted(number, 'change')} before {before[:19]} UTC"):
                 pass
     return number

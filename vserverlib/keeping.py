@@ -64,7 +64,7 @@ def restore(target: Target, file: str, yes: bool) -> None:
 
 
 @command()
-@click.option("--dry-run", is_flag=True, help="Only print what is due.")
+@click.option("--dry-run", is_flag=True, help="Only tell what it would do: it is tried on a private copy.")
 @click.pass_obj
 def upgrade(target: Target, dry_run: bool) -> None:
     """Upgrade the database to what this release of vserver works with.
@@ -77,7 +77,9 @@ def upgrade(target: Target, dry_run: bool) -> None:
     if not due:
         tell(f"{target.file} has schema {schema}, the newest: nothing is due")
     elif dry_run:
-        click.echo("\n".join(due))
+        trial = upgrades.trial(target.file)
+        click.echo("\n".join(f"{step.name}  {step.told}".rstrip() for step in trial.steps))
+        tell(trial.told())
     elif done := upgrades.upgrade(target.file):
         tell(done.told())
 

@@ -13,17 +13,22 @@ from __future__ import annotations
 import gc
 import operator
 import sqlite3
+import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from vserverlib import progress
+from vserverlib import NotFound, counted, inert, progress
 from vserverlib.drivers import peewee
 
 Reader = Callable[[Any, Collection[int]], dict[int, Any]]  # (database, ids) → what it tells of each, one query
 
 WINDOW = 100  # rows fetched around an index that is asked for
 SHOWN = 20  # entities in the repr of a list
+
+
+class NoSuchPlace(NotFound, IndexError):
+    """An index past the end of a list."""
 
 
 class Peers:
@@ -232,7 +237,7 @@ class EntityList(ShownInNotebooks, peewee.ModelSelect):
 
     def __getitem__(self, index: Any) -> Any:
         if self.is_read:
-            return self._cursor_wrapper.row_cache[index]
+            return picked(self._cursor_wrapper.row_cache, index, self.model)
         if isinstance(index, slice):
             return self._slice(index)
         return self._pick(operator.index(index))
@@ -251,14 +256,13 @@ class EntityList(ShownInNotebooks, peewee.ModelSelect):
         return self.limit(limit).offset((self._offset or 0) + offset)
 
     def _pick(self, index: int) -> Any:
-        if index < 0:
-            index += self.count()
-        if index not in self._window:
-            first = max(0, index) // WINDOW * WINDOW
+        place = index + self.count() if index < 0 else index
+        if place not in self._window and 0 <= place <= sys.maxsize:
+            first = place // WINDOW * WINDOW
             self._window.update(enumerate(self._part(first, WINDOW), first))
-        if index not in self._window:
-            raise IndexError(f"there are {self.count():,} {self.model.plural}: no index {index}")
-        return self._window[index]
+        if place not in self._window:
+            raise no_place(index, self.count(), self.model)
+        return self._window[place]
 
     def __eq__(self, other: object) -> Any:
         if _is_list(other):
@@ -294,6 +298,20 @@ def _name(node: Any, model: Any) -> str:
     if isinstance(node, peewee.Alias):
         return str(node._alias)
     return node.name if isinstance(node, peewee.Field) and node.model is model else ""
+
+
+def picked(entities: list[Any], index: Any, model: Any) -> Any:
+    """Return what a list that was read has at an index, or a slice; a NoSuchPlace error past its end."""
+    try:
+        return entities[index]
+    except IndexError:
+        raise no_place(index, len(entities), model) from None
+
+
+def no_place(index: Any, count: int, model: Any) -> NoSuchPlace:
+    """Return the error for an index past the end: how many there are."""
+    there = f"there {'is' if count == 1 else 'are'} {counted(count, model.noun, model.plural)}"
+    return NoSuchPlace(f"{there}: no index {inert(index)}")
 
 
 def shown(entities: Any) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from vserverlib import completers, inert, printing
+from vserverlib import completers, counted, inert, printing
 from vserverlib.messages import tell
 from vserverlib.options import CHOOSING, JSON_OUTPUT, LIST_OUTPUT, OUTPUT, PAGING, SHOWN, Paging, Target, command
 
@@ -154,7 +154,7 @@ def check_command(
             _remember(database, levels)
     if levels["error"] or levels["warning"]:
         ctx.exit(1)
-    number = "1 rule was" if len(asked) == 1 else f"{len(asked)} rules were"
+    number = counted(len(asked), "rule was", "rules were")
     tell(f"all is well: {number} asked, and nothing above level info was found")
 
 

@@ -197,7 +197,7 @@ class Target(NamedTuple):
         else:
             if self.url is None and not read_only and not sandbox and not os.path.lexists(self.path):
                 tell(f"made a new database, {storage.create(self.path)}")
-            database = storage.connect(self.path, read_only=read_only, sandbox=sandbox)
+            database = self._opened(read_only=read_only, sandbox=sandbox)
         database.strict = self.strict
         try:
             with _leaving_in_order():
@@ -206,6 +206,15 @@ class Target(NamedTuple):
                 tell(sandbox_report(database))
         finally:
             database.close()
+
+    def _opened(self, *, read_only: bool, sandbox: bool) -> Any:
+        """Open the database; that of a vantage6 server, which cannot be written to, for a look."""
+        from vserverlib import storage
+
+        try:
+            return storage.connect(self.path, read_only=read_only, sandbox=sandbox)
+        except storage.OfServer:
+            return storage.connect(self.path, read_only=True)
 
 
 @contextmanager
@@ -347,22 +356,29 @@ SHOWN = several(
 )
 
 
-def _paged(command: Command) -> Command:
-    """Have a command take `paging` in place of the three options that say it."""
+def paging(size: int, told: str, whole: bool = False) -> Callable[[Command], Command]:
+    """Return the three options that say which page is printed: a command takes `paging` in place of them.
 
-    @functools.wraps(command)
-    def paged(*words: Any, limit: int | None, page: int | None, everything: bool, **options: Any) -> Any:
-        if everything and (limit or page):
-            raise click.UsageError("--all is not a page: leave out --limit and --page")
-        return command(*words, paging=Paging(page or 1, limit or PAGE, everything), **options)
+    size: rows of a page unless that is asked for, as `told` says. whole: for programs it is all rows then.
+    """
 
-    return paged  # type: ignore[return-value]  # a command in any case
+    def add(command: Command) -> Command:
+        @functools.wraps(command)
+        def paged(*words: Any, limit: int | None, page: int | None, everything: bool, **options: Any) -> Any:
+            if everything and (limit or page):
+                raise click.UsageError("--all is not a page: leave out --limit and --page")
+            is_whole = whole and options["output"] != "table" and not (limit or page)
+            return command(*words, paging=Paging(page or 1, limit or size, everything or is_whole), **options)
+
+        return paged  # type: ignore[return-value]  # a command in any case
+
+    return several(
+        click.option("--limit", metavar="N", type=Ordinal(), help=f"Rows of a page.  [default: {told}]"),
+        click.option("--page", metavar="N", type=Ordinal(), help="Which page.  [default: 1]"),
+        click.option("--all", "everything", is_flag=True, help="All rows, not a page of them."),
+        add,
+    )
 
 
-PAGING = several(
-    click.option("--limit", metavar="N", type=Ordinal(), help=f"Rows of a page.  [default: {PAGE}]"),
-    click.option("--page", metavar="N", type=Ordinal(), help="Which page.  [default: 1]"),
-    click.option("--all", "everything", is_flag=True, help="All rows, not a page of them."),
-    _paged,
-)
+PAGING = paging(PAGE, str(PAGE))
 YES = click.option("--yes", is_flag=True, help="Do not ask: for scripts.")

@@ -42,11 +42,12 @@ Told = list[CheckWarning | NotObeyed]  # what there is to say of a save
 
 
 class Written(NamedTuple):
-    """What a save has written: names of fields, and of lists of partners that some were taken out of."""
+    """What a save has written: the names of fields; and the memberships that it ended, as ids by the names of links."""
 
     entity: Any
     names: frozenset[str]
     is_new: bool
+    parted: list[dict[str, int]]
 
 
 before_commit: list[Callable[[Written], Told]] = []
@@ -256,7 +257,7 @@ class Entity(ShownInNotebooks, peewee.Model):
                 database.on_rollback(self._restorer())
                 self._link_saved()
                 told = self.complete_fields()
-                written = Written(self, self._changed(), self._new)
+                written = Written(self, frozenset(self._dirty), self._new, self.parting())
                 self._write(None if only is None else {getattr(field, "name", field) for field in only})
                 for ask in before_commit:
                     told += ask(written)
@@ -277,10 +278,9 @@ class Entity(ShownInNotebooks, peewee.Model):
         moved = any(self.__data__.get(name) != linked.id for name, linked in self.__rel__.items() if linked is not None)
         return self._new or moved or bool(self._dirty) or any(m.is_changed for m in (self._members or {}).values())
 
-    def _changed(self) -> frozenset[str]:
-        """Return the names of what is to be written: changed fields, and lists that lose partners."""
-        lists = {name for name, members in (self._members or {}).items() if members.loses}
-        return frozenset(self._dirty | lists)
+    def parting(self) -> list[dict[str, int]]:
+        """Return the memberships that the next save ends, as ids by the names of their links."""
+        return [pair for members in (self._members or {}).values() for pair in members.parting()]
 
     def _tell(self, told: Told) -> None:
         if told and self._meta.database.strict:

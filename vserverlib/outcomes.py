@@ -60,9 +60,9 @@ class Outcome(Notes):
 
     def told(self, everything: bool = False) -> Iterator[str]:
         """Return what a person should know of it, line by line: every row, or the first ones and how many more."""
-        yield from self.left_out.told("more rows are left out (--dry-run --strict names all)", everything)
+        yield from self.left_out.told("more left out (--dry-run --strict names all)", everything)
         yield from self.doubled.told("more results are kept once", everything)
-        yield from self.renumbered.told("more runs have new ids", everything)
+        yield from self.renumbered.told("more with new ids", everything)
         for link, count in self.links.items():
             yield f"{link}: {count:,} led to rows that do not exist, and {'is' if count == 1 else 'are'} empty now"
         for done, count in self.values.items():

@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from models import Collaboration, Node, Organization, Task
-from vserverlib import details, finding, listing
+from vserverlib import counted, details, finding, listing
 from vserverlib.columns import COLUMNS, Column
 from vserverlib.details import Lane, Owed, Post
 from vserverlib.fields import Secret, now
@@ -305,7 +305,7 @@ class PostsSection:
             table.add_row(_named(post.organization, post.organization_id, look), *self._node(post, look, room))
         yield from (Text(), table)
         if found.total > len(found.posts):
-            yield Text(f"{look.more} {found.total - len(found.posts):,} more organizations", "dim")
+            yield Text(f"{look.more} {counted(found.total - len(found.posts), 'more organization')}", "dim")
 
     def _node(self, post: Post, look: Look, room: int) -> tuple[Text, ...]:
         if post.node_id is None:

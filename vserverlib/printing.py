@@ -71,13 +71,19 @@ def document(value: Any, output: str) -> None:
 
 
 def tell_of_more(page: Any, paging: Paging, is_filtered: bool) -> None:
-    """Tell how to see the next page, or that there is none of that number."""
-    if page.first + len(page.rows) < page.total:
-        tell(f"{page.total - page.first - len(page.rows):,} more: --page {paging.page + 1}, or --all")
-    elif page.total and not page.rows:
-        tell(f"there is no page {paging.page:,}: the last one is {-(-page.total // paging.size):,}")
-    elif not page.total:
+    """Tell how to see the next page of a list, or that there is none of that number."""
+    if page.total:
+        tell_of_pages(page.first + len(page.rows) if page.rows else 0, page.total, paging)
+    else:
         tell(f"there are no {page.model.plural}{' that fit' if is_filtered else ''}")
+
+
+def tell_of_pages(end: int, total: int, paging: Paging) -> None:
+    """Tell how to see the next page, or that there is none of that number. end: of what was printed, 0: nothing was."""
+    if not end:
+        tell(f"there is no page {paging.page:,}: the last one is {-(-total // paging.size):,}")
+    elif end < total:
+        tell(f"{total - end:,} more: --page {paging.page + 1}, or --all")
 
 
 def is_unicode(stream: TextIO) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 from vserverlib import Error, NotFound, inert
 from vserverlib.drivers import peewee
 from vserverlib.fields import Cleaned, whole
-from vserverlib.lists import ShownInNotebooks, shown
+from vserverlib.lists import ShownInNotebooks, picked, shown
 
 
 class LinkAccessor(peewee.ForeignKeyAccessor):
@@ -130,7 +130,7 @@ class MemberList(ShownInNotebooks, MutableSequence[Any]):
         return len(self._now())
 
     def __getitem__(self, index: Any) -> Any:
-        return self._now()[index]
+        return picked(self._now(), index, self.partner)
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self._now())
@@ -200,10 +200,9 @@ class MemberList(ShownInNotebooks, MutableSequence[Any]):
     def _name(self) -> str:
         return f"{type(self.owner).__name__}.{self.partner.plural}"
 
-    @property
-    def loses(self) -> bool:
-        """Whether partners were taken out that the next save() takes out of the database."""
-        return bool(self._removed)
+    def parting(self) -> list[dict[str, int]]:
+        """Return both ids, by the names of their links, of each membership that the next save() ends."""
+        return [{self._mine.name: self.owner.id, self._theirs.name: entity.id} for entity in self._removed]
 
     # Writing
 

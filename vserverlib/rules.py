@@ -387,10 +387,7 @@ LABELS = {
 
 
 class Touch(NamedTuple):
-    """A change of one entity that can make rows of others break a rule: those that `scope` holds for, ? being its id.
-
-    changed: a field, or a list of partners that some were taken out of.
-    """
+    """A change of a field that can make rows of other entities break a rule: those that `scope` holds for, ? its id."""
 
     entity: str
     changed: str
@@ -400,18 +397,32 @@ class Touch(NamedTuple):
 
 _OF_COLLABORATION = "this.task_id IN (SELECT t.id FROM task t WHERE t.collaboration_id = ?)"
 TOUCHES = (
-    Touch("organization", "collaborations", "NOD002", "this.organization_id = ?"),
-    Touch("organization", "collaborations", "TSK003", "this.initiator_id = ?"),
-    Touch("organization", "collaborations", "RES002", "this.organization_id = ?"),
     Touch("organization", "public_key", "RES006", "this.organization_id = ?"),
-    Touch("collaboration", "organizations", "NOD002", "this.collaboration_id = ?"),
-    Touch("collaboration", "organizations", "TSK003", "this.collaboration_id = ?"),
-    Touch("collaboration", "organizations", "RES002", _OF_COLLABORATION),
     Touch("collaboration", "encrypted", "RES006", _OF_COLLABORATION),
     Touch("task", "collaboration", "RES002", "this.task_id = ?"),
     Touch("task", "collaboration", "RES006", "this.task_id = ?"),
     Touch("task", "collaboration", "TSK004", "this.parent_id = ?"),
     Touch("task", "run_id", "TSK004", "this.parent_id = ?"),
+)
+
+
+class Parting(NamedTuple):
+    """What the end of a membership can make break a rule: the rows that `scope` holds for.
+
+    by: the ids that stand for each ? in it: those of the organization and of the collaboration that parted.
+    """
+
+    code: str
+    scope: str
+    by: tuple[str, ...] = ("organization", "collaboration")
+
+
+_OF_TASK = "EXISTS (SELECT 1 FROM task of WHERE of.id = this.task_id AND of.collaboration_id = ?)"
+PARTINGS = (
+    Parting("COL002", "this.id = ?", ("collaboration",)),
+    Parting("NOD002", "this.organization_id = ? AND this.collaboration_id = ?"),
+    Parting("TSK003", "this.initiator_id = ? AND this.collaboration_id = ?"),
+    Parting("RES002", f"this.organization_id = ? AND {_OF_TASK}"),
 )
 
 

@@ -39,6 +39,10 @@ Read = TypeVar("Read")
 _open: weakref.WeakSet[Sqlite] = weakref.WeakSet()
 
 
+class OfServer(Error):
+    """The file is the database of a vantage6 server, which can be looked at: see foreign.py."""
+
+
 class Header(NamedTuple):
     """The first 100 bytes of a SQLite file, as far as they matter (sqlite.org/fileformat.html, 1.3)."""
 
@@ -102,6 +106,14 @@ def due(schema: int) -> list[str]:
     return [name for name in names if int(name.partition("_")[0]) > schema]
 
 
+def told_of(migration: str) -> str:
+    """Return what a migration changes, in one line: the first of its docstring."""
+    import ast
+
+    told = ast.get_docstring(ast.parse((MIGRATIONS / f"{migration}.py").read_text())) or ""
+    return told.partition("\n")[0]
+
+
 def migrate(database: Sqlite) -> None:
     """Apply all migrations that are due, in one transaction, to a database that was opened by for_migration()."""
     broken = len(_broken_links(database))
@@ -151,11 +163,13 @@ def for_migration(file: Path, path: Path) -> Sqlite:
     return Sqlite(str(file.absolute()), path=path, pragmas={"foreign_keys": 0})
 
 
-def migrate_copy(file: Path, path: Path) -> None:
-    """Bring a private copy of the database at `path` to the schema of this release, where it is older."""
+def migrate_copy(file: Path, path: Path) -> bool:
+    """Bring a private copy of the database at `path` to the schema of this release; return whether it was older."""
     with contextlib.closing(for_migration(file, path)) as database:
-        if schema_of(database) < SCHEMA:
+        is_older = schema_of(database) < SCHEMA
+        if is_older:
             migrate(database)
+    return is_older
 
 
 def schema_of(database: Sqlite) -> int:
@@ -179,11 +193,17 @@ def connect(url: str | os.PathLike[str] = DEFAULT, *, read_only: bool = False, s
     """Open a database, have the models use it, and return it. A database that was open before is closed.
 
     url: the path of a file, or sqlite:///PATH. One of an older schema is upgraded, after a backup; read-only and in a
-    sandbox it is a private copy that is. Raises an Error where there is none, it is not ours, is damaged, or is of a
-    newer schema; such a file is not touched.
+    sandbox it is a private copy that is. So is what opens of a vantage6 server's: an OfServer where it is to be written
+    to. Raises an Error where there is none, it is not ours, is damaged, or is of a newer schema; such a file is not
+    touched.
     """
     path = as_path(url)
-    is_older = check(path) < SCHEMA
+    try:
+        is_older = check(path) < SCHEMA
+    except OfServer:
+        if not (read_only or sandbox):
+            raise
+        return _look(path, sandbox=sandbox)
     if sandbox:
         return _bind(_sandbox(path))
     if read_only:
@@ -219,7 +239,10 @@ def glance(url: str | os.PathLike[str]) -> Sqlite:
     No lock is waited for, nothing is copied, and nothing stays behind. Raises an Error as connect() does.
     """
     path = as_path(url)
-    check(path)
+    try:
+        check(path)
+    except OfServer:
+        return _look(path, at_once=True)
     return _bind(_in_place(path, patience=0.0))
 
 
@@ -270,7 +293,8 @@ def check_ours(path: Path) -> tuple[Header, int]:
     if header is None:
         raise Error(f"{shown(path)} is no SQLite database (or an encrypted one): nothing was changed")
     if header.application_id != APPLICATION_ID:
-        raise Error(f"{shown(path)} is {_foreign(path)}: nothing was changed")
+        refuse_cut_off(path, header, size)
+        raise _foreign(path)
     return header, size
 
 
@@ -310,7 +334,8 @@ def refuse_cut_off(path: Path, header: Header, size: int) -> None:
     """Raise an Error where a file is shorter than its header tells, and no log has the rest."""
     wal = Path(f"{path}-wal")
     if size < header.pages * header.page_size and not (wal.exists() and wal.stat().st_size):
-        raise Error(f"{shown(path)} is cut off ({size:,} of {header.pages * header.page_size:,} bytes): use a backup")
+        whole = header.pages * header.page_size
+        raise Error(f"{shown(path)} is cut off ({size:,} of {whole:,} bytes): use an earlier backup")
 
 
 def _refuse_newer(path: Path, schema: int) -> None:
@@ -319,14 +344,23 @@ def _refuse_newer(path: Path, schema: int) -> None:
         raise Error(f"{shown(path)} was made by a newer vserver {known}: upgrade vserver")
 
 
-def _foreign(path: Path) -> str:
-    """Return what a SQLite file is that is not ours."""
-    with contextlib.suppress(sqlite3.Error), contextlib.closing(immutable(path)) as conn:
-        tables = {name for (name,) in conn.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        if {"organization", "collaboration", "authenticatable"} <= tables:
-            typed = f"vserver -d NEW.db import {shlex.quote(shown(path))}"
-            return f"the database of a vantage6 server, not of vserver (read it into a new one with: {typed})"
-    return "a SQLite database of another program"
+def _foreign(path: Path) -> Error:
+    """Return what there is to say of a SQLite file that is not ours."""
+    from vserverlib import vantage6  # few files are not ours
+
+    with contextlib.closing(immutable(path)) as conn:
+        try:
+            if vantage6.is_one(path, conn):
+                told = f"not of vserver (read it into a new one with: {import_line(path)}): nothing was changed"
+                return OfServer(f"{shown(path)} is the database of a vantage6 server, {told}")
+        except sqlite3.Error as error:
+            return Error(f"{shown(path)} cannot be read: {files.reason(error)}; use a backup if it is damaged")
+    return Error(f"{shown(path)} is a SQLite database of another program: nothing was changed")
+
+
+def import_line(path: Path) -> str:
+    """Return what is typed to import a file."""
+    return f"vserver -d NEW.db import {shlex.quote(shown(path))}"
 
 
 def immutable(path: Path) -> sqlite3.Connection:
@@ -408,7 +442,6 @@ def _never_changes(file: Path) -> bool:
 def _upgraded_copy(path: Path) -> Sqlite:
     """Return a private copy of an older database, upgraded: what is only read is left as it is."""
     copy = _private_copy(path)
-    tell(f"{shown(path)} is of an older schema: this is an upgraded copy; vserver upgrade upgrades it", "yellow")
     database = _reader(f"{copy.as_uri()}?mode=ro", path)
     _gone_at_close(database, copy.parent)
     return database
@@ -440,25 +473,56 @@ def _tidy(file: Path) -> None:
                 conn.execute("SELECT 1 FROM sqlite_master").fetchone()
 
 
+def _look(path: Path, *, sandbox: bool = False, at_once: bool = False) -> Sqlite:
+    """Open a copy of the database of a vantage6 server, and say so; at once and silently, or not at all, for Tab."""
+    from vserverlib import foreign  # few databases are a server's
+
+    copy = (foreign.glance if at_once else foreign.look)(path)
+    if not at_once:
+        tell(foreign.told(path, copy, sandbox), "yellow")
+    database = _sandbox(path, copy.file) if sandbox else _reader(f"{copy.file.as_uri()}?immutable=1", path)
+    database.to_write = f"import it ({import_line(path)})"
+    if not copy.is_kept:
+        _gone_at_close(database, copy.file.parent)
+    _bind(database)
+    _open.discard(database)  # what was named is not open
+    return database
+
+
 # Sandbox and demo
 
 
-def _sandbox(path: Path) -> Sqlite:
-    """Open a private copy. Its log is never written back, so the file itself stays as it was copied: see report()."""
-    copy = _private_copy(path)
+def _sandbox(path: Path, file: Path | None = None) -> Sqlite:
+    """Open a private copy. Its log is never written back, so the file itself stays as it was copied: see report().
+
+    file: what is copied, where it is not what the user named.
+    """
+    copy = _private_copy(file or path)
     with contextlib.closing(sqlite3.connect(copy)) as conn:
         conn.execute("PRAGMA journal_mode = WAL")
     return _throw_away(copy, path, "sandbox", None)
 
 
 def _private_copy(path: Path) -> Path:
-    """Make a copy of a database in a folder of its own, brought to the schema of this release."""
+    """Make a copy of a database in a folder of its own, brought to the schema of this release, which is told."""
+    with files.told(f"{shown(path)} cannot be copied"):
+        copy = as_it_is(path)
+        try:
+            if migrate_copy(copy, path):
+                told = "is of an older schema: this is an upgraded copy; vserver upgrade upgrades it"
+                tell(f"{shown(path)} {told}", "yellow")
+        except BaseException:
+            shutil.rmtree(copy.parent, ignore_errors=True)
+            raise
+    return copy
+
+
+def as_it_is(path: Path) -> Path:
+    """Make a copy of a database in a private folder, which whoever asked for it removes."""
     copy = files.make_private(files.private_folder() / path.name)
     try:
-        with files.told(f"{shown(path)} cannot be copied"):
-            with contextlib.closing(reader(path)) as source, contextlib.closing(sqlite3.connect(copy)) as target:
-                source.connection().backup(target)
-            migrate_copy(copy, path)
+        with contextlib.closing(reader(path)) as source, contextlib.closing(sqlite3.connect(copy)) as target:
+            source.connection().backup(target)
     except BaseException:
         shutil.rmtree(copy.parent, ignore_errors=True)
         raise

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from vserverlib import Error, NotFound, UsageError, inert
+from vserverlib import Error, NotFound, UsageError, counted, inert
 from vserverlib.drivers import peewee
 from vserverlib.fields import LARGEST, Secret, whole
 from vserverlib.journal import CHANGE, RECORD, UNDOING, Pair, decoded, exact, models, pairs
@@ -24,24 +24,42 @@ from vserverlib.recording import BULK_WORK, PRUNE, UNDO, defer_links, one_change
 CHUNK = 1000  # records that are in memory at a time
 MOST_IDS = 10_000  # ids in one IN (…)
 MOST_TOLD = 10  # numbers of changes that are named one by one
+MOST_LEFT_OUT = 20  # rows that are told one by one
+
+
+class LeftOut(list[str]):
+    """Rows that could not be taken back, and why: a line for each of the first. total: how many there are."""
+
+    total = 0
+
+    def add(self, line: str) -> None:
+        """Count a line, and keep it if it is one of the first."""
+        self.total += 1
+        if len(self) < MOST_LEFT_OUT:
+            self.append(line)
+
+    def told(self) -> Iterator[str]:
+        """Return it line by line."""
+        yield from (f"left out: {line}" for line in self)
+        if self.total > len(self):
+            yield f"and {self.total - len(self):,} more"
 
 
 class Undone:
-    """What an undo did: its own number, the changes that it took back, and how many rows; those it could not find."""
+    """What an undo did: its own number, the changes that it took back, how many rows; and those that it left out."""
 
-    def __init__(self, change: int, undone: Sequence[int], rows: int, skipped: int) -> None:
-        self.change, self.undone, self.rows, self.skipped = change, tuple(undone), rows, skipped
+    def __init__(self, change: int, undone: Sequence[int], rows: int, left_out: LeftOut) -> None:
+        self.change, self.undone, self.rows, self.left_out = change, tuple(undone), rows, left_out
 
     def __str__(self) -> str:
-        left_out = f", {self.skipped:,} {'was' if self.skipped == 1 else 'were'} deleted since" if self.skipped else ""
-        rows = f"{self.rows:,} row{'s' * (self.rows != 1)}"
-        return f"change {self.change} took back {numbered(self.undone)}: {rows}{left_out}"
+        left_out = f", {self.left_out.total:,} left out" if self.left_out else ""
+        return f"change {self.change} took back {numbered(self.undone)}: {counted(self.rows, 'row')}{left_out}"
 
     def __repr__(self) -> str:
         return f"<{self}>"
 
     def _view_(self) -> Any:
-        return f"{self}; take that back with: db.undo(change={self.change})"
+        return "\n".join([f"{self}; take that back with: db.undo(change={self.change})", *self.left_out.told()])
 
 
 class Row(NamedTuple):
@@ -88,11 +106,16 @@ def plan(
     database: Any, count: int | None = None, *, change: int | None = None, session: str | None = None
 ) -> list[int]:
     """Return the numbers of the changes that an undo takes back, newest first; an Error where it cannot."""
-    if sum(asked is not None for asked in (count, change, session)) > 1:
-        raise UsageError("a number of changes, one change and a session are three things: choose one")
+    require_one(count, change, session)
     if session is not None:
         return _of_session(database, session)
     return _newest(database, _number(1 if count is None else count)) if change is None else [_one(database, change)]
+
+
+def require_one(*asked: Any) -> None:
+    """Raise a UsageError where more than one of a count, a change and a session says what is to be taken back."""
+    if sum(value is not None for value in asked) > 1:
+        raise UsageError("a number of changes, one change and a session are three things: choose one")
 
 
 def _number(count: Any) -> int:
@@ -121,8 +144,9 @@ def _newest(database: Any, count: int) -> list[int]:
         found.append(id)
         if len(found) == count:
             return found
-    there = f"there are {len(found):,} that can be" if found else "there is none on record that is in effect"
-    raise Error(f"{count:,} change{'s' * (count > 1)} cannot be taken back: {there}")
+    verb = "is" if len(found) == 1 else "are"
+    there = f"there {verb} {len(found):,} that can be" if found else "there is none on record that is in effect"
+    raise Error(f"{counted(count, 'change')} cannot be taken back: {there}")
 
 
 def _one(database: Any, change: int) -> int:
@@ -183,25 +207,27 @@ def numbered(ids: Sequence[int]) -> str:
 
 def take_back(database: Any, ids: Sequence[int], force: bool = False) -> Undone:
     """Take back these changes, newest first, in one transaction. See undo()."""
-    told = numbered(ids)
+    told, work = numbered(ids), Work(database, force)
     try:
         with database.atomic():
-            return _take_back(database, sorted(ids, reverse=True), force, f"undo of {told}")
+            return _take_back(work, sorted(ids, reverse=True), f"undo of {told}")
     except peewee.IntegrityError as error:
-        raise Error(f"{told} cannot be taken back, the database refuses it: {inert(error, 200)}") from error
+        why = work.clash() or f"the database refuses it: {inert(error, 200)}"
+        raise Error(f"{told} cannot be taken back, {why}") from error
 
 
-def _take_back(database: Any, ids: Sequence[int], force: bool, about: str) -> Undone:
-    work = Work(database, force)
+def _take_back(work: Work, ids: Sequence[int], about: str) -> Undone:
+    database = work.database
     with one_change(database, UNDO, about) as by, database.foreseen():
         defer_links(database)
         for id in ids:
             for row in _rows(database, id):
                 work.take_back(row)
+        work.require_rows()
         work.require_links()
         database.execute(UNDOING.insert([{"change_id": by, "undone_id": id} for id in ids]))
     database.forget()
-    return Undone(by, ids, work.rows, work.skipped)
+    return Undone(by, ids, work.rows, work.left_out)
 
 
 def _rows(database: Any, change: int) -> Iterator[Row]:
@@ -220,19 +246,21 @@ class Work:
 
     def __init__(self, database: Any, force: bool) -> None:
         self.database, self.force, self.models = database, force, models()
-        self.rows = self.skipped = 0
+        self.rows, self.left_out = 0, LeftOut()
+        self.at: Row | None = None  # the one that is being taken back
         self.written: dict[str, set[int]] = {}
 
     def take_back(self, row: Row) -> None:
         """Undo what a change did to a row; an Error where it is not as the change left it."""
         if row.table not in self.models:
             raise Error(f'change {row.change} is of a table "{inert(row.table)}", which this release does not know')
+        self.at = row
         undo = {"insert": self._remove, "update": self._restore, "delete": self._bring_back}[row.op]
         if undo(row):
             self.rows += 1
             self.written.setdefault(row.table, set()).update((row.entity_id, row.id_now))
         else:
-            self.skipped += 1
+            self.left_out.add(self._gone(row))
 
     def _remove(self, row: Row) -> bool:
         """Take back an insert. What the table has beside what was inserted has to be empty still."""
@@ -275,12 +303,15 @@ class Work:
         same = ", ".join(f'"{name}" IS {mark}' for name, mark in zip(row.pairs, marks, strict=True))
         found = self._one(f'SELECT {same} FROM "{row.table}" WHERE id = {self.database.param}', [*values, row.id_now])
         if found is None and not self.force:
-            raise Error(f"{self._name(row)} was deleted since change {row.change}: --force (force=True) leaves it out")
+            raise Error(f"{self._gone(row)}: --force (force=True) leaves it out")
         if found is not None and not self.force:
             for name, is_same in zip(row.pairs, found, strict=True):
                 if not is_same:
                     raise Error(self._changed(row, name))
         return found is not None
+
+    def _gone(self, row: Row) -> str:
+        return f"{self._name(row)} was deleted since change {row.change}"
 
     def _changed(self, row: Row, name: str) -> str:
         since = f"{self._name(row)} was changed since change {row.change}"
@@ -295,6 +326,37 @@ class Work:
 
     def _name(self, row: Row) -> str:
         return f"{self.models[row.table].noun} {row.id_now}"
+
+    def require_rows(self) -> None:
+        """Raise an Error where every row was left out: such an undo would do nothing, and be on record as one."""
+        if self.left_out and not self.rows:
+            more = f" and {counted(self.left_out.total - 1, 'more row')}" if self.left_out.total > 1 else ""
+            raise Error(f"nothing is left to take back: {self.left_out[0]}{more}")
+
+    # What has the place of a row by now
+
+    def clash(self) -> str:
+        """Return who has by now what the row had alone that could not be written, and what to do; "" where nobody has.
+
+        To be asked after the rollback: it leaves what the undo itself had written out of account.
+        """
+        row = self.at
+        if row is None:
+            return ""
+        for names in _unique(self.models[row.table]):
+            before = {name: row.pairs.get(name, [None])[0] for name in names}
+            other = None if None in before.values() else self._other(row, before)
+            if other is not None:
+                return _taken(before, other)
+        return ""
+
+    def _other(self, row: Row, before: dict[str, Any]) -> Any:
+        """Return the entity that has these values, and is not the one of a row; None where there is none."""
+        marks, values = _bound(self.database.param, before.values())
+        same = " AND ".join(f'"{name}" = {mark}' for name, mark in zip(before, marks, strict=True))
+        sql = f'SELECT id FROM "{row.table}" WHERE {same} AND id <> {self.database.param}'
+        found = self._one(sql, [*values, row.entity_id])
+        return found and self.models[row.table].by_id(found[0])
 
     # What the rows that were written are linked to
 
@@ -321,6 +383,23 @@ class Work:
 
 
 FORCE = ": --force (force=True) takes it back nevertheless"
+
+
+def _unique(model: Any) -> Iterator[list[str]]:
+    """Return the columns, and groups of them, whose values one row of a table has alone."""
+    meta = model._meta
+    yield from ([field.column_name] for field in meta.sorted_fields if field.unique)
+    for names, is_unique in (index for index in meta.indexes if isinstance(index, tuple)):
+        if is_unique:
+            yield [meta.fields[name].column_name for name in names]
+
+
+def _taken(before: dict[str, Any], other: Any) -> str:
+    """Return that an entity has what another one had before, and what to do."""
+    if len(before) > 1:
+        return f"{other.named()} is there by now: take that out first"
+    ((name, value),) = before.items()
+    return f'the {name} "{inert(value)}" is taken by {other.named()} by now: give that another {name} first'
 
 
 def _chunks(ids: list[int]) -> Iterator[list[int]]:

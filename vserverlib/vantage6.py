@@ -258,6 +258,12 @@ def _quoted(name: str) -> str:
 # What a file is
 
 
+def is_one(path: Path, conn: sqlite3.Connection) -> bool:
+    """Whether an open file is the database of a server that can be read; an Error where its release is too new."""
+    columns = _columns(conn)
+    return columns.keys() >= CORE and bool(_release(path, columns))
+
+
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[Source]:
     """Open the database of a server; an Error where it is something else, damaged, locked, or of a release too new."""
@@ -267,7 +273,8 @@ def opened(path: Path) -> Iterator[Source]:
             state = _state(path)
             conn = stack.enter_context(contextlib.closing(_connection(path, stack)))
             columns = _columns(conn)
-        release = _release(path, columns)
+            release = _release(path, columns)
+            _refuse_views(path, conn, columns)
         remains = tuple(old for old, new in REMAINS if _has(columns, old) and _has(columns, new))
         source = Source(path, conn, columns, release, remains, state)
         source.refuse_changed()
@@ -287,6 +294,15 @@ def _columns(conn: sqlite3.Connection) -> Columns:
     tables = conn.execute(THERE).fetchall()
     of = "SELECT name FROM pragma_table_info(?)"
     return {table: frozenset(name for (name,) in conn.execute(of, [table])) for (table,) in tables}
+
+
+def _refuse_views(path: Path, conn: sqlite3.Connection, columns: Columns) -> None:
+    """Raise an Error where the name of a table is that of something else, whose rows would be left out in silence."""
+    there = {name for (name,) in conn.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'view')")}
+    others = sorted(there & (NAMES.keys() | MERGED) - columns.keys())
+    if others:
+        told = f"{', '.join(others)} is no table in it, as it is in the database of a vantage6 server"
+        raise Error(f"{shown(path)} cannot be read: {told}")
 
 
 def _has(columns: Columns, mark: str) -> bool:
@@ -364,7 +380,11 @@ def _damage_told(source: Source) -> Iterator[None]:
     try:
         yield
     except sqlite3.DatabaseError as error:
-        if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_CORRUPT:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code == sqlite3.SQLITE_ERROR:  # our own tables have all columns that are named
+            told = f"its tables are not those of a vantage6 server ({inert(error, 200)})"
+            raise Error(f"{shown(source.path)} cannot be read: {told}") from error
+        if code != sqlite3.SQLITE_CORRUPT:
             raise
         source.refuse_changed()
         told = f"{shown(source.path)} is damaged ({inert(error, 200)}): nothing was imported; use a backup"

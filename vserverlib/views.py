@@ -67,6 +67,12 @@ class Look:
             return text
         return set_cell_size(text, max(0, width - len(self.more))) + self.more[: max(0, width)]
 
+    def cut_within(self, text: str, width: int) -> str:
+        """Return a text in at most `width` columns, half of which show how it ends."""
+        half = max(0, width - len(self.more)) // 2
+        end = next((text[-size:] for size in range(half, 0, -1) if cell_len(text[-size:]) <= half), "")
+        return text if cell_len(text) <= width else self.cut(text, width - cell_len(end)) + end
+
     # One value
 
     def cell(self, column: Column, row: Row, bar: int = BAR) -> Text:
@@ -207,8 +213,8 @@ def fitting(
     wanted = {column: max(map(cell_len, [column.name, *map(str, texts)])) for column, texts in cells.items()}
     kept = _that_fit(wanted, width)
     rooms = _rooms(kept, width)
-    rows = [[_cut(cells[column][at], rooms[column], look) for column in kept] for at in range(len(page.rows))]
-    return rooms, rows
+    shown = [_cut(cells[column], room, look) for column, room in rooms.items()]
+    return rooms, [list(row) for row in zip(*shown, strict=True)]
 
 
 def _is_told(column: Column, row: Row) -> bool:
@@ -216,8 +222,12 @@ def _is_told(column: Column, row: Row) -> bool:
     return row[column.name] is not None or row.get(f"{column.name}_id") is not None
 
 
-def _cut(text: Text, room: int, look: Look) -> Text:
-    return text if cell_len(text.plain) <= room else Text(look.cut(text.plain, room))
+def _cut(texts: list[Text], room: int, look: Look) -> list[Text]:
+    """Return the cells of a column in the room there is: cut at the end, or within where more of them differ then."""
+    long = {text.plain for text in texts if cell_len(text.plain) > room}
+    ways = ({text: way(text, room) for text in long} for way in (look.cut, look.cut_within))
+    cut = max(ways, key=lambda way: len(set(way.values())))
+    return [Text(cut[text.plain]) if text.plain in cut else text for text in texts]
 
 
 def _that_fit(wanted: dict[Column, int], width: int) -> dict[Column, int]:
@@ -290,14 +300,14 @@ def figures(rows: list[Row]) -> Any:
 
 
 def handouts(made: Iterable[Any]) -> Any:
-    """Return a table of secrets that were made: whole, and each name cut to the room there is beside them."""
+    """Return a table of secrets that were made, in one piece each; the names beside them may take several lines."""
     from rich.table import Table
 
     table = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False)
     table.add_column("whose", overflow="fold")
     table.add_column("password or API key", no_wrap=True, overflow="fold")
     for each in made:
-        table.add_row(Text(f"{each.entity} {inert(each.name)}"), Text(each.secret))
+        table.add_row(Text(f"{each.entity} {inert(each.name, LONGEST)}"), Text(each.secret))
     return table
 
 

@@ -193,6 +193,8 @@ def wait(database: Any, words: Iterable[Any], timeout: float | None = None) -> E
         left = until - time.monotonic()
         if left <= 0 or (rows and all(map(has_finished, rows.values()))):
             return _ending(rows, timeout)
+        if signs.is_private:
+            return Ending(TIMED_OUT, f"not finished: {_list(_unfinished(rows))}; {_alone(database)}")
         time.sleep(min(LOOK, left))
 
 
@@ -206,11 +208,19 @@ def _awaited(ids: Sequence[int]) -> dict[int, Row]:
 
 
 def _ending(rows: dict[int, Row], timeout: float | None) -> Ending:
-    open_ones = [row for row in rows.values() if not has_finished(row)]
+    open_ones = _unfinished(rows)
     failed = [row for row in rows.values() if row["status"] == progress.FAILURE]
     if open_ones or not rows:
         return Ending(TIMED_OUT, f"not finished after {timeout or 0:g} s: {_list(open_ones) or 'it was locked'}")
     return Ending(ONE_FAILED, f"failed: {_list(failed)}") if failed else Ending(ALL_COMPLETED, "")
+
+
+def _unfinished(rows: dict[int, Row]) -> list[Row]:
+    return [row for row in rows.values() if not has_finished(row)]
+
+
+def _alone(database: Any) -> str:
+    return f"{database.title} is a private copy here: nobody else writes to it, so there is nothing to wait for"
 
 
 def _list(rows: Iterable[Row]) -> str:
@@ -238,7 +248,7 @@ def watch(database: Any, words: Iterable[Any] = ()) -> None:
     if not watched.known:
         tell("no task is waited for: there is nothing to watch")
     elif signs.is_private and not watched.finished:
-        tell(f"{database.title} is a private copy here: nobody else writes to it, so there is nothing to wait for")
+        tell(_alone(database))
 
 
 def _looks(signs: Signs, is_due: Callable[[], bool]) -> Iterator[None]:

@@ -1,4 +1,6 @@
-"""The journal: every change of the entities, row by row. Frozen: it never looks at the models, and is never changed.
+"""The journal is added: from then on each change of an entity is on record, and can be taken back.
+
+Row by row. Frozen: it never looks at the models, and is never changed.
 
 A change is a transaction; it has a record for each row. The triggers do with what every SQLite has, so that they work
 for any program that writes. How a change is begun and ended:

@@ -1,0 +1,343 @@
+"""Looking at the database of a vantage6 server: what is seen, what is refused, and the copies that are kept."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.shell_completion import ShellComplete
+from click.testing import CliRunner, Result
+
+import models as db
+import vserver
+from vserverlib import Error, foreign, hashing, home, importer, sources, storage
+
+DATA = Path(__file__).parent / "data"
+RELEASES = ("1.2.3", "2.3.5", "3.11.1", "4.15.2")
+NAME = "server.sqlite"
+RENAMED = "UPDATE organization SET name = 'renamed' WHERE id = 1"
+LOOKS = (
+    ("list", "tasks"),
+    ("show", "task", "1"),
+    ("overview",),
+    ("watch",),
+    ("wait", "1"),
+    ("log",),
+    ("delete", "task", "1", "--dry-run"),
+    ("shell", "-c", "print(len(db.Task.get()))"),
+    ("shell", "--read-only", "-c", "print(len(db.Task.get()))"),
+    ("shell", "--sandbox", "-c", "print(len(db.Task.get()))"),
+)
+CHANGES = (
+    ("passwd", "user1", "--stdin"),
+    ("apikey", "7"),
+    ("delete", "task", "1", "--yes"),
+    ("undo", "--yes"),
+    ("log", "--prune", "1d", "--yes"),
+    ("upgrade",),
+    ("backup", "copy.db"),
+    ("demo", "--live"),
+    ("restore", NAME, "--yes"),
+)
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The database of a server, alone in the working directory."""
+    (tmp_path / "here").mkdir()
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    yield put("4.15.2")
+    if db.database.obj is not None and not db.database.is_closed():
+        db.database.close()
+    assert not list((tmp_path / "temporary").iterdir())
+
+
+def put(release: str, *statements: str) -> Path:
+    """Put the database of a release in the working directory, with these statements run on it."""
+    shutil.copy(DATA / f"v{release}.sqlite", NAME)
+    with closing(sqlite3.connect(NAME)) as conn:
+        for statement in statements:
+            conn.execute(statement)
+        conn.commit()
+    return Path(NAME)
+
+
+def run(*words: str, file: str = NAME) -> Result:
+    done = CliRunner().invoke(vserver.main, ["-d", file, *words], input="", prog_name="vserver")
+    if db.database.obj is not None and not db.database.is_closed():
+        db.database.close()
+    return done
+
+
+def copies() -> list[Path]:
+    return sorted((home.folder() / "servers").glob("*"))
+
+
+def state() -> dict[str, Any]:
+    return {file.name: (file.stat().st_mtime_ns, file.read_bytes()) for file in Path().iterdir()}
+
+
+# What is seen, and what is refused
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_every_release_is_listed_as_its_import_is(server: Path, release: str, quick_hashes: None) -> None:
+    put(release)
+    with sources.opened(NAME) as source:
+        importer.run(source, Path("imported.db"))
+    for entity in ("organizations", "users", "collaborations", "nodes", "tasks", "results"):
+        looked, imported = (run("list", entity, "-o", "json", "--all", file=file) for file in (NAME, "imported.db"))
+        assert json.loads(looked.stdout) == json.loads(imported.stdout) and json.loads(looked.stdout)
+        assert looked.exit_code == 0
+    assert f"{NAME} is the database of a vantage6 server, release {release[0]}: this is a read-only" in looked.stderr
+
+
+@pytest.mark.parametrize("words", LOOKS, ids=" ".join)
+def test_what_only_reads_looks_says_so_in_a_line_and_leaves_no_trace(server: Path, words: tuple[str, ...]) -> None:
+    before = state()
+    for _ in range(2):
+        done = run(*words)
+        assert done.exit_code == 0 and (done.stdout or words[0] in ("wait", "log"))
+        told = [line for line in done.stderr.splitlines() if line.startswith(f"{NAME} is the database")]
+        assert len(told) == 1 and f"(import it with: vserver -d NEW.db import {NAME})" in told[0]
+        assert ("thrown away at the end" in told[0]) == ("--sandbox" in words)
+        assert state() == before and len(copies()) == 1
+
+
+@pytest.mark.parametrize("words", CHANGES, ids=" ".join)
+def test_what_writes_is_refused_with_what_to_do(server: Path, words: tuple[str, ...]) -> None:
+    before = state()
+    done = run(*words)
+    assert done.exit_code == 1 and done.stdout == "" and done.stderr.count("\n") == 1
+    assert f"read it into a new one with: vserver -d NEW.db import {NAME}" in done.stderr
+    assert state() == before and not copies()
+
+
+def test_what_is_left_out_is_told_in_short(server: Path) -> None:
+    put(
+        "4.15.2",
+        "UPDATE task SET collaboration_id = 99 WHERE id = 1",
+        'INSERT INTO "Member" VALUES (99, 1)',
+        "CREATE TABLE extra AS SELECT 1 AS id",
+    )
+    for _ in range(2):
+        assert "; left out: 1 row, 1 table, 1 column, 1 broken link (import" in run("list", "tasks").stderr
+
+
+def test_a_change_in_a_shell_without_options_is_refused_with_what_to_do(server: Path) -> None:
+    done = run("shell", "-c", "db.Organization(name='x').save()")
+    assert done.exit_code == 1
+    assert f"{NAME} is open read-only (not authorized): import it (vserver -d NEW.db import {NAME})" in done.stderr
+
+
+def test_a_sandbox_is_changed_and_nothing_else_is(server: Path) -> None:
+    before = state()
+    done = run("shell", "--sandbox", "-c", "db.Task.get(1).delete(dependents=True)")
+    assert done.exit_code == 0 and "sandbox: would have deleted 1 task, 3 results" in done.stderr
+    assert state() == before
+    assert json.loads(run("show", "task", "1", "-o", "json").stdout)["id"] == 1
+
+
+def test_a_copy_holds_no_secrets_but_that_there_are_some(server: Path) -> None:
+    put("1.2.3")
+    run("list", "users")
+    secret = "SELECT password FROM user UNION SELECT api_key FROM node"
+    with closing(storage.immutable(copies()[0])) as conn:
+        assert conn.execute(secret).fetchall() == [(foreign.UNKNOWN,)]
+    assert hashing.is_hash(foreign.UNKNOWN) and not hashing.fits("x", foreign.UNKNOWN)
+
+
+def test_waiting_for_what_nobody_can_finish_ends_at_once(server: Path) -> None:
+    done = run("wait", "2")
+    assert done.exit_code == 3 and "nobody else writes to it, so there is nothing to wait for" in done.stderr
+
+
+def test_the_last_check_is_remembered_of_the_file_that_was_named(server: Path) -> None:
+    assert run("check").exit_code == 1
+    assert json.loads(run("overview", "-o", "json").stdout)["check"]["error"] == 13
+    shutil.copy(NAME, "other.sqlite")
+    assert json.loads(run("overview", "-o", "json", file="other.sqlite").stdout)["check"] is None
+
+
+def test_a_session_of_python_opens_it_for_reading_and_another_database_after_it(server: Path, path: Path) -> None:
+    looked = db.connect(NAME, read_only=True)
+    assert (looked.title, looked.mode, db.Task.get().count()) == (NAME, "read-only", 12)
+    assert db.connect(NAME, read_only=True) is not looked and looked.is_closed()
+    with pytest.raises(Error, match="is the database of a vantage6 server"):
+        db.connect(NAME)
+    assert db.connect(path).title == path.name and db.Task.get().count() == 0
+
+
+# Copies
+
+
+def test_copies_are_for_their_owner_alone(server: Path) -> None:
+    before = os.umask(0)
+    try:
+        run("list", "tasks")
+    finally:
+        os.umask(before)
+    (file,) = copies()
+    assert (file.stat().st_mode & 0o777, file.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+
+
+def test_a_second_look_imports_nothing_also_of_a_copy_of_the_file(
+    server: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("list", "tasks")
+    monkeypatch.delattr(importer, "run")
+    shutil.copy(NAME, "other.sqlite")
+    assert run("list", "tasks").exit_code == 0
+    assert run("list", "tasks", file="other.sqlite").stderr.startswith("other.sqlite is the database")
+
+
+@pytest.mark.parametrize("mode", ["DELETE", "WAL"])
+def test_what_was_written_since_is_seen_whatever_the_time_of_the_file_says(server: Path, mode: str) -> None:
+    put("4.15.2", f"PRAGMA journal_mode = {mode}")
+    assert "renamed" not in run("list", "organizations").stdout
+    times = (os.stat(NAME).st_atime_ns, os.stat(NAME).st_mtime_ns)
+    with closing(sqlite3.connect(NAME)) as conn:
+        conn.execute(RENAMED)
+        conn.commit()
+        os.utime(NAME, ns=times)
+        assert "renamed" in run("list", "organizations").stdout
+
+
+def test_a_big_file_is_known_without_reading_it_until_it_is_changed(
+    server: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(foreign, "BIG", 1)
+    monkeypatch.setattr(foreign, "SETTLED", -60.0)
+    run("list", "tasks")
+    reads = list[Path]()
+    content = foreign._content
+    monkeypatch.setattr(foreign, "_content", lambda path: reads.append(path) or content(path))
+    assert run("list", "tasks").exit_code == 0 and not reads
+    times = (os.stat(NAME).st_atime_ns, os.stat(NAME).st_mtime_ns)
+    put("4.15.2", RENAMED)
+    os.utime(NAME, ns=times)
+    assert "renamed" in run("list", "organizations").stdout and reads
+
+
+def test_a_file_that_was_changed_just_now_is_not_known_by_its_time(
+    server: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(foreign, "BIG", 1)
+    run("list", "tasks")
+    assert [file.suffix for file in copies()] == [".db"]
+
+
+def damage(file: Path, at: int, data: bytes | None) -> None:
+    whole = file.read_bytes()
+    file.write_bytes(whole[:at] if data is None else whole[:at] + data + whole[at + len(data) :])
+
+
+@pytest.mark.parametrize(("at", "data"), [(0, None), (50_000, None), (0, b"x" * 99), (100_000, b"\xa5" * 9000)])
+def test_a_damaged_copy_is_made_anew(server: Path, at: int, data: bytes | None) -> None:
+    before = run("list", "tasks").stdout
+    damage(copies()[0], at, data)
+    assert run("list", "tasks").stdout == before and len(copies()) == 1
+
+
+def test_few_copies_are_kept_those_that_were_looked_at_last(server: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(foreign, "KEPT", 2)
+    run("list", "tasks")
+    (first,) = copies()
+    os.utime(first, (1, 1))
+    put("3.11.1")
+    run("list", "tasks")
+    (second,) = set(copies()) - {first}
+    os.utime(second, (2, 2))
+    put("4.15.2")
+    run("list", "tasks")  # which keeps the first one
+    put("2.3.5")
+    run("list", "tasks")
+    assert len(copies()) == 2 and first in copies() and second not in copies()
+
+
+def test_what_was_left_by_those_who_were_killed_is_removed(server: Path) -> None:
+    draft = home.folder() / "servers" / f"{foreign.DRAFT}x"
+    draft.mkdir(parents=True)
+    os.utime(draft, (1, 1))
+    run("list", "tasks")
+    assert not draft.exists() and len(copies()) == 1
+
+
+def test_an_import_that_fails_leaves_nothing(server: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(foreign, "_finish", fail)
+    assert run("list", "tasks").exit_code == 130 and not copies()
+
+
+def test_where_no_copy_can_be_kept_it_is_made_for_the_session(server: Path) -> None:
+    home.folder().parent.mkdir(parents=True)
+    home.folder().write_text("a file, where a folder should be")
+    done = run("list", "tasks")
+    assert done.exit_code == 0 and "task 5" in done.stdout
+
+
+def test_a_server_that_writes_meanwhile_is_looked_at_again(server: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    finish, times = foreign._finish, list[int]()
+
+    def write(*words: Any) -> None:
+        finish(*words)
+        times.append(1)
+        if len(times) < 2:
+            put("4.15.2", RENAMED)
+
+    monkeypatch.setattr(foreign, "_finish", write)
+    assert "renamed" in run("list", "organizations").stdout and len(times) == 2 and len(copies()) == 1
+
+
+def test_a_server_that_never_stops_writing_is_told(server: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    finish = foreign._finish
+
+    def write(*words: Any) -> None:
+        finish(*words)
+        put("4.15.2", RENAMED)
+
+    monkeypatch.setattr(foreign, "_finish", write)
+    done = run("list", "organizations")
+    assert (done.exit_code, done.stdout) == (1, "") and "was written to while it was read" in done.stderr
+    assert not copies()
+
+
+def test_several_that_look_at_once_all_see_it_and_what_they_keep_is_sound(server: Path) -> None:
+    words = [sys.executable, "-m", "vserver", "-d", NAME, "list", "tasks", "-o", "name", "--all"]
+    started = [subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(4)]
+    done = [process.communicate()[0] for process in started]
+    assert {process.returncode for process in started} == {0} and len(set(done)) == 1 and done[0].count(b"\n") == 12
+    assert copies() and all(map(foreign._is_sound, copies()))
+
+
+# Tab
+
+
+def offered(*words: str) -> list[str]:
+    found = ShellComplete(vserver.main, {}, "vserver", "_X").get_completions(["-d", NAME, *words], "")
+    return [item.value for item in found]
+
+
+def test_tab_offers_what_was_looked_at_and_imports_nothing(
+    server: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert offered("wait") == [] and not copies()
+    run("list", "tasks")
+    assert "task 5" in offered("wait") and "12" in offered("wait")
+    assert capfd.readouterr() == ("", "")
+    monkeypatch.setattr(foreign, "BIG", 1)  # too big to be read for a Tab, and nothing is noted of it
+    assert offered("wait") == []

@@ -1,0 +1,319 @@
+"""Looking at the database of a vantage6 server: through a private copy, which is what an import of it gives.
+
+A copy is made once for what a file holds, its log included, and kept in the application's folder, for its owner alone.
+It holds no secrets: where there is a password or a key, it has a hash that nothing fits. It is never changed, and the
+least recently used ones are removed. Where none can be kept, one is made that is gone when its session ends.
+
+It owns the copies. Reading a source and importing it is sources.py's and importer.py's; opening a copy is storage.py's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import os
+import shutil
+import sqlite3
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from vserverlib import Error, files, home, orm, storage
+from vserverlib.files import shown
+
+if TYPE_CHECKING:
+    from vserverlib.outcomes import Outcome
+    from vserverlib.sources import Notes, Origin, Row, Source
+
+KEPT = 8  # copies
+LARGEST = 4 << 30  # bytes that all copies may take; the newest is kept, however large
+NOTES = 4 * KEPT  # files that are known again by what the system tells of them
+BIG = 32 << 20  # bytes of a file that takes long to read as a whole: 20 ms
+SETTLED = 3.0  # seconds since a file was changed, from which on another change has another time, on any file system
+ABANDONED = 24 * 3600.0  # seconds after which nobody is at work on a draft any more
+ROOM, SPARE = 3, 2 << 20  # what making a copy takes: times the size of a source, for its log too; bytes of empty tables
+TRIES = 3  # where a server writes meanwhile
+DRAFT, COPY = ".making-", "a private copy"  # the folder of a draft, and the name that messages have for it
+UNKNOWN = "$2b$12$" + 53 * "."  # a hash, in form: no text that anybody knows has it
+WHAT, LESS = "look_what", "look_less"  # settings of a copy: what it is of, and what is not as it was
+
+Stats = tuple[tuple[int, ...], ...]
+
+
+class Copy(NamedTuple):
+    """A copy: its file, and whether it is kept. Else its folder is to be removed."""
+
+    file: Path
+    is_kept: bool
+
+
+class Changed(Error):
+    """The source was written to while it was copied."""
+
+
+# What there is to look at
+
+
+def look(path: Path) -> Copy:
+    """Return a copy of what the database of a server holds now; one is made unless it is there.
+
+    Raises an Error where it cannot be read, or is written to again and again.
+    """
+    for left in reversed(range(TRIES)):
+        before = _stats(path)
+        try:
+            with files.told(f"{shown(path)} cannot be looked at"):
+                key = _key(path, before)
+                found = _find(key)
+                return Copy(found, is_kept=True) if found else _make(path, key, before)
+        except Error:
+            if not left or _stats(path) == before:
+                raise
+    raise AssertionError
+
+
+def glance(path: Path) -> Copy:
+    """Return a copy that is there already; an Error where that takes making one, or reading a big file."""
+    with files.told(f"{shown(path)} cannot be looked at"):
+        stats = _stats(path)
+        key = _noted(_note(stats)) or ("" if _is_big(stats) else _digest(path))
+        found = _find(key) if key else None
+    if found is None:
+        raise Error(f"{shown(path)} was not looked at yet")
+    return Copy(found, is_kept=True)
+
+
+def told(path: Path, copy: Copy, sandbox: bool) -> str:
+    """Return what a person should know of a copy that is open in place of what was named, in a line."""
+    with contextlib.closing(storage.immutable(copy.file)) as conn:
+        kept = dict(conn.execute("SELECT name, value FROM setting WHERE name IN (?, ?)", (WHAT, LESS)).fetchall())
+    way = "a private copy of it, thrown away at the end" if sandbox else "a read-only look at it through a private copy"
+    return f"{shown(path)} is {kept[WHAT]}: this is {way}{kept[LESS]} (import it with: {storage.import_line(path)})"
+
+
+# Knowing a source again
+
+
+def _stats(path: Path) -> Stats:
+    """Return what the system tells of a file and its logs: where they are, their sizes, when they were changed."""
+    found = []
+    for ending in ("", *files.LOGS):
+        with contextlib.suppress(FileNotFoundError):
+            stat = os.stat(f"{path}{ending}")
+            found.append((stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))
+    return tuple(found)
+
+
+def _is_big(stats: Stats) -> bool:
+    return sum(size for _, _, size, *_ in stats) >= BIG
+
+
+def _key(path: Path, stats: Stats) -> str:
+    """Return what the copy of a source is called. A big one that was not changed since is known without reading it."""
+    note = _note(stats) if _is_big(stats) else None
+    if note and (key := _noted(note)):
+        return key
+    began = time.time()
+    key = _digest(path)
+    if note and _is_settled(stats, began) and _stats(path) == stats:
+        with contextlib.suppress(OSError):
+            home.own_file(note).write_text(key)
+    return key
+
+
+def _is_settled(stats: Stats, at: float) -> bool:
+    """Whether any change that came after this time would show: two changes within a tick have the same time."""
+    newest = max(time for _, _, _, *times in stats for time in times)
+    return newest / 1e9 < at - SETTLED
+
+
+def _note(stats: Stats) -> Path:
+    """Return the file that keeps by what name the copy of such a source is called."""
+    return _folder() / f"{hashlib.sha256(f'{_ourselves()} {stats}'.encode()).hexdigest()[:32]}.seen"
+
+
+def _noted(note: Path) -> str:
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        key = note.read_text()
+        return key if len(key) == 32 and key.isalnum() else ""
+    return ""
+
+
+def _digest(path: Path) -> str:
+    """Return what stands for all that a source holds, and for the code that makes a copy of it."""
+    found = hashlib.sha256(_ourselves().encode())
+    for ending in ("", *files.LOGS):
+        part = Path(f"{path}{ending}")
+        if part.is_file():
+            found.update(f"{ending}:{_content(part)}".encode())
+    return found.hexdigest()[:32]
+
+
+def _content(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@functools.cache
+def _ourselves() -> str:
+    """Return what stands for this release: its code, of which every part may have its part in a copy."""
+    here, found = Path(__file__).parent, hashlib.sha256(str(storage.SCHEMA).encode())
+    for file in (here.parent / "models.py", *sorted(here.rglob("*.py"))):
+        found.update(file.read_bytes())
+    return found.hexdigest()
+
+
+# The copies that are kept
+
+
+def _folder() -> Path:
+    return home.folder() / "servers"
+
+
+def _find(key: str) -> Path | None:
+    """Return the copy of this name, and keep it for longer; a damaged one is removed."""
+    for file in _folder().glob(f"{key}-*.db"):
+        if _is_sound(file):
+            with contextlib.suppress(OSError):  # a folder that cannot be written
+                os.utime(file)
+            return file
+        with contextlib.suppress(OSError):
+            file.unlink()
+    return None
+
+
+def _is_sound(file: Path) -> bool:
+    """Whether a copy is what was made: its name tells its digest. Of a big one only beginning and size are seen."""
+    try:
+        header, size = storage.check_ours(file)
+        storage.refuse_cut_off(file, header, size)
+        return size >= BIG or file.stem.endswith(f"-{_content(file)[:32]}")
+    except (Error, OSError):
+        return False
+
+
+def _prune() -> None:
+    """Remove the copies that were not looked at for longest, and what was left by those who were ended at work."""
+    size = 0
+    for place, file in enumerate(_by_age("*.db")):
+        size += _size(file)
+        if place >= KEPT or (place and size > LARGEST):
+            _remove(file)
+    for file in _by_age("*.seen")[NOTES:]:
+        _remove(file)
+    for draft in _by_age(f"{DRAFT}*"):
+        if _changed(draft) < time.time() - ABANDONED:
+            shutil.rmtree(draft, ignore_errors=True)
+
+
+def _by_age(pattern: str) -> list[Path]:
+    return sorted(_folder().glob(pattern), key=_changed, reverse=True)
+
+
+def _changed(file: Path) -> float:
+    with contextlib.suppress(OSError):
+        return file.stat().st_mtime
+    return 0.0
+
+
+def _size(file: Path) -> int:
+    with contextlib.suppress(OSError):
+        return file.stat().st_size
+    return 0
+
+
+def _remove(file: Path) -> None:
+    with contextlib.suppress(OSError):
+        file.unlink()
+
+
+# Making one
+
+
+def _make(path: Path, key: str, before: Stats) -> Copy:
+    """Make a copy, and keep it under its name. It is there as a whole or not at all, whoever else makes one."""
+    folder = _place(sum(size for _, _, size, *_ in before))
+    try:
+        draft = folder / COPY
+        _import(path, draft)
+        if _stats(path) != before:
+            raise Changed(f"{shown(path)} was written to while it was read: try again, or stop its server first")
+        return _keep(draft, key) if folder.parent == _folder() else Copy(draft, is_kept=False)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _place(size: int) -> Path:
+    """Return a new folder to make a copy in: the application's, or where it has no room the system's."""
+    with contextlib.suppress(OSError):
+        home.make_folder(_folder())
+        if shutil.disk_usage(_folder()).free > ROOM * size + SPARE:
+            return Path(tempfile.mkdtemp(prefix=DRAFT, dir=_folder()))
+    return files.private_folder()
+
+
+def _keep(draft: Path, key: str) -> Copy:
+    """Keep a copy, unless another process was first: two that come at the same moment may both be kept."""
+    place = _find(key) or _folder() / f"{key}-{_content(draft)[:32]}.db"
+    if not place.exists():
+        os.replace(draft, place)
+    shutil.rmtree(draft.parent, ignore_errors=True)
+    _prune()
+    return Copy(place, is_kept=True)
+
+
+def _import(path: Path, draft: Path) -> None:
+    from vserverlib import importer, screens, sources  # a second look needs none of them
+
+    with sources.opened(str(path)) as source:
+        what = source.told().removeprefix(f"{shown(path)} is ")
+        with screens.progress_bar("rows", importer.total(source)) as advance:
+            outcome = importer.run(Veiled(source), draft, advance)
+    _finish(draft, what, _less(outcome))
+
+
+def _finish(draft: Path, what: str, less: str) -> None:
+    """Have a copy tell what it is of, and be one file. It has no journal: a server keeps none."""
+    with contextlib.closing(sqlite3.connect(draft)) as conn:
+        with conn:
+            conn.execute("DELETE FROM change")
+            conn.execute("DELETE FROM sqlite_sequence WHERE name = 'change'")
+            conn.executemany("INSERT INTO setting (name, value) VALUES (?, ?)", [(WHAT, what), (LESS, less)])
+        conn.execute("PRAGMA journal_mode = DELETE").fetchone()
+
+
+def _less(outcome: Outcome) -> str:
+    """Return in short what is not as it was in the source; an import, or its dry run, tells it in full."""
+    gone = {
+        "row": outcome.left_out.total + outcome.doubled.total,
+        "table": len(outcome.elsewhere),
+        "column": len(outcome.lost),
+        "broken link": sum(outcome.links.values()),
+    }
+    changed = {"id": outcome.renumbered.total, "value": sum(outcome.values.values())}
+    return _counted("left out", gone) + _counted("changed", changed)
+
+
+def _counted(done: str, counts: dict[str, int]) -> str:
+    parts = ", ".join(f"{count:,} {what}{'s' * (count > 1)}" for what, count in counts.items() if count)
+    return f"; {done}: {parts}" if parts else ""
+
+
+class Veiled:
+    """A source without its secrets: a copy that is kept is to hold none, and hashing plain ones would take long."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._source, name)
+
+    def rows(self, origin: Origin, notes: Notes) -> Iterator[Row]:
+        """Return the rows of a table; what is set of its secrets is a hash that nothing fits."""
+        secret = [(origin.entity, name) in orm.secret_columns() for name in origin.columns]
+        for row in self._source.rows(origin, notes):
+            yield tuple(UNKNOWN if veil and value else value for veil, value in zip(secret, row, strict=True))
