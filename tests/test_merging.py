@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 import sqlite3
@@ -17,7 +18,7 @@ from test_undoing import tables
 
 import models as db
 import vserver
-from vserverlib import Error, importer, sources, storage
+from vserverlib import Error, importer, merging, sources, storage
 from vserverlib.outcomes import Outcome
 from vserverlib.undoing import undo
 
@@ -151,6 +152,13 @@ def test_what_is_other_is_changed_and_what_the_source_lacks_stays(ours: Path, tm
     assert (shared.domain, shared.address2) == ("theirs.example", "from here")
 
 
+def test_run_ids_that_tasks_of_both_have_are_kept_and_counted(ours: Path, tmp_path: Path) -> None:
+    outcome = merge(server(tmp_path), ours)
+    assert db.Task.get(1).run_id == 1 and len(db.Task.get().where(db.Task.run_id == 1)) > 1
+    assert outcome.values["task.run_id, new tasks with one that other tasks have here"] == 1
+    assert not merge(server(tmp_path), ours).values
+
+
 def test_a_result_that_has_finished_since_is_changed(ours: Path, tmp_path: Path) -> None:
     file = server(tmp_path, "UPDATE run SET started_at = NULL, finished_at = NULL, status = 'pending' WHERE id = 1")
     merge(file, ours)
@@ -193,6 +201,30 @@ def test_a_plain_password_that_is_the_one_stored_is_not_hashed_anew(ours: Path, 
         conn.commit()
     assert plan(merge(file, ours)) == {"user": (0, 1, 5, 0)}
     assert any(user.check_password("another") for user in db.User.get())
+
+
+@pytest.mark.parametrize("shift", [0, 100_000])
+def test_twice_the_rows_take_twice_the_work(ours: Path, shift: int) -> None:
+    """Also where the ids there are others than here, and where many rows are alike."""
+    columns = ("id", "name", "image", "collaboration_id", "run_id")
+
+    def work(count: int) -> int:
+        """Return how many thousands of steps SQLite takes to compare so many tasks, with as many that are alike."""
+        done = itertools.count()
+        with closing(db.connect(ours)) as database, database.atomic() as transaction:
+            rows = [(10 + n, "alike", "i", 1, n // 10) for n in range(count)]
+            database.insert_many("task", columns, rows)
+            merging.prepare(database)
+            database.insert_many("incoming_task", columns, [(shift + row[0], *row[1:]) for row in rows])
+            database.insert_many("incoming_collaboration", ("id", "name"), [(1, "OWN")])
+            database.connection().set_progress_handler(lambda: next(done) < 0, 1000)
+            plan = {each.entity: each for each in merging.plan(database, Outcome())}
+            assert (plan["task"].new, plan["task"].same) == (0, count)
+            transaction.rollback()
+        return next(done)
+
+    few, many = work(2000), work(4000)
+    assert many < 3 * few
 
 
 # The plan, and the way back

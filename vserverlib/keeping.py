@@ -238,7 +238,8 @@ def _kind(file: str) -> str:
     kinds = {".json": "json", ".yaml": "fixture", ".yml": "fixture"}
     kind = "json" if file == "-" else kinds.get(os.path.splitext(file)[1].lower())
     if kind is None:
-        raise click.UsageError(f"{inert(file, 200)} does not say what it is to be: --format fixture, or --format json")
+        told = f'"{inert(file, 200)}" does not say what it is to be'
+        raise click.UsageError(f"{told}: --format fixture, or --format json")
     return kind
 
 

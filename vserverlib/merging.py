@@ -67,6 +67,7 @@ def plan(database: Any, outcome: Outcome) -> list[Planned]:
         counts: Counter[str] = Counter(dict(database.execute_sql(_counted(table)).fetchall()))
         outcome.refused[table] += counts[REFUSED]
         planned.append(Planned(table, counts[NEW], counts[CHANGED], counts[SAME], outcome.refused[table]))
+    _note_shared_runs(database, outcome)
     return planned
 
 
@@ -97,18 +98,21 @@ def _find(database: Any, table: str) -> None:
     _index(database, table, ("here",))
     alike = f'SELECT 1 FROM "{table}" AS t WHERE t.id = {incoming}.id AND {here} = {incoming}.identity'
     database.execute_sql(f"UPDATE {incoming} SET here = id WHERE EXISTS ({alike})")
-    nth = "ROW_NUMBER() OVER (PARTITION BY identity ORDER BY id) AS nth"
+    _find_by_order(database, table, here)
+    database.execute_sql(f"UPDATE {incoming} SET fate = CASE WHEN here IS NULL THEN '{NEW}' ELSE '{SAME}' END")
+
+
+def _find_by_order(database: Any, table: str, here: str) -> None:
+    """Find the other rows that are alike: the first of each there is the first here, of those that are nobody's yet."""
+    incoming, nth = f'"{PREFIX}{table}"', "ROW_NUMBER() OVER (PARTITION BY identity ORDER BY id) AS nth"
     taken = f"SELECT here FROM {incoming} WHERE here IS NOT NULL"
     free = f'SELECT id, {here} AS identity FROM "{table}" AS t WHERE id NOT IN ({taken})'
-    _pair(
-        database,
-        table,
-        f"SELECT theirs.place, ours.id AS here FROM "
-        f"(SELECT {_place(database)} AS place, identity, {nth} FROM {incoming} WHERE here IS NULL) AS theirs JOIN "
-        f"(SELECT id, identity, {nth} FROM ({free}) AS free) AS ours "
-        f"ON ours.identity = theirs.identity AND ours.nth = theirs.nth",
-    )
-    database.execute_sql(f"UPDATE {incoming} SET fate = CASE WHEN here IS NULL THEN '{NEW}' ELSE '{SAME}' END")
+    database.execute_sql(f"CREATE TEMP TABLE ours AS SELECT id, identity, {nth} FROM ({free}) AS free")
+    database.execute_sql("CREATE INDEX ours_identity ON ours (identity, nth)")
+    theirs = f"SELECT {_place(database)} AS place, identity, {nth} FROM {incoming} WHERE here IS NULL"
+    alike = "ours.identity = theirs.identity AND ours.nth = theirs.nth"
+    _pair(database, table, f"SELECT theirs.place, ours.id AS here FROM ({theirs}) AS theirs JOIN ours ON {alike}")
+    database.execute_sql("DROP TABLE ours")
 
 
 def _identity(table: str, alias: str) -> str:
@@ -199,6 +203,14 @@ def _refuse(database: Any, table: str, name: str, outcome: Outcome) -> None:
     for id, value in database.execute_sql(f"SELECT id, {name} FROM {mine} WHERE {refused} ORDER BY id"):
         outcome.left_out.add(f"{table} {id} is left out: {taken_value(name, value)}")
     database.execute_sql(f"UPDATE {mine} SET fate = '{REFUSED}' WHERE {refused}")
+
+
+def _note_shared_runs(database: Any, outcome: Outcome) -> None:
+    """Count the new tasks whose run_id is that of a task here: each server counts its own, and both are kept."""
+    ours = f'SELECT 1 FROM task AS t WHERE t.run_id = i.run_id AND t.id NOT IN (SELECT here FROM "{PREFIX}task")'
+    shared = f"SELECT COUNT(*) FROM \"{PREFIX}task\" AS i WHERE fate = '{NEW}' AND EXISTS ({ours})"
+    if count := database.execute_sql(shared).fetchone()[0]:
+        outcome.values["task.run_id, new tasks with one that other tasks have here"] = count
 
 
 def _counted(table: str) -> str:
