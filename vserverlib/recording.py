@@ -142,24 +142,25 @@ def suspended(database: Any, about: str, backup: str | None = None) -> Iterator[
 
     backup: the file that takes it back, where there is one. Nothing else does: such a change cannot be undone.
     """
-    with one_change(database, BULK_WORK, about, backup) as id, _not_row_by_row(database):
+    with one_change(database, BULK_WORK, about, backup) as id, _without_rows(database):
         yield id
 
 
+def _without_rows(database: Any) -> Any:
+    return _without_triggers(database.connection()) if database.is_sqlite else without_records(database)
+
+
 @contextmanager
-def _not_row_by_row(database: Any) -> Iterator[None]:
-    if database.is_sqlite:
-        with _without_triggers(database.connection()):
-            yield
-    else:
-        _set(database, RECORDING, "off")
-        yield
-        _set(database, RECORDING, "on")
+def without_records(database: Any) -> Iterator[None]:
+    """Part of a transaction in PostgreSQL of which the journal keeps nothing."""
+    _set(database, RECORDING, "off")
+    yield
+    _set(database, RECORDING, "on")
 
 
 @contextmanager
 def unrecorded(conn: sqlite3.Connection) -> Iterator[None]:
-    """A transaction of which the journal keeps nothing: for what a database has in it when it is made."""
+    """A transaction of which the journal keeps nothing: for what a file has in it when it is made."""
     conn.execute("BEGIN")
     with _without_triggers(conn):
         yield

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from vserverlib import Error, hashing, inert, orm
@@ -59,8 +60,11 @@ def opened(url: str, *, read_only: bool = False, patience: float | None = None) 
     return database
 
 
-def create(url: str, key_salt: str | None = None) -> str:
-    """Make the tables in a database that has none of them, and return its name. All of them, or none."""
+def create(url: str, key_salt: str | None = None, fill: Callable[[Postgres], None] | None = None) -> str:
+    """Make the tables in a database that has none of them, and return its name. All of them, or none.
+
+    fill: called in the end, in the same transaction, to write what is to be in it.
+    """
     from vserverlib import storage
 
     with contextlib.closing(_dialed(url)) as database, database.atomic():
@@ -73,6 +77,8 @@ def create(url: str, key_salt: str | None = None) -> str:
         storage.apply_migrations(database)
         salt = key_salt or hashing.new_salt()
         database.execute_sql("INSERT INTO setting (name, value) VALUES ('key_salt', %s)", [salt])
+        if fill is not None:
+            fill(database)
     return database.title
 
 
