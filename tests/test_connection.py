@@ -2,27 +2,49 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import signal
 import sqlite3
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import peewee
+import psycopg
 import pytest
 
 import models as db
-from vserverlib import Error, connection, sqlite
+from vserverlib import Error, connection, postgres, sqlite
+
+
+class Blocker(NamedTuple):
+    """Another that holds the lock of who writes until it is ended. named: by its number, as messages do."""
+
+    named: str
+    end: Callable[[], object]
 
 
 @pytest.fixture
-def blocker(path: Path) -> Iterator[subprocess.Popen[str]]:
-    """Another process that holds the write lock until it is ended."""
+def blocker(kind: str, target: str) -> Iterator[Blocker]:
+    if kind == "sqlite":
+        with process_that_writes(Path(target)) as process:
+            assert process.stdin is not None
+            yield Blocker(f"(process {process.pid})" if sys.platform == "linux" else "", process.stdin.close)
+    else:
+        with psycopg.connect(target, application_name="another") as conn:
+            conn.execute("SELECT pg_advisory_xact_lock(%s)", [postgres.LOCK])
+            yield Blocker(f"(backend {conn.info.backend_pid})", conn.rollback)
+
+
+@contextlib.contextmanager
+def process_that_writes(path: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process that holds the write lock of SQLite until its stdin is closed."""
     code = (
         "import sqlite3, sys\n"
         f"conn = sqlite3.connect({str(path)!r}, isolation_level=None)\n"
@@ -39,47 +61,48 @@ def blocker(path: Path) -> Iterator[subprocess.Popen[str]]:
 
 def interrupt_after(seconds: float) -> threading.Timer:
     """Press Ctrl-C, in a moment."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has its background jobs ignore it
     timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()
     return timer
 
 
 def test_a_wait_for_a_lock_is_told_and_given_up_at_last(
-    database: Any, blocker: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    database: Any, blocker: Blocker, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(connection, "LOCK_TOLD", 0.0)
     monkeypatch.setattr(connection, "LOCK_WAIT", 0.3)
     organization = db.Organization(name="x")
-    with pytest.raises(Error, match=r"vserver\.db is locked by .* since 0 s: try again later"):
+    with pytest.raises(Error, match=f"{re.escape(database.title)} is locked by .* since 0 s: try again later"):
         organization.save()
     told = capsys.readouterr().err
-    assert told.count("\n") == 1 and "which is writing to vserver.db" in told
-    if sys.platform == "linux":
-        assert f"(process {blocker.pid})" in told
+    assert told.count("\n") == 1 and f"which is writing to {database.title}" in told
+    assert blocker.named in told
     assert organization.id is None and len(db.Organization.get()) == 0
 
 
-def test_who_holds_the_lock_is_told_without_the_code_that_it_runs(blocker: Any) -> None:
-    told = sqlite._program(blocker.pid)
+def test_who_holds_the_lock_is_told_without_the_code_that_it_runs(path: Path) -> None:
+    with process_that_writes(path) as process:
+        told = sqlite._program(process.pid)
     assert told == "python" and "BEGIN" not in told
 
 
-def test_a_wait_ends_when_the_lock_is_gone(database: Any, blocker: Any) -> None:
-    timer = threading.Timer(0.3, blocker.stdin.close)
+def test_a_wait_ends_when_the_lock_is_gone(database: Any, blocker: Blocker) -> None:
+    timer = threading.Timer(0.3, blocker.end)
     timer.start()
     db.Organization(name="x").save()
     timer.join()
     assert len(db.Organization.get()) == 1
 
 
-def test_ctrl_c_ends_a_wait_for_a_lock_within_a_second(database: Any, blocker: Any) -> None:
+def test_ctrl_c_ends_a_wait_for_a_lock_within_a_second(database: Any, blocker: Blocker) -> None:
     organization = db.Organization(name="x")
     timer, began = interrupt_after(0.2), time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         organization.save()
     assert time.monotonic() - began < 1.2
     timer.join()
-    blocker.stdin.close()
+    blocker.end()
     organization.save()
     assert organization.id == 1
 
@@ -132,7 +155,7 @@ def test_ctrl_c_ends_the_reading_of_a_list(database: Any) -> None:
     assert not tasks.is_read and len(list(db.Task.get())) == 1
 
 
-def test_readers_do_not_wait_for_a_writer(database: Any, blocker: Any) -> None:
+def test_readers_do_not_wait_for_a_writer(database: Any, blocker: Blocker) -> None:
     assert len(db.Organization.get()) == 0 and list(db.Task.get()) == []
 
 

@@ -16,10 +16,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import servers
 from terminal import ROOT, environment
 
 import models
-from vserverlib import Error, demo, hashing, progress, storage
+from vserverlib import Error, demo, hashing, journal, progress, storage
 from vserverlib.fields import Secret
 
 EXAMPLE = ROOT / "vserver.db.example"
@@ -206,6 +207,18 @@ def test_the_references_hold(consortium: Any) -> None:
 
 def test_it_is_the_same_each_time(filled: Path, tmp_path: Path) -> None:
     assert content(demo.create(tmp_path / "again.db")) == content(filled)
+
+
+def test_it_is_the_same_on_a_server(filled: Path, server: servers.Server) -> None:
+    with server.bare() as url:
+        demo.make(url)
+        found = []
+        for target in (url, filled):
+            with contextlib.closing(models.connect(target)) as database:
+                found.append([list(model.select().order_by(model.id).dicts()) for model in models.ENTITIES])
+                found[-1].append(list(database.execute_sql("SELECT name, value FROM counter").fetchall()))
+                assert len(journal.log(database)) == 0
+        assert found[0] == found[1] and len(found[0][-2]) > 20
 
 
 def test_it_is_the_same_on_another_day(filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -365,6 +365,14 @@ def test_a_name_that_is_taken_is_refused_and_the_object_is_as_before(story: Simp
     assert db.Collaboration.get(collaboration.id).organizations == [story.iknl]
 
 
+def test_an_id_that_was_given_by_hand_is_never_given_again(database: Any) -> None:
+    db.Organization(id=7, name="x").save()
+    db.Organization.get(7).delete()
+    new = db.Organization(name="new")
+    new.save()
+    assert new.id == 8
+
+
 def test_a_change_that_fails_can_be_mended_and_saved(story: SimpleNamespace) -> None:
     db.Collaboration(name="KYOTO").save()
     story.collaboration.name = "KYOTO"

@@ -143,6 +143,15 @@ def test_what_a_session_has_read_is_forgotten(story: SimpleNamespace, database: 
     assert [task.complete for task in tasks] == [False]
 
 
+def test_an_id_that_came_back_is_not_given_again(database: Any) -> None:
+    database.execute_sql("INSERT INTO organization (id) VALUES (7)")  # as another program may
+    db.Organization.get(7).delete()
+    undo(database)
+    new = db.Organization(name="new")
+    new.save()
+    assert new.id == 8
+
+
 # Which changes
 
 

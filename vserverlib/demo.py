@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vserverlib import progress, recording, storage
+from vserverlib import progress, recording, servers, storage
 
 Row = dict[str, Any]  # a value for each column, as the database stores it
 
@@ -181,6 +181,16 @@ TASKS = (
 )
 
 
+COUNT_ON = "UPDATE counter SET value = (SELECT MAX(run_id) FROM task) WHERE name = 'run_id'"
+
+
+def make(url: str | os.PathLike[str]) -> str:
+    """Make a new database with the example data, a file or the tables on a server; return what it is called."""
+    if servers.is_url(url):
+        return servers.create(os.fspath(url), KEY_SALT, _fill_server)
+    return str(create(storage.as_path(url)))
+
+
 def create(path: str | os.PathLike[str]) -> Path:
     """Make a new database with the example data, and return its path. Raises an Error where there is a file already."""
     return storage.create(path, KEY_SALT, _fill)
@@ -192,7 +202,14 @@ def _fill(database: Any) -> None:
         for table, rows in content().items():
             columns, marks = ", ".join(f'"{name}"' for name in rows[0]), ", ".join(f":{name}" for name in rows[0])
             conn.executemany(f'INSERT INTO "{table}" ({columns}) VALUES ({marks})', rows)
-        conn.execute("UPDATE counter SET value = (SELECT MAX(run_id) FROM task) WHERE name = 'run_id'")
+        conn.execute(COUNT_ON)
+
+
+def _fill_server(database: Any) -> None:
+    with recording.without_records(database):
+        for table, rows in content().items():
+            database.insert_many(table, list(rows[0]), [[row[name] for name in rows[0]] for row in rows])
+        database.execute_sql(COUNT_ON)
 
 
 def content() -> dict[str, list[Row]]:

@@ -146,21 +146,22 @@ def suspended(database: Any, about: str, backup: str | None = None) -> Iterator[
         yield id
 
 
+def not_row_by_row(database: Any) -> Any:
+    """Return part of a transaction whose rows are not recorded."""
+    return _without_triggers(database.connection()) if database.is_sqlite else without_records(database)
+
+
 @contextmanager
-def not_row_by_row(database: Any) -> Iterator[None]:
-    """Part of a transaction whose rows are not recorded."""
-    if database.is_sqlite:
-        with _without_triggers(database.connection()):
-            yield
-    else:
-        _set(database, RECORDING, "off")
-        yield
-        _set(database, RECORDING, "on")
+def without_records(database: Any) -> Iterator[None]:
+    """Part of a transaction in PostgreSQL of which the journal keeps nothing."""
+    _set(database, RECORDING, "off")
+    yield
+    _set(database, RECORDING, "on")
 
 
 @contextmanager
 def unrecorded(conn: sqlite3.Connection) -> Iterator[None]:
-    """A transaction of which the journal keeps nothing: for what a database has in it when it is made."""
+    """A transaction of which the journal keeps nothing: for what a file has in it when it is made."""
     conn.execute("BEGIN")
     with _without_triggers(conn):
         yield

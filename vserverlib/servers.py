@@ -64,10 +64,10 @@ def opened(url: str, *, read_only: bool = False, patience: float | None = None) 
     return database
 
 
-def create(url: str, key_salt: str | None = None, fill: Callable[[Postgres], object] = bool) -> str:
-    """Make the tables in a database that has none of them, and return its name. All of it, or nothing.
+def create(url: str, key_salt: str | None = None, fill: Callable[[Postgres], None] | None = None) -> str:
+    """Make the tables in a database that has none of them, and return its name. All of them, or none.
 
-    fill: called in the end, in the same transaction, to write what is to be in them.
+    fill: called in the end, in the same transaction, to write what is to be in it.
     """
     from vserverlib import storage
 
@@ -81,7 +81,8 @@ def create(url: str, key_salt: str | None = None, fill: Callable[[Postgres], obj
         storage.apply_migrations(database)
         salt = key_salt or hashing.new_salt()
         database.execute_sql("INSERT INTO setting (name, value) VALUES ('key_salt', %s)", [salt])
-        fill(database)
+        if fill is not None:
+            fill(database)
     return database.title
 
 

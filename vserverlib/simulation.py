@@ -233,7 +233,7 @@ def _write(database: Any, work: Work, places: range) -> None:
     with recording.suspended(database, about), database.fetching():
         database.insert_many("task", TASK, map(work.task, places))
         database.insert_many("result", RESULT, itertools.chain.from_iterable(map(work.results, places)))
-        database.execute_sql("UPDATE counter SET value = (SELECT MAX(run_id) FROM task) WHERE name = 'run_id'")
+        database.execute_sql(demo.COUNT_ON)
 
 
 # The live play
