@@ -162,9 +162,8 @@ def entries(database: Any, asked: Sequence[Any] = ()) -> Iterator[Entry]:
     query = CHANGE.select(*told, *recorded).join(RECORD, peewee.JOIN.LEFT_OUTER, on=RECORD.change_id == CHANGE.id)
     query = query.order_by(CHANGE.id.desc(), RECORD.id.desc())
     known = models()
-    with database.fetching():
-        for row in database.execute(query.where(*asked) if asked else query):
-            yield _entry(known, *row)
+    for row in database.rows(query.where(*asked) if asked else query):
+        yield _entry(known, *row)
 
 
 def _entry(

@@ -209,12 +209,17 @@ class Postgres(Opened, peewee.PostgresqlDatabase):
             return
         sql, params = self.get_sql_context().sql(query).query()
         began = time.perf_counter()
-        with self._for_reading() as is_held, self._told():
-            with self.connection().cursor(name=f"rows_{next(self._numbers)}", withhold=is_held) as cursor:
-                cursor.itersize = FETCHED
-                cursor.execute(sql, params or None)
-                self._notify_hooks(sql, params, began, None)
-                yield from cursor
+        with self._for_reading() as is_held, self._told(), self._held_there(is_held) as cursor:
+            cursor.execute(sql, params or None)
+            self._notify_hooks(sql, params, began, None)
+            yield from cursor
+
+    @contextmanager
+    def _held_there(self, is_held: bool) -> Iterator[Any]:
+        """A cursor of the server's."""
+        with self.connection().cursor(name=f"rows_{next(self._numbers)}", withhold=is_held) as cursor:
+            cursor.itersize = FETCHED
+            yield cursor
 
     @contextmanager
     def _for_reading(self) -> Iterator[bool]:
@@ -317,6 +322,10 @@ class Postgres(Opened, peewee.PostgresqlDatabase):
             return None
         row = self._fetch_one("SELECT MAX(id) FROM change WHERE session = %s", [self.recorder.session])
         return row[0]  # type: ignore[no-any-return]
+
+    def version(self) -> str:
+        """Return which transactions have ended: the newest change is none, for one with an earlier may end later."""
+        return str(self.execute_sql("SELECT pg_current_snapshot()").fetchone()[0])
 
     # What went wrong
 
