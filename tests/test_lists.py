@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import re
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -33,7 +35,7 @@ def test_an_unread_list_asks_only_what_it_is_asked(database: Any, count_queries:
     assert len(tasks) == 250 and bool(tasks)
     assert tasks[0].id == 1 and tasks[3].id == 4 and tasks[-1].id == 250
     assert [task.id for task in tasks[10:12]] == [11, 12] and tasks[300:] == []
-    assert not tasks.is_read and all("LIMIT" in sql or "COUNT" in sql for sql in count_queries)
+    assert not tasks.is_read and all(re.search("LIMIT|OFFSET|COUNT", sql) for sql in count_queries)
 
 
 def test_a_list_is_read_once_and_closes_its_cursor(database: Any, count_queries: list[str]) -> None:
@@ -132,13 +134,14 @@ def test_complete_over_a_copied_or_filtered_list_costs_two_queries(database: Any
     assert sum(task.complete for task in tasks) == 25 and len(count_queries) == 2
 
 
-def test_more_tasks_than_fit_one_in_list_cost_two_queries(database: Any, count_queries: list[str]) -> None:
+def test_more_tasks_than_fit_one_in_list_cost_two_queries(path: Path, database: Any, count_queries: list[str]) -> None:
     with database.atomic():
         database.execute_sql("INSERT INTO organization (name) VALUES ('one')")
         numbers = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 12000) "
         database.execute_sql("INSERT INTO task (id, name) " + numbers + "SELECT i, 'task' FROM n")
         database.execute_sql(
-            "INSERT INTO result (task_id, organization_id, finished_at) " + numbers
+            "INSERT INTO result (task_id, organization_id, finished_at) "
+            + numbers
             + "SELECT i, 1, CASE WHEN i % 3 = 0 THEN '2026-03-01 00:00:00.000000+00:00' END FROM n"
         )
     count_queries.clear()
@@ -216,7 +219,7 @@ def test_saving_a_result_takes_back_what_was_read_of_its_task_only(database: Any
     result.save()
     count_queries.clear()
     assert sum(task.complete for task in tasks) == 25 and tasks[0].progress == (1, 2)
-    assert len(count_queries) == 1 and "IN (?)" in count_queries[0]
+    assert len(count_queries) == 1 and f"IN ({database.param})" in count_queries[0]
 
 
 def test_many_saves_between_two_looks_cost_one_query(database: Any, count_queries: list[str]) -> None:
@@ -241,7 +244,7 @@ def test_a_task_that_came_alone_is_asked_anew_each_time(story: SimpleNamespace, 
     assert task.complete
 
 
-def test_what_the_guide_looks_up_is_indexed(database: Any) -> None:
+def test_what_the_guide_looks_up_is_indexed(path: Path, database: Any) -> None:
     make_tasks(10)
     for query in (
         db.Organization.get().where(db.Organization.name == "x"),

@@ -30,6 +30,7 @@ from vserverlib.recording import Recorder
 
 LOCK = 0x76736572  # "vser": the number of the advisory lock that who writes has
 LOCK_STEP = 0.1  # seconds between two tries to get it
+IN_HASTE = {"connect_timeout": 2}  # seconds: for Tab, which waits for no lock either
 FETCHED = 1000  # rows that a long query fetches at once
 READING = ("SELECT", "WITH", "VALUES", "TABLE", "SHOW", "EXPLAIN", "FETCH", "SAVEPOINT", "RELEASE", "ROLLBACK")
 ESCAPES = ("set_config", "transaction_read_only", "session_authorization", "dblink", "pg_read_file", "lo_export")
@@ -124,7 +125,7 @@ class Postgres(Opened, peewee.PostgresqlDatabase):
     ) -> None:
         self.open_as(name, mode, hidden, patience, None)
         self.recorder = recorder
-        self._dial: Callable[[], Any] = lambda: _connected(url)
+        self._dial: Callable[[], Any] = lambda: _connected(url, {} if patience != 0 else IN_HASTE)
         self._numbers, self._readers = itertools.count(1), 0
         self._secret: set[tuple[int, int]] = set()
         super().__init__(name)
@@ -357,8 +358,8 @@ class Postgres(Opened, peewee.PostgresqlDatabase):
         error.args = (said,)
 
 
-def _connected(url: str) -> psycopg.Connection[Any]:
-    return psycopg.connect(url, fallback_application_name="vserver", autocommit=True)
+def _connected(url: str, options: dict[str, Any]) -> psycopg.Connection[Any]:
+    return psycopg.connect(url, fallback_application_name="vserver", autocommit=True, **options)
 
 
 def _said(error: BaseException) -> str:
