@@ -173,7 +173,12 @@ def banner(database: Any) -> str:
     mode = _MODES.get(database.mode, database.mode)
     content = ", ".join(f"{count:,} {name}" for count, name in found) if any(count for count, _ in found) else _EMPTY
     lines = [f"{database.title}, {mode}", where, content, _HELP]
-    return "".join(f"{line}\n" for text in lines for line in textwrap.wrap(text, WIDTH, subsequent_indent="  "))
+    return "".join(f"{line}\n" for text in lines for line in _folded(text))
+
+
+def _folded(text: str) -> list[str]:
+    """Return the lines of a text; a URL, or a folder, is not torn at a hyphen."""
+    return textwrap.wrap(text, WIDTH, subsequent_indent="  ", break_on_hyphens=False)
 
 
 def _where(path: Path | None) -> str:

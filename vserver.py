@@ -37,7 +37,7 @@ __version__ = "0.1.0"
     multiple=True,
     callback=one_database,
     shell_complete=completers.files,
-    help="The database: a file, or sqlite:///PATH. Without it VSERVER_DATABASE of the environment, else vserver.db.",
+    help="The database: a file, or postgresql://… Without it VSERVER_DATABASE of the environment, else vserver.db.",
 )
 @click.option(
     "--strict",
@@ -61,7 +61,7 @@ def main(ctx: click.Context, database: str | None, strict: bool, debug: bool) ->
 
 def _without_command(ctx: click.Context) -> None:
     """At a terminal, show how things stand where there is a database; else the help: what was typed is no command."""
-    if sys.stdout.isatty() and os.path.lexists(ctx.obj.path):
+    if sys.stdout.isatty() and ctx.obj.is_there:
         ctx.invoke(looking.overview, output="table")
     else:
         click.echo(ctx.get_help(), err=True)
@@ -74,14 +74,20 @@ def _without_command(ctx: click.Context) -> None:
 def init(target: Target, demo: bool) -> None:
     """Make a new database.
 
-    A file that exists is refused.
+    A file that exists is refused. With the URL of a PostgreSQL database, its tables are made, if it has none of them.
     """
     from vserverlib import storage
 
     if demo:
         from vserverlib.demo import LOG_INS, create
-    (create if demo else storage.create)(target.file)
-    tell(f"made {target.file}; open it with: {target.command('shell')}")
+
+        if target.is_url:
+            filled = f"fill a server's with: {target.command('demo')}"
+            raise Error(f"--demo makes a file, and {target.name} is none: {filled}")
+        create(target.file)
+    else:
+        storage.make(target.path)
+    tell(f"made {target.name}; open it with: {target.command('shell')}")
     if demo:
         tell(LOG_INS)
 
@@ -217,7 +223,7 @@ def demo_command(
 
     if (until_done or yes) and not live:
         raise click.UsageError("--until-done and --yes go with --live")
-    if not os.path.lexists(target.path):
+    if not target.is_there:
         tell(f"made a new database, {storage.create(target.file)}")
     with target.open() as database:
         if tasks or organizations or not live or not models.is_filled():

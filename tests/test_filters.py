@@ -184,7 +184,7 @@ def test_what_means_nothing_is_refused_with_a_remedy(tasks: SimpleNamespace, tex
 def test_a_name_that_nobody_has_suggests_a_near_one(tasks: SimpleNamespace) -> None:
     with pytest.raises(NotFound, match='no collaboration "KYOTTO"; did you mean "KYOTO"'):
         db.Task.where("collaboration=KYOTTO")
-    with pytest.raises(UsageError, match='has many results'):
+    with pytest.raises(UsageError, match="has many results"):
         db.Task.where("results.name=x")
 
 
@@ -257,7 +257,9 @@ def test_a_filtered_page_is_one_query_and_its_total_another(story: SimpleNamespa
     assert len(found.rows) == 10 and found.total == 30 and len(count_queries) == 2
 
 
-def test_what_is_new_or_waited_for_is_found_without_looking_at_all(story: SimpleNamespace, database: Any) -> None:
+def test_what_is_new_or_waited_for_is_found_without_looking_at_all(
+    path: Path, story: SimpleNamespace, database: Any
+) -> None:
     """What SQLite says that it does: it begins with an index, and scans neither tasks nor results from the first on."""
     for model, text in ((db.Task, "created_at>-2d"), (db.Task, "status=active"), (db.Result, "state=pending")):
         sql, values = model.where(text).limit(5).sql()

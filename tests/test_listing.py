@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import datetime
 import json
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from elsewhere import raw
 
 import models
 from models import Collaboration, Node, Organization, Result, Task
 from vserverlib import columns, demo, formats, listing
 from vserverlib.drivers import peewee
 
-HOSTILE = "a\x1b[31mb\r\n\t\x7f\x9b\u202e\u200b\U000e0041[red]\u00e9\u6f22\U0001f916\"\\"
+HOSTILE = 'a\x1b[31mb\r\n\t\x7f\x9b\u202e\u200b\U000e0041[red]\u00e9\u6f22\U0001f916"\\'
 
 
 @pytest.fixture
@@ -34,12 +33,6 @@ def queries(consortium: Any) -> list[str]:
     seen: list[str] = []
     consortium.query_hooks.append(lambda event: seen.append(event.sql))
     return seen
-
-
-def raw(database: Any, sql: str, *values: Any) -> None:
-    """Write as another program would: by SQL, with no foreign keys, nothing checked."""
-    with closing(sqlite3.connect(database.path)) as conn, conn:
-        conn.execute(sql, values)
 
 
 # Columns
@@ -226,7 +219,7 @@ def test_a_link_that_leads_nowhere_keeps_its_id(odd: Any) -> None:
     assert (row["created_at"], row["run_id"]) == ("yesterday", "x")
 
 
-def test_a_text_that_is_no_utf_8_does_not_break_the_list(story: SimpleNamespace) -> None:
+def test_a_text_that_is_no_utf_8_does_not_break_the_list(path: Path, story: SimpleNamespace) -> None:
     raw(models.database, "UPDATE organization SET name = CAST(x'41ff42' AS TEXT) WHERE id = 2")
     assert [row["name"] for row in listing.page(Organization.get()).rows] == ["IKNL", "A\ufffdB"]
     assert [organization.name for organization in Organization.get()] == ["IKNL", "A\ufffdB"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import re
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -33,7 +35,7 @@ def test_an_unread_list_asks_only_what_it_is_asked(database: Any, count_queries:
     assert len(tasks) == 250 and bool(tasks)
     assert tasks[0].id == 1 and tasks[3].id == 4 and tasks[-1].id == 250
     assert [task.id for task in tasks[10:12]] == [11, 12] and tasks[300:] == []
-    assert not tasks.is_read and all("LIMIT" in sql or "OFFSET" in sql or "COUNT" in sql for sql in count_queries)
+    assert not tasks.is_read and all(re.search("LIMIT|OFFSET|COUNT", sql) for sql in count_queries)
 
 
 def test_a_list_is_read_once_and_closes_its_cursor(database: Any, count_queries: list[str]) -> None:
@@ -137,7 +139,7 @@ def test_complete_over_a_copied_or_filtered_list_costs_two_queries(database: Any
     assert sum(task.complete for task in tasks) == 25 and len(count_queries) == 2
 
 
-def test_more_tasks_than_fit_one_in_list_cost_two_queries(database: Any, count_queries: list[str]) -> None:
+def test_more_tasks_than_fit_one_in_list_cost_two_queries(path: Path, database: Any, count_queries: list[str]) -> None:
     with database.atomic():
         database.execute_sql("INSERT INTO organization (name) VALUES ('one')")
         numbers = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 12000) "

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import elsewhere
 import pytest
 from rich.cells import cell_len
 
@@ -31,8 +31,7 @@ def lines_with(text: str, *words: str) -> list[str]:
 
 def raw(sql: str, *values: Any) -> None:
     """Write as another program would: by SQL, with no foreign keys, nothing checked."""
-    with closing(sqlite3.connect(models.database.path)) as conn, conn:
-        conn.execute(sql, values)
+    elsewhere.raw(models.database, sql, *values)
 
 
 def deliver(result: Result, wait: int, run: int, begin: datetime = START, **more: Any) -> None:
@@ -103,7 +102,7 @@ def test_a_panel_fits_its_width(width: int, tmp_path: Path) -> None:
                 assert max(map(cell_len, panel(entity, width).splitlines())) <= width
 
 
-def test_odd_times_do_not_break_the_line(story: SimpleNamespace) -> None:
+def test_odd_times_do_not_break_the_line(path: Path, story: SimpleNamespace) -> None:
     raw("UPDATE result SET assigned_at = 'long ago', started_at = 5 WHERE id = 1")
     raw("UPDATE result SET started_at = '2026-03-02', finished_at = '2026-03-01' WHERE id = 2")
     assert "IKNL" in panel(Task.get(1), 120)
@@ -179,7 +178,7 @@ def test_a_node_owes_nothing_of_other_collaborations(story: SimpleNamespace) -> 
     assert "owes 1 result" in panel(story.node)
 
 
-def test_nothing_of_a_name_leaves_its_place_in_a_section(story: SimpleNamespace) -> None:
+def test_nothing_of_a_name_leaves_its_place_in_a_section(path: Path, story: SimpleNamespace) -> None:
     hostile = "\x1b[2J[red]x\r\n│ 99  Fake ✓ completed\u202e" + "y" * 300
     for entity in (story.oslo, story.task, story.node):
         entity.name = hostile

@@ -72,7 +72,7 @@ def test_the_overview_counts_and_describes_each_entity_in_one_query(
 
 def test_the_banner_names_the_database_its_mode_and_the_counts(story: SimpleNamespace, database: Any) -> None:
     text = " ".join(shell.banner(database).split())
-    assert "vserver.db, read-write" in text
+    assert f"{database.title}, read-write" in text
     assert "2 organizations, 0 users, 1 collaboration, 1 node, 1 task, 2 results" in text
 
 
@@ -269,7 +269,7 @@ def test_queries_are_told_with_their_secrets_masked(database: Any, capsys: Print
     ],
 )
 def test_a_parameter_is_masked_by_the_column_it_is_for(
-    sql: str, parameters: list[str], shown: str, database: Any, capsys: Printed
+    sql: str, parameters: list[str], shown: str, path: Path, database: Any, capsys: Printed
 ) -> None:
     shell.print_queries(database)
     sql = sql if sql.startswith("SELECT") else sql + " ON CONFLICT DO NOTHING"

@@ -56,7 +56,7 @@ CONTENT = {
         (1, "IKNL", *ADDRESS, None),
         (2, "IKNL", *ADDRESS, None),
     ],
-    "SELECT id, username, firstname, lastname, roles, organization_id, substr(password, 1, 2) FROM user": [
+    'SELECT id, username, firstname, lastname, roles, organization_id, substr(password, 1, 2) FROM "user" ORDER BY 1': [
         (1, "some-existing-username", "Brandnew", None, None, None, "$2"),
         (2, "root", "John", "Doe", "root", 1, "$2"),
     ],
@@ -144,7 +144,7 @@ def someone(database: Any) -> Any:
 
 
 def dump(database: Any) -> dict[str, list[tuple[Any, ...]]]:
-    return {query: database.execute_sql(query).fetchall() for query in CONTENT}
+    return {query: [tuple(row) for row in database.execute_sql(query).fetchall()] for query in CONTENT}
 
 
 def value_of(statement: str, names: dict[str, Any]) -> Any:
@@ -197,7 +197,7 @@ def home(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def file(someone: Any) -> Path:
+def file(path: Path, someone: Any) -> Path:
     """The path of a fresh database, closed."""
     someone.close()
     return Path(someone.path)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import io
 import os
 import re
-import sqlite3
 import unicodedata
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import elsewhere
 import pytest
 from rich.cells import cell_len
 
@@ -46,8 +46,7 @@ def consortium(tmp_path: Path) -> Any:
 
 def raw(sql: str, *values: Any) -> None:
     """Write as another program would: by SQL, with no foreign keys, nothing checked."""
-    with closing(sqlite3.connect(models.database.path)) as conn, conn:
-        conn.execute(sql, values)
+    elsewhere.raw(models.database, sql, *values)
 
 
 def shown(renderable: Any, width: int = 80) -> list[str]:
@@ -315,7 +314,7 @@ def test_times_in_a_panel_are_to_the_second_and_in_utc(story: SimpleNamespace) -
 
 
 @pytest.mark.parametrize("model", [*models.ENTITIES, models.Member], ids=lambda model: model.__name__)
-def test_rows_that_other_programs_wrote_are_shown(model: Any, story: SimpleNamespace) -> None:
+def test_rows_that_other_programs_wrote_are_shown(model: Any, path: Path, story: SimpleNamespace) -> None:
     long = "odd" * 1000
     raw("INSERT INTO organization (id, name, country) VALUES (90, ?, 2.5)", b"\xff\x00")
     raw("INSERT INTO collaboration (id, name, encrypted) VALUES (90, 'c', ?)", long)

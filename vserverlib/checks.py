@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
-import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
@@ -169,7 +168,9 @@ def _few(database: Any, sql: str, parameters: list[Any]) -> list[Any]:
     """Run a query of ours that gives few rows, in a session that hides nothing: each save waits for it."""
     try:
         rows: list[Any] = database.execute_sql(sql, parameters).fetchall()
-    except sqlite3.OperationalError:
+    except Exception as error:
+        if not database.tolerates(error):
+            raise
         return list(_rows(database, sql, parameters))
     return rows
 
@@ -186,7 +187,7 @@ def _rows(database: Any, sql: str, parameters: Iterable[Any] = ()) -> Iterator[A
                     done += 1
                     yield row
             return
-        except sqlite3.OperationalError as error:
+        except Exception as error:
             if not database.tolerates(error):
                 raise
 
@@ -262,7 +263,8 @@ def remember(database: Any, found: dict[str, int]) -> None:
     """Keep what a check of a whole database has found, in the application's folder: it is open read-only.
 
     It is told again to the same user, for the same file in the same place: not for a copy, nor for what a backup has
-    put there. Raises OSError where it cannot be written. Nothing is kept of a private copy.
+    put there; of a server, for the same URL. Raises OSError where it cannot be written. Nothing is kept of a private
+    copy.
     """
     import json
 
@@ -277,8 +279,9 @@ def _kept(database: Any) -> Path:
     """Return the file that the last check of a database is kept in. Raises FileNotFoundError for a private copy."""
     import hashlib  # 4 ms that no save has to pay
 
-    if database.path is None or database.mode == "sandbox":
+    if database.mode == "sandbox":
         raise FileNotFoundError
-    path = database.path.resolve()
-    identity = hashlib.sha256(f"{path}\n{path.stat().st_ino}".encode(errors="surrogateescape")).hexdigest()
+    path = database.path.resolve() if database.path is not None else None
+    place = f"{path}\n{path.stat().st_ino}" if path is not None else database.title  # on a server: its URL
+    identity = hashlib.sha256(place.encode(errors="surrogateescape")).hexdigest()
     return home.folder() / f"check-{identity[:32]}.json"

@@ -105,6 +105,10 @@ class Opened(peewee.Database):
         """Return what the journal calls the newest change that this session has committed; None before the first."""
         raise NotImplementedError
 
+    def version(self) -> Any:
+        """Return what is another value when another connection has written."""
+        raise NotImplementedError
+
     @contextmanager
     def fetching(self) -> Iterator[None]:
         """For reading the rows of a cursor: Ctrl-C ends that too."""

@@ -302,7 +302,7 @@ def _has(task_id: Any, *states: str) -> Any:
 
 def _complete(task_id: Any) -> Any:
     unfinished = _has(task_id, progress.PENDING, progress.ACTIVE)
-    return peewee.Case(None, [(unfinished, 0), (_has(task_id, progress.COMPLETED, progress.FAILURE), 1)], 0)
+    return peewee.Case(None, [(unfinished, False), (_has(task_id, progress.COMPLETED, progress.FAILURE), True)], False)
 
 
 def _status(task_id: Any) -> Any:
@@ -316,16 +316,16 @@ def _number(index: int, task_id: Any) -> Any:
 
 def _progress(task_id: Any) -> Any:
     total, done = progress.columns()[:2]
-    share = done.cast("REAL") / peewee.fn.NULLIF(total, 0)
+    share = done.cast("DOUBLE PRECISION") / peewee.fn.NULLIF(total, 0)
     return RESULT.select(share).where(RESULT.task_id == task_id)
 
 
 def _finished_at(task_id: Any) -> Any:
-    return peewee.Case(None, [(_complete(task_id) == 1, progress.last_finished(task_id))])
+    return peewee.Case(None, [(_complete(task_id), progress.last_finished(task_id))])
 
 
 def _finished(model: Any) -> Any:
-    return peewee.Case(None, [(model.state.in_((progress.COMPLETED, progress.FAILURE)), 1)], 0)
+    return peewee.Case(None, [(model.state.in_((progress.COMPLETED, progress.FAILURE)), True)], False)
 
 
 # What is worked out of an entity: its kind, and the expression of it in a query of the model.
@@ -405,11 +405,11 @@ def _as_number(value: Value, asked: Filter) -> float:
     return float(text) if number is None else number
 
 
-def _as_flag(value: Value, asked: Filter) -> int:
+def _as_flag(value: Value, asked: Filter) -> bool:
     text = (asked.value or "").strip().lower()
     if text not in YES + NO:
         raise UsageError(f'{value.name} is true or false: write {value.name}=true, not "{inert(asked.value)}"')
-    return int(text in YES)
+    return text in YES
 
 
 def _as_text(value: Value, asked: Filter) -> str:
@@ -453,10 +453,10 @@ def _stored(moment: datetime.datetime) -> str:
 def _contains(expression: Any, text: str) -> Any:
     """Return the condition that a text is contained, whatever the case.
 
-    SQLite's LIKE knows only the letters of ASCII; others are compared by a function of ours, which takes longer.
+    LIKE knows only the letters of ASCII; others are compared by a function of ours, which takes longer.
     """
     if not isinstance(expression, Link):
-        return expression.contains(text) if text.isascii() else peewee.fn.has_text(expression, text.casefold())
+        return expression.contains(text) if text.isascii() else peewee.fn.has_text(expression, text)
     target, name = expression.rel_model, finding.name_field(expression.rel_model)
     return name and expression.in_(target.select(target.id).where(_contains(name, text)))
 
@@ -494,5 +494,8 @@ def _id_of(model: Any, name: str) -> Any:
 
 
 def _term(model: Any, word: str) -> Any:
-    expression = value(model, word.removeprefix("-")).expression
-    return (peewee.Desc if word.startswith("-") else peewee.Asc)(expression)
+    """Return what to order by. What has no value comes first upwards and last downwards, as SQLite has it by itself."""
+    expression, is_down = value(model, word.removeprefix("-")).expression, word.startswith("-")
+    is_sqlite = getattr(model._meta.database, "is_sqlite", True)  # none is open where an order is only checked
+    nulls = None if is_sqlite else "last" if is_down else "first"
+    return (peewee.Desc if is_down else peewee.Asc)(expression, nulls=nulls)

@@ -1,7 +1,8 @@
 """The inspection of a whole database: every rule, and what SQLite itself, its links and its tables have to say.
 
 It owns what is no rule of rows: damage (integrity_check), orphans (foreign_key_check), and tables that are not those
-of a new database. It reads and changes nothing. How that looks is report.py's.
+of a new database. What stands for these on a PostgreSQL server is catalog.py's. It reads and changes nothing. How that
+looks is report.py's.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from vserverlib import UsageError, checks, inert, near, orm, rules, storage
+from vserverlib import UsageError, catalog, checks, inert, near, orm, rules, storage
 from vserverlib.checks import Finding, Findings
 from vserverlib.drivers import peewee
 from vserverlib.rules import Rule
 
-Schema = dict[tuple[str, str], object]  # by kind and name: what defines it
+Schema = dict[tuple[str, str], Any]  # by kind and name: what defines it
 
 
 def find(code: str) -> Rule:
@@ -51,7 +52,8 @@ def inspect(database: Any, asked: Iterable[Rule]) -> Iterator[Finding]:
     for rule in asked:
         try:
             if rule.code in OF_FILE:
-                yield from (checks.finding(rule.code, id, None, told) for id, told in OF_FILE[rule.code](database))
+                find_all = OF_FILE[rule.code] if database.is_sqlite else {**OF_FILE, **catalog.TOLD}[rule.code]
+                yield from (checks.finding(rule.code, id, None, told) for id, told in find_all(database))
             else:
                 yield from checks.of_tables(database, [rule])
         except (peewee.DatabaseError, sqlite3.DatabaseError) as error:
@@ -88,7 +90,8 @@ def _stored(database: Any, table: str, column: str, id: int) -> object:
 
 def _drift(database: Any) -> Told:
     """Compare the tables, indexes, triggers and views with those of a new database."""
-    found, meant = schema(database), storage.new_schema(schema)
+    meant = storage.new_schema(schema)
+    found, meant = (schema(database), meant) if database.is_sqlite else (catalog.schema(database), catalog.meant(meant))
     for kind, name in sorted({*found, *meant}):
         what, has, should = f"the {kind} {inert(name)}", found.get((kind, name)), meant.get((kind, name))
         if should is None:

@@ -162,9 +162,8 @@ def entries(database: Any, asked: Sequence[Any] = ()) -> Iterator[Entry]:
     recorded = (RECORD.id, RECORD.entity, RECORD.entity_id, RECORD.op, exact(database, RECORD.changes))
     query = _that_fit(CHANGE.select(*told, *recorded), asked).order_by(CHANGE.id.desc(), RECORD.id.desc())
     known = models()
-    with database.fetching():
-        for row in database.execute(query):
-            yield _entry(known, *row)
+    for row in database.rows(query):
+        yield _entry(known, *row)
 
 
 def total(database: Any, asked: Sequence[Any] = ()) -> int:

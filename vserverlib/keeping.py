@@ -11,13 +11,16 @@ import shlex
 import sys
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from vserverlib import Error, completers, inert, printing
 from vserverlib.messages import tell
 from vserverlib.options import OUTPUT, YES, Target, command, require_yes
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @command()
@@ -29,17 +32,37 @@ def backup(target: Target, file: str | None, force: bool) -> None:
 
     It is one file, checked when it was made, and readable by you alone. FILE may be a folder, or - for stdout. Without
     it the backup is made beside the database, and named by the time.
+
+    Of a PostgreSQL database it is made by pg_dump, in the folder that you are in.
     """
     from vserverlib import backups, storage
 
-    if file == "-":
-        if sys.stdout.isatty():
-            raise Error("a backup is not for the eye: name a file, or send it on with | or >")
+    if file == "-" and sys.stdout.isatty():
+        raise Error("a backup is not for the eye: name a file, or send it on with | or >")
+    place = None if file is None or file == "-" else storage.as_path(file)
+    if target.is_url:
+        _dump(target, None if file == "-" else (place, force))
+    elif file == "-":
         backups.stream(target.file, sys.stdout.buffer)
-        return
-    made = backups.make(target.file, None if file is None else storage.as_path(file), force=force)
-    told = f"made {made.path}, {made.size:,} bytes, and checked it"
-    tell(f"{told}; put it back with: {target.command('restore', str(made.path))}")
+    else:
+        made = backups.make(target.file, place, force=force)
+        told = f"made {made.path}, {made.size:,} bytes, and checked it"
+        tell(f"{told}; put it back with: {target.command('restore', str(made.path))}")
+
+
+def _dump(target: Target, place: tuple[Path | None, bool] | None) -> None:
+    """Back up a database on a server: to a place, which may be replaced, or else to stdout."""
+    from vserverlib import dumps
+
+    if place is None:
+        return dumps.stream(target.path, sys.stdout.buffer)
+    made = dumps.make(target.path, place[0], force=place[1])
+    return tell(f"made {made.path}, {made.size:,} bytes; put it back with: {_put_back(target, str(made.path))}")
+
+
+def _put_back(target: Target, file: str) -> str:
+    """Return what is typed to put a dump back in a database on a server."""
+    return shlex.join(["pg_restore", "--clean", "--if-exists", "--single-transaction", "-d", target.name, file])
 
 
 @command()
@@ -54,6 +77,8 @@ def restore(target: Target, file: str, yes: bool) -> None:
     """
     from vserverlib import backups, storage
 
+    if target.is_url:
+        raise Error(f"{target.name} is no file; its dumps are put back with: {_put_back(target, file)}")
     with backups.verified(storage.as_path(file), target.file) as draft:
         if os.path.lexists(target.file):
             require_yes(f"Replace all that is in {inert(target.file, 200)} by {inert(file, 200)}?", yes)
@@ -74,9 +99,9 @@ def upgrade(target: Target, dry_run: bool) -> None:
     """
     from vserverlib import upgrades
 
-    schema, due = upgrades.due(target.file)
+    schema, due = upgrades.due(target.path)
     if not due:
-        tell(f"{target.file} has schema {schema}, the newest: nothing is due")
+        tell(f"{target.name} has schema {schema}, the newest: nothing is due")
     elif dry_run:
         trial = upgrades.trial(target.file)
         click.echo("\n".join(f"{step.name}  {step.told}".rstrip() for step in trial.steps))
@@ -112,6 +137,8 @@ def import_command(
     """
     from vserverlib import sources
 
+    if target.is_url:
+        raise Error(f"{target.name} is no file, into which import writes: import into one, and copy that: vserver copy")
     if options["merge"] and options["replace"]:
         raise click.UsageError("--merge and --replace exclude each other: choose one")
     if yes and not (options["merge"] or options["replace"]):

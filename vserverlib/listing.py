@@ -9,7 +9,6 @@ What is said of each kind of entity is in columns.py, how it looks is views.py's
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import count, islice
 from operator import itemgetter
@@ -115,15 +114,14 @@ def _read(query: EntityList, sources: Sequence[str], iso: bool = False) -> Itera
     while True:
         wanted = _narrowed(query._part(done, None)).select(*(_expression(model, source) for source in sources))
         try:
-            with database.fetching():
-                for raw in database.execute(wanted):
-                    done += 1
-                    values = list(raw)
-                    for at, decode in decoders:
-                        values[at] = decode(values[at])
-                    yield values
+            for raw in database.rows(wanted):
+                done += 1
+                values = list(raw)
+                for at, decode in decoders:
+                    values[at] = decode(values[at])
+                yield values
             return
-        except sqlite3.OperationalError as error:
+        except Exception as error:
             if not database.tolerates(error):
                 raise
 

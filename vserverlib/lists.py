@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import gc
 import operator
-import sqlite3
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -188,7 +187,7 @@ class EntityList(ShownInNotebooks, peewee.ModelSelect):
                     super()._execute(database).fill_cache()
             except BaseException as error:
                 self._cursor_wrapper = None
-                if isinstance(error, sqlite3.OperationalError) and database.tolerates(error):
+                if isinstance(error, Exception) and database.tolerates(error):
                     return self._execute(database)
                 raise
         return self._cursor_wrapper
@@ -206,9 +205,12 @@ class EntityList(ShownInNotebooks, peewee.ModelSelect):
 
     def iterator(self, database: Any = None) -> Iterator[Any]:
         """Return the entities one by one: memory does not grow with them, but the cursor is open until the last."""
-        query = self.clone()
+        database, query = database or self._database, self.clone()
+        names = None if database.is_sqlite else query._plain_names()  # SQLite's own cursor gives rows as they come
+        if names and all(name in self.model._meta.fields for name in names):
+            return (_entity(self.model, names, row, None) for row in database.rows(query))
         query._is_streamed = True
-        return iter(query._get_cursor_wrapper((database or self._database).execute(query)).iterator())
+        return iter(query._get_cursor_wrapper(database.execute(query)).iterator())
 
     # What a list does
 

@@ -150,7 +150,7 @@ def _unseen() -> list[Unseen]:
     """Return the nodes that were not seen for long, those that never were first."""
     node = models.Node
     found = node.select().where(node.last_seen.is_null() | (node.last_seen < now() - UNSEEN))
-    return [Unseen(each.id, each.name, each.last_seen) for each in found.order_by(node.last_seen, node.id)]
+    return [Unseen(each.id, each.name, each.last_seen) for each in found.sort("last_seen")]
 
 
 def _names(model: Any) -> dict[int | None, str | None]:

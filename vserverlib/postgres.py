@@ -30,6 +30,7 @@ from vserverlib.recording import Recorder
 
 LOCK = 0x76736572  # "vser": the number of the advisory lock that who writes has
 LOCK_STEP = 0.1  # seconds between two tries to get it
+IN_HASTE = {"connect_timeout": 2}  # seconds: for Tab, which waits for no lock either
 FETCHED = 1000  # rows that a long query fetches at once
 READING = ("SELECT", "WITH", "VALUES", "TABLE", "SHOW", "EXPLAIN", "FETCH", "SAVEPOINT", "RELEASE", "ROLLBACK")
 ESCAPES = ("set_config", "transaction_read_only", "session_authorization", "dblink", "pg_read_file", "lo_export")
@@ -135,7 +136,7 @@ class Postgres(Opened, peewee.PostgresqlDatabase):
     ) -> None:
         self.open_as(name, mode, hidden, patience, None)
         self.recorder = recorder
-        self._dial: Callable[[], Any] = lambda: _connected(url)
+        self._dial: Callable[[], Any] = lambda: _connected(url, {} if patience != 0 else IN_HASTE)
         self._numbers, self._readers = itertools.count(1), 0
         self._secret: set[tuple[int, int]] = set()
         super().__init__(name)
@@ -232,14 +233,17 @@ class Postgres(Opened, peewee.PostgresqlDatabase):
             return
         sql, params = self.get_sql_context().sql(query).query()
         began = time.perf_counter()
-        with self._for_reading() as is_held, self._told(), self._named_cursor(is_held) as cursor:
-            cursor.itersize = FETCHED
+        with self._for_reading() as is_held, self._told(), self._held_there(is_held) as cursor:
             cursor.execute(sql, params or None)
             self._notify_hooks(sql, params, began, None)
             yield from cursor
 
-    def _named_cursor(self, is_held: bool) -> Any:
-        return self.connection().cursor(name=f"rows_{next(self._numbers)}", withhold=is_held)
+    @contextmanager
+    def _held_there(self, is_held: bool) -> Iterator[Any]:
+        """A cursor of the server's."""
+        with self.connection().cursor(name=f"rows_{next(self._numbers)}", withhold=is_held) as cursor:
+            cursor.itersize = FETCHED
+            yield cursor
 
     @contextmanager
     def _for_reading(self) -> Iterator[bool]:
@@ -367,6 +371,10 @@ class Postgres(Opened, peewee.PostgresqlDatabase):
         row = self._fetch_one("SELECT MAX(id) FROM change WHERE session = %s", [self.recorder.session])
         return row[0]  # type: ignore[no-any-return]
 
+    def version(self) -> str:
+        """Return which transactions have ended: the newest change is none, for one with an earlier may end later."""
+        return str(self.execute_sql("SELECT pg_current_snapshot()").fetchone()[0])
+
     # What went wrong
 
     def _refuse_in_transaction(self, error: Exception) -> None:
@@ -397,8 +405,8 @@ class Postgres(Opened, peewee.PostgresqlDatabase):
         error.args = (said,)
 
 
-def _connected(url: str) -> psycopg.Connection[Any]:
-    return psycopg.connect(url, fallback_application_name="vserver", autocommit=True)
+def _connected(url: str, options: dict[str, Any]) -> psycopg.Connection[Any]:
+    return psycopg.connect(url, fallback_application_name="vserver", autocommit=True, **options)
 
 
 def _said(error: BaseException) -> str:

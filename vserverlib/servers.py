@@ -50,7 +50,25 @@ def is_url(name: str | os.PathLike[str]) -> bool:
 
 def shown(url: str) -> str:
     """Return a URL as it may be shown and typed again: without a password."""
-    return inert(re.sub(r"[?&]$", "", PASSWORD.sub(lambda found: f"{found[1]}@" if found[1] else "", url)), 200)
+    return inert(plain(url), 200)
+
+
+def plain(url: str) -> str:
+    """Return a URL without a password, for libpq."""
+    return re.sub(r"[?&]$", "", PASSWORD.sub(lambda found: f"{found[1]}@" if found[1] else "", url))
+
+
+def password_of(url: str) -> str | None:
+    """Return the password that a URL holds; None where it has none, or cannot be read."""
+    try:
+        import psycopg
+    except ImportError:
+        return None
+    try:
+        found = psycopg.conninfo.conninfo_to_dict(url).get("password")
+    except psycopg.Error:
+        return None
+    return None if found is None else str(found)
 
 
 def opened(url: str, *, read_only: bool = False, patience: float | None = None) -> Postgres:

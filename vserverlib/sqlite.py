@@ -83,6 +83,10 @@ class Sqlite(Opened, peewee.SqliteDatabase):
         """Return what the journal calls the newest change that this session has committed; None before the first."""
         return self.recorder.last if self.recorder is not None else None
 
+    def version(self) -> int:
+        (number,) = self.connection().execute("PRAGMA data_version").fetchone()
+        return int(number)
+
     # Queries
 
     def run(self, kind: str, sql: str, params: Any, **options: Any) -> Any:
@@ -221,9 +225,9 @@ READ_ACTIONS = frozenset(
 )
 
 
-def _has_text(text: object, folded: str) -> bool | None:
-    """Whether a text holds another one, which is folded already, whatever the case of any letter."""
-    return None if text is None else folded in str(text).casefold()
+def _has_text(text: object, part: str) -> bool | None:
+    """Whether a text holds another one, whatever the case of any letter."""
+    return None if text is None else part.casefold() in str(text).casefold()
 
 
 # What tells of the file, and cannot change it, whatever it is given.

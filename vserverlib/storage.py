@@ -185,6 +185,8 @@ def schema_of(database: Opened) -> int:
         return servers.schema_of(database)
     (number,) = database.execute_sql("PRAGMA user_version").fetchone()
     return int(number)
+
+
 def new_schema(read: Callable[[Sqlite], Read]) -> Read:
     """Return what `read` gives of a new, empty database, which is in memory and made for this."""
     database = Sqlite(":memory:", path=Path(":memory:"))

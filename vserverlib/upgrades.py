@@ -8,13 +8,14 @@ storage.py's.
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from vserverlib import backups, counted, files, storage
+from vserverlib import backups, counted, files, servers, storage
 from vserverlib.backups import Backup
 from vserverlib.files import shown
 from vserverlib.sqlite import Sqlite
@@ -61,8 +62,13 @@ class Trial(NamedTuple):
         return f"{tried}: {took}; first a backup is made, of {self.size:,} bytes, such as {shown(self.backup)}"
 
 
-def due(path: Path) -> tuple[int, list[str]]:
+def due(url: str | os.PathLike[str]) -> tuple[int, list[str]]:
     """Return the schema of a database, and the names of the migrations that it lacks. Writes nothing."""
+    if servers.is_url(url):
+        with contextlib.closing(servers.opened(os.fspath(url), read_only=True)) as opened:
+            schema = storage.schema_of(opened)
+        return schema, storage.due(schema)
+    path = storage.as_path(url)
     storage.check(path)
     with contextlib.closing(storage.reader(path)) as database, files.told(f"{shown(path)} cannot be read"):
         schema = storage.schema_of(database)

@@ -1,7 +1,7 @@
 """Waiting for tasks: when to look at them again, which are watched, and what has changed.
 
-Looking is cheap: SQLite tells by a number (PRAGMA data_version) whether another connection has written, and only then
-the tasks are read, all by one query. Between two looks no transaction is open, so that no writer is held up.
+Looking is cheap: the database tells by its version() whether another connection has written, and only then the tasks
+are read, all by one query. Between two looks no transaction is open, so that no writer is held up.
 
 It owns what is seen, and when. How that looks is views.py's. Nothing here writes to the database.
 """
@@ -59,9 +59,9 @@ class Signs:
     def __init__(self, database: Any) -> None:
         if database.in_transaction():
             raise Error(f"{database.title} has a transaction open, which sees no change: end it before you watch")
-        self.database, self.version, self.locked_since = database, -1, 0.0
-        self.path = Path(os.path.abspath(database.path))
-        self.is_private = not _is_same(self.path, _file(database))
+        self.database, self.version, self.locked_since = database, None, 0.0
+        self.path = Path(os.path.abspath(database.path)) if database.path is not None else None
+        self.is_private = self.path is not None and not _is_same(self.path, _file(database))
         self.file = self._now_there() if not self.is_private else None
 
     def has_changed(self) -> bool:
@@ -69,14 +69,16 @@ class Signs:
         if not self.is_private and self._now_there() != self.file:
             raise Error(f"another file was put in the place of {self.database.title}: start again")
         try:
-            (version,) = self.database.connection().execute("PRAGMA data_version").fetchone()
+            version = self.database.version()
         except sqlite3.OperationalError as error:
             self._is_locked(error)
             return False
         self.locked_since, before, self.version = 0.0, self.version, version
         return bool(version != before)
 
-    def _now_there(self) -> tuple[int, int]:
+    def _now_there(self) -> tuple[int, int] | None:
+        if self.path is None:
+            return None
         try:
             found = os.stat(self.path)
         except OSError:

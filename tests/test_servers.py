@@ -1,0 +1,270 @@
+"""PostgreSQL by URL: what cannot be reached or is not ours is told in a line, and no password is anywhere."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import servers as running
+from click.testing import CliRunner, Result
+from elsewhere import raw
+
+import models
+import vserver
+from models import Organization, Task
+from vserverlib import Error, connection, storage
+from vserverlib import servers as urls
+
+PASSWORD = "geheim-1914"
+
+
+def run(url: str, *words: str, stdin: str | None = None) -> Result:
+    return CliRunner().invoke(vserver.main, ["-d", url, *words], input=stdin)
+
+
+def refused(url: str, *words: str) -> str:
+    """Return the one line that a command ends with, and nothing else."""
+    done = run(url, *words)
+    assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (1, "", 1), done.output
+    return done.stderr
+
+
+@pytest.fixture
+def reader(server: running.Server, url: str) -> Iterator[str]:
+    """The URL of a database for a role that may read it only."""
+    with psycopg.connect(url, autocommit=True) as conn:
+        conn.execute("CREATE ROLE reader LOGIN")
+        conn.execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader")
+        yield url.replace("postgres@", "reader@")
+        conn.execute("DROP OWNED BY reader")
+        conn.execute("DROP ROLE reader")
+
+
+@pytest.fixture
+def guarded(server: running.Server, url: str) -> Iterator[str]:
+    """The URL, without the password, of a database for a role that needs one to log in."""
+    (rules,) = server.run("SHOW hba_file").fetchone()
+    before = Path(rules).read_text()
+    server.run(f"CREATE ROLE guarded SUPERUSER LOGIN PASSWORD '{PASSWORD}'")
+    Path(rules).write_text(f"local all guarded scram-sha-256\n{before}")
+    server.run("SELECT pg_reload_conf()")
+    yield url.replace("postgres@", "guarded@")
+    Path(rules).write_text(before)
+    server.run("SELECT pg_reload_conf()")
+    server.run("DROP ROLE guarded")
+
+
+@contextlib.contextmanager
+def opened(url: str, **options: Any) -> Iterator[Any]:
+    database = models.connect(url, **options)
+    try:
+        yield database
+    finally:
+        database.close()
+
+
+# What cannot be reached, or is not ours
+
+
+def test_a_server_that_is_down_is_one_line(tmp_path: Path) -> None:
+    assert "whether the server runs" in refused(f"postgresql://me@/db?host={tmp_path}", "list", "tasks")
+
+
+def test_a_database_that_is_not_there_is_one_line(url: str, server: running.Server) -> None:
+    assert "createdb" in refused(server.url_of("nowhere"), "overview")
+
+
+def test_a_wrong_password_is_one_line_and_not_in_it(guarded: str) -> None:
+    told = refused(guarded.replace("guarded@", "guarded:wrong-1914@"), "list", "tasks")
+    assert "password authentication failed" in told and "wrong-1914" not in told
+
+
+@pytest.mark.parametrize("bad", ["host=a&port=x&passwrd=1", "nothing=1"])
+def test_a_url_that_is_none_is_one_line_without_its_password(bad: str) -> None:
+    told = refused(f"postgresql://me:{PASSWORD}@host/db?{bad}", "list", "tasks")
+    assert PASSWORD not in told and "postgresql://me@host/db" in told
+
+
+def test_a_database_without_tables_is_told_how_to_get_them(server: running.Server) -> None:
+    with server.bare() as bare:
+        assert "init" in refused(bare, "list", "tasks")
+        assert run(bare, "init").exit_code == 0
+        assert run(bare, "list", "tasks").exit_code == 0
+        assert "already" in refused(bare, "init")
+
+
+def test_the_database_of_a_vantage6_server_is_not_touched(server: running.Server) -> None:
+    with server.bare() as bare, psycopg.connect(bare, autocommit=True) as conn:
+        conn.execute("CREATE TABLE authenticatable (id int)")
+        for words in (["init"], ["list", "tasks"]):
+            assert "of a vantage6 server" in refused(bare, *words)
+        assert conn.execute("SELECT COUNT(*) FROM pg_tables WHERE schemaname = 'public'").fetchone() == (1,)
+
+
+@pytest.mark.parametrize(
+    "words", [["restore", "x.dump"], ["init", "--demo"], ["shell", "--sandbox", "-c", "1"], ["import", "x.sqlite"]]
+)
+def test_what_needs_a_file_is_refused_in_a_line(url: str, words: list[str]) -> None:
+    refused(url, *words)
+
+
+# Commands
+
+
+def test_the_commands_work_on_a_url(url: str) -> None:
+    with opened(url):
+        Organization(name="IKNL", country="Netherlands").save()
+        models.User(username="root", password="a long password 1").save()
+        models.Task(name="average", image="harbor/average").save()
+    assert '"average"' in run(url, "list", "tasks", "-o", "json", "--where", "status=empty").stdout
+    for words in (["show", "task/1"], ["overview"], ["log"], ["upgrade"], ["check"], ["list", "users", "--all"]):
+        assert run(url, *words).exception is None or run(url, *words).exit_code == 1, words
+    assert "1 task" in run(url, "shell", "-c", "print(len(db.Task.get()), 'task')").stdout
+    assert run(url, "passwd", "root", "--stdin", stdin="another long password 2\n").exit_code == 0
+    done = run(url, "delete", "task/1", "--yes")
+    assert done.exit_code == 0 and f"vserver -d '{url}' undo --change" in done.stderr
+    assert "there are no tasks" in run(url, "list", "tasks").stderr
+
+
+def test_a_read_only_session_writes_nothing_and_sees_no_hashes(url: str) -> None:
+    with opened(url):
+        models.User(username="root", password="a long password 1").save()
+    seen = run(url, "shell", "--read-only", "-c", "print(db.User.get()[0].__data__['password'])")
+    assert seen.stdout == "None\n"
+    for code in (
+        "db.User.get()[0].delete()",
+        "database.execute_sql(\"SELECT set_config('default_transaction_read_only', 'off', false)\")",
+        "database.execute_sql('SET default_transaction_read_only = off')",
+    ):
+        assert "read-only" in run(url, "shell", "--read-only", "-c", code).stderr
+    with opened(url):
+        assert len(models.User.get()) == 1
+
+
+def test_a_role_that_may_only_read_lists_and_is_told_what_it_may_not(reader: str) -> None:
+    assert run(reader, "list", "tasks").exit_code == 0
+    assert "the role may not do this" in run(reader, "shell", "-c", "db.Organization(name='x').save()").stderr
+
+
+def test_a_backup_is_made_by_pg_dump_or_says_that_it_is_not_there(
+    server: running.Server, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (programs,) = server.run("SELECT setting FROM pg_config WHERE name = 'BINDIR'").fetchone()
+    monkeypatch.setenv("PATH", programs)
+    made = run(url, "backup", str(tmp_path / "a.dump"))
+    assert made.exit_code == 0 and "pg_restore" in made.stderr
+    assert (tmp_path / "a.dump").read_bytes().startswith(b"PGDMP")
+    assert (tmp_path / "a.dump").stat().st_mode & 0o777 == 0o600
+    assert "is there already" in refused(url, "backup", str(tmp_path / "a.dump"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "pg_dump" in refused(url, "backup", str(tmp_path / "b.dump"))
+    assert [file.name for file in tmp_path.glob("*.dump")] == ["a.dump"]
+
+
+# Passwords
+
+
+def test_a_password_in_a_url_is_in_no_message_and_not_among_the_arguments(guarded: str) -> None:
+    secret = guarded.replace("guarded@", f"guarded:{PASSWORD}@")
+    code = "print(open('/proc/self/cmdline').read(), database.title, db)"
+    environment = {**os.environ, "PYTHONPATH": str(Path(vserver.__file__).parent)}
+    command = [sys.executable, "-m", "vserver", "-d", secret, "shell", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0 and "guarded@" in done.stdout, done.stderr
+    assert PASSWORD not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://me:pw@host/db", "postgresql://me@host/db"),
+        ("postgresql://me:p%40w@host/db?sslmode=require", "postgresql://me@host/db?sslmode=require"),
+        ("postgresql://host/db?password=pw&user=me", "postgresql://host/db?user=me"),
+        ("postgresql:///db?user=me&password=pw", "postgresql:///db?user=me"),
+    ],
+)
+def test_a_url_is_shown_without_its_password(url: str, shown: str) -> None:
+    assert urls.shown(url) == shown
+
+
+# Connections that are lost, and others that write
+
+
+def cut_off(server: running.Server, database: Any) -> None:
+    """Have the server end the connection of a database."""
+    pid = database.connection().info.backend_pid
+    server.run(f"SELECT pg_terminate_backend({pid}, 5000)")
+
+
+def test_a_connection_that_was_dropped_is_made_anew_and_told(
+    server: running.Server, url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with opened(url) as database:
+        Organization(name="IKNL").save()
+        cut_off(server, database)
+        assert Organization.get()[0].name == "IKNL"
+        assert "was lost: it is made anew" in capsys.readouterr().err
+        cut_off(server, database)
+        Organization(name="Oslo").save()
+        assert "was lost: it is made anew" in capsys.readouterr().err
+        assert len(Organization.get()) == 2
+
+
+def test_of_a_transaction_whose_connection_was_dropped_nothing_is_there(server: running.Server, url: str) -> None:
+    with opened(url) as database:
+        with pytest.raises(Error, match="nothing of the transaction is there"), database.atomic():
+            Organization(name="IKNL").save()
+            cut_off(server, database)
+            Organization(name="Oslo").save()
+        assert len(Organization.get()) == 0
+
+
+def test_the_second_that_writes_waits_and_is_told_for_whom(
+    url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(connection, "LOCK_TOLD", 0.0)
+    monkeypatch.setattr(connection, "LOCK_WAIT", 0.5)
+    with opened(url), contextlib.closing(urls.opened(url)) as other:
+        with other.atomic(), pytest.raises(Error, match="is locked by vserver of postgres"):
+            Organization(name="IKNL").save()
+        assert "waiting for vserver of postgres" in capsys.readouterr().err
+        Organization(name="Oslo").save()
+        assert [each.name for each in Organization.get()] == ["Oslo"]
+
+
+def test_what_others_wrote_is_a_sign_to_look_again(url: str) -> None:
+    with opened(url, read_only=True) as database:
+        before = database.version()
+        assert database.version() == before
+        raw(database, "INSERT INTO task (name) VALUES (?)", "average")
+        assert database.version() != before and len(Task.get()) == 1
+
+
+def test_a_new_database_of_the_servers_has_what_the_migrations_make(url: str) -> None:
+    done = run(url, "check", "--rule", "DBF003")
+    assert done.exit_code == 0, done.output
+    with psycopg.connect(url, autocommit=True) as conn:
+        conn.execute("ALTER TABLE task ADD COLUMN extra text")
+        conn.execute("DROP TRIGGER journal_node ON node")
+        conn.execute("DROP INDEX task_name")
+    told = run(url, "check", "--rule", "DBF003", "-o", "json").stdout
+    for part in ("extra is more", "trigger journal_node is missing", "index task_name is missing"):
+        assert part in told
+
+
+def test_a_row_whose_link_leads_nowhere_is_found(url: str) -> None:
+    with opened(url) as database:
+        raw(database, "INSERT INTO node (name, organization_id) VALUES (?, ?)", "lost", 17)
+    assert "its organization is organization 17" in run(url, "check", "--rule", "DBF002", "-o", "json").stdout
+
+
+def test_a_url_is_no_path(url: str) -> None:
+    with pytest.raises(Error, match="is no file"):
+        storage.as_path(url)
