@@ -79,14 +79,8 @@ def init(target: Target, demo: bool) -> None:
     from vserverlib import storage
 
     if demo:
-        from vserverlib.demo import LOG_INS, create
-
-        if target.is_url:
-            filled = f"fill a server's with: {target.command('demo')}"
-            raise Error(f"--demo makes a file, and {target.name} is none: {filled}")
-        create(target.file)
-    else:
-        storage.make(target.path)
+        from vserverlib.demo import LOG_INS, make
+    (make if demo else storage.make)(target.path)
     tell(f"made {target.name}; open it with: {target.command('shell')}")
     if demo:
         tell(LOG_INS)

@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vserverlib import Error, inert, orm, recording, servers, storage
+from models import ENTITIES, Member
+from vserverlib import Error, inert, recording, servers, storage
 from vserverlib.connection import Opened
 from vserverlib.drivers import peewee
 from vserverlib.fields import Instant
@@ -31,7 +32,7 @@ KEPT_BESIDE = {  # what there is beside the entities: the journal, counters, and
 MADE_FILLED = ("counter", "setting")  # a new database has rows in these
 TIMES = frozenset(
     field.column_name
-    for model in orm.Entity.__subclasses__()
+    for model in ENTITIES
     for field in model._meta.sorted_fields
     if isinstance(field, Instant)
 )
@@ -48,7 +49,7 @@ class Copied(NamedTuple):
 
 def tables() -> dict[str, tuple[str, ...]]:
     """Return the tables and their columns, in an order in which rows can be written."""
-    models = [model._meta for model in peewee.sort_models(orm.Entity.__subclasses__())]
+    models = [model._meta for model in peewee.sort_models([*ENTITIES, Member])]
     entities = {meta.table_name: tuple(field.column_name for field in meta.model.stored_fields()) for meta in models}
     return {**entities, **KEPT_BESIDE}
 
@@ -88,6 +89,12 @@ def copy(database: Opened, to: str, advance: Advance = bool) -> list[Copied]:
     else:
         _to_file(storage.as_path(to), fill)
     return done
+
+
+def require_empty(url: str) -> None:
+    """Raise an Error where a database on a server has rows already, or cannot be copied to for another reason."""
+    with contextlib.suppress(servers.NoTables), contextlib.closing(servers.opened(url)) as target:
+        _refuse_filled(target)
 
 
 def _to_server(url: str, fill: Callable[[Opened], None]) -> None:

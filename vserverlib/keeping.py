@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
+import shutil
 import sys
 from collections.abc import Iterator
 from functools import partial
@@ -137,15 +138,14 @@ def import_command(
     """
     from vserverlib import sources
 
-    if target.is_url:
-        raise Error(f"{target.name} is no file, into which import writes: import into one, and copy that: vserver copy")
     if options["merge"] and options["replace"]:
         raise click.UsageError("--merge and --replace exclude each other: choose one")
     if yes and not (options["merge"] or options["replace"]):
         raise click.UsageError("--yes goes with --merge and --replace")
     with sources.opened(source) as found, _handing_out(found, secrets, options["dry_run"]):
         tell(found.told())
-        done = _imported(target, found, yes, **options)
+        with _near(target, **options) as near:
+            done = _imported(near, found, yes, **options)
     for line in done.told():
         tell(line, "yellow")
     if output == "table":
@@ -153,6 +153,28 @@ def import_command(
     else:
         printing.document(done.document(), output)
     _tell_imported(target, done, options["dry_run"])
+
+
+@contextlib.contextmanager
+def _near(target: Target, *, dry_run: bool, merge: bool, replace: bool, strict: bool) -> Iterator[Target]:
+    """Give a target that is a file: for one on a server, which has to be empty, a private one, copied in the end."""
+    if not target.is_url:
+        yield target
+        return
+    from vserverlib import copying, files
+
+    if merge or replace:
+        raise Error(f"{target.name} is on a server: --merge and --replace are for files; import into an empty database")
+    copying.require_empty(target.path)
+    folder = files.private_folder()
+    try:
+        near = target._replace(url=str(folder / "import.db"))
+        yield near
+        if not dry_run:
+            with copying.source(near.path) as database:
+                copying.copy(database, target.path)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _imported(target: Target, found: Any, yes: bool, *, dry_run: bool, merge: bool, replace: bool, strict: bool) -> Any:
@@ -190,11 +212,12 @@ def _tell_imported(target: Target, done: Any, dry_run: bool) -> None:
     if dry_run:
         tell("this was a dry run: nothing was imported")
     elif done.plan and not done.has_news:
-        tell(f"all of it is in {target.file} already: nothing was changed")
+        tell(f"all of it is in {target.name} already: nothing was changed")
     else:
-        new = "the new " if done.made else ""
-        tell(f"imported into {new}{target.file}; look at it with: {target.command('overview')}")
-        tell(_take_back(target, done))
+        new = "the new " if done.made and not target.is_url else ""
+        tell(f"imported into {new}{target.name}; look at it with: {target.command('overview')}")
+        if not target.is_url:
+            tell(_take_back(target, done))
 
 
 def _take_back(target: Target, done: Any) -> str:
@@ -270,15 +293,25 @@ def _kind(file: str) -> str:
     return kind
 
 
+def _refuse_place(target: Target, place: Path, force: bool) -> None:
+    """Raise an Error where a file is there already, or is the database itself."""
+    from vserverlib import files
+
+    if target.is_url and not force:
+        files.refuse_taken(place)
+    elif not target.is_url:
+        files.refuse_place(place, target.file, force=force)
+
+
 def _export_json(target: Target, file: str, with_hashes: bool, force: bool) -> None:
-    from vserverlib import exchange, files, importer, ours, screens, storage
+    from vserverlib import exchange, importer, ours, screens, storage
 
     with target.open(read_only=True) as database, ours.reading(database, with_hashes=with_hashes) as source:
         if file == "-":
             sys.stdout.writelines(exchange.lines(source, with_hashes=with_hashes))
             return
         place = storage.as_path(file)
-        files.refuse_place(place, target.file, force=force)
+        _refuse_place(target, place, force)
         with screens.progress_bar("rows", importer.total(source)) as advance:
             exchange.export(source, place, with_hashes=with_hashes, force=force, advance=advance)
     kept = "with the hashes of passwords and keys" if with_hashes else "without passwords and keys"
@@ -286,12 +319,12 @@ def _export_json(target: Target, file: str, with_hashes: bool, force: bool) -> N
 
 
 def _export_fixture(target: Target, file: str, release: int, secrets: str | None, force: bool) -> None:
-    from vserverlib import exporting, files, storage
+    from vserverlib import exporting, storage
 
     if file == "-":
         raise Error("a fixture file holds passwords and API keys: name a file, which then you alone can read")
     place, listed = storage.as_path(file), storage.as_path(secrets) if secrets is not None else None
-    files.refuse_place(place, target.file, force=force)
+    _refuse_place(target, place, force)
     if listed is not None and listed.absolute() == place.absolute():
         raise Error(f"{inert(file, 200)} is named twice: one file cannot be both, name another one for the secrets")
     with target.open(read_only=True) as database, database.atomic():

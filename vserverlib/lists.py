@@ -207,7 +207,7 @@ class EntityList(ShownInNotebooks, peewee.ModelSelect):
         """Return the entities one by one: memory does not grow with them, but the cursor is open until the last."""
         database, query = database or self._database, self.clone()
         names = None if database.is_sqlite else query._plain_names()  # SQLite's own cursor gives rows as they come
-        if names and all(name in self.model._meta.fields for name in names):
+        if names and not query._row_type and all(name in self.model._meta.fields for name in names):
             return (_entity(self.model, names, row, None) for row in database.rows(query))
         query._is_streamed = True
         return iter(query._get_cursor_wrapper(database.execute(query)).iterator())
