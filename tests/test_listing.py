@@ -187,7 +187,7 @@ def test_entities_of_several_kinds_and_other_things_have_a_table_too(story: Simp
 
 
 @pytest.fixture
-def odd(story: SimpleNamespace) -> Any:
+def odd(path: Path, story: SimpleNamespace) -> Any:
     """A database with rows that other programs have written."""
     database = models.database
     for sql, values in {

@@ -239,6 +239,16 @@ def test_the_second_that_writes_waits_and_is_told_for_whom(
         assert [each.name for each in Organization.get()] == ["Oslo"]
 
 
+def test_what_was_read_in_part_is_let_go_after_the_database_was_closed(url: str) -> None:
+    with opened(url):
+        Organization(name="IKNL").save()
+        Organization(name="Oslo").save()
+    with opened(url, read_only=True) as database:
+        rows = database.rows(Organization.get())
+        assert next(rows)[1] == "IKNL"
+    rows.close()
+
+
 def test_what_others_wrote_is_a_sign_to_look_again(url: str) -> None:
     with opened(url, read_only=True) as database:
         before = database.version()

@@ -262,7 +262,7 @@ class Postgres(Opened, peewee.PostgresqlDatabase):
             yield False
         finally:
             self._readers -= 1
-            if not self._readers and not self.is_lost():
+            if not self._readers and not conn.closed and not self.is_lost():  # closed: what is read was left half read
                 conn.execute("ROLLBACK")
 
     @contextmanager
