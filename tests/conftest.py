@@ -77,15 +77,15 @@ def url(server: servers.Server, quick_hashes: None) -> Iterator[str]:
 
 
 @pytest.fixture
-def target(kind: str, request: pytest.FixtureRequest) -> str:
+def address(kind: str, request: pytest.FixtureRequest) -> str:
     """What -d is given for a new, empty database."""
     return str(request.getfixturevalue("path" if kind == "sqlite" else "url"))
 
 
 @pytest.fixture
-def database(target: str) -> Iterator[Any]:
+def database(address: str) -> Iterator[Any]:
     """A new, empty database that the models are bound to."""
-    opened = models.connect(target)
+    opened = models.connect(address)
     yield opened
     if not opened.is_closed():
         opened.close()

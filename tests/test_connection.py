@@ -31,13 +31,13 @@ class Blocker(NamedTuple):
 
 
 @pytest.fixture
-def blocker(kind: str, target: str) -> Iterator[Blocker]:
+def blocker(kind: str, address: str) -> Iterator[Blocker]:
     if kind == "sqlite":
-        with process_that_writes(Path(target)) as process:
+        with process_that_writes(Path(address)) as process:
             assert process.stdin is not None
             yield Blocker(f"(process {process.pid})" if sys.platform == "linux" else "", process.stdin.close)
     else:
-        with psycopg.connect(target, application_name="another") as conn:
+        with psycopg.connect(address, application_name="another") as conn:
             conn.execute("SELECT pg_advisory_xact_lock(%s)", [postgres.LOCK])
             yield Blocker(f"(backend {conn.info.backend_pid})", conn.rollback)
 

