@@ -165,7 +165,26 @@ def test_a_server_of_any_release_takes_what_one_of_any_release_left_behind(
 
 
 def test_a_zip_code_and_a_country_are_the_text_that_they_are_here(tmp_path: Path) -> None:
-    texts = ["0123", "NO", "1:30", "~", "null", "=", "<<", "0x1F", "1e3", "2026-03-01", "", " a", "#", "'", '"', "a: b"]
+    texts = [
+        "0123",
+        "NO",
+        "1:30",
+        "~",
+        "null",
+        "=",
+        "<<",
+        "0x1F",
+        "1e3",
+        "2026-03-01",
+        "",
+        " a",
+        "#",
+        "'",
+        '"',
+        "a: b",
+        "\n",
+        "a\n\n",
+    ]
     rows = ", ".join(f"({number}, 'name {number}', ?)" for number in range(len(texts)))
     file = storage.create(tmp_path / "ours.db")
     with contextlib.closing(sqlite3.connect(file)) as conn:
@@ -402,7 +421,7 @@ def there_and_back(text: str, release: int, folder: Path) -> SimpleNamespace:
 @given(st.sampled_from(RELEASES).flatmap(lambda release: st.tuples(st.just(release), documents(release))))
 def test_a_fixture_file_that_is_imported_and_exported_again_loses_nothing(found: tuple[int, dict[str, Any]]) -> None:
     release, document = found
-    text = yaml.safe_dump(document, allow_unicode=True, sort_keys=False)
+    text = yaml.safe_dump(document, sort_keys=False)  # PyYAML reads its own \x85 as a space
     nodes = [f"{p['name']} - {c['name']} Node" for c in document["collaborations"] for p in c["participants"]]
     if release == 4 and len(nodes) > len(set(nodes)):
         return  # which that release does not take

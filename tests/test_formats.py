@@ -109,3 +109,9 @@ def test_a_csv_for_an_output_without_unicode_has_escapes(example: None) -> None:
 
 def test_a_tab_in_a_csv_is_a_tab() -> None:
     assert from_csv([{"name": "a\tb"}]) == [{"name": "a\tb"}]
+
+
+@pytest.mark.parametrize("text", ["\n", "x\n\n", "\n\n", "...\n", "x\n...\n", "\n...\n\n"])
+def test_rows_in_yaml_are_one_document_whatever_their_texts_end_in(text: str) -> None:
+    rows = [{"name": text}, {"name": "x"}, {"name": text}]
+    assert yaml.safe_load("".join(formats.as_yaml(rows))) == rows

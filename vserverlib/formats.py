@@ -23,6 +23,7 @@ Row = dict[str, Any]
 RUNS_IN_A_SPREADSHEET = ("=", "+", "-", "@", "\t", "\r")  # what a cell begins with that is taken for a formula (OWASP)
 
 ONE_LINE = 10**9  # characters of a text in YAML that is not broken into lines
+END = "...\n"  # the line that ends a document in YAML
 
 
 class Formatter(Protocol):
@@ -113,9 +114,10 @@ def to_yaml(value: Any, plain_ascii: bool = False) -> str:
 
     plain = json.loads(_encoder(plain_ascii, None).encode(_finite(value)))
     text: str = yaml.dump(plain, Dumper=_dumper(), sort_keys=False, allow_unicode=not plain_ascii, width=ONE_LINE)
-    if text.replace("\n", "").isprintable():
-        return text
-    return str(yaml.dump(plain, Dumper=_dumper(), sort_keys=False, allow_unicode=False, width=ONE_LINE))
+    if not text.replace("\n", "").isprintable():
+        text = yaml.dump(plain, Dumper=_dumper(), sort_keys=False, allow_unicode=False, width=ONE_LINE)
+    # A text that ends in an empty line has PyYAML end the document, but what is written next may belong to it.
+    return text.removesuffix(END) if text.endswith(f"\n{END}") else text
 
 
 @functools.cache
