@@ -20,6 +20,8 @@ import pytest
 from terminal import Terminal, environment
 from test_faults import files_beside, names
 
+KINDS = ["sqlite"]  # it is about files
+
 SIZE = 2_000_000  # bytes of the small disk
 
 

@@ -28,6 +28,8 @@ import models as db
 from vserverlib import Error, backups, demo, inspection, storage, upgrades
 from vserverlib.undoing import undo
 
+KINDS = ["sqlite"]  # it is about files
+
 REPETITIONS = int(os.environ.get("VSERVER_REPETITIONS", "20"))
 LONGEST_LIFE = 0.2  # seconds until a process is killed, at most
 MORE = (

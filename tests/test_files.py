@@ -21,6 +21,8 @@ import models as db
 import vserver
 from vserverlib import Error, backups, checks, demo, files, home, storage
 
+KINDS = ["sqlite"]  # it is about files
+
 DATA = Path(__file__).parent / "data"
 NOBODY = 65534  # the id of a user that is not us
 PRIVATE_FILE, PRIVATE_FOLDER = 0o600, 0o700

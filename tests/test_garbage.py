@@ -23,6 +23,8 @@ import models
 import vserver
 from vserverlib import demo, home
 
+KINDS = ["sqlite"]  # it is about files
+
 FEW = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 READING = (
     ("list", "tasks"),

@@ -26,6 +26,8 @@ import shell
 import vserver
 from vserverlib import backups, checks, columns, display, hashing
 
+KINDS = ["sqlite"]  # it is about files
+
 PROGRAM = "from vserverlib import hashing; hashing.ROUNDS = 4; import vserver; vserver.main(prog_name='vserver')"
 HASH = re.compile(r"\$2[abxy]\$\d\d\$")
 

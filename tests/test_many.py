@@ -22,6 +22,8 @@ from terminal import environment, shell_at
 import models as db
 from vserverlib import Error
 
+KINDS = ["sqlite"]  # it is about files
+
 PROCESSES = 8
 SAVES = 40  # of each process
 MANY_SAVES = 500

@@ -257,7 +257,7 @@ def test_the_plan_is_shown_and_asked_for_at_a_terminal(ours: Path, tmp_path: Pat
         command = [sys.executable, "-m", "vserver", "-d", str(ours), "import", str(file), "--merge"]
         terminal = Terminal(command, environment(tmp_path))
         terminal.wait_for(r"organization +3 +1 +0 +0")
-        terminal.wait_for(r"vserver\.db\? \[y/N\]:")
+        terminal.wait_for(r"\[\s*y\s*/\s*N\s*\]\s*:")  # wherever a long path has it folded
         terminal.send(f"{answer}\r")
         terminal.wait_for(told)
         assert terminal.wait_for_end() == (answer == "n")
