@@ -67,16 +67,16 @@ def test_the_prompt_names_a_mode_in_which_nothing_is_written(place: Path) -> Non
         assert "vserver.db (sandbox) [1]:" in terminal.wait_for_prompt()
 
 
-def test_the_prompt_is_red_where_others_are_at_work_in_the_database() -> None:
+def test_the_prompt_is_red_where_others_are_at_work_in_the_database(url: str) -> None:
     class Shell:
         pt_app = None
         execution_count = 7
-
-        class database:  # noqa: N801
-            title, mode, is_sqlite = "vserver on db.example.org", "read-write", False
+        database = storage.connect(url)
 
     tokens = console.Prompt(Shell()).in_prompt_tokens()
-    assert "".join(text for _, text in tokens) == "vserver on db.example.org [7]: "
+    Shell.database.close()
+    where = url.partition("@")[2].partition("?")[0]
+    assert "".join(text for _, text in tokens) == f"postgres@{where} [7]: "
     assert {token for token, _ in tokens} == {console.ATTENTION}
 
 

@@ -278,3 +278,9 @@ def test_a_row_whose_link_leads_nowhere_is_found(url: str) -> None:
 def test_a_url_is_no_path(url: str) -> None:
     with pytest.raises(Error, match="is no file"):
         storage.as_path(url)
+
+
+def test_the_prompt_says_where_a_database_is_without_how_it_is_reached(url: str) -> None:
+    with contextlib.closing(storage.connect(url)) as database:
+        assert database.place == "postgres@" + url.partition("@")[2].partition("?")[0]
+        assert "host=" in database.title

@@ -156,6 +156,11 @@ class Opened(peewee.Database):
             self.asks_rules = before
 
     @property
+    def place(self) -> str:
+        """Return what the prompt calls the database, where there is little room."""
+        return self.title
+
+    @property
     def read_only(self) -> bool:
         return self.mode == "read-only"
 

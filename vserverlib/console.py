@@ -177,7 +177,7 @@ class Prompt(Prompts):
         mode = "" if database.mode == "read-write" else f" ({database.mode})"
         live = mode == "" and not database.is_sqlite
         text, number = (ATTENTION, ATTENTION) if live else (Token.Prompt, Token.PromptNum)
-        name = f"{self.vi_mode()}{inert(database.title, LONGEST_TITLE)}{mode} ["
+        name = f"{self.vi_mode()}{inert(database.place, LONGEST_TITLE)}{mode} ["
         return [(text, name), (number, str(self.shell.execution_count)), (text, "]: ")]
 
 

@@ -364,6 +364,11 @@ class Postgres(Opened, peewee.PostgresqlDatabase):
         return self.is_lost()
 
     @property
+    def place(self) -> str:
+        """Return user, host and database, without how they are reached: anna@db.example.org/vserver."""
+        return self.title.partition("://")[2].partition("?")[0] or self.title
+
+    @property
     def last_change(self) -> int | None:
         """Return what the journal calls the newest change that this session has committed; None before the first."""
         if self.recorder is None:
