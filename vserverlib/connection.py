@@ -10,6 +10,7 @@ What happens between a query and SQLite is sqlite.py's business, between a query
 
 from __future__ import annotations
 
+import time
 import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -235,18 +236,31 @@ class Opened(peewee.Database):
             self.at_close.pop()()
         return closed
 
-    def tell_waiting(self, holder: str) -> None:
-        """Tell for whom a lock is waited for."""
-        tell(f"waiting for {holder}, which is writing to {self.title} (Ctrl-C: give up)", "yellow")
+    def rollback(self) -> None:
+        try:
+            super().rollback()
+        except peewee.DatabaseError as error:
+            if not self.has_rolled_back(error):  # a full disk, or a lost connection, for one
+                raise
+        finally:
+            self.put_back(0)
 
-    def locked(self, holder: str, seconds: float) -> Error:
-        """Return the error for a lock that was waited for in vain."""
-        return Error(f"{self.title} is locked by {holder} since {seconds:.0f} s: try again later")
+    def writer(self) -> str:
+        """Return who holds the lock of who writes, as far as that is told."""
+        raise NotImplementedError
 
-    @property
-    def longest_wait(self) -> float:
-        """Return for how many seconds a lock is waited for."""
-        return LOCK_WAIT if self.patience is None else self.patience
+    def wait_on(self, since: float, told: bool) -> bool:
+        """Look whether a lock is to be waited for any longer, since a time.monotonic(), and return whether it is told.
+
+        For whom is told once, after a second; an Error ends what takes too long.
+        """
+        waited = time.monotonic() - since
+        if waited > (LOCK_WAIT if self.patience is None else self.patience):
+            raise Error(f"{self.title} is locked by {self.writer()} since {waited:.0f} s: try again later")
+        if waited > LOCK_TOLD and not told:
+            tell(f"waiting for {self.writer()}, which is writing to {self.title} (Ctrl-C: give up)", "yellow")
+            return True
+        return told
 
 
 def refuse_whole_table(query: Any) -> None:

@@ -30,12 +30,8 @@ KEPT_BESIDE = {  # what there is beside the entities: the journal, counters, and
     "setting": ("name", "value"),
 }
 MADE_FILLED = ("counter", "setting")  # a new database has rows in these
-TIMES = frozenset(
-    field.column_name
-    for model in ENTITIES
-    for field in model._meta.sorted_fields
-    if isinstance(field, Instant)
-)
+_FIELDS = (field for model in ENTITIES for field in model._meta.sorted_fields)
+TIMES = frozenset({"at", *(field.column_name for field in _FIELDS if isinstance(field, Instant))})
 STORED_TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{6}\+00:00", re.ASCII)
 Advance = Callable[[int], object]  # is called with how many rows are done
 
@@ -163,7 +159,7 @@ def _insert(target: Opened, table: str, columns: tuple[str, ...], chunk: list[An
 
 def _with_times(rows: Iterator[Any], table: str, columns: tuple[str, ...]) -> Iterator[Any]:
     """Pass rows on whose times are times: PostgreSQL would take "yesterday" for one, and SQLite keeps any text."""
-    places = [at for at, name in enumerate(columns) if name == "at" or name in TIMES]
+    places = [at for at, name in enumerate(columns) if name in TIMES]
     for row in rows:
         for at in places:
             if row[at] is not None and not _is_stored_time(row[at]):

@@ -134,7 +134,7 @@ def _text(alias: str, columns: Sequence[str]) -> str:
 def _number(database: Any, table: str) -> None:
     """Give what is new the ids that it will have."""
     incoming = f'"{PREFIX}{table}"'
-    nth = f"{_highest_id(database, table)} + ROW_NUMBER() OVER (ORDER BY id) AS here"
+    nth = f"{database.highest_id(table)} + ROW_NUMBER() OVER (ORDER BY id) AS here"
     _pair(database, table, f"SELECT {_place(database)} AS place, {nth} FROM {incoming} WHERE fate = '{NEW}'")
 
 
@@ -151,15 +151,6 @@ def _pair(database: Any, table: str, pairs: str) -> None:
 def _place(database: Any) -> str:
     """Return the name that a database has for where a row is: a membership may come without an id."""
     return "rowid" if database.is_sqlite else "ctid"
-
-
-def _highest_id(database: Any, table: str) -> int:
-    """Return the highest id of a table that was ever given, as far as the database tells."""
-    (highest,) = database.execute_sql(f'SELECT COALESCE(MAX(id), 0) FROM "{table}"').fetchone()
-    if database.is_sqlite:
-        given = database.execute_sql(f"SELECT seq FROM sqlite_sequence WHERE name = '{table}'").fetchone()
-        return max(int(highest), int(given[0]) if given else 0)
-    return int(highest)
 
 
 # What is another

@@ -14,6 +14,7 @@ from typing import Any
 
 import models
 from vserverlib import files, storage
+from vserverlib.drivers import peewee
 from vserverlib.fields import WorkedOut
 from vserverlib.files import shown
 from vserverlib.sources import Beside, Notes, Origin, Row, Undecodable
@@ -52,8 +53,8 @@ class Database:
     def beside(self) -> Beside:
         """Return the counters, the highest ids that were given, and with hashes the salt of keys."""
         counters = dict(self._asked("SELECT name, value FROM counter"))
-        given = dict(self._asked("SELECT name, seq FROM sqlite_sequence")) if self.database.is_sqlite else {}
-        last_ids = {table: given[table] for table in IN_ORDER if table in given}
+        given = {table: self.database.highest_id(table) for table in IN_ORDER}
+        last_ids = {table: id for table, id in given.items() if id}
         salts = self._asked("SELECT value FROM setting WHERE name = 'key_salt'") if self.with_hashes else []
         return Beside(counters, last_ids, salts[0][0] if salts else None)
 
@@ -71,9 +72,10 @@ class Database:
 
     def rows(self, origin: Origin, notes: Notes) -> Iterator[Row]:
         """Return the rows of a table as they are stored, as they come, by their ids."""
-        columns = ", ".join(f'"{name}"' for name in origin.columns)
-        with self.database.fetching():
-            yield from self.database.execute_sql(f'SELECT {columns} FROM "{origin.table}" ORDER BY id')
+        table = peewee.Table(origin.table, origin.columns)
+        query = table.select(*(getattr(table, name) for name in origin.columns)).order_by(table.id)
+        rows: Iterator[Row] = self.database.rows(query)
+        return rows
 
     def elsewhere(self) -> dict[str, int]:
         """Return nothing: every table has its place."""

@@ -22,7 +22,7 @@ import psycopg
 from psycopg.adapt import Loader
 from psycopg.pq import TransactionStatus
 
-from vserverlib import Error, connection, inert
+from vserverlib import Error, inert
 from vserverlib.connection import Opened
 from vserverlib.drivers import peewee
 from vserverlib.messages import tell
@@ -322,12 +322,7 @@ class Postgres(Opened, peewee.PostgresqlDatabase):
         """Get the lock of who writes: it is waited for in short steps, and told."""
         waited_since, told = time.monotonic(), False
         while not self._fetch_one("SELECT pg_try_advisory_xact_lock(%s)", [LOCK])[0]:
-            waited = time.monotonic() - waited_since
-            if waited > self.longest_wait:
-                raise self.locked(self.writer(), waited)
-            if waited > connection.LOCK_TOLD and not told:
-                told = True
-                self.tell_waiting(self.writer())
+            told = self.wait_on(waited_since, told)
             time.sleep(LOCK_STEP)
 
     def writer(self) -> str:
@@ -350,15 +345,6 @@ class Postgres(Opened, peewee.PostgresqlDatabase):
                 ) from error
             raise
         self.undo.clear()
-
-    def rollback(self) -> None:
-        try:
-            super().rollback()
-        except peewee.DatabaseError:
-            if not self.is_lost():
-                raise
-        finally:
-            self.put_back(0)
 
     def has_rolled_back(self, error: peewee.DatabaseError) -> bool:
         return self.is_lost()

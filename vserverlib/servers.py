@@ -156,8 +156,8 @@ def _require_ours(database: Any) -> None:
 
 def _foreign(database: Any, found: set[str]) -> str:
     if VANTAGE6 in found:
-        typed = f"vserver -d NEW.db import {database.title}"
-        return f"{database.title} is the database of a vantage6 server, not of vserver (read it by: {typed})"
+        told = "which this release reads from a SQLite file only: give vserver a database of its own (createdb)"
+        return f"{database.title} is the database of a vantage6 server, {told}"
     typed = f"vserver -d {database.title} init"
     return f"{database.title} has no tables of vserver: make them with: {typed}"
 

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
-from vserverlib import Error, connection, inert
+from vserverlib import Error, inert
 from vserverlib.connection import Opened
 from vserverlib.drivers import peewee
 from vserverlib.recording import Recorder
@@ -164,13 +164,9 @@ class Sqlite(Opened, peewee.SqliteDatabase):
     def rollback(self) -> None:
         try:
             super().rollback()
-        except peewee.OperationalError as error:
-            if not self.has_rolled_back(error):  # a full disk, for one
-                raise
         finally:
             if self.recorder is not None:
                 self.recorder.end(committed=False)
-            self.put_back(0)
 
     def has_rolled_back(self, error: peewee.DatabaseError) -> bool:
         return "no such savepoint" in str(error) or "no transaction is active" in str(error)
@@ -185,12 +181,7 @@ class Sqlite(Opened, peewee.SqliteDatabase):
                 if not _is_busy(error):
                     self.explain(error)
                     raise
-            waited = time.monotonic() - waited_since
-            if waited > self.longest_wait:
-                raise self.locked(self.writer(), waited)
-            if waited > connection.LOCK_TOLD and not told:
-                told = True
-                self.tell_waiting(self.writer())
+            told = self.wait_on(waited_since, told)
 
     def explain(self, error: peewee.DatabaseError) -> None:
         """Raise what a person can act on in place of what SQLite says, where we know better."""

@@ -133,11 +133,9 @@ def go_on(database: Any, beside: Beside) -> None:
     for name, value in beside.counters.items():
         counted = f"UPDATE counter SET value = {param} WHERE name = {param} AND value < {param}"
         database.execute_sql(counted, [value, name, value])
-    for table, id in beside.last_ids.items() if database.is_sqlite else ():
-        database.execute_sql("UPDATE sqlite_sequence SET seq = MAX(seq, ?) WHERE name = ?", [id, table])
-        there = "SELECT 1 FROM sqlite_sequence WHERE name = ?"
-        new = f"INSERT INTO sqlite_sequence (name, seq) SELECT ?, ? WHERE NOT EXISTS ({there})"
-        database.execute_sql(new, [table, id, table])
+    for table, id in beside.last_ids.items():
+        if id > database.highest_id(table):
+            database.use_ids_after(table, id)
     if beside.key_salt is not None:
         database.execute_sql(f"UPDATE setting SET value = {param} WHERE name = 'key_salt'", [beside.key_salt])
         database.cached.clear()
