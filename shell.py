@@ -169,7 +169,7 @@ def summary(database: Any) -> list[Summary]:
 def banner(database: Any) -> str:
     """Return what the shell says first: which database, its mode, what is in it. At most 12 lines of 80 columns."""
     found = [(count, name.removesuffix("s" * (count == 1))) for name, count in counts(database).items()]
-    where = _where(database.path)
+    where = _where(database.path) if database.place == database.title else ""  # of a URL it is told already
     mode = _MODES.get(database.mode, database.mode)
     content = ", ".join(f"{count:,} {name}" for count, name in found) if any(count for count, _ in found) else _EMPTY
     lines = [f"{database.title}, {mode}", where, content, _HELP]
@@ -181,10 +181,8 @@ def _folded(text: str) -> list[str]:
     return textwrap.wrap(text, WIDTH, subsequent_indent="  ", break_on_hyphens=False)
 
 
-def _where(path: Path | None) -> str:
-    """Return where a database is; of the demo, which is nowhere, what it is; "" for one on a server."""
-    if path is None:
-        return ""
+def _where(path: Path) -> str:
+    """Return where a database is; of the demo, which is nowhere, what it is."""
     return f"in {inert(path.absolute().parent, 200)}" if path.exists() else "example data: a copy of your own"
 
 

@@ -586,7 +586,7 @@ def test_other_sources_are_told_in_a_line(tmp_path: Path, target: Path) -> None:
         (str(other), "of another program than a vantage6 server"),
         (str(tmp_path), "is a folder"),
         (str(tmp_path / "nowhere"), "there is no file"),
-        ("postgresql://me:secret@host/db", "reads no PostgreSQL yet"),
+        ("postgresql://me:secret@/db?host=/nowhere", "me@/db?host=/nowhere cannot be reached"),
     ):
         done = run(target, source)
         assert done.exit_code == 1 and told in done.stderr and done.stderr.count("\n") == 1, source

@@ -158,8 +158,8 @@ class Opened(peewee.Database):
 
     @property
     def place(self) -> str:
-        """Return what the prompt calls the database, where there is little room."""
-        return self.title
+        """Return what the prompt calls the database: of one on a server user, host and name, anna@db.example.org/v6."""
+        return self.title.partition("://")[2].partition("?")[0] or self.title
 
     @property
     def read_only(self) -> bool:

@@ -54,15 +54,13 @@ def tables() -> dict[str, tuple[str, ...]]:
 def source(url: str) -> Iterator[Opened]:
     """Open the database that is to be copied: for reading, as it is at one moment, with the hashes of its secrets."""
     if servers.is_url(url):
-        database: Opened = servers.opened(url, read_only=True)
-        begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
-    else:
-        database, begin = storage.for_reading(storage.as_path(url)), "BEGIN"
-    with contextlib.closing(database), database.unhidden():
-        database.connect(reuse_if_open=True)
-        database.connection().execute(begin)
+        with servers.at_one_moment(url) as there:
+            servers.require_ours(there)
+            yield there
+        return
+    database = storage.for_reading(storage.as_path(url))
+    with contextlib.closing(database), database.unhidden(), database.atomic():
         yield database
-        database.connection().execute("ROLLBACK")
 
 
 def total(database: Opened) -> int:

@@ -1,8 +1,9 @@
 """Looking at the database of a vantage6 server: through a private copy, which is what an import of it gives.
 
-A copy is made once for what a file holds, its log included, and kept in the application's folder, for its owner alone.
-It holds no secrets: where there is a password or a key, it has a hash that nothing fits. It is never changed, and the
-least recently used ones are removed. Where none can be kept, one is made that is gone when its session ends.
+A copy is made once for what a file holds, its log included, or a PostgreSQL database at one moment, and kept in the
+application's folder, for its owner alone. It holds no secrets: where there is a password or a key, it has a hash that
+nothing fits. It is never changed, and the least recently used ones are removed. Where none can be kept, one is made
+that is gone when its session ends.
 
 It owns the copies. Reading a source and importing it is sources.py's and importer.py's; opening a copy is storage.py's.
 """
@@ -21,7 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from vserverlib import Error, files, home, orm, storage
+from vserverlib import Error, files, home, inert, orm, servers, storage
 from vserverlib.files import shown
 
 if TYPE_CHECKING:
@@ -57,11 +58,15 @@ class Changed(Error):
 # What there is to look at
 
 
-def look(path: Path) -> Copy:
-    """Return a copy of what the database of a server holds now; one is made unless it is there.
+def look(name: Path | str) -> Copy:
+    """Return a copy of what the database of a server holds now, by its file or its URL; one is made unless it is there.
 
-    Raises an Error where it cannot be read, or is written to again and again.
+    Raises an Error where it cannot be read, or a file is written to again and again.
     """
+    return _look(name) if isinstance(name, Path) else _look_there(name)
+
+
+def _look(path: Path) -> Copy:
     for left in reversed(range(TRIES)):
         before = _stats(path)
         try:
@@ -75,23 +80,39 @@ def look(path: Path) -> Copy:
     raise AssertionError
 
 
-def glance(path: Path) -> Copy:
+def _look_there(url: str) -> Copy:
+    with servers.at_one_moment(url) as database:
+        key = _key_of(database)
+        found = _find(key)
+        return Copy(found, is_kept=True) if found else _make_there(database, key)
+
+
+def glance(name: Path | str) -> Copy:
     """Return a copy that is there already; an Error where that takes making one, or reading a big file."""
-    with files.told(f"{shown(path)} cannot be looked at"):
-        stats = _stats(path)
-        key = _noted(_note(stats)) or ("" if _is_big(stats) else _digest(path))
-        found = _find(key) if key else None
+    found = _seen(name) if isinstance(name, Path) else _seen_there(name)
     if found is None:
-        raise Error(f"{shown(path)} was not looked at yet")
+        raise Error(f"{inert(name, 200)} was not looked at yet")
     return Copy(found, is_kept=True)
 
 
-def told(path: Path, copy: Copy, sandbox: bool) -> str:
-    """Return what a person should know of a copy that is open in place of what was named, in a line."""
+def _seen(path: Path) -> Path | None:
+    with files.told(f"{shown(path)} cannot be looked at"):
+        stats = _stats(path)
+        key = _noted(_note(stats)) or ("" if _is_big(stats) else _digest(path))
+        return _find(key) if key else None
+
+
+def _seen_there(url: str) -> Path | None:
+    with servers.at_one_moment(url) as database:
+        return _find(_key_of(database))
+
+
+def told(name: str, copy: Copy, sandbox: bool) -> str:
+    """Return what a person should know of a copy that is open in place of what they named, in a line."""
     with contextlib.closing(storage.immutable(copy.file)) as conn:
         kept = dict(conn.execute("SELECT name, value FROM setting WHERE name IN (?, ?)", (WHAT, LESS)).fetchall())
     way = "a private copy of it, thrown away at the end" if sandbox else "a read-only look at it through a private copy"
-    return f"{shown(path)} is {kept[WHAT]}: this is {way}{kept[LESS]} (import it with: {storage.import_line(path)})"
+    return f"{name} is {kept[WHAT]}: this is {way}{kept[LESS]} (import it with: {servers.import_line(name)})"
 
 
 # Knowing a source again
@@ -105,6 +126,13 @@ def _stats(path: Path) -> Stats:
             stat = os.stat(f"{path}{ending}")
             found.append((stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))
     return tuple(found)
+
+
+def _key_of(database: Any) -> str:
+    """Return what the copy of a server's database is called: by what tells that nothing was written to it since."""
+    from vserverlib import remote
+
+    return hashlib.sha256(f"{_ourselves()} {remote.state(database)}".encode()).hexdigest()[:32]
 
 
 def _is_big(stats: Stats) -> bool:
@@ -234,14 +262,34 @@ def _remove(file: Path) -> None:
 
 
 def _make(path: Path, key: str, before: Stats) -> Copy:
-    """Make a copy, and keep it under its name. It is there as a whole or not at all, whoever else makes one."""
-    folder = _place(sum(size for _, _, size, *_ in before))
-    try:
-        draft = folder / COPY
-        _import(path, draft)
+    """Make a copy of a file, and keep it under its name."""
+    from vserverlib import sources  # a second look needs none of what makes a copy
+
+    with _draft(sum(size for _, _, size, *_ in before)) as draft:
+        with sources.opened(str(path)) as source:
+            _import(source, shown(path), draft)
         if _stats(path) != before:
             raise Changed(f"{shown(path)} was written to while it was read: try again, or stop its server first")
-        return _keep(draft, key) if folder.parent == _folder() else Copy(draft, is_kept=False)
+        return _keep(draft, key)
+
+
+def _make_there(database: Any, key: str) -> Copy:
+    """Make a copy of a server's database, and keep it under its name."""
+    from vserverlib import remote, screens
+
+    (size,) = database.execute_sql("SELECT pg_database_size(current_database())").fetchone()
+    with _draft(size) as draft:
+        with remote.opened(database, screens.progress_bar) as source:
+            _import(source, database.title, draft)
+        return _keep(draft, key)
+
+
+@contextlib.contextmanager
+def _draft(size: int) -> Iterator[Path]:
+    """A place to make a copy in, of a source of this size; gone where that fails."""
+    folder = _place(size)
+    try:
+        yield folder / COPY
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -257,7 +305,12 @@ def _place(size: int) -> Path:
 
 
 def _keep(draft: Path, key: str) -> Copy:
-    """Keep a copy, unless another process was first: two that come at the same moment may both be kept."""
+    """Keep a copy that is made where copies are kept. It is there as a whole or not at all, whoever else makes one.
+
+    Unless another process was first: two that come at the same moment may both be kept.
+    """
+    if draft.parent.parent != _folder():
+        return Copy(draft, is_kept=False)
     place = _find(key) or _folder() / f"{key}-{_content(draft)[:32]}.db"
     if not place.exists():
         os.replace(draft, place)
@@ -266,13 +319,12 @@ def _keep(draft: Path, key: str) -> Copy:
     return Copy(place, is_kept=True)
 
 
-def _import(path: Path, draft: Path) -> None:
-    from vserverlib import importer, screens, sources  # a second look needs none of them
+def _import(source: Source, name: str, draft: Path) -> None:
+    from vserverlib import importer, screens
 
-    with sources.opened(str(path)) as source:
-        what = source.told().removeprefix(f"{shown(path)} is ")
-        with screens.progress_bar("rows", importer.total(source)) as advance:
-            outcome = importer.run(Veiled(source), draft, advance)
+    what = source.told().removeprefix(f"{name} is ")
+    with screens.progress_bar("rows", importer.total(source)) as advance:
+        outcome = importer.run(Veiled(source), draft, advance)
     _finish(draft, what, _less(outcome))
 
 

@@ -126,9 +126,9 @@ def import_command(
 ) -> None:
     """Import what a vantage6 server left behind, or a fixture file that it would import.
 
-    SOURCE is the SQLite file of a server of any release from 1 to 4, the YAML file, a database of vserver, or what
-    vserver export wrote. It is only read. The database is made where there is none; one that has entities is refused
-    without --merge or --replace.
+    SOURCE is the SQLite file of a server of any release from 1 to 4, or its postgresql:// URL, the YAML file, a
+    database of vserver, or what vserver export wrote. It is only read. The database is made where there is none; one
+    that has entities is refused without --merge or --replace.
 
     What is printed is, for each table, how many rows were read, kept, and left out; of a merge, for each entity, how
     many are new, changed, the same, and refused.
@@ -136,13 +136,13 @@ def import_command(
     Passwords and API keys that a fixture file does not give are made, and shown this once, on stderr; or else written
     to a new FILE, as JSON where its name ends in .json, else as YAML.
     """
-    from vserverlib import sources
+    from vserverlib import screens, sources
 
     if options["merge"] and options["replace"]:
         raise click.UsageError("--merge and --replace exclude each other: choose one")
     if yes and not (options["merge"] or options["replace"]):
         raise click.UsageError("--yes goes with --merge and --replace")
-    with sources.opened(source) as found, _handing_out(found, secrets, options["dry_run"]):
+    with sources.opened(source, screens.progress_bar) as found, _handing_out(found, secrets, options["dry_run"]):
         tell(found.told())
         with _near(target, **options) as near:
             done = _imported(near, found, yes, **options)

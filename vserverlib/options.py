@@ -243,11 +243,11 @@ class Target(NamedTuple):
 
     def _opened(self, *, read_only: bool, sandbox: bool) -> Any:
         """Open the database; that of a vantage6 server, which cannot be written to, for a look."""
-        from vserverlib import storage
+        from vserverlib import servers, storage
 
         try:
             return storage.connect(self.path, read_only=read_only, sandbox=sandbox)
-        except storage.OfServer:
+        except servers.OfServer:
             return storage.connect(self.path, read_only=True)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import models
-from vserverlib import files, storage
+from vserverlib import files, inert, storage
 from vserverlib.drivers import peewee
 from vserverlib.fields import WorkedOut
 from vserverlib.files import shown
@@ -64,7 +64,7 @@ class Database:
 
     def told(self) -> str:
         """Return what it is, in a line."""
-        return f"{shown(self.database.path)} is a database of vserver"
+        return f"{inert(self.database.path or self.database.title, 200)} is a database of vserver"
 
     def count(self, table: str) -> int:
         """Return how many rows a table has."""

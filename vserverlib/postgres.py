@@ -35,6 +35,8 @@ FETCHED = 1000  # rows that a long query fetches at once
 READING = ("SELECT", "WITH", "VALUES", "TABLE", "SHOW", "EXPLAIN", "FETCH", "SAVEPOINT", "RELEASE", "ROLLBACK")
 ESCAPES = ("set_config", "transaction_read_only", "session_authorization", "dblink", "pg_read_file", "lo_export")
 SETTINGS = {"timezone": "UTC", "datestyle": "ISO, YMD", "client_encoding": "UTF8", "intervalstyle": "iso_8601"}
+BOOL, TEXT = 16, 25  # types, by their number (pg_type.dat)
+PLAIN = (BOOL, 17, 20, 21, 23, 700, 701)  # those that SQLite has, too: bytea, int8, int2, int4, float4, float8
 
 # SQLSTATE (PostgreSQL's manual, appendix A)
 READ_ONLY, NO_RIGHT, NO_ROOM = "25006", "42501", ("53100", "53200")
@@ -89,6 +91,23 @@ class WholeNumber(Loader):
     def load(self, data: Any) -> int | float:
         text = bytes(data).decode()
         return float(text) if "." in text or not text.lstrip("-").isdigit() else int(text)
+
+
+class AnyText(Loader):
+    """Reads a text, and as bytes one that is none in UTF-8: a database without an encoding (SQL_ASCII) may hold it."""
+
+    def load(self, data: Any) -> str | bytes:
+        try:
+            return bytes(data).decode()
+        except UnicodeDecodeError:
+            return bytes(data)
+
+
+class Flag(Loader):
+    """Reads a truth value as SQLite keeps it."""
+
+    def load(self, data: Any) -> int:
+        return int(bytes(data) == b"t")
 
 
 class Cursor(psycopg.Cursor[Any]):
@@ -213,6 +232,18 @@ class Postgres(Opened, peewee.PostgresqlDatabase):
                 copy.write_row(row)
         if columns[0] == "id":
             self.go_on(table)
+
+    def copied_out(self, query: str, kinds: Sequence[int]) -> Iterator[Any]:
+        """Give the rows of a query as they come, by one COPY, with the values that SQLite would keep.
+
+        kinds: the number of the type of each column; what is neither a number, nor bytes, nor a truth value is a text.
+        """
+        cursor = self.connection().cursor()
+        cursor.adapters.register_loader(TEXT, AnyText)
+        cursor.adapters.register_loader(BOOL, Flag)
+        with self._told(), cursor.copy(f"COPY ({query}) TO STDOUT") as copy:
+            copy.set_types([kind if kind in PLAIN else TEXT for kind in kinds])
+            yield from copy.rows()
 
     def use_ids_after(self, table: str, last: int) -> None:
         self._fetch_one(USE_IDS_AFTER.format(table), [max(last, 1), last > 0])
@@ -348,11 +379,6 @@ class Postgres(Opened, peewee.PostgresqlDatabase):
 
     def has_rolled_back(self, error: peewee.DatabaseError) -> bool:
         return self.is_lost()
-
-    @property
-    def place(self) -> str:
-        """Return user, host and database, without how they are reached: anna@db.example.org/vserver."""
-        return self.title.partition("://")[2].partition("?")[0] or self.title
 
     @property
     def last_change(self) -> int | None:

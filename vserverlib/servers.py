@@ -9,7 +9,8 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from vserverlib import Error, hashing, inert, orm
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 SCHEMES = ("postgresql://", "postgres://")
 PASSWORD = re.compile(r"^(\w+://[^:/?#]*):.*@|(?<=[?&])(?:ssl)?password=[^&]*&?")
 NO_DRIVER = "PostgreSQL needs psycopg, which is not installed: pip install 'vserver[postgres]'"
+MOMENT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+TABLES = {"setting", "schema_migration"}  # that tell a database of ours
 VANTAGE6 = "authenticatable"  # a table that every vantage6 server has, and we do not
 REMEDIES = (  # what libpq says, and what a person can do
     ("no password supplied", "give one by PGPASSWORD, ~/.pgpass or a service file"),
@@ -37,6 +40,10 @@ REMEDIES = (  # what libpq says, and what a person can do
     ("starting up", "try again in a moment"),
     ("too many", "end other connections, or try again later"),
 )
+
+
+class OfServer(Error):
+    """The database is that of a vantage6 server, which can be looked at, and imported: see foreign.py."""
 
 
 class NoTables(Error):
@@ -75,11 +82,20 @@ def opened(url: str, *, read_only: bool = False, patience: float | None = None) 
     """Return a database of ours, connected; an Error where it cannot be reached, or is none of ours."""
     database = _dialed(url, read_only=read_only, patience=patience)
     try:
-        _require_ours(database)
+        require_ours(database)
     except BaseException:
         database.close()
         raise
     return database
+
+
+@contextlib.contextmanager
+def at_one_moment(url: str) -> Iterator[Postgres]:
+    """Open any database on a server for reading, as it is at this moment, with the hashes of its secrets."""
+    with contextlib.closing(_dialed(url, read_only=True)) as database, database.unhidden():
+        database.connection().execute(MOMENT)
+        yield database
+        database.connection().execute("ROLLBACK")
 
 
 def create(url: str, key_salt: str | None = None, fill: Callable[[Postgres], None] | None = None) -> str:
@@ -94,7 +110,7 @@ def create(url: str, key_salt: str | None = None, fill: Callable[[Postgres], Non
         if "setting" in found:
             raise Error(f"{database.title} is a database of vserver already: nothing was changed")
         if VANTAGE6 in found:
-            raise Error(_foreign(database, found))
+            raise of_server(database.title)
         _refuse_encoding(database)
         storage.apply_migrations(database)
         salt = key_salt or hashing.new_salt()
@@ -148,18 +164,33 @@ def tables(database: Any) -> set[str]:
     return {name for (name,) in database.execute_sql(f"{query} AND relnamespace <> 'pg_catalog'::regnamespace")}
 
 
-def _require_ours(database: Any) -> None:
+def require_ours(database: Any) -> None:
+    """Raise an Error unless a database is ours: an OfServer, or a NoTables."""
     found = tables(database)
-    if not {"setting", "schema_migration"} <= found:
-        raise (Error if VANTAGE6 in found else NoTables)(_foreign(database, found))
+    if not found >= TABLES:
+        raise of_server(database.title) if VANTAGE6 in found else _no_tables(database)
 
 
-def _foreign(database: Any, found: set[str]) -> str:
-    if VANTAGE6 in found:
-        told = "which this release reads from a SQLite file only: give vserver a database of its own (createdb)"
-        return f"{database.title} is the database of a vantage6 server, {told}"
-    typed = f"vserver -d {database.title} init"
-    return f"{database.title} has no tables of vserver: make them with: {typed}"
+def is_of_server(database: Any) -> bool:
+    """Whether a database is that of a vantage6 server, as far as its tables tell."""
+    found = tables(database)
+    return VANTAGE6 in found and not found >= TABLES
+
+
+def of_server(name: str) -> OfServer:
+    """Return the error that a database, as it is shown, is that of a vantage6 server."""
+    told = f"not of vserver (read it into a new one with: {import_line(name)}): nothing was changed"
+    return OfServer(f"{name} is the database of a vantage6 server, {told}")
+
+
+def _no_tables(database: Any) -> NoTables:
+    typed = f"vserver -d {shlex.quote(database.title)} init"
+    return NoTables(f"{database.title} has no tables of vserver: make them with: {typed}")
+
+
+def import_line(name: str) -> str:
+    """Return what is typed to import a file, or the database of a URL."""
+    return f"vserver -d NEW.db import {shlex.quote(name)}"
 
 
 def _refuse_encoding(database: Any) -> None:

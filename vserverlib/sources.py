@@ -19,14 +19,14 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple, Protocol, runtime_checkable
 
-from vserverlib import Error, files, storage
+from vserverlib import Error, files, servers, storage
 from vserverlib.files import shown
 
 TOLD = 20  # lines of one kind that are told where not all are asked for
 HEAD = 65536  # bytes of a file that are looked at to see what it is
 FIXTURE = (b"organizations:", b"collaborations:")  # one of these is in every fixture file
 EXPORT = b'{"vserver"'  # what our own exports begin with, white space aside
-READ = "name the SQLite file of a vantage6 server, or a fixture file"  # what can be done in place of what cannot
+READ = "name the SQLite file or the URL of a vantage6 server, or a fixture file"
 
 Row = tuple[Any, ...]
 
@@ -157,21 +157,32 @@ class Lacking(Protocol):
 
 
 Opened = contextlib.AbstractContextManager[Source]
+Advance = Callable[[int], object]  # is called with how many are done
+Bar = Callable[[str, int], contextlib.AbstractContextManager[Advance]]  # what is done, and how many of it there are
+
+
+@contextlib.contextmanager
+def no_bar(what: str, total: int) -> Iterator[Advance]:
+    """Show nobody how far it is."""
+    yield bool
 
 
 # What a file is
 
 
 @contextlib.contextmanager
-def opened(name: str) -> Iterator[Source]:
-    """Open what can be imported, after a look at what it is; an Error where it is nothing that can be read."""
-    with _source(name) as source:
+def opened(name: str, bar: Bar = no_bar) -> Iterator[Source]:
+    """Open what can be imported, after a look at what it is; an Error where it is nothing that can be read.
+
+    bar: shows how far it is while a server's database is copied, which comes first.
+    """
+    with _source(name, bar) as source:
         yield source
 
 
-def _source(name: str) -> Opened:
-    if name.startswith(("postgresql://", "postgres://")):
-        return _server(name)
+def _source(name: str, bar: Bar) -> Opened:
+    if servers.is_url(name):
+        return _server(name, bar)
     path = _path(name)
     return _kind(path)(path)
 
@@ -230,5 +241,16 @@ def _fixture(path: Path) -> Opened:
     return fixtures.opened(path)
 
 
-def _server(url: str) -> Opened:
-    raise Error(f"vserver import reads no PostgreSQL yet: {READ}")
+@contextlib.contextmanager
+def _server(url: str, bar: Bar) -> Iterator[Source]:
+    with servers.at_one_moment(url) as database:
+        if servers.is_of_server(database):
+            from vserverlib import remote
+
+            with remote.opened(database, bar) as source:
+                yield source
+        else:
+            from vserverlib import ours
+
+            servers.require_ours(database)
+            yield ours.Database(database, with_hashes=True)

@@ -35,7 +35,8 @@ SQLITE_TYPES = {"INSTANT": "TEXT"}
 class Sqlite(Opened, peewee.SqliteDatabase):
     """One SQLite file, open.
 
-    path: the file that the user named (a sandbox and some read-only sessions work on a private copy of it).
+    path: the file that the user named (a sandbox and some read-only sessions work on a private copy of it; where
+    they named a URL it is that copy, and title tells it).
     recorder: tells the journal who writes. The rest is said in Opened.
     """
 

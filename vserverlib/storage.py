@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
 import shutil
 import sqlite3
 import stat
 import weakref
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from vserverlib import Error, checks, files, hashing, inert, orm, servers
 from vserverlib.connection import Opened
@@ -27,6 +26,9 @@ from vserverlib.files import shown
 from vserverlib.messages import tell
 from vserverlib.recording import Recorder
 from vserverlib.sqlite import Sqlite
+
+if TYPE_CHECKING:
+    from vserverlib.foreign import Copy
 
 DEFAULT = "vserver.db"
 APPLICATION_ID = 0x76736572  # "vser", at offset 68 of the file
@@ -38,10 +40,6 @@ ROOM_TO_READ = 65536  # bytes: the index of a log, which SQLite makes beside a d
 _MAGIC = b"SQLite format 3\0"
 Read = TypeVar("Read")
 _open: weakref.WeakSet[Sqlite] = weakref.WeakSet()
-
-
-class OfServer(Error):
-    """The file is the database of a vantage6 server, which can be looked at: see foreign.py."""
 
 
 class Header(NamedTuple):
@@ -205,20 +203,20 @@ def connect(url: str | os.PathLike[str] = DEFAULT, *, read_only: bool = False, s
 
     url: the path of a file, sqlite:///PATH, or postgresql://… (which has no sandbox). A file of an older schema is
     upgraded, after a backup; read-only and in a sandbox it is a private copy that is. So is what opens of a vantage6
-    server's: an OfServer where it is to be written to. Raises an Error where there is none, it is not ours, is damaged,
-    or is of a newer schema; such a file is not touched.
+    server's: a servers.OfServer where it is to be written to. Raises an Error where there is none, it is not
+    ours, is damaged, or is of a newer schema; such a file is not touched.
     """
     if servers.is_url(url):
         return _on_server(os.fspath(url), read_only=read_only, sandbox=sandbox)
     path = as_path(url)
     try:
         is_older = check(path) < SCHEMA
-    except OfServer:
+    except servers.OfServer:
         if not (read_only or sandbox):
             raise
-        return _look(path, sandbox=sandbox)
+        return _look(path, sandbox)
     if sandbox:
-        return _bind(_sandbox(path))
+        return _bind(_sandbox(path, path))
     if read_only:
         return _bind(for_reading(path))
     writer = _read_write(path)
@@ -228,10 +226,17 @@ def connect(url: str | os.PathLike[str] = DEFAULT, *, read_only: bool = False, s
 
 
 def _on_server(url: str, *, read_only: bool, sandbox: bool) -> Opened:
+    try:
+        database = servers.opened(url, read_only=read_only or sandbox)
+    except servers.OfServer:
+        if not (read_only or sandbox):
+            raise
+        return _look(url, sandbox)
     if sandbox:
+        database.close()
         told = "copy it to a file first, and open that: vserver copy"
         raise Error(f"a sandbox is a private copy, which is not made of a PostgreSQL database: {told}")
-    return _bind(servers.opened(url, read_only=read_only))
+    return _bind(database)
 
 
 def for_reading(path: Path) -> Sqlite:
@@ -258,14 +263,16 @@ def glance(url: str | os.PathLike[str]) -> Opened:
 
     No lock is waited for, nothing is copied, and nothing stays behind. Raises an Error as connect() does.
     """
-    if servers.is_url(url):
-        return _bind(servers.opened(os.fspath(url), read_only=True, patience=0.0))
-    path = as_path(url)
+    name = os.fspath(url) if servers.is_url(url) else as_path(url)
     try:
-        check(path)
-    except OfServer:
-        return _look(path, at_once=True)
-    return _bind(_in_place(path, patience=0.0))
+        if isinstance(name, str):
+            return _bind(servers.opened(name, read_only=True, patience=0.0))
+        check(name)
+    except servers.OfServer:
+        from vserverlib import foreign  # few databases are a server's
+
+        return _opened_copy(name, foreign.glance(name))
+    return _bind(_in_place(name, patience=0.0))
 
 
 def as_path(url: str | os.PathLike[str]) -> Path:
@@ -373,16 +380,10 @@ def _foreign(path: Path) -> Error:
     with contextlib.closing(immutable(path)) as conn:
         try:
             if vantage6.is_one(path, conn):
-                told = f"not of vserver (read it into a new one with: {import_line(path)}): nothing was changed"
-                return OfServer(f"{shown(path)} is the database of a vantage6 server, {told}")
+                return servers.of_server(shown(path))
         except sqlite3.Error as error:
             return Error(f"{shown(path)} cannot be read: {files.reason(error)}; use a backup if it is damaged")
     return Error(f"{shown(path)} is a SQLite database of another program: nothing was changed")
-
-
-def import_line(path: Path) -> str:
-    """Return what is typed to import a file."""
-    return f"vserver -d NEW.db import {shlex.quote(shown(path))}"
 
 
 def immutable(path: Path) -> sqlite3.Connection:
@@ -499,15 +500,22 @@ def _tidy(file: Path) -> None:
                 conn.execute("SELECT 1 FROM sqlite_master").fetchone()
 
 
-def _look(path: Path, *, sandbox: bool = False, at_once: bool = False) -> Sqlite:
-    """Open a copy of the database of a vantage6 server, and say so; at once and silently, or not at all, for Tab."""
-    from vserverlib import foreign  # few databases are a server's
+def _look(name: Path | str, sandbox: bool) -> Sqlite:
+    """Open a copy of the database of a vantage6 server, by its file or URL, and say so."""
+    from vserverlib import foreign
 
-    copy = (foreign.glance if at_once else foreign.look)(path)
-    if not at_once:
-        tell(foreign.told(path, copy, sandbox), "yellow")
-    database = _sandbox(path, copy.file) if sandbox else _reader(f"{copy.file.as_uri()}?immutable=1", path)
-    database.to_write = f"import it ({import_line(path)})"
+    copy = foreign.look(name)
+    tell(foreign.told(shown(name) if isinstance(name, Path) else servers.shown(name), copy, sandbox), "yellow")
+    return _opened_copy(name, copy, sandbox)
+
+
+def _opened_copy(name: Path | str, copy: Copy, sandbox: bool = False) -> Sqlite:
+    path, title = (name, None) if isinstance(name, Path) else (copy.file, servers.shown(name))
+    if sandbox:
+        database = _sandbox(copy.file, path, title)
+    else:
+        database = _reader(f"{copy.file.as_uri()}?immutable=1", path, title=title)
+    database.to_write = f"import it ({servers.import_line(title or shown(path))})"
     if not copy.is_kept:
         _gone_at_close(database, copy.file.parent)
     _bind(database)
@@ -518,15 +526,15 @@ def _look(path: Path, *, sandbox: bool = False, at_once: bool = False) -> Sqlite
 # Sandbox and demo
 
 
-def _sandbox(path: Path, file: Path | None = None) -> Sqlite:
-    """Open a private copy. Its log is never written back, so the file itself stays as it was copied: see report().
+def _sandbox(file: Path, path: Path, title: str | None = None) -> Sqlite:
+    """Open a private copy of a file, in place of what the user named.
 
-    file: what is copied, where it is not what the user named.
+    Its log is never written back, so the file itself stays as it was copied: see report().
     """
-    copy = _private_copy(file or path)
+    copy = _private_copy(file)
     with contextlib.closing(sqlite3.connect(copy)) as conn:
         conn.execute("PRAGMA journal_mode = WAL")
-    return _throw_away(copy, path, "sandbox", None)
+    return _throw_away(copy, path, "sandbox", title)
 
 
 def _private_copy(path: Path) -> Path:

@@ -3,8 +3,8 @@
 A server that is upgraded adds tables and columns, and removes none. So a file may hold what several releases wrote:
 each row is read by the newest name that has a value, and `result` and `run` are read both.
 
-Read-only, in SQLite files of the releases 1 to 4; nothing is written beside the file, and it is not locked. What its
-values become, and where they go, is importer.py's.
+Read-only, in SQLite files of the releases 1 to 4; nothing is written beside the file, and it is not locked. Of one on
+PostgreSQL it is given a copy in such a file, by remote.py. What its values become, and where they go, is importer.py's.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import itertools
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 from vserverlib import Error, files, inert, progress, storage
@@ -40,6 +41,7 @@ REMAINS = (("result", "run"), ("task.run_id", "task.job_id"), ("user.roles", "ro
 THERE = """
 SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%' AND sql NOT LIKE 'CREATE VIRTUAL %'
 """
+VIEWS = "SELECT name FROM sqlite_master WHERE type = 'view' OR sql LIKE 'CREATE VIRTUAL %'"
 MERGED = {"authenticatable", "taskdatabase", "role", "Permission"}  # read with the rows that they belong to
 SHARED = ("ip", "last_seen", "status")  # what users and nodes have in `authenticatable`
 
@@ -82,6 +84,7 @@ TABLES = (  # each with what its rows become, and its columns: under our name, t
     ("run", "result", _RESULT),
 )
 NAMES = {table: columns for table, _, columns in TABLES}
+READ = NAMES.keys() | MERGED  # the tables of which more is read than how many rows there are
 ORIGINS = tuple(Origin(table, entity, tuple(columns)) for table, entity, columns in TABLES)
 JOINS = {
     "authenticatable": "LEFT JOIN authenticatable ON authenticatable.id = t.id",
@@ -105,14 +108,19 @@ AND run.started_at IS result.started_at AND run.finished_at IS result.finished_a
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """The database of a server, open. release: the newest that wrote to it; remains: what earlier ones left in it."""
+    """The database of a server, open.
 
-    path: Path
+    title: what messages call it; named: what the journal does. release: the newest that wrote to it; remains: what
+    earlier ones left in it. refuse_changed: see sources.Source.
+    """
+
+    title: str
+    named: str
     conn: sqlite3.Connection
     columns: Columns
     release: int
     remains: tuple[str, ...]
-    state: tuple[int, ...]  # of its files, when it was opened
+    refuse_changed: Callable[[], None]
 
     @property
     def beside(self) -> None:
@@ -121,7 +129,7 @@ class Source:
     @property
     def about(self) -> str:
         """Return what the journal says was imported."""
-        return f"{inert(self.path.name)}, of a vantage6 server of release {self.release}"
+        return f"{self.named}, of a vantage6 server of release {self.release}"
 
     @property
     def origins(self) -> list[Origin]:
@@ -131,7 +139,7 @@ class Source:
     def told(self) -> str:
         """Return what it is, in a line."""
         earlier = f", with what earlier releases left in it ({', '.join(self.remains)})" if self.remains else ""
-        return f"{shown(self.path)} is the database of a vantage6 server, release {self.release}{earlier}"
+        return f"{self.title} is the database of a vantage6 server, release {self.release}{earlier}"
 
     def count(self, table: str) -> int:
         """Return how many rows a table has."""
@@ -181,8 +189,7 @@ class Source:
 
     def elsewhere(self) -> dict[str, int]:
         """Return the tables that have no place in ours, each with how many rows it has: those that have any."""
-        known = {origin.table for origin in ORIGINS} | MERGED
-        counts = {table: self.count(table) for table in self.columns if table not in known}
+        counts = {table: self.count(table) for table in self.columns if table not in READ}
         return {table: count for table, count in counts.items() if count}
 
     def lost_columns(self) -> dict[str, int]:
@@ -199,12 +206,6 @@ class Source:
         sums = ", ".join(f"SUM({_quoted(name)} NOT IN (0, ''))" for name in names)
         counts = self.conn.execute(f"SELECT {sums} FROM {_quoted(table)}").fetchone() if names else ()
         return {f"{table}.{name}": count for name, count in zip(names, counts, strict=True) if count}
-
-    def refuse_changed(self) -> None:
-        """Raise an Error where the file was written to since it was opened: what was read need not fit together."""
-        if _state(self.path) != self.state:
-            told = "was written to while it was read: nothing was imported; stop its server first, or import a backup"
-            raise Error(f"{shown(self.path)} {told}")
 
 
 # What is worked out of a row
@@ -261,25 +262,40 @@ def _quoted(name: str) -> str:
 def is_one(path: Path, conn: sqlite3.Connection) -> bool:
     """Whether an open file is the database of a server that can be read; an Error where its release is too new."""
     columns = _columns(conn)
-    return columns.keys() >= CORE and bool(_release(path, columns))
+    return columns.keys() >= CORE and bool(release_of(shown(path), columns))
 
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[Source]:
     """Open the database of a server; an Error where it is something else, damaged, locked, or of a release too new."""
+    title = shown(path)
     with contextlib.ExitStack() as stack:
-        with files.told(f"{shown(path)} cannot be read"):
+        with files.told(f"{title} cannot be read"):
             _refuse_cut_off(path)
             state = _state(path)
             conn = stack.enter_context(contextlib.closing(_connection(path, stack)))
-            columns = _columns(conn)
-            release = _release(path, columns)
-            _refuse_views(path, conn, columns)
-        remains = tuple(old for old, new in REMAINS if _has(columns, old) and _has(columns, new))
-        source = Source(path, conn, columns, release, remains, state)
+            source = source_of(conn, title, inert(path.name), partial(_refuse_changed, path, state))
         source.refuse_changed()
         with _damage_told(source):
             yield source
+
+
+def source_of(conn: sqlite3.Connection, title: str, named: str, refuse_changed: Callable[[], None]) -> Source:
+    """Return the source that an open file is; an Error where it is something else, or of a release too new."""
+    conn.text_factory = _text
+    conn.set_progress_handler(lambda: 0, PROGRESS_STEPS)  # being called at all is what lets Python see a signal
+    columns = _columns(conn)
+    release = release_of(title, columns)
+    refuse_views(title, {name for (name,) in conn.execute(VIEWS)})
+    remains = tuple(old for old, new in REMAINS if _has(columns, old) and _has(columns, new))
+    return Source(title, named, conn, columns, release, remains, refuse_changed)
+
+
+def _refuse_changed(path: Path, state: tuple[int, ...]) -> None:
+    """Raise an Error where a file was written to since then: what was read need not fit together."""
+    if _state(path) != state:
+        told = "was written to while it was read: nothing was imported; stop its server first, or import a backup"
+        raise Error(f"{shown(path)} {told}")
 
 
 def _refuse_cut_off(path: Path) -> None:
@@ -296,13 +312,12 @@ def _columns(conn: sqlite3.Connection) -> Columns:
     return {table: frozenset(name for (name,) in conn.execute(of, [table])) for (table,) in tables}
 
 
-def _refuse_views(path: Path, conn: sqlite3.Connection, columns: Columns) -> None:
-    """Raise an Error where the name of a table is that of something else, whose rows would be left out in silence."""
-    there = {name for (name,) in conn.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'view')")}
-    others = sorted(there & (NAMES.keys() | MERGED) - columns.keys())
-    if others:
-        told = f"{', '.join(others)} is no table in it, as it is in the database of a vantage6 server"
-        raise Error(f"{shown(path)} cannot be read: {told}")
+def refuse_views(title: str, others: set[str]) -> None:
+    """Raise an Error where what has the name of a table is none: its rows would be left out in silence."""
+    meant = sorted(others & READ)
+    if meant:
+        told = f"{', '.join(meant)} is no table in it, as it is in the database of a vantage6 server"
+        raise Error(f"{title} cannot be read: {told}")
 
 
 def _has(columns: Columns, mark: str) -> bool:
@@ -310,13 +325,14 @@ def _has(columns: Columns, mark: str) -> bool:
     return table in columns and (not column or column in columns[table])
 
 
-def _release(path: Path, columns: Columns) -> int:
+def release_of(title: str, columns: Columns) -> int:
+    """Return the newest release that tables and columns are of; an Error where that is none, or none that is read."""
     release = next((release for release, mark in MARKS if _has(columns, mark)), None)
     if not columns.keys() >= CORE or release is None:
-        raise Error(f"{shown(path)} is a SQLite database of another program than a vantage6 server")
+        raise Error(f"{title} is a database of another program than a vantage6 server")
     if release > 4:
         why = "its users and keys are kept by Keycloak, not in the database"
-        raise Error(f"{shown(path)} is the database of a vantage6 server of release 5, which cannot be read: {why}")
+        raise Error(f"{title} is the database of a vantage6 server of release 5, which cannot be read: {why}")
     return release
 
 
@@ -330,8 +346,6 @@ def _connection(path: Path, stack: contextlib.ExitStack) -> sqlite3.Connection:
     else:
         _refuse_locked(path)
         conn = storage.immutable(path)
-    conn.text_factory = _text
-    conn.set_progress_handler(lambda: 0, PROGRESS_STEPS)  # being called at all is what lets Python see a signal
     return conn
 
 
@@ -383,9 +397,9 @@ def _damage_told(source: Source) -> Iterator[None]:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code == sqlite3.SQLITE_ERROR:  # our own tables have all columns that are named
             told = f"its tables are not those of a vantage6 server ({inert(error, 200)})"
-            raise Error(f"{shown(source.path)} cannot be read: {told}") from error
+            raise Error(f"{source.title} cannot be read: {told}") from error
         if code != sqlite3.SQLITE_CORRUPT:
             raise
         source.refuse_changed()
-        told = f"{shown(source.path)} is damaged ({inert(error, 200)}): nothing was imported; use a backup"
+        told = f"{source.title} is damaged ({inert(error, 200)}): nothing was imported; use a backup"
         raise Error(told) from error

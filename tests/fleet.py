@@ -1,0 +1,46 @@
+"""The PostgreSQL database of a vantage6 server: what a SQLite file of one holds, in the types that its models have."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+TYPES = {
+    "INTEGER": "integer",
+    "BOOLEAN": "boolean",
+    "DATETIME": "timestamp",
+    "BLOB": "bytea",
+    "FLOAT": "double precision",
+}
+
+
+def fill(url: str, file: Path) -> None:
+    """Make the tables of a file in an empty database, with their rows."""
+    with closing(sqlite3.connect(file)) as source, psycopg.connect(url) as target:
+        tables = source.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")
+        for (table,) in tables.fetchall():
+            _copy(source, target, table)
+
+
+def _copy(source: sqlite3.Connection, target: Any, table: str) -> None:
+    columns = source.execute("SELECT name, type, pk FROM pragma_table_info(?)", [table]).fetchall()
+    listed = ", ".join(f'"{name}" {_type(kind)}{" PRIMARY KEY" * (name == "id")}' for name, kind, _ in columns)
+    target.execute(f'CREATE TABLE "{table}" ({listed})')
+    casts = {
+        "BOOLEAN": bool,
+        "BLOB": lambda value: value.encode() if isinstance(value, str) else value,
+    }
+    marks = ", ".join("%s" for _ in columns)
+    for row in source.execute(f'SELECT * FROM "{table}"'):
+        values = [
+            v if v is None else casts.get(c[1], lambda value: value)(v) for v, c in zip(row, columns, strict=True)
+        ]
+        target.execute(f'INSERT INTO "{table}" VALUES ({marks})', values)
+
+
+def _type(kind: str) -> str:
+    return TYPES.get(kind, "text")

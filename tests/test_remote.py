@@ -1,0 +1,198 @@
+"""Importing from the PostgreSQL databases of vantage6 servers, and looking at them: as of their files."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import fleet
+import psycopg
+import pytest
+import servers
+from click.testing import CliRunner, Result
+from test_importer import DATA, HYBRID, RELEASES
+
+import models as db
+import vserver
+from vserverlib import Error, foreign, hashing, importer, orm, sources
+
+MESSY = (  # what servers were seen to leave behind
+    "UPDATE task SET name = NULL WHERE id = 1",
+    "UPDATE organization SET name = 'Ärzte 東京 [bold]\x07' WHERE id = 1",
+    "UPDATE node SET collaboration_id = 77 WHERE id = (SELECT MIN(id) FROM node)",
+    'INSERT INTO "Member" VALUES (1, 1), (1, 1), (NULL, 1), (99, 1)',
+    "UPDATE user SET password = 'plain text' WHERE id = (SELECT MIN(id) FROM user)",
+)
+Fill = Callable[..., tuple[Path, str]]
+
+
+@pytest.fixture
+def both(server: servers.Server, tmp_path: Path, quick_hashes: None) -> Iterator[Fill]:
+    """What makes the database of a server twice, of a release with these statements run on it: a file and a URL."""
+    with server.bare() as url:
+
+        def make(release: str, *statements: str) -> tuple[Path, str]:
+            file = tmp_path / "server.sqlite"
+            shutil.copy(DATA / f"v{release}.sqlite", file)
+            with closing(sqlite3.connect(file)) as conn:
+                for statement in statements:
+                    conn.execute(statement)
+                conn.commit()
+            fleet.fill(url, file)
+            return file, url
+
+        yield make
+
+
+def imported(source: str, target: Path) -> tuple[importer.Outcome, dict[str, list[Any]]]:
+    """Import a source, and return what became of it, and all rows: of a secret whether there is one."""
+    with sources.opened(source) as found:
+        outcome = importer.run(found, target)
+    with closing(sqlite3.connect(target)) as conn:
+        return outcome, {model._meta.table_name: list(_rows(conn, model)) for model in (*db.ENTITIES, db.Member)}
+
+
+def _rows(conn: sqlite3.Connection, model: Any) -> Iterator[tuple[Any, ...]]:
+    table, columns = model._meta.table_name, [field.column_name for field in model.stored_fields()]
+    secrets = {column for table_of, column in orm.secret_columns() if table_of == table}
+    for row in conn.execute(f'SELECT {", ".join(columns)} FROM "{table}" ORDER BY id'):
+        yield tuple(bool(value) if name in secrets else value for name, value in zip(columns, row, strict=True))
+
+
+def run(url: str, *words: str) -> Result:
+    return CliRunner().invoke(vserver.main, ["-d", url, *words])
+
+
+@pytest.mark.parametrize(
+    ("release", "statements"), [*((release, ()) for release in RELEASES), ("3.11.1", HYBRID), ("4.15.2", MESSY)]
+)
+def test_a_database_on_a_server_becomes_what_the_same_in_a_file_does(
+    both: Fill, tmp_path: Path, release: str, statements: tuple[str, ...]
+) -> None:
+    file, url = both(release, *statements)
+    of_file, rows_of_file = imported(str(file), tmp_path / "file.db")
+    of_url, rows_of_url = imported(url, tmp_path / "url.db")
+    assert of_url.document() == of_file.document()
+    assert rows_of_url == rows_of_file
+
+
+def test_hashes_are_kept_and_plain_secrets_are_hashed(both: Fill, tmp_path: Path) -> None:
+    file, url = both("4.15.2", "UPDATE user SET password = 'plain text' WHERE username = 'user10'")
+    imported(url, tmp_path / "ours.db")
+    with closing(sqlite3.connect(file)) as there, closing(sqlite3.connect(tmp_path / "ours.db")) as here:
+        asked = "SELECT username, password FROM user ORDER BY username"
+        before, after = dict(there.execute(asked).fetchall()), dict(here.execute(asked).fetchall())
+    assert hashing.fits("plain text", after.pop("user10")) and before.pop("user10")
+    assert after == before and len(after) > 2
+
+
+def test_it_is_only_read_and_said_what_it_is(both: Fill, tmp_path: Path) -> None:
+    _, url = both("4.15.2")
+    with psycopg.connect(url) as conn:
+        before = conn.execute("SELECT sum(n_tup_ins + n_tup_upd + n_tup_del) FROM pg_stat_user_tables").fetchone()
+        done = run(str(tmp_path / "ours.db"), "import", url)
+        after = conn.execute("SELECT sum(n_tup_ins + n_tup_upd + n_tup_del) FROM pg_stat_user_tables").fetchone()
+    assert done.exit_code == 0 and "is the database of a vantage6 server, release 4" in done.stderr
+    assert f"{url} is" in done.stderr and after == before
+    assert run(str(tmp_path / "ours.db"), "log").stdout.count("imported postgres") == 1
+
+
+def test_what_is_no_database_of_a_server_is_one_line(server: servers.Server, both: Fill, tmp_path: Path) -> None:
+    _, url = both("4.15.2", "ALTER TABLE authenticatable ADD COLUMN keycloak_id VARCHAR")
+    with server.bare() as bare, server.bare() as other, psycopg.connect(other, autocommit=True) as conn:
+        conn.execute("CREATE TABLE authenticatable (id int)")
+        for source, told in ((url, "of release 5"), (bare, "has no tables"), (other, "of another program")):
+            done = run(str(tmp_path / "ours.db"), "import", source)
+            assert done.exit_code == 1 and told in done.stderr and done.stderr.count("\n") == 1
+    assert not (tmp_path / "ours.db").exists()
+
+
+def test_a_view_in_the_place_of_a_table_is_refused(both: Fill, tmp_path: Path) -> None:
+    _, url = both("4.15.2")
+    with psycopg.connect(url) as conn:
+        conn.execute("ALTER TABLE run RENAME TO stored")
+        conn.execute("CREATE VIEW run AS SELECT * FROM stored")
+    with pytest.raises(Error, match="run is no table in it"), sources.opened(url):
+        pass
+
+
+def test_a_role_that_may_not_read_a_table_is_told_which(server: servers.Server, both: Fill, tmp_path: Path) -> None:
+    _, url = both("4.15.2")
+    server.run("DROP ROLE IF EXISTS half")
+    server.run("CREATE ROLE half LOGIN")
+    with psycopg.connect(url) as conn:
+        conn.execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO half")
+        conn.execute("REVOKE SELECT ON task FROM half")
+    done = run(str(tmp_path / "ours.db"), "import", url.replace("postgres@", "half@"))
+    assert done.exit_code == 1 and "permission denied for table task" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_names_that_are_one_to_sqlite_and_tables_of_others_are_counted(both: Fill, tmp_path: Path) -> None:
+    _, url = both("4.15.2")
+    with psycopg.connect(url) as conn:
+        for table in ("Task", "sqlite_notes", "bare"):
+            conn.execute(f'CREATE TABLE "{table}" ({"" if table == "bare" else "id int, secret text"})')
+        conn.execute("INSERT INTO \"Task\" VALUES (1, 'x'), (2, 'y')")
+        conn.execute("INSERT INTO sqlite_notes VALUES (1, 'x')")
+        conn.execute("INSERT INTO bare DEFAULT VALUES")
+    outcome, rows = imported(url, tmp_path / "ours.db")
+    others = {
+        name: count for name, count in outcome.elsewhere.items() if name.lower().strip("_") != name or name == "bare"
+    }
+    assert others == {"_Task": 2, "_sqlite_notes": 1, "bare": 1} and len(rows["task"]) == 12
+
+
+def test_a_database_of_ours_on_a_server_is_a_source(url: str, tmp_path: Path) -> None:
+    with closing(db.connect(url)):
+        db.Organization(name="IKNL").save()
+    with sources.opened(url) as found:
+        assert found.told() == f"{url} is a database of vserver"
+    outcome, rows = imported(url, tmp_path / "ours.db")
+    assert not list(outcome.told()) and [row[1] for row in rows["organization"]] == ["IKNL"]
+
+
+# Looking
+
+
+def test_a_look_at_it_says_so_and_shows_what_its_import_does(both: Fill) -> None:
+    file, url = both("4.15.2")
+    looked, known = run(url, "list", "tasks", "-o", "json"), run(str(file), "list", "tasks", "-o", "json")
+    assert looked.exit_code == 0 and looked.stdout == known.stdout
+    assert f"{url} is the database of a vantage6 server, release 4: this is a read-only look" in looked.stderr
+    assert f"vserver -d NEW.db import '{url}'" in looked.stderr
+    assert run(url, "check").exit_code == run(str(file), "check").exit_code
+    for words in (["overview"], ["show", "task", "1"], ["shell", "-c", "print(len(db.Task.select()))"]):
+        assert run(url, *words).exit_code == 0, words
+
+
+def test_a_second_look_makes_no_copy_until_something_is_written(both: Fill, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, url = both("4.15.2")
+    made = list[Path]()
+    kept = foreign._keep
+    monkeypatch.setattr(foreign, "_keep", lambda draft, key: made.append(draft) or kept(draft, key))
+    for _ in range(2):
+        assert '"name": "renamed"' not in run(url, "list", "tasks", "-o", "json").stdout
+    assert len(made) == 1
+    with psycopg.connect(url) as conn:
+        conn.execute("UPDATE task SET name = 'renamed' WHERE id = 1")
+    assert '"name": "renamed"' in run(url, "list", "tasks", "-o", "json").stdout and len(made) == 2
+
+
+def test_a_look_at_it_changes_nothing_there_and_what_writes_is_refused(both: Fill) -> None:
+    _, url = both("4.15.2")
+    for words in (
+        ["delete", "task", "1"],
+        ["shell", "-c", "db.Task.get_by_id(1).delete(dependents=True)"],
+        ["init"],
+        ["upgrade"],
+        ["backup"],
+    ):
+        done = run(url, *words)
+        assert done.exit_code == 1 and f"vserver -d NEW.db import '{url}'" in done.stderr.splitlines()[-1], words
+    assert run(url, "shell", "--sandbox", "-c", "db.Task.get_by_id(12).delete(dependents=True)").exit_code == 0
+    with psycopg.connect(url) as conn:
+        assert conn.execute("SELECT count(*) FROM task").fetchone() == (12,)
