@@ -9,12 +9,16 @@ from typing import Any
 import psycopg
 
 
-def raw(database: Any, sql: str, *values: Any) -> None:
-    """Write as another program would: by SQL with a ? for each value, with no foreign keys, nothing checked."""
+def raw(database: Any, sql: str, *values: Any, checked: bool = False) -> None:
+    """Write as another program would: by SQL with a ? for each value, with no foreign keys, nothing checked.
+
+    checked: foreign keys hold, and what the journal has in PostgreSQL sees it.
+    """
     if database.is_sqlite:
         with closing(sqlite3.connect(database.path)) as conn, conn:
             conn.execute(sql, values)
         return
     with psycopg.connect(database.title, autocommit=True) as conn:
-        conn.execute("SET session_replication_role = replica")
+        if not checked:
+            conn.execute("SET session_replication_role = replica")
         conn.execute(sql.replace("?", "%s"), values or None)  # type: ignore[call-overload]  # texts of ours

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import shutil
 import sqlite3
 import sys
@@ -13,12 +14,13 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from elsewhere import raw
 from terminal import Terminal, environment
 from test_undoing import tables
 
 import models as db
 import vserver
-from vserverlib import Error, importer, merging, sources, storage
+from vserverlib import Error, importer, merging, sources
 from vserverlib.outcomes import Outcome
 from vserverlib.undoing import undo
 
@@ -37,7 +39,7 @@ def server(folder: Path, *statements: str, release: str = "4.15.2") -> Path:
     return file
 
 
-def merge(file: Path, target: Path, **options: Any) -> Outcome:
+def merge(file: Path, target: importer.Target, **options: Any) -> Outcome:
     """Merge a source, and open what it became."""
     with sources.opened(str(file)) as source:
         outcome = importer.merge(source, target, **options)
@@ -50,7 +52,7 @@ def plan(outcome: Outcome) -> dict[str, tuple[int, ...]]:
     return {each.entity: tuple(each)[1:] for each in outcome.plan if each.new or each.changed or each.refused}
 
 
-def run(target: Path, *words: str, **options: Any) -> Result:
+def run(target: importer.Target, *words: str, **options: Any) -> Result:
     return CliRunner().invoke(vserver.main, ["-d", str(target), "import", *words], prog_name="vserver", **options)
 
 
@@ -60,7 +62,22 @@ def stored(sql: str) -> list[Any]:
 
 
 @pytest.fixture
-def ours(database: Any, path: Path) -> Path:
+def empty(
+    database: Any, kind: str, address: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> importer.Target:
+    """A database without entities; where it is on a server, what makes its backups is at hand."""
+    monkeypatch.chdir(request.getfixturevalue("tmp_path"))
+    if kind == "sqlite":
+        return Path(address)
+    (programs,) = (
+        request.getfixturevalue("server").run("SELECT setting FROM pg_config WHERE name = 'BINDIR'").fetchone()
+    )
+    monkeypatch.setenv("PATH", programs, prepend=os.pathsep)
+    return address
+
+
+@pytest.fixture
+def ours(empty: importer.Target) -> importer.Target:
     """A database with an organization and a collaboration of its own, and one organization that the server has too."""
     own = db.Organization(name="IKNL")
     own.save()
@@ -68,14 +85,14 @@ def ours(database: Any, path: Path) -> Path:
     shared.save()
     db.Collaboration(name="OWN", organizations=[own, shared]).save()
     db.Task(name="own", image="i", collaboration=1, initiator=own).save()
-    return path
+    return empty
 
 
 # What is the same
 
 
 @pytest.mark.parametrize("release", ["1.2.3", "2.3.5", "3.11.1", "4.15.2"])
-def test_the_same_source_merged_twice_adds_nothing(ours: Path, tmp_path: Path, release: str) -> None:
+def test_the_same_source_merged_twice_adds_nothing(ours: importer.Target, tmp_path: Path, release: str) -> None:
     file = server(tmp_path, release=release)
     first = merge(file, ours)
     assert {each.entity: each.new for each in first.plan} == SAME | {"organization": 3}
@@ -86,21 +103,25 @@ def test_the_same_source_merged_twice_adds_nothing(ours: Path, tmp_path: Path, r
 
 
 @pytest.mark.parametrize("release", ["1.2.3", "4.15.2"])
-def test_a_source_that_was_imported_is_the_same_when_it_is_merged(path: Path, tmp_path: Path, release: str) -> None:
+def test_a_source_that_was_imported_is_the_same_when_it_is_merged(
+    empty: importer.Target, tmp_path: Path, release: str
+) -> None:
     file = server(tmp_path, release=release)
     with sources.opened(str(file)) as source:
-        importer.run(source, path)
-    assert not merge(file, path).has_news
+        importer.run(source, empty)
+    assert not merge(file, empty).has_news
 
 
-def test_a_database_that_is_empty_or_not_there_keeps_the_ids_of_the_source(path: Path, tmp_path: Path) -> None:
+def test_a_database_that_is_empty_or_not_there_keeps_the_ids_of_the_source(
+    empty: importer.Target, tmp_path: Path
+) -> None:
     file = server(tmp_path)
-    for target in (path, tmp_path / "new.db"):
+    for target in (empty, tmp_path / "new.db"):
         outcome = merge(file, target)
         assert not outcome.plan and [task.id for task in db.Task.get()] == list(range(1, 13))
 
 
-def test_tasks_of_the_same_content_are_told_apart_by_their_order(ours: Path, tmp_path: Path) -> None:
+def test_tasks_of_the_same_content_are_told_apart_by_their_order(ours: importer.Target, tmp_path: Path) -> None:
     alike = "INSERT INTO task (id, name, image, collaboration_id, job_id) VALUES ({}, 'alike', 'i', 1, 40)"
     file = server(tmp_path, *(alike.format(id) for id in (60, 61, 62)))
     assert plan(merge(file, ours))["task"] == (15, 0, 0, 0)
@@ -110,7 +131,7 @@ def test_tasks_of_the_same_content_are_told_apart_by_their_order(ours: Path, tmp
     assert plan(merge(file, ours)) == {"task": (1, 0, 14 + 1, 0)}
 
 
-def test_what_has_no_name_is_the_same_where_all_of_it_is(ours: Path, tmp_path: Path) -> None:
+def test_what_has_no_name_is_the_same_where_all_of_it_is(ours: importer.Target, tmp_path: Path) -> None:
     nameless = "INSERT INTO organization (id, name, country) VALUES (70, NULL, 'NO'), (71, NULL, 'SE')"
     file = server(tmp_path, nameless)
     merge(file, ours)
@@ -124,7 +145,7 @@ def test_what_has_no_name_is_the_same_where_all_of_it_is(ours: Path, tmp_path: P
 # What is new, or other
 
 
-def test_links_lead_to_the_ids_here(ours: Path, tmp_path: Path) -> None:
+def test_links_lead_to_the_ids_here(ours: importer.Target, tmp_path: Path) -> None:
     merge(server(tmp_path, "UPDATE task SET parent_id = 12 WHERE id = 1"), ours)
     shared, child = db.Organization.get(2), db.Task.get(2)
     assert shared.name == "Noordzee Kliniek" and "user00" in {user.username for user in shared.users}
@@ -133,7 +154,7 @@ def test_links_lead_to_the_ids_here(ours: Path, tmp_path: Path) -> None:
     assert len(db.Organization.get(1).users) == 0
 
 
-def test_new_rows_get_ids_that_were_never_given(ours: Path, tmp_path: Path) -> None:
+def test_new_rows_get_ids_that_were_never_given(ours: importer.Target, tmp_path: Path) -> None:
     for _ in range(5):
         gone = db.Organization(name="gone")
         gone.save()
@@ -144,7 +165,7 @@ def test_new_rows_get_ids_that_were_never_given(ours: Path, tmp_path: Path) -> N
     assert db.Task.next_run_id() == 13
 
 
-def test_what_is_other_is_changed_and_what_the_source_lacks_stays(ours: Path, tmp_path: Path) -> None:
+def test_what_is_other_is_changed_and_what_the_source_lacks_stays(ours: importer.Target, tmp_path: Path) -> None:
     file = server(tmp_path, "UPDATE organization SET address2 = NULL, domain = 'theirs.example' WHERE id = 1")
     outcome = merge(file, ours)
     assert plan(outcome)["organization"] == (3, 1, 0, 0)
@@ -152,14 +173,14 @@ def test_what_is_other_is_changed_and_what_the_source_lacks_stays(ours: Path, tm
     assert (shared.domain, shared.address2) == ("theirs.example", "from here")
 
 
-def test_run_ids_that_tasks_of_both_have_are_kept_and_counted(ours: Path, tmp_path: Path) -> None:
+def test_run_ids_that_tasks_of_both_have_are_kept_and_counted(ours: importer.Target, tmp_path: Path) -> None:
     outcome = merge(server(tmp_path), ours)
     assert db.Task.get(1).run_id == 1 and len(db.Task.get().where(db.Task.run_id == 1)) > 1
     assert outcome.values["task.run_id, new tasks with one that other tasks have here"] == 1
     assert not merge(server(tmp_path), ours).values
 
 
-def test_a_result_that_has_finished_since_is_changed(ours: Path, tmp_path: Path) -> None:
+def test_a_result_that_has_finished_since_is_changed(ours: importer.Target, tmp_path: Path) -> None:
     file = server(tmp_path, "UPDATE run SET started_at = NULL, finished_at = NULL, status = 'pending' WHERE id = 1")
     merge(file, ours)
     with closing(sqlite3.connect(file)) as conn:
@@ -169,7 +190,7 @@ def test_a_result_that_has_finished_since_is_changed(ours: Path, tmp_path: Path)
     assert stored("SELECT finished_at FROM result WHERE id = 1") == [("2026-03-02 10:00:00.000000+00:00",)]
 
 
-def test_a_user_whose_email_another_one_has_is_refused_and_told(ours: Path, tmp_path: Path) -> None:
+def test_a_user_whose_email_another_one_has_is_refused_and_told(ours: importer.Target, tmp_path: Path) -> None:
     db.User(username="own", email="user10@org1.example", organization=1).save()
     outcome = merge(server(tmp_path), ours)
     assert plan(outcome)["user"] == (5, 0, 0, 1)
@@ -177,7 +198,7 @@ def test_a_user_whose_email_another_one_has_is_refused_and_told(ours: Path, tmp_
     assert "user10" not in {user.username for user in db.User.get()} and len(db.User.get()) == 6
 
 
-def test_rows_that_cannot_even_be_collected_are_refused(ours: Path, tmp_path: Path) -> None:
+def test_rows_that_cannot_even_be_collected_are_refused(ours: importer.Target, tmp_path: Path) -> None:
     outcome = merge(server(tmp_path, 'INSERT INTO "Member" VALUES (1, 1), (99, 1), (NULL, 2)'), ours)
     assert plan(outcome)["member"] == (5, 0, 0, 3)
     assert sorted(line.rpartition(": ")[2] for line in outcome.left_out) == [
@@ -187,12 +208,12 @@ def test_rows_that_cannot_even_be_collected_are_refused(ours: Path, tmp_path: Pa
     ]
 
 
-def test_links_that_lead_nowhere_are_emptied_and_counted(ours: Path, tmp_path: Path) -> None:
+def test_links_that_lead_nowhere_are_emptied_and_counted(ours: importer.Target, tmp_path: Path) -> None:
     outcome = merge(server(tmp_path, "UPDATE task SET parent_id = 77, init_org_id = 78 WHERE id = 3"), ours)
     assert outcome.links == {"task.initiator_id": 1, "task.parent_id": 1}
 
 
-def test_a_plain_password_that_is_the_one_stored_is_not_hashed_anew(ours: Path, tmp_path: Path) -> None:
+def test_a_plain_password_that_is_the_one_stored_is_not_hashed_anew(ours: importer.Target, tmp_path: Path) -> None:
     file = server(tmp_path, "UPDATE user SET password = 'in plain text' WHERE id = 2", release="1.2.3")
     merge(file, ours)
     assert not merge(file, ours).has_news
@@ -203,8 +224,9 @@ def test_a_plain_password_that_is_the_one_stored_is_not_hashed_anew(ours: Path, 
     assert any(user.check_password("another") for user in db.User.get())
 
 
+@pytest.mark.sqlite("counts SQLite's steps")
 @pytest.mark.parametrize("shift", [0, 100_000])
-def test_twice_the_rows_take_twice_the_work(ours: Path, shift: int) -> None:
+def test_twice_the_rows_take_twice_the_work(ours: importer.Target, shift: int) -> None:
     """Also where the ids there are others than here, and where many rows are alike."""
     columns = ("id", "name", "image", "collaboration_id", "run_id")
 
@@ -230,7 +252,7 @@ def test_twice_the_rows_take_twice_the_work(ours: Path, shift: int) -> None:
 # The plan, and the way back
 
 
-def test_a_merge_is_one_change_that_undo_takes_back(ours: Path, tmp_path: Path) -> None:
+def test_a_merge_is_one_change_that_undo_takes_back(ours: importer.Target, tmp_path: Path) -> None:
     before = tables(db.database)
     outcome = merge(server(tmp_path, "UPDATE organization SET domain = 'theirs' WHERE id = 1"), ours)
     assert tables(db.database) != before
@@ -240,17 +262,17 @@ def test_a_merge_is_one_change_that_undo_takes_back(ours: Path, tmp_path: Path) 
     assert tables(db.database) == before
 
 
-def test_without_a_terminal_a_merge_and_a_replacement_need_yes(ours: Path, tmp_path: Path) -> None:
+def test_without_a_terminal_a_merge_and_a_replacement_need_yes(ours: importer.Target, tmp_path: Path) -> None:
     file, before = server(tmp_path), tables(db.database)
     for option in ("--merge", "--replace"):
         done = run(ours, str(file), option)
         assert done.exit_code == 1 and "there is no terminal to ask at: nothing was changed; --yes" in done.stderr
     db.connect(ours)
-    assert tables(db.database) == before and {each.name for each in tmp_path.iterdir()} >= {"vserver.db"}
-    assert not list(tmp_path.glob("vserver-*.db"))
+    assert tables(db.database) == before
+    assert not list(tmp_path.glob("vserver*-2*"))
 
 
-def test_the_plan_is_shown_and_asked_for_at_a_terminal(ours: Path, tmp_path: Path) -> None:
+def test_the_plan_is_shown_and_asked_for_at_a_terminal(ours: importer.Target, tmp_path: Path) -> None:
     file = server(tmp_path)
     db.database.close()
     for answer, told in (("n", "nothing was changed"), ("y", "undo --change")):
@@ -266,30 +288,30 @@ def test_the_plan_is_shown_and_asked_for_at_a_terminal(ours: Path, tmp_path: Pat
 
 
 def test_who_is_asked_holds_up_nobody_and_what_others_change_meanwhile_ends_the_merge(
-    ours: Path, tmp_path: Path
+    ours: importer.Target, tmp_path: Path
 ) -> None:
     def another_program(plan: object) -> None:
-        with closing(sqlite3.connect(ours, timeout=0)) as conn:
-            conn.execute("UPDATE organization SET name = 'changed meanwhile' WHERE id = 1")
-            conn.commit()
+        raw(db.database, "UPDATE organization SET name = 'changed meanwhile' WHERE id = 1", checked=True)
 
-    with pytest.raises(Error, match="vserver.db was changed by others meanwhile: nothing was imported; try again"):
+    with pytest.raises(Error, match="was changed by others meanwhile: nothing was imported; try again"):
         merge(server(tmp_path), ours, confirm=another_program)
     db.connect(ours)
     assert [each.name for each in db.Organization.get()] == ["changed meanwhile", "Noordzee Kliniek"]
 
 
-def test_a_dry_run_shows_the_plan_and_writes_nothing(ours: Path, tmp_path: Path) -> None:
-    file = server(tmp_path)
-    db.database.close()
-    before = ours.read_bytes()
+def test_a_dry_run_shows_the_plan_and_writes_nothing(ours: importer.Target, tmp_path: Path) -> None:
+    file, before = server(tmp_path), tables(db.database)
     done = run(ours, str(file), "--merge", "--dry-run", "-o", "json")
     rows = {row["entity"]: row for row in json.loads(done.stdout)["plan"]}
     assert rows["organization"] == {"entity": "organization", "new": 3, "changed": 1, "same": 0, "refused": 0}
-    assert done.exit_code == 0 and "nothing was imported" in done.stderr and ours.read_bytes() == before
+    assert done.exit_code == 0 and "nothing was imported" in done.stderr
+    db.connect(ours)
+    assert tables(db.database) == before
+    db.Organization(name="next").save()
+    assert db.Organization.get_by_name("next").id == 3
 
 
-def test_merging_what_is_there_says_so(ours: Path, tmp_path: Path) -> None:
+def test_merging_what_is_there_says_so(ours: importer.Target, tmp_path: Path) -> None:
     file = server(tmp_path)
     assert run(ours, str(file), "--merge", "--yes").exit_code == 0
     done = run(ours, str(file), "--merge")
@@ -297,7 +319,9 @@ def test_merging_what_is_there_says_so(ours: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("words", [("--merge", "--replace"), ("--yes",)])
-def test_options_that_contradict_are_usage_errors(ours: Path, tmp_path: Path, words: tuple[str, ...]) -> None:
+def test_options_that_contradict_are_usage_errors(
+    ours: importer.Target, tmp_path: Path, words: tuple[str, ...]
+) -> None:
     assert run(ours, str(server(tmp_path)), *words).exit_code == 2
 
 
@@ -306,7 +330,7 @@ def test_options_that_contradict_are_usage_errors(ours: Path, tmp_path: Path, wo
 
 @pytest.mark.parametrize("options", [("--merge", "--yes"), ("--replace", "--yes"), ("--replace", "--dry-run")])
 def test_a_strict_import_names_all_that_is_wrong_and_imports_nothing(
-    ours: Path, tmp_path: Path, options: tuple[str, ...]
+    ours: importer.Target, tmp_path: Path, options: tuple[str, ...]
 ) -> None:
     many = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 50)"
     file = server(tmp_path, f'INSERT INTO "Member" {many} SELECT 100 + i, 1 FROM n')
@@ -317,10 +341,10 @@ def test_a_strict_import_names_all_that_is_wrong_and_imports_nothing(
     assert "NOD001 node" in done.stderr and "USR001 user" in done.stderr and "TSK005 task" not in done.stderr
     assert "Error: 50 rows cannot be kept, and rules are broken 14 times: nothing was imported" in done.stderr
     db.connect(ours)
-    assert tables(db.database) == before and not list(tmp_path.glob("vserver-*.db"))
+    assert tables(db.database) == before and not list(tmp_path.glob("vserver*-2*"))
 
 
-def test_a_strict_merge_asks_the_rules_of_what_it_writes_alone(ours: Path, tmp_path: Path) -> None:
+def test_a_strict_merge_asks_the_rules_of_what_it_writes_alone(ours: importer.Target, tmp_path: Path) -> None:
     file = server(
         tmp_path,
         "DELETE FROM node",
@@ -335,7 +359,8 @@ def test_a_strict_merge_asks_the_rules_of_what_it_writes_alone(ours: Path, tmp_p
     assert outcome.breaches == {} and len(db.Organization.get()) == 5
 
 
-def test_replacing_keeps_what_was_there_in_a_backup_that_brings_it_back(ours: Path, tmp_path: Path) -> None:
+@pytest.mark.sqlite("a backup of a server's is a dump: see test_dumps.py")
+def test_replacing_keeps_what_was_there_in_a_backup_that_brings_it_back(ours: importer.Target, tmp_path: Path) -> None:
     before = tables(db.database)
     done = run(ours, str(server(tmp_path)), "--replace", "--yes")
     (backup,) = tmp_path.glob("vserver-*.db")
@@ -349,7 +374,26 @@ def test_replacing_keeps_what_was_there_in_a_backup_that_brings_it_back(ours: Pa
     assert tables(db.database) == before
 
 
-def test_replacing_from_a_damaged_source_changes_nothing(ours: Path, tmp_path: Path) -> None:
+def test_replacing_goes_on_with_ids_and_the_journal_and_keeps_what_was_there(
+    ours: importer.Target, tmp_path: Path
+) -> None:
+    (changes,) = stored("SELECT COUNT(*) FROM change")[0]
+    done = run(ours, str(server(tmp_path)), "--replace", "--yes")
+    (backup,) = tmp_path.glob("vserver*-2*")
+    assert done.exit_code == 0 and f"what it held is kept in {backup.name}" in done.stderr.replace(f"{tmp_path}/", "")
+    db.connect(ours)
+    assert [each.id for each in db.Organization.get()] == [1, 2, 4, 5] and len(db.Task.get()) == 12
+    told = stored("SELECT about, backup FROM change ORDER BY id DESC LIMIT 1")[0]
+    assert told == (
+        "imported server.sqlite, of a vantage6 server of release 4, in the place of all that was there",
+        str(backup),
+    )
+    assert stored("SELECT COUNT(*) FROM change") == [(changes + 1,)]
+    db.Organization(name="next").save()
+    assert db.Organization.get_by_name("next").id == 6
+
+
+def test_replacing_from_a_damaged_source_changes_nothing(ours: importer.Target, tmp_path: Path) -> None:
     file, before = server(tmp_path), tables(db.database)
     with closing(sqlite3.connect(file)) as conn:
         (page,) = conn.execute("SELECT rootpage FROM sqlite_master WHERE name = 'run'").fetchone()
@@ -359,7 +403,7 @@ def test_replacing_from_a_damaged_source_changes_nothing(ours: Path, tmp_path: P
     for option in ("--merge", "--replace"):
         assert "is damaged" in run(ours, str(file), option, "--yes").stderr
     db.connect(ours)
-    assert tables(db.database) == before and not list(tmp_path.glob("vserver-*.db"))
+    assert tables(db.database) == before and not list(tmp_path.glob("vserver*-2*"))
 
 
 def test_after_an_import_what_takes_it_back_is_told(tmp_path: Path, path: Path) -> None:
@@ -371,7 +415,6 @@ def test_after_an_import_what_takes_it_back_is_told(tmp_path: Path, path: Path) 
     assert f"go back with: vserver -d {path} restore {backup}" in empty.stderr
 
 
-def test_a_read_only_database_is_merged_into_by_nobody(ours: Path, tmp_path: Path) -> None:
-    assert storage.is_open(ours)
+def test_a_source_that_is_not_there_is_told(ours: importer.Target, tmp_path: Path) -> None:
     with pytest.raises(Error, match="there is no file"):
         merge(tmp_path / "nowhere.sqlite", ours)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -93,6 +93,10 @@ class Opened(peewee.Database):
         """Raise what a person can act on in place of an error of the database, where we know better."""
         raise NotImplementedError
 
+    def taken(self, error: Exception) -> list[str]:
+        """Return the columns of which an error says that their values are another row's; none where it does not."""
+        raise NotImplementedError
+
     def stands_alone(self, sql: str) -> bool:
         """Whether a write is to get a transaction of its own."""
         raise NotImplementedError
@@ -124,6 +128,10 @@ class Opened(peewee.Database):
     def tolerates(self, error: Exception) -> bool:
         """Whether reading again will do after an error."""
         return False
+
+    def reading(self) -> AbstractContextManager[Any]:
+        """Return a transaction that writes nothing but what is this session's own (TEMP), and holds up nobody."""
+        raise NotImplementedError
 
     def highest_id(self, table: str) -> int:
         """Return the highest id that a table has ever given, 0 where it has given none: none is given again."""

@@ -85,12 +85,6 @@ def copy(database: Opened, to: str, advance: Advance = bool) -> list[Copied]:
     return done
 
 
-def require_empty(url: str) -> None:
-    """Raise an Error where a database on a server has rows already, or cannot be copied to for another reason."""
-    with contextlib.suppress(servers.NoTables), contextlib.closing(servers.opened(url)) as target:
-        _refuse_filled(target)
-
-
 def _to_server(url: str, fill: Callable[[Opened], None]) -> None:
     try:
         with contextlib.closing(servers.opened(url)) as target, target.atomic():

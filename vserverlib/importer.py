@@ -26,6 +26,7 @@ from vserverlib import (
     Error,
     backups,
     checks,
+    dumps,
     fields,
     files,
     hashing,
@@ -34,20 +35,22 @@ from vserverlib import (
     recording,
     relations,
     rules,
+    servers,
     storage,
     writing,
 )
 from vserverlib.outcomes import Count, Outcome, Planned, Refused
-from vserverlib.sources import Lacking, Origin, Row, Source, Undecodable
+from vserverlib.sources import Advance, Lacking, Origin, Row, Source, Undecodable
 from vserverlib.writing import CHUNK, MODELS, Writer
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
-CACHE = -64 * 1024  # KiB of pages that SQLite keeps while rows are written (a negative number says that it is KiB)
+CACHE = 64 * 1024  # KiB that the database may use while rows are written: SQLite for pages, PostgreSQL for a sort
 TICK = 0.1  # seconds between two looks at how far it is
 AHEAD = 4  # rows for each processor that are read before their hashes are there
-Advance = Callable[[int], object]  # is called with how many rows are done
+Target = Path | str  # a file, or the URL of a database on a server
+Confirm = Callable[[list[Planned]], object]
 Stored = Callable[[str], str | None]  # tells a hash by the name of a user
 
 
@@ -64,8 +67,9 @@ class Plain(NamedTuple):
 class Keeper:
     """Makes the values of one table ours: each by the field that it is for.
 
-    hashes: whether plain secrets are hashed, or masked. stored: tells the hash that a user has already. exactly: they
-    come from a database of ours, and are kept as they are, whatever their fields would say.
+    hashes: whether plain secrets are hashed, or masked. stored: tells the hash that a user has already. loose: any
+    value can be in any column, as in SQLite. exactly: they come from a database of ours, and are kept as they are,
+    whatever their fields would say.
     """
 
     def __init__(
@@ -74,11 +78,13 @@ class Keeper:
         outcome: Outcome,
         *,
         hashes: bool,
+        loose: bool,
         stored: Stored | None = None,
         exactly: bool = False,
     ) -> None:
         columns = MODELS[origin.entity]._meta.columns
-        self._table, self._values, self._hashes, self._exactly = origin.table, outcome.values, hashes, exactly
+        self._table, self._values, self._hashes = origin.table, outcome.values, hashes
+        self._loose, self._exactly = loose, exactly
         self._keepers = [self._keeper(columns[name]) for name in origin.columns]
         self._has_secrets = any(isinstance(columns[name], fields.Secret) for name in origin.columns)
         self._user = origin.columns.index("username") if stored and "username" in origin.columns else None
@@ -146,6 +152,8 @@ class Keeper:
             return self._note(field, done, text.replace("\0", "\ufffd"))
         if isinstance(field, relations.Link | fields.Whole):
             return self._note(field, "no whole number, it is empty now", None)
+        if not self._loose:
+            return self._note(field, f"not {field.takes}, it is empty now", None)
         kept = bytes(value) if isinstance(value, Undecodable) else value
         return self._note(field, f"not {field.takes}, kept as it is", kept)
 
@@ -173,21 +181,22 @@ def total(source: Source) -> int:
 
 
 class Work(NamedTuple):
-    """What an import is about. strict: what cannot be kept, or breaks a rule, is refused. hashes: see Keeper."""
+    """What an import is about. strict: what cannot be kept, or breaks a rule, is refused. hashes, loose: see Keeper."""
 
     source: Source
     advance: Advance
     strict: bool = False
     hashes: bool = True
+    loose: bool = True
 
     def collect(self, database: Any, outcome: Outcome, prefix: str = "", stored: Stored | None = None) -> None:
         """Write all rows into the tables of this prefix, and note what becomes of them."""
         if self.hashes and isinstance(self.source, Lacking):
             self.source.complete(database)
         tick = partial(_tick, self.advance, itertools.count(1), [time.monotonic()])
-        exactly = self.source.beside is not None and database.is_sqlite  # which takes any value in any column
+        exactly = self.source.beside is not None and self.loose
         for origin in self.source.origins:
-            keeper = Keeper(origin, outcome, hashes=self.hashes, stored=stored, exactly=exactly)
+            keeper = Keeper(origin, outcome, hashes=self.hashes, loose=self.loose, stored=stored, exactly=exactly)
             writer, before = Writer(database, origin, outcome, prefix), (outcome.left_out.total, outcome.doubled.total)
             rows, kept = map(tick, keeper.kept(self.source.rows(origin, outcome))), 0
             while chunk := list(itertools.islice(rows, CHUNK)):
@@ -243,53 +252,64 @@ def _tick(advance: Advance, done: Iterator[int], last: list[float], row: Row) ->
 
 
 def run(
-    source: Source, target: Path, advance: Advance = bool, *, replace: bool = False, strict: bool = False
+    source: Source, target: Target, advance: Advance = bool, *, replace: bool = False, strict: bool = False
 ) -> Outcome:
-    """Import a source into an empty database, made where there is none, and return what became of it.
+    """Import a source into an empty database, by its path or URL, made where there is none; return what became of it.
 
-    In one transaction; what a database held before is kept in a backup beside it. replace: take out what is there.
-    Raises an Error where there are entities already, the source is damaged, or was written to meanwhile; and Refused
-    where `strict` finds what cannot be kept, or breaks a rule.
+    In one transaction; what a database held before is kept in a backup. replace: take out what is there. Raises an
+    Error where there are entities already, the source is damaged, or was written to meanwhile; and Refused where
+    `strict` finds what cannot be kept, or breaks a rule.
     """
-    work = Work(source, advance, strict)
-    return _into(work, target, replace) if os.path.lexists(target) else _made(work, target)
+    work = Work(source, advance, strict, loose=isinstance(target, Path))
+    if _is_there(target):
+        return _into(work, target, replace)
+    return _made(work, target) if isinstance(target, Path) else _made_there(work, target)
 
 
 def dry_run(
-    source: Source, target: Path, advance: Advance = bool, *, replace: bool = False, strict: bool = False
+    source: Source, target: Target, advance: Advance = bool, *, replace: bool = False, strict: bool = False
 ) -> Outcome:
     """Return what an import would do: it is done in a private database, which is thrown away."""
-    if not os.path.lexists(target):
+    if _is_there(target):
+        if not replace:
+            with contextlib.closing(storage.connect(target, read_only=True)) as database:
+                _refuse_filled(database)
+    elif isinstance(target, Path):
         files.refuse_taken(target)
-    elif not replace:
-        with contextlib.closing(storage.connect(target, read_only=True)) as database:
-            _refuse_filled(database)
     folder = files.private_folder()
     try:
-        return _filled(Work(source, advance, strict, hashes=False), storage.create(folder / "dry-run"), target.name)
+        work = Work(source, advance, strict, hashes=False, loose=isinstance(target, Path))
+        return _filled(work, storage.create(folder / "dry-run"), os.path.basename(target))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def merge(
     source: Source,
-    target: Path,
+    target: Target,
     advance: Advance = bool,
     *,
     strict: bool = False,
     dry: bool = False,
-    confirm: Callable[[list[Planned]], object] | None = None,
+    confirm: Confirm | None = None,
 ) -> Outcome:
     """Merge a source into a database, and return what became of it; into one that is empty, it is imported.
 
     confirm: is called with the plan before anything is written, and raises an Error where it is not to be. dry: do it
-    in a private copy, which is thrown away. See run() for what else is raised.
+    in a private copy, which is thrown away, or on a server in a transaction that is rolled back. See run() for what
+    else is raised.
     """
-    if os.path.lexists(target):
-        with contextlib.closing(storage.connect(target, sandbox=dry)) as database:
+    if _is_there(target):
+        is_file = isinstance(target, Path)
+        with contextlib.closing(storage.connect(target, sandbox=dry and is_file)) as database:
             if models.is_filled():
-                return _merged(Work(source, advance, strict), database, None if dry else confirm)
+                work = Work(source, advance, strict, loose=is_file)
+                return _merged(work, database, None if dry else confirm, dry and not is_file)
     return (dry_run if dry else run)(source, target, advance, strict=strict)
+
+
+def _is_there(target: Target) -> bool:
+    return os.path.lexists(target) if isinstance(target, Path) else servers.has_tables(target)
 
 
 def _refuse_filled(database: Any) -> None:
@@ -313,6 +333,19 @@ def _made(work: Work, target: Path) -> Outcome:
     return dataclasses.replace(outcome, made=True)
 
 
+def _made_there(work: Work, url: str) -> Outcome:
+    """Make the tables in a database on a server, and fill them, in one transaction."""
+    made = list[Outcome]()
+
+    def fill(database: Any) -> None:
+        storage.bind(database)
+        with recording.suspended(database, f"imported {work.source.about}"):
+            made.append(work.write(database))
+
+    servers.create(url, fill=fill)
+    return dataclasses.replace(made[0], made=True)
+
+
 def _filled(work: Work, file: Path, title: str) -> Outcome:
     """Import into a database that is new, and nobody else's yet."""
     with contextlib.closing(storage.connect(file)) as database:
@@ -323,7 +356,7 @@ def _filled(work: Work, file: Path, title: str) -> Outcome:
             return work.write(database)
 
 
-def _into(work: Work, target: Path, replace: bool) -> Outcome:
+def _into(work: Work, target: Target, replace: bool) -> Outcome:
     """Import into a database that is there; replace: in the place of all that it holds."""
     about = f"imported {work.source.about}" + (", in the place of all that was there" if replace else "")
     kept = list[backups.Backup]()
@@ -333,44 +366,52 @@ def _into(work: Work, target: Path, replace: bool) -> Outcome:
             with database.atomic():
                 if not replace:
                     _refuse_filled(database)
-                kept.append(backups.keep(target))
-                backup = kept[0].path.absolute()
-                with recording.suspended(database, about, str(backup)), database.fetching():
+                if replace or isinstance(target, Path):
+                    kept.append(backups.keep(target) if isinstance(target, Path) else dumps.make(target))
+                named = str(kept[0].path.absolute()) if kept else None
+                with recording.suspended(database, about, named), database.fetching():
                     writing.clear(database)
                     outcome = work.write(database)
         except BaseException:
             backups.discard(*kept)
             raise
-    return dataclasses.replace(outcome, backup=kept[0].path)
+    return dataclasses.replace(outcome, backup=kept[0].path if kept else None)
 
 
 def _give_room(database: Any) -> None:
-    if database.is_sqlite:
-        for schema in ("main", "temp"):
-            database.execute_sql(f"PRAGMA {schema}.cache_size = {CACHE}")
+    """Have a session use more memory than it would for a few rows."""
+    if not database.is_sqlite:
+        database.execute_sql(f"SET work_mem = {CACHE}")
+        return
+    for schema in ("main", "temp"):
+        database.execute_sql(f"PRAGMA {schema}.cache_size = -{CACHE}")
 
 
-def _merged(work: Work, database: Any, confirm: Callable[[list[Planned]], object] | None) -> Outcome:
+def _merged(work: Work, database: Any, confirm: Confirm | None, dry: bool) -> Outcome:
     """Collect the rows of a source, compare them with those that are there, and write what is new or another.
 
     Somebody who is asked holds up nobody else: if one changes a row meanwhile, it is told, and nothing is written.
     """
     outcome, seen = Outcome(), None
     _give_room(database)
-    with _reading(database), database.fetching():
+    with database.reading(), database.fetching():
         merging.prepare(database)
         work.collect(database, outcome, merging.PREFIX, partial(_password, database))
     if confirm is not None:
-        with _reading(database):
+        with database.reading():
             outcome.plan, seen = merging.plan(database, outcome), merging.newest_change(database)
         if outcome.has_news:
             confirm(outcome.plan)
-    with database.atomic():
+    with database.atomic() as transaction:
         if confirm is None:
             outcome.plan = merging.plan(database, outcome)
         elif merging.newest_change(database) != seen:
             raise Error(f"{database.title} was changed by others meanwhile: nothing was imported; try again")
         _apply(work, database, outcome)
+        if dry:
+            transaction.rollback()
+        else:
+            writing.count_on(database)
     return outcome
 
 
@@ -380,13 +421,7 @@ def _apply(work: Work, database: Any, outcome: Outcome) -> None:
         with recording.one_change(database, None, f"merged {work.source.about}") as outcome.change:
             recording.defer_links(database)
             merging.apply(database)
-            writing.count_on(database)
     work.judge(database, outcome, merging.imported)
-
-
-def _reading(database: Any) -> Any:
-    """A transaction that writes nothing but what is this session's own, and holds up nobody."""
-    return database.atomic("DEFERRED") if database.is_sqlite else database.atomic()
 
 
 def _password(database: Any, username: str) -> str | None:

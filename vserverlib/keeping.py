@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
-import shutil
 import sys
 from collections.abc import Iterator
 from functools import partial
@@ -144,8 +143,7 @@ def import_command(
         raise click.UsageError("--yes goes with --merge and --replace")
     with sources.opened(source, screens.progress_bar) as found, _handing_out(found, secrets, options["dry_run"]):
         tell(found.told())
-        with _near(target, **options) as near:
-            done = _imported(near, found, yes, **options)
+        done = _imported(target, found, yes, **options)
     for line in done.told():
         tell(line, "yellow")
     if output == "table":
@@ -155,42 +153,20 @@ def import_command(
     _tell_imported(target, done, options["dry_run"])
 
 
-@contextlib.contextmanager
-def _near(target: Target, *, dry_run: bool, merge: bool, replace: bool, strict: bool) -> Iterator[Target]:
-    """Give a target that is a file: for one on a server, which has to be empty, a private one, copied in the end."""
-    if not target.is_url:
-        yield target
-        return
-    from vserverlib import copying, files
-
-    if merge or replace:
-        raise Error(f"{target.name} is on a server: --merge and --replace are for files; import into an empty database")
-    copying.require_empty(target.path)
-    folder = files.private_folder()
-    try:
-        near = target._replace(url=str(folder / "import.db"))
-        yield near
-        if not dry_run:
-            with copying.source(near.path) as database:
-                copying.copy(database, target.path)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 def _imported(target: Target, found: Any, yes: bool, *, dry_run: bool, merge: bool, replace: bool, strict: bool) -> Any:
     """Import a source as the options say, and return what became of it. What was refused is told in full."""
     from vserverlib import importer, outcomes, screens
 
-    if replace and not dry_run and os.path.lexists(target.file):
-        require_yes(f"Replace all that is in {inert(target.file, 200)} by {found.about}?", yes)
-    strict = strict or target.strict
+    place, strict = target.path if target.is_url else target.file, strict or target.strict
+    if replace and not dry_run and (target.is_url or os.path.lexists(target.file)):
+        require_yes(f"Replace all that is in {inert(target.name, 200)} by {found.about}?", yes)
     try:
         with screens.progress_bar("rows", importer.total(found)) as advance:
             if merge:
                 confirm = None if yes else partial(_confirm, target)
-                return importer.merge(found, target.file, advance, strict=strict, dry=dry_run, confirm=confirm)
+                return importer.merge(found, place, advance, strict=strict, dry=dry_run, confirm=confirm)
             act = importer.dry_run if dry_run else importer.run
-            return act(found, target.file, advance, replace=replace, strict=strict)
+            return act(found, place, advance, replace=replace, strict=strict)
     except outcomes.Refused as refused:
         for line in refused.outcome.told(everything=True):
             tell(line, "yellow")
@@ -202,7 +178,7 @@ def _confirm(target: Target, plan: list[Any]) -> None:
 
     rows = [row._asdict() for row in plan]
     show = partial(views.console(sys.stderr).print, views.figures(rows))
-    require_yes(f"Merge this into {inert(target.file, 200)}?", yes=False, show=show)
+    require_yes(f"Merge this into {inert(target.name, 200)}?", yes=False, show=show)
 
 
 def _tell_imported(target: Target, done: Any, dry_run: bool) -> None:
@@ -216,11 +192,14 @@ def _tell_imported(target: Target, done: Any, dry_run: bool) -> None:
     else:
         new = "the new " if done.made and not target.is_url else ""
         tell(f"imported into {new}{target.name}; look at it with: {target.command('overview')}")
-        if not target.is_url:
-            tell(_take_back(target, done))
+        if told := _take_back(target, done):
+            tell(told)
 
 
 def _take_back(target: Target, done: Any) -> str:
+    """Return what takes an import back; "" for one into a database on a server that was empty."""
+    if target.is_url and done.backup is None and done.change is None:
+        return ""
     if done.made:
         return f"to take it back, remove {target.file}"
     if done.backup is None:

@@ -84,8 +84,8 @@ def imported(table: str) -> str:
 
 
 def newest_change(database: Any) -> Any:
-    """Return what is another number as soon as anybody has changed a row."""
-    return database.execute_sql("SELECT MAX(id) FROM change").fetchone()[0]
+    """Return what is another value as soon as anybody has changed a row: of two changes the later may end first."""
+    return database.execute_sql("SELECT COUNT(*), MAX(id) FROM change").fetchone()
 
 
 # What is the same
@@ -98,6 +98,8 @@ def _find(database: Any, table: str) -> None:
     _index(database, table, ("here",))
     alike = f'SELECT 1 FROM "{table}" AS t WHERE t.id = {incoming}.id AND {here} = {incoming}.identity'
     database.execute_sql(f"UPDATE {incoming} SET here = id WHERE EXISTS ({alike})")
+    if not database.is_sqlite:
+        database.execute_sql(f"ANALYZE {incoming}")  # of a TEMP table PostgreSQL knows nothing by itself
     _find_by_order(database, table, here)
     database.execute_sql(f"UPDATE {incoming} SET fate = CASE WHEN here IS NULL THEN '{NEW}' ELSE '{SAME}' END")
 
@@ -105,14 +107,18 @@ def _find(database: Any, table: str) -> None:
 def _find_by_order(database: Any, table: str, here: str) -> None:
     """Find the other rows that are alike: the first of each there is the first here, of those that are nobody's yet."""
     incoming, nth = f'"{PREFIX}{table}"', "ROW_NUMBER() OVER (PARTITION BY identity ORDER BY id) AS nth"
-    taken = f"SELECT here FROM {incoming} WHERE here IS NOT NULL"
-    free = f'SELECT id, {here} AS identity FROM "{table}" AS t WHERE id NOT IN ({taken})'
+    free = f'SELECT id, {here} AS identity FROM "{table}" AS t WHERE {_is_nobodys(table)}'
     database.execute_sql(f"CREATE TEMP TABLE ours AS SELECT id, identity, {nth} FROM ({free}) AS free")
     database.execute_sql("CREATE INDEX ours_identity ON ours (identity, nth)")
     theirs = f"SELECT {_place(database)} AS place, identity, {nth} FROM {incoming} WHERE here IS NULL"
     alike = "ours.identity = theirs.identity AND ours.nth = theirs.nth"
     _pair(database, table, f"SELECT theirs.place, ours.id AS here FROM ({theirs}) AS theirs JOIN ours ON {alike}")
     database.execute_sql("DROP TABLE ours")
+
+
+def _is_nobodys(table: str) -> str:
+    """Return the condition that a row here, t, is none of the source's."""
+    return f'NOT EXISTS (SELECT 1 FROM "{PREFIX}{table}" AS theirs WHERE theirs.here = t.id)'
 
 
 def _identity(table: str, alias: str) -> str:
@@ -172,12 +178,12 @@ def _follow_links(database: Any, table: str, *, own: bool) -> Counter[str]:
 
 def _compare(database: Any, table: str) -> None:
     """Find out which of the rows that are there are others here."""
+    mine = f'"{PREFIX}{table}"'
     differ = " OR ".join(
-        f"(i.{name} IS NOT NULL AND (t.{name} IS NULL OR t.{name} <> i.{name}))" for name in _values(table)
+        f"({mine}.{name} IS NOT NULL AND (t.{name} IS NULL OR t.{name} <> {mine}.{name}))" for name in _values(table)
     )
-    others = f'SELECT i.here FROM "{PREFIX}{table}" AS i JOIN "{table}" AS t ON t.id = i.here WHERE {differ}'
-    changed = f"fate = '{CHANGED}' WHERE fate = '{SAME}' AND here IN ({others})"
-    database.execute_sql(f'UPDATE "{PREFIX}{table}" SET {changed}')
+    other = f'SELECT 1 FROM "{table}" AS t WHERE t.id = {mine}.here AND ({differ})'
+    database.execute_sql(f"UPDATE {mine} SET fate = '{CHANGED}' WHERE fate = '{SAME}' AND EXISTS ({other})")
 
 
 def _refuse_taken(database: Any, table: str, outcome: Outcome) -> None:
@@ -198,7 +204,7 @@ def _refuse(database: Any, table: str, name: str, outcome: Outcome) -> None:
 
 def _note_shared_runs(database: Any, outcome: Outcome) -> None:
     """Count the new tasks whose run_id is that of a task here: each server counts its own, and both are kept."""
-    ours = f'SELECT 1 FROM task AS t WHERE t.run_id = i.run_id AND t.id NOT IN (SELECT here FROM "{PREFIX}task")'
+    ours = f"SELECT 1 FROM task AS t WHERE t.run_id = i.run_id AND {_is_nobodys('task')}"
     shared = f"SELECT COUNT(*) FROM \"{PREFIX}task\" AS i WHERE fate = '{NEW}' AND EXISTS ({ours})"
     if count := database.execute_sql(shared).fetchone()[0]:
         outcome.values["task.run_id, new tasks with one that other tasks have here"] = count

@@ -13,6 +13,7 @@ servers.py's. The values of rows are the same as SQLite's: a time is a text in U
 from __future__ import annotations
 
 import itertools
+import re
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -35,8 +36,11 @@ FETCHED = 1000  # rows that a long query fetches at once
 READING = ("SELECT", "WITH", "VALUES", "TABLE", "SHOW", "EXPLAIN", "FETCH", "SAVEPOINT", "RELEASE", "ROLLBACK")
 ESCAPES = ("set_config", "transaction_read_only", "session_authorization", "dblink", "pg_read_file", "lo_export")
 SETTINGS = {"timezone": "UTC", "datestyle": "ISO, YMD", "client_encoding": "UTF8", "intervalstyle": "iso_8601"}
+AT_ONE_MOMENT = "REPEATABLE READ"  # the isolation of who only reads, and waits for nobody
 BOOL, TEXT = 16, 25  # types, by their number (pg_type.dat)
 PLAIN = (BOOL, 17, 20, 21, 23, 700, 701)  # those that SQLite has, too: bytea, int8, int2, int4, float4, float8
+
+TAKEN = re.compile(r"Key \(([^)]+)\)=\(.*\) already exists", re.DOTALL)
 
 # SQLSTATE (PostgreSQL's manual, appendix A)
 READ_ONLY, NO_RIGHT, NO_ROOM = "25006", "42501", ("53100", "53200")
@@ -248,6 +252,11 @@ class Postgres(Opened, peewee.PostgresqlDatabase):
     def use_ids_after(self, table: str, last: int) -> None:
         self._fetch_one(USE_IDS_AFTER.format(table), [max(last, 1), last > 0])
 
+    def taken(self, error: Exception) -> list[str]:
+        detail = getattr(getattr(error.__cause__ or error.__context__, "diag", None), "message_detail", None)
+        found = TAKEN.match(detail or "")
+        return [name.strip(' "') for name in found[1].split(",")] if found else []
+
     def stands_alone(self, sql: str) -> bool:
         """Whether a write is to get a transaction of its own: so that it has the lock of who writes."""
         return not self.read_only and not self.transaction_depth() and self._is_idle()
@@ -318,10 +327,13 @@ class Postgres(Opened, peewee.PostgresqlDatabase):
 
     # Transactions
 
+    def reading(self) -> Any:
+        return self.atomic(AT_ONE_MOMENT)
+
     def begin(self, isolation_level: Any = None) -> None:
         with self._ended_by_ctrl_c():
             self._begin(isolation_level)
-        if not self.read_only:
+        if not self.read_only and isolation_level != AT_ONE_MOMENT:
             try:
                 self._lock_out_others()
             except BaseException:

@@ -89,6 +89,15 @@ def opened(url: str, *, read_only: bool = False, patience: float | None = None) 
     return database
 
 
+def has_tables(url: str) -> bool:
+    """Whether a database has our tables; an Error where it cannot be reached, or is that of a vantage6 server."""
+    try:
+        opened(url, read_only=True).close()
+    except NoTables:
+        return False
+    return True
+
+
 @contextlib.contextmanager
 def at_one_moment(url: str) -> Iterator[Postgres]:
     """Open any database on a server for reading, as it is at this moment, with the hashes of its secrets."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +28,8 @@ from vserverlib.recording import Recorder
 LOCK_STEP = 0.1  # seconds that SQLite itself waits: no signal is seen in it
 PROGRESS_STEPS = 10_000  # virtual machine steps between two looks for a signal: under a millisecond
 ENDS = ("COMMIT", "END", "END TR")
+
+TAKEN = re.compile("UNIQUE constraint failed: (.+)")
 
 # Field types that peewee has no name for. An instant is text on SQLite; timestamptz on PostgreSQL.
 SQLITE_TYPES = {"INSTANT": "TEXT"}
@@ -95,6 +98,9 @@ class Sqlite(Opened, peewee.SqliteDatabase):
             self.recorder.close(self.connection())
         return self._patiently(lambda: super(Opened, self)._execute_cursor(sql, params, **options))
 
+    def reading(self) -> Any:
+        return self.atomic("DEFERRED")
+
     def highest_id(self, table: str) -> int:
         row = self.execute_sql("SELECT seq FROM sqlite_sequence WHERE name = ?", [table]).fetchone()
         return int(row[0]) if row else 0
@@ -102,6 +108,10 @@ class Sqlite(Opened, peewee.SqliteDatabase):
     def use_ids_after(self, table: str, last: int) -> None:
         self.execute_sql("DELETE FROM sqlite_sequence WHERE name = ?", [table])
         self.execute_sql("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", [table, last])
+
+    def taken(self, error: Exception) -> list[str]:
+        found = TAKEN.search(str(error))
+        return [name.strip().rpartition(".")[2] for name in found[1].split(",")] if found else []
 
     def stands_alone(self, sql: str) -> bool:
         """Whether a write is to get a transaction of its own, as each change has for the journal.

@@ -216,13 +216,13 @@ def connect(url: str | os.PathLike[str] = DEFAULT, *, read_only: bool = False, s
             raise
         return _look(path, sandbox)
     if sandbox:
-        return _bind(_sandbox(path, path))
+        return bind(_sandbox(path, path))
     if read_only:
-        return _bind(for_reading(path))
+        return bind(for_reading(path))
     writer = _read_write(path)
     if is_older:
         _upgrade(path)
-    return _bind(writer)
+    return bind(writer)
 
 
 def _on_server(url: str, *, read_only: bool, sandbox: bool) -> Opened:
@@ -236,7 +236,7 @@ def _on_server(url: str, *, read_only: bool, sandbox: bool) -> Opened:
         database.close()
         told = "copy it to a file first, and open that: vserver copy"
         raise Error(f"a sandbox is a private copy, which is not made of a PostgreSQL database: {told}")
-    return _bind(database)
+    return bind(database)
 
 
 def for_reading(path: Path) -> Sqlite:
@@ -266,13 +266,13 @@ def glance(url: str | os.PathLike[str]) -> Opened:
     name = os.fspath(url) if servers.is_url(url) else as_path(url)
     try:
         if isinstance(name, str):
-            return _bind(servers.opened(name, read_only=True, patience=0.0))
+            return bind(servers.opened(name, read_only=True, patience=0.0))
         check(name)
     except servers.OfServer:
         from vserverlib import foreign  # few databases are a server's
 
         return _opened_copy(name, foreign.glance(name))
-    return _bind(_in_place(name, patience=0.0))
+    return bind(_in_place(name, patience=0.0))
 
 
 def as_path(url: str | os.PathLike[str]) -> Path:
@@ -394,7 +394,8 @@ def immutable(path: Path) -> sqlite3.Connection:
 AnyDatabase = TypeVar("AnyDatabase", bound=Opened)
 
 
-def _bind(database: AnyDatabase) -> AnyDatabase:
+def bind(database: AnyDatabase) -> AnyDatabase:
+    """Have the models use a database of ours, and return it. One that was open before is closed."""
     earlier = orm.database.obj
     if earlier is not None and earlier.in_transaction():
         raise Error(f"{earlier.title} has a transaction open: end it before another database is opened")
@@ -518,7 +519,7 @@ def _opened_copy(name: Path | str, copy: Copy, sandbox: bool = False) -> Sqlite:
     database.to_write = f"import it ({servers.import_line(title or shown(path))})"
     if not copy.is_kept:
         _gone_at_close(database, copy.file.parent)
-    _bind(database)
+    bind(database)
     _open.discard(database)  # what was named is not open
     return database
 
@@ -584,8 +585,8 @@ def demo(*, read_only: bool = False, sandbox: bool = False) -> Sqlite:
     if read_only:
         database = _reader(f"{copy.as_uri()}?mode=ro", Path("demo"))
         _gone_at_close(database, copy.parent)
-        return _bind(database)
-    return _bind(_throw_away(copy, Path("demo"), "sandbox" if sandbox else "read-write", "demo"))
+        return bind(database)
+    return bind(_throw_away(copy, Path("demo"), "sandbox" if sandbox else "read-write", "demo"))
 
 
 def report(database: Sqlite) -> list[Change]:

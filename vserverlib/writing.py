@@ -6,7 +6,6 @@ It owns the statements, which go through the open database, whatever that is. Wh
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection
 from typing import Any
 
@@ -16,7 +15,6 @@ from vserverlib.sources import Beside, Notes, Origin, Row
 
 CHUNK = 1000  # rows that are written by one call
 REFUSED = (peewee.IntegrityError, peewee.DataError)  # of a row, not of the whole
-TAKEN = re.compile(r"UNIQUE constraint failed: (.+)|Key \(([^)]+)\)=\(.*\) already exists")  # SQLite, PostgreSQL
 MODELS: dict[str, Any] = {model._meta.table_name: model for model in orm.Entity.__subclasses__()}  # links lead upwards
 
 
@@ -62,16 +60,14 @@ class Writer:
             with self._database.savepoint():
                 self._database.insert_many(self._table, self._origin.columns, [row])
         except REFUSED as error:
-            return not self._is_left_out(row, self._reason(row, str(error)))
+            return not self._is_left_out(row, self._reason(row, error))
         return True
 
-    def _reason(self, row: Row, said: str) -> str:
+    def _reason(self, row: Row, error: Exception) -> str:
         """Return why the database did not take a row: a value that is taken is named."""
-        values = dict(zip(self._origin.columns, row, strict=True))
-        taken = TAKEN.search(said)
-        names = [name.strip().rpartition(".")[2] for name in (taken[1] or taken[2]).split(",")] if taken else []
+        values, names = dict(zip(self._origin.columns, row, strict=True)), self._database.taken(error)
         if not names or not set(names) <= values.keys():
-            return inert(said)
+            return inert(error)
         if len(names) > 1 or names == ["id"]:
             return "it is there already"
         return taken_value(names[0], values[names[0]])
@@ -119,10 +115,9 @@ def clear(database: Any) -> None:
 
 
 def count_on(database: Any) -> None:
-    """Have numbers that are drawn from now on be above those of the rows.
-
-    SQLite does so for ids by itself. A database whose ids come from sequences sets these here, too.
-    """
+    """Have numbers that are drawn from now on be above those of the rows."""
+    for table in MODELS:
+        database.go_on(table)
     highest = "(SELECT COALESCE(MAX(run_id), 0) FROM task)"
     database.execute_sql(f"UPDATE counter SET value = {highest} WHERE name = 'run_id' AND value < {highest}")
 
