@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shlex
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,22 @@ SCHEMES = ("postgresql://", "postgres://")
 PASSWORD = re.compile(r"^(\w+://[^:/?#]*):.*@|(?<=[?&])(?:ssl)?password=[^&]*&?")
 NO_DRIVER = "PostgreSQL needs psycopg, which is not installed: pip install 'vserver[postgres]'"
 VANTAGE6 = "authenticatable"  # a table that every vantage6 server has, and we do not
+TABLES = (  # that a release has made, in an order in which their rows can be written: none is ever taken out
+    "schema_migration",
+    "setting",
+    "counter",
+    "organization",
+    "collaboration",
+    "member",
+    "user",
+    "node",
+    "task",
+    "result",
+    "change",
+    "record",
+    "undoing",
+)
+FUNCTIONS = ("has_text", "vserver_record")  # likewise
 REMEDIES = (  # what libpq says, and what a person can do
     ("no password supplied", "give one by PGPASSWORD, ~/.pgpass or a service file"),
     ("password authentication failed", "check the user, and PGPASSWORD, ~/.pgpass or the service file"),
@@ -53,6 +70,11 @@ def shown(url: str) -> str:
     return inert(plain(url), 200)
 
 
+def line(name: str, *words: str) -> str:
+    """Return what is typed to run a command on a database, by how it is shown."""
+    return shlex.join(["vserver", "-d", name, *words])
+
+
 def plain(url: str) -> str:
     """Return a URL without a password, for libpq."""
     return re.sub(r"[?&]$", "", PASSWORD.sub(lambda found: f"{found[1]}@" if found[1] else "", url))
@@ -71,11 +93,37 @@ def password_of(url: str) -> str | None:
     return None if found is None else str(found)
 
 
-def opened(url: str, *, read_only: bool = False, patience: float | None = None) -> Postgres:
-    """Return a database of ours, connected; an Error where it cannot be reached, or is none of ours."""
+class Older(Error):
+    """A database of ours whose tables an earlier release has made: it has to be upgraded first."""
+
+
+def opened(
+    url: str, *, read_only: bool = False, patience: float | None = None, of_any_release: bool = False
+) -> Postgres:
+    """Return a database of ours, connected; an Error where it cannot be reached, is none of ours, or is newer.
+
+    One of an older schema is an Older, unless it may be of any release.
+    """
     database = _dialed(url, read_only=read_only, patience=patience)
     try:
         _require_ours(database)
+        _require_schema(database, of_any_release)
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def reached(url: str) -> Postgres:
+    """Return a database, connected, that is ours, or has room for our tables; an Error where it is another's."""
+    database = _dialed(url)
+    try:
+        found = tables(database)
+        if VANTAGE6 in found:
+            raise Error(_foreign(database, found))
+        if not is_ours(found):
+            _refuse_namesakes(database, found)
+            _refuse_encoding(database)
     except BaseException:
         database.close()
         raise
@@ -89,13 +137,9 @@ def create(url: str, key_salt: str | None = None, fill: Callable[[Postgres], Non
     """
     from vserverlib import storage
 
-    with contextlib.closing(_dialed(url)) as database, database.atomic():
-        found = tables(database)
-        if "setting" in found:
+    with contextlib.closing(reached(url)) as database, database.atomic():
+        if is_ours(tables(database)):
             raise Error(f"{database.title} is a database of vserver already: nothing was changed")
-        if VANTAGE6 in found:
-            raise Error(_foreign(database, found))
-        _refuse_encoding(database)
         storage.apply_migrations(database)
         salt = key_salt or hashing.new_salt()
         database.execute_sql("INSERT INTO setting (name, value) VALUES ('key_salt', %s)", [salt])
@@ -148,9 +192,14 @@ def tables(database: Any) -> set[str]:
     return {name for (name,) in database.execute_sql(f"{query} AND relnamespace <> 'pg_catalog'::regnamespace")}
 
 
+def is_ours(found: set[str]) -> bool:
+    """Whether tables of these names are those of a database of ours."""
+    return {"setting", "schema_migration"} <= found
+
+
 def _require_ours(database: Any) -> None:
     found = tables(database)
-    if not {"setting", "schema_migration"} <= found:
+    if not is_ours(found):
         raise (Error if VANTAGE6 in found else NoTables)(_foreign(database, found))
 
 
@@ -158,8 +207,24 @@ def _foreign(database: Any, found: set[str]) -> str:
     if VANTAGE6 in found:
         told = "which this release reads from a SQLite file only: give vserver a database of its own (createdb)"
         return f"{database.title} is the database of a vantage6 server, {told}"
-    typed = f"vserver -d {database.title} init"
-    return f"{database.title} has no tables of vserver: make them with: {typed}"
+    return f"{database.title} has no tables of vserver: make them with: {line(database.title, 'init')}"
+
+
+def _require_schema(database: Any, of_any_release: bool) -> None:
+    from vserverlib import storage
+
+    schema = schema_of(database)
+    storage.refuse_newer(database.title, schema)
+    if schema < storage.SCHEMA and not of_any_release:
+        known = f"(schema {schema}, this release needs {storage.SCHEMA})"
+        raise Older(f"{database.title} is of an older release {known}: {line(database.title, 'upgrade')} upgrades it")
+
+
+def _refuse_namesakes(database: Any, found: set[str]) -> None:
+    """Raise an Error where a table of another program would be taken for one of ours."""
+    if taken := [table for table in TABLES if table in found]:
+        told = f"has tables of another program that are called as ours are ({', '.join(taken)})"
+        raise Error(f"{database.title} {told}: give vserver a database of its own (createdb)")
 
 
 def _refuse_encoding(database: Any) -> None:
