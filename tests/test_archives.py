@@ -42,7 +42,7 @@ def by_hand(programs: Path, url: str, *options: str) -> str:
 
 def test_a_dump_tells_its_schema_and_its_parts(dump: Path) -> None:
     opened = archives.opened(dump, "")
-    assert opened.migrations == storage.due(0)
+    assert opened.migrations == storage.due(0) and opened.rows == 10_005
     counts = {part.table: len(list(part.rows)) for part in opened.parts() if part.highest is None}
     assert counts["organization"] == 5000 and counts["undoing"] == 0
     given = {part.table: part.highest for part in opened.parts() if part.rows.__next__ and part.highest is not None}
@@ -67,6 +67,10 @@ def test_a_file_of_sqlite_tells_how_it_gets_to_a_server(url: str, tmp_path: Path
 def test_what_is_no_dump(url: str, tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.dump").write_bytes(content)
     assert "a.dump cannot be read by pg_restore (" in refused(url, "a.dump")
+
+
+def test_what_is_no_regular_file(url: str) -> None:
+    assert "/dev/null is no regular file" in refused(url, "/dev/null")
 
 
 def test_a_folder_that_is_no_dump(url: str, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from click.testing import CliRunner, Result
 
 import models
 import vserver
+from vserverlib import ours
+from vserverlib import servers as urls
 
 pytestmark = pytest.mark.usefixtures("programs")
 
@@ -152,6 +155,17 @@ def test_an_export_replaces_a_file_by_force_only(filled: str, without_programs: 
     assert "is there already" in refused(filled, "backup", "a.json")
     assert (tmp_path / "a.json").read_text() == "precious"
     assert run(filled, "backup", "a.json", "--force").exit_code == 0
+
+
+def test_an_export_is_of_one_moment(filled: str) -> None:
+    with (
+        contextlib.closing(urls.opened(filled, read_only=True)) as database,
+        ours.reading(database, with_hashes=True) as source,
+    ):
+        assert source.count("organization") == 1
+        with psycopg.connect(filled, autocommit=True) as conn:
+            conn.execute("INSERT INTO task (name) VALUES ('later')")
+        assert source.count("task") == 0
 
 
 def test_an_older_database_is_not_exported_but_refused(older_url: str, without_programs: Path, tmp_path: Path) -> None:

@@ -144,6 +144,10 @@ def test_into_a_database_without_tables_nothing_is_asked_and_nothing_kept(
     assert (done.exit_code, done.stderr) == (0, f"{bare} holds what is in a.dump\n")
     assert held(bare) == before and kept(tmp_path) == []
     assert run(bare, "check", "--rule", "DBF003").exit_code == 0
+    with opened(bare):
+        task = Task(name="next")
+        task.save()
+        assert task.id == 3  # 2 was given, and deleted
 
 
 def test_the_dump_of_an_older_release_is_upgraded(older_url: str, server: servers.Server, tmp_path: Path) -> None:
@@ -176,6 +180,14 @@ def test_a_dump_of_this_release_replaces_what_an_older_one_wrote(older_url: str,
     assert run(older_url, "restore", backup.name, "--yes").exit_code == 0
     with opened(older_url):
         assert len(Task.get()) == 2
+
+
+def test_a_table_that_was_lost_is_made_anew(filled: str, dump: str) -> None:
+    with psycopg.connect(filled, autocommit=True) as conn:
+        conn.execute("DROP TABLE result")
+    done = run(filled, "restore", dump, "--yes")
+    assert done.exit_code == 0 and "made anew" in done.stderr
+    assert run(filled, "check", "--rule", "DBF003").exit_code == 0
 
 
 # Beside others
@@ -338,6 +350,13 @@ def test_without_pg_restore_or_pg_dump_the_remedy_is_told(
     assert "pg_restore reads the dump" in refused(filled, "restore", dump, "--yes")
     (tmp_path / "pg_restore").symlink_to(programs / "pg_restore")
     assert "pg_dump is not on PATH" in refused(filled, "restore", dump, "--yes")
+
+
+def test_a_column_that_was_lost_is_told(filled: str, dump: str, tmp_path: Path) -> None:
+    with psycopg.connect(filled, autocommit=True) as conn:
+        conn.execute("ALTER TABLE task DROP COLUMN image")
+    assert 'is as it was: column "image" of relation "task" does not exist' in refused(filled, "restore", dump, "--yes")
+    assert kept(tmp_path) == []
 
 
 def test_a_role_without_rights_is_told(filled: str, dump: str, tmp_path: Path) -> None:

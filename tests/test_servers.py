@@ -166,6 +166,16 @@ def test_a_password_in_a_url_is_in_no_message_and_not_among_the_arguments(guarde
     assert PASSWORD not in done.stdout + done.stderr
 
 
+def test_a_password_in_a_url_makes_a_backup_and_is_not_in_its_messages(
+    guarded: str, programs: Path, tmp_path: Path
+) -> None:
+    secret = guarded.replace("guarded@", f"guarded:{PASSWORD}@")
+    for words in (["backup", "a.dump"], ["restore", "a.dump", "--yes"], ["upgrade"]):
+        done = run(secret, *words)
+        assert done.exit_code == 0 and PASSWORD not in done.output, done.output
+    assert len(list(tmp_path.glob("*.dump"))) == 2
+
+
 @pytest.mark.parametrize(
     ("url", "shown"),
     [

@@ -19,7 +19,7 @@ import tempfile
 from collections import deque
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 from vserverlib import Error, dumps, files, servers, sources, storage
 from vserverlib.files import shown
@@ -51,12 +51,18 @@ class Part(NamedTuple):
 class Dump(NamedTuple):
     """A dump of a database of ours. migrations: which were applied to it; entries: what is read of it, in order.
 
-    An entry is the table, and the line that pg_restore lists for it.
+    An entry is the table, and the line that pg_restore lists for it. rows: how many there are, in all tables.
     """
 
     path: Path
     migrations: list[str]
     entries: list[tuple[str, str]]
+    rows: int = 0
+
+    @property
+    def tables(self) -> set[str]:
+        """The tables whose rows it has."""
+        return {table for table, line in self.entries if ROWS in line}
 
     def parts(self) -> Generator[Part]:
         """Give the parts, each to be read to its end before the next; an Error where the dump is not whole."""
@@ -72,16 +78,22 @@ def opened(path: Path, name: str) -> Dump:
     """
     _refuse_others(path, name)
     entries = _entries(path)
-    listed = [line for _, line in entries]
-    with _written(path, listed, os.devnull):  # reads, and unpacks, all of it
-        pass
-    (migrations,) = (line for table, line in entries if table == "schema_migration" and ROWS in line)
-    with _written(path, [migrations]) as lines:
-        part = _part("schema_migration", True, lines, path)
-        at = part.columns.index("name")
-        names = sorted(row.split(b"\t")[at].decode().strip() for row in part.rows)
-    _refuse_unknown(path, names)
-    return Dump(path, names, entries)
+    dump = Dump(path, _migrations(path, entries), entries)
+    _refuse_unknown(path, dump.migrations)
+    with contextlib.closing(dump.parts()) as parts:
+        return dump._replace(rows=sum(1 for part in parts for _ in part.rows))
+
+
+def _migrations(path: Path, entries: list[tuple[str, str]]) -> list[str]:
+    """Return the names of the migrations that were applied to what was dumped."""
+    own = [entry for entry in entries if entry[0] == "schema_migration" and ROWS in entry[1]]
+    with contextlib.closing(Dump(path, [], own).parts()) as parts:
+        rows = [_by_column(part.columns, row) for part in parts for row in part.rows]
+    return sorted(row.get("name", b"").decode(errors="replace") for row in rows)
+
+
+def _by_column(columns: list[str], row: bytes) -> dict[str, bytes]:
+    return dict(zip(columns, row.rstrip(b"\n").split(b"\t"), strict=False))
 
 
 def _refuse_others(path: Path, name: str) -> None:
@@ -90,6 +102,8 @@ def _refuse_others(path: Path, name: str) -> None:
         raise Error(f"there is no file {shown(path)}: name a backup")
     if path.is_dir():
         return  # pg_dump makes a dump in a folder, too
+    if not path.is_file():
+        raise Error(f"{shown(path)} is no regular file: name a backup")
     with files.told(f"{shown(path)} cannot be read"), open(path, "rb") as file:
         head = file.read(sources.HEAD)
     if b"".join(head[:200].split()).startswith(sources.EXPORT):
@@ -152,35 +166,42 @@ def _rows(lines: Iterator[bytes], path: Path) -> Iterator[bytes]:
 
 
 @contextlib.contextmanager
-def _written(path: Path, entries: list[str], to: str = "-") -> Iterator[Iterator[bytes]]:
-    """What pg_restore writes of some entries of a dump, in their order: given line by line, or to a file."""
+def _written(path: Path, entries: list[str]) -> Iterator[Iterator[bytes]]:
+    """What pg_restore writes of some entries of a dump, in their order, line by line."""
     with tempfile.NamedTemporaryFile("w", prefix="vserver-") as chosen:  # 0600
         chosen.write("\n".join(entries) + "\n")
         chosen.flush()
-        with _run(path, f"--use-list={chosen.name}", f"--file={to}") as lines:
+        with _run(path, f"--use-list={chosen.name}", "--file=-") as lines:
             yield lines
 
 
 @contextlib.contextmanager
 def _run(path: Path, *options: str) -> Iterator[Iterator[bytes]]:
-    """What pg_restore writes, line by line; an Error where it fails, which is told in the end."""
+    """What pg_restore writes, line by line; an Error at their end where it fails."""
     program = shutil.which(PROGRAM)
     if program is None:
         raise Error(f"{PROGRAM} reads the dump of a PostgreSQL database, and is not on PATH: {dumps.INSTALL}")
+    command = [program, *options, os.path.abspath(path)]
     environment = {**os.environ, "LC_ALL": "C"}  # what it says is looked for in REMEDIES
-    with tempfile.TemporaryFile() as stderr:
-        command = [program, *options, os.path.abspath(path)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, env=environment) as process:
-            assert process.stdout is not None
-            try:
-                yield iter(process.stdout.readline, b"")
-                deque(process.stdout, maxlen=0)  # the rest, which nobody wants
-            except BaseException:
-                process.kill()
-                raise
-        if process.returncode:
-            stderr.seek(0)
-            raise _failed(path, stderr.read())
+    with (
+        tempfile.TemporaryFile() as stderr,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, env=environment) as process,
+    ):
+        lines = _lines(process, path, stderr)
+        try:
+            yield lines
+            deque(lines, maxlen=0)  # the rest, which nobody wants
+        except BaseException:
+            process.kill()
+            raise
+
+
+def _lines(process: subprocess.Popen[bytes], path: Path, stderr: IO[bytes]) -> Iterator[bytes]:
+    assert process.stdout is not None
+    yield from process.stdout
+    if process.wait():
+        stderr.seek(0)
+        raise _failed(path, stderr.read())
 
 
 def _failed(path: Path, stderr: bytes) -> Error:

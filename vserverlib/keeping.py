@@ -118,12 +118,13 @@ def restore(target: Target, file: str, yes: bool) -> None:
 
 
 def _restore_on_server(target: Target, file: str, yes: bool) -> None:
-    from vserverlib import archives, restores, storage
+    from vserverlib import archives, restores, screens, storage
 
     dump = archives.opened(storage.as_path(file), target.name)
     if restores.replaces(target.path):
         require_yes(f"Replace all that vserver has in {target.name} by {inert(file, 200)}?", yes)
-    done = restores.restore(target.path, dump)
+    with screens.progress_bar("rows", dump.rows) as advance:
+        done = restores.restore(target.path, dump, advance)
     older = ", upgraded to the schema of this release" if done.upgraded else ""
     tell(f"{target.name} holds what is in {file}{older}")
     if done.made_anew:

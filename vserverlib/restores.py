@@ -10,11 +10,16 @@ What a dump is, is archives.py's; files of SQLite are restored by backups.py.
 from __future__ import annotations
 
 import contextlib
+import itertools
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from vserverlib import Error, backups, connection, dumps, files, recording, servers, storage
 from vserverlib.archives import Dump
 from vserverlib.backups import Backup
+
+EVERY = 1000  # rows between two looks at how far it is
+Advance = Callable[[int], object]
 
 
 class Restored(NamedTuple):
@@ -38,39 +43,41 @@ def replaces(url: str) -> bool:
     return True
 
 
-def restore(url: str, dump: Dump) -> Restored:
+def restore(url: str, dump: Dump, advance: Advance = bool) -> Restored:
     """Have a database hold what a dump holds, and what it held be kept in the current folder.
 
+    advance: is called from time to time with how many rows are written.
     Raises an Error where that fails; the database is then as it was, and nothing is kept.
     """
     kept = list[Backup]()
     with contextlib.closing(servers.reached(url)) as database:
         try:
             with files.told(f"{database.title} cannot be restored, and is as it was"), database.atomic():
-                done = _replace(database, url, dump, kept)
+                done = _replace(database, url, dump, kept, advance)
         except BaseException:
             backups.discard(*kept)
             raise
     return done
 
 
-def _replace(database: Any, url: str, dump: Dump, kept: list[Backup]) -> Restored:
+def _replace(database: Any, url: str, dump: Dump, kept: list[Backup], advance: Advance) -> Restored:
     database.wait_at_most(connection.LOCK_WAIT)
     wanted, schema = len(dump.migrations), 0
     if servers.is_ours(servers.tables(database)):
         schema = servers.schema_of(database)
         storage.refuse_newer(database.title, schema)
         kept.append(dumps.make(url))
-    if schema > wanted:
+    made_anew = schema > wanted or (schema == wanted and set(_ours(database)) != dump.tables)  # or some are lost
+    if made_anew:
         _take_out(database)
-    if schema != wanted:
+    if made_anew or schema < wanted:
         storage.apply_migrations(database, dump.migrations[-1])
-    _fill(database, dump)
+    _fill(database, dump, advance)
     if wanted < storage.SCHEMA:
         storage.apply_migrations(database)
     if kept:
         _put_on_record(database, kept[0])
-    return Restored(kept[0] if kept else None, schema > wanted, wanted < storage.SCHEMA)
+    return Restored(kept[0] if kept else None, made_anew, wanted < storage.SCHEMA)
 
 
 def _put_on_record(database: Any, kept: Backup) -> None:
@@ -90,20 +97,27 @@ def _take_out(database: Any) -> None:
     database.execute_sql(f"DROP FUNCTION IF EXISTS {_listed(servers.FUNCTIONS)}")
 
 
-def _fill(database: Any, dump: Dump) -> None:
+def _fill(database: Any, dump: Dump, advance: Advance) -> None:
     """Have the tables hold the rows of a dump, and no others."""
-    lacking = set(_ours(database))
-    database.execute_sql(f"TRUNCATE {_listed(sorted(lacking))}")
+    ours, number = _ours(database), itertools.count(1)
+    if lacking := set(ours) - dump.tables:
+        told = ", ".join(sorted(lacking))
+        raise Error(f"{files.shown(dump.path)} lacks the rows of {told}: it is no backup of a whole database")
+    database.execute_sql(f"TRUNCATE {_listed(ours)}")
     with recording.without_records(database), contextlib.closing(dump.parts()) as parts:
         for part in parts:
             if part.highest is None:
-                database.load(part.table, part.columns, part.rows)
-                lacking.discard(part.table)
+                database.load(part.table, part.columns, _counted(part.rows, number, advance))
             else:
                 database.use_ids_after(part.table, part.highest)
-    if lacking:
-        told = ", ".join(sorted(lacking))
-        raise Error(f"{files.shown(dump.path)} lacks the rows of {told}: it is no backup of a whole database")
+
+
+def _counted(rows: Iterator[bytes], number: Iterator[int], advance: Advance) -> Iterator[bytes]:
+    for row in rows:
+        done = next(number)
+        if not done % EVERY:
+            advance(done)
+        yield row
 
 
 def _listed(names: Any) -> str:
