@@ -169,7 +169,7 @@ def test_an_export_is_of_one_moment(filled: str) -> None:
 
 
 def test_an_older_database_is_not_exported_but_refused(older_url: str, without_programs: Path, tmp_path: Path) -> None:
-    assert "upgrades it" in refused(older_url, "backup", "a.json")
+    assert "upgrade it with: vserver -d" in refused(older_url, "backup", "a.json")
     assert list(tmp_path.glob("*.json")) == []
 
 

@@ -261,6 +261,23 @@ def test_it_waits_for_who_writes_and_nobody_writes_between_the_backup_and_the_re
     assert held(filled) == before and kept(tmp_path) == []
 
 
+def test_another_program_does_not_write_between_the_backup_and_the_restoring(
+    filled: str, dump: str, programs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    insert = "INSERT INTO organization (name) VALUES ('between')"
+    program = tmp_path / "bin" / "pg_dump"  # before it dumps, somebody tries to write
+    program.parent.mkdir()
+    program.write_text(
+        f"""#!/bin/sh
+        case "$*" in *--file=*) psql -d '{filled}' -c "SET lock_timeout = 100" -c "{insert}" 2> refused ;; esac
+        exec {programs}/pg_dump "$@"\n"""
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{programs}")
+    assert run(filled, "restore", dump, "--yes").exit_code == 0
+    assert "lock timeout" in (tmp_path / "refused").read_text()
+
+
 def test_another_program_that_reads_in_a_transaction_is_waited_for_and_then_given_up_on(
     filled: str, dump: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -381,9 +381,8 @@ def test_opening_one_on_a_server_upgrades_it_after_a_dump_and_says_so(
 def test_what_only_reads_refuses_an_older_one_on_a_server_with_the_remedy(
     older_url: str, programs: Path, tmp_path: Path, words: list[str]
 ) -> None:
-    assert f"(schema 1, this release needs {storage.SCHEMA}): vserver -d '{older_url}' upgrade upgrades it" in refused(
-        older_url, *words
-    )
+    told = f"(schema 1, this release needs {storage.SCHEMA}): upgrade it with: vserver -d '{older_url}' upgrade\n"
+    assert refused(older_url, *words).endswith(told)
     assert server_schema(older_url) == 1 and list(tmp_path.iterdir()) == []
 
 

@@ -1,8 +1,9 @@
 """A dump put back into a database on a server: all that was there kept first, then replaced, in one transaction.
 
-The transaction has the lock of who writes from its beginning, so nobody of ours writes between the backup that is kept
-and the restoring. Tables stay where they are, and with them the rights that other roles have, what other programs have
-made of them, and the sessions that have them open; only those of a newer schema than the dump's are made anew.
+The transaction has the lock of who writes from its beginning, and then one on the tables, for other programs: so nobody
+writes between the backup that is kept and the restoring. Tables stay where they are, and with them the rights that
+other roles have, what other programs have made of them, and the sessions that have them open; only those of a newer
+schema than the dump's, or of which some are lost, are made anew.
 
 What a dump is, is archives.py's; files of SQLite are restored by backups.py.
 """
@@ -66,6 +67,7 @@ def _replace(database: Any, url: str, dump: Dump, kept: list[Backup], advance: A
     if servers.is_ours(servers.tables(database)):
         schema = servers.schema_of(database)
         storage.refuse_newer(database.title, schema)
+        database.execute_sql(f"LOCK TABLE {_listed(_ours(database))} IN SHARE ROW EXCLUSIVE MODE")  # for other programs
         kept.append(dumps.make(url))
     made_anew = schema > wanted or (schema == wanted and set(_ours(database)) != dump.tables)  # or some are lost
     if made_anew:

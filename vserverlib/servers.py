@@ -217,7 +217,9 @@ def _require_schema(database: Any, of_any_release: bool) -> None:
     storage.refuse_newer(database.title, schema)
     if schema < storage.SCHEMA and not of_any_release:
         known = f"(schema {schema}, this release needs {storage.SCHEMA})"
-        raise Older(f"{database.title} is of an older release {known}: {line(database.title, 'upgrade')} upgrades it")
+        raise Older(
+            f"{database.title} is of an older release {known}: upgrade it with: {line(database.title, 'upgrade')}"
+        )
 
 
 def _refuse_namesakes(database: Any, found: set[str]) -> None:
