@@ -77,6 +77,28 @@ def url(server: servers.Server, quick_hashes: None) -> Iterator[str]:
 
 
 @pytest.fixture
+def bare(server: servers.Server) -> Iterator[str]:
+    """The URL of a database without any tables."""
+    with server.bare() as made:
+        yield made
+
+
+@pytest.fixture
+def older_url(bare: str) -> str:
+    """The URL of a database of schema 1, with rows as its release wrote them."""
+    return servers.made_older(bare)
+
+
+@pytest.fixture
+def programs(server: servers.Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of the server's own pg_dump and pg_restore, which are on PATH; the current folder is the test's."""
+    (folder,) = server.run("SELECT setting FROM pg_config WHERE name = 'BINDIR'").fetchone()
+    monkeypatch.setenv("PATH", folder)
+    monkeypatch.chdir(tmp_path)
+    return Path(folder)
+
+
+@pytest.fixture
 def address(kind: str, request: pytest.FixtureRequest) -> str:
     """What -d is given for a new, empty database."""
     return str(request.getfixturevalue("path" if kind == "sqlite" else "url"))

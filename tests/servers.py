@@ -13,8 +13,24 @@ from typing import Any
 
 import psycopg
 
+from vserverlib import servers as urls
 from vserverlib import storage
 
+RELEASED_FIRST = """
+INSERT INTO setting VALUES ('key_salt', '$2b$12$iK0hnihVJEkru50WXxc4be');
+INSERT INTO organization (name, country) VALUES ('IKNL', 'Netherlands'), ('Oslo [beta]', 'Norway');
+INSERT INTO collaboration (name, encrypted) VALUES ('ROTTERDAM', false);
+INSERT INTO member (organization_id, collaboration_id) VALUES (1, 1), (2, 1);
+INSERT INTO "user" (username, password, organization_id) VALUES
+    ('root', '$2b$04$abcdefghijklmnopqrstuuP1dRLzWmNMh3wBv9gZLRz5pXzqVU5lO', 1);
+INSERT INTO node (name, organization_id, collaboration_id) VALUES ('IKNL node', 1, 1);
+INSERT INTO task (name, image, collaboration_id, initiator_id, run_id, created_at) VALUES
+    ('average', 'harbor/average', 1, 1, 1, '2026-03-01 09:00:00+00');
+INSERT INTO task (name, collaboration_id, parent_id, run_id) VALUES ('part', 1, 1, 1);
+INSERT INTO result (task_id, organization_id, status, finished_at) VALUES
+    (1, 1, 'completed', '2026-03-01 10:00:00+00'), (1, 2, 'failed', NULL);
+UPDATE counter SET value = 1 WHERE name = 'run_id';
+"""
 FORGETFUL = ("fsync", "synchronous_commit", "full_page_writes")  # a server that is thrown away need not be safe
 
 
@@ -54,6 +70,14 @@ class Server:
         self.run(f"CREATE DATABASE {name} TEMPLATE {self._template} STRATEGY file_copy")
         yield self.url_of(name)
         self.run(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def made_older(url: str) -> str:
+    """Make tables of schema 1 in a database that has none, with rows of each, and return its URL."""
+    with contextlib.closing(urls.reached(url)) as database, database.atomic():
+        storage.apply_migrations(database, "0001_initial")
+        database.execute_sql(RELEASED_FIRST)
+    return url
 
 
 @contextlib.contextmanager

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import servers
 from click.testing import CliRunner
 
 import models as db
@@ -26,13 +25,6 @@ def example(tmp_path: Path) -> Path:
         late.delete()
     opened.close()
     return file
-
-
-@pytest.fixture
-def bare(server: servers.Server) -> Any:
-    """The URL of a database without tables."""
-    with server.bare() as url:
-        yield url
 
 
 def copied(source: str | Path, to: str | Path) -> dict[str, int]:

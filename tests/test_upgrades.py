@@ -17,12 +17,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import psycopg
 import pytest
 from click.testing import CliRunner, Result
 
 import models as db
 import vserver
-from vserverlib import Error, backups, storage, upgrades
+from vserverlib import Error, backups, servers, storage, upgrades
 
 DATA = Path(__file__).parent / "data"
 ROOT = Path(db.__file__).parent
@@ -299,7 +300,7 @@ def test_a_dry_run_tells_that_an_upgrade_would_fail(older: Path, newer: Newer) -
 
 
 def test_every_migration_tells_what_it_changes() -> None:
-    assert [storage.told_of(name)[-1:] for name in storage.due(0)] == ["."] * storage.SCHEMA
+    assert [upgrades.told_of(name)[-1:] for name in storage.due(0)] == ["."] * storage.SCHEMA
 
 
 @pytest.mark.parametrize(
@@ -336,3 +337,137 @@ def test_a_command_that_reads_prints_its_data_and_nothing_else(older: Path, newe
     result = run("list", "organizations", "-o", "json")
     assert result.exit_code == 0 and result.stdout.startswith("[") and "older schema" in result.stderr
     assert schema(older) == storage.SCHEMA - 1
+
+
+# On a server
+
+
+def refused(url: str, *words: str) -> str:
+    """Return the one line that a command ends with, and nothing else."""
+    done = run("-d", url, *words)
+    assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (1, "", 1), done.output
+    return done.stderr
+
+
+def server_schema(url: str) -> int:
+    with closing(servers.opened(url, read_only=True, of_any_release=True)) as database:
+        return storage.schema_of(database)
+
+
+def dumps_in(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*-*-*.dump"))
+
+
+def test_opening_one_on_a_server_upgrades_it_after_a_dump_and_says_so(
+    older_url: str, programs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with closing(db.connect(older_url)):
+        assert [task.progress for task in db.Task.get()] == [(2, 2), (0, 0)]
+        assert db.Task.get(1).status == "failed" and db.Task.next_run_id() == 2
+        db.Organization(name="the next").save()
+        assert db.Organization.get_by_name("the next").id == 3
+    (dump,) = dumps_in(tmp_path)
+    told = f"{older_url} was upgraded from schema 1 to {storage.SCHEMA}; as it was it is kept in {dump.name}\n"
+    assert capsys.readouterr().err == told and dump.stat().st_mode & 0o777 == 0o600
+    assert run("-d", older_url, "check", "--rule", "DBF003").exit_code == 0
+    assert "the next" in run("-d", older_url, "log").stdout
+    db.connect(older_url).close()
+    assert capsys.readouterr().err == "" and len(dumps_in(tmp_path)) == 1
+
+
+@pytest.mark.parametrize(
+    "words", [["list", "tasks"], ["overview"], ["shell", "--read-only", "-c", "1"], ["export", "a.json"]]
+)
+def test_what_only_reads_refuses_an_older_one_on_a_server_with_the_remedy(
+    older_url: str, programs: Path, tmp_path: Path, words: list[str]
+) -> None:
+    told = f"(schema 1, this release needs {storage.SCHEMA}): upgrade it with: vserver -d '{older_url}' upgrade\n"
+    assert refused(older_url, *words).endswith(told)
+    assert server_schema(older_url) == 1 and list(tmp_path.iterdir()) == []
+
+
+def test_one_on_a_server_of_a_newer_release_is_refused(url: str, programs: Path, tmp_path: Path) -> None:
+    with psycopg.connect(url, autocommit=True) as conn:
+        conn.execute("INSERT INTO schema_migration (name, applied) VALUES ('0999_later', now())")
+    for words in (["list", "tasks"], ["upgrade"], ["upgrade", "--dry-run"], ["backup"], ["shell", "-c", "1"]):
+        assert "was made by a newer vserver (schema 999, this release knows" in refused(url, *words)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_upgrade_that_fails_on_a_server_leaves_all_as_it_was(
+    url: str, programs: Path, newer: Newer, tmp_path: Path
+) -> None:
+    with closing(db.connect(url)):
+        db.Result().save()
+    newer(FAILS)
+    for words in (["upgrade"], ["upgrade", "--dry-run"], ["shell", "-c", "1"]):
+        told = refused(url, *words)
+        assert 'cannot be upgraded, and is as it was: column "nonsense" does not exist' in told
+    assert server_schema(url) == storage.SCHEMA - 1 and dumps_in(tmp_path) == []
+    with psycopg.connect(url) as conn:
+        assert conn.execute("SELECT COUNT(*) FROM result").fetchone() == (1,)
+        assert "motto" not in [column.name for column in conn.execute("SELECT * FROM organization").description or ()]
+
+
+def test_two_that_open_one_on_a_server_at_once_upgrade_it_once(older_url: str, programs: Path, tmp_path: Path) -> None:
+    code = "import sys, models\nsys.stdin.readline()\nmodels.connect(sys.argv[1])\nprint(len(models.Result.get()))\n"
+    environment = {"PYTHONPATH": str(ROOT), "PATH": str(programs)}
+    pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    command = [sys.executable, "-c", code, older_url]
+    shells = [subprocess.Popen(command, cwd=tmp_path, env=environment, text=True, **pipes) for _ in range(3)]
+    for shell in shells:
+        assert shell.stdin is not None
+        shell.stdin.write("go\n")
+        shell.stdin.flush()
+    done = [shell.communicate() for shell in shells]
+    assert [out for out, _ in done] == ["2\n"] * 3, done
+    assert sum("was upgraded" in err for _, err in done) == 1 and len(dumps_in(tmp_path)) == 1
+
+
+def test_a_dry_run_on_a_server_tells_what_it_would_do_and_does_not_do_it(
+    url: str, programs: Path, newer: Newer, tmp_path: Path
+) -> None:
+    with closing(db.connect(url)):
+        db.Organization(name="IKNL").save()
+        db.Organization(name="Oslo").save()
+    newer(WRITES, "Domains are names.\n\nFrozen.")
+    done = run("-d", url, "upgrade", "--dry-run")
+    assert (done.exit_code, done.stdout) == (0, f"{storage.SCHEMA:04}_more  Domains are names.\n")
+    told = (
+        rf"schema {storage.SCHEMA - 1} to {storage.SCHEMA}, tried in a transaction that was taken back: "
+        r"5 rows written, those of the journal too, in \d+\.\d s; "
+        r"first a backup is made, such as vserver\d+-\d{8}-\d{6}\.dump\n"
+    )
+    assert re.fullmatch(told, done.stderr), done.stderr
+    assert server_schema(url) == storage.SCHEMA - 1 and dumps_in(tmp_path) == []
+    with psycopg.connect(url) as conn:
+        assert conn.execute("SELECT domain FROM organization").fetchall() == [(None,)] * 2
+
+
+def test_the_command_upgrades_one_on_a_server_and_then_has_nothing_to_do(
+    older_url: str, programs: Path, tmp_path: Path
+) -> None:
+    done = run("-d", older_url, "upgrade")
+    assert (done.exit_code, done.stdout) == (0, "") and "was upgraded from schema 1" in done.stderr
+    for words in (["upgrade"], ["upgrade", "--dry-run"], ["upgrade", "--no-backup"]):
+        assert "nothing is due" in run("-d", older_url, *words).stderr
+    assert len(dumps_in(tmp_path)) == 1
+
+
+def test_without_pg_dump_one_on_a_server_is_not_upgraded_unless_somebody_says_that_there_is_a_backup(
+    older_url: str, programs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for words in (["upgrade"], ["upgrade", "--dry-run"], ["shell", "-c", "1"]):
+        told = refused(older_url, *words)
+        assert "pg_dump is not on PATH: install" in told and f"vserver -d '{older_url}' upgrade --no-backup" in told
+    assert server_schema(older_url) == 1
+    assert "no backup is made" in run("-d", older_url, "upgrade", "--dry-run", "--no-backup").stderr
+    done = run("-d", older_url, "upgrade", "--no-backup")
+    assert done.exit_code == 0 and done.stderr.endswith(f"from schema 1 to {storage.SCHEMA}\n")
+    assert server_schema(older_url) == storage.SCHEMA
+
+
+def test_of_a_file_a_backup_is_always_made(older: Path, newer: Newer) -> None:
+    newer()
+    assert run("upgrade", "--no-backup").exit_code == 2 and schema(older) == storage.SCHEMA - 1

@@ -33,7 +33,8 @@ def backup(target: Target, file: str | None, force: bool) -> None:
     It is one file, checked when it was made, and readable by you alone. FILE may be a folder, or - for stdout. Without
     it the backup is made beside the database, and named by the time.
 
-    Of a PostgreSQL database it is made by pg_dump, in the folder that you are in.
+    Of a PostgreSQL database it is made by pg_dump, in the folder that you are in; where pg_dump is not on PATH, or is
+    older than the server, it is an export in JSON, which lacks the journal.
     """
     from vserverlib import backups, storage
 
@@ -41,7 +42,7 @@ def backup(target: Target, file: str | None, force: bool) -> None:
         raise Error("a backup is not for the eye: name a file, or send it on with | or >")
     place = None if file is None or file == "-" else storage.as_path(file)
     if target.is_url:
-        _dump(target, None if file == "-" else (place, force))
+        _back_up_server(target, file, place, force)
     elif file == "-":
         backups.stream(target.file, sys.stdout.buffer)
     else:
@@ -50,19 +51,41 @@ def backup(target: Target, file: str | None, force: bool) -> None:
         tell(f"{told}; put it back with: {target.command('restore', str(made.path))}")
 
 
-def _dump(target: Target, place: tuple[Path | None, bool] | None) -> None:
-    """Back up a database on a server: to a place, which may be replaced, or else to stdout."""
+def _back_up_server(target: Target, file: str | None, place: Path | None, force: bool) -> None:
+    """Back up a database on a server: by pg_dump, or where that cannot be, by our own export."""
     from vserverlib import dumps
 
-    if place is None:
-        return dumps.stream(target.path, sys.stdout.buffer)
-    made = dumps.make(target.path, place[0], force=place[1])
-    return tell(f"made {made.path}, {made.size:,} bytes; put it back with: {_put_back(target, str(made.path))}")
+    found = dumps.about(target.path)
+    if (why := found.lack()) is not None:
+        _back_up_as_json(target, file, None if file == "-" else dumps.place_of(found.name, place, ".json"), force)
+        told = f"{why}, so this is an export in JSON, with the hashes of passwords and keys, but without the journal"
+        tell(f"{told}; put it back with: vserver -d NEW import FILE, or import --replace FILE", "yellow")
+    elif file == "-":
+        dumps.stream(target.path, sys.stdout.buffer)
+    else:
+        made = dumps.make(target.path, place, force=force)
+        named = ", a dump by pg_dump in spite of its name" if made.path.suffix.lower() == ".json" else ""
+        put_back = target.command("restore", str(made.path))
+        tell(f"made {made.path}{named}, {made.size:,} bytes; put it back with: {put_back}")
 
 
-def _put_back(target: Target, file: str) -> str:
-    """Return what is typed to put a dump back in a database on a server."""
-    return shlex.join(["pg_restore", "--clean", "--if-exists", "--single-transaction", "-d", target.name, file])
+def _back_up_as_json(target: Target, file: str | None, place: Path | None, force: bool) -> None:
+    """Export a database with its hashes to a place, or else to stdout."""
+    from vserverlib import exchange, importer, ours, screens
+
+    with target.open(read_only=True) as database, ours.reading(database, with_hashes=True) as source:
+        if place is None:
+            try:
+                sys.stdout.writelines(exchange.lines(source, with_hashes=True))
+                sys.stdout.flush()
+            except BrokenPipeError:
+                raise Error("the backup was not read to its end: what was read is no backup") from None
+            return
+        _refuse_place(target, place, force)
+        with screens.progress_bar("rows", importer.total(source)) as advance:
+            exchange.export(source, place, with_hashes=True, force=force, advance=advance)
+    named = ", JSON in spite of its name" if place.suffix.lower() == ".dump" else ""
+    tell(f"made {place}{named}, {place.stat().st_size:,} bytes")
 
 
 @command()
@@ -74,11 +97,14 @@ def restore(target: Target, file: str, yes: bool) -> None:
 
     FILE is checked first. What it replaces is kept, as a backup of its own. Others that have the database open go on
     in what was restored.
+
+    Into a PostgreSQL database a dump by pg_dump is restored, which pg_restore reads: what vserver has there is
+    replaced, and what it held is kept in the folder that you are in. Tables of other programs are left alone.
     """
     from vserverlib import backups, storage
 
     if target.is_url:
-        raise Error(f"{target.name} is no file; its dumps are put back with: {_put_back(target, file)}")
+        return _restore_on_server(target, file, yes)
     with backups.verified(storage.as_path(file), target.file) as draft:
         if os.path.lexists(target.file):
             require_yes(f"Replace all that is in {inert(target.file, 200)} by {inert(file, 200)}?", yes)
@@ -87,26 +113,48 @@ def restore(target: Target, file: str, yes: bool) -> None:
     if kept is not None:
         damaged = "" if kept.is_sound else ", damaged as it was"
         tell(f"what it held is kept in {kept.path}{damaged}; go back with: {target.command('restore', str(kept.path))}")
+    return None
+
+
+def _restore_on_server(target: Target, file: str, yes: bool) -> None:
+    from vserverlib import archives, restores, screens, storage
+
+    dump = archives.opened(storage.as_path(file), target.name)
+    if restores.replaces(target.path):
+        require_yes(f"Replace all that vserver has in {target.name} by {inert(file, 200)}?", yes)
+    with screens.progress_bar("rows", dump.rows) as advance:
+        done = restores.restore(target.path, dump, advance)
+    older = ", upgraded to the schema of this release" if done.upgraded else ""
+    tell(f"{target.name} holds what is in {file}{older}")
+    if done.made_anew:
+        tell("its tables were made anew: grant other roles their rights on them again, if they had any", "yellow")
+    if done.kept is not None:
+        line = target.command("restore", str(done.kept.path))
+        tell(f"what it held is kept in {done.kept.path}; go back with: {line}")
 
 
 @command()
 @click.option("--dry-run", is_flag=True, help="Only tell what it would do: it is tried on a private copy.")
+@click.option("--no-backup", is_flag=True, help="Of a database on a server: you have made a backup by your own means.")
 @click.pass_obj
-def upgrade(target: Target, dry_run: bool) -> None:
+def upgrade(target: Target, dry_run: bool, no_backup: bool) -> None:
     """Upgrade the database to what this release of vserver works with.
 
-    What opens it to write does that, too. A backup is made first.
+    What opens it to write does that, too. A backup is made first; of a PostgreSQL database by pg_dump, in the folder
+    that you are in, and --dry-run is a transaction there that is taken back.
     """
     from vserverlib import upgrades
 
+    if no_backup and not target.is_url:
+        raise click.UsageError("--no-backup is for a database on a server: that of a file is always made")
     schema, due = upgrades.due(target.path)
     if not due:
         tell(f"{target.name} has schema {schema}, the newest: nothing is due")
     elif dry_run:
-        trial = upgrades.trial(target.file)
+        trial = upgrades.trial(target.path, backup=not no_backup)
         click.echo("\n".join(f"{step.name}  {step.told}".rstrip() for step in trial.steps))
         tell(trial.told())
-    elif done := upgrades.upgrade(target.file):
+    elif done := upgrades.upgrade(target.path, backup=not no_backup):
         tell(done.told())
 
 

@@ -249,6 +249,17 @@ class Postgres(Opened, peewee.PostgresqlDatabase):
             copy.set_types([kind if kind in PLAIN else TEXT for kind in kinds])
             yield from copy.rows()
 
+    def load(self, table: str, columns: Sequence[str], lines: Iterable[bytes]) -> None:
+        """Write rows into a table by one COPY, each a line as pg_dump writes it. Within a transaction."""
+        names = ", ".join(f'"{name}"' for name in columns)
+        with self._told(), self.cursor().copy(f'COPY "{table}" ({names}) FROM STDIN') as copy:
+            for line in lines:
+                copy.write(line)
+
+    def wait_at_most(self, seconds: float) -> None:
+        """Have what waits for others' locks on tables fail after so long, until the transaction ends."""
+        self.execute_sql(f"SET LOCAL lock_timeout = {round(seconds * 1000)}")
+
     def use_ids_after(self, table: str, last: int) -> None:
         self._fetch_one(USE_IDS_AFTER.format(table), [max(last, 1), last > 0])
 

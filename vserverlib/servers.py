@@ -23,8 +23,23 @@ SCHEMES = ("postgresql://", "postgres://")
 PASSWORD = re.compile(r"^(\w+://[^:/?#]*):.*@|(?<=[?&])(?:ssl)?password=[^&]*&?")
 NO_DRIVER = "PostgreSQL needs psycopg, which is not installed: pip install 'vserver[postgres]'"
 MOMENT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
-TABLES = {"setting", "schema_migration"}  # that tell a database of ours
 VANTAGE6 = "authenticatable"  # a table that every vantage6 server has, and we do not
+TABLES = (  # that a release has made, in an order in which their rows can be written: none is ever taken out
+    "schema_migration",
+    "setting",
+    "counter",
+    "organization",
+    "collaboration",
+    "member",
+    "user",
+    "node",
+    "task",
+    "result",
+    "change",
+    "record",
+    "undoing",
+)
+FUNCTIONS = ("has_text", "vserver_record")  # likewise
 REMEDIES = (  # what libpq says, and what a person can do
     ("no password supplied", "give one by PGPASSWORD, ~/.pgpass or a service file"),
     ("password authentication failed", "check the user, and PGPASSWORD, ~/.pgpass or the service file"),
@@ -60,6 +75,11 @@ def shown(url: str) -> str:
     return inert(plain(url), 200)
 
 
+def line(name: str, *words: str) -> str:
+    """Return what is typed to run a command on a database, by how it is shown."""
+    return shlex.join(["vserver", "-d", name, *words])
+
+
 def plain(url: str) -> str:
     """Return a URL without a password, for libpq."""
     return re.sub(r"[?&]$", "", PASSWORD.sub(lambda found: f"{found[1]}@" if found[1] else "", url))
@@ -78,11 +98,36 @@ def password_of(url: str) -> str | None:
     return None if found is None else str(found)
 
 
-def opened(url: str, *, read_only: bool = False, patience: float | None = None) -> Postgres:
-    """Return a database of ours, connected; an Error where it cannot be reached, or is none of ours."""
+class Older(Error):
+    """A database of ours whose tables an earlier release has made: it has to be upgraded first."""
+
+
+def opened(
+    url: str, *, read_only: bool = False, patience: float | None = None, of_any_release: bool = False
+) -> Postgres:
+    """Return a database of ours, connected; an Error where it cannot be reached, is none of ours, or is newer.
+
+    One of an older schema is an Older, unless it may be of any release.
+    """
     database = _dialed(url, read_only=read_only, patience=patience)
     try:
-        require_ours(database)
+        require_ours(database, of_any_release)
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def reached(url: str) -> Postgres:
+    """Return a database, connected, that is ours, or has room for our tables; an Error where it is another's."""
+    database = _dialed(url)
+    try:
+        found = tables(database)
+        if VANTAGE6 in found:
+            raise of_server(database.title)
+        if not is_ours(found):
+            _refuse_namesakes(database, found)
+            _refuse_encoding(database)
     except BaseException:
         database.close()
         raise
@@ -114,13 +159,9 @@ def create(url: str, key_salt: str | None = None, fill: Callable[[Postgres], Non
     """
     from vserverlib import storage
 
-    with contextlib.closing(_dialed(url)) as database, database.atomic():
-        found = tables(database)
-        if "setting" in found:
+    with contextlib.closing(reached(url)) as database, database.atomic():
+        if is_ours(tables(database)):
             raise Error(f"{database.title} is a database of vserver already: nothing was changed")
-        if VANTAGE6 in found:
-            raise of_server(database.title)
-        _refuse_encoding(database)
         storage.apply_migrations(database)
         salt = key_salt or hashing.new_salt()
         database.execute_sql("INSERT INTO setting (name, value) VALUES ('key_salt', %s)", [salt])
@@ -173,17 +214,23 @@ def tables(database: Any) -> set[str]:
     return {name for (name,) in database.execute_sql(f"{query} AND relnamespace <> 'pg_catalog'::regnamespace")}
 
 
-def require_ours(database: Any) -> None:
-    """Raise an Error unless a database is ours: an OfServer, or a NoTables."""
+def is_ours(found: set[str]) -> bool:
+    """Whether tables of these names are those of a database of ours."""
+    return {"setting", "schema_migration"} <= found
+
+
+def require_ours(database: Any, of_any_release: bool = False) -> None:
+    """Raise an Error unless a database is ours, and of this release: an OfServer, a NoTables, an Older, or another."""
     found = tables(database)
-    if not found >= TABLES:
+    if not is_ours(found):
         raise of_server(database.title) if VANTAGE6 in found else _no_tables(database)
+    _require_schema(database, of_any_release)
 
 
 def is_of_server(database: Any) -> bool:
     """Whether a database is that of a vantage6 server, as far as its tables tell."""
     found = tables(database)
-    return VANTAGE6 in found and not found >= TABLES
+    return VANTAGE6 in found and not is_ours(found)
 
 
 def of_server(name: str) -> OfServer:
@@ -193,13 +240,31 @@ def of_server(name: str) -> OfServer:
 
 
 def _no_tables(database: Any) -> NoTables:
-    typed = f"vserver -d {shlex.quote(database.title)} init"
-    return NoTables(f"{database.title} has no tables of vserver: make them with: {typed}")
+    return NoTables(f"{database.title} has no tables of vserver: make them with: {line(database.title, 'init')}")
 
 
 def import_line(name: str) -> str:
     """Return what is typed to import a file, or the database of a URL."""
     return f"vserver -d NEW.db import {shlex.quote(name)}"
+
+
+def _require_schema(database: Any, of_any_release: bool) -> None:
+    from vserverlib import storage
+
+    schema = schema_of(database)
+    storage.refuse_newer(database.title, schema)
+    if schema < storage.SCHEMA and not of_any_release:
+        known = f"(schema {schema}, this release needs {storage.SCHEMA})"
+        raise Older(
+            f"{database.title} is of an older release {known}: upgrade it with: {line(database.title, 'upgrade')}"
+        )
+
+
+def _refuse_namesakes(database: Any, found: set[str]) -> None:
+    """Raise an Error where a table of another program would be taken for one of ours."""
+    if taken := [table for table in TABLES if table in found]:
+        told = f"has tables of another program that are called as ours are ({', '.join(taken)})"
+        raise Error(f"{database.title} {told}: give vserver a database of its own (createdb)")
 
 
 def _refuse_encoding(database: Any) -> None:

@@ -110,14 +110,6 @@ def make(url: str | os.PathLike[str], key_salt: str | None = None) -> str:
     return servers.create(os.fspath(url), key_salt) if servers.is_url(url) else str(create(as_path(url), key_salt))
 
 
-def told_of(migration: str) -> str:
-    """Return what a migration changes, in one line: the first of its docstring."""
-    import ast
-
-    told = ast.get_docstring(ast.parse((MIGRATIONS / f"{migration}.py").read_text())) or ""
-    return told.partition("\n")[0]
-
-
 def migrate(database: Sqlite) -> None:
     """Apply all migrations that are due, in one transaction, to a database that was opened by for_migration()."""
     broken = len(_broken_links(database))
@@ -128,12 +120,12 @@ def migrate(database: Sqlite) -> None:
         database.execute_sql(f"PRAGMA user_version = {SCHEMA}")
 
 
-def apply_migrations(database: Opened) -> None:
-    """Apply all migrations that are due, in the transaction that is open."""
+def apply_migrations(database: Opened, until: str | None = None) -> None:
+    """Apply all migrations that are due, up to the one of this name, in the transaction that is open."""
     with without_drivers():
         from playhouse.migrations import Runner  # 5 ms that only an older database has to pay
 
-    Runner(database, str(MIGRATIONS)).up()
+    Runner(database, str(MIGRATIONS)).up(until)
 
 
 def _make_tables(database: Sqlite) -> None:
@@ -202,9 +194,9 @@ def connect(url: str | os.PathLike[str] = DEFAULT, *, read_only: bool = False, s
     """Open a database, have the models use it, and return it. A database that was open before is closed.
 
     url: the path of a file, sqlite:///PATH, or postgresql://… (which has no sandbox). A file of an older schema is
-    upgraded, after a backup; read-only and in a sandbox it is a private copy that is. So is what opens of a vantage6
-    server's: a servers.OfServer where it is to be written to. Raises an Error where there is none, it is not
-    ours, is damaged, or is of a newer schema; such a file is not touched.
+    upgraded, after a backup; read-only and in a sandbox it is a private copy that is, and on a server it is refused.
+    What opens of a vantage6 server's is a private copy: a servers.OfServer where it is to be written to. Raises an
+    Error where there is none, it is not ours, is damaged, or is of a newer schema; such a file is not touched.
     """
     if servers.is_url(url):
         return _on_server(os.fspath(url), read_only=read_only, sandbox=sandbox)
@@ -226,12 +218,18 @@ def connect(url: str | os.PathLike[str] = DEFAULT, *, read_only: bool = False, s
 
 
 def _on_server(url: str, *, read_only: bool, sandbox: bool) -> Opened:
+    is_reading = read_only or sandbox
     try:
-        database = servers.opened(url, read_only=read_only or sandbox)
+        database = servers.opened(url, read_only=is_reading)
     except servers.OfServer:
-        if not (read_only or sandbox):
+        if not is_reading:
             raise
         return _look(url, sandbox)
+    except servers.Older:
+        if is_reading:
+            raise
+        _upgrade(url)
+        database = servers.opened(url)
     if sandbox:
         database.close()
         told = "copy it to a file first, and open that: vserver copy"
@@ -245,10 +243,10 @@ def for_reading(path: Path) -> Sqlite:
     return _upgraded_copy(path) if is_older and _is_older(path) else reader(path)
 
 
-def _upgrade(path: Path) -> None:
+def _upgrade(url: str | Path) -> None:
     from vserverlib import upgrades  # few databases are older
 
-    if done := upgrades.upgrade(path):
+    if done := upgrades.upgrade(url):
         tell(done.told(), "yellow")
 
 
@@ -353,7 +351,7 @@ def read_header(head: bytes) -> Header | None:
 
 
 def _check_header(path: Path, header: Header, size: int) -> None:
-    _refuse_newer(path, header.schema)
+    refuse_newer(path, header.schema)
     if header.schema < 1:
         raise Error(f"{shown(path)} has schema {header.schema}, which no release wrote: it is damaged, use a backup")
     refuse_cut_off(path, header, size)
@@ -367,7 +365,8 @@ def refuse_cut_off(path: Path, header: Header, size: int) -> None:
         raise Error(f"{shown(path)} is cut off ({size:,} of {whole:,} bytes): use an earlier backup")
 
 
-def _refuse_newer(path: Path | str, schema: int) -> None:
+def refuse_newer(path: Path | str, schema: int) -> None:
+    """Raise an Error where a schema is newer than that of this release."""
     if schema > SCHEMA:
         known = f"(schema {schema}, this release knows {SCHEMA})"
         raise Error(f"{shown(path)} was made by a newer vserver {known}: upgrade vserver")
@@ -402,7 +401,7 @@ def bind(database: AnyDatabase) -> AnyDatabase:
     try:
         database.connect(reuse_if_open=True)
         database.execute_sql("SELECT 1 FROM setting").fetchone()
-        _refuse_newer(database.path or database.title, schema_of(database))  # its header need not know: see _is_older()
+        refuse_newer(database.path or database.title, schema_of(database))  # its header need not know: see _is_older()
     except Exception as error:
         database.close()
         if isinstance(error, Error):
