@@ -85,6 +85,12 @@ def encrypted(s: Any, key: str | None) -> Any:
     return db.Result(task=sent, organization=s.iknl)
 
 
+def written(s: Any, status: str | None) -> Any:
+    """Have another program write the status of a pending result."""
+    db.Result.update(status=status).where(db.Result.id == s.results[0].id).execute()
+    return changed(s.results[0], log="again")
+
+
 NO_EMAILS = ["", "anna", "@iknl.nl", "anna@", "an na@iknl.nl", "a@b@c.nl", "anna@iknl.nl\n", "a" * 250 + "@b.nl"]
 NO_NAMES = [None, "", " \t\u3000", "2026", "x" * 129]
 TIMES: list[dict[str, str]] = [
@@ -142,6 +148,7 @@ BREAKS: dict[str, list[Make]] = {
     "RES004": [lambda s, times=times: changed(s.results[0], **times) for times in TIMES],
     "RES005": [lambda s: without(s.results[1], s.oslo_node)],
     "RES006": [lambda s: encrypted(s, None), lambda s: encrypted(s, "")],
+    "RES007": [lambda s, status=status: written(s, status) for status in ("FAILED", "", "active", "completed")],
 }
 
 FINE: dict[str, list[Make]] = {
@@ -173,6 +180,7 @@ FINE: dict[str, list[Make]] = {
     "RES004": [lambda s: changed(s.results[0], started_at="2099-01-01", finished_at="2099-01-01")],
     "RES005": [lambda s: changed(s.results[1], log="…")],
     "RES006": [lambda s: encrypted(s, PEM)],
+    "RES007": [lambda s, status=status: written(s, status) for status in (None, "pending", "initializing", "crashed")],
 }
 
 

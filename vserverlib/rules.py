@@ -351,6 +351,16 @@ RULES = (
         "COALESCE(o.public_key, '') = '')",
         "this.organization_id",
     ),
+    Rule(
+        "RES007", "result", WARNING, AT_CHECK,
+        "a status that no server writes, or that its times contradict",
+        "its status is {detail}",
+        "correct its status, or its times",
+        "what is listed goes by the times, so nobody sees what was written; a save does not keep such a status",
+        "this.state <> 'failed' AND this.status <> this.state AND NOT (this.status = 'initializing' AND "
+        "this.state IN ('pending', 'active'))",
+        "'\"' || SUBSTR(this.status, 1, 40) || '\", and its times make it ' || this.state",
+    ),
     # Of the file as a whole: found by inspection.py, not by a condition of rows.
     Rule(
         "DBF001", "", ERROR, AT_CHECK,
