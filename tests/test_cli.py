@@ -144,6 +144,11 @@ def test_the_help_names_every_entity() -> None:
         assert all(model.noun in text for model in models.ENTITIES)
 
 
+def test_the_help_of_a_narrow_terminal_cuts_no_sentence_off() -> None:
+    text = run("--help").stdout  # as wide as a terminal of 80 columns
+    assert "and what is wrong with the file." in " ".join(text.split()) and max(map(len, text.splitlines())) <= 80
+
+
 @pytest.mark.parametrize("columns", [80, 200])
 def test_a_table_fits_the_terminal(columns: int, example: Path) -> None:
     seen = Seen("list", "tasks", "--limit", "10", columns=columns)

@@ -28,6 +28,7 @@ INTERRUPTED = 130  # what a shell gives as the status of a program that Ctrl-C e
 COMPLETING = "_VSERVER_COMPLETE"  # of the environment, as click names it: a shell asks what Tab is to offer
 COLLECTED = 50_000  # objects made until the garbage collector runs (Python's own 700 suits small programs)
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+LONGEST_SENTENCE = 200  # characters of what the help of the program says of a command
 PAGE = 50  # rows of a page of a list
 LARGEST = 10**9  # rows of a page, and pages: their product has less than 64 bits
 
@@ -69,6 +70,12 @@ class Commands(click.Group):
             sys.exit(1)
         finally:
             gc.freeze()
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands with their first sentence, whole: a narrow terminal wraps it, where click would cut it."""
+        told = [(name, self.commands[name].get_short_help_str(LONGEST_SENTENCE)) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl(told)
 
     def make_context(self, *args: Any, **options: Any) -> click.Context:
         with _inert_usage():
