@@ -224,7 +224,9 @@ def demo_command(
             _fill(database, tasks or simulation.TASKS, organizations or simulation.ORGANIZATIONS)
         if live:
             simulation.refuse_real(yes)
-            _play(database, until_done)
+            _play(database, until_done, target.command("watch"))
+        else:
+            tell(f"have its nodes at work with: {target.command('demo', '--live')}")
 
 
 def _fill(database: Any, tasks: int, organizations: int) -> None:
@@ -235,10 +237,11 @@ def _fill(database: Any, tasks: int, organizations: int) -> None:
     tell(f"{database.title} has {counted(tasks, 'task')} of a made-up consortium")
 
 
-def _play(database: Any, until_done: bool) -> None:
+def _play(database: Any, until_done: bool, look_on: str) -> None:
     from vserverlib import simulation
 
-    tell(f"this is a simulation: nothing is computed, and results in {database.title} are made up (Ctrl-C: end it)")
+    tell(f"this is a simulation: nothing is computed, and results in {database.title} are made up")
+    tell(f"look on from another terminal: {look_on} (Ctrl-C here ends it)")
     try:
         simulation.play(database, until_done=until_done)
     except KeyboardInterrupt:

@@ -54,6 +54,9 @@ def run_apart(*words: str, given: str = "", **options: Any) -> subprocess.Comple
     return subprocess.run(command, input=given, capture_output=True, text=True, env=env, check=False, **options)
 
 
+FULL = "Error: stdout: No space left on device: what was printed is not whole\n"
+
+
 def to_full_disk(*words: str) -> tuple[int, str]:
     """Return the exit status of a command that cannot write to stdout, and what it told on stderr."""
     command = [sys.executable, "-m", "vserver", *words]
@@ -139,6 +142,11 @@ def test_the_help_names_every_entity() -> None:
     for command in ("list", "show"):
         text = " ".join(run(command, "--help").stdout.split())
         assert all(model.noun in text for model in models.ENTITIES)
+
+
+def test_the_help_of_a_narrow_terminal_cuts_no_sentence_off() -> None:
+    text = run("--help").stdout  # as wide as a terminal of 80 columns
+    assert "and what is wrong with the file." in " ".join(text.split()) and max(map(len, text.splitlines())) <= 80
 
 
 @pytest.mark.parametrize("columns", [80, 200])
@@ -408,7 +416,7 @@ def test_apikey_prints_a_new_key_alone(node: str, example: Path) -> None:
 
 
 def test_a_key_that_could_not_be_printed_is_not_stored(example: Path) -> None:
-    assert to_full_disk("apikey", "7") == (1, "Error: No space left on device\n")
+    assert to_full_disk("apikey", "7") == (1, FULL)
     with closing(models.connect("vserver.db")):
         assert models.Node.get(7).check_key("00000000-0000-4000-8000-000000000007")
 
@@ -651,7 +659,7 @@ def test_a_pipe_that_is_closed_ends_it_quietly(words: str, example: Path) -> Non
 
 @pytest.mark.parametrize("words", ["list tasks", "list tasks -o json", "show task 1", "shell -c print(1)"])
 def test_a_full_disk_behind_stdout_is_one_clear_line(words: str, example: Path) -> None:
-    assert to_full_disk(*words.split()) == (1, "Error: No space left on device\n")
+    assert to_full_disk(*words.split()) == (1, FULL)
 
 
 def test_ctrl_c_ends_a_script_with_status_130(example: Path) -> None:
@@ -683,7 +691,7 @@ def test_ctrl_c_at_the_prompt_for_a_password_changes_nothing(example: Path) -> N
 @pytest.mark.parametrize("words", ["--help", "--version", "list --help"])
 def test_help_on_a_full_disk_is_one_line(words: str) -> None:
     status, told = to_full_disk(*words.split())
-    assert (status, told) == (1, "Error: No space left on device\n")
+    assert (status, told) == (1, FULL)
 
 
 def test_two_databases_at_once_are_a_usage_error(example: Path) -> None:

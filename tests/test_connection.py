@@ -20,7 +20,7 @@ import psycopg
 import pytest
 
 import models as db
-from vserverlib import Error, connection, postgres, sqlite
+from vserverlib import Error, connection, postgres, sqlite, storage
 
 
 class Blocker(NamedTuple):
@@ -65,6 +65,18 @@ def interrupt_after(seconds: float) -> threading.Timer:
     timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()
     return timer
+
+
+def test_a_file_that_another_program_keeps_for_itself_is_waited_for_when_it_is_opened(tmp_path: Path) -> None:
+    path = storage.create(tmp_path / "kept.db")
+    keeper = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    keeper.execute("PRAGMA locking_mode = EXCLUSIVE")
+    keeper.execute("BEGIN IMMEDIATE")
+    timer = threading.Timer(0.3, keeper.close)
+    timer.start()
+    with contextlib.closing(storage.connect(path, read_only=True)) as opened:
+        assert opened.execute_sql("SELECT COUNT(*) FROM task").fetchone() == (0,)
+    timer.join()
 
 
 def test_a_wait_for_a_lock_is_told_and_given_up_at_last(

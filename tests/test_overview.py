@@ -120,6 +120,13 @@ def test_many_of_everything_fit_the_screen_and_are_counted(database: Any) -> Non
     assert len(text.splitlines()) <= 24 and "26 more" in text and "28 more nodes" in text
 
 
+def test_large_numbers_of_tasks_take_a_line_more_and_break_no_state() -> None:
+    counts = {"empty": 1_000, "pending": 12_345, "active": 12_345, "completed": 1_234_567, "failed": 123_456}
+    first, second = str(views.Look().statuses(counts, 80)).splitlines()
+    assert first == "tasks    · empty 1,000    ○ pending 12,345    ▶ active 12,345"
+    assert second == "         ✓ completed 1,234,567    ✗ failed 123,456"
+
+
 def test_hostile_names_and_odd_times_do_no_harm(database: Any, path: Path) -> None:
     hostile = "\x1b[31m[red]\r\n\u202e" + "x" * 10_000
     organization = db.Organization(name=hostile)

@@ -147,6 +147,15 @@ def test_a_new_task_asks_all_members(database: Any) -> None:
     assert [each.organization for each in task.results] == list(task.collaboration.organizations)
 
 
+def test_who_watches_a_live_play_always_has_something_to_see(database: Any) -> None:
+    simulation.fill(database, 1)
+    chance = random.Random(1)
+    chance.random = lambda: 0.2  # type: ignore[method-assign]  # every node is quick, none fails, nobody asks anything
+    for _ in range(5):
+        simulation.move(chance)
+        assert Result.where(progress.UNFINISHED_RESULTS).exists()
+
+
 def test_organizations_that_may_be_real_are_not_played_unless_that_is_meant(story: Any) -> None:
     with pytest.raises(Error, match="IKNL.*--yes"):
         simulation.refuse_real()
@@ -157,6 +166,7 @@ def test_the_command_makes_a_database_and_fills_it(tmp_path: Path) -> None:
     done = vserver(tmp_path, "demo", "--tasks", "30")
     assert done.returncode == 0 and done.stdout == ""
     assert "made a new database, vserver.db" in done.stderr and "30 tasks" in done.stderr
+    assert done.stderr.endswith("have its nodes at work with: vserver demo --live\n")
 
 
 def test_the_command_fills_no_database_twice(tmp_path: Path) -> None:
@@ -170,6 +180,7 @@ def test_the_live_play_says_that_it_is_one_and_ends_when_all_is_done(tmp_path: P
     vserver(tmp_path, "demo", "--tasks", "1")
     done = vserver(tmp_path, "demo", "--live", "--until-done")
     assert done.returncode == 0 and "this is a simulation" in done.stderr
+    assert "look on from another terminal: vserver watch " in done.stderr
 
 
 def test_a_database_of_real_organizations_is_left_alone(tmp_path: Path) -> None:

@@ -105,6 +105,8 @@ def test_a_path_that_does_not_exist_says_how_to_make_it(tmp_path: Path, monkeypa
         (b"PK\x03\x04 a zip or so", "is no SQLite database"),
         (os.urandom(8192), r"is no SQLite database \(or an encrypted one\)"),
         (b"SQLite format 3\0", "is no SQLite database"),
+        (b"PGDMP\x01\x0e\0", "is what pg_dump made .* pg_restore"),
+        (b"--\n-- PostgreSQL database dump\n--\n", "is what pg_dump made .* its URL"),
     ],
 )
 def test_what_is_no_database_is_refused_untouched(tmp_path: Path, content: bytes, message: str) -> None:

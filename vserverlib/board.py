@@ -38,7 +38,7 @@ class Board:
         told = [listing.counted(count, finding.kind(plural)) for plural, count in found.entities.items()]
         yield Text(f"{look.safe(self.title)}, {self.moment:%Y-%m-%d %H:%M} UTC", "bold")
         yield Text(", ".join(told) + "\n")
-        yield look.statuses(found.tasks)
+        yield look.statuses(found.tasks, options.max_width)
         yield self._check()
         yield from self._shares("collaboration", "tasks ended", found.collaborations, look)
         yield from self._shares("organization", "results delivered", found.organizations, look)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import gc
 import os
@@ -26,6 +27,8 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 INTERRUPTED = 130  # what a shell gives as the status of a program that Ctrl-C ended
 COMPLETING = "_VSERVER_COMPLETE"  # of the environment, as click names it: a shell asks what Tab is to offer
 COLLECTED = 50_000  # objects made until the garbage collector runs (Python's own 700 suits small programs)
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+LONGEST_SENTENCE = 200  # characters of what the help of the program says of a command
 PAGE = 50  # rows of a page of a list
 LARGEST = 10**9  # rows of a page, and pages: their product has less than 64 bits
 
@@ -63,10 +66,16 @@ class Commands(click.Group):
             return super().__call__(*args, **options)
         except OSError as error:  # of --help and --version, which are no commands
             _give_up_stdout()
-            Failure(str(error.strerror)).show()
+            Failure(_of_system(error)).show()
             sys.exit(1)
         finally:
             gc.freeze()
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands with their first sentence, whole: a narrow terminal wraps it, where click would cut it."""
+        told = [(name, self.commands[name].get_short_help_str(LONGEST_SENTENCE)) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl(told)
 
     def make_context(self, *args: Any, **options: Any) -> click.Context:
         with _inert_usage():
@@ -113,12 +122,19 @@ def failure_of(error: Exception) -> Failure | None:
     if isinstance(error, Error):
         return Failure(str(error), 2 if isinstance(error, UsageError) else 1)
     if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
-        place = f"{inert(error.filename, 200)}: " if error.filename else ""
-        return Failure(f"{place}{error.strerror or inert(error, 200)}")
+        return Failure(_of_system(error))
     if _is_of_database(error):
         damaged = ": it is damaged, use a backup" if "malformed" in str(error) else ""
         return Failure(f"the database says: {inert(error, 200)}{damaged}")
     return None
+
+
+def _of_system(error: OSError) -> str:
+    """Return what the system has refused: where there is no room for a file without a name, it is stdout."""
+    told = error.strerror or inert(error, 200)
+    if error.filename:
+        return f"{inert(error.filename, 200)}: {told}"
+    return f"stdout: {told}: what was printed is not whole" if error.errno in NO_ROOM else told
 
 
 def _is_of_database(error: Exception) -> bool:

@@ -296,7 +296,7 @@ class PostsSection:
         """Return what is drawn below the fields, in so many columns."""
         found = self.found
         yield Text()
-        yield look.statuses(found.tasks)
+        yield look.statuses(found.tasks, width)
         if not found.posts:
             return
         table = _grid(look, *(Text(word, "bold") for word in ("organization", "node", "status", "last seen")))

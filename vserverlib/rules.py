@@ -56,6 +56,21 @@ def _no_name(column: str) -> str:
     return f"{_no_text(column)} OR TRIM({column}, '{DIGITS}') = '' OR LENGTH({column}) > {LONGEST_NAME}"
 
 
+def _no_time(column: str) -> str:
+    """Return the condition that something is stored that is no time: PostgreSQL has no room for it, SQLite has."""
+    return f"CAST({column} AS TEXT) NOT LIKE '____-__-__ __:__:__%'"
+
+
+def _why_no_time(*columns: str) -> str:
+    """Return which of some columns holds no time, and what it holds."""
+    held = (f"WHEN {_no_time(f'this.{name}')} THEN '{name} is \"' || {_start(f'this.{name}')}" for name in columns)
+    return f"CASE {' '.join(held)} END || '\"'"
+
+
+def _start(column: str) -> str:
+    return f"SUBSTR(CAST({column} AS TEXT), 1, 40)"
+
+
 def _why_no_name(column: str) -> str:
     too_long = f"WHEN LENGTH({column}) > {LONGEST_NAME} THEN 'has a name of over {LONGEST_NAME} characters'"
     return f"CASE WHEN {_no_text(column)} THEN 'has no name' {too_long} ELSE 'has only digits for a name' END"
@@ -288,6 +303,15 @@ RULES = (
         "NOT EXISTS (SELECT 1 FROM result r WHERE r.task_id = this.id)",
     ),
     Rule(
+        "TSK006", "task", WARNING, AT_CHECK,
+        "a time of creation that is none: a text or a number that another program wrote",
+        "its {detail}",
+        "give it a time, or None",
+        "how old it is cannot be told, and filters by time pass it over or take it for new",
+        _no_time("this.created_at"),
+        _why_no_time("created_at"),
+    ),
+    Rule(
         "RES001", "result", ERROR, BOTH,
         "no task",
         "it has no task",
@@ -350,6 +374,25 @@ RULES = (
         "c.encrypted) AND EXISTS (SELECT 1 FROM organization o WHERE o.id = this.organization_id AND "
         "COALESCE(o.public_key, '') = '')",
         "this.organization_id",
+    ),
+    Rule(
+        "RES007", "result", WARNING, AT_CHECK,
+        "a status that no server writes, or that its times contradict",
+        "its status is {detail}",
+        "correct its status, or its times",
+        "what is listed goes by the times, so nobody sees what was written; a save does not keep such a status",
+        "this.state <> 'failed' AND this.status <> this.state AND NOT (this.status = 'initializing' AND "
+        "this.state IN ('pending', 'active'))",
+        f"'\"' || {_start('this.status')} || '\", and its times make it ' || this.state",
+    ),
+    Rule(
+        "RES008", "result", WARNING, AT_CHECK,
+        "a time that is none: a text or a number that another program wrote",
+        "its {detail}",
+        "give it a time, or None",
+        "how long it took or is waited for cannot be told, and filters by time pass it over or take it for late",
+        " OR ".join(map(_no_time, ("this.assigned_at", "this.started_at", "this.finished_at"))),
+        _why_no_time("assigned_at", "started_at", "finished_at"),
     ),
     # Of the file as a whole: found by inspection.py, not by a condition of rows.
     Rule(

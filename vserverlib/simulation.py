@@ -256,14 +256,22 @@ def play(database: Any, *, until_done: bool = False) -> None:
 
 
 def move(chance: random.Random, until_done: bool = False) -> bool:
-    """Make one move, in one transaction: nodes take up results, deliver, fail. Return whether there was one to move."""
+    """Make one move, in one transaction: nodes take up results, deliver, fail. Return whether there was one to move.
+
+    A new task is made now and then, and where nothing would be waited for any more, unless `until_done`.
+    """
     with models.database.asking(False), models.database.atomic():  # what is made up need not be sound
         waiting = Result.select().where(progress.UNFINISHED_RESULTS).order_by(Result.id.desc()).limit(MOVED)
         for result in waiting:
             _move(result, chance)
-        if not until_done and chance.random() < NEW_TASK:
+        if not until_done and (chance.random() < NEW_TASK or not _is_waited_for()):
             _ask(chance)
     return bool(len(waiting))
+
+
+def _is_waited_for() -> bool:
+    """Whether anything is left to be delivered. Who watches would be told that all is done, and stop watching."""
+    return bool(Result.select().where(progress.UNFINISHED_RESULTS).exists())
 
 
 def _move(result: Any, chance: random.Random) -> None:

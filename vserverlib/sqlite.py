@@ -64,6 +64,10 @@ class Sqlite(Opened, peewee.SqliteDatabase):
         settings = {"foreign_keys": 1, "recursive_triggers": 1, "synchronous": "FULL", **(pragmas or {})}
         super().__init__(file, pragmas=settings, lock_type="IMMEDIATE", timeout=LOCK_STEP, uri=file.startswith("file:"))
 
+    def connect(self, reuse_if_open: bool = False) -> bool:
+        """Open the file; one that another program keeps for itself is waited for, as any lock is."""
+        return bool(self._waiting(lambda: super(Sqlite, self).connect(reuse_if_open)))
+
     def _add_conn_hooks(self, conn: sqlite3.Connection) -> None:
         super()._add_conn_hooks(conn)
         conn.create_function("has_text", 2, _has_text, deterministic=True)
@@ -184,13 +188,19 @@ class Sqlite(Opened, peewee.SqliteDatabase):
 
     def _patiently(self, call: Callable[[], Any]) -> Any:
         """Call, and call again while another connection holds the lock; Ctrl-C ends a wait as well as a query."""
+        try:
+            return self._waiting(call)
+        except peewee.DatabaseError as error:
+            self.explain(error)
+            raise
+
+    def _waiting(self, call: Callable[[], Any]) -> Any:
         waited_since, told = time.monotonic(), False
         while True:
             try:
                 return call()
             except peewee.DatabaseError as error:
                 if not _is_busy(error):
-                    self.explain(error)
                     raise
             told = self.wait_on(waited_since, told)
 

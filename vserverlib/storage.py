@@ -38,6 +38,7 @@ SNAPSHOT, SNAPSHOT_OF = "schema.sql", "-- Made by `make schema` from the migrati
 NOW = "strftime('%Y-%m-%d %H:%M:%f', 'now')"
 ROOM_TO_READ = 65536  # bytes: the index of a log, which SQLite makes beside a database, takes half of that
 _MAGIC = b"SQLite format 3\0"
+_DUMPS = (b"PGDMP", b"--\n-- PostgreSQL database")  # how what pg_dump makes begins, for programs and for eyes
 Read = TypeVar("Read")
 _open: weakref.WeakSet[Sqlite] = weakref.WeakSet()
 
@@ -317,6 +318,9 @@ def check_ours(path: Path) -> tuple[Header, int]:
     if not head:
         raise Error(f"{shown(path)} is empty: remove it, and make a database with: vserver -d {shown(path)} init")
     header = read_header(head)
+    if head.startswith(_DUMPS):
+        use = "have pg_restore or psql read it into one on a server, and name that by its URL"
+        raise Error(f"{shown(path)} is what pg_dump made of a PostgreSQL database: {use}")
     if header is None:
         raise Error(f"{shown(path)} is no SQLite database (or an encrypted one): nothing was changed")
     if header.application_id != APPLICATION_ID:

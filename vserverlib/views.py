@@ -114,10 +114,16 @@ class Look:
         """Return the colour of a state, which is never all that tells it."""
         return _signs(status)[2]
 
-    def statuses(self, counts: Mapping[str, int]) -> Text:
-        """Return how many tasks have each status, in one line."""
+    def statuses(self, counts: Mapping[str, int], width: int) -> Text:
+        """Return how many tasks have each status, in one line, or in more where that has no room: none is broken."""
         states = [Text.assemble(self.state(status), f" {count:,}") for status, count in counts.items() if count]
-        return Text.assemble(("tasks    ", "bold"), Text("    ").join(states) if states else ("none yet", "dim"))
+        lines = [Text.assemble(("tasks    ", "bold"), states[0] if states else ("none yet", "dim"))]
+        for state in states[1:]:
+            if lines[-1].cell_len + 4 + state.cell_len <= width:
+                lines[-1].append("    ").append_text(state)
+            else:
+                lines.append(Text("         ").append_text(state))
+        return Text("\n").join(lines)
 
     def branch(self, depth: int, is_last: bool = True) -> str:
         """Return what leads to a line of a tree: nothing to its root."""

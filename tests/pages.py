@@ -1,0 +1,163 @@
+"""Pages whose commands run: block by block, by bash in a home of their own, compared with what is printed there.
+
+    ```sh       what is typed. All that it prints, on stdout and stderr, is compared with the next block, where that is
+    ```text     (a line of … alone stands for any lines that were left out). It ends with 0, or with what is told by
+    ```status   behind it
+    ```python   what is typed into the shell that the block before has opened, answers behind # →
+    ```bash     what is in a file, after <!-- file: NAME -->; not run after <!-- not run: WHY -->
+
+After <!-- goes on --> it runs in a terminal of its own, until Ctrl-C is pressed there: before a block that follows
+<!-- Ctrl-C -->, or at the end of the page. The first line of its text is to come onto the screen. In the home `vserver`
+is this repository, as if it had been cloned there.
+
+It owns how a page is run, for every page. What may differ from what is printed is MAY_DIFFER, and nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from terminal import ROOT, Terminal, environment
+
+COLUMNS = 80
+ANSWER = "  # → "
+LEFT_OUT = "…"
+ENDED_BY_CTRL_C = (0, 130)  # where that is the way to end it, and any other
+BLOCK = re.compile(r"(?:^<!-- ([^\n]*?) -->\n)?^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+
+# What is another one each time, or on another machine, and what stands for it when texts are compared.
+MAY_DIFFER = (
+    (r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?)?(Z| UTC)?", "TIME"),
+    (r"\b[\d,]+ (s|min|h|d)( \d+ (s|min|h))?\b", "AGE"),
+    (r"\b[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}\b", "KEY"),
+    (r"\b\d{8}-\d{6}(-\d+)?\b", "STAMP"),  # in the name of a backup
+    (r"([ ─━┄])\1+", r"\1"),  # widths, which follow from the others
+)
+
+PROGRAM = """#!{python}
+import sys
+import vserver
+vserver.main(prog_name="vserver")
+"""
+JQ = """#!{python}
+import json, sys
+import jq
+words = sys.argv[1:]
+options = "".join(word[1:] for word in words if word.startswith("-"))
+program, *files = [word for word in words if not word.startswith("-")]
+text = "".join(open(file).read() for file in files) if files else sys.stdin.read()
+for found in jq.compile(program).input_text(text).all():
+    plain = isinstance(found, str) and "r" in options
+    how = {{"separators": (",", ":")}} if "c" in options else {{"indent": 2}}
+    print(found if plain else json.dumps(found, ensure_ascii=False, **how))
+"""
+
+
+class Step(NamedTuple):
+    """A block of a page that is run, and what is told of it. mark: what the comment before it says."""
+
+    sh: str
+    text: str | None = None
+    status: str = "0"
+    python: str = ""
+    mark: str = ""
+
+    @property
+    def file(self) -> str:
+        """Return the name of the file that it is in; "" where it is run."""
+        return self.mark.removeprefix("file: ") if self.mark.startswith("file: ") else ""
+
+
+def steps(page: Path) -> list[Step]:
+    """Return what is to be done, in the order of the page."""
+    found: list[Step] = []
+    is_told = False  # whether a block is about the step before it
+    for mark, kind, text in BLOCK.findall(page.read_text()):
+        assert kind != "bash" or mark.startswith(("file: ", "not run: ")), f"is it run?\n{text}"
+        if kind == "sh" or mark.startswith("file: "):
+            found.append(Step(text.rstrip("\n"), mark=mark))
+        elif kind in ("text", "status", "python") and is_told:
+            found[-1] = found[-1]._replace(**{kind: text})
+        is_told = kind != "bash"
+    return found
+
+
+def walk(page: Path, home: Path) -> None:
+    """Do all that a page tells, in an empty home, and compare."""
+    env = made_ready(home)
+    with contextlib.ExitStack() as open_ones:
+        for step in steps(page):
+            if step.mark == "Ctrl-C":
+                open_ones.close()
+            if step.file:
+                (home / step.file).write_text(f"{step.sh}\n")
+                (home / step.file).chmod(0o755)
+            elif step.mark == "goes on":
+                open_ones.enter_context(going_on(step, home, env))
+            else:
+                run(step, home, env)
+
+
+def made_ready(home: Path) -> dict[str, str]:
+    """Put vserver, jq and the repository into a home, and return the environment of who lives there."""
+    programs = home / ".programs"
+    programs.mkdir()
+    for name, text in (("vserver", PROGRAM), ("jq", JQ)):
+        (programs / name).write_text(text.format(python=sys.executable))
+        (programs / name).chmod(0o755)
+    (home / "vserver").symlink_to(ROOT)
+    path = f"{programs}{os.pathsep}{os.environ['PATH']}"
+    return {**environment(home), "PATH": path, "COLUMNS": str(COLUMNS)}
+
+
+def run(step: Step, home: Path, env: dict[str, str]) -> None:
+    """Run one step, and compare what it prints and how it ends."""
+    typed, answers = at_the_prompt(step.python)
+    output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    command = ["bash", "-c", step.sh]
+    done = subprocess.run(command, cwd=home, env=env, input=typed, text=True, timeout=60, check=False, **output)
+    assert done.returncode == int(step.status), f"{step.sh}\n{done.stdout}"
+    expected = answers if step.python else step.text
+    if expected is not None and not is_alike(done.stdout, expected):
+        assert plain(done.stdout) == plain(expected), step.sh
+
+
+def at_the_prompt(code: str) -> tuple[str, str]:
+    """Return code that prints what a prompt answers, and the answers that are told."""
+    lines = [line.partition(ANSWER) for line in code.splitlines()]
+    typed = (f"print(repr({line}))" if told else line for line, told, _ in lines)
+    return "\n".join(typed) + "\n", "\n".join(answer for _, told, answer in lines if told)
+
+
+@contextlib.contextmanager
+def going_on(step: Step, home: Path, env: dict[str, str]) -> Iterator[None]:
+    """Run a step in a terminal of its own, until Ctrl-C is pressed at the end."""
+    terminal = Terminal(["bash", "-c", f"cd {home} && exec {step.sh}"], env, COLUMNS)
+    try:
+        words = (step.text or "").partition("\n")[0].split()
+        terminal.wait_for(" +".join(map(re.escape, words)))
+        yield
+        terminal.send("\x03")
+        assert terminal.wait_for_end() in ENDED_BY_CTRL_C, terminal.text
+    finally:
+        terminal.child.close(force=True)
+
+
+def is_alike(printed: str, expected: str) -> bool:
+    """Whether what was printed is what is told, but for what may differ and for lines that were left out."""
+    told = (r"(.*\n)*?" if line == LEFT_OUT else re.escape(f"{line}\n") for line in plain(expected).splitlines())
+    return bool(re.fullmatch("".join(told), "".join(f"{line}\n" for line in plain(printed).splitlines())))
+
+
+def plain(text: str) -> str:
+    """Return a text with a word in place of what may differ, and no blanks at the ends of lines."""
+    for pattern, word in MAY_DIFFER:
+        text = re.sub(pattern, word, text)
+    return "\n".join(line.rstrip() for line in text.splitlines()).strip("\n")
