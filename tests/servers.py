@@ -13,8 +13,8 @@ from typing import Any
 
 import psycopg
 
+from vserverlib import schemas, storage
 from vserverlib import servers as urls
-from vserverlib import storage
 
 RELEASED_FIRST = """
 INSERT INTO setting VALUES ('key_salt', '$2b$12$iK0hnihVJEkru50WXxc4be');
@@ -75,7 +75,7 @@ class Server:
 def made_older(url: str) -> str:
     """Make tables of schema 1 in a database that has none, with rows of each, and return its URL."""
     with contextlib.closing(urls.reached(url)) as database, database.atomic():
-        storage.apply_migrations(database, "0001_initial")
+        schemas.apply(database, "0001_initial")
         database.execute_sql(RELEASED_FIRST)
     return url
 

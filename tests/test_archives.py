@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import vserver
-from vserverlib import Error, archives, storage
+from vserverlib import Error, archives, schemas, storage
 
 pytestmark = pytest.mark.usefixtures("programs")
 
@@ -42,7 +42,7 @@ def by_hand(programs: Path, url: str, *options: str) -> str:
 
 def test_a_dump_tells_its_schema_and_its_parts(dump: Path) -> None:
     opened = archives.opened(dump, "")
-    assert opened.migrations == storage.due(0) and opened.rows == 10_005
+    assert opened.migrations == schemas.due(0) and opened.rows == 10_005
     counts = {part.table: len(list(part.rows)) for part in opened.parts() if part.highest is None}
     assert counts["organization"] == 5000 and counts["undoing"] == 0
     given = {part.table: part.highest for part in opened.parts() if part.rows.__next__ and part.highest is not None}

@@ -25,7 +25,7 @@ from terminal import environment
 from test_undoing import tables
 
 import models as db
-from vserverlib import Error, backups, demo, inspection, storage, upgrades
+from vserverlib import Error, backups, demo, inspection, schemas, upgrades
 from vserverlib.undoing import undo
 
 KINDS = ["sqlite"]  # it is about files
@@ -138,8 +138,8 @@ def test_restoring_that_finds_the_disk_full_replaces_nothing(
 
 def older_with_more(path: Path, folder: Path) -> None:
     """Make this a release with one more migration, whose databases are older."""
-    shutil.copytree(storage.MIGRATIONS, folder)
-    (folder / f"{storage.SCHEMA + 1:04}_more.py").write_text(MORE)
+    shutil.copytree(schemas.MIGRATIONS, folder)
+    (folder / f"{schemas.NEWEST + 1:04}_more.py").write_text(MORE)
 
 
 @pytest.mark.parametrize("where", ["the backup", "the log"])
@@ -156,11 +156,11 @@ def test_an_upgrade_that_finds_the_disk_full_changes_nothing(
             db.Organization(name=f"{number} " + "x" * 100).save()
     database.close()
     older_with_more(path, tmp_path / "migrations")
-    monkeypatch.setattr(storage, "MIGRATIONS", tmp_path / "migrations")
-    monkeypatch.setattr(storage, "SCHEMA", storage.SCHEMA + 1)
+    monkeypatch.setattr(schemas, "MIGRATIONS", tmp_path / "migrations")
+    monkeypatch.setattr(schemas, "NEWEST", schemas.NEWEST + 1)
     full_disk(60_000 if where == "the backup" else path.stat().st_size + 4096)
     if where == "the log":
-        (tmp_path / "migrations" / f"{storage.SCHEMA:04}_more.py").write_text(
+        (tmp_path / "migrations" / f"{schemas.NEWEST:04}_more.py").write_text(
             MORE + "    db.execute_sql(\"UPDATE organization SET domain = printf('%.*c', 400, 'x')\")\n"
         )
     before = files_beside(path)
@@ -229,8 +229,8 @@ def test_an_older_database_in_a_folder_that_cannot_be_written_is_read_but_not_up
     older_with_more(path, tmp_path / "migrations")
     for file in (tmp_path / "migrations").rglob("*"):
         file.chmod(0o755)
-    monkeypatch.setattr(storage, "MIGRATIONS", tmp_path / "migrations")
-    monkeypatch.setattr(storage, "SCHEMA", storage.SCHEMA + 1)
+    monkeypatch.setattr(schemas, "MIGRATIONS", tmp_path / "migrations")
+    monkeypatch.setattr(schemas, "NEWEST", schemas.NEWEST + 1)
     there = Path(shutil.copy(path, closed_folder))
     close_folder(closed_folder)
     before = there.read_bytes()
@@ -382,18 +382,18 @@ def test_killed_while_upgrading(
 ) -> None:
     fill(path, 400)
     older_with_more(path, tmp_path / "migrations")
-    monkeypatch.setattr(storage, "MIGRATIONS", tmp_path / "migrations")
-    monkeypatch.setattr(storage, "SCHEMA", storage.SCHEMA + 1)
+    monkeypatch.setattr(schemas, "MIGRATIONS", tmp_path / "migrations")
+    monkeypatch.setattr(schemas, "NEWEST", schemas.NEWEST + 1)
     code = (
-        f"storage.MIGRATIONS, storage.SCHEMA = pathlib.Path('migrations'), {storage.SCHEMA}\n"
+        f"schemas.MIGRATIONS, schemas.NEWEST = pathlib.Path('migrations'), {schemas.NEWEST}\n"
         "models.connect(path)\nprint('upgraded', flush=True)\n"
     )
     done = killed(code, path.parent, chance)
     with closing(sqlite3.connect(path)) as conn:
         (schema,) = conn.execute("PRAGMA user_version").fetchone()
         columns = [name for _, name, *_ in conn.execute("PRAGMA table_info(organization)")]
-    assert schema == storage.SCHEMA or not done
-    assert ("motto" in columns) == (schema == storage.SCHEMA)
+    assert schema == schemas.NEWEST or not done
+    assert ("motto" in columns) == (schema == schemas.NEWEST)
     with closing(db.connect(path)) as database:
         assert database.execute_sql("SELECT DISTINCT motto FROM organization").fetchall() == [("together",)]
     assert len(names(path)) == 400

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import models as db
-from vserverlib import demo, hashing, journal, orm, recording, simulation, storage
+from vserverlib import demo, hashing, journal, orm, recording, schemas, simulation, storage
 
 HOSTILE = 'a"b\\c\n\x1b[2J[red]\u202e\x00'
 
@@ -359,7 +359,7 @@ def test_a_database_of_schema_1_gets_a_journal_and_keeps_its_rows(tmp_path: Path
     apply(old, "0002_journal.py")
     assert old.execute_sql("SELECT * FROM user").fetchall() == rows
     old.execute_sql(f"PRAGMA application_id = {storage.APPLICATION_ID}")
-    old.execute_sql(f"PRAGMA user_version = {storage.SCHEMA}")
+    old.execute_sql(f"PRAGMA user_version = {schemas.NEWEST}")
     old.close()
     with contextlib.closing(db.connect(path)) as database:
         assert records(database) == []
@@ -368,7 +368,7 @@ def test_a_database_of_schema_1_gets_a_journal_and_keeps_its_rows(tmp_path: Path
 
 
 def apply(database: Any, name: str) -> None:
-    spec = importlib.util.spec_from_file_location("migration", storage.MIGRATIONS / name)
+    spec = importlib.util.spec_from_file_location("migration", schemas.MIGRATIONS / name)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

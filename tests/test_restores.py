@@ -17,7 +17,7 @@ from click.testing import CliRunner, Result
 import models
 import vserver
 from models import Organization, Task, User
-from vserverlib import connection, copying, storage
+from vserverlib import connection, copying, schemas
 from vserverlib import servers as urls
 
 pytestmark = pytest.mark.usefixtures("programs")
@@ -393,4 +393,4 @@ def test_the_tables_that_are_known_to_be_ours_are_those_that_migrations_make(url
         functions = conn.execute("SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace").fetchall()
     assert set(urls.TABLES) == set(held(url)) == {*copying.tables(), "schema_migration"}
     assert {name for (name,) in functions} == set(urls.FUNCTIONS)
-    assert len(storage.due(0)) == storage.SCHEMA
+    assert len(schemas.due(0)) == schemas.NEWEST

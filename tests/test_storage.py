@@ -16,7 +16,7 @@ import pytest
 from closed import as_nobody, close_folder
 
 import models as db
-from vserverlib import Error, storage
+from vserverlib import Error, schemas, storage
 
 DATA = Path(__file__).parent / "data"
 
@@ -38,19 +38,19 @@ def test_a_new_database_is_ours_and_its_owners_alone(tmp_path: Path) -> None:
     assert stat.S_IMODE(made.stat().st_mode) == 0o600
     with sqlite3.connect(made) as conn:
         assert conn.execute("PRAGMA application_id").fetchone() == (storage.APPLICATION_ID,)
-        assert conn.execute("PRAGMA user_version").fetchone() == (storage.SCHEMA,)
+        assert conn.execute("PRAGMA user_version").fetchone() == (schemas.NEWEST,)
         assert conn.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     conn.close()
     assert [file.name for file in tmp_path.iterdir()] == ["new.db"]
 
 
 def test_the_schema_number_is_that_of_the_newest_migration() -> None:
-    numbers = [int(file.name[:4]) for file in storage.MIGRATIONS.glob("[0-9]*.py")]
-    assert max(numbers) == len(numbers) == storage.SCHEMA
+    numbers = [int(file.name[:4]) for file in schemas.MIGRATIONS.glob("[0-9]*.py")]
+    assert max(numbers) == len(numbers) == schemas.NEWEST
 
 
 def test_a_new_database_is_what_all_migrations_make() -> None:
-    assert (storage.MIGRATIONS / storage.SNAPSHOT).read_text() == storage.snapshot(), "run: make schema"
+    assert (schemas.MIGRATIONS / schemas.SNAPSHOT).read_text() == schemas.snapshot(), "run: make schema"
 
 
 def test_create_refuses_what_is_there(path: Path, tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_a_newer_schema_is_refused(path: Path) -> None:
     with sqlite3.connect(path) as conn:
         conn.execute("PRAGMA user_version = 999")
     conn.close()
-    told = rf"made by a newer vserver \(schema 999, this release knows {storage.SCHEMA}\): upgrade vserver"
+    told = rf"made by a newer vserver \(schema 999, this release knows {schemas.NEWEST}\): upgrade vserver"
     with pytest.raises(Error, match=told):
         db.connect(path)
 

@@ -23,7 +23,7 @@ from click.testing import CliRunner, Result
 
 import models as db
 import vserver
-from vserverlib import Error, backups, servers, storage, upgrades
+from vserverlib import Error, backups, schemas, servers, storage, upgrades
 
 DATA = Path(__file__).parent / "data"
 ROOT = Path(db.__file__).parent
@@ -91,12 +91,12 @@ def newer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Newer:
 
     def release(source: str = WORKS, about: str = "") -> None:
         folder = tmp_path / "migrations"
-        shutil.copytree(storage.MIGRATIONS, folder)
-        number = storage.SCHEMA + 1
+        shutil.copytree(schemas.MIGRATIONS, folder)
+        number = schemas.NEWEST + 1
         lines = [f'"""{about}"""', "from peewee import *", *(line[4:] for line in source.splitlines())]
         (folder / f"{number:04}_more.py").write_text("\n".join(lines) + "\n")
-        monkeypatch.setattr(storage, "MIGRATIONS", folder)
-        monkeypatch.setattr(storage, "SCHEMA", number)
+        monkeypatch.setattr(schemas, "MIGRATIONS", folder)
+        monkeypatch.setattr(schemas, "NEWEST", number)
 
     return release
 
@@ -105,8 +105,8 @@ def newer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Newer:
 
 
 def test_there_is_a_database_of_every_schema_that_was_released() -> None:
-    assert [of_header(file) for file in RELEASED][: storage.SCHEMA] == list(range(1, len(RELEASED) + 1))
-    assert len(RELEASED) >= max(1, storage.SCHEMA - 1)
+    assert [of_header(file) for file in RELEASED][: schemas.NEWEST] == list(range(1, len(RELEASED) + 1))
+    assert len(RELEASED) >= max(1, schemas.NEWEST - 1)
     assert all(file.stat().st_size < 200_000 for file in RELEASED)
 
 
@@ -116,7 +116,7 @@ def test_what_a_release_wrote_is_read_by_this_one(file: Path, tmp_path: Path) ->
     shutil.copy(file, path)
     before = schema(path)
     with closing(db.connect(path)):
-        assert schema(path) == storage.SCHEMA
+        assert schema(path) == schemas.NEWEST
         assert [each.name for each in db.Organization.get()] == ["IKNL", "Oslo [beta]"]
         assert db.User.get_by_username("root").check_password("Geheim-123!")
         assert db.Node.get_by_api_key("00000000-0000-4000-8000-000000000002").organization.name == "Oslo [beta]"
@@ -126,7 +126,7 @@ def test_what_a_release_wrote_is_read_by_this_one(file: Path, tmp_path: Path) ->
         db.Organization(name="the next").save()
         assert db.Organization.get_by_name("the next").id == 4
         assert db.Task.next_run_id() == 2
-    assert len(beside(path)) == (before < storage.SCHEMA)
+    assert len(beside(path)) == (before < schemas.NEWEST)
 
 
 def test_an_upgraded_database_has_the_tables_of_a_new_one(tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ def test_opening_upgrades_after_a_backup_and_says_so(
     with closing(db.connect(older)):
         assert len(db.Task.get()) == 1
     (backup,) = beside(older)
-    was = storage.SCHEMA - 1
+    was = schemas.NEWEST - 1
     assert capsys.readouterr().err == (
         f"{older} was upgraded from schema {was} to {was + 1}; as it was it is kept in {backup}\n"
     )
@@ -165,7 +165,7 @@ def test_a_migration_that_fails_leaves_the_file_as_it_was(older: Path, newer: Ne
     for _ in range(2):
         with pytest.raises(Error, match=r"vserver\.db cannot be upgraded, and is as it was: no such column: nonsense"):
             db.connect(older)
-    assert schema(older) == storage.SCHEMA - 1 and beside(older) == []
+    assert schema(older) == schemas.NEWEST - 1 and beside(older) == []
     with closing(sqlite3.connect(older)) as conn:
         assert conn.execute("SELECT COUNT(*) FROM result").fetchone() == (2,)
         assert "motto" not in conn.execute("SELECT sql FROM sqlite_master WHERE name = 'organization'").fetchone()[0]
@@ -183,14 +183,14 @@ def test_a_migration_that_would_break_links_is_taken_back(older: Path, newer: Ne
     newer(BREAKS)
     with pytest.raises(Error, match="would have links that lead nowhere"):
         db.connect(older)
-    assert schema(older) == storage.SCHEMA - 1 and beside(older) == []
+    assert schema(older) == schemas.NEWEST - 1 and beside(older) == []
 
 
 def test_two_that_open_it_at_once_upgrade_it_once(older: Path, newer: Newer, tmp_path: Path) -> None:
     newer()
     code = (
-        "import sys, pathlib, models\nfrom vserverlib import storage\n"
-        f"storage.MIGRATIONS, storage.SCHEMA = pathlib.Path({str(storage.MIGRATIONS)!r}), {storage.SCHEMA}\n"
+        "import sys, pathlib, models\nfrom vserverlib import schemas\n"
+        f"schemas.MIGRATIONS, schemas.NEWEST = pathlib.Path({str(schemas.MIGRATIONS)!r}), {schemas.NEWEST}\n"
         "sys.stdin.readline()\nmodels.connect()\nprint(len(models.Result.get()))\n"
     )
     pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
@@ -217,7 +217,7 @@ def test_an_upgrade_that_only_the_log_knows_of_is_not_done_again(
         reader.execute("SELECT * FROM task").fetchall()  # has the log not be written to the file
         upgrades.upgrade(older)
         capsys.readouterr()
-        assert of_header(older) == storage.SCHEMA - 1
+        assert of_header(older) == schemas.NEWEST - 1
         for options in ({}, {"read_only": True}, {"sandbox": True}):
             db.connect(older, **options).close()
         assert capsys.readouterr().err == "" and len(beside(older)) == 1
@@ -261,13 +261,13 @@ def test_a_backup_of_an_older_schema_is_upgraded_when_it_is_restored(
     with backups.verified(old, older) as draft:
         assert capsys.readouterr().err == f"{old} is of an older schema: what is restored is an upgraded copy\n"
         backups.restore(older, draft)
-    assert schema(older) == storage.SCHEMA and schema(old) == storage.SCHEMA - 1
+    assert schema(older) == schemas.NEWEST and schema(old) == schemas.NEWEST - 1
     assert mottos(older) == ["together"] * 2
 
 
 def test_an_older_database_is_backed_up_as_it_is(older: Path, newer: Newer) -> None:
     newer()
-    assert schema(backups.make(older).path) == storage.SCHEMA - 1 == schema(older)
+    assert schema(backups.make(older).path) == schemas.NEWEST - 1 == schema(older)
 
 
 # By the command
@@ -276,16 +276,16 @@ def test_an_older_database_is_backed_up_as_it_is(older: Path, newer: Newer) -> N
 def test_a_dry_run_prints_what_is_due_and_does_not_do_it(older: Path, newer: Newer) -> None:
     newer()
     result = run("upgrade", "--dry-run")
-    assert (result.exit_code, result.stdout) == (0, f"{storage.SCHEMA:04}_more\n")
-    assert schema(older) == storage.SCHEMA - 1 and beside(older) == []
+    assert (result.exit_code, result.stdout) == (0, f"{schemas.NEWEST:04}_more\n")
+    assert schema(older) == schemas.NEWEST - 1 and beside(older) == []
 
 
 def test_a_dry_run_tells_what_changes_how_many_rows_and_where_the_backup_goes(older: Path, newer: Newer) -> None:
     newer(WRITES, "Domains are names.\n\nFrozen.")
     result = run("upgrade", "--dry-run")
-    assert result.stdout == f"{storage.SCHEMA:04}_more  Domains are names.\n"
+    assert result.stdout == f"{schemas.NEWEST:04}_more  Domains are names.\n"
     told = (
-        rf"schema {storage.SCHEMA - 1} to {storage.SCHEMA}, tried on a private copy: "
+        rf"schema {schemas.NEWEST - 1} to {schemas.NEWEST}, tried on a private copy: "
         r"7 rows written, those of the journal too, in \d+\.\d s; "
         rf"first a backup is made, of {older.stat().st_size:,} bytes, such as vserver-\d{{8}}-\d{{6}}\.db\n"
     )
@@ -296,11 +296,11 @@ def test_a_dry_run_tells_that_an_upgrade_would_fail(older: Path, newer: Newer) -
     newer(FAILS)
     result = run("upgrade", "--dry-run")
     assert result.exit_code == 1 and result.stdout == "" and "no such column: nonsense" in result.stderr
-    assert schema(older) == storage.SCHEMA - 1 and beside(older) == []
+    assert schema(older) == schemas.NEWEST - 1 and beside(older) == []
 
 
 def test_every_migration_tells_what_it_changes() -> None:
-    assert [upgrades.told_of(name)[-1:] for name in storage.due(0)] == ["."] * storage.SCHEMA
+    assert [upgrades.told_of(name)[-1:] for name in schemas.due(0)] == ["."] * schemas.NEWEST
 
 
 @pytest.mark.parametrize(
@@ -318,7 +318,7 @@ def test_what_means_nothing_is_told_before_an_older_database_is_upgraded(
     newer()
     result = CliRunner().invoke(vserver.main, words, input="one\ntwo\n")
     assert result.exit_code in (1, 2)
-    assert schema(older) == storage.SCHEMA - 1 and beside(older) == []
+    assert schema(older) == schemas.NEWEST - 1 and beside(older) == []
 
 
 def test_the_command_upgrades_and_says_so_and_then_has_nothing_to_do(older: Path, newer: Newer) -> None:
@@ -336,7 +336,7 @@ def test_a_command_that_reads_prints_its_data_and_nothing_else(older: Path, newe
     newer()
     result = run("list", "organizations", "-o", "json")
     assert result.exit_code == 0 and result.stdout.startswith("[") and "older schema" in result.stderr
-    assert schema(older) == storage.SCHEMA - 1
+    assert schema(older) == schemas.NEWEST - 1
 
 
 # On a server
@@ -351,7 +351,7 @@ def refused(url: str, *words: str) -> str:
 
 def server_schema(url: str) -> int:
     with closing(servers.opened(url, read_only=True, of_any_release=True)) as database:
-        return storage.schema_of(database)
+        return schemas.of(database)
 
 
 def dumps_in(folder: Path) -> list[Path]:
@@ -367,7 +367,7 @@ def test_opening_one_on_a_server_upgrades_it_after_a_dump_and_says_so(
         db.Organization(name="the next").save()
         assert db.Organization.get_by_name("the next").id == 3
     (dump,) = dumps_in(tmp_path)
-    told = f"{older_url} was upgraded from schema 1 to {storage.SCHEMA}; as it was it is kept in {dump.name}\n"
+    told = f"{older_url} was upgraded from schema 1 to {schemas.NEWEST}; as it was it is kept in {dump.name}\n"
     assert capsys.readouterr().err == told and dump.stat().st_mode & 0o777 == 0o600
     assert run("-d", older_url, "check", "--rule", "DBF003").exit_code == 0
     assert "the next" in run("-d", older_url, "log").stdout
@@ -381,7 +381,7 @@ def test_opening_one_on_a_server_upgrades_it_after_a_dump_and_says_so(
 def test_what_only_reads_refuses_an_older_one_on_a_server_with_the_remedy(
     older_url: str, programs: Path, tmp_path: Path, words: list[str]
 ) -> None:
-    told = f"(schema 1, this release needs {storage.SCHEMA}): upgrade it with: vserver -d '{older_url}' upgrade\n"
+    told = f"(schema 1, this release needs {schemas.NEWEST}): upgrade it with: vserver -d '{older_url}' upgrade\n"
     assert refused(older_url, *words).endswith(told)
     assert server_schema(older_url) == 1 and list(tmp_path.iterdir()) == []
 
@@ -403,7 +403,7 @@ def test_an_upgrade_that_fails_on_a_server_leaves_all_as_it_was(
     for words in (["upgrade"], ["upgrade", "--dry-run"], ["shell", "-c", "1"]):
         told = refused(url, *words)
         assert 'cannot be upgraded, and is as it was: column "nonsense" does not exist' in told
-    assert server_schema(url) == storage.SCHEMA - 1 and dumps_in(tmp_path) == []
+    assert server_schema(url) == schemas.NEWEST - 1 and dumps_in(tmp_path) == []
     with psycopg.connect(url) as conn:
         assert conn.execute("SELECT COUNT(*) FROM result").fetchone() == (1,)
         assert "motto" not in [column.name for column in conn.execute("SELECT * FROM organization").description or ()]
@@ -432,14 +432,14 @@ def test_a_dry_run_on_a_server_tells_what_it_would_do_and_does_not_do_it(
         db.Organization(name="Oslo").save()
     newer(WRITES, "Domains are names.\n\nFrozen.")
     done = run("-d", url, "upgrade", "--dry-run")
-    assert (done.exit_code, done.stdout) == (0, f"{storage.SCHEMA:04}_more  Domains are names.\n")
+    assert (done.exit_code, done.stdout) == (0, f"{schemas.NEWEST:04}_more  Domains are names.\n")
     told = (
-        rf"schema {storage.SCHEMA - 1} to {storage.SCHEMA}, tried in a transaction that was taken back: "
+        rf"schema {schemas.NEWEST - 1} to {schemas.NEWEST}, tried in a transaction that was taken back: "
         r"5 rows written, those of the journal too, in \d+\.\d s; "
         r"first a backup is made, such as vserver\d+-\d{8}-\d{6}\.dump\n"
     )
     assert re.fullmatch(told, done.stderr), done.stderr
-    assert server_schema(url) == storage.SCHEMA - 1 and dumps_in(tmp_path) == []
+    assert server_schema(url) == schemas.NEWEST - 1 and dumps_in(tmp_path) == []
     with psycopg.connect(url) as conn:
         assert conn.execute("SELECT domain FROM organization").fetchall() == [(None,)] * 2
 
@@ -464,10 +464,10 @@ def test_without_pg_dump_one_on_a_server_is_not_upgraded_unless_somebody_says_th
     assert server_schema(older_url) == 1
     assert "no backup is made" in run("-d", older_url, "upgrade", "--dry-run", "--no-backup").stderr
     done = run("-d", older_url, "upgrade", "--no-backup")
-    assert done.exit_code == 0 and done.stderr.endswith(f"from schema 1 to {storage.SCHEMA}\n")
-    assert server_schema(older_url) == storage.SCHEMA
+    assert done.exit_code == 0 and done.stderr.endswith(f"from schema 1 to {schemas.NEWEST}\n")
+    assert server_schema(older_url) == schemas.NEWEST
 
 
 def test_of_a_file_a_backup_is_always_made(older: Path, newer: Newer) -> None:
     newer()
-    assert run("upgrade", "--no-backup").exit_code == 2 and schema(older) == storage.SCHEMA - 1
+    assert run("upgrade", "--no-backup").exit_code == 2 and schema(older) == schemas.NEWEST - 1

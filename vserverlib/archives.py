@@ -21,7 +21,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from vserverlib import Error, dumps, files, servers, sources, storage
+from vserverlib import Error, dumps, files, schemas, servers, sources, storage
 from vserverlib.files import shown
 
 PROGRAM = "pg_restore"
@@ -115,9 +115,9 @@ def _refuse_others(path: Path, name: str) -> None:
 
 
 def _refuse_unknown(path: Path, names: list[str]) -> None:
-    known = storage.due(0)
+    known = schemas.due(0)
     if names[: len(known)] == known and len(names) > len(known):
-        storage.refuse_newer(path, len(names))
+        schemas.refuse_newer(path, len(names))
     if not names or names != known[: len(names)]:
         raise Error(f"{shown(path)} holds tables of another program that are called as ours are: name another backup")
 

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from vserverlib import Error, connection, files, recording, sqlite, storage
+from vserverlib import Error, connection, files, recording, schemas, sqlite, storage
 from vserverlib.drivers import peewee
 from vserverlib.files import shown
 from vserverlib.messages import tell
@@ -198,7 +198,7 @@ def verified(file: Path, path: Path) -> Iterator[Path]:
         with files.told(f"{shown(file)} cannot be restored"):
             draft = stack.enter_context(files.unfinished(path))
             _verify(draft, file, _copy(file, draft, _count))
-            if storage.migrate_copy(draft, file):
+            if schemas.migrate_copy(draft, file):
                 tell(f"{shown(file)} is of an older schema: what is restored is an upgraded copy", "yellow")
         yield draft
 

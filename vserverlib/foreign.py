@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from vserverlib import Error, files, home, inert, orm, servers, storage
+from vserverlib import Error, files, home, inert, orm, schemas, servers, storage
 from vserverlib.files import shown
 
 if TYPE_CHECKING:
@@ -188,7 +188,7 @@ def _content(path: Path) -> str:
 @functools.cache
 def _ourselves() -> str:
     """Return what stands for this release: its code, of which every part may have its part in a copy."""
-    here, found = Path(__file__).parent, hashlib.sha256(str(storage.SCHEMA).encode())
+    here, found = Path(__file__).parent, hashlib.sha256(str(schemas.NEWEST).encode())
     for file in (here.parent / "models.py", *sorted(here.rglob("*.py"))):
         found.update(file.read_bytes())
     return found.hexdigest()

@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from vserverlib import UsageError, catalog, checks, inert, near, orm, rules, storage
+from vserverlib import UsageError, catalog, checks, inert, near, orm, rules, schemas
 from vserverlib.checks import Finding, Findings
 from vserverlib.drivers import peewee
 from vserverlib.rules import Rule
@@ -90,7 +90,7 @@ def _stored(database: Any, table: str, column: str, id: int) -> object:
 
 def _drift(database: Any) -> Told:
     """Compare the tables, indexes, triggers and views with those of a new database."""
-    meant = storage.new_schema(schema)
+    meant = schemas.new(schema)
     found, meant = (schema(database), meant) if database.is_sqlite else (catalog.schema(database), catalog.meant(meant))
     for kind, name in sorted({*found, *meant}):
         what, has, should = f"the {kind} {inert(name)}", found.get((kind, name)), meant.get((kind, name))

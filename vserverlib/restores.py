@@ -15,7 +15,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from vserverlib import Error, backups, connection, dumps, files, recording, servers, storage
+from vserverlib import Error, backups, connection, dumps, files, recording, schemas, servers
 from vserverlib.archives import Dump
 from vserverlib.backups import Backup
 
@@ -39,7 +39,7 @@ def replaces(url: str) -> bool:
     with contextlib.closing(servers.reached(url)) as database:
         if not servers.is_ours(servers.tables(database)):
             return False
-        storage.refuse_newer(database.title, servers.schema_of(database))
+        schemas.refuse_newer(database.title, schemas.of(database))
     dumps.about(url).refuse_lack()
     return True
 
@@ -65,21 +65,21 @@ def _replace(database: Any, url: str, dump: Dump, kept: list[Backup], advance: A
     database.wait_at_most(connection.LOCK_WAIT)
     wanted, schema = len(dump.migrations), 0
     if servers.is_ours(servers.tables(database)):
-        schema = servers.schema_of(database)
-        storage.refuse_newer(database.title, schema)
+        schema = schemas.of(database)
+        schemas.refuse_newer(database.title, schema)
         database.execute_sql(f"LOCK TABLE {_listed(_ours(database))} IN SHARE ROW EXCLUSIVE MODE")  # for other programs
         kept.append(dumps.make(url))
     made_anew = schema > wanted or (schema == wanted and set(_ours(database)) != dump.tables)  # or some are lost
     if made_anew:
         _take_out(database)
     if made_anew or schema < wanted:
-        storage.apply_migrations(database, dump.migrations[-1])
+        schemas.apply(database, dump.migrations[-1])
     _fill(database, dump, advance)
-    if wanted < storage.SCHEMA:
-        storage.apply_migrations(database)
+    if wanted < schemas.NEWEST:
+        schemas.apply(database)
     if kept:
         _put_on_record(database, kept[0])
-    return Restored(kept[0] if kept else None, made_anew, wanted < storage.SCHEMA)
+    return Restored(kept[0] if kept else None, made_anew, wanted < schemas.NEWEST)
 
 
 def _put_on_record(database: Any, kept: Backup) -> None:

@@ -13,7 +13,7 @@ import shlex
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from vserverlib import Error, hashing, inert, orm
+from vserverlib import Error, hashing, inert, orm, schemas
 from vserverlib.recording import Recorder
 
 if TYPE_CHECKING:
@@ -157,12 +157,10 @@ def create(url: str, key_salt: str | None = None, fill: Callable[[Postgres], Non
 
     fill: called in the end, in the same transaction, to write what is to be in it.
     """
-    from vserverlib import storage
-
     with contextlib.closing(reached(url)) as database, database.atomic():
         if is_ours(tables(database)):
             raise Error(f"{database.title} is a database of vserver already: nothing was changed")
-        storage.apply_migrations(database)
+        schemas.apply(database)
         salt = key_salt or hashing.new_salt()
         database.execute_sql("INSERT INTO setting (name, value) VALUES ('key_salt', %s)", [salt])
         if fill is not None:
@@ -249,12 +247,10 @@ def import_line(name: str) -> str:
 
 
 def _require_schema(database: Any, of_any_release: bool) -> None:
-    from vserverlib import storage
-
-    schema = schema_of(database)
-    storage.refuse_newer(database.title, schema)
-    if schema < storage.SCHEMA and not of_any_release:
-        known = f"(schema {schema}, this release needs {storage.SCHEMA})"
+    schema = schemas.of(database)
+    schemas.refuse_newer(database.title, schema)
+    if schema < schemas.NEWEST and not of_any_release:
+        known = f"(schema {schema}, this release needs {schemas.NEWEST})"
         raise Older(
             f"{database.title} is of an older release {known}: upgrade it with: {line(database.title, 'upgrade')}"
         )
@@ -271,9 +267,3 @@ def _refuse_encoding(database: Any) -> None:
     (encoding,) = database.execute_sql("SHOW server_encoding").fetchone()
     if encoding != "UTF8":
         raise Error(f"{database.title} has the encoding {inert(encoding)}: make one with createdb --encoding UTF8")
-
-
-def schema_of(database: Any) -> int:
-    """Return the number of the newest migration that was applied to a database."""
-    (name,) = database.execute_sql("SELECT MAX(name) FROM schema_migration").fetchone()
-    return int(str(name).partition("_")[0]) if name else 0

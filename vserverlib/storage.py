@@ -19,9 +19,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from vserverlib import Error, checks, files, hashing, inert, orm, servers
+from vserverlib import Error, checks, files, hashing, inert, orm, schemas, servers
 from vserverlib.connection import Opened
-from vserverlib.drivers import without_drivers
 from vserverlib.files import shown
 from vserverlib.messages import tell
 from vserverlib.recording import Recorder
@@ -32,14 +31,9 @@ if TYPE_CHECKING:
 
 DEFAULT = "vserver.db"
 APPLICATION_ID = 0x76736572  # "vser", at offset 68 of the file
-SCHEMA = 2  # the number of the newest migration, in user_version
-MIGRATIONS = Path(__file__).with_name("migrations")
-SNAPSHOT, SNAPSHOT_OF = "schema.sql", "-- Made by `make schema` from the migrations up to {}: change those."
-NOW = "strftime('%Y-%m-%d %H:%M:%f', 'now')"
 ROOM_TO_READ = 65536  # bytes: the index of a log, which SQLite makes beside a database, takes half of that
 _MAGIC = b"SQLite format 3\0"
 _DUMPS = (b"PGDMP", b"--\n-- PostgreSQL database")  # how what pg_dump makes begins, for programs and for eyes
-Read = TypeVar("Read")
 _open: weakref.WeakSet[Sqlite] = weakref.WeakSet()
 
 
@@ -85,107 +79,21 @@ def create(
 def _fill(file: Path, key_salt: str | None, fill: Callable[[Sqlite], None] | None) -> None:
     database = Sqlite(str(file), path=file, pragmas={"synchronous": "OFF"})  # made whole or not at all: see create()
     try:
-        _make_tables(database)
+        schemas.make_tables(database)
         salt = key_salt or hashing.new_salt()
         database.execute_sql("INSERT INTO setting (name, value) VALUES ('key_salt', ?)", [salt])
         if fill is not None:
             fill(database)
         database.execute_sql(f"PRAGMA application_id = {APPLICATION_ID}")
-        database.execute_sql(f"PRAGMA user_version = {SCHEMA}")
+        database.execute_sql(f"PRAGMA user_version = {schemas.NEWEST}")
         database.execute_sql("PRAGMA journal_mode = WAL")
     finally:
         database.close()
 
 
-# The schema
-
-
-def due(schema: int) -> list[str]:
-    """Return the names of the migrations that a database of a schema lacks, in their order."""
-    names = sorted(file.stem for file in MIGRATIONS.glob("[0-9]*.py"))
-    return [name for name in names if int(name.partition("_")[0]) > schema]
-
-
 def make(url: str | os.PathLike[str], key_salt: str | None = None) -> str:
     """Make a new, empty database: a file, or the tables in a PostgreSQL database; return what it is called."""
     return servers.create(os.fspath(url), key_salt) if servers.is_url(url) else str(create(as_path(url), key_salt))
-
-
-def migrate(database: Sqlite) -> None:
-    """Apply all migrations that are due, in one transaction, to a database that was opened by for_migration()."""
-    broken = len(_broken_links(database))
-    with database.atomic():
-        apply_migrations(database)
-        if len(_broken_links(database)) > broken:
-            raise Error(f"{database.title} would have links that lead nowhere: this is a fault of vserver, report it")
-        database.execute_sql(f"PRAGMA user_version = {SCHEMA}")
-
-
-def apply_migrations(database: Opened, until: str | None = None) -> None:
-    """Apply all migrations that are due, up to the one of this name, in the transaction that is open."""
-    with without_drivers():
-        from playhouse.migrations import Runner  # 5 ms that only an older database has to pay
-
-    Runner(database, str(MIGRATIONS)).up(until)
-
-
-def _make_tables(database: Sqlite) -> None:
-    """Make in an empty database what all migrations would, in a quarter of the time: a test compares the two."""
-    sql = (MIGRATIONS / SNAPSHOT).read_text()
-    if sql.startswith(SNAPSHOT_OF.format(SCHEMA)):
-        database.connection().executescript(sql)
-    else:  # a migration was added, and the snapshot is not made anew yet
-        apply_migrations(database)
-
-
-def snapshot() -> str:
-    """Return the SQL of all that the migrations make: what `make schema` writes into the snapshot."""
-    with contextlib.closing(Sqlite(":memory:", path=Path(":memory:"))) as database:
-        apply_migrations(database)
-        made = database.execute_sql("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite_%'")
-        tables = "".join(f"{sql};\n" for (sql,) in made.fetchall())
-        applied = database.execute_sql("SELECT name FROM schema_migration ORDER BY id").fetchall()
-        counters = database.execute_sql("SELECT name, value FROM counter").fetchall()
-    rows = [f"INSERT INTO schema_migration (name, applied) VALUES ('{name}', {NOW});\n" for (name,) in applied]
-    rows += [f"INSERT INTO counter (name, value) VALUES ('{name}', {value});\n" for name, value in counters]
-    return f"{SNAPSHOT_OF.format(SCHEMA)}\nBEGIN;\n{tables}{''.join(rows)}COMMIT;\n"
-
-
-def _broken_links(database: Sqlite) -> list[Any]:
-    found: list[Any] = database.execute_sql("PRAGMA foreign_key_check").fetchall()
-    return found
-
-
-def for_migration(file: Path, path: Path) -> Sqlite:
-    """Return a database, not open yet, whose tables can be rebuilt: links are not looked after meanwhile."""
-    return Sqlite(str(file.absolute()), path=path, pragmas={"foreign_keys": 0})
-
-
-def migrate_copy(file: Path, path: Path) -> bool:
-    """Bring a private copy of the database at `path` to the schema of this release; return whether it was older."""
-    with contextlib.closing(for_migration(file, path)) as database:
-        is_older = schema_of(database) < SCHEMA
-        if is_older:
-            migrate(database)
-    return is_older
-
-
-def schema_of(database: Opened) -> int:
-    """Return the number of the newest migration that was applied to a database, also if only its log knows."""
-    if not database.is_sqlite:
-        return servers.schema_of(database)
-    (number,) = database.execute_sql("PRAGMA user_version").fetchone()
-    return int(number)
-
-
-def new_schema(read: Callable[[Sqlite], Read]) -> Read:
-    """Return what `read` gives of a new, empty database, which is in memory and made for this."""
-    database = Sqlite(":memory:", path=Path(":memory:"))
-    try:
-        _make_tables(database)
-        return read(database)
-    finally:
-        database.close()
 
 
 # Opening one
@@ -203,7 +111,7 @@ def connect(url: str | os.PathLike[str] = DEFAULT, *, read_only: bool = False, s
         return _on_server(os.fspath(url), read_only=read_only, sandbox=sandbox)
     path = as_path(url)
     try:
-        is_older = check(path) < SCHEMA
+        is_older = check(path) < schemas.NEWEST
     except servers.OfServer:
         if not (read_only or sandbox):
             raise
@@ -240,7 +148,7 @@ def _on_server(url: str, *, read_only: bool, sandbox: bool) -> Opened:
 
 def for_reading(path: Path) -> Sqlite:
     """Return a database for reading, not open yet, of the schema of this release: of an older one an upgraded copy."""
-    is_older = check(path) < SCHEMA
+    is_older = check(path) < schemas.NEWEST
     return _upgraded_copy(path) if is_older and _is_older(path) else reader(path)
 
 
@@ -254,7 +162,7 @@ def _upgrade(url: str | Path) -> None:
 def _is_older(path: Path) -> bool:
     """Whether a database whose header tells of an older schema is of one: an upgrade may still be in the log alone."""
     with contextlib.closing(reader(path)) as database:
-        return schema_of(database) < SCHEMA
+        return schemas.of(database) < schemas.NEWEST
 
 
 def glance(url: str | os.PathLike[str]) -> Opened:
@@ -298,7 +206,7 @@ def check(path: Path) -> int:
     """
     _check_file(path)
     if is_open(path):
-        return SCHEMA
+        return schemas.NEWEST
     header, size = check_ours(path)
     _check_header(path, header, size)
     files.tell_of_others(path)
@@ -355,7 +263,7 @@ def read_header(head: bytes) -> Header | None:
 
 
 def _check_header(path: Path, header: Header, size: int) -> None:
-    refuse_newer(path, header.schema)
+    schemas.refuse_newer(path, header.schema)
     if header.schema < 1:
         raise Error(f"{shown(path)} has schema {header.schema}, which no release wrote: it is damaged, use a backup")
     refuse_cut_off(path, header, size)
@@ -367,13 +275,6 @@ def refuse_cut_off(path: Path, header: Header, size: int) -> None:
     if size < header.pages * header.page_size and not (wal.exists() and wal.stat().st_size):
         whole = header.pages * header.page_size
         raise Error(f"{shown(path)} is cut off ({size:,} of {whole:,} bytes): use an earlier backup")
-
-
-def refuse_newer(path: Path | str, schema: int) -> None:
-    """Raise an Error where a schema is newer than that of this release."""
-    if schema > SCHEMA:
-        known = f"(schema {schema}, this release knows {SCHEMA})"
-        raise Error(f"{shown(path)} was made by a newer vserver {known}: upgrade vserver")
 
 
 def _foreign(path: Path) -> Error:
@@ -405,7 +306,7 @@ def bind(database: AnyDatabase) -> AnyDatabase:
     try:
         database.connect(reuse_if_open=True)
         database.execute_sql("SELECT 1 FROM setting").fetchone()
-        refuse_newer(database.path or database.title, schema_of(database))  # its header need not know: see _is_older()
+        schemas.refuse_newer(database.path or database.title, schemas.of(database))  # the header need not know
     except Exception as error:
         database.close()
         if isinstance(error, Error):
@@ -546,7 +447,7 @@ def _private_copy(path: Path) -> Path:
     with files.told(f"{shown(path)} cannot be copied"):
         copy = as_it_is(path)
         try:
-            if migrate_copy(copy, path):
+            if schemas.migrate_copy(copy, path):
                 told = "is of an older schema: this is an upgraded copy; vserver upgrade upgrades it"
                 tell(f"{shown(path)} {told}", "yellow")
         except BaseException:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from vserverlib import Error, backups, counted, dumps, files, servers, storage
+from vserverlib import Error, backups, counted, dumps, files, schemas, servers, storage
 from vserverlib.backups import Backup
 from vserverlib.connection import LOCK_WAIT
 from vserverlib.files import shown
@@ -63,7 +63,7 @@ class Trial(NamedTuple):
 
     def told(self) -> str:
         """Return it in one line."""
-        tried = f"schema {self.before} to {storage.SCHEMA}, tried {self.tried}"
+        tried = f"schema {self.before} to {schemas.NEWEST}, tried {self.tried}"
         took = f"{counted(self.rows, 'row')} written, those of the journal too, in {self.seconds:.1f} s"
         if self.backup is None:
             return f"{tried}: {took}; no backup is made"
@@ -75,20 +75,20 @@ def due(url: str | os.PathLike[str]) -> tuple[int, list[str]]:
     """Return the schema of a database, and the names of the migrations that it lacks. Writes nothing."""
     if servers.is_url(url):
         with contextlib.closing(servers.opened(os.fspath(url), read_only=True, of_any_release=True)) as opened:
-            schema = storage.schema_of(opened)
-        return schema, storage.due(schema)
+            schema = schemas.of(opened)
+        return schema, schemas.due(schema)
     path = storage.as_path(url)
     storage.check(path)
     with contextlib.closing(storage.reader(path)) as database, files.told(f"{shown(path)} cannot be read"):
-        schema = storage.schema_of(database)
-    return schema, storage.due(schema)
+        schema = schemas.of(database)
+    return schema, schemas.due(schema)
 
 
 def told_of(migration: str) -> str:
     """Return what a migration changes, in one line: the first of its docstring."""
     import ast
 
-    told = ast.get_docstring(ast.parse((storage.MIGRATIONS / f"{migration}.py").read_text())) or ""
+    told = ast.get_docstring(ast.parse((schemas.MIGRATIONS / f"{migration}.py").read_text())) or ""
     return told.partition("\n")[0]
 
 
@@ -105,9 +105,9 @@ def _trial(path: Path) -> Trial:
     before, names = due(path)
     with files.told(f"{shown(path)} cannot be upgraded"), _copied(path) as copy:
         size = copy.stat().st_size
-        with contextlib.closing(storage.for_migration(copy, path)) as database:
+        with contextlib.closing(schemas.for_migration(copy, path)) as database:
             counter, began = database.connection(), time.monotonic()
-            storage.migrate(database)
+            schemas.migrate(database)
             rows, seconds = counter.total_changes - len(names), time.monotonic() - began
     return Trial(before, _steps(names), rows, seconds, backups.default_name(path), size, "on a private copy")
 
@@ -135,7 +135,7 @@ def upgrade(url: str | os.PathLike[str], *, backup: bool = True) -> Upgraded | N
         return _upgrade_on_server(os.fspath(url), backup)
     path = storage.as_path(url)
     storage.check(path)
-    database = storage.for_migration(path, path)
+    database = schemas.for_migration(path, path)
     with files.told(f"{shown(path)} cannot be upgraded, and is as it was"), contextlib.closing(database):
         return _upgrade(database)
 
@@ -144,16 +144,16 @@ def _upgrade(database: Sqlite) -> Upgraded | None:
     kept = list[Backup]()
     try:
         with database.atomic():
-            before = storage.schema_of(database)
-            if before >= storage.SCHEMA:
+            before = schemas.of(database)
+            if before >= schemas.NEWEST:
                 return None
             kept.append(backups.keep(database.path))
-            storage.migrate(database)
+            schemas.migrate(database)
     except Exception:
         backups.discard(*kept)
         raise
     backups.write_back(database)
-    return Upgraded(shown(database.path), before, storage.SCHEMA, kept[0])
+    return Upgraded(shown(database.path), before, schemas.NEWEST, kept[0])
 
 
 # On a server
@@ -164,18 +164,18 @@ def _upgrade_on_server(url: str, backup: bool) -> Upgraded | None:
     with _to_be_upgraded(url) as database:
         try:
             with database.atomic():
-                before = storage.schema_of(database)
-                if before >= storage.SCHEMA:
+                before = schemas.of(database)
+                if before >= schemas.NEWEST:
                     return None
                 if backup:
                     _refuse_lack(url)
                     kept.append(dumps.make(url))
                 database.wait_at_most(LOCK_WAIT)
-                storage.apply_migrations(database)
+                schemas.apply(database)
         except BaseException:
             backups.discard(*kept)
             raise
-    return Upgraded(database.title, before, storage.SCHEMA, kept[0] if kept else None)
+    return Upgraded(database.title, before, schemas.NEWEST, kept[0] if kept else None)
 
 
 @contextlib.contextmanager
@@ -198,9 +198,9 @@ def _refuse_lack(url: str) -> str:
 def _trial_on_server(url: str, backup: bool) -> Trial:
     place = dumps.place_of(_refuse_lack(url)) if backup else None
     with _to_be_upgraded(url) as database:
-        before = storage.schema_of(database)
+        before = schemas.of(database)
         rows, seconds = _tried(database)
-    names, tried = storage.due(before), "in a transaction that was taken back"
+    names, tried = schemas.due(before), "in a transaction that was taken back"
     return Trial(before, _steps(names), rows - len(names), seconds, place, None, tried)
 
 
@@ -213,7 +213,7 @@ def _tried(database: Postgres) -> tuple[int, float]:
     began = time.monotonic()
     with contextlib.suppress(_TakenBack), database.atomic():
         database.wait_at_most(LOCK_WAIT)
-        storage.apply_migrations(database)
+        schemas.apply(database)
         (rows,) = database.execute_sql(WRITTEN).fetchone()
         seconds = time.monotonic() - began
         raise _TakenBack
