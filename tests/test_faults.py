@@ -249,7 +249,7 @@ def test_an_older_database_in_a_folder_that_cannot_be_written_is_read_but_not_up
 def killed(code: str, folder: Path, chance: random.Random) -> list[str]:
     """Run code that prints what it has done, kill it after a random time, and return what it had printed."""
     begin = (
-        "import models, pathlib\nfrom vserverlib import backups, simulation, storage\n"
+        "import models, pathlib\nfrom vserverlib import backups, simulation, schemas\n"
         "from vserverlib.undoing import undo\npath = pathlib.Path('vserver.db')\n"
     )
     ready = "print('ready', flush=True)\n"
