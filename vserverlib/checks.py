@@ -180,16 +180,23 @@ def _rows(database: Any, sql: str, parameters: Iterable[Any] = ()) -> Iterator[A
     done = 0
     while True:
         try:
-            with database.unhidden():
-                cursor = database.execute_sql(sql, parameters)
-            with database.fetching():
-                for row in islice(cursor, done, None):
-                    done += 1
-                    yield row
+            for row in islice(_unhidden(database, database.streamed(sql, parameters)), done, None):
+                done += 1
+                yield row
             return
         except Exception as error:
             if not database.tolerates(error):
                 raise
+
+
+def _unhidden(database: Any, rows: Iterator[Any]) -> Iterator[Any]:
+    """Read rows where nothing is hidden; whoever is given one is in a session that hides what it hid before."""
+    while True:
+        with database.unhidden():
+            row = next(rows, None)
+        if row is None:
+            return
+        yield row
 
 
 # Of one entity, and of whole tables

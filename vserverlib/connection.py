@@ -121,8 +121,12 @@ class Opened(peewee.Database):
 
     def rows(self, query: Any) -> Generator[Any]:
         """Run a query, and give its rows as they come: memory does not grow with them. Open until the last."""
+        return self.streamed(*self.get_sql_context().sql(query).query())
+
+    def streamed(self, sql: str, params: Any = None) -> Generator[Any]:
+        """Run SQL, and give its rows as they come, as rows() does."""
         with self.fetching():
-            for row in self.execute(query):  # noqa: UP028  # that would close the cursor of what is left half read, late
+            for row in self.execute_sql(sql, params):  # noqa: UP028  # that would close what is left half read, late
                 yield row
 
     def tolerates(self, error: Exception) -> bool:

@@ -277,12 +277,12 @@ class Postgres(Opened, peewee.PostgresqlDatabase):
         return bool(status in (TransactionStatus.IDLE, TransactionStatus.UNKNOWN))
 
     def rows(self, query: Any) -> Generator[Any]:
-        """Run a query, and give its rows as they come: by a cursor of the server's, where they may be many."""
         limit = getattr(query, "_limit", None)
-        if limit is not None and limit <= FETCHED:
-            yield from self.execute(query)
-            return
-        sql, params = self.get_sql_context().sql(query).query()
+        is_short = limit is not None and limit <= FETCHED
+        return (row for row in self.execute(query)) if is_short else super().rows(query)
+
+    def streamed(self, sql: str, params: Any = None) -> Generator[Any]:
+        """Run SQL, and give its rows as they come: by a cursor of the server's."""
         began = time.perf_counter()
         with self._for_reading() as is_held, self._told(), self._held_there(is_held) as cursor:
             cursor.execute(sql, params or None)
