@@ -181,17 +181,50 @@ def test_a_password_in_a_url_is_in_no_message_and_not_among_the_arguments(guarde
     assert PASSWORD not in done.stdout + done.stderr
 
 
-@pytest.mark.parametrize(
-    ("url", "shown"),
-    [
-        ("postgresql://me:pw@host/db", "postgresql://me@host/db"),
-        ("postgresql://me:p%40w@host/db?sslmode=require", "postgresql://me@host/db?sslmode=require"),
-        ("postgresql://host/db?password=pw&user=me", "postgresql://host/db?user=me"),
-        ("postgresql:///db?user=me&password=pw", "postgresql:///db?user=me"),
-    ],
-)
-def test_a_url_is_shown_without_its_password(url: str, shown: str) -> None:
-    assert urls.shown(url) == shown
+def program(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the program in a process of its own."""
+    variables = {**os.environ, "PYTHONPATH": str(Path(vserver.__file__).parent), **environment}
+    command = [sys.executable, "-m", "vserverlib", *words]
+    return subprocess.run(command, capture_output=True, text=True, env=variables, check=False)
+
+
+SEEN = """
+import os, subprocess, sys
+print(open("/proc/self/cmdline").read(), sys.argv, subprocess.check_output("env", text=True), database.title, db)
+db.Organization(name="IKNL", country="Netherlands").save()
+"""
+
+
+def test_no_password_is_among_the_arguments_or_in_the_environment_of_others(guarded: str, tmp_path: Path) -> None:
+    secret = guarded.replace("guarded@", f"guarded:{PASSWORD}@")
+    (tmp_path / "seen.py").write_text(SEEN)
+    done = program(f"-d{secret}&sslpassword={PASSWORD}", "shell", str(tmp_path / "seen.py"))
+    assert done.returncode == 0 and "guarded@" in done.stdout, done.stderr
+    assert PASSWORD not in done.stdout + done.stderr
+
+
+def test_two_urls_with_passwords_are_both_hidden_and_both_reached(
+    server: running.Server, guarded: str, tmp_path: Path
+) -> None:
+    secret = guarded.replace("guarded@", f"guarded:{PASSWORD}@")
+    with server.bare() as bare:
+        to = bare.replace("postgres@", f"guarded:{PASSWORD}@")
+        done = program("copy", secret, to)
+        told = program("-d", to, "log").stdout
+    assert done.returncode == 0 and done.stderr.count("guarded@") == 3, done.stderr
+    assert "copied from" in told and PASSWORD not in told + done.stdout + done.stderr
+
+
+def test_a_url_with_a_password_in_the_environment_works(guarded: str) -> None:
+    secret = guarded.replace("guarded@", f"guarded:{PASSWORD}@")
+    done = program("list", "tasks", VSERVER_DATABASE=secret)
+    assert done.returncode == 0 and PASSWORD not in done.stdout + done.stderr
+    assert PASSWORD not in program("check", "--rule", "nothing", VSERVER_DATABASE=secret).stderr
+
+
+@pytest.mark.parametrize("scheme", ["postgresql+psycopg2://", "POSTGRESQL://", "postgres://"])
+def test_what_a_configuration_of_vantage6_has_is_taken(scheme: str, url: str) -> None:
+    assert run(url.replace("postgresql://", scheme), "list", "tasks").exit_code == 0
 
 
 # Connections that are lost, and others that write

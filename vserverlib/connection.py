@@ -71,7 +71,7 @@ class Opened(peewee.Database):
         self, title: str, mode: str, hidden: frozenset[tuple[str, str]], patience: float | None, path: Path | None
     ) -> None:
         """Say what is opened, and how: before Peewee's own __init__()."""
-        self.title, self.mode, self.hidden, self.patience, self.path = inert(title), mode, hidden, patience, path
+        self.title, self.mode, self.hidden, self.patience, self.path = inert(title, 200), mode, hidden, patience, path
         self.undo: list[Callable[[], None]] = []
         self.readings: weakref.WeakSet[Forgetful] = weakref.WeakSet()
         self.cached: dict[str, Any] = {}  # settings of this database, read once

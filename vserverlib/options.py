@@ -53,7 +53,6 @@ class Commands(click.Group):
         once more at the end: a quarter of the time of a short command.
         """
         gc.set_threshold(COLLECTED)
-        _hide_password()
         if sys.stdout is None:  # closed by who has started us: what is opened next would be in its place
             Failure("stdout is closed: send it to /dev/null where nobody is to read it").show()
             sys.exit(1)
@@ -127,20 +126,6 @@ def _is_of_database(error: Exception) -> bool:
     from vserverlib.drivers import peewee
 
     return isinstance(error, peewee.PeeweeException | sqlite3.Error)
-
-
-def _hide_password() -> None:
-    """Start anew where the URL of -d holds a password: everybody can read arguments, nobody else the environment."""
-    word = next((word for word in sys.argv[1:] if "postgres" in word and "://" in word), "")
-    url = word[word.find("postgres") :]
-    if "@" not in url and "password" not in url:
-        return
-    from vserverlib import servers
-
-    password = servers.password_of(url)
-    if password is not None and "sslpassword" not in url:  # for which the environment has no name
-        words = [word.replace(url, servers.plain(url)) for word in sys.orig_argv[1:]]
-        os.execve(sys.executable, [sys.executable, *words], {**os.environ, "PGPASSWORD": password})
 
 
 def _give_up_stdout() -> None:

@@ -1,26 +1,28 @@
-"""PostgreSQL databases by URL: making the tables, whether they are ours, opening, and what a person is shown of a URL.
+"""PostgreSQL databases by URL: making the tables, whether they are ours, opening.
 
-The URL goes to libpq as it is, so that services, PGPASSWORD, ~/.pgpass, sslmode and several hosts work as they do in
-psql. A password in it is shown to nobody. What happens between a query and the server is postgres.py's.
+The URL goes to libpq as it was typed, so that services, PGPASSWORD, ~/.pgpass, sslmode and several hosts work as in
+psql. A password in it is shown to nobody: how URLs are spelled and shown is addresses.py's. What happens between a
+query and the server is postgres.py's.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import shlex
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from vserverlib import Error, hashing, inert, orm
+from vserverlib import Error, arguments, hashing, inert, orm
+from vserverlib.addresses import for_libpq
+from vserverlib.addresses import is_url as is_url  # as others call them
+from vserverlib.addresses import plain as plain
+from vserverlib.addresses import shown as shown
 from vserverlib.recording import Recorder
 
 if TYPE_CHECKING:
     from vserverlib.postgres import Postgres
 
-SCHEMES = ("postgresql://", "postgres://")
-PASSWORD = re.compile(r"^(\w+://[^:/?#]*):.*@|(?<=[?&])(?:ssl)?password=[^&]*&?")
 NO_DRIVER = "PostgreSQL needs psycopg, which is not installed: pip install 'vserver[postgres]'"
 MOMENT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 TABLES = {"setting", "schema_migration"}  # that tell a database of ours
@@ -50,19 +52,9 @@ class NoTables(Error):
     """A database that can be reached, and has no tables of ours."""
 
 
-def is_url(name: str | os.PathLike[str]) -> bool:
-    """Whether a name is the URL of a PostgreSQL database."""
-    return os.fspath(name).startswith(SCHEMES)
-
-
-def shown(url: str) -> str:
-    """Return a URL as it may be shown and typed again: without a password."""
-    return inert(plain(url), 200)
-
-
-def plain(url: str) -> str:
-    """Return a URL without a password, for libpq."""
-    return re.sub(r"[?&]$", "", PASSWORD.sub(lambda found: f"{found[1]}@" if found[1] else "", url))
+def _whole(url: str) -> str:
+    """Return a URL as libpq is given it: with the password that it was typed with."""
+    return for_libpq(arguments.whole(url))
 
 
 def password_of(url: str) -> str | None:
@@ -72,7 +64,7 @@ def password_of(url: str) -> str | None:
     except ImportError:
         return None
     try:
-        found = psycopg.conninfo.conninfo_to_dict(url).get("password")
+        found = psycopg.conninfo.conninfo_to_dict(_whole(url)).get("password")
     except psycopg.Error:
         return None
     return None if found is None else str(found)
@@ -139,7 +131,7 @@ def _dialed(url: str, *, read_only: bool = False, patience: float | None = None)
     name = _checked(url)
     options: dict[str, Any] = {"mode": "read-only", "hidden": orm.secret_columns()} if read_only else {}
     recorder = None if read_only else Recorder()
-    database = Postgres(url, name, patience=patience, recorder=recorder, **options)
+    database = Postgres(_whole(url), name, patience=patience, recorder=recorder, **options)
     try:
         database.connect()
     except peewee.DatabaseError as error:
@@ -152,7 +144,7 @@ def _checked(url: str) -> str:
     import psycopg
 
     try:
-        psycopg.conninfo.conninfo_to_dict(url)
+        psycopg.conninfo.conninfo_to_dict(_whole(url))
     except psycopg.Error as error:
         said = re.sub(r'"[^"]*"', "…", str(error)) if "invalid URI query" not in str(error) else str(error)
         raise Error(f"the URL {shown(url)} is none that PostgreSQL knows: {inert(said.strip(), 200)}") from None

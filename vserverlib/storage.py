@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from vserverlib import Error, checks, files, hashing, inert, orm, servers
+from vserverlib import Error, addresses, checks, files, hashing, inert, orm, servers
 from vserverlib.connection import Opened
 from vserverlib.drivers import without_drivers
 from vserverlib.files import shown
@@ -282,8 +282,8 @@ def as_path(url: str | os.PathLike[str]) -> Path:
         raise Error(f"{servers.shown(text)} is no file: this works on the file of a SQLite database only")
     if text.startswith("sqlite:///"):
         text = text.removeprefix("sqlite:///")
-    elif "://" in text:
-        raise Error(f'"{inert(text.partition("://")[0])}://" is no database that vserver knows: use a path')
+    elif (why := addresses.refusal(text)) is not None:
+        raise Error(why)
     if not text:
         raise Error("the name of the database is empty: use the path of a file")
     if "\0" in text:
