@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -98,6 +99,39 @@ def test_a_database_without_tables_is_told_how_to_get_them(server: running.Serve
         assert run(bare, "init").exit_code == 0
         assert run(bare, "list", "tasks").exit_code == 0
         assert "already" in refused(bare, "init")
+
+
+@pytest.mark.parametrize("made", ["TABLE task (id int)", "VIEW result AS SELECT 1 AS id", 'TABLE "user" (name text)'])
+def test_tables_of_another_program_that_are_called_as_ours_are_told(
+    made: str, server: running.Server, tmp_path: Path
+) -> None:
+    storage.create(tmp_path / "vserver.db")
+    with server.bare() as bare, psycopg.connect(bare, autocommit=True) as conn:
+        conn.execute(f"CREATE {made}")  # type: ignore[call-overload]  # texts of ours
+        for words in (["init"], ["import", str(tmp_path / "vserver.db")], ["copy", str(tmp_path / "vserver.db"), bare]):
+            done = run(bare, *words)
+            name = made.split()[1].strip('"')
+            assert f"({name}): give vserver a database of its own" in done.stderr, done.stderr
+            assert "-csearch_path%3DNAME" in done.stderr and done.exit_code == 1
+        assert "none of the schemas" in run(f"{bare}&options=-csearch_path%3Dours", "init").stderr
+        conn.execute("CREATE SCHEMA ours")
+        assert run(f"{bare}&options=-csearch_path%3Dours", "init").exit_code == 0
+        assert run(f"{bare}&options=-csearch_path%3Dours", "list", "tasks").exit_code == 0
+
+
+def test_all_that_a_release_makes_is_known_by_name(url: str) -> None:
+    with psycopg.connect(url) as conn:
+        public = "WHERE {}namespace = 'public'::regnamespace"
+        found = conn.execute(f"SELECT relname FROM pg_class {public.format('rel')} AND relkind = 'r'").fetchall()
+        functions = conn.execute(f"SELECT proname FROM pg_proc {public.format('pro')}").fetchall()
+    assert {name for (name,) in found} == set(urls.OURS)
+    assert {name for (name,) in functions} == set(urls.FUNCTIONS)
+
+
+def test_a_command_that_is_told_can_be_typed_as_it_is(server: running.Server) -> None:
+    with server.bare() as bare:
+        told = refused(f"{bare}&application_name=it's%20mine", "list", "tasks")
+        assert run(shlex.split(told.partition("with: ")[2])[2], "init").exit_code == 0
 
 
 def test_the_database_of_a_vantage6_server_is_not_touched(server: running.Server) -> None:

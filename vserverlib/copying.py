@@ -119,6 +119,7 @@ def _fill(database: Opened, target: Opened, advance: Advance) -> list[Copied]:
     for table, columns in tables().items():
         if columns[0] == "id":
             target.use_ids_after(table, database.highest_id(table))
+    recording.sign(target)
     with recording.one_change(target, recording.BULK_WORK, f"copied from {inert(database.title, 200)}"):
         pass
     _verify(database, target, copied)

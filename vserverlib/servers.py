@@ -26,6 +26,28 @@ if TYPE_CHECKING:
 NO_DRIVER = "PostgreSQL needs psycopg, which is not installed: pip install 'vserver[postgres]'"
 MOMENT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 TABLES = {"setting", "schema_migration"}  # that tell a database of ours
+OURS = (  # all that the migrations make, which nobody else's may be in the place of
+    "schema_migration",
+    "setting",
+    "counter",
+    "organization",
+    "collaboration",
+    "member",
+    "user",
+    "node",
+    "task",
+    "result",
+    "change",
+    "record",
+    "undoing",
+)
+FUNCTIONS = ("has_text", "vserver_record")
+NAMESAKES = """
+SELECT relname FROM pg_class WHERE relname = ANY(%s) AND relnamespace = current_schema()::regnamespace
+UNION ALL
+SELECT proname || '()' FROM pg_proc WHERE proname = ANY(%s) AND pronamespace = current_schema()::regnamespace
+ORDER BY 1
+"""
 VANTAGE6 = "authenticatable"  # a table that every vantage6 server has, and we do not
 REMEDIES = (  # what libpq says, and what a person can do
     ("no password supplied", "give one by PGPASSWORD, ~/.pgpass or a service file"),
@@ -108,10 +130,11 @@ def create(url: str, key_salt: str | None = None, fill: Callable[[Postgres], Non
 
     with contextlib.closing(_dialed(url)) as database, database.atomic():
         found = tables(database)
-        if "setting" in found:
+        if found >= TABLES:
             raise Error(f"{database.title} is a database of vserver already: nothing was changed")
         if VANTAGE6 in found:
             raise of_server(database.title)
+        _refuse_namesakes(database)
         _refuse_encoding(database)
         storage.apply_migrations(database)
         salt = key_salt or hashing.new_salt()
@@ -192,6 +215,18 @@ def _no_tables(database: Any) -> NoTables:
 def import_line(name: str) -> str:
     """Return what is typed to import a file, or the database of a URL."""
     return f"vserver -d NEW.db import {shlex.quote(name)}"
+
+
+def _refuse_namesakes(database: Any) -> None:
+    """Raise an Error where our tables have no schema, or another program has there what is called as ours are."""
+    (schema,) = database.execute_sql("SELECT current_schema()").fetchone()
+    if schema is None:
+        raise Error(f"{database.title} has none of the schemas of its search_path: make one first, by CREATE SCHEMA")
+    found = [name for (name,) in database.execute_sql(NAMESAKES, [list(OURS), list(FUNCTIONS)])]
+    if found:
+        told = f"has what another program calls as we call our tables ({inert(', '.join(found), 200)})"
+        remedy = "give vserver a database of its own (createdb), or a schema (…?options=-csearch_path%3DNAME)"
+        raise Error(f"{database.title} {told}: {remedy}")
 
 
 def _refuse_encoding(database: Any) -> None:

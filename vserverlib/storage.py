@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import shutil
 import sqlite3
 import stat
@@ -317,7 +318,7 @@ def check_ours(path: Path) -> tuple[Header, int]:
     with files.told(f"{shown(path)} cannot be read"), open(path, "rb") as file:
         head, size = file.read(100), os.fstat(file.fileno()).st_size
     if not head:
-        raise Error(f"{shown(path)} is empty: remove it, and make a database with: vserver -d {shown(path)} init")
+        raise Error(f"{shown(path)} is empty: remove it, and make a database with: {_init_line(path)}")
     header = read_header(head)
     if header is None:
         raise Error(f"{shown(path)} is no SQLite database (or an encrypted one): nothing was changed")
@@ -331,14 +332,19 @@ def _check_file(path: Path) -> None:
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
-        option = "" if str(path) == DEFAULT else f" -d {shown(path)}"
-        raise Error(f"there is no database {shown(path)}: make one with: vserver{option} init") from None
+        raise Error(f"there is no database {shown(path)}: make one with: {_init_line(path)}") from None
     except OSError as error:
         raise Error(f"{shown(path)} cannot be opened: {files.reason(error)}") from error
     if stat.S_ISDIR(mode):
         raise Error(f"{shown(path)} is a folder: name the file of a database, such as {shown(path / DEFAULT)}")
     if not stat.S_ISREG(mode):
         raise Error(f"{shown(path)} is no regular file: name the file of a database")
+
+
+def _init_line(path: Path) -> str:
+    """Return what is typed to make a database."""
+    named = [] if str(path) == DEFAULT else ["-d", shown(path)]
+    return shlex.join(["vserver", *named, "init"])
 
 
 def read_header(head: bytes) -> Header | None:
