@@ -20,7 +20,7 @@ from elsewhere import raw
 import models
 import vserver
 from models import Organization, Task
-from vserverlib import Error, connection, storage
+from vserverlib import Error, connection, display, storage, watching
 from vserverlib import servers as urls
 
 PASSWORD = "geheim-1914"
@@ -277,11 +277,84 @@ def test_a_connection_that_was_dropped_is_made_anew_and_told(
         Organization(name="IKNL").save()
         cut_off(server, database)
         assert Organization.get()[0].name == "IKNL"
-        assert "was lost: it is made anew" in capsys.readouterr().err
+        assert "was lost: it was made anew" in capsys.readouterr().err
         cut_off(server, database)
         Organization(name="Oslo").save()
-        assert "was lost: it is made anew" in capsys.readouterr().err
+        assert "was lost: it was made anew" in capsys.readouterr().err
         assert len(Organization.get()) == 2
+
+
+@pytest.fixture
+def door(url: str, tmp_path: Path) -> tuple[Path, str]:
+    """A way to the server that can be taken away, and the URL of a new database that goes by it."""
+    base, _, folder = url.partition("host=")
+    link = tmp_path / "s"
+    link.symlink_to(folder)
+    return link, f"{base}host={link}"
+
+
+def test_a_list_is_shown_after_the_connection_was_dropped(
+    server: running.Server, url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with opened(url) as database:
+        Organization(name="IKNL").save()
+        cut_off(server, database)
+        assert "IKNL" in display.text(Organization.get(), color=False)
+        cut_off(server, database)
+        assert [row[1] for row in database.rows(Organization.get())] == ["IKNL"]
+        assert capsys.readouterr().err.count("was lost: it was made anew") == 2
+
+
+def test_while_the_server_is_down_each_try_is_one_line_and_then_it_goes_on(
+    server: running.Server, door: tuple[Path, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    link, url = door
+    with opened(url) as database:
+        Organization(name="IKNL").save()
+        cut_off(server, database)
+        folder = link.readlink()
+        link.unlink()
+        for ask in (
+            lambda: list(Organization.get()),
+            lambda: display.text(Organization.get(), color=False),
+            Organization(name="x").save,
+        ):
+            with pytest.raises(Error) as told:
+                ask()
+            assert "cannot be reached: " in str(told.value) and "whether the server runs" in str(told.value)
+            assert "\n" not in str(told.value) and "\\n" not in str(told.value)
+        assert capsys.readouterr().err == ""
+        link.symlink_to(folder)
+        assert [each.name for each in Organization.get()] == ["IKNL"]
+
+
+def test_who_watches_waits_for_a_server_that_is_down(
+    server: running.Server, door: tuple[Path, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    link, url = door
+    with opened(url, read_only=True) as database:
+        signs = watching.Signs(database)
+        assert signs.has_changed() and not signs.has_changed()
+        cut_off(server, database)
+        folder = link.readlink()
+        link.unlink()
+        assert not signs.has_changed() and not signs.has_changed()
+        assert capsys.readouterr().err.count("waiting for it") == 1
+        link.symlink_to(folder)
+        raw(database, "INSERT INTO task (name) VALUES (?)", "average")
+        assert signs.has_changed() and not signs.has_changed()
+        assert "is there again" in capsys.readouterr().err
+
+
+def test_who_watches_does_not_wait_for_a_database_that_is_gone(server: running.Server, tmp_path: Path) -> None:
+    with server.database() as url, opened(url, read_only=True) as database:
+        signs = watching.Signs(database)
+        name = database.execute_sql("SELECT current_database()").fetchone()[0]
+        cut_off(server, database)
+        server.run(f"ALTER DATABASE {name} RENAME TO elsewhere")
+        with pytest.raises(Error, match="does not exist"):
+            signs.has_changed()
+        server.run(f"ALTER DATABASE elsewhere RENAME TO {name}")
 
 
 def test_of_a_transaction_whose_connection_was_dropped_nothing_is_there(server: running.Server, url: str) -> None:

@@ -27,11 +27,14 @@ from vserverlib import Error, inert
 from vserverlib.connection import Opened
 from vserverlib.drivers import peewee
 from vserverlib.messages import tell
+from vserverlib.patience import BLOCKER, Connection
+from vserverlib.reaching import Unreachable, unreachable
 from vserverlib.recording import Recorder
 
 LOCK = 0x76736572  # "vser": the number of the advisory lock that who writes has
 LOCK_STEP = 0.1  # seconds between two tries to get it
 IN_HASTE = {"connect_timeout": 2}  # seconds: for Tab, which waits for no lock either
+NO_WAIT = "10ms"  # how long such a one waits for the locks of others
 FETCHED = 1000  # rows that a long query fetches at once
 READING = ("SELECT", "WITH", "VALUES", "TABLE", "SHOW", "EXPLAIN", "FETCH", "SAVEPOINT", "RELEASE", "ROLLBACK")
 ESCAPES = ("set_config", "transaction_read_only", "session_authorization", "dblink", "pg_read_file", "lo_export")
@@ -159,20 +162,27 @@ class Postgres(Opened, peewee.PostgresqlDatabase):
     ) -> None:
         self.open_as(name, mode, hidden, patience, None)
         self.recorder = recorder
-        self._dial: Callable[[], Any] = lambda: _connected(url, {} if patience != 0 else IN_HASTE)
+        self._dial: Callable[..., Connection] = lambda **options: _connected(url, options)  # shows no password
         self._numbers, self._readers = itertools.count(1), 0
+        self._given_up: Error | None = None  # of a statement that has waited too long, and is cancelled
         self._secret: set[tuple[int, int]] = set()
         super().__init__(name)
 
     # The connection
 
     def _connect(self) -> Any:
-        conn = self._dial()
+        try:
+            conn = self._dial(**(IN_HASTE if self.patience == 0 else {}))
+        except psycopg.Error as error:
+            raise unreachable(self.title, str(error)) from error
+        conn.look = self._look
         conn.adapters.register_loader("timestamptz", InstantText)
         conn.adapters.register_loader("numeric", WholeNumber)
         settings = dict(SETTINGS)
         if self.read_only:
             settings["default_transaction_read_only"] = "on"
+        if self.patience == 0:
+            settings["lock_timeout"] = NO_WAIT
         if self.recorder is not None:
             settings |= {"vserver.actor": self.recorder.actor, "vserver.session": self.recorder.session}
         set_all = ", ".join("set_config(%s, %s, false)" for _ in settings)
@@ -198,14 +208,14 @@ class Postgres(Opened, peewee.PostgresqlDatabase):
         return conn is not None and (conn.closed or conn.pgconn.transaction_status == TransactionStatus.UNKNOWN)
 
     def _dial_again(self) -> None:
-        tell(f"the connection to {self.title} was lost: it is made anew", "yellow")
         with self._lock:
             self._state.reset()
+        self.put_back(0)
         try:
             self.connect()
-        except peewee.DatabaseError as error:
-            raise Error(f"the connection to {self.title} was lost, and there is no new one: {_said(error)}") from error
-        self.put_back(0)
+        except Unreachable as error:
+            raise unreachable(self.title, str(error.__cause__), was_lost=True) from error
+        tell(f"the connection to {self.title} was lost: it was made anew", "yellow")
 
     def is_connection_usable(self) -> bool:
         return not self.is_lost() and bool(super().is_connection_usable())
@@ -272,6 +282,21 @@ class Postgres(Opened, peewee.PostgresqlDatabase):
             yield from self.execute(query)
             return
         sql, params = self.get_sql_context().sql(query).query()
+        is_given = False
+        try:
+            for row in self._rows_there(sql, params):
+                is_given = True
+                yield row
+        except peewee.DatabaseError as error:
+            if not self.is_lost():
+                raise
+            self._refuse_in_transaction(error)
+            if is_given:
+                raise Error(f"the connection to {self.title} was lost while it was read: try again") from error
+            self._dial_again()
+            yield from self._rows_there(sql, params)
+
+    def _rows_there(self, sql: str, params: Any) -> Iterator[Any]:
         began = time.perf_counter()
         with self._for_reading() as is_held, self._told(), self._held_there(is_held) as cursor:
             cursor.execute(sql, params or None)
@@ -371,7 +396,27 @@ class Postgres(Opened, peewee.PostgresqlDatabase):
     def writer(self) -> str:
         """Return who has the lock of who writes, as far as the server tells."""
         found = self._fetch_one(WRITER, [LOCK])
-        return f"{inert(found[0] or 'a program')} of {inert(found[1])} (backend {found[2]})" if found else "another"
+        return _program(*found) if found else "another"
+
+    def _look(self, since: float, told: bool) -> bool:
+        """Have a statement that waits for others be told, and cancel it in the end; return whether it is told.
+
+        Who has the lock is asked over another connection: this one is busy.
+        """
+        conn = self._state.conn
+        try:
+            with self._dial(**IN_HASTE) as other:
+                found = other.execute(BLOCKER, [conn.info.backend_pid]).fetchone()
+        except psycopg.Error:
+            return told
+        if found is None:  # it works
+            return False
+        try:
+            return self.wait_on(since, told, lambda: _program(*found))
+        except Error as error:
+            self._given_up = error
+            conn.cancel_safe()
+            return told
 
     def _fetch_one(self, sql: str, params: Any) -> Any:
         with self._told():
@@ -429,13 +474,21 @@ class Postgres(Opened, peewee.PostgresqlDatabase):
             raise Error(f"{self.title}: the role may not do this ({said}): have the right granted") from error
         if state in NO_ROOM:
             raise Error(f"{self.title} could not be written ({said}): nothing was changed; make room") from error
+        if state == CANCELED and self._given_up is not None:
+            given_up, self._given_up = self._given_up, None
+            raise given_up from error
         if state in (DEADLOCK, NO_LOCK):
             raise Error(f"{self.title}: others hold what this needs ({said}): try again later") from error
         error.args = (said,)
 
 
-def _connected(url: str, options: dict[str, Any]) -> psycopg.Connection[Any]:
-    return psycopg.connect(url, fallback_application_name="vserver", autocommit=True, **options)
+def _program(name: str | None, user: str | None, pid: int | None) -> str:
+    """Return who has a lock, as far as the server tells."""
+    return f"{inert(name or 'a program')} of {inert(user or 'another')} (backend {pid or 'unknown'})"
+
+
+def _connected(url: str, options: dict[str, Any]) -> Connection:
+    return Connection.connect(url, fallback_application_name="vserver", autocommit=True, **options)
 
 
 def _said(error: BaseException) -> str:

@@ -49,21 +49,6 @@ SELECT proname || '()' FROM pg_proc WHERE proname = ANY(%s) AND pronamespace = c
 ORDER BY 1
 """
 VANTAGE6 = "authenticatable"  # a table that every vantage6 server has, and we do not
-REMEDIES = (  # what libpq says, and what a person can do
-    ("no password supplied", "give one by PGPASSWORD, ~/.pgpass or a service file"),
-    ("password authentication failed", "check the user, and PGPASSWORD, ~/.pgpass or the service file"),
-    ("authentication failed", "check the user, and how the server has it log in (pg_hba.conf)"),
-    ("no pg_hba.conf entry", "have the server's pg_hba.conf let this user in from here"),
-    ('database "', "make it with createdb, or check its name"),
-    ('role "', "check the user's name"),
-    ("Connection refused", "check host and port, and whether the server runs"),
-    ("No such file or directory", "check host and port, and whether the server runs"),
-    ("resolve host", "check the name of the host"),
-    ("translate host", "check the name of the host"),
-    ("timeout", "check host and port, and whether a firewall is between"),
-    ("starting up", "try again in a moment"),
-    ("too many", "end other connections, or try again later"),
-)
 
 
 class OfServer(Error):
@@ -145,8 +130,6 @@ def create(url: str, key_salt: str | None = None, fill: Callable[[Postgres], Non
 
 
 def _dialed(url: str, *, read_only: bool = False, patience: float | None = None) -> Postgres:
-    from vserverlib.drivers import peewee
-
     try:
         from vserverlib.postgres import Postgres
     except ImportError as error:
@@ -155,10 +138,7 @@ def _dialed(url: str, *, read_only: bool = False, patience: float | None = None)
     options: dict[str, Any] = {"mode": "read-only", "hidden": orm.secret_columns()} if read_only else {}
     recorder = None if read_only else Recorder()
     database = Postgres(_whole(url), name, patience=patience, recorder=recorder, **options)
-    try:
-        database.connect()
-    except peewee.DatabaseError as error:
-        raise Error(_unreachable(name, str(error.__context__ or error))) from error
+    database.connect()
     return database
 
 
@@ -172,14 +152,6 @@ def _checked(url: str) -> str:
         said = re.sub(r'"[^"]*"', "…", str(error)) if "invalid URI query" not in str(error) else str(error)
         raise Error(f"the URL {shown(url)} is none that PostgreSQL knows: {inert(said.strip(), 200)}") from None
     return shown(url)
-
-
-def _unreachable(name: str, said: str) -> str:
-    """Return why a database cannot be reached, and what can be done, in a line."""
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    told = next((line for line in lines if any(words in line for words, _ in REMEDIES)), lines[0] if lines else "")
-    remedy = next((remedy for words, remedy in REMEDIES if words in told), "check the URL")
-    return f"{name} cannot be reached: {inert(told.rpartition('FATAL:  ')[2], 200)}: {remedy}"
 
 
 def tables(database: Any) -> set[str]:

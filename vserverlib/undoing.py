@@ -191,7 +191,8 @@ def _changes() -> Any:
 def _require_recorded(id: int, kind: str | None, about: str | None, backup: str | None) -> None:
     if kind == BULK_WORK:
         kept = f"vserver restore {shlex.quote(inert(backup, 200))}" if backup else "only a backup"
-        raise Error(f"change {id} was bulk work ({inert(about, 200)}), whose rows are not on record: {kept} takes it back")
+        told = f"change {id} was bulk work ({inert(about, 200)}), whose rows are not on record"
+        raise Error(f"{told}: {kept} takes it back")
     if kind == PRUNE:
         raise Error(f"change {id} {inert(about, 200)}: they cannot be brought back")
 
