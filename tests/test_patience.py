@@ -21,6 +21,7 @@ KINDS = ["postgres"]
 def locked(url: str, table: str = "result") -> Iterator[Any]:
     """Hold a lock on a table, as another program would."""
     with psycopg.connect(url, application_name="psql") as conn:
+        conn.execute("SET idle_in_transaction_session_timeout = '10s'")  # a test that waits fails, and does not hang
         conn.execute(f"LOCK TABLE {table}")  # type: ignore[call-overload]  # texts of ours
         yield conn
         conn.rollback()

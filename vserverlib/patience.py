@@ -12,7 +12,7 @@ from typing import Any
 
 import psycopg
 
-from vserverlib import connection
+from vserverlib import connection, inert
 
 BLOCKER = """
 SELECT application_name, usename, pid FROM unnest(pg_blocking_pids(%s)) AS blocking
@@ -43,3 +43,8 @@ class Connection(psycopg.Connection[Any]):
                 state = gen.send(ready)
         except StopIteration as ended:
             return ended.value
+
+
+def program(name: str | None, user: str | None, pid: int | None) -> str:
+    """Return who has a lock, as far as the server tells."""
+    return f"{inert(name or 'a program')} of {inert(user or 'another')} (backend {pid or 'unknown'})"

@@ -23,11 +23,11 @@ import psycopg
 from psycopg.adapt import Loader
 from psycopg.pq import TransactionStatus
 
-from vserverlib import Error, inert
+from vserverlib import Error, inert, rights
 from vserverlib.connection import Opened
 from vserverlib.drivers import peewee
 from vserverlib.messages import tell
-from vserverlib.patience import BLOCKER, Connection
+from vserverlib.patience import BLOCKER, Connection, program
 from vserverlib.reaching import Unreachable, unreachable
 from vserverlib.recording import Recorder
 
@@ -63,7 +63,8 @@ WHERE c.relnamespace = current_schema()::regnamespace AND c.relname = %s AND a.a
 """
 # An id that was given by hand is not known to the sequence that gives the others.
 HIGHEST_ID = """
-SELECT COALESCE(pg_sequence_last_value(pg_get_serial_sequence('"{table}"', 'id')::regclass), 0)
+SELECT COALESCE(pg_sequence_last_value(sequence), 0), has_sequence_privilege(sequence, 'SELECT')
+FROM (SELECT pg_get_serial_sequence('"{table}"', 'id')::regclass AS sequence)
 """
 GO_ON = """
 SELECT setval(pg_get_serial_sequence('"{table}"', 'id')::regclass, MAX(id)) FROM "{table}"
@@ -343,7 +344,9 @@ class Postgres(Opened, peewee.PostgresqlDatabase):
     # Ids, and many rows
 
     def highest_id(self, table: str) -> int:
-        (highest,) = self.execute_sql(HIGHEST_ID.format(table=table)).fetchone()
+        highest, is_known = self.execute_sql(HIGHEST_ID.format(table=table)).fetchone()
+        if not is_known:  # some releases say nothing, others that it is not to be known
+            raise self._lacking(f"permission denied for sequence {table}_id_seq")
         return int(highest)
 
     def go_on(self, table: str) -> None:
@@ -396,7 +399,7 @@ class Postgres(Opened, peewee.PostgresqlDatabase):
     def writer(self) -> str:
         """Return who has the lock of who writes, as far as the server tells."""
         found = self._fetch_one(WRITER, [LOCK])
-        return _program(*found) if found else "another"
+        return program(*found) if found else "another"
 
     def _look(self, since: float, told: bool) -> bool:
         """Have a statement that waits for others be told, and cancel it in the end; return whether it is told.
@@ -412,7 +415,7 @@ class Postgres(Opened, peewee.PostgresqlDatabase):
         if found is None:  # it works
             return False
         try:
-            return self.wait_on(since, told, lambda: _program(*found))
+            return self.wait_on(since, told, lambda: program(*found))
         except Error as error:
             self._given_up = error
             conn.cancel_safe()
@@ -462,6 +465,9 @@ class Postgres(Opened, peewee.PostgresqlDatabase):
             remedy = f"{self.to_write} to change it"
             raise Error(f"{self.title} is open read-only ({inert(first, 20)}): {remedy}")
 
+    def _lacking(self, said: str) -> Error:
+        return rights.lacking(self.title, said, self.connection().info.user, to_read=self.read_only)
+
     def explain(self, error: peewee.DatabaseError) -> None:
         """Raise what a person can act on in place of what PostgreSQL says, where we know better; else shorten it."""
         state = getattr(error.__cause__ or error.__context__, "sqlstate", None)
@@ -471,7 +477,7 @@ class Postgres(Opened, peewee.PostgresqlDatabase):
         if state == READ_ONLY:
             raise Error(f"{self.title} takes no changes ({said}): a replica, or set so; try --read-only") from error
         if state == NO_RIGHT:
-            raise Error(f"{self.title}: the role may not do this ({said}): have the right granted") from error
+            raise self._lacking(said) from error
         if state in NO_ROOM:
             raise Error(f"{self.title} could not be written ({said}): nothing was changed; make room") from error
         if state == CANCELED and self._given_up is not None:
@@ -480,11 +486,6 @@ class Postgres(Opened, peewee.PostgresqlDatabase):
         if state in (DEADLOCK, NO_LOCK):
             raise Error(f"{self.title}: others hold what this needs ({said}): try again later") from error
         error.args = (said,)
-
-
-def _program(name: str | None, user: str | None, pid: int | None) -> str:
-    """Return who has a lock, as far as the server tells."""
-    return f"{inert(name or 'a program')} of {inert(user or 'another')} (backend {pid or 'unknown'})"
 
 
 def _connected(url: str, options: dict[str, Any]) -> Connection:

@@ -22,6 +22,7 @@ REMEDIES = (  # what libpq says, and what a person can do
     ("starting up", "try again in a moment"),
     ("too many", "end other connections, or try again later"),
 )
+PREFIX = "connection is bad: "  # which says nothing
 PASSING = ("starting up", "shutting down", "recovery mode", "not yet accepting", "too many")  # of what a server says
 
 
@@ -40,5 +41,5 @@ def unreachable(name: str, said: str, was_lost: bool = False) -> Unreachable:
     remedy = next((remedy for words, remedy in REMEDIES if words in told), "check the URL")
     before = "the connection was lost, and " if was_lost else ""
     is_passing = "FATAL:" not in said or any(words in said for words in PASSING)
-    why = inert(told.rpartition("FATAL:  ")[2], 200)
+    why = inert(told.rpartition("FATAL:  ")[2].removeprefix(PREFIX), 200)
     return Unreachable(f"{before}{name} cannot be reached: {why}: {remedy}", is_passing)
