@@ -99,3 +99,17 @@ def test_a_missing_source_is_told(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["copy", str(tmp_path / "none.db"), str(tmp_path / "to.db")])
     assert result.exit_code == 1 and "there is no database" in result.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_a_copy_has_the_name_of_who_made_it_and_the_other_changes_keep_theirs(
+    example: Path, bare: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VSERVER_ACTOR", "anna")
+    copied(example, bare)
+    monkeypatch.setenv("VSERVER_ACTOR", "ben")
+    copied(bare, tmp_path / "back.db")
+    conn = sqlite3.connect(tmp_path / "back.db")
+    *others, there, back = conn.execute("SELECT actor, about, open FROM change ORDER BY id").fetchall()
+    conn.close()
+    assert others and not {"anna", "ben"} & {actor for actor, _, _ in others}
+    assert (there[0], back[0], back[2]) == ("anna", "ben", 0) and "copied from postgresql://" in back[1]

@@ -81,7 +81,7 @@ def test_what_is_installed_runs(installed: Path, tmp_path: Path) -> None:
 def test_installing_gives_a_command_called_vserver(installed: Path) -> None:
     entry_points = ConfigParser()
     entry_points.read(next(installed.glob("*.dist-info")) / "entry_points.txt")
-    assert dict(entry_points["console_scripts"]) == {"vserver": "vserver:main"}
+    assert dict(entry_points["console_scripts"]) == {"vserver": "vserverlib.__main__:main"}
 
 
 def test_the_version_is_written_once() -> None:

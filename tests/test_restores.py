@@ -350,7 +350,7 @@ def test_tables_of_another_program_that_are_called_as_ours_are_not_touched(fille
         conn.execute("CREATE TABLE task (id int)")
         conn.execute("INSERT INTO task VALUES (1)")
     for words in (["restore", dump, "--yes"], ["init"]):
-        assert "tables of another program that are called as ours are (task)" in refused(bare, *words)
+        assert "has what another program calls as we call our tables (task)" in refused(bare, *words)
     assert held(bare) == {"task": [(1,)]}
 
 

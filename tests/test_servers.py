@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from elsewhere import raw
 import models
 import vserver
 from models import Organization, Task
-from vserverlib import Error, connection, storage
+from vserverlib import Error, connection, display, storage, watching
 from vserverlib import servers as urls
 
 PASSWORD = "geheim-1914"
@@ -100,6 +101,39 @@ def test_a_database_without_tables_is_told_how_to_get_them(server: running.Serve
         assert "already" in refused(bare, "init")
 
 
+@pytest.mark.parametrize("made", ["TABLE task (id int)", "VIEW result AS SELECT 1 AS id", 'TABLE "user" (name text)'])
+def test_tables_of_another_program_that_are_called_as_ours_are_told(
+    made: str, server: running.Server, tmp_path: Path
+) -> None:
+    storage.create(tmp_path / "vserver.db")
+    with server.bare() as bare, psycopg.connect(bare, autocommit=True) as conn:
+        conn.execute(f"CREATE {made}")  # type: ignore[call-overload]  # texts of ours
+        for words in (["init"], ["import", str(tmp_path / "vserver.db")], ["copy", str(tmp_path / "vserver.db"), bare]):
+            done = run(bare, *words)
+            name = made.split()[1].strip('"')
+            assert f"({name}): give vserver a database of its own" in done.stderr, done.stderr
+            assert "-csearch_path%3DNAME" in done.stderr and done.exit_code == 1
+        assert "none of the schemas" in run(f"{bare}&options=-csearch_path%3Dours", "init").stderr
+        conn.execute("CREATE SCHEMA ours")
+        assert run(f"{bare}&options=-csearch_path%3Dours", "init").exit_code == 0
+        assert run(f"{bare}&options=-csearch_path%3Dours", "list", "tasks").exit_code == 0
+
+
+def test_all_that_a_release_makes_is_known_by_name(url: str) -> None:
+    with psycopg.connect(url) as conn:
+        public = "WHERE {}namespace = 'public'::regnamespace"
+        found = conn.execute(f"SELECT relname FROM pg_class {public.format('rel')} AND relkind = 'r'").fetchall()
+        functions = conn.execute(f"SELECT proname FROM pg_proc {public.format('pro')}").fetchall()
+    assert {name for (name,) in found} == set(urls.TABLES)
+    assert {name for (name,) in functions} == set(urls.FUNCTIONS)
+
+
+def test_a_command_that_is_told_can_be_typed_as_it_is(server: running.Server) -> None:
+    with server.bare() as bare:
+        told = refused(f"{bare}&application_name=it's%20mine", "list", "tasks")
+        assert run(shlex.split(told.partition("with: ")[2])[2], "init").exit_code == 0
+
+
 def test_the_database_of_a_vantage6_server_is_not_touched(server: running.Server) -> None:
     with server.bare() as bare, psycopg.connect(bare, autocommit=True) as conn:
         conn.execute("CREATE TABLE authenticatable (id int)")
@@ -176,17 +210,50 @@ def test_a_password_in_a_url_makes_a_backup_and_is_not_in_its_messages(
     assert len(list(tmp_path.glob("*.dump"))) == 2
 
 
-@pytest.mark.parametrize(
-    ("url", "shown"),
-    [
-        ("postgresql://me:pw@host/db", "postgresql://me@host/db"),
-        ("postgresql://me:p%40w@host/db?sslmode=require", "postgresql://me@host/db?sslmode=require"),
-        ("postgresql://host/db?password=pw&user=me", "postgresql://host/db?user=me"),
-        ("postgresql:///db?user=me&password=pw", "postgresql:///db?user=me"),
-    ],
-)
-def test_a_url_is_shown_without_its_password(url: str, shown: str) -> None:
-    assert urls.shown(url) == shown
+def program(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the program in a process of its own."""
+    variables = {**os.environ, "PYTHONPATH": str(Path(vserver.__file__).parent), **environment}
+    command = [sys.executable, "-m", "vserverlib", *words]
+    return subprocess.run(command, capture_output=True, text=True, env=variables, check=False)
+
+
+SEEN = """
+import os, subprocess, sys
+print(open("/proc/self/cmdline").read(), sys.argv, subprocess.check_output("env", text=True), database.title, db)
+db.Organization(name="IKNL", country="Netherlands").save()
+"""
+
+
+def test_no_password_is_among_the_arguments_or_in_the_environment_of_others(guarded: str, tmp_path: Path) -> None:
+    secret = guarded.replace("guarded@", f"guarded:{PASSWORD}@")
+    (tmp_path / "seen.py").write_text(SEEN)
+    done = program(f"-d{secret}&sslpassword={PASSWORD}", "shell", str(tmp_path / "seen.py"))
+    assert done.returncode == 0 and "guarded@" in done.stdout, done.stderr
+    assert PASSWORD not in done.stdout + done.stderr
+
+
+def test_two_urls_with_passwords_are_both_hidden_and_both_reached(
+    server: running.Server, guarded: str, tmp_path: Path
+) -> None:
+    secret = guarded.replace("guarded@", f"guarded:{PASSWORD}@")
+    with server.bare() as bare:
+        to = bare.replace("postgres@", f"guarded:{PASSWORD}@")
+        done = program("copy", secret, to)
+        told = program("-d", to, "log").stdout
+    assert done.returncode == 0 and done.stderr.count("guarded@") == 3, done.stderr
+    assert "copied from" in told and PASSWORD not in told + done.stdout + done.stderr
+
+
+def test_a_url_with_a_password_in_the_environment_works(guarded: str) -> None:
+    secret = guarded.replace("guarded@", f"guarded:{PASSWORD}@")
+    done = program("list", "tasks", VSERVER_DATABASE=secret)
+    assert done.returncode == 0 and PASSWORD not in done.stdout + done.stderr
+    assert PASSWORD not in program("check", "--rule", "nothing", VSERVER_DATABASE=secret).stderr
+
+
+@pytest.mark.parametrize("scheme", ["postgresql+psycopg2://", "POSTGRESQL://", "postgres://"])
+def test_what_a_configuration_of_vantage6_has_is_taken(scheme: str, url: str) -> None:
+    assert run(url.replace("postgresql://", scheme), "list", "tasks").exit_code == 0
 
 
 # Connections that are lost, and others that write
@@ -205,11 +272,84 @@ def test_a_connection_that_was_dropped_is_made_anew_and_told(
         Organization(name="IKNL").save()
         cut_off(server, database)
         assert Organization.get()[0].name == "IKNL"
-        assert "was lost: it is made anew" in capsys.readouterr().err
+        assert "was lost: it was made anew" in capsys.readouterr().err
         cut_off(server, database)
         Organization(name="Oslo").save()
-        assert "was lost: it is made anew" in capsys.readouterr().err
+        assert "was lost: it was made anew" in capsys.readouterr().err
         assert len(Organization.get()) == 2
+
+
+@pytest.fixture
+def door(url: str, tmp_path: Path) -> tuple[Path, str]:
+    """A way to the server that can be taken away, and the URL of a new database that goes by it."""
+    base, _, folder = url.partition("host=")
+    link = tmp_path / "s"
+    link.symlink_to(folder)
+    return link, f"{base}host={link}"
+
+
+def test_a_list_is_shown_after_the_connection_was_dropped(
+    server: running.Server, url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with opened(url) as database:
+        Organization(name="IKNL").save()
+        cut_off(server, database)
+        assert "IKNL" in display.text(Organization.get(), color=False)
+        cut_off(server, database)
+        assert [row[1] for row in database.rows(Organization.get())] == ["IKNL"]
+        assert capsys.readouterr().err.count("was lost: it was made anew") == 2
+
+
+def test_while_the_server_is_down_each_try_is_one_line_and_then_it_goes_on(
+    server: running.Server, door: tuple[Path, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    link, url = door
+    with opened(url) as database:
+        Organization(name="IKNL").save()
+        cut_off(server, database)
+        folder = link.readlink()
+        link.unlink()
+        for ask in (
+            lambda: list(Organization.get()),
+            lambda: display.text(Organization.get(), color=False),
+            Organization(name="x").save,
+        ):
+            with pytest.raises(Error) as told:
+                ask()
+            assert "cannot be reached: " in str(told.value) and "whether the server runs" in str(told.value)
+            assert "\n" not in str(told.value) and "\\n" not in str(told.value)
+        assert capsys.readouterr().err == ""
+        link.symlink_to(folder)
+        assert [each.name for each in Organization.get()] == ["IKNL"]
+
+
+def test_who_watches_waits_for_a_server_that_is_down(
+    server: running.Server, door: tuple[Path, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    link, url = door
+    with opened(url, read_only=True) as database:
+        signs = watching.Signs(database)
+        assert signs.has_changed() and not signs.has_changed()
+        cut_off(server, database)
+        folder = link.readlink()
+        link.unlink()
+        assert not signs.has_changed() and not signs.has_changed()
+        assert capsys.readouterr().err.count("waiting for it") == 1
+        link.symlink_to(folder)
+        raw(database, "INSERT INTO task (name) VALUES (?)", "average")
+        assert signs.has_changed() and not signs.has_changed()
+        assert "is there again" in capsys.readouterr().err
+
+
+def test_who_watches_does_not_wait_for_a_database_that_is_gone(server: running.Server, tmp_path: Path) -> None:
+    with server.database() as url, opened(url, read_only=True) as database:
+        signs = watching.Signs(database)
+        name = database.execute_sql("SELECT current_database()").fetchone()[0]
+        cut_off(server, database)
+        server.run(f"ALTER DATABASE {name} RENAME TO elsewhere")
+        with pytest.raises(Error, match="does not exist"):
+            signs.has_changed()
+        server.run(f"ALTER DATABASE elsewhere RENAME TO {name}")
 
 
 def test_of_a_transaction_whose_connection_was_dropped_nothing_is_there(server: running.Server, url: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 import shutil
 import sqlite3
 import stat
@@ -353,3 +354,12 @@ def test_a_sandbox_takes_committed_rows_along_and_reports_nothing_at_first(
         assert len(db.Organization.get()) == 2 and storage.report(sandbox) == []
         sandbox.close()
     other.close()
+
+
+def test_a_command_that_is_told_can_be_typed_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "it's & mine.db"
+    for _ in range(2):
+        with pytest.raises(Error) as told:
+            storage.connect(path)
+        assert shlex.split(str(told.value).partition("with: ")[2]) == ["vserver", "-d", str(path), "init"]
+        path.touch()

@@ -71,7 +71,7 @@ class Opened(peewee.Database):
         self, title: str, mode: str, hidden: frozenset[tuple[str, str]], patience: float | None, path: Path | None
     ) -> None:
         """Say what is opened, and how: before Peewee's own __init__()."""
-        self.title, self.mode, self.hidden, self.patience, self.path = inert(title), mode, hidden, patience, path
+        self.title, self.mode, self.hidden, self.patience, self.path = inert(title, 200), mode, hidden, patience, path
         self.undo: list[Callable[[], None]] = []
         self.readings: weakref.WeakSet[Forgetful] = weakref.WeakSet()
         self.cached: dict[str, Any] = {}  # settings of this database, read once
@@ -261,16 +261,16 @@ class Opened(peewee.Database):
         """Return who holds the lock of who writes, as far as that is told."""
         raise NotImplementedError
 
-    def wait_on(self, since: float, told: bool) -> bool:
+    def wait_on(self, since: float, told: bool, who: Callable[[], str] | None = None) -> bool:
         """Look whether a lock is to be waited for any longer, since a time.monotonic(), and return whether it is told.
 
-        For whom is told once, after a second; an Error ends what takes too long.
+        For whom (who, or the writer) is told once, after a second; an Error ends what takes too long.
         """
-        waited = time.monotonic() - since
+        waited, who = time.monotonic() - since, who or self.writer
         if waited > (LOCK_WAIT if self.patience is None else self.patience):
-            raise Error(f"{self.title} is locked by {self.writer()} since {waited:.0f} s: try again later")
+            raise Error(f"{self.title} is locked by {who()} since {waited:.0f} s: try again later")
         if waited > LOCK_TOLD and not told:
-            tell(f"waiting for {self.writer()}, which is writing to {self.title} (Ctrl-C: give up)", "yellow")
+            tell(f"waiting for {who()}, which is writing to {self.title} (Ctrl-C: give up)", "yellow")
             return True
         return told
 

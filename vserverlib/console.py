@@ -152,7 +152,8 @@ class Display(DisplayFormatter):
         except Exception as error:
             if self.parent.tells_all:
                 raise
-            return f"({type(obj).__name__} cannot be shown: {type(error).__name__}: {inert(error, 200)})"
+            kind = "" if _is_ours(error) else f"{type(error).__name__}: "
+            return f"({type(obj).__name__} cannot be shown: {kind}{inert(error, 300)})"
 
 
 class DisplayHook(RichPromptDisplayHook):

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from models import ENTITIES, Member
-from vserverlib import Error, inert, recording, servers, storage
+from vserverlib import Error, addresses, inert, recording, servers, storage
 from vserverlib.connection import Opened
 from vserverlib.drivers import peewee
 from vserverlib.fields import Instant
@@ -53,7 +53,7 @@ def tables() -> dict[str, tuple[str, ...]]:
 @contextlib.contextmanager
 def source(url: str) -> Iterator[Opened]:
     """Open the database that is to be copied: for reading, as it is at one moment, with the hashes of its secrets."""
-    if servers.is_url(url):
+    if addresses.is_url(url):
         with servers.at_one_moment(url) as there:
             servers.require_ours(there)
             yield there
@@ -78,7 +78,7 @@ def copy(database: Opened, to: str, advance: Advance = bool) -> list[Copied]:
     def fill(target: Opened) -> None:
         done.extend(_fill(database, target, advance))
 
-    if servers.is_url(to):
+    if addresses.is_url(to):
         _to_server(to, fill)
     else:
         _to_file(storage.as_path(to), fill)
@@ -119,6 +119,7 @@ def _fill(database: Opened, target: Opened, advance: Advance) -> list[Copied]:
     for table, columns in tables().items():
         if columns[0] == "id":
             target.use_ids_after(table, database.highest_id(table))
+    recording.sign(target)
     with recording.one_change(target, recording.BULK_WORK, f"copied from {inert(database.title, 200)}"):
         pass
     _verify(database, target, copied)

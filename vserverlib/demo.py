@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vserverlib import progress, recording, servers, storage
+from vserverlib import addresses, progress, recording, servers, storage
 
 Row = dict[str, Any]  # a value for each column, as the database stores it
 
@@ -186,7 +186,7 @@ COUNT_ON = "UPDATE counter SET value = (SELECT MAX(run_id) FROM task) WHERE name
 
 def make(url: str | os.PathLike[str]) -> str:
     """Make a new database with the example data, a file or the tables on a server; return what it is called."""
-    if servers.is_url(url):
+    if addresses.is_url(url):
         return servers.create(os.fspath(url), KEY_SALT, _fill_server)
     return str(create(storage.as_path(url)))
 

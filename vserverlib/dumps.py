@@ -15,7 +15,7 @@ import subprocess
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from vserverlib import Error, connection, files, inert, servers
+from vserverlib import Error, addresses, connection, files, inert, servers
 from vserverlib.backups import Backup
 from vserverlib.files import shown
 
@@ -125,7 +125,7 @@ def _run(url: str, schema: str, *options: str, stdout: Any = subprocess.DEVNULL)
     secret = {} if password is None else {"PGPASSWORD": password}
     quoted = schema.replace('"', '""')
     command = [PROGRAM, "--format=custom", "--no-password", "--encoding=UTF8", f'--schema="{quoted}"']
-    command += [f"--lock-wait-timeout={connection.LOCK_WAIT:.0f}s", f"--dbname={servers.plain(url)}"]
+    command += [f"--lock-wait-timeout={connection.LOCK_WAIT:.0f}s", f"--dbname={addresses.plain(url)}"]
     command += options
     done = subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, env={**os.environ, **secret}, check=False)
     if done.returncode:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vserverlib import Error, completers, inert, printing
+from vserverlib import Error, addresses, completers, inert, printing
 from vserverlib.messages import tell
 from vserverlib.options import OUTPUT, YES, Target, command, require_yes
 
@@ -375,13 +375,13 @@ def copy_command(source: str, to: str, output: str) -> None:
     FROM and TO are each a file, or a URL as -d takes it. All goes along: ids, hashes, journal. TO is made; where it is
     there already, it must be empty. FROM is only read, as it is at one moment.
     """
-    from vserverlib import copying, screens, servers
+    from vserverlib import copying, screens
 
     with copying.source(source) as database:
         with screens.progress_bar("rows", copying.total(database)) as advance:
             done = copying.copy(database, to, advance)
         printing.counts([table._asdict() for table in done], output)
-        named = servers.shown(to) if servers.is_url(to) else to
+        named = addresses.shown(to) if addresses.is_url(to) else to
         tell(f"copied {database.title} to {named}; look at it with: vserver -d {shlex.quote(named)} overview")
 
 

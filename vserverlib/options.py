@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
-from vserverlib import Error, UsageError, completers, inert
+from vserverlib import Error, UsageError, addresses, completers, inert
 from vserverlib.messages import tell
 
 if TYPE_CHECKING:
@@ -56,7 +56,6 @@ class Commands(click.Group):
         once more at the end: a quarter of the time of a short command.
         """
         gc.set_threshold(COLLECTED)
-        _hide_password()
         if sys.stdout is None:  # closed by who has started us: what is opened next would be in its place
             Failure("stdout is closed: send it to /dev/null where nobody is to read it").show()
             sys.exit(1)
@@ -145,20 +144,6 @@ def _is_of_database(error: Exception) -> bool:
     return isinstance(error, peewee.PeeweeException | sqlite3.Error)
 
 
-def _hide_password() -> None:
-    """Start anew where the URL of -d holds a password: everybody can read arguments, nobody else the environment."""
-    word = next((word for word in sys.argv[1:] if "postgres" in word and "://" in word), "")
-    url = word[word.find("postgres") :]
-    if "@" not in url and "password" not in url:
-        return
-    from vserverlib import servers
-
-    password = servers.password_of(url)
-    if password is not None and "sslpassword" not in url:  # for which the environment has no name
-        words = [word.replace(url, servers.plain(url)) for word in sys.orig_argv[1:]]
-        os.execve(sys.executable, [sys.executable, *words], {**os.environ, "PGPASSWORD": password})
-
-
 def _give_up_stdout() -> None:
     """Have what cannot be written not be tried again when Python ends: that would change the exit status."""
     try:
@@ -200,16 +185,12 @@ class Target(NamedTuple):
     @property
     def name(self) -> str:
         """Return what messages call the database, and can be typed: the path, or the URL without its password."""
-        from vserverlib import servers
-
-        return servers.shown(self.path) if self.is_url else str(self.file)
+        return addresses.shown(self.path) if self.is_url else str(self.file)
 
     @property
     def is_url(self) -> bool:
         """Whether it is on a PostgreSQL server."""
-        from vserverlib import servers
-
-        return servers.is_url(self.path)
+        return addresses.is_url(self.path)
 
     @property
     def is_there(self) -> bool:

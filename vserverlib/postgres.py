@@ -23,15 +23,18 @@ import psycopg
 from psycopg.adapt import Loader
 from psycopg.pq import TransactionStatus
 
-from vserverlib import Error, inert
+from vserverlib import Error, inert, rights
 from vserverlib.connection import Opened
 from vserverlib.drivers import peewee
 from vserverlib.messages import tell
+from vserverlib.patience import BLOCKER, Connection, program
+from vserverlib.reaching import Unreachable, unreachable
 from vserverlib.recording import Recorder
 
 LOCK = 0x76736572  # "vser": the number of the advisory lock that who writes has
 LOCK_STEP = 0.1  # seconds between two tries to get it
 IN_HASTE = {"connect_timeout": 2}  # seconds: for Tab, which waits for no lock either
+NO_WAIT = "10ms"  # how long such a one waits for the locks of others
 FETCHED = 1000  # rows that a long query fetches at once
 READING = ("SELECT", "WITH", "VALUES", "TABLE", "SHOW", "EXPLAIN", "FETCH", "SAVEPOINT", "RELEASE", "ROLLBACK")
 ESCAPES = ("set_config", "transaction_read_only", "session_authorization", "dblink", "pg_read_file", "lo_export")
@@ -60,7 +63,8 @@ WHERE c.relnamespace = current_schema()::regnamespace AND c.relname = %s AND a.a
 """
 # An id that was given by hand is not known to the sequence that gives the others.
 HIGHEST_ID = """
-SELECT COALESCE(pg_sequence_last_value(pg_get_serial_sequence('"{table}"', 'id')::regclass), 0)
+SELECT COALESCE(pg_sequence_last_value(sequence), 0), has_sequence_privilege(sequence, 'SELECT')
+FROM (SELECT pg_get_serial_sequence('"{table}"', 'id')::regclass AS sequence)
 """
 GO_ON = """
 SELECT setval(pg_get_serial_sequence('"{table}"', 'id')::regclass, MAX(id)) FROM "{table}"
@@ -159,20 +163,27 @@ class Postgres(Opened, peewee.PostgresqlDatabase):
     ) -> None:
         self.open_as(name, mode, hidden, patience, None)
         self.recorder = recorder
-        self._dial: Callable[[], Any] = lambda: _connected(url, {} if patience != 0 else IN_HASTE)
+        self._dial: Callable[..., Connection] = lambda **options: _connected(url, options)  # shows no password
         self._numbers, self._readers = itertools.count(1), 0
+        self._given_up: Error | None = None  # of a statement that has waited too long, and is cancelled
         self._secret: set[tuple[int, int]] = set()
         super().__init__(name)
 
     # The connection
 
     def _connect(self) -> Any:
-        conn = self._dial()
+        try:
+            conn = self._dial(**(IN_HASTE if self.patience == 0 else {}))
+        except psycopg.Error as error:
+            raise unreachable(self.title, str(error)) from error
+        conn.look = self._look
         conn.adapters.register_loader("timestamptz", InstantText)
         conn.adapters.register_loader("numeric", WholeNumber)
         settings = dict(SETTINGS)
         if self.read_only:
             settings["default_transaction_read_only"] = "on"
+        if self.patience == 0:
+            settings["lock_timeout"] = NO_WAIT
         if self.recorder is not None:
             settings |= {"vserver.actor": self.recorder.actor, "vserver.session": self.recorder.session}
         set_all = ", ".join("set_config(%s, %s, false)" for _ in settings)
@@ -198,14 +209,14 @@ class Postgres(Opened, peewee.PostgresqlDatabase):
         return conn is not None and (conn.closed or conn.pgconn.transaction_status == TransactionStatus.UNKNOWN)
 
     def _dial_again(self) -> None:
-        tell(f"the connection to {self.title} was lost: it is made anew", "yellow")
         with self._lock:
             self._state.reset()
+        self.put_back(0)
         try:
             self.connect()
-        except peewee.DatabaseError as error:
-            raise Error(f"the connection to {self.title} was lost, and there is no new one: {_said(error)}") from error
-        self.put_back(0)
+        except Unreachable as error:
+            raise unreachable(self.title, str(error.__cause__), was_lost=True) from error
+        tell(f"the connection to {self.title} was lost: it was made anew", "yellow")
 
     def is_connection_usable(self) -> bool:
         return not self.is_lost() and bool(super().is_connection_usable())
@@ -282,7 +293,22 @@ class Postgres(Opened, peewee.PostgresqlDatabase):
         return (row for row in self.execute(query)) if is_short else super().rows(query)
 
     def streamed(self, sql: str, params: Any = None) -> Generator[Any]:
-        """Run SQL, and give its rows as they come: by a cursor of the server's."""
+        """Run SQL, and give its rows as they come: by a cursor of the server's. Anew where the connection was lost."""
+        is_given = False
+        try:
+            for row in self._rows_there(sql, params):
+                is_given = True
+                yield row
+        except peewee.DatabaseError as error:
+            if not self.is_lost():
+                raise
+            self._refuse_in_transaction(error)
+            if is_given:
+                raise Error(f"the connection to {self.title} was lost while it was read: try again") from error
+            self._dial_again()
+            yield from self._rows_there(sql, params)
+
+    def _rows_there(self, sql: str, params: Any) -> Iterator[Any]:
         began = time.perf_counter()
         with self._for_reading() as is_held, self._told(), self._held_there(is_held) as cursor:
             cursor.execute(sql, params or None)
@@ -329,7 +355,9 @@ class Postgres(Opened, peewee.PostgresqlDatabase):
     # Ids, and many rows
 
     def highest_id(self, table: str) -> int:
-        (highest,) = self.execute_sql(HIGHEST_ID.format(table=table)).fetchone()
+        highest, is_known = self.execute_sql(HIGHEST_ID.format(table=table)).fetchone()
+        if not is_known:  # some releases say nothing, others that it is not to be known
+            raise self._lacking(f"permission denied for sequence {table}_id_seq")
         return int(highest)
 
     def go_on(self, table: str) -> None:
@@ -382,7 +410,27 @@ class Postgres(Opened, peewee.PostgresqlDatabase):
     def writer(self) -> str:
         """Return who has the lock of who writes, as far as the server tells."""
         found = self._fetch_one(WRITER, [LOCK])
-        return f"{inert(found[0] or 'a program')} of {inert(found[1])} (backend {found[2]})" if found else "another"
+        return program(*found) if found else "another"
+
+    def _look(self, since: float, told: bool) -> bool:
+        """Have a statement that waits for others be told, and cancel it in the end; return whether it is told.
+
+        Who has the lock is asked over another connection: this one is busy.
+        """
+        conn = self._state.conn
+        try:
+            with self._dial(**IN_HASTE) as other:
+                found = other.execute(BLOCKER, [conn.info.backend_pid]).fetchone()
+        except psycopg.Error:
+            return told
+        if found is None:  # it works
+            return False
+        try:
+            return self.wait_on(since, told, lambda: program(*found))
+        except Error as error:
+            self._given_up = error
+            conn.cancel_safe()
+            return told
 
     def _fetch_one(self, sql: str, params: Any) -> Any:
         with self._told():
@@ -428,6 +476,9 @@ class Postgres(Opened, peewee.PostgresqlDatabase):
             remedy = f"{self.to_write} to change it"
             raise Error(f"{self.title} is open read-only ({inert(first, 20)}): {remedy}")
 
+    def _lacking(self, said: str) -> Error:
+        return rights.lacking(self.title, said, self.connection().info.user, to_read=self.read_only)
+
     def explain(self, error: peewee.DatabaseError) -> None:
         """Raise what a person can act on in place of what PostgreSQL says, where we know better; else shorten it."""
         state = getattr(error.__cause__ or error.__context__, "sqlstate", None)
@@ -437,16 +488,19 @@ class Postgres(Opened, peewee.PostgresqlDatabase):
         if state == READ_ONLY:
             raise Error(f"{self.title} takes no changes ({said}): a replica, or set so; try --read-only") from error
         if state == NO_RIGHT:
-            raise Error(f"{self.title}: the role may not do this ({said}): have the right granted") from error
+            raise self._lacking(said) from error
         if state in NO_ROOM:
             raise Error(f"{self.title} could not be written ({said}): nothing was changed; make room") from error
+        if state == CANCELED and self._given_up is not None:
+            given_up, self._given_up = self._given_up, None
+            raise given_up from error
         if state in (DEADLOCK, NO_LOCK):
             raise Error(f"{self.title}: others hold what this needs ({said}): try again later") from error
         error.args = (said,)
 
 
-def _connected(url: str, options: dict[str, Any]) -> psycopg.Connection[Any]:
-    return psycopg.connect(url, fallback_application_name="vserver", autocommit=True, **options)
+def _connected(url: str, options: dict[str, Any]) -> Connection:
+    return Connection.connect(url, fallback_application_name="vserver", autocommit=True, **options)
 
 
 def _said(error: BaseException) -> str:

@@ -100,6 +100,17 @@ def user_name() -> str:
         return os.environ.get("USERNAME") or f"user {getattr(os, 'getuid', lambda: '?')()}"
 
 
+def sign(database: Any) -> None:
+    """Have what comes next in a transaction have our name on record, in a session that was opened to have none.
+
+    Such a one fills a new file with changes that others have made, and have put their names to.
+    """
+    if database.recorder is None:
+        recorder = Recorder()
+        recorder.begin()
+        recorder.introduce(database.connection())
+
+
 def _quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 

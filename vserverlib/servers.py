@@ -1,30 +1,27 @@
-"""PostgreSQL databases by URL: making the tables, whether they are ours, opening, and what a person is shown of a URL.
+"""PostgreSQL databases by URL: making the tables, whether they are ours, opening.
 
-The URL goes to libpq as it is, so that services, PGPASSWORD, ~/.pgpass, sslmode and several hosts work as they do in
-psql. A password in it is shown to nobody. What happens between a query and the server is postgres.py's.
+The URL goes to libpq as it was typed, so that services, PGPASSWORD, ~/.pgpass, sslmode and several hosts work as in
+psql. A password in it is shown to nobody: how URLs are spelled and shown is addresses.py's. What happens between a
+query and the server is postgres.py's.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import shlex
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from vserverlib import Error, hashing, inert, orm, schemas
+from vserverlib import Error, addresses, arguments, hashing, inert, orm, schemas
 from vserverlib.recording import Recorder
 
 if TYPE_CHECKING:
     from vserverlib.postgres import Postgres
 
-SCHEMES = ("postgresql://", "postgres://")
-PASSWORD = re.compile(r"^(\w+://[^:/?#]*):.*@|(?<=[?&])(?:ssl)?password=[^&]*&?")
 NO_DRIVER = "PostgreSQL needs psycopg, which is not installed: pip install 'vserver[postgres]'"
 MOMENT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
-VANTAGE6 = "authenticatable"  # a table that every vantage6 server has, and we do not
-TABLES = (  # that a release has made, in an order in which their rows can be written: none is ever taken out
+TABLES = (  # that the migrations make, in an order in which their rows can be written
     "schema_migration",
     "setting",
     "counter",
@@ -39,22 +36,14 @@ TABLES = (  # that a release has made, in an order in which their rows can be wr
     "record",
     "undoing",
 )
-FUNCTIONS = ("has_text", "vserver_record")  # likewise
-REMEDIES = (  # what libpq says, and what a person can do
-    ("no password supplied", "give one by PGPASSWORD, ~/.pgpass or a service file"),
-    ("password authentication failed", "check the user, and PGPASSWORD, ~/.pgpass or the service file"),
-    ("authentication failed", "check the user, and how the server has it log in (pg_hba.conf)"),
-    ("no pg_hba.conf entry", "have the server's pg_hba.conf let this user in from here"),
-    ('database "', "make it with createdb, or check its name"),
-    ('role "', "check the user's name"),
-    ("Connection refused", "check host and port, and whether the server runs"),
-    ("No such file or directory", "check host and port, and whether the server runs"),
-    ("resolve host", "check the name of the host"),
-    ("translate host", "check the name of the host"),
-    ("timeout", "check host and port, and whether a firewall is between"),
-    ("starting up", "try again in a moment"),
-    ("too many", "end other connections, or try again later"),
-)
+FUNCTIONS = ("has_text", "vserver_record")  # likewise; nobody else's may have these names
+NAMESAKES = """
+SELECT relname FROM pg_class WHERE relname = ANY(%s) AND relnamespace = current_schema()::regnamespace
+UNION ALL
+SELECT proname || '()' FROM pg_proc WHERE proname = ANY(%s) AND pronamespace = current_schema()::regnamespace
+ORDER BY 1
+"""
+VANTAGE6 = "authenticatable"  # a table that every vantage6 server has, and we do not
 
 
 class OfServer(Error):
@@ -65,24 +54,14 @@ class NoTables(Error):
     """A database that can be reached, and has no tables of ours."""
 
 
-def is_url(name: str | os.PathLike[str]) -> bool:
-    """Whether a name is the URL of a PostgreSQL database."""
-    return os.fspath(name).startswith(SCHEMES)
-
-
-def shown(url: str) -> str:
-    """Return a URL as it may be shown and typed again: without a password."""
-    return inert(plain(url), 200)
-
-
 def line(name: str, *words: str) -> str:
     """Return what is typed to run a command on a database, by how it is shown."""
     return shlex.join(["vserver", "-d", name, *words])
 
 
-def plain(url: str) -> str:
-    """Return a URL without a password, for libpq."""
-    return re.sub(r"[?&]$", "", PASSWORD.sub(lambda found: f"{found[1]}@" if found[1] else "", url))
+def _whole(url: str) -> str:
+    """Return a URL as libpq is given it: with the password that it was typed with."""
+    return addresses.for_libpq(arguments.whole(url))
 
 
 def password_of(url: str) -> str | None:
@@ -92,7 +71,7 @@ def password_of(url: str) -> str | None:
     except ImportError:
         return None
     try:
-        found = psycopg.conninfo.conninfo_to_dict(url).get("password")
+        found = psycopg.conninfo.conninfo_to_dict(_whole(url)).get("password")
     except psycopg.Error:
         return None
     return None if found is None else str(found)
@@ -126,7 +105,7 @@ def reached(url: str) -> Postgres:
         if VANTAGE6 in found:
             raise of_server(database.title)
         if not is_ours(found):
-            _refuse_namesakes(database, found)
+            _refuse_namesakes(database)
             _refuse_encoding(database)
     except BaseException:
         database.close()
@@ -169,8 +148,6 @@ def create(url: str, key_salt: str | None = None, fill: Callable[[Postgres], Non
 
 
 def _dialed(url: str, *, read_only: bool = False, patience: float | None = None) -> Postgres:
-    from vserverlib.drivers import peewee
-
     try:
         from vserverlib.postgres import Postgres
     except ImportError as error:
@@ -178,11 +155,8 @@ def _dialed(url: str, *, read_only: bool = False, patience: float | None = None)
     name = _checked(url)
     options: dict[str, Any] = {"mode": "read-only", "hidden": orm.secret_columns()} if read_only else {}
     recorder = None if read_only else Recorder()
-    database = Postgres(url, name, patience=patience, recorder=recorder, **options)
-    try:
-        database.connect()
-    except peewee.DatabaseError as error:
-        raise Error(_unreachable(name, str(error.__context__ or error))) from error
+    database = Postgres(_whole(url), name, patience=patience, recorder=recorder, **options)
+    database.connect()
     return database
 
 
@@ -190,20 +164,13 @@ def _checked(url: str) -> str:
     """Return how a URL is shown; an Error where libpq cannot read it, in which nothing of it stands but its options."""
     import psycopg
 
+    name = addresses.shown(url)
     try:
-        psycopg.conninfo.conninfo_to_dict(url)
+        psycopg.conninfo.conninfo_to_dict(_whole(url))
     except psycopg.Error as error:
         said = re.sub(r'"[^"]*"', "…", str(error)) if "invalid URI query" not in str(error) else str(error)
-        raise Error(f"the URL {shown(url)} is none that PostgreSQL knows: {inert(said.strip(), 200)}") from None
-    return shown(url)
-
-
-def _unreachable(name: str, said: str) -> str:
-    """Return why a database cannot be reached, and what can be done, in a line."""
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    told = next((line for line in lines if any(words in line for words, _ in REMEDIES)), lines[0] if lines else "")
-    remedy = next((remedy for words, remedy in REMEDIES if words in told), "check the URL")
-    return f"{name} cannot be reached: {inert(told.rpartition('FATAL:  ')[2], 200)}: {remedy}"
+        raise Error(f"the URL {name} is none that PostgreSQL knows: {inert(said.strip(), 200)}") from None
+    return name
 
 
 def tables(database: Any) -> set[str]:
@@ -256,11 +223,16 @@ def _require_schema(database: Any, of_any_release: bool) -> None:
         )
 
 
-def _refuse_namesakes(database: Any, found: set[str]) -> None:
-    """Raise an Error where a table of another program would be taken for one of ours."""
-    if taken := [table for table in TABLES if table in found]:
-        told = f"has tables of another program that are called as ours are ({', '.join(taken)})"
-        raise Error(f"{database.title} {told}: give vserver a database of its own (createdb)")
+def _refuse_namesakes(database: Any) -> None:
+    """Raise an Error where our tables have no schema, or another program has there what is called as ours are."""
+    (schema,) = database.execute_sql("SELECT current_schema()").fetchone()
+    if schema is None:
+        raise Error(f"{database.title} has none of the schemas of its search_path: make one first, by CREATE SCHEMA")
+    found = [name for (name,) in database.execute_sql(NAMESAKES, [list(TABLES), list(FUNCTIONS)])]
+    if found:
+        told = f"has what another program calls as we call our tables ({inert(', '.join(found), 200)})"
+        remedy = "give vserver a database of its own (createdb), or a schema (…?options=-csearch_path%3DNAME)"
+        raise Error(f"{database.title} {told}: {remedy}")
 
 
 def _refuse_encoding(database: Any) -> None:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple, Protocol, runtime_checkable
 
-from vserverlib import Error, files, servers, storage
+from vserverlib import Error, addresses, files, servers, storage
 from vserverlib.files import shown
 
 TOLD = 20  # lines of one kind that are told where not all are asked for
@@ -181,7 +181,7 @@ def opened(name: str, bar: Bar = no_bar) -> Iterator[Source]:
 
 
 def _source(name: str, bar: Bar) -> Opened:
-    if servers.is_url(name):
+    if addresses.is_url(name):
         return _server(name, bar)
     path = _path(name)
     return _kind(path)(path)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import shutil
 import sqlite3
 import stat
@@ -19,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from vserverlib import Error, checks, files, hashing, inert, orm, schemas, servers
+from vserverlib import Error, addresses, checks, files, hashing, inert, orm, schemas, servers
 from vserverlib.connection import Opened
 from vserverlib.files import shown
 from vserverlib.messages import tell
@@ -93,7 +94,7 @@ def _fill(file: Path, key_salt: str | None, fill: Callable[[Sqlite], None] | Non
 
 def make(url: str | os.PathLike[str], key_salt: str | None = None) -> str:
     """Make a new, empty database: a file, or the tables in a PostgreSQL database; return what it is called."""
-    return servers.create(os.fspath(url), key_salt) if servers.is_url(url) else str(create(as_path(url), key_salt))
+    return servers.create(os.fspath(url), key_salt) if addresses.is_url(url) else str(create(as_path(url), key_salt))
 
 
 # Opening one
@@ -107,7 +108,7 @@ def connect(url: str | os.PathLike[str] = DEFAULT, *, read_only: bool = False, s
     What opens of a vantage6 server's is a private copy: a servers.OfServer where it is to be written to. Raises an
     Error where there is none, it is not ours, is damaged, or is of a newer schema; such a file is not touched.
     """
-    if servers.is_url(url):
+    if addresses.is_url(url):
         return _on_server(os.fspath(url), read_only=read_only, sandbox=sandbox)
     path = as_path(url)
     try:
@@ -170,7 +171,7 @@ def glance(url: str | os.PathLike[str]) -> Opened:
 
     No lock is waited for, nothing is copied, and nothing stays behind. Raises an Error as connect() does.
     """
-    name = os.fspath(url) if servers.is_url(url) else as_path(url)
+    name = os.fspath(url) if addresses.is_url(url) else as_path(url)
     try:
         if isinstance(name, str):
             return bind(servers.opened(name, read_only=True, patience=0.0))
@@ -185,12 +186,12 @@ def glance(url: str | os.PathLike[str]) -> Opened:
 def as_path(url: str | os.PathLike[str]) -> Path:
     """Return the file that a URL or path names; an Error where it names no SQLite file."""
     text = os.fspath(url)
-    if servers.is_url(text):
-        raise Error(f"{servers.shown(text)} is no file: this works on the file of a SQLite database only")
+    if addresses.is_url(text):
+        raise Error(f"{addresses.shown(text)} is no file: this works on the file of a SQLite database only")
     if text.startswith("sqlite:///"):
         text = text.removeprefix("sqlite:///")
-    elif "://" in text:
-        raise Error(f'"{inert(text.partition("://")[0])}://" is no database that vserver knows: use a path')
+    elif (why := addresses.refusal(text)) is not None:
+        raise Error(why)
     if not text:
         raise Error("the name of the database is empty: use the path of a file")
     if "\0" in text:
@@ -224,7 +225,7 @@ def check_ours(path: Path) -> tuple[Header, int]:
     with files.told(f"{shown(path)} cannot be read"), open(path, "rb") as file:
         head, size = file.read(100), os.fstat(file.fileno()).st_size
     if not head:
-        raise Error(f"{shown(path)} is empty: remove it, and make a database with: vserver -d {shown(path)} init")
+        raise Error(f"{shown(path)} is empty: remove it, and make a database with: {_init_line(path)}")
     header = read_header(head)
     if head.startswith(_DUMPS):
         use = "have pg_restore or psql read it into one on a server, and name that by its URL"
@@ -241,14 +242,19 @@ def _check_file(path: Path) -> None:
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
-        option = "" if str(path) == DEFAULT else f" -d {shown(path)}"
-        raise Error(f"there is no database {shown(path)}: make one with: vserver{option} init") from None
+        raise Error(f"there is no database {shown(path)}: make one with: {_init_line(path)}") from None
     except OSError as error:
         raise Error(f"{shown(path)} cannot be opened: {files.reason(error)}") from error
     if stat.S_ISDIR(mode):
         raise Error(f"{shown(path)} is a folder: name the file of a database, such as {shown(path / DEFAULT)}")
     if not stat.S_ISREG(mode):
         raise Error(f"{shown(path)} is no regular file: name the file of a database")
+
+
+def _init_line(path: Path) -> str:
+    """Return what is typed to make a database."""
+    named = [] if str(path) == DEFAULT else ["-d", shown(path)]
+    return shlex.join(["vserver", *named, "init"])
 
 
 def read_header(head: bytes) -> Header | None:
@@ -410,12 +416,12 @@ def _look(name: Path | str, sandbox: bool) -> Sqlite:
     from vserverlib import foreign
 
     copy = foreign.look(name)
-    tell(foreign.told(shown(name) if isinstance(name, Path) else servers.shown(name), copy, sandbox), "yellow")
+    tell(foreign.told(shown(name) if isinstance(name, Path) else addresses.shown(name), copy, sandbox), "yellow")
     return _opened_copy(name, copy, sandbox)
 
 
 def _opened_copy(name: Path | str, copy: Copy, sandbox: bool = False) -> Sqlite:
-    path, title = (name, None) if isinstance(name, Path) else (copy.file, servers.shown(name))
+    path, title = (name, None) if isinstance(name, Path) else (copy.file, addresses.shown(name))
     if sandbox:
         database = _sandbox(copy.file, path, title)
     else:

@@ -12,6 +12,7 @@ It owns what is taken back, and in which order. Reading the journal is journal.p
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -189,8 +190,9 @@ def _changes() -> Any:
 
 def _require_recorded(id: int, kind: str | None, about: str | None, backup: str | None) -> None:
     if kind == BULK_WORK:
-        remedy = f"vserver restore {inert(backup, 200)} takes it back" if backup else "only a backup takes it back"
-        raise Error(f"change {id} was bulk work ({inert(about, 200)}), whose rows are not on record: {remedy}")
+        kept = f"vserver restore {shlex.quote(inert(backup, 200))}" if backup else "only a backup"
+        told = f"change {id} was bulk work ({inert(about, 200)}), whose rows are not on record"
+        raise Error(f"{told}: {kept} takes it back")
     if kind == PRUNE:
         raise Error(f"change {id} {inert(about, 200)}: they cannot be brought back")
 

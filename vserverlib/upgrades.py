@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from vserverlib import Error, backups, counted, dumps, files, schemas, servers, storage
+from vserverlib import Error, addresses, backups, counted, dumps, files, schemas, servers, storage
 from vserverlib.backups import Backup
 from vserverlib.connection import LOCK_WAIT
 from vserverlib.files import shown
@@ -73,7 +73,7 @@ class Trial(NamedTuple):
 
 def due(url: str | os.PathLike[str]) -> tuple[int, list[str]]:
     """Return the schema of a database, and the names of the migrations that it lacks. Writes nothing."""
-    if servers.is_url(url):
+    if addresses.is_url(url):
         with contextlib.closing(servers.opened(os.fspath(url), read_only=True, of_any_release=True)) as opened:
             schema = schemas.of(opened)
         return schema, schemas.due(schema)
@@ -98,7 +98,7 @@ def trial(url: str | os.PathLike[str], *, backup: bool = True) -> Trial:
     It is done to a private copy, which is thrown away; or on a server, and taken back. The rows are those that the
     migrations write; each also notes that it was done, which is not counted.
     """
-    return _trial_on_server(os.fspath(url), backup) if servers.is_url(url) else _trial(storage.as_path(url))
+    return _trial_on_server(os.fspath(url), backup) if addresses.is_url(url) else _trial(storage.as_path(url))
 
 
 def _trial(path: Path) -> Trial:
@@ -131,7 +131,7 @@ def upgrade(url: str | os.PathLike[str], *, backup: bool = True) -> Upgraded | N
     backup: whether one is made first, which of a file is always done. Raises an Error where that fails; the database is
     then as it was.
     """
-    if servers.is_url(url):
+    if addresses.is_url(url):
         return _upgrade_on_server(os.fspath(url), backup)
     path = storage.as_path(url)
     storage.check(path)
@@ -180,7 +180,7 @@ def _upgrade_on_server(url: str, backup: bool) -> Upgraded | None:
 
 @contextlib.contextmanager
 def _to_be_upgraded(url: str) -> Iterator[Postgres]:
-    cannot = files.told(f"{servers.shown(url)} cannot be upgraded, and is as it was")
+    cannot = files.told(f"{addresses.shown(url)} cannot be upgraded, and is as it was")
     with contextlib.closing(servers.opened(url, of_any_release=True)) as database, cannot:
         yield database
 
@@ -189,7 +189,7 @@ def _refuse_lack(url: str) -> str:
     """Return what the server calls a database; an Error that says what can be done where pg_dump cannot back it up."""
     about = dumps.about(url)
     if (why := about.lack()) is not None:
-        name = servers.shown(url)
+        name = addresses.shown(url)
         remedy = f"{dumps.INSTALL}; or make one by your own means, and then: {servers.line(name, *NO_BACKUP)}"
         raise Error(f"{name} is of an older release, and needs a backup before it is upgraded, but {why}: {remedy}")
     return about.name

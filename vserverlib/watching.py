@@ -28,6 +28,7 @@ from models import Result, Task
 from vserverlib import Error, UsageError, columns, finding, formats, inert, listing, progress
 from vserverlib.listing import Page, Row
 from vserverlib.messages import is_capable, tell
+from vserverlib.reaching import Unreachable
 
 LOOK = 0.15  # seconds between two looks
 LOCK_TOLD = 1.0  # seconds until it is told that the database is locked
@@ -60,12 +61,16 @@ class Signs:
         if database.in_transaction():
             raise Error(f"{database.title} has a transaction open, which sees no change: end it before you watch")
         self.database, self.version, self.locked_since = database, None, 0.0
+        self.is_away = False
         self.path = Path(os.path.abspath(database.path)) if database.path is not None else None
         self.is_private = self.path is not None and not _is_same(self.path, _file(database))
         self.file = self._now_there() if not self.is_private else None
 
     def has_changed(self) -> bool:
-        """Whether something was written since it was asked last; True at first. False while the database is locked."""
+        """Whether something was written since it was asked last; True at first.
+
+        False while the database is locked, or its server cannot be reached for a while.
+        """
         if not self.is_private and self._now_there() != self.file:
             raise Error(f"another file was put in the place of {self.database.title}: start again")
         try:
@@ -73,7 +78,12 @@ class Signs:
         except sqlite3.OperationalError as error:
             self._is_locked(error)
             return False
-        self.locked_since, before, self.version = 0.0, self.version, version
+        except Unreachable as error:
+            self._is_away(error)
+            return False
+        if self.is_away:
+            tell(f"{self.database.title} is there again", "yellow")
+        self.locked_since, self.is_away, before, self.version = 0.0, False, self.version, version
         return bool(version != before)
 
     def _now_there(self) -> tuple[int, int] | None:
@@ -94,6 +104,15 @@ class Signs:
         if now - self.locked_since > LOCK_TOLD:
             self.locked_since = math.inf
             tell(f"{self.database.title} is locked by {self.database.writer()}: waiting (Ctrl-C: give up)", "yellow")
+
+
+    def _is_away(self, error: Unreachable) -> None:
+        """Tell once that the server is away; one that does not let us in any more is an error."""
+        if not error.is_passing:
+            raise error
+        if not self.is_away:
+            self.is_away = True
+            tell(f"{error}: waiting for it (Ctrl-C: give up)", "yellow")
 
 
 def _file(database: Any) -> Path:

@@ -1,0 +1,66 @@
+"""Statements that wait for the locks of other programs on a server: told, given up, and not waited for by Tab."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+import models
+from vserverlib import Error, connection, storage
+from vserverlib.drivers import peewee
+
+KINDS = ["postgres"]
+
+
+@contextlib.contextmanager
+def locked(url: str, table: str = "result") -> Iterator[Any]:
+    """Hold a lock on a table, as another program would."""
+    with psycopg.connect(url, application_name="psql") as conn:
+        conn.execute("SET idle_in_transaction_session_timeout = '10s'")  # a test that waits fails, and does not hang
+        conn.execute(f"LOCK TABLE {table}")  # type: ignore[call-overload]  # texts of ours
+        yield conn
+        conn.rollback()
+
+
+def test_a_lock_of_another_program_is_told_and_given_up_in_the_end(
+    story: Any, address: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(connection, "LOCK_TOLD", 0.0)
+    monkeypatch.setattr(connection, "LOCK_WAIT", 0.5)
+    with locked(address):
+        with pytest.raises(Error, match=r"is locked by psql of postgres \(backend \d+\) since \d+ s: try again later"):
+            story.results[0].delete()
+        assert "waiting for psql of postgres" in capsys.readouterr().err
+        with pytest.raises(Error, match="is locked by psql"):
+            len(models.Result.get())
+    story.results[0].delete()
+    assert len(models.Result.get()) == 1
+
+
+def test_what_works_for_long_is_no_wait(
+    database: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(connection, "LOCK_TOLD", 0.0)
+    monkeypatch.setattr(connection, "LOCK_WAIT", 0.1)
+    assert database.execute_sql("SELECT 7 FROM pg_sleep(0.5)").fetchone() == (7,)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_statement_that_its_owner_cancels_is_not_taken_for_one_that_waited(database: Any) -> None:
+    database.execute_sql("SET statement_timeout = 50")
+    with pytest.raises(peewee.OperationalError, match="statement timeout"):
+        database.execute_sql("SELECT pg_sleep(5)")
+
+
+def test_tab_waits_for_no_lock(story: Any, database: Any, address: str) -> None:
+    database.close()
+    with locked(address, "task"), contextlib.closing(storage.glance(address)):
+        began = time.monotonic()
+        with pytest.raises(Error, match="others hold what this needs"):
+            list(models.Task.get())
+        assert time.monotonic() - began < 0.9

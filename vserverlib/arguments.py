@@ -1,0 +1,61 @@
+"""The arguments of the program: a password in one is out of the list of processes before anything else is imported.
+
+Everybody on a machine can read the arguments of a process; nobody but its user, and root, the environment. So a program
+whose arguments name a database with a password starts anew: with URLs that have none in their place, and the whole URLs
+in one variable, which is taken out of the environment at once.
+
+It owns that. What a password in a name is, addresses.py knows. What is no name (the code of -c, a text that is searched
+for) is left as it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+
+from vserverlib import addresses
+
+VARIABLE = "VSERVER_URLS"  # of the environment, between the start and the new one: the whole URLs by the plain ones
+BEFORE = ("--database=", "-d")  # what may stand before a name in the same word
+TEXTS = ("-c", "--where", "--search")  # what follows these is no name
+_whole: dict[str, str] = {}
+
+
+def hide() -> None:
+    """Start the program anew, if its arguments hold a password; to be called before all else."""
+    if VARIABLE in os.environ:
+        _remember(os.environ.pop(VARIABLE))
+        return
+    typed = sys.argv[1:]
+    words = [_plain(word, before) for word, before in zip(typed, ["", *typed], strict=False)]
+    if words != typed:
+        found = {_name(word): _name(whole) for word, whole in zip(words, typed, strict=True) if word != whole}
+        front = sys.orig_argv[1 : len(sys.orig_argv) - len(typed)]
+        with contextlib.suppress(OSError):  # more than the system takes
+            os.execve(sys.executable, [sys.executable, *front, *words], {**os.environ, VARIABLE: json.dumps(found)})
+
+
+def _remember(urls: str) -> None:
+    with contextlib.suppress(ValueError):  # it is not ours
+        found = json.loads(urls)
+        if isinstance(found, dict):
+            _whole.update((word, url) for word, url in found.items() if isinstance(url, str))
+
+
+def whole(url: str) -> str:
+    """Return a URL as it was typed, with its password, where the program was started with it."""
+    return _whole.get(url, url)
+
+
+def _plain(word: str, before: str) -> str:
+    if before in TEXTS:
+        return word
+    name = _name(word)
+    return word[: len(word) - len(name)] + addresses.plain(name)
+
+
+def _name(word: str) -> str:
+    """Return the name of a database in a word: what stands behind -d, or all of it."""
+    return next((word[len(start) :] for start in BEFORE if word.startswith(start)), word)

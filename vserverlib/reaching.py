@@ -1,0 +1,45 @@
+"""Why a PostgreSQL server cannot be reached, in a line with what can be done, and whether it may be again by itself.
+
+It owns what libpq says of it. Connecting is postgres.py's.
+"""
+
+from __future__ import annotations
+
+from vserverlib import Error, inert
+
+REMEDIES = (  # what libpq says, and what a person can do
+    ("no password supplied", "give one by PGPASSWORD, ~/.pgpass or a service file"),
+    ("password authentication failed", "check the user, and PGPASSWORD, ~/.pgpass or the service file"),
+    ("authentication failed", "check the user, and how the server has it log in (pg_hba.conf)"),
+    ("no pg_hba.conf entry", "have the server's pg_hba.conf let this user in from here"),
+    ('database "', "make it with createdb, or check its name"),
+    ('role "', "check the user's name"),
+    ("Connection refused", "check host and port, and whether the server runs"),
+    ("No such file or directory", "check host and port, and whether the server runs"),
+    ("resolve host", "check the name of the host"),
+    ("translate host", "check the name of the host"),
+    ("timeout", "check host and port, and whether a firewall is between"),
+    ("starting up", "try again in a moment"),
+    ("too many", "end other connections, or try again later"),
+)
+PREFIX = "connection is bad: "  # which says nothing
+PASSING = ("starting up", "shutting down", "recovery mode", "not yet accepting", "too many")  # of what a server says
+
+
+class Unreachable(Error):
+    """The server of a database cannot be reached. is_passing: it is down, or away, and not one that refuses us."""
+
+    def __init__(self, text: str, is_passing: bool) -> None:
+        super().__init__(text)
+        self.is_passing = is_passing
+
+
+def unreachable(name: str, said: str, was_lost: bool = False) -> Unreachable:
+    """Return the error for a database, as it is shown, and what libpq said. was_lost: there was a connection to it."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    told = next((line for line in lines if any(words in line for words, _ in REMEDIES)), lines[0] if lines else "")
+    remedy = next((remedy for words, remedy in REMEDIES if words in told), "check the URL")
+    before = "the connection was lost, and " if was_lost else ""
+    is_passing = "FATAL:" not in said or any(words in said for words in PASSING)
+    why = inert(told.rpartition("FATAL:  ")[2].removeprefix(PREFIX), 200)
+    return Unreachable(f"{before}{name} cannot be reached: {why}: {remedy}", is_passing)
