@@ -283,9 +283,11 @@ def _refuse_place(target: Target, place: Path, force: bool) -> None:
 
 
 def _export_json(target: Target, file: str, with_hashes: bool, force: bool) -> None:
-    from vserverlib import exchange, importer, ours, screens, storage
+    from vserverlib import exchange, foreign, importer, ours, screens, storage
 
     with target.open(read_only=True) as database, ours.reading(database, with_hashes=with_hashes) as source:
+        if with_hashes:
+            foreign.refuse_look(database, target.name)
         if file == "-":
             sys.stdout.writelines(exchange.lines(source, with_hashes=with_hashes))
             return

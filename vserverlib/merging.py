@@ -18,7 +18,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from vserverlib.outcomes import Outcome, Planned
-from vserverlib.writing import MODELS, taken_value
+from vserverlib.sources import Notes
+from vserverlib.writing import MODELS, note_lost, taken_value
 
 PREFIX = "incoming_"  # before the names of the tables that rows are collected in
 NEW, CHANGED, SAME, REFUSED = "new", "changed", "same", "refused"
@@ -58,10 +59,10 @@ def plan(database: Any, outcome: Outcome) -> list[Planned]:
     planned = []
     database.execute_sql(f'DROP INDEX "{_index_name("member", KEYS["member"].columns)}"')  # its columns are translated
     for table in MODELS:
-        outcome.links.update(_follow_links(database, table, own=False))
+        outcome.links.update(_follow_links(database, table, outcome, own=False))
         _find(database, table)
         _number(database, table)
-        outcome.links.update(_follow_links(database, table, own=True))
+        outcome.links.update(_follow_links(database, table, outcome, own=True))
         _compare(database, table)
         _refuse_taken(database, table, outcome)
         counts: Counter[str] = Counter(dict(database.execute_sql(_counted(table)).fetchall()))
@@ -162,15 +163,15 @@ def _place(database: Any) -> str:
 # What is another
 
 
-def _follow_links(database: Any, table: str, *, own: bool) -> Counter[str]:
-    """Have links lead to the ids here, and return how many led nowhere. own: those to the same table."""
+def _follow_links(database: Any, table: str, notes: Notes, *, own: bool) -> Counter[str]:
+    """Have links lead to the ids here, and return how many led nowhere, each noted. own: those to the same table."""
     found: Counter[str] = Counter()
     for link in MODELS[table]._meta.refs:
         to, name = link.rel_model._meta.table_name, link.column_name
         if (to == table) is own:
             here = f'SELECT other.here FROM "{PREFIX}{to}" AS other WHERE other.id = "{PREFIX}{table}".{name}'
-            lost = f'SELECT COUNT(*) FROM "{PREFIX}{table}" WHERE {name} IS NOT NULL AND NOT EXISTS ({here})'
-            if count := database.execute_sql(lost).fetchone()[0]:
+            lost = f"{name} IS NOT NULL AND NOT EXISTS ({here})"
+            if count := note_lost(database, notes, link, f"{PREFIX}{table}", lost):
                 found[f"{table}.{name}"] = count
             database.execute_sql(f'UPDATE "{PREFIX}{table}" SET {name} = ({here}) WHERE {name} IS NOT NULL')
     return found
@@ -219,14 +220,14 @@ def _counted(table: str) -> str:
 
 def _add(database: Any, table: str) -> None:
     names = _values(table)
-    rows = f'SELECT here, {_listed(names)} FROM "{PREFIX}{table}" WHERE fate = \'{NEW}\' ORDER BY here'
+    rows = f"SELECT here, {_listed(names)} FROM \"{PREFIX}{table}\" WHERE fate = '{NEW}' ORDER BY here"
     database.execute_sql(f'INSERT INTO "{table}" (id, {_listed(names)}) {rows}')
 
 
 def _change(database: Any, table: str) -> None:
     """Give the rows that are others what the source has; what it has no value for stays."""
     names = _values(table)
-    incoming = f'FROM "{PREFIX}{table}" AS i WHERE i.fate = \'{CHANGED}\''
+    incoming = f"FROM \"{PREFIX}{table}\" AS i WHERE i.fate = '{CHANGED}'"
     given = ", ".join(f'COALESCE(i.{name}, "{table}".{name})' for name in names)
     values = f'SELECT {given} {incoming} AND i.here = "{table}".id'
     sql = f'UPDATE "{table}" SET ({_listed(names)}) = ({values}) WHERE id IN (SELECT i.here {incoming})'

@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vserverlib import Error, inert
+from vserverlib import Error, counted, inert
 from vserverlib.sources import Lines, Notes
+
+LINES = ("left_out", "doubled", "renumbered", "lost_values", "broken")  # what an outcome has a line for each of
 
 
 class Count(NamedTuple):
@@ -63,6 +65,7 @@ class Outcome(Notes):
         yield from self.left_out.told("more left out (--dry-run --strict names all)", everything)
         yield from self.doubled.told("more results are kept once", everything)
         yield from self.renumbered.told("more with new ids", everything)
+        yield from self.lost_values.told("more values are lost (--dry-run --strict names all)", everything)
         for link, count in self.links.items():
             yield f"{link}: {count:,} led to rows that do not exist, and {'is' if count == 1 else 'are'} empty now"
         for done, count in self.values.items():
@@ -79,7 +82,7 @@ class Outcome(Notes):
         return {
             "tables": [count._asdict() for count in self.tables],
             "plan": [each._asdict() for each in self.plan],
-            **{name: list(getattr(self, name)) for name in ("left_out", "doubled", "renumbered", "broken")},
+            **{name: list(getattr(self, name)) for name in LINES},
             **{name: dict(getattr(self, name)) for name in ("links", "values", "elsewhere", "lost", "breaches")},
             "made": self.made,
             "backup": None if self.backup is None else str(self.backup),
@@ -88,12 +91,16 @@ class Outcome(Notes):
 
 
 class Refused(Error):
-    """A strict import that was not done: rows cannot be kept, or break rules."""
+    """A strict import that was not done: rows or values cannot be kept, or break rules."""
 
     def __init__(self, outcome: Outcome) -> None:
-        left_out, broken = outcome.left_out.total, outcome.broken.total
-        told = f"{left_out:,} rows cannot be kept, and rules are broken {broken:,} times"
-        super().__init__(f"{told}: nothing was imported; without --strict it would be")
+        told = {
+            f"{counted(outcome.left_out.total, 'row')} cannot be kept": outcome.left_out,
+            f"{counted(outcome.lost_values.total, 'value')} would be lost": outcome.lost_values,
+            f"rules are broken {counted(outcome.broken.total, 'time')}": outcome.broken,
+        }
+        why = ", and ".join(words for words, lines in told.items() if lines)
+        super().__init__(f"{why}: nothing was imported; without --strict it would be")
         self.outcome = outcome
 
 

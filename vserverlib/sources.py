@@ -96,12 +96,14 @@ class Notes:
     """What could not be kept as it was, noted by a source while it gives its rows, and by what writes them.
 
     left_out, doubled, renumbered: a line for each row that cannot be kept, is kept once because it is there twice, has
-    a new id. values: how many were changed, by what was done to them.
+    a new id. lost_values: a line for each value of which something is lost. values: how many were changed, these too,
+    by what was done to them.
     """
 
     left_out: Lines = dataclasses.field(default_factory=Lines)
     doubled: Lines = dataclasses.field(default_factory=Lines)
     renumbered: Lines = dataclasses.field(default_factory=Lines)
+    lost_values: Lines = dataclasses.field(default_factory=Lines)
     values: Counter[str] = dataclasses.field(default_factory=Counter)
 
 

@@ -92,8 +92,8 @@ def taken_value(name: str, value: object) -> str:
 # What is true of the tables when all rows are there
 
 
-def empty_links(database: Any) -> dict[str, int]:
-    """Empty the links that lead nowhere, and return how many, by table and column.
+def empty_links(database: Any, notes: Notes) -> dict[str, int]:
+    """Empty the links that lead nowhere, note each, and return how many, by table and column.
 
     Our tables take none, and a row without its link is still a row.
     """
@@ -101,11 +101,21 @@ def empty_links(database: Any) -> dict[str, int]:
     for table, model in MODELS.items():
         for link in model._meta.refs:
             name, to = link.column_name, link.rel_model._meta.table_name
-            lost = f'NOT EXISTS (SELECT 1 FROM "{to}" AS other WHERE other.id = "{table}"."{name}")'
-            emptied = f'UPDATE "{table}" SET "{name}" = NULL WHERE "{name}" IS NOT NULL AND {lost}'
-            if count := database.execute_sql(emptied).rowcount:
+            nowhere = f'NOT EXISTS (SELECT 1 FROM "{to}" AS other WHERE other.id = "{table}"."{name}")'
+            lost = f'"{name}" IS NOT NULL AND {nowhere}'
+            if count := note_lost(database, notes, link, table, lost):
+                database.execute_sql(f'UPDATE "{table}" SET "{name}" = NULL WHERE {lost}')
                 found[f"{table}.{name}"] = count
     return found
+
+
+def note_lost(database: Any, notes: Notes, link: Any, table: str, lost: str) -> int:
+    """Note the links that lead nowhere: those of a table, or of rows that are collected, for which `lost` holds."""
+    noun, name, to = link.model._meta.table_name, link.column_name, link.rel_model._meta.table_name
+    before = notes.lost_values.total
+    for id, value in database.execute_sql(f'SELECT id, "{name}" FROM "{table}" WHERE {lost} ORDER BY id'):
+        notes.lost_values.add(f"{noun} {id}: {name} {value}: there is no {to} {value}, it is empty now")
+    return notes.lost_values.total - before
 
 
 def clear(database: Any) -> None:
