@@ -133,7 +133,7 @@ def test_what_is_left_out_is_told_in_short(server: Path) -> None:
         "CREATE TABLE extra AS SELECT 1 AS id",
     )
     for _ in range(2):
-        assert "; left out: 1 row, 1 table, 1 column, 1 broken link (import" in run("list", "tasks").stderr
+        assert "; left out: 1 row, 1 table, 3 columns, 1 broken link (import" in run("list", "tasks").stderr
 
 
 def test_a_change_in_a_shell_without_options_is_refused_with_what_to_do(server: Path) -> None:

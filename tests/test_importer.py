@@ -598,3 +598,40 @@ def test_what_a_source_is_is_said(server: Server, target: Path, release: str) ->
     done = run(target, str(server(release)))
     assert f"is the database of a vantage6 server, release {release[0]}\n" in done.stderr
     assert "imported into the new" in done.stderr and "release" not in done.stdout
+
+
+def test_no_row_of_a_table_that_is_read_with_others_is_dropped_in_silence(server: Server, target: Path) -> None:
+    file = server(
+        "4.15.2",
+        "INSERT INTO role (id, name) VALUES (7, NULL), (8, 'nobody')",
+        'INSERT INTO "Permission" (role_id, user_id) VALUES (1, 77), (99, 1), (7, 1), (NULL, 1)',
+        "INSERT INTO taskdatabase (task_id, database) VALUES (4444, 'x'), (1, NULL)",
+        "INSERT INTO authenticatable (id, ip) VALUES (500, '10.0.0.1')",
+    )
+    outcome = imported(file, target)
+    assert sorted(outcome.left_out) == [
+        "Permission of user 1 in role 7 is left out: that role has no name",
+        "Permission of user 1 in role 99 is left out: there is no such role",
+        "Permission of user 1 in role none is left out: there is no such role",
+        "Permission of user 77 in role 1 is left out: there is no such user",
+        "authenticatable 500 is left out: there is no such user or node",
+        "taskdatabase of task 1 is left out: it names no database",
+        "taskdatabase of task 4444 is left out: there is no such task",
+    ]
+    counts = {count.table: count for count in outcome.tables}
+    assert [
+        (counts[table].read - counts[table].kept, counts[table].left_out) for table in ("Permission", "taskdatabase")
+    ] == [
+        (4, 4),
+        (2, 2),
+    ]
+    assert outcome.elsewhere["role"] == 1
+    done = run(target.with_name("strict.db"), str(file), "--strict")
+    assert done.exit_code == 1 and "taskdatabase of task 4444 is left out" in done.stderr
+    assert "7 rows cannot be kept" in done.stderr
+
+
+def test_permissions_without_any_role_are_told(server: Server, target: Path) -> None:
+    file = server("4.15.2", "DROP TABLE role")
+    outcome = imported(file, target)
+    assert len(outcome.left_out) == 5 and all("there is no such role" in line for line in outcome.left_out)

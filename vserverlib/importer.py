@@ -78,6 +78,9 @@ class Work(NamedTuple):
             left_out, doubled = outcome.left_out.total - before[0], outcome.doubled.total - before[1]
             outcome.refused[origin.entity] += left_out
             outcome.tables.append(Count(origin.table, kept + left_out + doubled, kept, left_out + doubled))
+        for table, count in self.source.strays(outcome).items():
+            read = self.source.count(table)
+            outcome.tables.append(Count(table, read, read - count, count))
         outcome.elsewhere, outcome.lost = self.source.elsewhere(), self.source.lost_columns()
         outcome.tables += [Count(table, count, 0, count) for table, count in outcome.elsewhere.items()]
         self.source.refuse_changed()

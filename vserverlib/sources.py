@@ -135,6 +135,9 @@ class Source(Protocol):
         doubled.
         """
 
+    def strays(self, notes: Notes) -> dict[str, int]:
+        """Note the rows of tables that are read with others, and belong to none of these; return how many, by table."""
+
     def elsewhere(self) -> dict[str, int]:
         """Return the tables that have no place in ours, each with how many rows it has: those that have any."""
 
