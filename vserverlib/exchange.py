@@ -28,7 +28,7 @@ from typing import Any, BinaryIO
 from vserverlib import Error, fields, files, formats, hashing, inert
 from vserverlib.files import shown
 from vserverlib.ours import ORIGINS
-from vserverlib.sources import Beside, Notes, Origin, Row, Source, Undecodable
+from vserverlib.sources import NOTHING, Beside, Notes, Origin, Row, Source, Undecodable
 
 VERSION = 1  # of the format: a reader refuses a newer one
 KIND = "export"  # what the head says that the file is
@@ -112,6 +112,7 @@ class Export:
     beside: Beside
     state: tuple[int, ...]
     starts: dict[str, tuple[int, int]]  # byte and number of the first line: of those tables that were come to
+    made_up = NOTHING
 
     @property
     def about(self) -> str:

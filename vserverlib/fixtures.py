@@ -57,6 +57,7 @@ COLUMNS = {
     "task": ("id", "name", "image", "collaboration_id", "run_id", "initiator_id", "created_at"),
     "result": ("id", "task_id", "organization_id", "assigned_at", "status"),
 }
+MADE_UP = {"task": ("run_id", "created_at"), "result": ("assigned_at", "status")}  # for which the format has no place
 SECRETS = {"user": "password", "node": "api_key"}
 HALF_OR_NUL = re.compile("[\0\ud800-\udfff]")
 ENTRIES = 1_000_000  # entries of lists, each time that an alias stands for them; and results
@@ -80,6 +81,7 @@ class Fixture:
     made: list[Handout] = dataclasses.field(default_factory=list)
     handing_out: Callable[[list[Handout]], object] = bool
     beside = None  # it is no database of ours
+    made_up = MADE_UP
 
     @property
     def about(self) -> str:

@@ -282,12 +282,12 @@ def _merged(work: Work, database: Any, confirm: Confirm | None, dry: bool) -> Ou
         work.collect(database, outcome, merging.PREFIX, partial(_password, database))
     if confirm is not None:
         with database.reading():
-            outcome.plan, seen = merging.plan(database, outcome), merging.newest_change(database)
+            outcome.plan, seen = merging.plan(database, outcome, work.source.made_up), merging.newest_change(database)
         if outcome.has_news:
             confirm(outcome.plan)
     with database.atomic() as transaction:
         if confirm is None:
-            outcome.plan = merging.plan(database, outcome)
+            outcome.plan = merging.plan(database, outcome, work.source.made_up)
         elif merging.newest_change(database) != seen:
             raise Error(f"{database.title} was changed by others meanwhile: nothing was imported; try again")
         _apply(work, database, outcome)
@@ -303,7 +303,7 @@ def _apply(work: Work, database: Any, outcome: Outcome) -> None:
     if outcome.has_news:
         with recording.one_change(database, None, f"merged {work.source.about}") as outcome.change:
             recording.defer_links(database)
-            merging.apply(database)
+            merging.apply(database, work.source.made_up)
     work.judge(database, outcome, merging.imported)
 
 

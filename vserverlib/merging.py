@@ -6,7 +6,8 @@ compared and written is so by statements over whole tables, and memory does not 
 Two rows are the same by what an entity is known by (KEYS), whatever their ids: an organization by its name, a node by
 its organization and its collaboration. Where several have the same key, the one with the same id is it, and of the
 others the first there is the first here, and so on: so the same source, merged twice, adds nothing. What is new gets
-new ids, above all that were ever given. What a source has no value for stays as it is here.
+new ids, above all that were ever given. What a source has no value for stays as it is here; what it only makes up
+(sources.Source.made_up) tells no two rows apart, and is for new rows alone.
 
 It owns the comparing and the writing. Collecting the rows, and the transaction, is importer.py's.
 """
@@ -14,7 +15,7 @@ It owns the comparing and the writing. Collecting the rows, and the transaction,
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from vserverlib.outcomes import Outcome, Planned
@@ -22,6 +23,7 @@ from vserverlib.sources import Notes
 from vserverlib.writing import MODELS, note_lost, taken_value
 
 PREFIX = "incoming_"  # before the names of the tables that rows are collected in
+MadeUp = Mapping[str, Collection[str]]  # columns, by entity
 NEW, CHANGED, SAME, REFUSED = "new", "changed", "same", "refused"
 
 
@@ -43,6 +45,11 @@ KEYS = {
 }
 
 
+LAST_RUN_ID = """
+SELECT MAX(value) FROM (SELECT value FROM counter WHERE name = 'run_id' UNION ALL SELECT MAX(run_id) FROM task) AS used
+"""
+
+
 def prepare(database: Any) -> None:
     """Make the tables that rows are collected in. What is unique here, a source cannot have twice either."""
     for table, model in MODELS.items():
@@ -54,16 +61,16 @@ def prepare(database: Any) -> None:
             _index(database, table, columns, "UNIQUE")
 
 
-def plan(database: Any, outcome: Outcome) -> list[Planned]:
+def plan(database: Any, outcome: Outcome, made_up: MadeUp) -> list[Planned]:
     """Find out what each of the collected rows is here, and return how many are what, by entity. Once."""
     planned = []
     database.execute_sql(f'DROP INDEX "{_index_name("member", KEYS["member"].columns)}"')  # its columns are translated
     for table in MODELS:
         outcome.links.update(_follow_links(database, table, outcome, own=False))
-        _find(database, table)
-        _number(database, table)
+        _find(database, table, made_up.get(table, ()))
+        _number(database, table, made_up.get(table, ()))
         outcome.links.update(_follow_links(database, table, outcome, own=True))
-        _compare(database, table)
+        _compare(database, table, made_up.get(table, ()))
         _refuse_taken(database, table, outcome)
         counts: Counter[str] = Counter(dict(database.execute_sql(_counted(table)).fetchall()))
         outcome.refused[table] += counts[REFUSED]
@@ -72,11 +79,11 @@ def plan(database: Any, outcome: Outcome) -> list[Planned]:
     return planned
 
 
-def apply(database: Any) -> None:
+def apply(database: Any, made_up: MadeUp) -> None:
     """Write what is new, and what is others than here. Within a transaction that looks at links at its end."""
     for table in MODELS:
         _add(database, table)
-        _change(database, table)
+        _change(database, table, made_up.get(table, ()))
 
 
 def imported(table: str) -> str:
@@ -92,9 +99,9 @@ def newest_change(database: Any) -> Any:
 # What is the same
 
 
-def _find(database: Any, table: str) -> None:
+def _find(database: Any, table: str, made_up: Collection[str]) -> None:
     """Find the row here that each collected one is."""
-    incoming, here = f'"{PREFIX}{table}"', _identity(table, "t")
+    incoming, here = f'"{PREFIX}{table}"', _identity(table, "t", made_up)
     database.execute_sql(f"UPDATE {incoming} AS t SET identity = {here}")
     _index(database, table, ("here",))
     alike = f'SELECT 1 FROM "{table}" AS t WHERE t.id = {incoming}.id AND {here} = {incoming}.identity'
@@ -122,9 +129,9 @@ def _is_nobodys(table: str) -> str:
     return f'NOT EXISTS (SELECT 1 FROM "{PREFIX}{table}" AS theirs WHERE theirs.here = t.id)'
 
 
-def _identity(table: str, alias: str) -> str:
+def _identity(table: str, alias: str, made_up: Collection[str]) -> str:
     """Return the SQL of one text that is equal for two rows where what they are known by is equal."""
-    columns, others = KEYS[table]
+    columns, others = ([name for name in names if name not in made_up] for names in KEYS[table])
     text = _text(alias, columns)
     if not others:
         return text
@@ -138,11 +145,14 @@ def _text(alias: str, columns: Sequence[str]) -> str:
     return " || ".join(f"COALESCE(LENGTH({text}) || ':' || {text}, '-')" for text in texts)
 
 
-def _number(database: Any, table: str) -> None:
-    """Give what is new the ids that it will have."""
-    incoming = f'"{PREFIX}{table}"'
-    nth = f"{database.highest_id(table)} + ROW_NUMBER() OVER (ORDER BY id) AS here"
+def _number(database: Any, table: str, made_up: Collection[str]) -> None:
+    """Give what is new the ids that it will have, and where the source has no run ids, runs of their own."""
+    incoming, last = f'"{PREFIX}{table}"', database.highest_id(table)
+    nth = f"{last} + ROW_NUMBER() OVER (ORDER BY id) AS here"
     _pair(database, table, f"SELECT {_place(database)} AS place, {nth} FROM {incoming} WHERE fate = '{NEW}'")
+    if "run_id" in made_up:
+        (drawn,) = database.execute_sql(LAST_RUN_ID).fetchone()
+        database.execute_sql(f"UPDATE {incoming} SET run_id = here - {last} + {drawn} WHERE fate = '{NEW}'")
 
 
 def _pair(database: Any, table: str, pairs: str) -> None:
@@ -177,11 +187,12 @@ def _follow_links(database: Any, table: str, notes: Notes, *, own: bool) -> Coun
     return found
 
 
-def _compare(database: Any, table: str) -> None:
+def _compare(database: Any, table: str, made_up: Collection[str]) -> None:
     """Find out which of the rows that are there are others here."""
     mine = f'"{PREFIX}{table}"'
     differ = " OR ".join(
-        f"({mine}.{name} IS NOT NULL AND (t.{name} IS NULL OR t.{name} <> {mine}.{name}))" for name in _values(table)
+        f"({mine}.{name} IS NOT NULL AND (t.{name} IS NULL OR t.{name} <> {mine}.{name}))"
+        for name in _values(table, made_up)
     )
     other = f'SELECT 1 FROM "{table}" AS t WHERE t.id = {mine}.here AND ({differ})'
     database.execute_sql(f"UPDATE {mine} SET fate = '{CHANGED}' WHERE fate = '{SAME}' AND EXISTS ({other})")
@@ -224,9 +235,9 @@ def _add(database: Any, table: str) -> None:
     database.execute_sql(f'INSERT INTO "{table}" (id, {_listed(names)}) {rows}')
 
 
-def _change(database: Any, table: str) -> None:
+def _change(database: Any, table: str, made_up: Collection[str]) -> None:
     """Give the rows that are others what the source has; what it has no value for stays."""
-    names = _values(table)
+    names = _values(table, made_up)
     incoming = f"FROM \"{PREFIX}{table}\" AS i WHERE i.fate = '{CHANGED}'"
     given = ", ".join(f'COALESCE(i.{name}, "{table}".{name})' for name in names)
     values = f'SELECT {given} {incoming} AND i.here = "{table}".id'
@@ -241,8 +252,8 @@ def _columns(table: str) -> list[str]:
     return [field.column_name for field in MODELS[table].stored_fields()]
 
 
-def _values(table: str) -> list[str]:
-    return [name for name in _columns(table) if name != "id"]
+def _values(table: str, but: Collection[str] = ()) -> list[str]:
+    return [name for name in _columns(table) if name != "id" and name not in but]
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -15,13 +15,15 @@ import os
 import tempfile
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any, NamedTuple, Protocol, runtime_checkable
 
 from vserverlib import Error, files, servers, storage
 from vserverlib.files import shown
 
+NOTHING: Mapping[str, Collection[str]] = MappingProxyType({})
 TOLD = 20  # lines of one kind that are told where not all are asked for
 HEAD = 65536  # bytes of a file that are looked at to see what it is
 FIXTURE = (b"organizations:", b"collaborations:")  # one of these is in every fixture file
@@ -121,6 +123,10 @@ class Source(Protocol):
     @property
     def beside(self) -> Beside | None:
         """What a source of ours has beside rows; its values are kept exactly. None: it is another program's."""
+
+    @property
+    def made_up(self) -> Mapping[str, Collection[str]]:
+        """The columns, by entity, that the source knows nothing of: it gives a new row what such a row begins with."""
 
     def told(self) -> str:
         """Return what it is, in a line."""

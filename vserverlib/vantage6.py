@@ -21,7 +21,7 @@ from pathlib import Path
 
 from vserverlib import Error, files, inert, progress, storage
 from vserverlib.files import shown
-from vserverlib.sources import Notes, Origin, Row
+from vserverlib.sources import NOTHING, Notes, Origin, Row
 from vserverlib.sqlite import PROGRESS_STEPS
 
 Columns = dict[str, frozenset[str]]  # the names of the columns of each table
@@ -146,6 +146,7 @@ class Source:
     release: int
     remains: tuple[str, ...]
     refuse_changed: Callable[[], None]
+    made_up = NOTHING
 
     @property
     def beside(self) -> None:
