@@ -407,6 +407,10 @@ FAULTS = {
         TASK + "tasks: [x]\n",
         '4:3: collaboration "C": it has tasks, but no participants: add some',
     ),
+    "tasks with an empty list of participants": (
+        TASK + "participants: []\n  tasks: [x]\n",
+        '5:3: collaboration "C": it has tasks, but no participants: add some',
+    ),
     "tasks that are a text": (
         TASK + "participants: [A]\n  tasks: ab\n",
         '5:10: collaboration "C": tasks is "ab", not a list: begin each entry with a dash',

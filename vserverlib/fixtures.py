@@ -330,7 +330,7 @@ class _Reader:
     def _tasks(self, mapping: Mapping, owner: str, id: int, members: list[int]) -> None:
         """Read the images of tasks: each makes a task of the first member, with a result of every one."""
         asked = list(self._entries(mapping, "tasks", owner))
-        if asked and not members and not isinstance(mapping.values.get("participants"), List):
+        if asked and not getattr(mapping.values.get("participants"), "items", None):
             self._faults.add(mapping.keys["tasks"], f"{owner}: it has tasks, but no participants: add some")
         for value in asked:
             if not isinstance(value, Text) or value.is_nothing or not value.text:
