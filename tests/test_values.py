@@ -123,3 +123,11 @@ def test_what_stands_for_a_hash_is_never_taken_for_one(server: Server, options: 
     assert done.exit_code == 0 and "user 1: password: no hash can be made of it, it is empty now" in done.stderr
     assert secrets("ours.db") == (before if options else {None})
     assert run("import", "false.json", "--replace", "--yes", "--strict").exit_code == 1
+
+
+def test_a_value_that_is_kept_and_is_none_of_its_kind_breaks_a_rule(server: Server) -> None:
+    server("UPDATE task SET created_at = 'gisteren' WHERE id = 2")
+    strict, done = run("import", "server.sqlite", "--strict"), run("import", "server.sqlite", "-o", "json")
+    told = 'DBF004 task 2: its created_at is "gisteren", which is not a time: set it'
+    assert strict.exit_code == 1 and told in strict.stderr
+    assert json.loads(done.stdout)["breaches"]["DBF004"] == 1 and json.loads(done.stdout)["lost_values"] == []

@@ -28,6 +28,7 @@ from vserverlib import (
     dumps,
     files,
     inert,
+    inspection,
     merging,
     recording,
     rules,
@@ -41,6 +42,7 @@ from vserverlib.values import Keeper, Stored
 from vserverlib.writing import CHUNK, Writer
 
 CACHE = 64 * 1024  # KiB that the database may use while rows are written: SQLite for pages, PostgreSQL for a sort
+MISFIT = "DBF004"  # the rule that is broken by a value which is kept, and is none of its kind
 TICK = 0.1  # seconds between two looks at how far it is
 Target = Path | str  # a file, or the URL of a database on a server
 Confirm = Callable[[list[Planned]], object]
@@ -106,14 +108,25 @@ class Work(NamedTuple):
         """
         asked = [rule for rule in rules.RULES if rule.when != rules.AT_SAVE]
         outcome.breaches = checks.count(database, asked, scope)
+        if misfits := sum(1 for _ in _misfits(database, scope)):
+            outcome.breaches[MISFIT] = misfits
         if self.strict:
             grave = [rule for rule in asked if rule.level != rules.INFO and rule.code in outcome.breaches]
             for finding in checks.of_tables(database, grave, scope):
+                outcome.broken.add(finding.text)
+            for finding in _misfits(database, scope):
                 outcome.broken.add(finding.text)
             if outcome.left_out or outcome.lost_values or outcome.broken:
                 raise Refused(outcome)
         if self.hashes and isinstance(self.source, Lacking):
             self.source.hand_out()
+
+
+def _misfits(database: Any, scope: Callable[[str], str]) -> Iterator[checks.Finding]:
+    """Find the values that are none of their kind: columns of a server take none."""
+    if database.is_sqlite:
+        for id, told in inspection.misfits(database, scope):
+            yield checks.finding(MISFIT, id, None, told)
 
 
 def _tick(advance: Advance, done: Iterator[int], last: list[float], row: Row) -> Row:

@@ -373,6 +373,14 @@ RULES = (
         "undo what changed the tables, or go back to a backup",
         "somebody changed the tables by hand: queries may fail, be slow, or miss what a trigger should have done",
     ),
+    Rule(
+        "DBF004", "", ERROR, AT_CHECK,
+        "a value that is none of its kind: no time, no truth, no whole number, or bytes in the place of a text",
+        "{detail}",
+        "set it to a value of its kind, or to None",
+        "another program wrote it, and SQLite takes anything anywhere: what sorts, filters or exports by it is wrong, "
+        "and a PostgreSQL database has no place for it",
+    ),
 )  # fmt: skip
 
 BY_CODE = {rule.code: rule for rule in RULES}
