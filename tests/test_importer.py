@@ -635,3 +635,10 @@ def test_permissions_without_any_role_are_told(server: Server, target: Path) -> 
     file = server("4.15.2", "DROP TABLE role")
     outcome = imported(file, target)
     assert len(outcome.left_out) == 5 and all("there is no such role" in line for line in outcome.left_out)
+
+
+def test_a_new_database_in_the_place_of_a_servers_is_refused_without_telling_to_remove_that(server: Server) -> None:
+    file = server("4.15.2")
+    done = CliRunner().invoke(vserver.main, ["-d", str(file), "init"], prog_name="vserver")
+    assert done.exit_code == 1 and "is the database of a vantage6 server, not of vserver" in done.stderr
+    assert "remove" not in done.stderr

@@ -476,3 +476,31 @@ def test_new_tasks_of_a_fixture_file_are_runs_of_their_own(ours: importer.Target
     outcome = merge(fixture(tmp_path, FIXTURE, 1_000_000_000), ours)
     assert [task.run_id for task in db.Task.get()] == [1, drawn + 1, drawn + 2, drawn + 3]
     assert not outcome.values and db.Task.next_run_id() == drawn + 4
+
+
+# What is told
+
+
+def test_the_plan_tells_which_columns_change_and_how_often(ours: importer.Target, tmp_path: Path) -> None:
+    merge(server(tmp_path), ours)
+    changed = ("UPDATE user SET firstname = 'N', lastname = 'N'", "UPDATE node SET name = 'N' || id WHERE id < 9")
+    done = run(ours, str(server(tmp_path, *changed)), "--merge", "--dry-run", "-o", "json")
+    assert json.loads(done.stdout)["replaced"] == {"user.firstname": 6, "user.lastname": 6, "node.name": 2}
+    told = "columns that change, and in how many rows: user.firstname (6), user.lastname (6), node.name (2)\n"
+    assert told in done.stderr
+
+
+def test_a_dry_run_tells_where_to_see_what_breaks_rules(
+    ours: importer.Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    server(tmp_path)
+    told = "see what breaks rules with: vserver "
+    assert f"{told}-d server.sqlite check\n" in run("new.db", "server.sqlite", "--dry-run").stderr
+    assert (
+        "import server.sqlite --dry-run --strict --merge\n" in run(ours, "server.sqlite", "--merge", "--dry-run").stderr
+    )
+    fixture(tmp_path, FIXTURE, 1_000_000_000)
+    assert (
+        f"{told}-d new.db import fixture.yaml --dry-run --strict\n" in run("new.db", "fixture.yaml", "--dry-run").stderr
+    )

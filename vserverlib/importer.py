@@ -36,7 +36,7 @@ from vserverlib import (
     storage,
     writing,
 )
-from vserverlib.outcomes import Count, Outcome, Planned, Refused
+from vserverlib.outcomes import Count, Outcome, Refused
 from vserverlib.sources import Advance, Lacking, Row, Source
 from vserverlib.values import Keeper, Stored
 from vserverlib.writing import CHUNK, Writer
@@ -45,7 +45,7 @@ CACHE = 64 * 1024  # KiB that the database may use while rows are written: SQLit
 MISFIT = "DBF004"  # the rule that is broken by a value which is kept, and is none of its kind
 TICK = 0.1  # seconds between two looks at how far it is
 Target = Path | str  # a file, or the URL of a database on a server
-Confirm = Callable[[list[Planned]], object]
+Confirm = Callable[[Outcome], object]
 
 
 # Rows
@@ -297,7 +297,7 @@ def _merged(work: Work, database: Any, confirm: Confirm | None, dry: bool) -> Ou
         with database.reading():
             outcome.plan, seen = merging.plan(database, outcome, work.source.made_up), merging.newest_change(database)
         if outcome.has_news:
-            confirm(outcome.plan)
+            confirm(outcome)
     with database.atomic() as transaction:
         if confirm is None:
             outcome.plan = merging.plan(database, outcome, work.source.made_up)

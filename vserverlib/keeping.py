@@ -17,7 +17,7 @@ import click
 
 from vserverlib import Error, completers, inert, printing
 from vserverlib.messages import tell
-from vserverlib.options import OUTPUT, YES, Target, command, require_yes
+from vserverlib.options import INTERRUPTED, OUTPUT, YES, Target, command, require_yes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -141,16 +141,34 @@ def import_command(
         raise click.UsageError("--merge and --replace exclude each other: choose one")
     if yes and not (options["merge"] or options["replace"]):
         raise click.UsageError("--yes goes with --merge and --replace")
-    with sources.opened(source, screens.progress_bar) as found, _handing_out(found, secrets, options["dry_run"]):
+    with (
+        _telling_of_an_end(),
+        sources.opened(source, screens.progress_bar) as found,
+        _handing_out(found, secrets, options["dry_run"]),
+    ):
         tell(found.told())
         done = _imported(target, found, yes, **options)
     for line in done.told():
         tell(line, "yellow")
+    _tell_imported(target, done, source, options["dry_run"])  # first: what it prints may have no room
     if output == "table":
         printing.counts([row._asdict() for row in done.plan or done.tables], output)
     else:
         printing.document(done.document(), output)
-    _tell_imported(target, done, options["dry_run"])
+
+
+@contextlib.contextmanager
+def _telling_of_an_end() -> Iterator[None]:
+    """Have who ends an import by Ctrl-C, or a signal, be told that nothing is left of it."""
+    try:
+        yield
+    except SystemExit:
+        tell("nothing was imported")
+        raise
+    except (KeyboardInterrupt, click.Abort):
+        click.echo(err=True)  # behind the ^C of the terminal
+        tell("nothing was imported")
+        raise click.exceptions.Exit(INTERRUPTED) from None
 
 
 def _imported(target: Target, found: Any, yes: bool, *, dry_run: bool, merge: bool, replace: bool, strict: bool) -> Any:
@@ -173,18 +191,23 @@ def _imported(target: Target, found: Any, yes: bool, *, dry_run: bool, merge: bo
         raise
 
 
-def _confirm(target: Target, plan: list[Any]) -> None:
+def _confirm(target: Target, planned: Any) -> None:
     from vserverlib import views
 
-    rows = [row._asdict() for row in plan]
-    show = partial(views.console(sys.stderr).print, views.figures(rows))
+    def show() -> None:
+        views.console(sys.stderr).print(views.figures([row._asdict() for row in planned.plan]))
+        for line in planned.told_of_plan():
+            tell(line, "yellow")
+
     require_yes(f"Merge this into {inert(target.name, 200)}?", yes=False, show=show)
 
 
-def _tell_imported(target: Target, done: Any, dry_run: bool) -> None:
+def _tell_imported(target: Target, done: Any, source: str, dry_run: bool) -> None:
     """Tell what was done, where to look, and what takes it back."""
-    if done.breaches:
+    if done.breaches and not dry_run:
         tell(f"see what breaks rules with: {target.command('check')}")
+    elif done.breaches:
+        tell(f"see what breaks rules with: {_look_again(target, done, source)}")
     if dry_run:
         tell("this was a dry run: nothing was imported")
     elif done.plan and not done.has_news:
@@ -194,6 +217,16 @@ def _tell_imported(target: Target, done: Any, dry_run: bool) -> None:
         tell(f"imported into {new}{target.name}; look at it with: {target.command('overview')}")
         if told := _take_back(target, done):
             tell(told)
+
+
+def _look_again(target: Target, done: Any, source: str) -> str:
+    """Return what is typed to see what rows break rules that were not imported: in the source itself, if it can be."""
+    from vserverlib import servers, sources
+
+    shown = servers.shown(source) if servers.is_url(source) else source
+    if not done.plan and sources.is_database(source):
+        return shlex.join(["vserver", "-d", shown, "check"])
+    return target.command("import", shown, "--dry-run", "--strict", *(["--merge"] if done.plan else []))
 
 
 def _take_back(target: Target, done: Any) -> str:

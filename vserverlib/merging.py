@@ -74,6 +74,8 @@ def plan(database: Any, outcome: Outcome, made_up: MadeUp) -> list[Planned]:
         _refuse_taken(database, table, outcome)
         counts: Counter[str] = Counter(dict(database.execute_sql(_counted(table)).fetchall()))
         outcome.refused[table] += counts[REFUSED]
+        if counts[CHANGED]:
+            outcome.replaced |= _replaced(database, table, made_up.get(table, ()))
         planned.append(Planned(table, counts[NEW], counts[CHANGED], counts[SAME], outcome.refused[table]))
     _note_shared_runs(database, outcome)
     return planned
@@ -190,12 +192,23 @@ def _follow_links(database: Any, table: str, notes: Notes, *, own: bool) -> Coun
 def _compare(database: Any, table: str, made_up: Collection[str]) -> None:
     """Find out which of the rows that are there are others here."""
     mine = f'"{PREFIX}{table}"'
-    differ = " OR ".join(
-        f"({mine}.{name} IS NOT NULL AND (t.{name} IS NULL OR t.{name} <> {mine}.{name}))"
-        for name in _values(table, made_up)
-    )
+    differ = " OR ".join(_differs(mine, name) for name in _values(table, made_up))
     other = f'SELECT 1 FROM "{table}" AS t WHERE t.id = {mine}.here AND ({differ})'
     database.execute_sql(f"UPDATE {mine} SET fate = '{CHANGED}' WHERE fate = '{SAME}' AND EXISTS ({other})")
+
+
+def _differs(mine: str, name: str) -> str:
+    """Return the condition that a row here, t, has another value than a collected one."""
+    return f"({mine}.{name} IS NOT NULL AND (t.{name} IS NULL OR t.{name} <> {mine}.{name}))"
+
+
+def _replaced(database: Any, table: str, made_up: Collection[str]) -> dict[str, int]:
+    """Return in how many of the rows that change a value is replaced, by table and column."""
+    names = _values(table, made_up)
+    counts = ", ".join(f"COUNT(CASE WHEN {_differs('i', name)} THEN 1 END)" for name in names)
+    joined = f'"{PREFIX}{table}" AS i JOIN "{table}" AS t ON t.id = i.here'
+    found = database.execute_sql(f"SELECT {counts} FROM {joined} WHERE i.fate = '{CHANGED}'").fetchone()
+    return {f"{table}.{name}": count for name, count in zip(names, found, strict=True) if count}
 
 
 def _refuse_taken(database: Any, table: str, outcome: Outcome) -> None:

@@ -12,6 +12,7 @@ from vserverlib import Error, counted, inert
 from vserverlib.sources import Lines, Notes
 
 LINES = ("left_out", "doubled", "renumbered", "lost_values", "broken")  # what an outcome has a line for each of
+COUNTS = ("links", "values", "elsewhere", "lost", "breaches", "replaced")  # and what numbers by name
 
 
 class Count(NamedTuple):
@@ -40,7 +41,8 @@ class Outcome(Notes):
     made: whether the database was made for it. refused: how many rows cannot be kept, by entity. links: how many led
     nowhere, by table and column. elsewhere, lost: tables and columns without a place here, each with how many rows.
     breaches: how many of the imported rows break a rule, by its code; broken: which, where that was asked for. plan:
-    of a merge, by entity. backup, change: what takes it back, a file or the number in the journal.
+    of a merge, by entity; replaced: in how many rows a value is replaced, by table and column. backup, change: what
+    takes it back, a file or the number in the journal.
     """
 
     made: bool = False
@@ -52,6 +54,7 @@ class Outcome(Notes):
     breaches: dict[str, int] = dataclasses.field(default_factory=dict)
     broken: Lines = dataclasses.field(default_factory=Lines)
     plan: list[Planned] = dataclasses.field(default_factory=list)
+    replaced: dict[str, int] = dataclasses.field(default_factory=dict)
     backup: Path | None = None
     change: int | None = None
 
@@ -59,6 +62,11 @@ class Outcome(Notes):
     def has_news(self) -> bool:
         """Whether a merge has anything to write."""
         return any(each.new or each.changed for each in self.plan)
+
+    def told_of_plan(self) -> Iterator[str]:
+        """Return what a person should know of a merge before it is done."""
+        if self.replaced:
+            yield f"columns that change, and in how many rows: {_listed(self.replaced)}"
 
     def told(self, everything: bool = False) -> Iterator[str]:
         """Return what a person should know of it, line by line: every row, or the first ones and how many more."""
@@ -73,6 +81,7 @@ class Outcome(Notes):
         for what, counts in (("tables", self.elsewhere), ("columns", self.lost)):
             if counts:
                 yield f"{what} that have no place here, and how many rows: {_listed(counts)}"
+        yield from self.told_of_plan()
         yield from self.broken
         if self.breaches:
             yield f"rules that imported rows break, and how many: {_listed(self.breaches)}"
@@ -83,7 +92,7 @@ class Outcome(Notes):
             "tables": [count._asdict() for count in self.tables],
             "plan": [each._asdict() for each in self.plan],
             **{name: list(getattr(self, name)) for name in LINES},
-            **{name: dict(getattr(self, name)) for name in ("links", "values", "elsewhere", "lost", "breaches")},
+            **{name: dict(getattr(self, name)) for name in COUNTS},
             "made": self.made,
             "backup": None if self.backup is None else str(self.backup),
             "change": self.change,

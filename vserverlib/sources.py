@@ -198,6 +198,11 @@ def _source(name: str, bar: Bar) -> Opened:
     return _kind(path)(path)
 
 
+def is_database(name: str) -> bool:
+    """Whether a source is a database, which -d takes as well as an import does."""
+    return servers.is_url(name) or _kind(_path(name)) in (_database, _vantage6)
+
+
 def _path(name: str) -> Path:
     path = storage.as_path(name)
     if not os.path.lexists(path):
