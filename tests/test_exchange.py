@@ -453,3 +453,15 @@ def test_a_salt_that_is_none_is_left_aside(folder: Path) -> None:
     (folder / "made.json").write_text(head(key_salt="salt", counters={"run_id": "x"}, last_ids={"setting": 3}))
     imported(folder / "made.json", folder / "new.db")
     assert hashing.is_hash(salt(folder / "new.db") + "." * 31)
+
+
+def test_a_truth_is_one_in_an_export_of_either_kind_of_database(path: Path, url: str, folder: Path) -> None:
+    names = []
+    for address in (str(path), url):
+        with contextlib.closing(db.connect(address)):
+            db.Collaboration(name="ENCRYPTED").save()
+            db.Collaboration(name="PLAIN", encrypted=False).save()
+        file = folder / f"{len(names)}.json"
+        assert CliRunner().invoke(vserver.main, ["-d", address, "export", str(file)]).exit_code == 0
+        names.append(file.read_text().splitlines()[1:])
+    assert names[0] == names[1] and '"encrypted": true' in names[0][0] and '"encrypted": false' in names[0][1]

@@ -438,6 +438,12 @@ def test_all_faults_are_told_at_once_in_the_order_of_the_file(faults: Callable[[
     assert [line.split(": ")[0] for line in told] == ["5:5", "6:39", "6:47"]
 
 
+def test_keys_that_are_misspelt_are_all_told_and_counted(faults: Callable[[str], list[str]]) -> None:
+    head, *told = faults("organizations:\n" + "- {name: A, adress1: x}\n" * 120)
+    assert head == "FILE has 120 faults, nothing was imported:"
+    assert len(told) == 120 and all('did you mean "address1"?' in line for line in told)
+
+
 def test_only_the_first_faults_are_told_and_all_are_counted(faults: Callable[[str], list[str]]) -> None:
     head, *told = faults("organizations:\n" + "- x\n" * 5000)
     assert head == "FILE has 5,000 faults, nothing was imported:"

@@ -387,10 +387,10 @@ def test_a_user_whose_name_is_taken_is_left_out_and_told(server: Server, target:
     ids = "INSERT INTO user (id, username) VALUES (1, 'again'), (NULL, 'nobody'), (22, 'kept')"
     outcome = imported(server("4.15.2", *LOOSE_USERS, taken, ids), target)
     assert sorted(outcome.left_out) == [
-        "user 1 is left out: it is there already",
+        "user 1 is left out: another user has its id",
         'user 20 is left out: its username "user10" is taken',
         'user 21 is left out: its email "user10@org1.example" is taken',
-        "user None is left out: it has no id",
+        "user without an id is left out: it has no id",
     ]
     assert [user.id for user in db.User.get()] == [1, 2, 3, 4, 5, 6, 22]
 
@@ -642,3 +642,22 @@ def test_a_new_database_in_the_place_of_a_servers_is_refused_without_telling_to_
     done = CliRunner().invoke(vserver.main, ["-d", str(file), "init"], prog_name="vserver")
     assert done.exit_code == 1 and "is the database of a vantage6 server, not of vserver" in done.stderr
     assert "remove" not in done.stderr
+
+
+def test_the_highest_id_that_there_can_be_is_told_at_the_import_and_at_the_next_save(
+    server: Server, target: Path
+) -> None:
+    done = run(target, str(server("4.15.2", f"UPDATE task SET id = {2**63 - 1} WHERE id = 12")))
+    assert "task.id, the highest that there can be, so that no other can be added: 1" in done.stderr
+    db.connect(target)
+    with pytest.raises(Error, match="no id is left for a new task") as refused:
+        db.Task(name="next", image="i", collaboration=1, initiator=1).save()
+    assert "make room" not in str(refused.value)
+
+
+def test_a_membership_that_lacks_a_side_is_named_by_what_it_has(server: Server, target: Path) -> None:
+    outcome = imported(server("4.15.2", 'INSERT INTO "Member" VALUES (NULL, 1), (1, NULL)'), target)
+    assert [line.partition(" is left out")[0] for line in outcome.left_out] == [
+        "Member of no organization in collaboration 1",
+        "Member of organization 1 in no collaboration",
+    ]

@@ -17,7 +17,7 @@ import datetime
 import itertools
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +62,8 @@ SECRETS = {"user": "password", "node": "api_key"}
 HALF_OR_NUL = re.compile("[\0\ud800-\udfff]")
 ENTRIES = 1_000_000  # entries of lists, each time that an alias stands for them; and results
 CHARACTERS = 64 * 1024 * 1024  # of all texts, each time that an alias stands for one
-HINTS = 1000  # keys without a place that are compared with those that there are
-NAMES = 10_000  # names among which a near one is looked for
+HINTS = 1000  # different keys without a place that are compared with those that there are
+NAMES, NAME_HINTS = 10_000, 20  # names among which a near one is looked for, and how often: it takes long
 
 
 @dataclasses.dataclass
@@ -188,7 +188,8 @@ class _Reader:
         self._written = datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.UTC)
         self._organizations: dict[str, int] = {}
         self._first: dict[tuple[str, str], Place] = {}  # where the first of each value stands that is unique
-        self._entries_left, self._characters_left, self._hints_left = ENTRIES, CHARACTERS, HINTS
+        self._entries_left, self._characters_left, self._name_hints_left = ENTRIES, CHARACTERS, NAME_HINTS
+        self._hints: dict[tuple[str, ...], str] = {}  # by the word, and those that it may be meant for
 
     def document(self, value: Value) -> None:
         """Read a whole document."""
@@ -280,7 +281,7 @@ class _Reader:
         if name is None:
             return
         if organization is None:
-            hint = self._hint(name, self._organizations) or "; add it to organizations"
+            hint = self._hint_at_name(name) or "; add it to organizations"
             told = f'{owner}: there is no organization "{inert(name)}" to take part{hint}'
             self._faults.add(value.place, told)
         elif self._is_second(("participant", f"{id} {organization}"), value.place):
@@ -428,18 +429,22 @@ class _Reader:
         The servers pass over what they do not know, but of a user.
         """
         for key in [key for key in mapping.values if key not in known]:
-            hint = self._hint(key, [name for name in known if name not in mapping.values])
+            hint = self._hint(key, *(name for name in known if name not in mapping.values))
             if not hint and (elsewhere is None or key in elsewhere):
                 self.lost[f"{table}.{inert(key)}"] += 1
                 continue
             told = hint or f": there are {', '.join(known)}"
             self._faults.add(mapping.keys[key], f'{owner}: there is no key "{inert(key)}" here{told}')
 
-    def _hint(self, word: str, words: Iterable[str]) -> str:
-        """Return '; did you mean "…"?', as long as somebody can be told, and it is not asked too often."""
-        self._hints_left -= 1
-        wanted = self._hints_left >= 0 and self._faults.total < documents.TOLD
-        return near(word[:100], itertools.islice(words, NAMES)) if wanted else ""
+    def _hint(self, *words: str) -> str:
+        """Return '; did you mean "…"?' of a word and what it may be meant for, as long as it is not asked too often."""
+        if words not in self._hints and len(self._hints) < HINTS:
+            self._hints[words] = near(words[0][:100], words[1:])
+        return self._hints.get(words, "")
+
+    def _hint_at_name(self, name: str) -> str:
+        self._name_hints_left -= 1
+        return near(name[:100], itertools.islice(self._organizations, NAMES)) if self._name_hints_left >= 0 else ""
 
     def _count(self, entries: int) -> None:
         self._entries_left -= entries

@@ -98,6 +98,8 @@ class Work(NamedTuple):
             writing.count_on(database)
         else:
             writing.go_on(database, self.source.beside)
+        for table in writing.used_up(database):
+            outcome.values[f"{table}.id, the highest that there can be, so that no other can be added"] = 1
         self.judge(database, outcome, checks.everywhere)
         return outcome
 

@@ -28,7 +28,7 @@ TOLD = 20  # lines of one kind that are told where not all are asked for
 HEAD = 65536  # bytes of a file that are looked at to see what it is
 FIXTURE = (b"organizations:", b"collaborations:")  # one of these is in every fixture file
 EXPORT = b'{"vserver"'  # what our own exports begin with, white space aside
-READ = "name the SQLite file or the URL of a vantage6 server, or a fixture file"
+READ = "name the SQLite file or the URL of a vantage6 server, a fixture file, or an export"
 
 Row = tuple[Any, ...]
 
@@ -204,6 +204,8 @@ def is_database(name: str) -> bool:
 
 
 def _path(name: str) -> Path:
+    if not name:
+        raise Error(f"the name of the source is empty: {READ}")
     path = storage.as_path(name)
     if not os.path.lexists(path):
         raise Error(f"there is no file {shown(path)}: {READ}")
@@ -227,6 +229,8 @@ def _kind(path: Path) -> Callable[[Path], Opened]:
         return _export
     if any(word in head for word in FIXTURE) or path.suffix in (".yaml", ".yml"):
         return _fixture
+    if head.lstrip()[:1] in (b"{", b"["):
+        raise Error(f"{shown(path)} is JSON, but none that vserver export wrote: {READ}")
     raise Error(f"{shown(path)} is no SQLite database (or an encrypted one): {READ}")
 
 

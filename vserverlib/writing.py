@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from vserverlib import inert, orm
+from vserverlib import fields, inert, orm
 from vserverlib.drivers import peewee
 from vserverlib.sources import Beside, Notes, Origin, Row
 
@@ -68,7 +68,9 @@ class Writer:
         values, names = dict(zip(self._origin.columns, row, strict=True)), self._database.taken(error)
         if not names or not set(names) <= values.keys():
             return inert(error)
-        if len(names) > 1 or names == ["id"]:
+        if names == ["id"]:
+            return f"another {self._origin.entity} has its id"
+        if len(names) > 1:
             return "it is there already"
         return taken_value(names[0], values[names[0]])
 
@@ -80,8 +82,13 @@ class Writer:
 
     def _named(self, row: Row) -> str:
         if self._partners:
-            return "of " + " in ".join(f"{noun} {inert(row[at])}" for noun, at in self._partners)
-        return inert(row[self._id]) if self._id is not None else "without an id"
+            return "of " + " in ".join(_side(noun, row[at]) for noun, at in self._partners)
+        id = None if self._id is None else row[self._id]
+        return "without an id" if id is None else inert(id)
+
+
+def _side(noun: str, id: object) -> str:
+    return f"no {noun}" if id is None else f"{noun} {inert(id)}"
 
 
 def taken_value(name: str, value: object) -> str:
@@ -130,6 +137,11 @@ def count_on(database: Any) -> None:
         database.go_on(table)
     highest = "(SELECT COALESCE(MAX(run_id), 0) FROM task)"
     database.execute_sql(f"UPDATE counter SET value = {highest} WHERE name = 'run_id' AND value < {highest}")
+
+
+def used_up(database: Any) -> list[str]:
+    """Return the tables that have no id left for a new row."""
+    return [table for table in MODELS if database.highest_id(table) >= fields.LARGEST]
 
 
 def go_on(database: Any, beside: Beside) -> None:
