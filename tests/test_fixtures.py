@@ -288,8 +288,9 @@ def test_keys_without_a_place_are_told_and_passed_over(load: Import) -> None:
         "studies: []\norganizations: [{name: A, note: x, users: [{username: u, otp_secret: x}]}]\n"
         "collaborations: [{name: C, session_restrict: true, participants: [{name: A, port: 1}]}]"
     )
-    lost = "top.studies (1), organization.note (1), user.otp_secret (1), collaboration.session_restrict (1)"
-    assert done.exit_code == 0 and f"{lost}, participant.port (1)" in done.stderr
+    lost = {"file.studies": 1, "organization.note": 2, "user.otp_secret": 2, "collaboration.session_restrict": 3}
+    named = ", ".join(f"{name}, first in line {line} (1)" for name, line in (lost | {"participant.port": 3}).items())
+    assert done.exit_code == 0 and f"columns or keys that have no place here, and how many rows: {named}" in done.stderr
 
 
 # What is wrong, with its place

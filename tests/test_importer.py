@@ -661,3 +661,12 @@ def test_a_membership_that_lacks_a_side_is_named_by_what_it_has(server: Server, 
         "Member of no organization in collaboration 1",
         "Member of organization 1 in no collaboration",
     ]
+
+
+def test_a_run_that_was_cleaned_up_has_finished(server: Server, target: Path) -> None:
+    cleaned = "finished_at = NULL, started_at = '2026-03-01 08:00:00', cleanup_at = '2026-03-01 09:00:00'"
+    outcome = imported(server("4.15.2", f"UPDATE run SET status = 'completed', {cleaned} WHERE id = 1"), target)
+    result = db.Result.get(1)
+    assert (result.state, str(result.finished_at)) == ("completed", "2026-03-01 09:00:00+00:00")
+    assert outcome.values == {"run.finished_at, it had none and got its cleanup_at": 1}
+    assert outcome.lost["run.cleanup_at"] == 1

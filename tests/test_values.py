@@ -71,6 +71,7 @@ def test_a_strict_import_refuses_a_value_that_would_be_lost(server: Server) -> N
     Path("ours.db").unlink()
     done = run("--strict", "import", "demo.json")
     assert done.exit_code == 1 and not Path("ours.db").exists()
+    assert done.stderr.splitlines()[-2].startswith("rules that imported rows break, and how many: ")
     assert re.search("Error: [0-9]+ values would be lost: nothing was imported", done.stderr)
     assert run("import", "demo.json").exit_code == 0
 

@@ -77,7 +77,7 @@ class Fixture:
     path: Path
     tables: dict[str, list[Row]]  # of each table its rows; but the results, which follow from these
     members: dict[int, list[int]]  # of each collaboration its organizations, in the order of the file
-    lost: Counter[str]
+    lost: dict[str, int]
     made: list[Handout] = dataclasses.field(default_factory=list)
     handing_out: Callable[[list[Handout]], object] = bool
     beside = None  # it is no database of ours
@@ -130,7 +130,7 @@ class Fixture:
 
     def lost_columns(self) -> dict[str, int]:
         """Return the keys that have no place in ours, each with how often it is there."""
-        return dict(self.lost)
+        return self.lost
 
     def refuse_changed(self) -> None:
         """Do nothing: the file was read whole, and closed."""
@@ -171,7 +171,8 @@ def opened(path: Path) -> Iterator[Fixture]:
     reader = _Reader(path, faults)
     reader.document(documents.read(path, faults))
     faults.refuse()
-    yield Fixture(path, reader.tables, reader.members, reader.lost)
+    lost = {f"{name}, first in line {reader.lost_at[name]}": count for name, count in reader.lost.items()}
+    yield Fixture(path, reader.tables, reader.members, lost)
 
 
 # Reading
@@ -184,6 +185,7 @@ class _Reader:
         self.tables: dict[str, list[Row]] = {table: [] for table in COLUMNS if table != "result"}
         self.members: dict[int, list[int]] = {}
         self.lost: Counter[str] = Counter()
+        self.lost_at: dict[str, int] = {}  # the line of the first of each
         self._path, self._faults = path, faults
         self._written = datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.UTC)
         self._organizations: dict[str, int] = {}
@@ -196,7 +198,7 @@ class _Reader:
         if isinstance(value, Text) and value.is_nothing:
             self._faults.add(value.place, f"there is nothing in the file: it needs {' or '.join(TOP)}")
         elif top := self._mapping(value, "the file", f"begin with {TOP[0]}: or {TOP[1]}:"):
-            self._tell_unknown(top, "the file", "top", TOP)
+            self._tell_unknown(top, "the file", "file", TOP)
             if not set(TOP) & top.values.keys() and not self._faults.total:
                 self._faults.add(top.place, f"this is no fixture file: it has neither {' nor '.join(TOP)}")
             for number, each in enumerate(self._entries(top, "organizations", "the file"), 1):
@@ -432,6 +434,7 @@ class _Reader:
             hint = self._hint(key, *(name for name in known if name not in mapping.values))
             if not hint and (elsewhere is None or key in elsewhere):
                 self.lost[f"{table}.{inert(key)}"] += 1
+                self.lost_at.setdefault(f"{table}.{inert(key)}", mapping.keys[key].line)
                 continue
             told = hint or f": there are {', '.join(known)}"
             self._faults.add(mapping.keys[key], f'{owner}: there is no key "{inert(key)}" here{told}')

@@ -126,8 +126,8 @@ def import_command(
     """Import what a vantage6 server left behind, or a fixture file that it would import.
 
     SOURCE is the SQLite file of a server of any release from 1 to 4, or its postgresql:// URL, the YAML file, a
-    database of vserver, or what vserver export wrote. It is only read. The database is made where there is none; one
-    that has entities is refused without --merge or --replace.
+    database of vserver, or what vserver export wrote; or - for any of these on stdin. It is only read. The database is
+    made where there is none; one that has entities is refused without --merge or --replace.
 
     What is printed is, for each table, how many rows were read, kept, and left out; of a merge, for each entity, how
     many are new, changed, the same, and refused.
@@ -137,6 +137,8 @@ def import_command(
     """
     from vserverlib import screens, sources
 
+    if source == sources.STDIN and sys.stdin.isatty():
+        raise click.UsageError("stdin is a terminal: send a source to it with | or <, or name a file")
     if options["merge"] and options["replace"]:
         raise click.UsageError("--merge and --replace exclude each other: choose one")
     if yes and not (options["merge"] or options["replace"]):
@@ -245,6 +247,7 @@ def _handing_out(source: Any, secrets: str | None, dry_run: bool) -> Iterator[No
     """Have the secrets that are made for a source be shown, or written to a file."""
     from vserverlib import handouts, sources, storage
 
+    _refuse_stdout(secrets)
     if dry_run or not isinstance(source, sources.Lacking):
         if secrets is not None:
             why = "a dry run makes none" if dry_run else "this source brings its own"
@@ -256,6 +259,11 @@ def _handing_out(source: Any, secrets: str | None, dry_run: bool) -> Iterator[No
     else:
         with handouts.written_to(storage.as_path(secrets)) as source.handing_out:
             yield
+
+
+def _refuse_stdout(secrets: str | None) -> None:
+    if secrets == "-":
+        raise click.UsageError("--secrets takes the name of a new file, which then you alone can read, not -")
 
 
 @command()
@@ -335,6 +343,7 @@ def _export_json(target: Target, file: str, with_hashes: bool, force: bool) -> N
 def _export_fixture(target: Target, file: str, release: int, secrets: str | None, force: bool) -> None:
     from vserverlib import exporting, storage
 
+    _refuse_stdout(secrets)
     if file == "-":
         raise Error("a fixture file holds passwords and API keys: name a file, which then you alone can read")
     place, listed = storage.as_path(file), storage.as_path(secrets) if secrets is not None else None

@@ -78,7 +78,7 @@ class Outcome(Notes):
             yield f"{link}: {count:,} led to rows that do not exist, and {'is' if count == 1 else 'are'} empty now"
         for done, count in self.values.items():
             yield f"{done}: {count:,}"
-        for what, counts in (("tables", self.elsewhere), ("columns", self.lost)):
+        for what, counts in (("tables", self.elsewhere), ("columns or keys", self.lost)):
             if counts:
                 yield f"{what} that have no place here, and how many rows: {_listed(counts)}"
         yield from self.told_of_plan()

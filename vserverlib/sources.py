@@ -12,6 +12,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import shutil
+import sys
 import tempfile
 import weakref
 from collections import Counter
@@ -23,6 +25,7 @@ from typing import IO, Any, NamedTuple, Protocol, runtime_checkable
 from vserverlib import Error, files, servers, storage
 from vserverlib.files import shown
 
+STDIN = "-"
 NOTHING: Mapping[str, Collection[str]] = MappingProxyType({})
 TOLD = 20  # lines of one kind that are told where not all are asked for
 HEAD = 65536  # bytes of a file that are looked at to see what it is
@@ -192,6 +195,8 @@ def opened(name: str, bar: Bar = no_bar) -> Iterator[Source]:
 
 
 def _source(name: str, bar: Bar) -> Opened:
+    if _is_piped(name):
+        return _piped(name)
     if servers.is_url(name):
         return _server(name, bar)
     path = _path(name)
@@ -200,7 +205,33 @@ def _source(name: str, bar: Bar) -> Opened:
 
 def is_database(name: str) -> bool:
     """Whether a source is a database, which -d takes as well as an import does."""
-    return servers.is_url(name) or _kind(_path(name)) in (_database, _vantage6)
+    return servers.is_url(name) or (not _is_piped(name) and _kind(_path(name)) in (_database, _vantage6))
+
+
+def _is_piped(name: str) -> bool:
+    """Whether a source is what comes through stdin, or through a pipe that has a name."""
+    return name == STDIN or (bool(name) and "\0" not in name and Path(name).is_fifo())
+
+
+@contextlib.contextmanager
+def _piped(name: str) -> Iterator[Source]:
+    """Open what comes through a pipe: a private copy, which is gone with the source, as it is read more than once."""
+    folder = files.private_folder()
+    try:
+        place = files.make_private(folder / "stdin")
+        with files.told(f"{shown(name)} cannot be copied to {shown(folder)}"):
+            _copy(name, place)
+        with _kind(place)(place) as source:
+            yield source
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _copy(name: str, place: Path) -> None:
+    """Copy what comes through a pipe. Stdin is left open: somebody may ask whether it is a terminal."""
+    with contextlib.ExitStack() as stack:
+        stream = sys.stdin.buffer if name == STDIN else stack.enter_context(open(name, "rb"))
+        shutil.copyfileobj(stream, stack.enter_context(open(place, "wb")))
 
 
 def _path(name: str) -> Path:

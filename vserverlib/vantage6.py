@@ -51,6 +51,9 @@ MERGED = {  # read with the rows that they belong to: these columns
 }
 
 
+CLEANED = "cleanup_at"
+
+
 def _same(*names: str) -> dict[str, tuple[str, ...]]:
     return {name: (name,) for name in names}
 
@@ -58,7 +61,7 @@ def _same(*names: str) -> dict[str, tuple[str, ...]]:
 _SHARED = {name: (f"authenticatable.{name}",) for name in SHARED}
 _RESULT = _same(
     "id", "input", "task_id", "organization_id", "result", "assigned_at", "started_at", "finished_at", "log", "status"
-)
+) | {"finished_at": ("finished_at", CLEANED)}  # what was cleaned up had finished, whether or not that was noted
 TABLES = (  # each with what its rows become, and its columns: under our name, the names there, newest first
     (
         "organization",
@@ -175,10 +178,18 @@ class Source:
         """Return the rows of a table, with what is worked out from more than one of their values."""
         rows = self._stored(origin)
         if origin.table == "run":
+            self._note_cleaned(notes)
             return _statuses(_new_ids(rows, self.taken_run_ids(), notes), origin)
         if origin.table == "result":
             return _statuses(_once(rows, self.doubled(), notes), origin)
         return _roles(rows, origin.columns.index("roles")) if origin.table == "user" else rows
+
+    def _note_cleaned(self, notes: Notes) -> None:
+        """Count the runs that finished, for all that is known, when they were cleaned up."""
+        if self._has("run", CLEANED):
+            cleaned = f"SELECT COUNT(*) FROM run WHERE finished_at IS NULL AND {CLEANED} IS NOT NULL"
+            if count := self.conn.execute(cleaned).fetchone()[0]:
+                notes.values[f"run.finished_at, it had none and got its {CLEANED}"] = count
 
     def _stored(self, origin: Origin) -> Iterator[Row]:
         """Return the rows of a table as they are stored."""
@@ -238,7 +249,7 @@ class Source:
         """Return the columns that have no place in ours, each with how many rows have more in it than 0 or nothing."""
         found: dict[str, int] = {}
         for origin in self.origins:
-            kept = {name for names in NAMES[origin.table].values() for name in names} | {"id"}
+            kept = {name for names in NAMES[origin.table].values() for name in names} - {CLEANED} | {"id"}
             found |= self._filled(origin.table, sorted(self.columns[origin.table] - kept))
         for table, kept in MERGED.items():
             found |= self._filled(table, sorted(self.columns.get(table, frozenset()) - kept))
