@@ -34,6 +34,7 @@ from vserverlib import (
     rules,
     servers,
     storage,
+    values,
     writing,
 )
 from vserverlib.outcomes import Count, Outcome, Refused
@@ -103,6 +104,16 @@ class Work(NamedTuple):
         self.judge(database, outcome, checks.everywhere)
         return outcome
 
+    def misfits(self, database: Any, outcome: Outcome, scope: Callable[[str], str]) -> Iterator[checks.Finding]:
+        """Find the values that are none of their kind: columns of a server take none.
+
+        Looked for where one was kept, or may have been: a database of ours had it before, so that is asked if strict.
+        """
+        may_be = self.strict if self.source.beside else any(done.endswith(values.KEPT) for done in outcome.values)
+        if database.is_sqlite and may_be:
+            for id, told in inspection.misfits(database, scope):
+                yield checks.finding(MISFIT, id, None, told)
+
     def judge(self, database: Any, outcome: Outcome, scope: Callable[[str], str]) -> None:
         """Count the rules that imported rows break; strict: an error where any do, or a row could not be kept.
 
@@ -110,25 +121,18 @@ class Work(NamedTuple):
         """
         asked = [rule for rule in rules.RULES if rule.when != rules.AT_SAVE]
         outcome.breaches = checks.count(database, asked, scope)
-        if misfits := sum(1 for _ in _misfits(database, scope)):
+        if misfits := sum(1 for _ in self.misfits(database, outcome, scope)):
             outcome.breaches[MISFIT] = misfits
         if self.strict:
             grave = [rule for rule in asked if rule.level != rules.INFO and rule.code in outcome.breaches]
             for finding in checks.of_tables(database, grave, scope):
                 outcome.broken.add(finding.text)
-            for finding in _misfits(database, scope):
+            for finding in self.misfits(database, outcome, scope):
                 outcome.broken.add(finding.text)
             if outcome.left_out or outcome.lost_values or outcome.broken:
                 raise Refused(outcome)
         if self.hashes and isinstance(self.source, Lacking):
             self.source.hand_out()
-
-
-def _misfits(database: Any, scope: Callable[[str], str]) -> Iterator[checks.Finding]:
-    """Find the values that are none of their kind: columns of a server take none."""
-    if database.is_sqlite:
-        for id, told in inspection.misfits(database, scope):
-            yield checks.finding(MISFIT, id, None, told)
 
 
 def _tick(advance: Advance, done: Iterator[int], last: list[float], row: Row) -> Row:

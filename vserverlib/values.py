@@ -20,6 +20,7 @@ from vserverlib.writing import MODELS
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
+KEPT = "kept as it is"  # what is said of a value that is none of its kind, and stays
 AHEAD = 4  # rows for each processor that are read before their hashes are there
 Stored = Callable[[str], str | None]  # tells a hash by the name of a user
 
@@ -121,7 +122,7 @@ class Keeper:
         if not self._loose:
             return self._lose(field, value, f"not {field.takes}, it is empty now", None)
         kept = bytes(value) if isinstance(value, Undecodable) else value
-        return self._change(field, f"not {field.takes}, kept as it is", kept)
+        return self._change(field, f"not {field.takes}, {KEPT}", kept)
 
     def _as_text(self, field: Any, value: Any) -> str:
         text = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
