@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -454,3 +455,51 @@ def test_a_salt_that_is_none_is_left_aside(folder: Path) -> None:
     (folder / "made.json").write_text(head(key_salt="salt", counters={"run_id": "x"}, last_ids={"setting": 3}))
     imported(folder / "made.json", folder / "new.db")
     assert hashing.is_hash(salt(folder / "new.db") + "." * 31)
+
+
+def test_a_truth_is_one_in_an_export_of_either_kind_of_database(path: Path, url: str, folder: Path) -> None:
+    names = []
+    for address in (str(path), url):
+        with contextlib.closing(db.connect(address)):
+            db.Collaboration(name="ENCRYPTED").save()
+            db.Collaboration(name="PLAIN", encrypted=False).save()
+        file = folder / f"{len(names)}.json"
+        assert CliRunner().invoke(vserver.main, ["-d", address, "export", str(file)]).exit_code == 0
+        names.append(file.read_text().splitlines()[1:])
+    assert names[0] == names[1] and '"encrypted": true' in names[0][0] and '"encrypted": false' in names[0][1]
+
+
+def test_what_comes_through_a_pipe_is_imported_and_leaves_nothing(
+    path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    with contextlib.closing(db.connect(path)):
+        db.Organization(name="IKNL").save()
+    text = done(path, "export", "-").stdout
+    words = ["-d", str(path.with_name("stdin.db")), "import", "-"]
+    assert CliRunner().invoke(vserver.main, words, input=text).exit_code == 0
+    for name, data in (("fifo", text.encode()), ("database", path.read_bytes())):
+        os.mkfifo(path.with_name(name))
+        writer = threading.Thread(target=path.with_name(name).write_bytes, args=(data,))
+        writer.start()
+        done(path.with_name(f"{name}.db"), "import", str(path.with_name(name)))
+        writer.join()
+    for made in ("stdin.db", "fifo.db", "database.db"):
+        assert content(path.with_name(made))["organization"] == content(path)["organization"]
+    assert not list(folder.iterdir())
+
+
+@pytest.mark.parametrize("words", [("import", str(DATA / "fixture.yaml")), ("export", "new.yaml")])
+def test_secrets_do_not_go_to_a_file_called_stdout(path: Path, words: tuple[str, ...]) -> None:
+    refused = run(path, *words, "--secrets", "-")
+    assert refused.exit_code == 2 and "--secrets takes the name of a new file" in refused.stderr
+
+
+def test_a_merge_of_what_comes_through_stdin_cannot_ask(path: Path) -> None:
+    with contextlib.closing(db.connect(path)):
+        db.Organization(name="IKNL").save()
+    text = done(path, "export", "-").stdout.replace("IKNL", "Oslo")
+    words = ["-d", str(path), "import", "-", "--merge"]
+    refused = CliRunner().invoke(vserver.main, words, input=text)
+    assert refused.exit_code == 1 and "there is no terminal to ask at" in refused.stderr
+    assert CliRunner().invoke(vserver.main, [*words, "--yes"], input=text).exit_code == 0

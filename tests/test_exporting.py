@@ -210,6 +210,15 @@ def test_release_1_encrypts_always_which_is_told(tmp_path: Path) -> None:
     assert not [line for line in exported(file, 2)[1].told if "encrypted" in line]
 
 
+@pytest.mark.parametrize(("stored", "shown"), [("NULL", "nothing"), ("'false'", '"false"'), ("2", '"2"')])
+def test_a_collaboration_that_does_not_say_whether_it_is_encrypted_is_told(
+    tmp_path: Path, stored: str, shown: str
+) -> None:
+    fixture = exported(made(tmp_path / "ours.db", *STORY, f"UPDATE collaboration SET encrypted = {stored}"), 4)[1]
+    told = f'collaboration 1 "X" has {shown} in encrypted, so the file says nothing: it is true there'
+    assert told in fixture.told
+
+
 def test_who_initiated_most_of_the_tasks_is_the_first_participant_and_the_tasks_of_others_are_left_out(
     tmp_path: Path,
 ) -> None:
@@ -220,9 +229,9 @@ def test_who_initiated_most_of_the_tasks_is_the_first_participant_and_the_tasks_
     assert server.tasks == [("b", "X", "B"), ("c", "X", "B")]
     assert server.collaborations["X"]["members"] == ["B", "A"]
     told = "\n".join(fixture.told)
-    assert "2 tasks are left out: their initiator is not the first participant" in told
-    assert "1 tasks are left out: they have no image" in told
-    assert "1 tasks are left out: they are of no collaboration that is in the file" in told
+    assert "2 tasks are left out: the initiator is not the first participant" in told
+    assert "1 task is left out: no image" in told
+    assert "1 task is left out: of no collaboration that is in the file" in told
     assert "of 2 tasks the file holds the image only" in told
 
 

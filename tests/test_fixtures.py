@@ -288,8 +288,9 @@ def test_keys_without_a_place_are_told_and_passed_over(load: Import) -> None:
         "studies: []\norganizations: [{name: A, note: x, users: [{username: u, otp_secret: x}]}]\n"
         "collaborations: [{name: C, session_restrict: true, participants: [{name: A, port: 1}]}]"
     )
-    lost = "top.studies (1), organization.note (1), user.otp_secret (1), collaboration.session_restrict (1)"
-    assert done.exit_code == 0 and f"{lost}, participant.port (1)" in done.stderr
+    lost = {"file.studies": 1, "organization.note": 2, "user.otp_secret": 2, "collaboration.session_restrict": 3}
+    named = ", ".join(f"{name}, first in line {line} (1)" for name, line in (lost | {"participant.port": 3}).items())
+    assert done.exit_code == 0 and f"columns or keys that have no place here, and how many rows: {named}" in done.stderr
 
 
 # What is wrong, with its place
@@ -407,6 +408,10 @@ FAULTS = {
         TASK + "tasks: [x]\n",
         '4:3: collaboration "C": it has tasks, but no participants: add some',
     ),
+    "tasks with an empty list of participants": (
+        TASK + "participants: []\n  tasks: [x]\n",
+        '5:3: collaboration "C": it has tasks, but no participants: add some',
+    ),
     "tasks that are a text": (
         TASK + "participants: [A]\n  tasks: ab\n",
         '5:10: collaboration "C": tasks is "ab", not a list: begin each entry with a dash',
@@ -432,6 +437,12 @@ def test_all_faults_are_told_at_once_in_the_order_of_the_file(faults: Callable[[
     head, *told = faults(USER + "username: u\n    shoe: 43\ncollaborations: [{name: C, encrypted: maybe}, *x]\n")
     assert head == "FILE has 3 faults, nothing was imported:"
     assert [line.split(": ")[0] for line in told] == ["5:5", "6:39", "6:47"]
+
+
+def test_keys_that_are_misspelt_are_all_told_and_counted(faults: Callable[[str], list[str]]) -> None:
+    head, *told = faults("organizations:\n" + "- {name: A, adress1: x}\n" * 120)
+    assert head == "FILE has 120 faults, nothing was imported:"
+    assert len(told) == 120 and all('did you mean "address1"?' in line for line in told)
 
 
 def test_only_the_first_faults_are_told_and_all_are_counted(faults: Callable[[str], list[str]]) -> None:

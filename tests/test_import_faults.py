@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
+import signal
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -15,7 +19,7 @@ from test_faults import chance, full_disk, killed, sound  # noqa: F401  # fixtur
 from test_undoing import tables
 
 import models as db
-from vserverlib import Error, importer, sources
+from vserverlib import Error, importer, recording, sources
 from vserverlib.drivers import peewee
 
 DATA = Path(__file__).parent / "data"
@@ -97,3 +101,31 @@ def test_an_import_that_finds_the_disk_full_changes_nothing(
         act(source, target, **options)
     full_disk(0)
     assert content(path) == before and {each.name for each in path.parent.iterdir()} == names
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_an_import_that_a_signal_ends_leaves_nothing_and_says_so(
+    path: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    with closing(db.connect(path)) as database:
+        rows = [(f"n{number}", "d" * 100) for number in range(200_000)]
+        with recording.suspended(database, "made for this"):
+            database.insert_many("organization", ("name", "domain"), rows)
+        database.execute_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+    words = [sys.executable, "-m", "vserver", "-d", "new.db", "import", path.name]
+    with subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        while process.poll() is None and not list(tmp_path.glob(".new.db.*-wal")):
+            os.sched_yield()
+        process.send_signal(number)
+        told = process.communicate()[1]
+    assert process.returncode == 128 + number and "nothing was imported\n" in told
+    assert not [file.name for file in tmp_path.iterdir() if "new" in file.name]
+
+
+def test_an_import_whose_table_has_no_room_is_told_first(server: Path, tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "vserver", "-d", "new.db", "import", server.name]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(words, cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1 and "imported into the new new.db" in done.stderr
+    assert done.stderr.endswith("No space left on device: what was printed is not whole\n")
+    assert (tmp_path / "new.db").exists()

@@ -387,10 +387,10 @@ def test_a_user_whose_name_is_taken_is_left_out_and_told(server: Server, target:
     ids = "INSERT INTO user (id, username) VALUES (1, 'again'), (NULL, 'nobody'), (22, 'kept')"
     outcome = imported(server("4.15.2", *LOOSE_USERS, taken, ids), target)
     assert sorted(outcome.left_out) == [
-        "user 1 is left out: it is there already",
+        "user 1 is left out: another user has its id",
         'user 20 is left out: its username "user10" is taken',
         'user 21 is left out: its email "user10@org1.example" is taken',
-        "user None is left out: it has no id",
+        "user without an id is left out: it has no id",
     ]
     assert [user.id for user in db.User.get()] == [1, 2, 3, 4, 5, 6, 22]
 
@@ -598,3 +598,75 @@ def test_what_a_source_is_is_said(server: Server, target: Path, release: str) ->
     done = run(target, str(server(release)))
     assert f"is the database of a vantage6 server, release {release[0]}\n" in done.stderr
     assert "imported into the new" in done.stderr and "release" not in done.stdout
+
+
+def test_no_row_of_a_table_that_is_read_with_others_is_dropped_in_silence(server: Server, target: Path) -> None:
+    file = server(
+        "4.15.2",
+        "INSERT INTO role (id, name) VALUES (7, NULL), (8, 'nobody')",
+        'INSERT INTO "Permission" (role_id, user_id) VALUES (1, 77), (99, 1), (7, 1), (NULL, 1)',
+        "INSERT INTO taskdatabase (task_id, database) VALUES (4444, 'x'), (1, NULL)",
+        "INSERT INTO authenticatable (id, ip) VALUES (500, '10.0.0.1')",
+    )
+    outcome = imported(file, target)
+    assert sorted(outcome.left_out) == [
+        "Permission of user 1 in role 7 is left out: that role has no name",
+        "Permission of user 1 in role 99 is left out: there is no such role",
+        "Permission of user 1 in role none is left out: there is no such role",
+        "Permission of user 77 in role 1 is left out: there is no such user",
+        "authenticatable 500 is left out: there is no such user or node",
+        "taskdatabase of task 1 is left out: it names no database",
+        "taskdatabase of task 4444 is left out: there is no such task",
+    ]
+    counts = {count.table: count for count in outcome.tables}
+    assert [
+        (counts[table].read - counts[table].kept, counts[table].left_out) for table in ("Permission", "taskdatabase")
+    ] == [
+        (4, 4),
+        (2, 2),
+    ]
+    assert outcome.elsewhere["role"] == 1
+    done = run(target.with_name("strict.db"), str(file), "--strict")
+    assert done.exit_code == 1 and "taskdatabase of task 4444 is left out" in done.stderr
+    assert "7 rows cannot be kept" in done.stderr
+
+
+def test_permissions_without_any_role_are_told(server: Server, target: Path) -> None:
+    file = server("4.15.2", "DROP TABLE role")
+    outcome = imported(file, target)
+    assert len(outcome.left_out) == 5 and all("there is no such role" in line for line in outcome.left_out)
+
+
+def test_a_new_database_in_the_place_of_a_servers_is_refused_without_telling_to_remove_that(server: Server) -> None:
+    file = server("4.15.2")
+    done = CliRunner().invoke(vserver.main, ["-d", str(file), "init"], prog_name="vserver")
+    assert done.exit_code == 1 and "is the database of a vantage6 server, not of vserver" in done.stderr
+    assert "remove" not in done.stderr
+
+
+def test_the_highest_id_that_there_can_be_is_told_at_the_import_and_at_the_next_save(
+    server: Server, target: Path
+) -> None:
+    done = run(target, str(server("4.15.2", f"UPDATE task SET id = {2**63 - 1} WHERE id = 12")))
+    assert "task.id, the highest that there can be, so that no other can be added: 1" in done.stderr
+    db.connect(target)
+    with pytest.raises(Error, match="no id is left for a new task") as refused:
+        db.Task(name="next", image="i", collaboration=1, initiator=1).save()
+    assert "make room" not in str(refused.value)
+
+
+def test_a_membership_that_lacks_a_side_is_named_by_what_it_has(server: Server, target: Path) -> None:
+    outcome = imported(server("4.15.2", 'INSERT INTO "Member" VALUES (NULL, 1), (1, NULL)'), target)
+    assert [line.partition(" is left out")[0] for line in outcome.left_out] == [
+        "Member of no organization in collaboration 1",
+        "Member of organization 1 in no collaboration",
+    ]
+
+
+def test_a_run_that_was_cleaned_up_has_finished(server: Server, target: Path) -> None:
+    cleaned = "finished_at = NULL, started_at = '2026-03-01 08:00:00', cleanup_at = '2026-03-01 09:00:00'"
+    outcome = imported(server("4.15.2", f"UPDATE run SET status = 'completed', {cleaned} WHERE id = 1"), target)
+    result = db.Result.get(1)
+    assert (result.state, str(result.finished_at)) == ("completed", "2026-03-01 09:00:00+00:00")
+    assert outcome.values == {"run.finished_at, it had none and got its cleanup_at": 1}
+    assert outcome.lost["run.cleanup_at"] == 1

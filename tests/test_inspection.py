@@ -233,3 +233,37 @@ def test_checks_hold_until_they_are_switched_again_or_the_block_ends(database: A
     assert database.asks_rules
     with pytest.raises(UsageError, match="checks takes True or False, not 'no'"):
         tools["checks"]("no")
+
+
+# Values
+
+
+@pytest.mark.parametrize(
+    ("sql", "told"),
+    [
+        ("UPDATE task SET created_at = 'gisteren'", 'task 1: its created_at is "gisteren", which is not a time'),
+        (
+            "UPDATE result SET finished_at = '2026-13-01 09:00:00'",
+            'result 1: its finished_at is "2026-13-01 09:00:00", which is not a time',
+        ),
+        (
+            "UPDATE collaboration SET encrypted = 'false'",
+            'collaboration 1: its encrypted is "false", which is not True or False',
+        ),
+        ("UPDATE task SET run_id = 'seven'", 'task 1: its run_id is "seven", which is not a whole number'),
+        (
+            "UPDATE organization SET name = x'00ff' WHERE id = 1",
+            "organization 1: its name is of bytes, which is not text",
+        ),
+    ],
+)
+def test_a_value_that_is_none_of_its_kind_is_found(path: Path, story: Any, database: Any, sql: str, told: str) -> None:
+    assert found(database, "DBF004") == []
+    change(path, sql)
+    assert found(database, "DBF004")[0] == told
+
+
+def test_a_time_of_another_form_is_a_time(path: Path, story: Any, database: Any) -> None:
+    change(path, "UPDATE task SET created_at = '2026-03-01'")
+    change(path, "UPDATE result SET started_at = '2026-03-01T09:00:00Z'")
+    assert found(database, "DBF004") == []

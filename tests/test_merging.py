@@ -240,7 +240,7 @@ def test_twice_the_rows_take_twice_the_work(ours: importer.Target, shift: int) -
             database.insert_many("incoming_task", columns, [(shift + row[0], *row[1:]) for row in rows])
             database.insert_many("incoming_collaboration", ("id", "name"), [(1, "OWN")])
             database.connection().set_progress_handler(lambda: next(done) < 0, 1000)
-            plan = {each.entity: each for each in merging.plan(database, Outcome())}
+            plan = {each.entity: each for each in merging.plan(database, Outcome(), {})}
             assert (plan["task"].new, plan["task"].same) == (0, count)
             transaction.rollback()
         return next(done)
@@ -350,7 +350,10 @@ def test_a_strict_merge_asks_the_rules_of_what_it_writes_alone(ours: importer.Ta
         "DELETE FROM node",
         "DELETE FROM run",
         "DELETE FROM task",
+        "DELETE FROM taskdatabase",
         "DELETE FROM user",
+        'DELETE FROM "Permission"',
+        "DELETE FROM authenticatable",
         'DELETE FROM "Member"',
         "DELETE FROM collaboration",
     )
@@ -418,3 +421,86 @@ def test_after_an_import_what_takes_it_back_is_told(tmp_path: Path, path: Path) 
 def test_a_source_that_is_not_there_is_told(ours: importer.Target, tmp_path: Path) -> None:
     with pytest.raises(Error, match="there is no file"):
         merge(tmp_path / "nowhere.sqlite", ours)
+
+
+# Of a fixture file
+
+
+FIXTURE = """
+organizations: [{name: A}, {name: B}]
+collaborations: [{name: C, participants: [A, B], tasks: [one, two, one]}]
+"""
+
+
+def fixture(folder: Path, text: str, changed_at: int) -> Path:
+    """Write a fixture file that was last changed at a time."""
+    file = folder / "fixture.yaml"
+    file.write_text(text)
+    os.utime(file, (changed_at, changed_at))
+    return file
+
+
+def test_a_fixture_file_that_was_touched_adds_nothing(ours: importer.Target, tmp_path: Path) -> None:
+    assert plan(merge(fixture(tmp_path, FIXTURE, 1_000_000_000), ours))["task"] == (3, 0, 0, 0)
+    before = tables(db.database)
+    assert not merge(fixture(tmp_path, FIXTURE, 1_700_000_000), ours).has_news
+    assert tables(db.database) == before
+
+
+def test_a_fixture_file_that_was_edited_adds_what_is_new(ours: importer.Target, tmp_path: Path) -> None:
+    merge(fixture(tmp_path, FIXTURE, 1_000_000_000), ours)
+    edited = FIXTURE.replace("tasks: [one", "tasks: [zero, one, one, one").replace("[A, B]", "[A, B, D]")
+    edited = edited.replace("{name: B}", "{name: B}, {name: D}")
+    outcome = merge(fixture(tmp_path, edited, 1_700_000_000), ours)
+    assert plan(outcome) == {
+        "organization": (1, 0, 2, 0),
+        "member": (1, 0, 2, 0),
+        "node": (1, 0, 2, 0),
+        "task": (3, 0, 3, 0),
+        "result": (12, 0, 6, 0),
+    }
+    assert [task.image for task in db.Task.get()] == ["i", "one", "two", "one", "zero", "one", "one"]
+
+
+def test_a_task_of_a_fixture_file_keeps_what_became_of_it(ours: importer.Target, tmp_path: Path) -> None:
+    merge(fixture(tmp_path, FIXTURE, 1_000_000_000), ours)
+    for result in db.Result.get():
+        result.started_at = result.finished_at = "2026-03-01 09:00"
+        result.save()
+    assert not merge(fixture(tmp_path, FIXTURE, 1_700_000_000), ours).has_news
+    assert {result.status for result in db.Result.get()} == {"completed"}
+
+
+def test_new_tasks_of_a_fixture_file_are_runs_of_their_own(ours: importer.Target, tmp_path: Path) -> None:
+    drawn = db.Task.next_run_id()
+    outcome = merge(fixture(tmp_path, FIXTURE, 1_000_000_000), ours)
+    assert [task.run_id for task in db.Task.get()] == [1, drawn + 1, drawn + 2, drawn + 3]
+    assert not outcome.values and db.Task.next_run_id() == drawn + 4
+
+
+# What is told
+
+
+def test_the_plan_tells_which_columns_change_and_how_often(ours: importer.Target, tmp_path: Path) -> None:
+    merge(server(tmp_path), ours)
+    changed = ("UPDATE user SET firstname = 'N', lastname = 'N'", "UPDATE node SET name = 'N' || id WHERE id < 9")
+    done = run(ours, str(server(tmp_path, *changed)), "--merge", "--dry-run", "-o", "json")
+    assert json.loads(done.stdout)["replaced"] == {"user.firstname": 6, "user.lastname": 6, "node.name": 2}
+    told = "columns that change, and in how many rows: user.firstname (6), user.lastname (6), node.name (2)\n"
+    assert told in done.stderr
+
+
+def test_a_dry_run_tells_where_to_see_what_breaks_rules(
+    ours: importer.Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    server(tmp_path)
+    told = "see what breaks rules with: vserver "
+    assert f"{told}-d server.sqlite check\n" in run("new.db", "server.sqlite", "--dry-run").stderr
+    assert (
+        "import server.sqlite --dry-run --strict --merge\n" in run(ours, "server.sqlite", "--merge", "--dry-run").stderr
+    )
+    fixture(tmp_path, FIXTURE, 1_000_000_000)
+    assert (
+        f"{told}-d new.db import fixture.yaml --dry-run --strict\n" in run("new.db", "fixture.yaml", "--dry-run").stderr
+    )

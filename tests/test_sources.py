@@ -27,10 +27,16 @@ def test_lines_are_all_there_in_their_order_and_the_first_are_told() -> None:
         ("file", b" \n\t", "is empty"),
         ("file", b"\x89PNG", "is no SQLite database"),
         ("file", b"SQLite format 3\0", "is no SQLite database"),
-        ("file", b"[1, 2]", "is no SQLite database"),
+        ("file", b"[1, 2]", "is JSON, but none that vserver export wrote"),
+        ("file", b' {"a": 1}', "is JSON, but none that vserver export wrote"),
     ],
 )
 def test_a_file_that_is_no_source_is_told(tmp_path: Path, name: str, content: bytes, told: str) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(Error, match=told), sources.opened(str(tmp_path / name)):
+        pass
+
+
+def test_a_source_without_a_name_is_told_as_a_source() -> None:
+    with pytest.raises(Error, match="the name of the source is empty: name the SQLite file"), sources.opened(""):
         pass

@@ -171,11 +171,11 @@ def _few(database: Any, sql: str, parameters: list[Any]) -> list[Any]:
     except Exception as error:
         if not database.tolerates(error):
             raise
-        return list(_rows(database, sql, parameters))
+        return list(rows_of(database, sql, parameters))
     return rows
 
 
-def _rows(database: Any, sql: str, parameters: Iterable[Any] = ()) -> Iterator[Any]:
+def rows_of(database: Any, sql: str, parameters: Iterable[Any] = ()) -> Iterator[Any]:
     """Run a query of ours, and read its rows: whether there is a hash too, where hashes are hidden."""
     done = 0
     while True:
@@ -209,7 +209,7 @@ def check(self: Any) -> Findings:
     parts = _own(self._meta.table_name, rules.BOTH, rules.AT_CHECK)
     database = self._meta.database
     sql = database.marked(" UNION ALL ".join(parts))
-    broken = _rows(database, sql, [self.id] * len(parts)) if parts else ()
+    broken = rows_of(database, sql, [self.id] * len(parts)) if parts else ()
     secrets = self._meta.sorted_field_names
     return Findings([*_weak(self, secrets), *(finding(*row) for row in broken)])
 
@@ -229,7 +229,7 @@ def of_tables(database: Any, asked: Iterable[Rule], scope: Callable[[str], str] 
     """
     for rule in asked:
         if rule.where:
-            for row in _rows(database, rules.query(rule, scope(rule.entity))):
+            for row in rows_of(database, rules.query(rule, scope(rule.entity))):
                 yield finding(*row)
 
 
@@ -238,7 +238,7 @@ def count(database: Any, asked: Iterable[Rule], scope: Callable[[str], str]) -> 
     found: dict[str, int] = {}
     for rule in asked:
         if rule.where:
-            ((number,),) = _rows(database, f"SELECT COUNT(*) FROM ({rules.query(rule, scope(rule.entity))}) AS found")
+            ((number,),) = rows_of(database, f"SELECT COUNT(*) FROM ({rules.query(rule, scope(rule.entity))}) AS found")
             found |= {rule.code: number} if number else {}
     return found
 

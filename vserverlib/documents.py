@@ -22,7 +22,7 @@ from vserverlib.files import shown
 LARGEST = 16 * 1024 * 1024  # bytes of a file
 VALUES = 500_000  # texts, lists, mappings and keys of a file
 DEEPEST = 16  # lists and mappings in each other
-TOLD = 20  # faults that are told; all are counted
+TOLD = 1000  # faults that are told; all are counted
 NOTHING = ("", "~", "null", "Null", "NULL")  # what stands for no value, where it is not in quotes
 BOMS = {"UTF-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE), "UTF-16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)}
 KNOWN_TAGS = ("str", "int", "float", "bool", "null", "timestamp", "seq", "map", "merge", "value")  # of YAML itself

@@ -28,7 +28,8 @@ from typing import Any, BinaryIO
 from vserverlib import Error, fields, files, formats, hashing, inert
 from vserverlib.files import shown
 from vserverlib.ours import ORIGINS
-from vserverlib.sources import Beside, Notes, Origin, Row, Source, Undecodable
+from vserverlib.sources import NOTHING, Beside, Notes, Origin, Row, Source, Undecodable
+from vserverlib.writing import MODELS
 
 VERSION = 1  # of the format: a reader refuses a newer one
 KIND = "export"  # what the head says that the file is
@@ -72,11 +73,20 @@ def _head(source: Source, with_hashes: bool) -> dict[str, Any]:
 
 def _rows(source: Source) -> Iterator[dict[str, Any]]:
     for origin in source.origins:
+        flags = _flags(origin)
         for row in source.rows(origin, Notes()):
+            if flags:
+                row = tuple(bool(value) if at in flags and value in (0, 1) else value for at, value in enumerate(row))
             if not PLAIN.issuperset(map(type, row)):
                 row = tuple(map(_written, row))
             pairs = zip(origin.columns, row, strict=True)
             yield {origin.table: {name: value for name, value in pairs if value is not None}}
+
+
+def _flags(origin: Origin) -> set[int]:
+    """Return where columns of truths are: SQLite stores 0 and 1, PostgreSQL and JSON have true and false."""
+    columns = MODELS[origin.entity]._meta.columns
+    return {at for at, name in enumerate(origin.columns) if isinstance(columns[name], fields.Flag)}
 
 
 def _told(rows: Iterator[dict[str, Any]], advance: Advance) -> Iterator[dict[str, Any]]:
@@ -112,6 +122,7 @@ class Export:
     beside: Beside
     state: tuple[int, ...]
     starts: dict[str, tuple[int, int]]  # byte and number of the first line: of those tables that were come to
+    made_up = NOTHING
 
     @property
     def about(self) -> str:
@@ -170,6 +181,10 @@ class Export:
 
     def _place(self, number: int) -> str:
         return f"{shown(self.path)}, line {number}"
+
+    def strays(self, notes: Notes) -> dict[str, int]:
+        """Note nothing: every row is of a table that is read."""
+        return {}
 
     def elsewhere(self) -> dict[str, int]:
         """Return nothing: every table has its place."""

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from models import Collaboration, Member, Node, Organization, Result, Task, User
-from vserverlib import files, fixtures, formats, handouts, inert
+from vserverlib import counted, files, fixtures, formats, handouts, inert
 from vserverlib.drivers import peewee
 from vserverlib.handouts import Handout
 
@@ -32,7 +32,8 @@ HEAD = """\
 # A fixture file for a vantage6 server of release {release}, made by vserver.
 # It holds passwords and API keys in plain text: let nobody else read it, and remove it once it is imported.
 """
-LEFT_OUT = "{} tasks are left out: {}"
+LEFT_OUT = "{} left out: {}"
+OTHER_INITIATOR = "the initiator is not the first participant, whose tasks the file has room for"
 ONLY_IMAGES = (
     "of {:,} tasks the file holds the image only: there each is a new one, for all participants, and their nodes run it"
 )
@@ -136,7 +137,7 @@ class Fixture:
         for node in Node.get():
             if node.collaboration_id not in names:
                 self._leave_out(node, "it is of no collaboration that is in the file")
-        self._tasks["they are of no collaboration that is in the file"] = len(Task.get()) - self._seen
+        self._tasks["of no collaboration that is in the file"] = len(Task.get()) - self._seen
 
     def _collaboration(self, collaboration: Collaboration, name: str) -> Iterator[str]:
         members = self._members(collaboration, name)
@@ -149,6 +150,9 @@ class Fixture:
     def _encrypted(self, collaboration: Collaboration) -> Row:
         value = collaboration.encrypted
         if not isinstance(value, bool):
+            has = "nothing" if value is None else f'"{inert(value)}"'
+            told = f"{collaboration.named()} has {has} in encrypted, so the file says nothing: it is true there"
+            self.told.append(told)
             return {}
         if not value and self.release not in HAS_ENCRYPTED:
             self.told.append(f"{collaboration.named()} is encrypted there: release {self.release} knows no other")
@@ -227,13 +231,15 @@ class Fixture:
         if self.release in NEEDS_USER and not self._users:
             return f"release {self.release} gives each a user, and there is none in the file"
         if not image:
-            return "they have no image"
+            return "no image"
         if first is None:
-            return "their collaboration has no participants in the file"
-        return "" if initiator == first else "their initiator is not the first participant, which the file has room for"
+            return "no participants of the collaboration are in the file"
+        return "" if initiator == first else OTHER_INITIATOR
 
     def _tell_of_lost(self) -> None:
-        self.told += [LEFT_OUT.format(f"{count:,}", reason) for reason, count in self._tasks.items() if count]
+        for reason, count in self._tasks.items():
+            if count:
+                self.told.append(LEFT_OUT.format(counted(count, "task is", "tasks are"), reason))
         if self._images:
             self.told.append(ONLY_IMAGES.format(self._images))
         lost = [f"{count:,} {what}" for what, count in _counts() if count]

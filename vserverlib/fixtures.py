@@ -17,7 +17,7 @@ import datetime
 import itertools
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -57,12 +57,13 @@ COLUMNS = {
     "task": ("id", "name", "image", "collaboration_id", "run_id", "initiator_id", "created_at"),
     "result": ("id", "task_id", "organization_id", "assigned_at", "status"),
 }
+MADE_UP = {"task": ("run_id", "created_at"), "result": ("assigned_at", "status")}  # for which the format has no place
 SECRETS = {"user": "password", "node": "api_key"}
 HALF_OR_NUL = re.compile("[\0\ud800-\udfff]")
 ENTRIES = 1_000_000  # entries of lists, each time that an alias stands for them; and results
 CHARACTERS = 64 * 1024 * 1024  # of all texts, each time that an alias stands for one
-HINTS = 1000  # keys without a place that are compared with those that there are
-NAMES = 10_000  # names among which a near one is looked for
+HINTS = 1000  # different keys without a place that are compared with those that there are
+NAMES, NAME_HINTS = 10_000, 20  # names among which a near one is looked for, and how often: it takes long
 
 
 @dataclasses.dataclass
@@ -76,10 +77,11 @@ class Fixture:
     path: Path
     tables: dict[str, list[Row]]  # of each table its rows; but the results, which follow from these
     members: dict[int, list[int]]  # of each collaboration its organizations, in the order of the file
-    lost: Counter[str]
+    lost: dict[str, int]
     made: list[Handout] = dataclasses.field(default_factory=list)
     handing_out: Callable[[list[Handout]], object] = bool
     beside = None  # it is no database of ours
+    made_up = MADE_UP
 
     @property
     def about(self) -> str:
@@ -118,13 +120,17 @@ class Fixture:
             for organization in self.members[collaboration]:
                 yield next(ids), task, organization, created_at, "pending"
 
+    def strays(self, notes: Notes) -> dict[str, int]:
+        """Note nothing: what stands in a file stands where it belongs."""
+        return {}
+
     def elsewhere(self) -> dict[str, int]:
         """Return no table: a fixture file holds nothing that has no place here, but keys."""
         return {}
 
     def lost_columns(self) -> dict[str, int]:
         """Return the keys that have no place in ours, each with how often it is there."""
-        return dict(self.lost)
+        return self.lost
 
     def refuse_changed(self) -> None:
         """Do nothing: the file was read whole, and closed."""
@@ -165,7 +171,8 @@ def opened(path: Path) -> Iterator[Fixture]:
     reader = _Reader(path, faults)
     reader.document(documents.read(path, faults))
     faults.refuse()
-    yield Fixture(path, reader.tables, reader.members, reader.lost)
+    lost = {f"{name}, first in line {reader.lost_at[name]}": count for name, count in reader.lost.items()}
+    yield Fixture(path, reader.tables, reader.members, lost)
 
 
 # Reading
@@ -178,18 +185,20 @@ class _Reader:
         self.tables: dict[str, list[Row]] = {table: [] for table in COLUMNS if table != "result"}
         self.members: dict[int, list[int]] = {}
         self.lost: Counter[str] = Counter()
+        self.lost_at: dict[str, int] = {}  # the line of the first of each
         self._path, self._faults = path, faults
         self._written = datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.UTC)
         self._organizations: dict[str, int] = {}
         self._first: dict[tuple[str, str], Place] = {}  # where the first of each value stands that is unique
-        self._entries_left, self._characters_left, self._hints_left = ENTRIES, CHARACTERS, HINTS
+        self._entries_left, self._characters_left, self._name_hints_left = ENTRIES, CHARACTERS, NAME_HINTS
+        self._hints: dict[tuple[str, ...], str] = {}  # by the word, and those that it may be meant for
 
     def document(self, value: Value) -> None:
         """Read a whole document."""
         if isinstance(value, Text) and value.is_nothing:
             self._faults.add(value.place, f"there is nothing in the file: it needs {' or '.join(TOP)}")
         elif top := self._mapping(value, "the file", f"begin with {TOP[0]}: or {TOP[1]}:"):
-            self._tell_unknown(top, "the file", "top", TOP)
+            self._tell_unknown(top, "the file", "file", TOP)
             if not set(TOP) & top.values.keys() and not self._faults.total:
                 self._faults.add(top.place, f"this is no fixture file: it has neither {' nor '.join(TOP)}")
             for number, each in enumerate(self._entries(top, "organizations", "the file"), 1):
@@ -274,7 +283,7 @@ class _Reader:
         if name is None:
             return
         if organization is None:
-            hint = self._hint(name, self._organizations) or "; add it to organizations"
+            hint = self._hint_at_name(name) or "; add it to organizations"
             told = f'{owner}: there is no organization "{inert(name)}" to take part{hint}'
             self._faults.add(value.place, told)
         elif self._is_second(("participant", f"{id} {organization}"), value.place):
@@ -324,7 +333,7 @@ class _Reader:
     def _tasks(self, mapping: Mapping, owner: str, id: int, members: list[int]) -> None:
         """Read the images of tasks: each makes a task of the first member, with a result of every one."""
         asked = list(self._entries(mapping, "tasks", owner))
-        if asked and not members and not isinstance(mapping.values.get("participants"), List):
+        if asked and not getattr(mapping.values.get("participants"), "items", None):
             self._faults.add(mapping.keys["tasks"], f"{owner}: it has tasks, but no participants: add some")
         for value in asked:
             if not isinstance(value, Text) or value.is_nothing or not value.text:
@@ -422,18 +431,23 @@ class _Reader:
         The servers pass over what they do not know, but of a user.
         """
         for key in [key for key in mapping.values if key not in known]:
-            hint = self._hint(key, [name for name in known if name not in mapping.values])
+            hint = self._hint(key, *(name for name in known if name not in mapping.values))
             if not hint and (elsewhere is None or key in elsewhere):
                 self.lost[f"{table}.{inert(key)}"] += 1
+                self.lost_at.setdefault(f"{table}.{inert(key)}", mapping.keys[key].line)
                 continue
             told = hint or f": there are {', '.join(known)}"
             self._faults.add(mapping.keys[key], f'{owner}: there is no key "{inert(key)}" here{told}')
 
-    def _hint(self, word: str, words: Iterable[str]) -> str:
-        """Return '; did you mean "…"?', as long as somebody can be told, and it is not asked too often."""
-        self._hints_left -= 1
-        wanted = self._hints_left >= 0 and self._faults.total < documents.TOLD
-        return near(word[:100], itertools.islice(words, NAMES)) if wanted else ""
+    def _hint(self, *words: str) -> str:
+        """Return '; did you mean "…"?' of a word and what it may be meant for, as long as it is not asked too often."""
+        if words not in self._hints and len(self._hints) < HINTS:
+            self._hints[words] = near(words[0][:100], words[1:])
+        return self._hints.get(words, "")
+
+    def _hint_at_name(self, name: str) -> str:
+        self._name_hints_left -= 1
+        return near(name[:100], itertools.islice(self._organizations, NAMES)) if self._name_hints_left >= 0 else ""
 
     def _count(self, entries: int) -> None:
         self._entries_left -= entries

@@ -1,9 +1,9 @@
 """Looking at the database of a vantage6 server: through a private copy, which is what an import of it gives.
 
 A copy is made once for what a file holds, its log included, or a PostgreSQL database at one moment, and kept in the
-application's folder, for its owner alone. It holds no secrets: where there is a password or a key, it has a hash that
-nothing fits. It is never changed, and the least recently used ones are removed. Where none can be kept, one is made
-that is gone when its session ends.
+application's folder, for its owner alone. It holds no secrets: where there is a password or a key, it has a mask that
+nothing fits (hashing.UNKNOWN). It is never changed, and the least recently used ones are removed. Where none can be
+kept, one is made that is gone when its session ends.
 
 It owns the copies. Reading a source and importing it is sources.py's and importer.py's; opening a copy is storage.py's.
 """
@@ -22,12 +22,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from vserverlib import Error, files, home, inert, orm, schemas, servers, storage
+from vserverlib import Error, files, home, inert, schemas, servers, storage
 from vserverlib.files import shown
 
 if TYPE_CHECKING:
     from vserverlib.outcomes import Outcome
-    from vserverlib.sources import Notes, Origin, Row, Source
+    from vserverlib.sources import Source
 
 KEPT = 8  # copies
 LARGEST = 4 << 30  # bytes that all copies may take; the newest is kept, however large
@@ -38,7 +38,6 @@ ABANDONED = 24 * 3600.0  # seconds after which nobody is at work on a draft any 
 ROOM, SPARE = 3, 2 << 20  # what making a copy takes: times the size of a source, for its log too; bytes of empty tables
 TRIES = 3  # where a server writes meanwhile
 DRAFT, COPY = ".making-", "a private copy"  # the folder of a draft, and the name that messages have for it
-UNKNOWN = "$2b$12$" + 53 * "."  # a hash, in form: no text that anybody knows has it
 WHAT, LESS = "look_what", "look_less"  # settings of a copy: what it is of, and what is not as it was
 
 Stats = tuple[tuple[int, ...], ...]
@@ -113,6 +112,13 @@ def told(name: str, copy: Copy, sandbox: bool) -> str:
         kept = dict(conn.execute("SELECT name, value FROM setting WHERE name IN (?, ?)", (WHAT, LESS)).fetchall())
     way = "a private copy of it, thrown away at the end" if sandbox else "a read-only look at it through a private copy"
     return f"{name} is {kept[WHAT]}: this is {way}{kept[LESS]} (import it with: {servers.import_line(name)})"
+
+
+def refuse_look(database: Any, name: str) -> None:
+    """Raise an Error where what is open is a copy, which holds no hashes."""
+    if database.execute_sql(f"SELECT 1 FROM setting WHERE name = '{WHAT}'").fetchone():
+        remedy = f"import it first ({servers.import_line(name)}), or leave out --with-hashes"
+        raise Error(f"{inert(name, 200)} is only looked at, through a copy that holds no hashes: {remedy}")
 
 
 # Knowing a source again
@@ -324,7 +330,7 @@ def _import(source: Source, name: str, draft: Path) -> None:
 
     what = source.told().removeprefix(f"{name} is ")
     with screens.progress_bar("rows", importer.total(source)) as advance:
-        outcome = importer.run(Veiled(source), draft, advance)
+        outcome = importer.run(source, draft, advance, hashes=False)
     _finish(draft, what, _less(outcome))
 
 
@@ -353,19 +359,3 @@ def _less(outcome: Outcome) -> str:
 def _counted(done: str, counts: dict[str, int]) -> str:
     parts = ", ".join(f"{count:,} {what}{'s' * (count > 1)}" for what, count in counts.items() if count)
     return f"; {done}: {parts}" if parts else ""
-
-
-class Veiled:
-    """A source without its secrets: a copy that is kept is to hold none, and hashing plain ones would take long."""
-
-    def __init__(self, source: Source) -> None:
-        self._source = source
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._source, name)
-
-    def rows(self, origin: Origin, notes: Notes) -> Iterator[Row]:
-        """Return the rows of a table; what is set of its secrets is a hash that nothing fits."""
-        secret = [(origin.entity, name) in orm.secret_columns() for name in origin.columns]
-        for row in self._source.rows(origin, notes):
-            yield tuple(UNKNOWN if veil and value else value for veil, value in zip(secret, row, strict=True))

@@ -3,8 +3,8 @@
 Rows are read and written as they come, so memory does not grow with the source. What cannot be kept as it was is part
 of the outcome: rows that are left out, links that led nowhere, values that were changed, runs that got new ids.
 
-It owns what becomes of values, and the transaction. What a source is, and how it is found, is sources.py's; how rows
-are written, writing.py's; what is the same in a database that has entities, merging.py's.
+It owns the transaction. What a source is, and how it is found, is sources.py's; what becomes of values, values.py's;
+how rows are written, writing.py's; what is the same in a database that has entities, merging.py's.
 """
 
 from __future__ import annotations
@@ -15,11 +15,10 @@ import itertools
 import os
 import shutil
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import models
 from vserverlib import (
@@ -27,149 +26,27 @@ from vserverlib import (
     backups,
     checks,
     dumps,
-    fields,
     files,
-    hashing,
     inert,
+    inspection,
     merging,
     recording,
-    relations,
     rules,
     servers,
     storage,
+    values,
     writing,
 )
-from vserverlib.outcomes import Count, Outcome, Planned, Refused
-from vserverlib.sources import Advance, Lacking, Origin, Row, Source, Undecodable
-from vserverlib.writing import CHUNK, MODELS, Writer
-
-if TYPE_CHECKING:
-    from concurrent.futures import ThreadPoolExecutor
+from vserverlib.outcomes import Count, Outcome, Refused
+from vserverlib.sources import Advance, Lacking, Row, Source
+from vserverlib.values import Keeper, Stored
+from vserverlib.writing import CHUNK, Writer
 
 CACHE = 64 * 1024  # KiB that the database may use while rows are written: SQLite for pages, PostgreSQL for a sort
+MISFIT = "DBF004"  # the rule that is broken by a value which is kept, and is none of its kind
 TICK = 0.1  # seconds between two looks at how far it is
-AHEAD = 4  # rows for each processor that are read before their hashes are there
 Target = Path | str  # a file, or the URL of a database on a server
-Confirm = Callable[[list[Planned]], object]
-Stored = Callable[[str], str | None]  # tells a hash by the name of a user
-
-
-class Plain(NamedTuple):
-    """A secret that is to be hashed, and the salt for it."""
-
-    text: str
-    salt: str | None
-
-
-# Values
-
-
-class Keeper:
-    """Makes the values of one table ours: each by the field that it is for.
-
-    hashes: whether plain secrets are hashed, or masked. stored: tells the hash that a user has already. loose: any
-    value can be in any column, as in SQLite. exactly: they come from a database of ours, and are kept as they are,
-    whatever their fields would say.
-    """
-
-    def __init__(
-        self,
-        origin: Origin,
-        outcome: Outcome,
-        *,
-        hashes: bool,
-        loose: bool,
-        stored: Stored | None = None,
-        exactly: bool = False,
-    ) -> None:
-        columns = MODELS[origin.entity]._meta.columns
-        self._table, self._values, self._hashes = origin.table, outcome.values, hashes
-        self._loose, self._exactly = loose, exactly
-        self._keepers = [self._keeper(columns[name]) for name in origin.columns]
-        self._has_secrets = any(isinstance(columns[name], fields.Secret) for name in origin.columns)
-        self._user = origin.columns.index("username") if stored and "username" in origin.columns else None
-        self._stored = stored
-
-    def _keeper(self, field: Any) -> Callable[[Any], Any]:
-        return partial(self._secret if isinstance(field, fields.Secret) else self._plain, field)
-
-    def kept(self, rows: Iterator[Row]) -> Iterator[Row]:
-        """Return the values of rows as they are stored, as they come."""
-        found = map(self._kept, rows)
-        return self._hashed(found) if self._has_secrets and self._hashes else found
-
-    def _kept(self, row: Row) -> Row:
-        pairs = zip(self._keepers, row, strict=True)
-        return tuple([None if value is None else keep(value) for keep, value in pairs])
-
-    def _hashed(self, rows: Iterator[Row]) -> Iterator[Row]:
-        """Hash the plain secrets of rows, as many at once as there are processors; the rows stay in their order."""
-        from concurrent.futures import ThreadPoolExecutor
-
-        workers = os.cpu_count() or 1
-        pool, waiting = ThreadPoolExecutor(workers), deque[Row]()
-        try:
-            for row in rows:
-                waiting.append(tuple(self._begun(pool, row, value) for value in row))
-                if len(waiting) > workers * AHEAD:
-                    yield _ended(waiting.popleft())
-            yield from map(_ended, waiting)
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-
-    def _begun(self, pool: ThreadPoolExecutor, row: Row, value: Any) -> Any:
-        if not isinstance(value, Plain):
-            return value
-        stored = self._stored(row[self._user]) if self._stored and self._user is not None else None
-        return pool.submit(_hash_of, value, stored)
-
-    def _plain(self, field: Any, value: Any) -> Any:
-        if self._exactly and not isinstance(value, Undecodable):
-            return value
-        try:
-            kept = field.clean(value)
-        except Error:
-            return self._mended(field, value)
-        return None if kept == "" and isinstance(field, fields.PublicKey) else kept
-
-    def _secret(self, field: Any, value: Any) -> Any:
-        """Return a hash as it is, and a plain text as one that is to be hashed, which takes 0.3 seconds."""
-        text = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
-        if hashing.is_hash(text) or not text:
-            return text or None
-        try:
-            plain = hashing.check_plain(str(field), text)
-        except Error:
-            return self._note(field, "no hash can be made of it, it is empty now", None)
-        return Plain(plain, field.salt()) if self._hashes else hashing.MASK
-
-    def _mended(self, field: Any, value: Any) -> Any:
-        """Return what can be kept of a value that its field does not take, and count it."""
-        if isinstance(field, fields.Text):
-            text = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
-            is_whole = not isinstance(value, bytes) or text.encode() == value
-            done = "made text" if is_whole and "\0" not in text else "characters that cannot be kept became \ufffd"
-            return self._note(field, done, text.replace("\0", "\ufffd"))
-        if isinstance(field, relations.Link | fields.Whole):
-            return self._note(field, "no whole number, it is empty now", None)
-        if not self._loose:
-            return self._note(field, f"not {field.takes}, it is empty now", None)
-        kept = bytes(value) if isinstance(value, Undecodable) else value
-        return self._note(field, f"not {field.takes}, kept as it is", kept)
-
-    def _note(self, field: Any, done: str, value: Any) -> Any:
-        self._values[f"{self._table}.{field.column_name}, {done}"] += 1
-        return value
-
-
-def _hash_of(plain: Plain, stored: str | None) -> str:
-    """Return the hash of a plain text: the one that is there where it fits, so that it does not change."""
-    return stored if stored and hashing.fits(plain.text, stored) else hashing.make_hash(plain.text, plain.salt)
-
-
-def _ended(row: Row) -> Row:
-    """Return a row with the hashes that were begun, when they are there."""
-    return tuple([value.result() if hasattr(value, "result") else value for value in row])
+Confirm = Callable[[Outcome], object]
 
 
 # Rows
@@ -204,6 +81,9 @@ class Work(NamedTuple):
             left_out, doubled = outcome.left_out.total - before[0], outcome.doubled.total - before[1]
             outcome.refused[origin.entity] += left_out
             outcome.tables.append(Count(origin.table, kept + left_out + doubled, kept, left_out + doubled))
+        for table, count in self.source.strays(outcome).items():
+            read = self.source.count(table)
+            outcome.tables.append(Count(table, read, read - count, count))
         outcome.elsewhere, outcome.lost = self.source.elsewhere(), self.source.lost_columns()
         outcome.tables += [Count(table, count, 0, count) for table, count in outcome.elsewhere.items()]
         self.source.refuse_changed()
@@ -214,13 +94,25 @@ class Work(NamedTuple):
         recording.defer_links(database)
         outcome = Outcome()
         self.collect(database, outcome)
-        outcome.links.update(writing.empty_links(database))
+        outcome.links.update(writing.empty_links(database, outcome))
         if self.source.beside is None:
             writing.count_on(database)
         else:
             writing.go_on(database, self.source.beside)
+        for table in writing.used_up(database):
+            outcome.values[f"{table}.id, the highest that there can be, so that no other can be added"] = 1
         self.judge(database, outcome, checks.everywhere)
         return outcome
+
+    def misfits(self, database: Any, outcome: Outcome, scope: Callable[[str], str]) -> Iterator[checks.Finding]:
+        """Find the values that are none of their kind: columns of a server take none.
+
+        Looked for where one was kept, or may have been: a database of ours had it before, so that is asked if strict.
+        """
+        may_be = self.strict if self.source.beside else any(done.endswith(values.KEPT) for done in outcome.values)
+        if database.is_sqlite and may_be:
+            for id, told in inspection.misfits(database, scope):
+                yield checks.finding(MISFIT, id, None, told)
 
     def judge(self, database: Any, outcome: Outcome, scope: Callable[[str], str]) -> None:
         """Count the rules that imported rows break; strict: an error where any do, or a row could not be kept.
@@ -229,11 +121,15 @@ class Work(NamedTuple):
         """
         asked = [rule for rule in rules.RULES if rule.when != rules.AT_SAVE]
         outcome.breaches = checks.count(database, asked, scope)
+        if misfits := sum(1 for _ in self.misfits(database, outcome, scope)):
+            outcome.breaches[MISFIT] = misfits
         if self.strict:
             grave = [rule for rule in asked if rule.level != rules.INFO and rule.code in outcome.breaches]
             for finding in checks.of_tables(database, grave, scope):
                 outcome.broken.add(finding.text)
-            if outcome.left_out or outcome.broken:
+            for finding in self.misfits(database, outcome, scope):
+                outcome.broken.add(finding.text)
+            if outcome.left_out or outcome.lost_values or outcome.broken:
                 raise Refused(outcome)
         if self.hashes and isinstance(self.source, Lacking):
             self.source.hand_out()
@@ -252,15 +148,21 @@ def _tick(advance: Advance, done: Iterator[int], last: list[float], row: Row) ->
 
 
 def run(
-    source: Source, target: Target, advance: Advance = bool, *, replace: bool = False, strict: bool = False
+    source: Source,
+    target: Target,
+    advance: Advance = bool,
+    *,
+    replace: bool = False,
+    strict: bool = False,
+    hashes: bool = True,
 ) -> Outcome:
     """Import a source into an empty database, by its path or URL, made where there is none; return what became of it.
 
-    In one transaction; what a database held before is kept in a backup. replace: take out what is there. Raises an
-    Error where there are entities already, the source is damaged, or was written to meanwhile; and Refused where
-    `strict` finds what cannot be kept, or breaks a rule.
+    In one transaction; what a database held before is kept in a backup. replace: take out what is there. hashes: see
+    Keeper. Raises an Error where there are entities already, the source is damaged, or was written to meanwhile; and
+    Refused where `strict` finds what cannot be kept, or breaks a rule.
     """
-    work = Work(source, advance, strict, loose=isinstance(target, Path))
+    work = Work(source, advance, strict, hashes, loose=isinstance(target, Path))
     if _is_there(target):
         return _into(work, target, replace)
     return _made(work, target) if isinstance(target, Path) else _made_there(work, target)
@@ -399,12 +301,12 @@ def _merged(work: Work, database: Any, confirm: Confirm | None, dry: bool) -> Ou
         work.collect(database, outcome, merging.PREFIX, partial(_password, database))
     if confirm is not None:
         with database.reading():
-            outcome.plan, seen = merging.plan(database, outcome), merging.newest_change(database)
+            outcome.plan, seen = merging.plan(database, outcome, work.source.made_up), merging.newest_change(database)
         if outcome.has_news:
-            confirm(outcome.plan)
+            confirm(outcome)
     with database.atomic() as transaction:
         if confirm is None:
-            outcome.plan = merging.plan(database, outcome)
+            outcome.plan = merging.plan(database, outcome, work.source.made_up)
         elif merging.newest_change(database) != seen:
             raise Error(f"{database.title} was changed by others meanwhile: nothing was imported; try again")
         _apply(work, database, outcome)
@@ -420,7 +322,7 @@ def _apply(work: Work, database: Any, outcome: Outcome) -> None:
     if outcome.has_news:
         with recording.one_change(database, None, f"merged {work.source.about}") as outcome.change:
             recording.defer_links(database)
-            merging.apply(database)
+            merging.apply(database, work.source.made_up)
     work.judge(database, outcome, merging.imported)
 
 

@@ -1,8 +1,8 @@
 """The inspection of a whole database: every rule, and what SQLite itself, its links and its tables have to say.
 
-It owns what is no rule of rows: damage (integrity_check), orphans (foreign_key_check), and tables that are not those
-of a new database. What stands for these on a PostgreSQL server is catalog.py's. It reads and changes nothing. How that
-looks is report.py's.
+It owns what is no rule of rows: damage (integrity_check), orphans (foreign_key_check), tables that are not those of a
+new database, and values that are none of their kind. What stands for these on a PostgreSQL server is catalog.py's. It
+reads and changes nothing. How that looks is report.py's.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from vserverlib import UsageError, catalog, checks, inert, near, orm, rules, schemas
+from vserverlib import Error, UsageError, catalog, checks, fields, inert, near, orm, relations, rules, schemas
 from vserverlib.checks import Finding, Findings
 from vserverlib.drivers import peewee
 from vserverlib.rules import Rule
@@ -26,7 +26,7 @@ def find(code: str) -> Rule:
     if found is None:
         alike = [rule for rule in rules.BY_CODE if rule[:3] == code.strip().upper()[:3]]
         told = f": there are {', '.join(alike)}" if alike else near(code, rules.BY_CODE)
-        raise UsageError(f'no rule "{inert(code)}"{told or ": there are ORG001 to DBF003, see docs/checks.md"}')
+        raise UsageError(f'no rule "{inert(code)}"{told or ": there are ORG001 to DBF004, see docs/checks.md"}')
     return found
 
 
@@ -129,7 +129,57 @@ def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-OF_FILE: dict[str, Callable[[Any], Told]] = {"DBF001": _damage, "DBF002": _orphans, "DBF003": _drift}
+# Values: SQLite takes any in any column
+
+# A time of the length that we store, which SQLite knows for one, is not looked at again: a quarter of a microsecond.
+MISFITS = {  # the condition of what need not be a value of its kind, by the kind of its field; the first that fits
+    fields.Instant: f"LENGTH(this.{{0}}) <> {fields.LENGTH} OR julianday(this.{{0}}) IS NULL",
+    fields.Flag: "this.{0} NOT IN (0, 1)",
+    fields.Whole: "typeof(this.{0}) <> 'integer'",
+    relations.Link: "typeof(this.{0}) <> 'integer'",
+    fields.Text: "typeof(this.{0}) = 'blob'",
+}
+
+
+def misfits(database: Any, scope: Callable[[str], str] = checks.everywhere) -> Told:
+    """Find the values that are none of their kind, in SQLite: one scan of each table. See checks.of_tables()."""
+    for model in orm.Entity.__subclasses__():
+        table, suspects = model._meta.table_name, list(_suspects(model))
+        conditions = " OR ".join(f"(this.{field.column_name} IS NOT NULL AND ({where}))" for field, where in suspects)
+        narrow = f"{scope(table)} AND " if scope(table) else ""
+        names = ", ".join(f"this.{field.column_name}" for field, _ in suspects)
+        sql = f'SELECT this.id, {names} FROM "{table}" AS this WHERE {narrow}({conditions})'
+        for id, *values in checks.rows_of(database, sql):
+            for (field, _), value in zip(suspects, values, strict=True):
+                if _is_misfit(field, value):
+                    shown = "of bytes" if isinstance(value, bytes) else f'"{inert(value)}"'
+                    yield id, f"{model.noun} {id}: its {field.column_name} is {shown}, which is not {field.takes}"
+
+
+def _suspects(model: Any) -> Iterator[tuple[Any, str]]:
+    """Return the fields that can hold a misfit, each with the condition of those that may be one."""
+    for field in model.stored_fields():
+        where = next((where for kind, where in MISFITS.items() if isinstance(field, kind)), "")
+        if where and not field.primary_key:
+            yield field, where.format(field.column_name)
+
+
+def _is_misfit(field: Any, value: Any) -> bool:
+    if value is None or (isinstance(field, fields.Text) and not isinstance(value, bytes)):
+        return False
+    try:
+        field.clean(value)
+    except Error:
+        return True
+    return isinstance(value, str) and not isinstance(field, fields.Instant)  # digits: no number to SQLite
+
+
+OF_FILE: dict[str, Callable[[Any], Told]] = {
+    "DBF001": _damage,
+    "DBF002": _orphans,
+    "DBF003": _drift,
+    "DBF004": misfits,
+}
 
 
 # At the prompt

@@ -17,7 +17,7 @@ import click
 
 from vserverlib import Error, addresses, completers, inert, printing
 from vserverlib.messages import tell
-from vserverlib.options import OUTPUT, YES, Target, command, require_yes
+from vserverlib.options import INTERRUPTED, OUTPUT, YES, Target, command, require_yes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -174,8 +174,8 @@ def import_command(
     """Import what a vantage6 server left behind, or a fixture file that it would import.
 
     SOURCE is the SQLite file of a server of any release from 1 to 4, or its postgresql:// URL, the YAML file, a
-    database of vserver, or what vserver export wrote. It is only read. The database is made where there is none; one
-    that has entities is refused without --merge or --replace.
+    database of vserver, or what vserver export wrote; or - for any of these on stdin. It is only read. The database is
+    made where there is none; one that has entities is refused without --merge or --replace.
 
     What is printed is, for each table, how many rows were read, kept, and left out; of a merge, for each entity, how
     many are new, changed, the same, and refused.
@@ -185,20 +185,40 @@ def import_command(
     """
     from vserverlib import screens, sources
 
+    if source == sources.STDIN and sys.stdin.isatty():
+        raise click.UsageError("stdin is a terminal: send a source to it with | or <, or name a file")
     if options["merge"] and options["replace"]:
         raise click.UsageError("--merge and --replace exclude each other: choose one")
     if yes and not (options["merge"] or options["replace"]):
         raise click.UsageError("--yes goes with --merge and --replace")
-    with sources.opened(source, screens.progress_bar) as found, _handing_out(found, secrets, options["dry_run"]):
+    with (
+        _telling_of_an_end(),
+        sources.opened(source, screens.progress_bar) as found,
+        _handing_out(found, secrets, options["dry_run"]),
+    ):
         tell(found.told())
         done = _imported(target, found, yes, **options)
     for line in done.told():
         tell(line, "yellow")
+    _tell_imported(target, done, source, options["dry_run"])  # first: what it prints may have no room
     if output == "table":
         printing.counts([row._asdict() for row in done.plan or done.tables], output)
     else:
         printing.document(done.document(), output)
-    _tell_imported(target, done, options["dry_run"])
+
+
+@contextlib.contextmanager
+def _telling_of_an_end() -> Iterator[None]:
+    """Have who ends an import by Ctrl-C, or a signal, be told that nothing is left of it."""
+    try:
+        yield
+    except SystemExit:
+        tell("nothing was imported")
+        raise
+    except (KeyboardInterrupt, click.Abort):
+        click.echo(err=True)  # behind the ^C of the terminal
+        tell("nothing was imported")
+        raise click.exceptions.Exit(INTERRUPTED) from None
 
 
 def _imported(target: Target, found: Any, yes: bool, *, dry_run: bool, merge: bool, replace: bool, strict: bool) -> Any:
@@ -221,18 +241,23 @@ def _imported(target: Target, found: Any, yes: bool, *, dry_run: bool, merge: bo
         raise
 
 
-def _confirm(target: Target, plan: list[Any]) -> None:
+def _confirm(target: Target, planned: Any) -> None:
     from vserverlib import views
 
-    rows = [row._asdict() for row in plan]
-    show = partial(views.console(sys.stderr).print, views.figures(rows))
+    def show() -> None:
+        views.console(sys.stderr).print(views.figures([row._asdict() for row in planned.plan]))
+        for line in planned.told_of_plan():
+            tell(line, "yellow")
+
     require_yes(f"Merge this into {inert(target.name, 200)}?", yes=False, show=show)
 
 
-def _tell_imported(target: Target, done: Any, dry_run: bool) -> None:
+def _tell_imported(target: Target, done: Any, source: str, dry_run: bool) -> None:
     """Tell what was done, where to look, and what takes it back."""
-    if done.breaches:
+    if done.breaches and not dry_run:
         tell(f"see what breaks rules with: {target.command('check')}")
+    elif done.breaches:
+        tell(f"see what breaks rules with: {_look_again(target, done, source)}")
     if dry_run:
         tell("this was a dry run: nothing was imported")
     elif done.plan and not done.has_news:
@@ -242,6 +267,16 @@ def _tell_imported(target: Target, done: Any, dry_run: bool) -> None:
         tell(f"imported into {new}{target.name}; look at it with: {target.command('overview')}")
         if told := _take_back(target, done):
             tell(told)
+
+
+def _look_again(target: Target, done: Any, source: str) -> str:
+    """Return what is typed to see what rows break rules that were not imported: in the source itself, if it can be."""
+    from vserverlib import sources
+
+    shown = addresses.shown(source) if addresses.is_url(source) else source
+    if not done.plan and sources.is_database(source):
+        return shlex.join(["vserver", "-d", shown, "check"])
+    return target.command("import", shown, "--dry-run", "--strict", *(["--merge"] if done.plan else []))
 
 
 def _take_back(target: Target, done: Any) -> str:
@@ -260,6 +295,7 @@ def _handing_out(source: Any, secrets: str | None, dry_run: bool) -> Iterator[No
     """Have the secrets that are made for a source be shown, or written to a file."""
     from vserverlib import handouts, sources, storage
 
+    _refuse_stdout(secrets)
     if dry_run or not isinstance(source, sources.Lacking):
         if secrets is not None:
             why = "a dry run makes none" if dry_run else "this source brings its own"
@@ -271,6 +307,11 @@ def _handing_out(source: Any, secrets: str | None, dry_run: bool) -> Iterator[No
     else:
         with handouts.written_to(storage.as_path(secrets)) as source.handing_out:
             yield
+
+
+def _refuse_stdout(secrets: str | None) -> None:
+    if secrets == "-":
+        raise click.UsageError("--secrets takes the name of a new file, which then you alone can read, not -")
 
 
 @command()
@@ -331,9 +372,11 @@ def _refuse_place(target: Target, place: Path, force: bool) -> None:
 
 
 def _export_json(target: Target, file: str, with_hashes: bool, force: bool) -> None:
-    from vserverlib import exchange, importer, ours, screens, storage
+    from vserverlib import exchange, foreign, importer, ours, screens, storage
 
     with target.open(read_only=True) as database, ours.reading(database, with_hashes=with_hashes) as source:
+        if with_hashes:
+            foreign.refuse_look(database, target.name)
         if file == "-":
             sys.stdout.writelines(exchange.lines(source, with_hashes=with_hashes))
             return
@@ -348,6 +391,7 @@ def _export_json(target: Target, file: str, with_hashes: bool, force: bool) -> N
 def _export_fixture(target: Target, file: str, release: int, secrets: str | None, force: bool) -> None:
     from vserverlib import exporting, storage
 
+    _refuse_stdout(secrets)
     if file == "-":
         raise Error("a fixture file holds passwords and API keys: name a file, which then you alone can read")
     place, listed = storage.as_path(file), storage.as_path(secrets) if secrets is not None else None

@@ -6,7 +6,8 @@ compared and written is so by statements over whole tables, and memory does not 
 Two rows are the same by what an entity is known by (KEYS), whatever their ids: an organization by its name, a node by
 its organization and its collaboration. Where several have the same key, the one with the same id is it, and of the
 others the first there is the first here, and so on: so the same source, merged twice, adds nothing. What is new gets
-new ids, above all that were ever given. What a source has no value for stays as it is here.
+new ids, above all that were ever given. What a source has no value for stays as it is here; what it only makes up
+(sources.Source.made_up) tells no two rows apart, and is for new rows alone.
 
 It owns the comparing and the writing. Collecting the rows, and the transaction, is importer.py's.
 """
@@ -14,13 +15,15 @@ It owns the comparing and the writing. Collecting the rows, and the transaction,
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from vserverlib.outcomes import Outcome, Planned
-from vserverlib.writing import MODELS, taken_value
+from vserverlib.sources import Notes
+from vserverlib.writing import MODELS, note_lost, taken_value
 
 PREFIX = "incoming_"  # before the names of the tables that rows are collected in
+MadeUp = Mapping[str, Collection[str]]  # columns, by entity
 NEW, CHANGED, SAME, REFUSED = "new", "changed", "same", "refused"
 
 
@@ -42,6 +45,11 @@ KEYS = {
 }
 
 
+LAST_RUN_ID = """
+SELECT MAX(value) FROM (SELECT value FROM counter WHERE name = 'run_id' UNION ALL SELECT MAX(run_id) FROM task) AS used
+"""
+
+
 def prepare(database: Any) -> None:
     """Make the tables that rows are collected in. What is unique here, a source cannot have twice either."""
     for table, model in MODELS.items():
@@ -53,29 +61,31 @@ def prepare(database: Any) -> None:
             _index(database, table, columns, "UNIQUE")
 
 
-def plan(database: Any, outcome: Outcome) -> list[Planned]:
+def plan(database: Any, outcome: Outcome, made_up: MadeUp) -> list[Planned]:
     """Find out what each of the collected rows is here, and return how many are what, by entity. Once."""
     planned = []
     database.execute_sql(f'DROP INDEX "{_index_name("member", KEYS["member"].columns)}"')  # its columns are translated
     for table in MODELS:
-        outcome.links.update(_follow_links(database, table, own=False))
-        _find(database, table)
-        _number(database, table)
-        outcome.links.update(_follow_links(database, table, own=True))
-        _compare(database, table)
+        outcome.links.update(_follow_links(database, table, outcome, own=False))
+        _find(database, table, made_up.get(table, ()))
+        _number(database, table, made_up.get(table, ()))
+        outcome.links.update(_follow_links(database, table, outcome, own=True))
+        _compare(database, table, made_up.get(table, ()))
         _refuse_taken(database, table, outcome)
         counts: Counter[str] = Counter(dict(database.execute_sql(_counted(table)).fetchall()))
         outcome.refused[table] += counts[REFUSED]
+        if counts[CHANGED]:
+            outcome.replaced |= _replaced(database, table, made_up.get(table, ()))
         planned.append(Planned(table, counts[NEW], counts[CHANGED], counts[SAME], outcome.refused[table]))
     _note_shared_runs(database, outcome)
     return planned
 
 
-def apply(database: Any) -> None:
+def apply(database: Any, made_up: MadeUp) -> None:
     """Write what is new, and what is others than here. Within a transaction that looks at links at its end."""
     for table in MODELS:
         _add(database, table)
-        _change(database, table)
+        _change(database, table, made_up.get(table, ()))
 
 
 def imported(table: str) -> str:
@@ -91,9 +101,9 @@ def newest_change(database: Any) -> Any:
 # What is the same
 
 
-def _find(database: Any, table: str) -> None:
+def _find(database: Any, table: str, made_up: Collection[str]) -> None:
     """Find the row here that each collected one is."""
-    incoming, here = f'"{PREFIX}{table}"', _identity(table, "t")
+    incoming, here = f'"{PREFIX}{table}"', _identity(table, "t", made_up)
     database.execute_sql(f"UPDATE {incoming} AS t SET identity = {here}")
     _index(database, table, ("here",))
     alike = f'SELECT 1 FROM "{table}" AS t WHERE t.id = {incoming}.id AND {here} = {incoming}.identity'
@@ -121,9 +131,9 @@ def _is_nobodys(table: str) -> str:
     return f'NOT EXISTS (SELECT 1 FROM "{PREFIX}{table}" AS theirs WHERE theirs.here = t.id)'
 
 
-def _identity(table: str, alias: str) -> str:
+def _identity(table: str, alias: str, made_up: Collection[str]) -> str:
     """Return the SQL of one text that is equal for two rows where what they are known by is equal."""
-    columns, others = KEYS[table]
+    columns, others = ([name for name in names if name not in made_up] for names in KEYS[table])
     text = _text(alias, columns)
     if not others:
         return text
@@ -137,11 +147,14 @@ def _text(alias: str, columns: Sequence[str]) -> str:
     return " || ".join(f"COALESCE(LENGTH({text}) || ':' || {text}, '-')" for text in texts)
 
 
-def _number(database: Any, table: str) -> None:
-    """Give what is new the ids that it will have."""
-    incoming = f'"{PREFIX}{table}"'
-    nth = f"{database.highest_id(table)} + ROW_NUMBER() OVER (ORDER BY id) AS here"
+def _number(database: Any, table: str, made_up: Collection[str]) -> None:
+    """Give what is new the ids that it will have, and where the source has no run ids, runs of their own."""
+    incoming, last = f'"{PREFIX}{table}"', database.highest_id(table)
+    nth = f"{last} + ROW_NUMBER() OVER (ORDER BY id) AS here"
     _pair(database, table, f"SELECT {_place(database)} AS place, {nth} FROM {incoming} WHERE fate = '{NEW}'")
+    if "run_id" in made_up:
+        (drawn,) = database.execute_sql(LAST_RUN_ID).fetchone()
+        database.execute_sql(f"UPDATE {incoming} SET run_id = here - {last} + {drawn} WHERE fate = '{NEW}'")
 
 
 def _pair(database: Any, table: str, pairs: str) -> None:
@@ -162,28 +175,40 @@ def _place(database: Any) -> str:
 # What is another
 
 
-def _follow_links(database: Any, table: str, *, own: bool) -> Counter[str]:
-    """Have links lead to the ids here, and return how many led nowhere. own: those to the same table."""
+def _follow_links(database: Any, table: str, notes: Notes, *, own: bool) -> Counter[str]:
+    """Have links lead to the ids here, and return how many led nowhere, each noted. own: those to the same table."""
     found: Counter[str] = Counter()
     for link in MODELS[table]._meta.refs:
         to, name = link.rel_model._meta.table_name, link.column_name
         if (to == table) is own:
             here = f'SELECT other.here FROM "{PREFIX}{to}" AS other WHERE other.id = "{PREFIX}{table}".{name}'
-            lost = f'SELECT COUNT(*) FROM "{PREFIX}{table}" WHERE {name} IS NOT NULL AND NOT EXISTS ({here})'
-            if count := database.execute_sql(lost).fetchone()[0]:
+            lost = f"{name} IS NOT NULL AND NOT EXISTS ({here})"
+            if count := note_lost(database, notes, link, f"{PREFIX}{table}", lost):
                 found[f"{table}.{name}"] = count
             database.execute_sql(f'UPDATE "{PREFIX}{table}" SET {name} = ({here}) WHERE {name} IS NOT NULL')
     return found
 
 
-def _compare(database: Any, table: str) -> None:
+def _compare(database: Any, table: str, made_up: Collection[str]) -> None:
     """Find out which of the rows that are there are others here."""
     mine = f'"{PREFIX}{table}"'
-    differ = " OR ".join(
-        f"({mine}.{name} IS NOT NULL AND (t.{name} IS NULL OR t.{name} <> {mine}.{name}))" for name in _values(table)
-    )
+    differ = " OR ".join(_differs(mine, name) for name in _values(table, made_up))
     other = f'SELECT 1 FROM "{table}" AS t WHERE t.id = {mine}.here AND ({differ})'
     database.execute_sql(f"UPDATE {mine} SET fate = '{CHANGED}' WHERE fate = '{SAME}' AND EXISTS ({other})")
+
+
+def _differs(mine: str, name: str) -> str:
+    """Return the condition that a row here, t, has another value than a collected one."""
+    return f"({mine}.{name} IS NOT NULL AND (t.{name} IS NULL OR t.{name} <> {mine}.{name}))"
+
+
+def _replaced(database: Any, table: str, made_up: Collection[str]) -> dict[str, int]:
+    """Return in how many of the rows that change a value is replaced, by table and column."""
+    names = _values(table, made_up)
+    counts = ", ".join(f"COUNT(CASE WHEN {_differs('i', name)} THEN 1 END)" for name in names)
+    joined = f'"{PREFIX}{table}" AS i JOIN "{table}" AS t ON t.id = i.here'
+    found = database.execute_sql(f"SELECT {counts} FROM {joined} WHERE i.fate = '{CHANGED}'").fetchone()
+    return {f"{table}.{name}": count for name, count in zip(names, found, strict=True) if count}
 
 
 def _refuse_taken(database: Any, table: str, outcome: Outcome) -> None:
@@ -219,14 +244,14 @@ def _counted(table: str) -> str:
 
 def _add(database: Any, table: str) -> None:
     names = _values(table)
-    rows = f'SELECT here, {_listed(names)} FROM "{PREFIX}{table}" WHERE fate = \'{NEW}\' ORDER BY here'
+    rows = f"SELECT here, {_listed(names)} FROM \"{PREFIX}{table}\" WHERE fate = '{NEW}' ORDER BY here"
     database.execute_sql(f'INSERT INTO "{table}" (id, {_listed(names)}) {rows}')
 
 
-def _change(database: Any, table: str) -> None:
+def _change(database: Any, table: str, made_up: Collection[str]) -> None:
     """Give the rows that are others what the source has; what it has no value for stays."""
-    names = _values(table)
-    incoming = f'FROM "{PREFIX}{table}" AS i WHERE i.fate = \'{CHANGED}\''
+    names = _values(table, made_up)
+    incoming = f"FROM \"{PREFIX}{table}\" AS i WHERE i.fate = '{CHANGED}'"
     given = ", ".join(f'COALESCE(i.{name}, "{table}".{name})' for name in names)
     values = f'SELECT {given} {incoming} AND i.here = "{table}".id'
     sql = f'UPDATE "{table}" SET ({_listed(names)}) = ({values}) WHERE id IN (SELECT i.here {incoming})'
@@ -240,8 +265,8 @@ def _columns(table: str) -> list[str]:
     return [field.column_name for field in MODELS[table].stored_fields()]
 
 
-def _values(table: str) -> list[str]:
-    return [name for name in _columns(table) if name != "id"]
+def _values(table: str, but: Collection[str] = ()) -> list[str]:
+    return [name for name in _columns(table) if name != "id" and name not in but]
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -84,7 +84,7 @@ class Commands(click.Group):
         """Run a command; what a person can act on becomes one line, all else keeps its traceback."""
         try:
             try:
-                with _inert_usage():
+                with _leaving_in_order(), _inert_usage():
                     return super().invoke(ctx)
             finally:
                 sys.stdout.flush()  # here, where a full disk still becomes an exit status
@@ -231,8 +231,7 @@ class Target(NamedTuple):
             database = self._opened(read_only=read_only, sandbox=sandbox)
         database.strict = self.strict
         try:
-            with _leaving_in_order():
-                yield database
+            yield database
             if sandbox:
                 tell(sandbox_report(database))
         finally:
@@ -250,17 +249,27 @@ class Target(NamedTuple):
 
 @contextmanager
 def _leaving_in_order() -> Iterator[None]:
-    """Have the end of the terminal, or a signal to end, not leave a private copy behind."""
+    """Have the end of the terminal, or a signal to end, not leave a private copy or a draft behind."""
     import signal
+    import threading
+
+    came: list[int] = []
 
     def leave(number: int, frame: object) -> None:
+        came.append(number)
         sys.exit(128 + number)
 
     meant = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
+    if threading.current_thread() is not threading.main_thread():  # where no signal comes to
+        meant = []
     for number in meant:
         signal.signal(number, leave)
     try:
         yield
+    except (KeyboardInterrupt, click.exceptions.Exit):
+        if came:  # in a query, which ends as it does by Ctrl-C
+            sys.exit(128 + came[0])
+        raise
     finally:
         for number in meant:
             signal.signal(number, signal.SIG_DFL)

@@ -17,7 +17,7 @@ from vserverlib import files, inert, storage
 from vserverlib.drivers import peewee
 from vserverlib.fields import WorkedOut
 from vserverlib.files import shown
-from vserverlib.sources import Beside, Notes, Origin, Row, Undecodable
+from vserverlib.sources import NOTHING, Beside, Notes, Origin, Row, Undecodable
 
 IN_ORDER = ("organization", "collaboration", "member", "user", "node", "task", "result")  # in which they can be written
 _MODELS: tuple[Any, ...] = (*models.ENTITIES, models.Member)
@@ -38,6 +38,7 @@ class Database:
 
     database: Any
     with_hashes: bool
+    made_up = NOTHING
 
     @property
     def about(self) -> str:
@@ -76,6 +77,10 @@ class Database:
         query = table.select(*(getattr(table, name) for name in origin.columns)).order_by(table.id)
         rows: Iterator[Row] = self.database.rows(query)
         return rows
+
+    def strays(self, notes: Notes) -> dict[str, int]:
+        """Note nothing: every row is of a table that is read."""
+        return {}
 
     def elsewhere(self) -> dict[str, int]:
         """Return nothing: every table has its place."""

@@ -56,17 +56,6 @@ def _no_name(column: str) -> str:
     return f"{_no_text(column)} OR TRIM({column}, '{DIGITS}') = '' OR LENGTH({column}) > {LONGEST_NAME}"
 
 
-def _no_time(column: str) -> str:
-    """Return the condition that something is stored that is no time: PostgreSQL has no room for it, SQLite has."""
-    return f"CAST({column} AS TEXT) NOT LIKE '____-__-__ __:__:__%'"
-
-
-def _why_no_time(*columns: str) -> str:
-    """Return which of some columns holds no time, and what it holds."""
-    held = (f"WHEN {_no_time(f'this.{name}')} THEN '{name} is \"' || {_start(f'this.{name}')}" for name in columns)
-    return f"CASE {' '.join(held)} END || '\"'"
-
-
 def _start(column: str) -> str:
     return f"SUBSTR(CAST({column} AS TEXT), 1, 40)"
 
@@ -303,15 +292,6 @@ RULES = (
         "NOT EXISTS (SELECT 1 FROM result r WHERE r.task_id = this.id)",
     ),
     Rule(
-        "TSK006", "task", WARNING, AT_CHECK,
-        "a time of creation that is none: a text or a number that another program wrote",
-        "its {detail}",
-        "give it a time, or None",
-        "how old it is cannot be told, and filters by time pass it over or take it for new",
-        _no_time("this.created_at"),
-        _why_no_time("created_at"),
-    ),
-    Rule(
         "RES001", "result", ERROR, BOTH,
         "no task",
         "it has no task",
@@ -385,15 +365,6 @@ RULES = (
         "this.state IN ('pending', 'active'))",
         f"'\"' || {_start('this.status')} || '\", and its times make it ' || this.state",
     ),
-    Rule(
-        "RES008", "result", WARNING, AT_CHECK,
-        "a time that is none: a text or a number that another program wrote",
-        "its {detail}",
-        "give it a time, or None",
-        "how long it took or is waited for cannot be told, and filters by time pass it over or take it for late",
-        " OR ".join(map(_no_time, ("this.assigned_at", "this.started_at", "this.finished_at"))),
-        _why_no_time("assigned_at", "started_at", "finished_at"),
-    ),
     # Of the file as a whole: found by inspection.py, not by a condition of rows.
     Rule(
         "DBF001", "", ERROR, AT_CHECK,
@@ -415,6 +386,14 @@ RULES = (
         "{detail}",
         "undo what changed the tables, or go back to a backup",
         "somebody changed the tables by hand: queries may fail, be slow, or miss what a trigger should have done",
+    ),
+    Rule(
+        "DBF004", "", ERROR, AT_CHECK,
+        "a value that is none of its kind: no time, no truth, no whole number, or bytes in the place of a text",
+        "{detail}",
+        "set it to a value of its kind, or to None",
+        "another program wrote it, and SQLite takes anything anywhere: what sorts, filters or exports by it is wrong, "
+        "and a PostgreSQL database has no place for it",
     ),
 )  # fmt: skip
 

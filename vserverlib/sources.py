@@ -12,21 +12,26 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import shutil
+import sys
 import tempfile
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any, NamedTuple, Protocol, runtime_checkable
 
 from vserverlib import Error, addresses, files, servers, storage
 from vserverlib.files import shown
 
+STDIN = "-"
+NOTHING: Mapping[str, Collection[str]] = MappingProxyType({})
 TOLD = 20  # lines of one kind that are told where not all are asked for
 HEAD = 65536  # bytes of a file that are looked at to see what it is
 FIXTURE = (b"organizations:", b"collaborations:")  # one of these is in every fixture file
 EXPORT = b'{"vserver"'  # what our own exports begin with, white space aside
-READ = "name the SQLite file or the URL of a vantage6 server, or a fixture file"
+READ = "name the SQLite file or the URL of a vantage6 server, a fixture file, or an export"
 
 Row = tuple[Any, ...]
 
@@ -96,12 +101,14 @@ class Notes:
     """What could not be kept as it was, noted by a source while it gives its rows, and by what writes them.
 
     left_out, doubled, renumbered: a line for each row that cannot be kept, is kept once because it is there twice, has
-    a new id. values: how many were changed, by what was done to them.
+    a new id. lost_values: a line for each value of which something is lost. values: how many were changed, these too,
+    by what was done to them.
     """
 
     left_out: Lines = dataclasses.field(default_factory=Lines)
     doubled: Lines = dataclasses.field(default_factory=Lines)
     renumbered: Lines = dataclasses.field(default_factory=Lines)
+    lost_values: Lines = dataclasses.field(default_factory=Lines)
     values: Counter[str] = dataclasses.field(default_factory=Counter)
 
 
@@ -120,6 +127,10 @@ class Source(Protocol):
     def beside(self) -> Beside | None:
         """What a source of ours has beside rows; its values are kept exactly. None: it is another program's."""
 
+    @property
+    def made_up(self) -> Mapping[str, Collection[str]]:
+        """The columns, by entity, that the source knows nothing of: it gives a new row what such a row begins with."""
+
     def told(self) -> str:
         """Return what it is, in a line."""
 
@@ -132,6 +143,9 @@ class Source(Protocol):
         Nothing is kept in memory that grows with them. A row that is not given is noted: as left out, or as
         doubled.
         """
+
+    def strays(self, notes: Notes) -> dict[str, int]:
+        """Note the rows of tables that are read with others, and belong to none of these; return how many, by table."""
 
     def elsewhere(self) -> dict[str, int]:
         """Return the tables that have no place in ours, each with how many rows it has: those that have any."""
@@ -181,13 +195,48 @@ def opened(name: str, bar: Bar = no_bar) -> Iterator[Source]:
 
 
 def _source(name: str, bar: Bar) -> Opened:
+    if _is_piped(name):
+        return _piped(name)
     if addresses.is_url(name):
         return _server(name, bar)
     path = _path(name)
     return _kind(path)(path)
 
 
+def is_database(name: str) -> bool:
+    """Whether a source is a database, which -d takes as well as an import does."""
+    return addresses.is_url(name) or (not _is_piped(name) and _kind(_path(name)) in (_database, _vantage6))
+
+
+def _is_piped(name: str) -> bool:
+    """Whether a source is what comes through stdin, or through a pipe that has a name."""
+    return name == STDIN or (bool(name) and "\0" not in name and Path(name).is_fifo())
+
+
+@contextlib.contextmanager
+def _piped(name: str) -> Iterator[Source]:
+    """Open what comes through a pipe: a private copy, which is gone with the source, as it is read more than once."""
+    folder = files.private_folder()
+    try:
+        place = files.make_private(folder / "stdin")
+        with files.told(f"{shown(name)} cannot be copied to {shown(folder)}"):
+            _copy(name, place)
+        with _kind(place)(place) as source:
+            yield source
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _copy(name: str, place: Path) -> None:
+    """Copy what comes through a pipe. Stdin is left open: somebody may ask whether it is a terminal."""
+    with contextlib.ExitStack() as stack:
+        stream = sys.stdin.buffer if name == STDIN else stack.enter_context(open(name, "rb"))
+        shutil.copyfileobj(stream, stack.enter_context(open(place, "wb")))
+
+
 def _path(name: str) -> Path:
+    if not name:
+        raise Error(f"the name of the source is empty: {READ}")
     path = storage.as_path(name)
     if not os.path.lexists(path):
         raise Error(f"there is no file {shown(path)}: {READ}")
@@ -211,6 +260,8 @@ def _kind(path: Path) -> Callable[[Path], Opened]:
         return _export
     if any(word in head for word in FIXTURE) or path.suffix in (".yaml", ".yml"):
         return _fixture
+    if head.lstrip()[:1] in (b"{", b"["):
+        raise Error(f"{shown(path)} is JSON, but none that vserver export wrote: {READ}")
     raise Error(f"{shown(path)} is no SQLite database (or an encrypted one): {READ}")
 
 

@@ -27,6 +27,7 @@ from vserverlib.recording import Recorder
 
 LOCK_STEP = 0.1  # seconds that SQLite itself waits: no signal is seen in it
 PROGRESS_STEPS = 10_000  # virtual machine steps between two looks for a signal: under a millisecond
+LAST_ID = 2**63 - 1  # that SQLite gives to a row
 ENDS = ("COMMIT", "END", "END TR")
 
 TAKEN = re.compile("UNIQUE constraint failed: (.+)")
@@ -211,6 +212,9 @@ class Sqlite(Opened, peewee.SqliteDatabase):
             raise KeyboardInterrupt from None
         if self.read_only and (code in (sqlite3.SQLITE_AUTH, sqlite3.SQLITE_READONLY) or "authorized" in text):
             raise Error(f"{self.title} is open read-only ({text}): {self.to_write} to change it") from error
+        if code == sqlite3.SQLITE_FULL and (table := self._used_up()):
+            told = f"no id is left for a new {table}, the highest that there can be ({LAST_ID}) was given"
+            raise Error(f"{self.title} could not be written: {told}; import a source without it") from error
         if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
             raise Error(f"{self.title} could not be written ({text}): nothing was changed; make room") from error
         if _code(error) == sqlite3.SQLITE_BUSY_SNAPSHOT:
@@ -218,6 +222,11 @@ class Sqlite(Opened, peewee.SqliteDatabase):
             raise Error(f"{self.title} was changed by others while this session was reading: {reading}") from error
         if code == sqlite3.SQLITE_READONLY:
             raise Error(f"{self.title} cannot be written: its file or folder is read-only; try --read-only") from error
+
+    def _used_up(self) -> str:
+        """Return a table that has no id left, which SQLite calls a full disk; "" where there is none."""
+        row = self.connection().execute(f"SELECT name FROM sqlite_sequence WHERE seq >= {LAST_ID}").fetchone()
+        return str(row[0]) if row else ""
 
     def writer(self) -> str:
         """Return who holds the write lock, as far as the operating system tells (Linux does)."""

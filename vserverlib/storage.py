@@ -70,6 +70,7 @@ def create(
     be in it. Raises an Error where there is a file already, or its folder is missing or cannot be written.
     """
     target = Path(path)
+    _refuse_server(target)
     files.refuse_taken(target)
     with files.told(f"{shown(target)} cannot be made"), files.unfinished(target) as draft:
         _fill(draft, key_salt, fill)
@@ -212,6 +213,17 @@ def check(path: Path) -> int:
     _check_header(path, header, size)
     files.tell_of_others(path)
     return header.schema
+
+
+def _refuse_server(path: Path) -> None:
+    """Raise an Error where a file is the database of a server: whoever makes another one is not told to remove it."""
+    try:
+        if path.is_file():
+            check_ours(path)
+    except servers.OfServer:
+        raise
+    except Error:  # that it is there is told all the same
+        pass
 
 
 def is_open(path: Path) -> bool:

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from vserverlib import Error, files, inert, progress, storage
 from vserverlib.files import shown
-from vserverlib.sources import Notes, Origin, Row
+from vserverlib.sources import NOTHING, Notes, Origin, Row
 from vserverlib.sqlite import PROGRESS_STEPS
 
 Columns = dict[str, frozenset[str]]  # the names of the columns of each table
@@ -42,8 +42,16 @@ THERE = """
 SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%' AND sql NOT LIKE 'CREATE VIRTUAL %'
 """
 VIEWS = "SELECT name FROM sqlite_master WHERE type = 'view' OR sql LIKE 'CREATE VIRTUAL %'"
-MERGED = {"authenticatable", "taskdatabase", "role", "Permission"}  # read with the rows that they belong to
 SHARED = ("ip", "last_seen", "status")  # what users and nodes have in `authenticatable`
+MERGED = {  # read with the rows that they belong to: these columns
+    "authenticatable": {"id", "type", *SHARED},
+    "taskdatabase": {"id", "task_id", "database"},
+    "role": {"id", "name"},
+    "Permission": {"id", "role_id", "user_id"},
+}
+
+
+CLEANED = "cleanup_at"
 
 
 def _same(*names: str) -> dict[str, tuple[str, ...]]:
@@ -53,7 +61,7 @@ def _same(*names: str) -> dict[str, tuple[str, ...]]:
 _SHARED = {name: (f"authenticatable.{name}",) for name in SHARED}
 _RESULT = _same(
     "id", "input", "task_id", "organization_id", "result", "assigned_at", "started_at", "finished_at", "log", "status"
-)
+) | {"finished_at": ("finished_at", CLEANED)}  # what was cleaned up had finished, whether or not that was noted
 TABLES = (  # each with what its rows become, and its columns: under our name, the names there, newest first
     (
         "organization",
@@ -84,7 +92,7 @@ TABLES = (  # each with what its rows become, and its columns: under our name, t
     ("run", "result", _RESULT),
 )
 NAMES = {table: columns for table, _, columns in TABLES}
-READ = NAMES.keys() | MERGED  # the tables of which more is read than how many rows there are
+READ = NAMES.keys() | MERGED.keys()  # the tables of which more is read than how many rows there are
 ORIGINS = tuple(Origin(table, entity, tuple(columns)) for table, entity, columns in TABLES)
 JOINS = {
     "authenticatable": "LEFT JOIN authenticatable ON authenticatable.id = t.id",
@@ -99,6 +107,26 @@ JOINS = {
         " GROUP BY user_id, name ORDER BY user_id, MIN(role.id)) GROUP BY user_id) AS names ON names.user_id = t.id"
     ),
 }
+STRAYS = {  # of the tables that are read with others: which rows are read with none, and why, {role} being its table
+    "Permission": (
+        "SELECT 'of user ' || COALESCE(p.user_id, 'none') || ' in role ' || COALESCE(p.role_id, 'none'), CASE"
+        " WHEN u.id IS NULL THEN 'there is no such user' WHEN r.id IS NULL THEN 'there is no such role'"
+        ' ELSE \'that role has no name\' END FROM "Permission" AS p LEFT JOIN "user" AS u ON u.id = p.user_id'
+        " LEFT JOIN {role} AS r ON r.id = p.role_id WHERE u.id IS NULL OR r.id IS NULL OR r.name IS NULL"
+    ),
+    "taskdatabase": (
+        "SELECT 'of task ' || COALESCE(d.task_id, 'none'), CASE WHEN t.id IS NULL THEN 'there is no such task'"
+        " ELSE 'it names no database' END FROM taskdatabase AS d LEFT JOIN task AS t ON t.id = d.task_id"
+        ' WHERE t.id IS NULL OR d."database" IS NULL'
+    ),
+    "authenticatable": (
+        "SELECT COALESCE(a.id, 'without an id'), 'there is no such user or node' FROM authenticatable AS a"
+        ' WHERE NOT EXISTS (SELECT 1 FROM "user" AS u WHERE u.id = a.id)'
+        " AND NOT EXISTS (SELECT 1 FROM node AS n WHERE n.id = a.id)"
+    ),
+}
+NO_ROLES = "(SELECT NULL AS id, NULL AS name)"
+UNUSED_ROLES = 'SELECT COUNT(*) FROM role WHERE id NOT IN (SELECT role_id FROM "Permission" WHERE role_id IS NOT NULL)'
 DOUBLED = """
 FROM result JOIN run ON run.id = result.id AND run.task_id IS result.task_id
 AND run.organization_id IS result.organization_id AND run.assigned_at IS result.assigned_at
@@ -121,6 +149,7 @@ class Source:
     release: int
     remains: tuple[str, ...]
     refuse_changed: Callable[[], None]
+    made_up = NOTHING
 
     @property
     def beside(self) -> None:
@@ -149,10 +178,18 @@ class Source:
         """Return the rows of a table, with what is worked out from more than one of their values."""
         rows = self._stored(origin)
         if origin.table == "run":
+            self._note_cleaned(notes)
             return _statuses(_new_ids(rows, self.taken_run_ids(), notes), origin)
         if origin.table == "result":
             return _statuses(_once(rows, self.doubled(), notes), origin)
         return _roles(rows, origin.columns.index("roles")) if origin.table == "user" else rows
+
+    def _note_cleaned(self, notes: Notes) -> None:
+        """Count the runs that finished, for all that is known, when they were cleaned up."""
+        if self._has("run", CLEANED):
+            cleaned = f"SELECT COUNT(*) FROM run WHERE finished_at IS NULL AND {CLEANED} IS NOT NULL"
+            if count := self.conn.execute(cleaned).fetchone()[0]:
+                notes.values[f"run.finished_at, it had none and got its {CLEANED}"] = count
 
     def _stored(self, origin: Origin) -> Iterator[Row]:
         """Return the rows of a table as they are stored."""
@@ -187,19 +224,35 @@ class Source:
             found = self.conn.execute(f"{taken} (SELECT run.id {DOUBLED}) ORDER BY run.id")
             yield from ((id, next(free)) for (id,) in found)
 
+    def strays(self, notes: Notes) -> dict[str, int]:
+        """Note the rows of tables that are read with others, and belong to none of these; return how many, by table."""
+        role, before = "role" if "role" in self.columns else NO_ROLES, notes.left_out.total
+        found: dict[str, int] = {}
+        for table in sorted(STRAYS.keys() & self.columns.keys()):
+            for named, reason in self.conn.execute(STRAYS[table].format(role=role)):
+                notes.left_out.add(f"{table} {inert(named)} is left out: {reason}")
+            found[table] = notes.left_out.total - before - sum(found.values())
+        return {table: count for table, count in found.items() if count}
+
     def elsewhere(self) -> dict[str, int]:
-        """Return the tables that have no place in ours, each with how many rows it has: those that have any."""
+        """Return the tables that have no place in ours, each with how many rows it has: those that have any.
+
+        Of roles, which are names here, those that no user has.
+        """
         counts = {table: self.count(table) for table in self.columns if table not in READ}
+        if "role" in self.columns:
+            is_asked = "Permission" in self.columns
+            counts["role"] = self.conn.execute(UNUSED_ROLES).fetchone()[0] if is_asked else self.count("role")
         return {table: count for table, count in counts.items() if count}
 
     def lost_columns(self) -> dict[str, int]:
         """Return the columns that have no place in ours, each with how many rows have more in it than 0 or nothing."""
         found: dict[str, int] = {}
         for origin in self.origins:
-            kept = {name for names in NAMES[origin.table].values() for name in names} | {"id"}
+            kept = {name for names in NAMES[origin.table].values() for name in names} - {CLEANED} | {"id"}
             found |= self._filled(origin.table, sorted(self.columns[origin.table] - kept))
-        if "parameters" in self.columns.get("taskdatabase", ()):
-            found |= self._filled("taskdatabase", ["parameters"])
+        for table, kept in MERGED.items():
+            found |= self._filled(table, sorted(self.columns.get(table, frozenset()) - kept))
         return found
 
     def _filled(self, table: str, names: list[str]) -> dict[str, int]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from vserverlib import inert, orm
+from vserverlib import fields, inert, orm
 from vserverlib.drivers import peewee
 from vserverlib.sources import Beside, Notes, Origin, Row
 
@@ -68,7 +68,9 @@ class Writer:
         values, names = dict(zip(self._origin.columns, row, strict=True)), self._database.taken(error)
         if not names or not set(names) <= values.keys():
             return inert(error)
-        if len(names) > 1 or names == ["id"]:
+        if names == ["id"]:
+            return f"another {self._origin.entity} has its id"
+        if len(names) > 1:
             return "it is there already"
         return taken_value(names[0], values[names[0]])
 
@@ -80,8 +82,13 @@ class Writer:
 
     def _named(self, row: Row) -> str:
         if self._partners:
-            return "of " + " in ".join(f"{noun} {inert(row[at])}" for noun, at in self._partners)
-        return inert(row[self._id]) if self._id is not None else "without an id"
+            return "of " + " in ".join(_side(noun, row[at]) for noun, at in self._partners)
+        id = None if self._id is None else row[self._id]
+        return "without an id" if id is None else inert(id)
+
+
+def _side(noun: str, id: object) -> str:
+    return f"no {noun}" if id is None else f"{noun} {inert(id)}"
 
 
 def taken_value(name: str, value: object) -> str:
@@ -92,8 +99,8 @@ def taken_value(name: str, value: object) -> str:
 # What is true of the tables when all rows are there
 
 
-def empty_links(database: Any) -> dict[str, int]:
-    """Empty the links that lead nowhere, and return how many, by table and column.
+def empty_links(database: Any, notes: Notes) -> dict[str, int]:
+    """Empty the links that lead nowhere, note each, and return how many, by table and column.
 
     Our tables take none, and a row without its link is still a row.
     """
@@ -101,11 +108,21 @@ def empty_links(database: Any) -> dict[str, int]:
     for table, model in MODELS.items():
         for link in model._meta.refs:
             name, to = link.column_name, link.rel_model._meta.table_name
-            lost = f'NOT EXISTS (SELECT 1 FROM "{to}" AS other WHERE other.id = "{table}"."{name}")'
-            emptied = f'UPDATE "{table}" SET "{name}" = NULL WHERE "{name}" IS NOT NULL AND {lost}'
-            if count := database.execute_sql(emptied).rowcount:
+            nowhere = f'NOT EXISTS (SELECT 1 FROM "{to}" AS other WHERE other.id = "{table}"."{name}")'
+            lost = f'"{name}" IS NOT NULL AND {nowhere}'
+            if count := note_lost(database, notes, link, table, lost):
+                database.execute_sql(f'UPDATE "{table}" SET "{name}" = NULL WHERE {lost}')
                 found[f"{table}.{name}"] = count
     return found
+
+
+def note_lost(database: Any, notes: Notes, link: Any, table: str, lost: str) -> int:
+    """Note the links that lead nowhere: those of a table, or of rows that are collected, for which `lost` holds."""
+    noun, name, to = link.model._meta.table_name, link.column_name, link.rel_model._meta.table_name
+    before = notes.lost_values.total
+    for id, value in database.execute_sql(f'SELECT id, "{name}" FROM "{table}" WHERE {lost} ORDER BY id'):
+        notes.lost_values.add(f"{noun} {id}: {name} {value}: there is no {to} {value}, it is empty now")
+    return notes.lost_values.total - before
 
 
 def clear(database: Any) -> None:
@@ -120,6 +137,11 @@ def count_on(database: Any) -> None:
         database.go_on(table)
     highest = "(SELECT COALESCE(MAX(run_id), 0) FROM task)"
     database.execute_sql(f"UPDATE counter SET value = {highest} WHERE name = 'run_id' AND value < {highest}")
+
+
+def used_up(database: Any) -> list[str]:
+    """Return the tables that have no id left for a new row."""
+    return [table for table in MODELS if database.highest_id(table) >= fields.LARGEST]
 
 
 def go_on(database: Any, beside: Beside) -> None:
