@@ -2,7 +2,7 @@
 
 python := .venv-test/bin/python
 
-.PHONY: test lint docs schema example bench clean
+.PHONY: test lint docs schema example released bench clean
 
 test: .venv-test  ## all tests
 	$(python) -m pytest
@@ -23,6 +23,9 @@ schema: .venv-test  ## vserverlib/migrations/schema.sql, what the migrations mak
 example: .venv-test  ## vserver.db.example, of the example data and schema as they are now
 	rm -f vserver.db.example
 	.venv-test/bin/vserver -d vserver.db.example init --demo
+
+released: .venv-test  ## tests/data/schema-N.sqlite, which the releases after this one are tried with
+	$(python) tests/make_released.py
 
 bench: .venv-test  ## every figure of docs/performance.md
 	for file in benchmarks/[!m]*.py; do echo "$$file"; $(python) "$$file" || exit 1; done

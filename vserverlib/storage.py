@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 DEFAULT = "vserver.db"
 APPLICATION_ID = 0x76736572  # "vser", at offset 68 of the file
-SCHEMA = 2  # the number of the newest migration, in user_version
 MIGRATIONS = Path(__file__).with_name("migrations")
+SCHEMA = max(int(name[:4]) for name in os.listdir(MIGRATIONS) if name[:4].isdigit())  # in user_version: the newest's
 SNAPSHOT, SNAPSHOT_OF = "schema.sql", "-- Made by `make schema` from the migrations up to {}: change those."
 NOW = "strftime('%Y-%m-%d %H:%M:%f', 'now')"
 ROOM_TO_READ = 65536  # bytes: the index of a log, which SQLite makes beside a database, takes half of that
