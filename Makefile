@@ -2,7 +2,7 @@
 
 python := .venv-test/bin/python
 
-.PHONY: test lint docs schema example bench clean
+.PHONY: test lint docs schema example released bench clean
 
 test: .venv-test  ## all tests
 	$(python) -m pytest
@@ -12,8 +12,9 @@ lint: .venv-test  ## what ruff and mypy find
 	$(python) -m ruff check .
 	$(python) -m mypy
 
-docs: .venv-test  ## the generated pages: the command reference, the schema of the JSON, the pictures
+docs: .venv-test  ## the generated pages: the command reference, the rules, the schema of the JSON, the pictures
 	$(python) docs/make_commands.py
+	$(python) docs/make_rules.py
 	$(python) docs/make_schema.py
 	$(python) docs/make_pictures.py
 
@@ -23,6 +24,9 @@ schema: .venv-test  ## vserverlib/migrations/schema.sql, what the migrations mak
 example: .venv-test  ## vserver.db.example, of the example data and schema as they are now
 	rm -f vserver.db.example
 	.venv-test/bin/vserver -d vserver.db.example init --demo
+
+released: .venv-test  ## tests/data/schema-N.sqlite, which the releases after this one are tried with
+	$(python) tests/make_released.py
 
 bench: .venv-test  ## every figure of docs/performance.md
 	for file in benchmarks/[!m]*.py; do echo "$$file"; $(python) "$$file" || exit 1; done

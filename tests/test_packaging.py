@@ -1,4 +1,4 @@
-"""What is installed: the wheel is built, looked at, and run from where pip puts it."""
+"""What is released: sdist and wheel are built, looked at, and the wheel is run from where pip puts it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from configparser import ConfigParser
 from email import message_from_bytes
@@ -23,12 +24,22 @@ README_LINE = re.compile(r"^<!-- (\w+) -->\n```\w*\n(.*)\n```$", re.MULTILINE)
 
 
 @pytest.fixture(scope="session")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel of this checkout, built without a network from a copy, in which nothing lies about."""
-    copy, made = tmp_path_factory.mktemp("copy") / "vserver", tmp_path_factory.mktemp("wheel")
-    shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".*", "build", "dist", "*.egg-info", "__pycache__"))
-    run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(made), str(copy))
-    return next(made.iterdir())
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with the sdist of this checkout and the wheel that is made of it, both without a network.
+
+    It is built from a copy, in which nothing lies about.
+    """
+    copy, made = tmp_path_factory.mktemp("copy") / "vserver", tmp_path_factory.mktemp("built")
+    lies_about = (".git", ".venv*", ".*_cache", ".hypothesis", "build", "dist", "*.egg-info", "__pycache__")
+    shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(*lies_about))
+    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", str(made), str(copy))
+    return made
+
+
+@pytest.fixture(scope="session")
+def wheel(built: Path) -> Path:
+    """The wheel of this checkout."""
+    return next(built.glob("*.whl"))
 
 
 @pytest.fixture(scope="session")
@@ -59,6 +70,13 @@ def test_the_wheel_holds_the_program_and_nothing_else(wheel: Path) -> None:
     library = {str(path.relative_to(ROOT)) for path in files}
     assert held == TOP_LEVEL | library
     assert "vserverlib/migrations/0001_initial.py" in held
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="this is no clone: nothing tells what belongs to it")
+def test_the_sdist_holds_the_whole_project(built: Path) -> None:
+    with tarfile.open(next(built.glob("*.tar.gz"))) as archive:
+        held = {name.partition("/")[2] for name in archive.getnames()}
+    assert [name for name in run("git", "ls-files", cwd=ROOT).splitlines() if name not in held] == []
 
 
 def test_the_wheel_tells_what_it_is(wheel: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
+import importlib
 import os
 import sqlite3
 import subprocess
@@ -351,12 +351,12 @@ def test_the_journal_of_the_example_is_empty(tmp_path: Path) -> None:
 def test_a_database_of_schema_1_gets_a_journal_and_keeps_its_rows(tmp_path: Path, quick_hashes: None) -> None:
     path = tmp_path / "old.db"
     old = storage.Sqlite(str(path), path=path)
-    apply(old, "0001_initial.py")
+    apply(old, "0001_initial")
     old.execute_sql("INSERT INTO setting (name, value) VALUES ('key_salt', ?)", [hashing.new_salt()])
     old.execute_sql("INSERT INTO organization (name) VALUES ('IKNL')")
     old.execute_sql("INSERT INTO user (username, password, organization_id) VALUES ('root', 'hash', 1)")
     rows = old.execute_sql("SELECT * FROM user").fetchall()
-    apply(old, "0002_journal.py")
+    apply(old, "0002_journal")
     assert old.execute_sql("SELECT * FROM user").fetchall() == rows
     old.execute_sql(f"PRAGMA application_id = {storage.APPLICATION_ID}")
     old.execute_sql(f"PRAGMA user_version = {schemas.NEWEST}")
@@ -367,10 +367,15 @@ def test_a_database_of_schema_1_gets_a_journal_and_keeps_its_rows(tmp_path: Path
         assert last_changes(database)["username"] == ["root", None]
 
 
+def test_a_column_that_a_later_migration_adds_is_recorded(database: Any) -> None:
+    database.execute_sql("ALTER TABLE organization ADD COLUMN phone TEXT")
+    importlib.import_module("vserverlib.migrations.0002_journal").record_anew(database, "organization")
+    database.execute_sql("INSERT INTO organization (name, phone) VALUES ('IKNL', '030')")
+    assert last_changes(database) == {"name": [None, "IKNL"], "phone": [None, "030"]}
+    database.execute_sql("UPDATE organization SET phone = NULL")
+    assert last_changes(database) == {"phone": ["030", None]}
+
+
 def apply(database: Any, name: str) -> None:
-    spec = importlib.util.spec_from_file_location("migration", schemas.MIGRATIONS / name)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
     with database.atomic():
-        module.up(None, database)
+        importlib.import_module(f"vserverlib.migrations.{name}").up(None, database)

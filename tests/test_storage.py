@@ -45,9 +45,9 @@ def test_a_new_database_is_ours_and_its_owners_alone(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["new.db"]
 
 
-def test_the_schema_number_is_that_of_the_newest_migration() -> None:
+def test_migrations_are_numbered_without_a_gap_up_to_the_schema() -> None:
     numbers = [int(file.name[:4]) for file in schemas.MIGRATIONS.glob("[0-9]*.py")]
-    assert max(numbers) == len(numbers) == schemas.NEWEST
+    assert sorted(numbers) == list(range(1, schemas.NEWEST + 1))
 
 
 def test_a_new_database_is_what_all_migrations_make() -> None:

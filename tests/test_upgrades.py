@@ -1,7 +1,7 @@
 """Upgrading: once, after a backup, as a whole or not at all; and what only reads leaves the file as it is.
 
-`tests/data/schema-N.sqlite` is a database that a release of schema N wrote: a few rows of each entity. The machinery is
-tried with one more migration than there is.
+`tests/data/schema-N.sqlite` is a database that a release of schema N wrote: a few rows of each entity, by
+make_released.py. The machinery is tried with one more migration than there is.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def newer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Newer:
 def test_there_is_a_database_of_every_schema_that_was_released() -> None:
     assert [of_header(file) for file in RELEASED][: schemas.NEWEST] == list(range(1, len(RELEASED) + 1))
     assert len(RELEASED) >= max(1, schemas.NEWEST - 1)
-    assert all(file.stat().st_size < 200_000 for file in RELEASED)
+    assert all(file.stat().st_size < 300_000 for file in RELEASED)
 
 
 @pytest.mark.parametrize("file", RELEASED, ids=lambda file: file.name)

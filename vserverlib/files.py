@@ -13,7 +13,6 @@ import errno
 import os
 import shlex
 import sqlite3
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
@@ -60,6 +59,8 @@ def told(what: str) -> Iterator[None]:
 @contextlib.contextmanager
 def unfinished(target: Path) -> Iterator[Path]:
     """A file beside the target, 0600, that is gone at the end unless it was put in the target's place."""
+    import tempfile  # with shutil and random, 4 ms that most commands need not pay
+
     handle, name = tempfile.mkstemp(prefix=f".{target.name[:100]}.", suffix=".new", dir=target.parent)
     os.close(handle)
     try:
@@ -166,7 +167,16 @@ def _taken(target: Path) -> Error:
 
 def private_folder() -> Path:
     """Return a new folder, 0700, under the system's folder for temporary files."""
+    import tempfile
+
     return Path(tempfile.mkdtemp(prefix="vserver-"))
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder and all in it, as far as that can be done."""
+    import shutil
+
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def make_private(path: Path) -> Path:

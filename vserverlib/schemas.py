@@ -7,6 +7,7 @@ when one is brought to this release, is storage.py's, servers.py's and upgrades.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,8 +17,8 @@ from vserverlib.connection import Opened
 from vserverlib.drivers import without_drivers
 from vserverlib.sqlite import Sqlite
 
-NEWEST = 2  # the number of the newest migration, in user_version
 MIGRATIONS = Path(__file__).with_name("migrations")
+NEWEST = max(int(name[:4]) for name in os.listdir(MIGRATIONS) if name[:4].isdigit())  # in user_version
 SNAPSHOT, SNAPSHOT_OF = "schema.sql", "-- Made by `make schema` from the migrations up to {}: change those."
 NOW = "strftime('%Y-%m-%d %H:%M:%f', 'now')"
 Read = TypeVar("Read")

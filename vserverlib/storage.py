@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
-import shutil
 import sqlite3
 import stat
 import weakref
@@ -356,6 +355,8 @@ def reader(path: Path) -> Sqlite:
     """
     file = path.absolute()
     if not _has_room(file.parent) and not _never_changes(file) and not _opens(file):
+        import shutil
+
         copy = files.private_folder() / path.name
         for ending in ("", "-wal"):
             if os.path.exists(f"{file}{ending}"):
@@ -469,7 +470,7 @@ def _private_copy(path: Path) -> Path:
                 told = "is of an older schema: this is an upgraded copy; vserver upgrade upgrades it"
                 tell(f"{shown(path)} {told}", "yellow")
         except BaseException:
-            shutil.rmtree(copy.parent, ignore_errors=True)
+            files.remove_folder(copy.parent)
             raise
     return copy
 
@@ -481,7 +482,7 @@ def as_it_is(path: Path) -> Path:
         with contextlib.closing(reader(path)) as source, contextlib.closing(sqlite3.connect(copy)) as target:
             source.connection().backup(target)
     except BaseException:
-        shutil.rmtree(copy.parent, ignore_errors=True)
+        files.remove_folder(copy.parent)
         raise
     return copy
 
@@ -495,7 +496,7 @@ def _throw_away(copy: Path, path: Path, mode: str, title: str | None) -> Sqlite:
 
 def _gone_at_close(database: Sqlite, folder: Path) -> None:
     """Remove a private folder when its database is closed, or else when the process ends."""
-    database.at_close.append(weakref.finalize(database, shutil.rmtree, folder, True))
+    database.at_close.append(weakref.finalize(database, files.remove_folder, folder))
 
 
 def demo(*, read_only: bool = False, sandbox: bool = False) -> Sqlite:

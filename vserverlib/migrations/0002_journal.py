@@ -1,6 +1,6 @@
 """The journal is added: from then on each change of an entity is on record, and can be taken back.
 
-Row by row. Frozen: it never looks at the models, and is never changed.
+Row by row. Frozen: it never looks at the models, and is never changed; so later migrations may call record_anew().
 
 A change is a transaction; it has a record for each row. The triggers do with what every SQLite has, so that they work
 for any program that writes. How a change is begun and ended:
@@ -158,17 +158,17 @@ def secrets(name, values):
     return f"CASE WHEN {before} IS NOT {after} THEN {pair} END"
 
 
-def record(table, op):
+def record(table, columns, op):
     """The statement that records what was done to a row. One that gets another id has both, under the one it had."""
-    names = {name: row(op, name) for name in COLUMNS[table] + ("id",) * (op == "update")}
+    names = {name: row(op, name) for name in (*columns, *("id",) * (op == "update"))}
     secret = next(((name, names.pop(name)) for name in SECRETS if name in names), None)
     hidden = secrets(*secret) if secret else "NULL"
     id = "NEW.id" if op == "insert" else "OLD.id"
     return ADDED.format(table=table, id=id, op=op, changes=changes(op, names, secret), secrets=hidden)
 
 
-def is_changed(table):
-    names = ("id", *COLUMNS[table])
+def is_changed(columns):
+    names = ("id", *columns)
     return "({}) IS NOT ({})".format(*(", ".join(f'{row}."{name}"' for name in names) for row in ("OLD", "NEW")))
 
 
@@ -221,6 +221,23 @@ def record_in_postgres(db):
         db.execute_sql(RECORDED.format(table=table, secret=secret))
 
 
+def record_in_sqlite(db, table, columns):
+    for op in ("insert", "update", "delete"):
+        when = f"\nWHEN {is_changed(columns)}" if op == "update" else ""
+        db.execute_sql(
+            f'CREATE TRIGGER "journal_{table}_{op}" AFTER {op.upper()} ON "{table}"{when}\n'
+            f"BEGIN{BEGUN}{record(table, columns, op)}{COUNTED}\nEND"
+        )
+
+
+def record_anew(db, table):
+    """Record all columns that a table has now: what a later migration calls after it gave it one more, or took one."""
+    if db.is_sqlite:  # in PostgreSQL a row is recorded as it comes
+        for op in ("insert", "update", "delete"):
+            db.execute_sql(f'DROP TRIGGER "journal_{table}_{op}"')
+        record_in_sqlite(db, table, [column.name for column in db.get_columns(table) if column.name != "id"])
+
+
 def up(migrator, db):
     with db.bind_ctx(TABLES):
         db.create_tables(TABLES)
@@ -228,9 +245,4 @@ def up(migrator, db):
         record_in_postgres(db)
         return
     for table in COLUMNS:
-        for op in ("insert", "update", "delete"):
-            when = f"\nWHEN {is_changed(table)}" if op == "update" else ""
-            db.execute_sql(
-                f'CREATE TRIGGER "journal_{table}_{op}" AFTER {op.upper()} ON "{table}"{when}\n'
-                f"BEGIN{BEGUN}{record(table, op)}{COUNTED}\nEND"
-            )
+        record_in_sqlite(db, table, COLUMNS[table])
