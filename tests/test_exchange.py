@@ -10,7 +10,6 @@ import stat
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ import pytest
 from click.testing import CliRunner, Result
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from terminal import environment
 
 import models as db
 import vserver
@@ -487,14 +487,12 @@ def test_what_comes_through_a_pipe_is_imported_and_leaves_nothing(
     words = ["-d", str(path.with_name("stdin.db")), "import", "-"]
     assert CliRunner().invoke(vserver.main, words, input=text).exit_code == 0
     for name, data in (("fifo", text.encode()), ("database", path.read_bytes())):
-        os.mkfifo(path.with_name(name))
-        writer = threading.Thread(target=path.with_name(name).write_bytes, args=(data,))
-        writer.start()
-        done(path.with_name(f"{name}.db"), "import", str(path.with_name(name)))
-        writer.join()
+        path.with_name(f"{name}.data").write_bytes(data)
+        command = f'{sys.executable} -m vserver -d {name}.db import <(cat {name}.data)'
+        subprocess.run(["bash", "-c", command], cwd=path.parent, env=environment(folder), check=True, capture_output=True)
     for made in ("stdin.db", "fifo.db", "database.db"):
         assert content(path.with_name(made))["organization"] == content(path)["organization"]
-    assert not list(folder.iterdir())
+    assert not list(folder.glob("vserver-*"))
 
 
 @pytest.mark.parametrize("words", [("import", str(DATA / "fixture.yaml")), ("export", "new.yaml")])

@@ -209,8 +209,11 @@ def is_database(name: str) -> bool:
 
 
 def _is_piped(name: str) -> bool:
-    """Whether a source is what comes through stdin, or through a pipe that has a name."""
-    return name == STDIN or (bool(name) and "\0" not in name and Path(name).is_fifo())
+    """Whether a source is what comes through stdin, or through a pipe of the shell's: <(…) is called /dev/fd/63.
+
+    One that lies in a folder is none: nobody need ever write to it.
+    """
+    return name == STDIN or (name.startswith("/dev/") and "\0" not in name and Path(name).is_fifo())
 
 
 @contextlib.contextmanager
