@@ -489,7 +489,8 @@ def test_what_comes_through_a_pipe_is_imported_and_leaves_nothing(
     for name, data in (("fifo", text.encode()), ("database", path.read_bytes())):
         path.with_name(f"{name}.data").write_bytes(data)
         command = f'{sys.executable} -m vserver -d {name}.db import <(cat {name}.data)'
-        subprocess.run(["bash", "-c", command], cwd=path.parent, env=environment(folder), check=True, capture_output=True)
+        words = ["bash", "-c", command]
+        subprocess.run(words, cwd=path.parent, env=environment(folder), check=True, capture_output=True)
     for made in ("stdin.db", "fifo.db", "database.db"):
         assert content(path.with_name(made))["organization"] == content(path)["organization"]
     assert not list(folder.glob("vserver-*"))
