@@ -19,7 +19,7 @@ docs: .venv-test  ## the generated pages: the command reference, the rules, the 
 	$(python) docs/make_pictures.py
 
 schema: .venv-test  ## vserverlib/migrations/schema.sql, what the migrations make
-	$(python) -c "from vserverlib import schemas; (schemas.MIGRATIONS / schemas.SNAPSHOT).write_text(schemas.snapshot())"
+	$(python) -c "from vserverlib.databases import schemas; (schemas.MIGRATIONS / schemas.SNAPSHOT).write_text(schemas.snapshot())"
 
 example: .venv-test  ## vserver.db.example, of the example data and schema as they are now
 	rm -f vserver.db.example

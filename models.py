@@ -7,8 +7,8 @@ What the user guide calls `db`. In the shell it is there; in a script::
     connect("vserver.db")
     Organization(name="IKNL", country="Netherlands").save()
 
-The fields and relations are those of vantage6 1.x. Each entity has what vserverlib.orm.Entity gives: get(), save(),
-delete(), exists(), help(). This module owns what is special to each; it knows no rules and no journal.
+The fields and relations are those of vantage6 1.x. Each entity has what vserverlib.entities.orm.Entity gives: get(),
+save(), delete(), exists(), help(). This module owns what is special to each; it knows no rules and no journal.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ from __future__ import annotations
 import datetime
 from typing import Any
 
-from vserverlib import NotFound, NotObeyed, hashing, inert, near
-from vserverlib.fields import ApiKey, Flag, Instant, Password, PublicKey, Text, Whole, WorkedOut, key_salt, now
-from vserverlib.lists import Reader
-from vserverlib.orm import Entity, Told, database
-from vserverlib.progress import (
+from vserverlib import NotFound, NotObeyed, inert, near
+from vserverlib.databases.storage import connect
+from vserverlib.entities import hashing
+from vserverlib.entities.fields import ApiKey, Flag, Instant, Password, PublicKey, Text, Whole, WorkedOut, key_salt, now
+from vserverlib.entities.lists import Reader
+from vserverlib.entities.orm import Entity, Told, database
+from vserverlib.entities.progress import (
     COMPLETED,
     FAILURE,
     NO_RESULTS,
@@ -32,8 +34,7 @@ from vserverlib.progress import (
     read_finished,
     state_of,
 )
-from vserverlib.relations import Link, Memberships
-from vserverlib.storage import connect
+from vserverlib.entities.relations import Link, Memberships
 
 __all__ = [
     "ENTITIES",

@@ -1,7 +1,7 @@
 """The shell: what is at hand in it, what it says first, and how source is run in it.
 
-Typed source is run by IPython, which only start() imports; what IPython needs of us is vserverlib.console's. A file,
-`-c` and piped input are run by run(), as plain Python. Which database is opened, and how, is the caller's business.
+Typed source is run by IPython, which only start() imports; what IPython needs of us is vserverlib.terminal.console's. A
+file, `-c` and piped input are run by run(), as plain Python. Which database is opened, and how, is the caller's to say.
 """
 
 from __future__ import annotations
@@ -22,11 +22,14 @@ from types import ModuleType, SimpleNamespace
 from typing import Any, NamedTuple
 
 import models
-from vserverlib import Error, UsageError, inert, inspection, near, orm, statements
-from vserverlib.drivers import peewee
-from vserverlib.masking import MASK, mask
+from vserverlib import Error, UsageError, inert, near
+from vserverlib.databases import statements
+from vserverlib.databases.drivers import peewee
+from vserverlib.entities import orm
 from vserverlib.messages import check_theme, plain_warnings, tell
-from vserverlib.overview import counts
+from vserverlib.queries import inspection
+from vserverlib.queries.overview import counts
+from vserverlib.terminal.masking import MASK, mask
 
 WIDTH = 80  # columns of the banner
 INTERRUPTED = 130  # what a shell gives as the status of a program that Ctrl-C ended
@@ -74,7 +77,7 @@ class Db(SimpleNamespace):
         return f"<db: {self.database.title}, {self.database.mode}>"
 
     def _view_(self) -> Any:
-        from vserverlib import views
+        from vserverlib.terminal import views
 
         return views.summary(summary(self.database))
 
@@ -84,7 +87,7 @@ class Console:
 
     @functools.cached_property
     def _made(self) -> Any:
-        from vserverlib import views
+        from vserverlib.terminal import views
 
         return views.console()
 
@@ -98,7 +101,7 @@ class Standing:
     """How things stand: what overview() gives. figures: the data of it."""
 
     def __init__(self, database: Any) -> None:
-        from vserverlib import overview
+        from vserverlib.queries import overview
 
         self.figures, self.title = overview.overview(database), database.title
 
@@ -106,7 +109,8 @@ class Standing:
         return f"<overview of {self.title}>"
 
     def _view_(self) -> Any:
-        from vserverlib import board, fields
+        from vserverlib.entities import fields
+        from vserverlib.terminal import board
 
         return board.Board(self.figures, self.title, fields.now())
 
@@ -125,7 +129,7 @@ def _journal(database: Any) -> dict[str, Callable[..., Any]]:
 
         actor=NAME, since="2d", session=NAME; limit=20 records at most.
         """
-        from vserverlib import journal
+        from vserverlib.entities import journal
 
         return journal.log(database, entity, id, **asked)
 
@@ -134,7 +138,7 @@ def _journal(database: Any) -> dict[str, Callable[..., Any]]:
 
         Refused where a row was changed since, unless force=True. It is a change itself: undo(change=…) takes it back.
         """
-        from vserverlib import undoing
+        from vserverlib.entities import undoing
 
         return undoing.undo(database, count, **asked)
 
@@ -147,7 +151,7 @@ def _watcher(database: Any) -> Callable[..., None]:
 
         tasks: tasks, lists of tasks, ids, names.
         """
-        from vserverlib import watching
+        from vserverlib.terminal import watching
 
         watching.watch(database, tasks)
 
@@ -156,7 +160,7 @@ def _watcher(database: Any) -> Callable[..., None]:
 
 def summary(database: Any) -> list[Summary]:
     """Return what `db` shows, entity by entity. One query."""
-    from vserverlib.completion import methods
+    from vserverlib.terminal.completion import methods
 
     found = counts(database)
     every = {model: dict.fromkeys(methods(model) + methods(model, of_entity=True)) for model in models.ENTITIES}
@@ -208,7 +212,7 @@ def start(database: Any, *, quiet: bool = False, debug: bool = False, print_sql:
     """
     check_theme()
     with plain_warnings(), _no_collecting():
-        from vserverlib import console
+        from vserverlib.terminal import console
 
         text = "" if quiet else banner(database)
         shell = console.Shell(database, namespace(database), banner=text, debug=debug)
@@ -318,7 +322,7 @@ def _chain(told: traceback.TracebackException) -> Iterator[traceback.TracebackEx
 def _is_library(file: str) -> bool:
     here, path = Path(__file__).parent, Path(file)
     ours = path.parent == here and path.name in ("models.py", "vserver.py")
-    return ours or path.parent == here / "vserverlib" or file == peewee.__file__
+    return ours or (here / "vserverlib") in path.parents or file == peewee.__file__
 
 
 def _without_marks(frame: traceback.FrameSummary) -> traceback.FrameSummary:

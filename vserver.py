@@ -20,9 +20,10 @@ from typing import Any
 
 import click
 
-from vserverlib import Error, changing, completers, counted, inert, keeping, looking
+from vserverlib import Error, counted, inert
+from vserverlib.commands import changing, completers, keeping, looking
+from vserverlib.commands.options import Commands, Ordinal, Target, one_database
 from vserverlib.messages import plain_warnings, tell
-from vserverlib.options import Commands, Ordinal, Target, one_database
 
 __version__ = "0.1.0"
 
@@ -81,10 +82,10 @@ def init(target: Target, demo: bool) -> None:
 
     A file that exists is refused. With the URL of a PostgreSQL database, its tables are made, if it has none of them.
     """
-    from vserverlib import storage
+    from vserverlib.databases import storage
 
     if demo:
-        from vserverlib.demo import LOG_INS, make
+        from vserverlib.examples.demo import LOG_INS, make
     (make if demo else storage.make)(target.path)
     tell(f"made {target.name}; open it with: {target.command('shell')}")
     if demo:
@@ -178,7 +179,7 @@ def wait(ctx: click.Context, tasks: tuple[str, ...], timeout: float | None) -> N
     TASK is an id or a name. The exit status is 0 when all are completed, 1 when one has failed, 3 when the time was up.
     A task without results is an error at once: it would never finish.
     """
-    from vserverlib import watching
+    from vserverlib.terminal import watching
 
     with ctx.obj.open(read_only=True) as database:
         ending = watching.wait(database, tasks, timeout)
@@ -196,7 +197,7 @@ def watch(target: Target, tasks: tuple[str, ...]) -> None:
     TASK is an id or a name; without one it is all tasks that are waited for, newest first, new ones too. In a pipe it
     is one line of JSON for each task, and one for each change.
     """
-    from vserverlib import watching
+    from vserverlib.terminal import watching
 
     with target.open(read_only=True) as database:
         watching.watch(database, tasks)
@@ -218,7 +219,8 @@ def demo_command(
     small example that has log-ins, see: vserver init --demo
     """
     import models
-    from vserverlib import simulation, storage
+    from vserverlib.databases import storage
+    from vserverlib.examples import simulation
 
     if (until_done or yes) and not live:
         raise click.UsageError("--until-done and --yes go with --live")
@@ -235,7 +237,8 @@ def demo_command(
 
 
 def _fill(database: Any, tasks: int, organizations: int) -> None:
-    from vserverlib import screens, simulation
+    from vserverlib.examples import simulation
+    from vserverlib.terminal import screens
 
     with screens.progress_bar("tasks", tasks) as advance:
         simulation.fill(database, tasks, organizations, advance)
@@ -243,7 +246,7 @@ def _fill(database: Any, tasks: int, organizations: int) -> None:
 
 
 def _play(database: Any, until_done: bool, look_on: str) -> None:
-    from vserverlib import simulation
+    from vserverlib.examples import simulation
 
     tell(f"this is a simulation: nothing is computed, and results in {database.title} are made up")
     tell(f"look on from another terminal: {look_on} (Ctrl-C here ends it)")
@@ -270,7 +273,7 @@ def completion_command(shell: str) -> None:
 
     A new shell has it. In ~/.zshrc it comes after the line with compinit.
     """  # noqa: D301  # the \b is click's, for lines that stay as they are
-    from vserverlib import dialects
+    from vserverlib.commands import dialects
 
     click.echo(dialects.script(shell, main), nl=False)
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from measure import Goal, clock, heading, in_turns, ratio, told, verdict
 
 import models
-from vserverlib import storage
+from vserverlib.databases import storage
 
 TASKS = 100_000
 RESULTS = 3

@@ -23,7 +23,9 @@ from pathlib import Path
 from measure import PROJECT, Goal, Timed, clock, drop_triggers, heading, in_turns, ratio, told, verdict
 
 import models
-from vserverlib import overview, simulation, storage
+from vserverlib.databases import storage
+from vserverlib.examples import simulation
+from vserverlib.queries import overview
 
 TASKS, FEW, SOME = 1_000_000, 1_000, 10_000
 ORGANIZATIONS = 12

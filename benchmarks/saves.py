@@ -17,7 +17,7 @@ from pathlib import Path
 from measure import Goal, clock, drop_triggers, heading, in_turns, ratio, told, verdict
 
 import models
-from vserverlib import storage
+from vserverlib.databases import storage
 
 SAVES = 1_000
 LABELS = ("Task(…).save(), without rules and journal", "with the rules", "with the journal", "with both: as it is")

@@ -20,7 +20,7 @@ from pathlib import Path
 import pexpect
 from measure import PROJECT, Goal, Timed, clock, heading, in_turns, ratio, told, verdict
 
-from vserverlib import demo
+from vserverlib.examples import demo
 
 ROUNDS = 21
 

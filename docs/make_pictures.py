@@ -30,7 +30,7 @@ sys.path[:0] = [str(HERE.parent), str(HERE.parent / "tests")]
 
 from terminal import Terminal, environment  # noqa: E402  # the tests' own, which is beside us
 
-from vserverlib import demo  # noqa: E402
+from vserverlib.examples import demo  # noqa: E402
 
 COLUMNS, LINES = 96, 60
 VSERVER = (sys.executable, "-m", "vserver")

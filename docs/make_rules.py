@@ -20,7 +20,7 @@ ROWS = re.compile(r"(?<=\|---\|---\|---\|---\|---\|\n)(\|.*\n)+")
 
 def page() -> str:
     """Return the text of the page."""
-    from vserverlib.rules import RULES
+    from vserverlib.entities.rules import RULES
 
     cells = ((rule.code, rule.level, rule.entity or "the file", rule.breaks, rule.when) for rule in RULES)
     rows = "".join(f"| {' | '.join(row)} |\n" for row in cells)

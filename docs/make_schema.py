@@ -18,7 +18,7 @@ sys.path.insert(0, str(HERE.parent))
 def page() -> str:
     """Return the text of the file."""
     import models
-    from vserverlib import columns
+    from vserverlib.queries import columns
 
     defs = {model.noun: columns.schema(model) for model in models.ENTITIES}
     told = "One entity, as vserver show ENTITY ID -o json prints it; vserver list -o json prints a list of them."

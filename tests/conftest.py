@@ -16,7 +16,8 @@ sys.path.insert(0, str(Path(__file__).parent))  # for the helpers beside the tes
 import servers
 
 import models
-from vserverlib import hashing, storage
+from vserverlib.databases import storage
+from vserverlib.entities import hashing
 
 KINDS = ["sqlite", "postgres"]
 

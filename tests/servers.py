@@ -13,8 +13,8 @@ from typing import Any
 
 import psycopg
 
-from vserverlib import schemas, storage
-from vserverlib import servers as urls
+from vserverlib.databases import schemas, storage
+from vserverlib.databases import servers as urls
 
 RELEASED_FIRST = """
 INSERT INTO setting VALUES ('key_salt', '$2b$12$iK0hnihVJEkru50WXxc4be');

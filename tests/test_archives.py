@@ -10,7 +10,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 import vserver
-from vserverlib import Error, archives, schemas, storage
+from vserverlib import Error
+from vserverlib.databases import archives, schemas, storage
 
 pytestmark = pytest.mark.usefixtures("programs")
 

@@ -21,7 +21,8 @@ from terminal import Terminal, environment
 
 import models as db
 import vserver
-from vserverlib import Error, backups, connection, storage
+from vserverlib import Error
+from vserverlib.databases import backups, connection, storage
 
 NAMED = re.compile(r"vserver-\d{8}-\d{6}(-\d+)?\.db")
 

@@ -15,8 +15,9 @@ from uuid import uuid1
 import pytest
 
 import models as db
-from vserverlib import CheckError, CheckWarning, Error, NotObeyed, checks, hashing, home, rules
-from vserverlib.fields import now
+from vserverlib import CheckError, CheckWarning, Error, NotObeyed, home
+from vserverlib.entities import checks, hashing, rules
+from vserverlib.entities.fields import now
 
 pytestmark = pytest.mark.filterwarnings("error::vserverlib.CheckWarning")
 

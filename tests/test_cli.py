@@ -22,7 +22,10 @@ from terminal import Terminal, environment
 
 import models
 import vserver
-from vserverlib import demo, finding, options, storage
+from vserverlib.commands import options
+from vserverlib.databases import storage
+from vserverlib.examples import demo
+from vserverlib.queries import finding
 
 ROOT = Path(__file__).parent.parent
 

@@ -16,8 +16,11 @@ from click.testing import CliRunner
 import models
 import vserver
 from models import Organization, Result, Task, User
-from vserverlib import UsageError, columns, demo, listing, orm
-from vserverlib.fields import Secret
+from vserverlib import UsageError
+from vserverlib.entities import orm
+from vserverlib.entities.fields import Secret
+from vserverlib.examples import demo
+from vserverlib.queries import columns, listing
 
 ROOT = Path(__file__).parent.parent
 SCHEMA = json.loads((ROOT / "docs" / "schema.json").read_text())

@@ -16,7 +16,11 @@ from terminal import environment
 
 import models
 import vserver
-from vserverlib import UsageError, completers, demo, dialects, filters, storage
+from vserverlib import UsageError
+from vserverlib.commands import completers, dialects
+from vserverlib.databases import storage
+from vserverlib.examples import demo
+from vserverlib.queries import filters
 
 
 @pytest.fixture(autouse=True)
@@ -236,7 +240,7 @@ def test_names_are_found_by_the_index_not_by_looking_through_all_rows(names: Pat
         database.query_hooks.append(
             lambda event: plans.extend(row[3] for row in conn.execute(f"EXPLAIN QUERY PLAN {event.sql}", event.params))
         )
-        from vserverlib import completion
+        from vserverlib.terminal import completion
 
         assert completion.stored(models.Organization.name, "sam", exact=True) == ["same"]
         assert list(completion.ids(models.Organization, "12")) == [12, 120, 121, 122, 123, 124, 125, 126, 127, 128, 129]

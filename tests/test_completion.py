@@ -10,7 +10,7 @@ import pytest
 
 import models
 import shell
-from vserverlib.completion import complete
+from vserverlib.terminal.completion import complete
 
 HOSTILE = [
     "O'Brien",

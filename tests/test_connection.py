@@ -20,7 +20,8 @@ import psycopg
 import pytest
 
 import models as db
-from vserverlib import Error, connection, postgres, sqlite, storage
+from vserverlib import Error
+from vserverlib.databases import connection, postgres, sqlite, storage
 
 
 class Blocker(NamedTuple):

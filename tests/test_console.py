@@ -13,7 +13,8 @@ import pytest
 from terminal import Terminal, shell_at
 
 import models
-from vserverlib import console, storage
+from vserverlib.databases import storage
+from vserverlib.terminal import console
 
 SECRET = "hunter2-is-secret"
 

@@ -11,7 +11,9 @@ from click.testing import CliRunner
 
 import models as db
 from vserver import main
-from vserverlib import Error, copying, demo, storage
+from vserverlib import Error
+from vserverlib.databases import copying, storage
+from vserverlib.examples import demo
 
 
 @pytest.fixture

@@ -16,7 +16,9 @@ from terminal import Terminal, environment, shell_at
 
 import models as db
 import vserver
-from vserverlib import Error, deleting, trees, views
+from vserverlib import Error
+from vserverlib.entities import deleting
+from vserverlib.terminal import trees, views
 
 UNDO = "take it back with: vserver undo --change"
 

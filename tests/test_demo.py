@@ -20,8 +20,11 @@ import servers
 from terminal import ROOT, environment
 
 import models
-from vserverlib import Error, demo, hashing, journal, progress, storage
-from vserverlib.fields import Secret
+from vserverlib import Error
+from vserverlib.databases import storage
+from vserverlib.entities import hashing, journal, progress
+from vserverlib.entities.fields import Secret
+from vserverlib.examples import demo
 
 EXAMPLE = ROOT / "vserver.db.example"
 REMAKE = "to make it anew: rm vserver.db.example && vserver -d vserver.db.example init --demo"

@@ -15,7 +15,8 @@ from terminal import Terminal, environment
 
 import models
 import vserver
-from vserverlib import dialects, storage
+from vserverlib.commands import dialects
+from vserverlib.databases import storage
 
 HOSTILE = [
     "Rare tumours [pilot]",

@@ -86,8 +86,9 @@ def changes(path: Path) -> int:
 
 SESSION = """
 import os, models
-from vserverlib import Error, backups
-from vserverlib.undoing import undo
+from vserverlib import Error
+from vserverlib.databases import backups
+from vserverlib.entities.undoing import undo
 from pathlib import Path
 database = models.connect("vserver.db")
 database.asks_rules = False

@@ -11,7 +11,7 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
 from models import Organization, Task
-from vserverlib import display
+from vserverlib.terminal import display
 
 
 def text_of(page: str) -> str:

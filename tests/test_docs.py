@@ -17,7 +17,10 @@ from click.testing import CliRunner
 import models
 import shell
 import vserver
-from vserverlib import demo, formats, orm, rules, storage
+from vserverlib.databases import storage
+from vserverlib.entities import orm, rules
+from vserverlib.examples import demo
+from vserverlib.queries import formats
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
-from vserverlib import Error, documents
-from vserverlib.documents import Faults, List, Mapping, Place, Text, Unread
+from vserverlib import Error
+from vserverlib.transfer import documents
+from vserverlib.transfer.documents import Faults, List, Mapping, Place, Text, Unread
 
 ORGANIZATION = "organizations: [{name: A}, {name: B}]\n"
 

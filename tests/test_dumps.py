@@ -13,8 +13,8 @@ from click.testing import CliRunner, Result
 
 import models
 import vserver
-from vserverlib import ours
-from vserverlib import servers as urls
+from vserverlib.databases import servers as urls
+from vserverlib.transfer import ours
 
 pytestmark = pytest.mark.usefixtures("programs")
 

@@ -22,7 +22,10 @@ from terminal import environment
 
 import models as db
 import vserver
-from vserverlib import Error, exchange, hashing, importer, ours, sources, storage
+from vserverlib import Error
+from vserverlib.databases import storage
+from vserverlib.entities import hashing
+from vserverlib.transfer import exchange, importer, ours, sources
 
 DATA = Path(__file__).parent / "data"
 SAMPLES = sorted(DATA.glob("v*.sqlite"))

@@ -26,7 +26,9 @@ from test_exchange import LINKS
 
 import models as db
 import vserver
-from vserverlib import exporting, hashing, importer, ours, sources, storage
+from vserverlib.databases import storage
+from vserverlib.entities import hashing
+from vserverlib.transfer import exporting, importer, ours, sources
 
 DATA = Path(__file__).parent / "data"
 SAMPLES = sorted(DATA.glob("v*.sqlite"))

@@ -25,8 +25,11 @@ from terminal import environment
 from test_undoing import tables
 
 import models as db
-from vserverlib import Error, backups, demo, inspection, schemas, upgrades
-from vserverlib.undoing import undo
+from vserverlib import Error
+from vserverlib.databases import backups, schemas, upgrades
+from vserverlib.entities.undoing import undo
+from vserverlib.examples import demo
+from vserverlib.queries import inspection
 
 KINDS = ["sqlite"]  # it is about files
 
@@ -249,8 +252,9 @@ def test_an_older_database_in_a_folder_that_cannot_be_written_is_read_but_not_up
 def killed(code: str, folder: Path, chance: random.Random) -> list[str]:
     """Run code that prints what it has done, kill it after a random time, and return what it had printed."""
     begin = (
-        "import models, pathlib\nfrom vserverlib import backups, simulation, schemas\n"
-        "from vserverlib.undoing import undo\npath = pathlib.Path('vserver.db')\n"
+        "import models, pathlib\nfrom vserverlib.databases import backups, schemas\n"
+        "from vserverlib.examples import simulation\n"
+        "from vserverlib.entities.undoing import undo\npath = pathlib.Path('vserver.db')\n"
     )
     ready = "print('ready', flush=True)\n"
     process = subprocess.Popen(

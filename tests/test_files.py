@@ -19,7 +19,10 @@ from terminal import shell_at
 
 import models as db
 import vserver
-from vserverlib import Error, backups, checks, demo, files, home, storage
+from vserverlib import Error, files, home
+from vserverlib.databases import backups, storage
+from vserverlib.entities import checks
+from vserverlib.examples import demo
 
 KINDS = ["sqlite"]  # it is about files
 

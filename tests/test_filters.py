@@ -13,8 +13,10 @@ from click.testing import CliRunner, Result
 
 import models as db
 import vserver
-from vserverlib import NotFound, UsageError, demo, filters, listing
-from vserverlib.fields import now
+from vserverlib import NotFound, UsageError
+from vserverlib.entities.fields import now
+from vserverlib.examples import demo
+from vserverlib.queries import filters, listing
 
 
 @pytest.fixture

@@ -9,7 +9,9 @@ import pytest
 
 import models
 from models import Node, Organization, Result, Task, User
-from vserverlib import Error, NotFound, UsageError, demo, finding
+from vserverlib import Error, NotFound, UsageError
+from vserverlib.examples import demo
+from vserverlib.queries import finding
 
 
 @pytest.fixture

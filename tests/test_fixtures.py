@@ -19,9 +19,11 @@ from hypothesis import strategies as st
 
 import models as db
 import vserver
-from vserverlib import Error, fixtures, hashing, sources
-from vserverlib.documents import TOLD
-from vserverlib.sources import Notes
+from vserverlib import Error
+from vserverlib.entities import hashing
+from vserverlib.transfer import fixtures, sources
+from vserverlib.transfer.documents import TOLD
+from vserverlib.transfer.sources import Notes
 
 EXAMPLE = Path(__file__).parent / "data" / "fixture.yaml"
 KEY = "123e4567-e89b-12d3-a456-426614174001"
@@ -174,7 +176,7 @@ def test_a_file_for_secrets_goes_with_no_dry_run_and_no_database(load: Import, t
 
 
 def test_a_secret_that_nobody_gets_to_see_is_not_stored(tmp_path: Path, target: Path) -> None:
-    from vserverlib import importer
+    from vserverlib.transfer import importer
 
     def fail(made: list[Any]) -> None:
         raise BrokenPipeError

@@ -19,7 +19,10 @@ from click.testing import CliRunner, Result
 
 import models as db
 import vserver
-from vserverlib import Error, foreign, hashing, home, importer, sources, storage
+from vserverlib import Error, home
+from vserverlib.databases import headers
+from vserverlib.entities import hashing
+from vserverlib.transfer import foreign, importer, sources
 
 DATA = Path(__file__).parent / "data"
 RELEASES = ("1.2.3", "2.3.5", "3.11.1", "4.15.2")
@@ -154,7 +157,7 @@ def test_a_copy_holds_no_secrets_but_that_there_are_some(server: Path) -> None:
     put("1.2.3")
     run("list", "users")
     secret = "SELECT password FROM user UNION SELECT api_key FROM node"
-    with closing(storage.immutable(copies()[0])) as conn:
+    with closing(headers.immutable(copies()[0])) as conn:
         assert conn.execute(secret).fetchall() == [(hashing.UNKNOWN,)]
     assert not hashing.is_hash(hashing.UNKNOWN) and not hashing.fits("x", hashing.UNKNOWN)
 

@@ -16,7 +16,9 @@ from click.testing import CliRunner
 
 import models
 import vserver
-from vserverlib import demo, fields, formats
+from vserverlib.entities import fields
+from vserverlib.examples import demo
+from vserverlib.queries import formats
 
 
 def from_csv(rows: list[dict[str, Any]]) -> list[dict[str, str]]:

@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 
 import models
 import vserver
-from vserverlib import demo, home
+from vserverlib import home
+from vserverlib.examples import demo
 
 KINDS = ["sqlite"]  # it is about files
 

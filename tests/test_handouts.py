@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from vserverlib import Error, handouts, hashing
-from vserverlib.handouts import Handout
+from vserverlib import Error
+from vserverlib.entities import hashing
+from vserverlib.transfer import handouts
+from vserverlib.transfer.handouts import Handout
 
 MADE = [Handout("user", "anna", "password", "Xk7pd-…"), Handout("node", "IKNL - [beta] Node", "API key", "0")]
 

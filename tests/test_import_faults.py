@@ -19,12 +19,14 @@ from test_faults import chance, full_disk, killed, sound  # noqa: F401  # fixtur
 from test_undoing import tables
 
 import models as db
-from vserverlib import Error, importer, recording, sources
-from vserverlib.drivers import peewee
+from vserverlib import Error
+from vserverlib.databases.drivers import peewee
+from vserverlib.entities import recording
+from vserverlib.transfer import importer, sources
 
 DATA = Path(__file__).parent / "data"
 IMPORT = """
-from vserverlib import importer, sources
+from vserverlib.transfer import importer, sources
 with sources.opened("server.sqlite") as source:
     importer.{act}(source, path, **{options})
 print("done", flush=True)

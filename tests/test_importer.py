@@ -24,7 +24,10 @@ from click.testing import CliRunner, Result
 
 import models as db
 import vserver
-from vserverlib import Error, hashing, importer, progress, sources, storage
+from vserverlib import Error
+from vserverlib.databases import storage
+from vserverlib.entities import hashing, progress
+from vserverlib.transfer import importer, sources
 
 DATA = Path(__file__).parent / "data"
 RELEASES = ("1.2.3", "2.3.5", "3.11.1", "4.15.2")

@@ -16,7 +16,10 @@ from click.testing import CliRunner
 import models as db
 import shell
 import vserver
-from vserverlib import UsageError, checks, demo, home, inspection, orm
+from vserverlib import UsageError, home
+from vserverlib.entities import checks, orm
+from vserverlib.examples import demo
+from vserverlib.queries import inspection
 
 
 def change(path: Path, *statements: str) -> None:

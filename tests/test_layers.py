@@ -16,6 +16,8 @@ ROOT = Path(__file__).parent.parent
 DESIGN = (ROOT / "docs" / "design.md").read_text()
 MIGRATIONS = sorted((ROOT / "vserverlib" / "migrations").glob("0*.py"))
 
+PACKAGES = {".".join(path.parent.relative_to(ROOT).parts) for path in (ROOT / "vserverlib").rglob("__init__.py")}
+
 
 class Import(NamedTuple):
     """One module that another imports; late: inside a function, when it is first needed."""
@@ -37,9 +39,10 @@ def names(cell: str) -> list[str]:
 
 
 def modules() -> dict[str, Path]:
-    """Return the files of the program by the name that the picture has for them: without vserverlib in front."""
-    own = {path.stem: path for path in [*ROOT.glob("*.py"), *(ROOT / "vserverlib").glob("*.py")]}
-    return {"vserverlib" if name == "__init__" else name: path for name, path in own.items()}
+    """Return the files of the program by the name that the picture has for them: without their folders."""
+    rooms = [path for path in (ROOT / "vserverlib").rglob("*.py") if path.name != "__init__.py"]
+    own = {path.stem: path for path in [*ROOT.glob("*.py"), *rooms] if path.parent.name != "migrations"}
+    return {"vserverlib": ROOT / "vserverlib" / "__init__.py"} | own
 
 
 def imports(name: str, path: Path) -> Iterator[Import]:
@@ -60,13 +63,13 @@ def walk(node: ast.AST, late: bool) -> Iterator[tuple[ast.AST, bool]]:
 def imported_names(node: ast.AST) -> list[str]:
     if isinstance(node, ast.Import):
         return [short(alias.name) for alias in node.names]
-    if isinstance(node, ast.ImportFrom) and node.module == "vserverlib":
+    if isinstance(node, ast.ImportFrom) and node.module in PACKAGES:
         return [alias.name if alias.name in modules() else "vserverlib" for alias in node.names]
     return [short(node.module or "")] if isinstance(node, ast.ImportFrom) else []
 
 
 def short(module: str) -> str:
-    return module.split(".")[1] if module.startswith("vserverlib.") else module.split(".")[0]
+    return module.split(".")[-1] if module.startswith("vserverlib.") else module.split(".")[0]
 
 
 IMPORTS = [found for name, path in modules().items() for found in imports(name, path)]

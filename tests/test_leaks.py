@@ -24,11 +24,15 @@ from terminal import Terminal, environment, shell_at
 import models as db
 import shell
 import vserver
-from vserverlib import backups, checks, columns, display, hashing
+from vserverlib.databases import backups
+from vserverlib.entities import checks, hashing
+from vserverlib.queries import columns
+from vserverlib.terminal import display
 
 KINDS = ["sqlite"]  # it is about files
 
-PROGRAM = "from vserverlib import hashing; hashing.ROUNDS = 4; import vserver; vserver.main(prog_name='vserver')"
+QUICK = "from vserverlib.entities import hashing; hashing.ROUNDS = 4"
+PROGRAM = f"{QUICK}; import vserver; vserver.main(prog_name='vserver')"
 HASH = re.compile(r"\$2[abxy]\$\d\d\$")
 
 # What is typed in a script or at the prompt; U and N are a user and a node that are there.
@@ -44,7 +48,7 @@ DOORS = {
     "check_password": 'print(U.check_password("SECRET"))',
     "check_key": 'print(N.check_key("SECRET"))',
     "get_by_api_key": 'print(db.Node.get_by_api_key("SECRET"))',
-    "make_hash": 'from vserverlib import hashing; hashing.make_hash("SECRET"); 1 / 0',
+    "make_hash": 'from vserverlib.entities import hashing; hashing.make_hash("SECRET"); 1 / 0',
     "formatted": 'U.set_password(f"SECRET{1 / 0}")',
     "unknown_field": 'db.User(usernam="new", password="SECRET")',
     "mistyped_field": 'db.User(username="new", pasword="SECRET")',
@@ -192,7 +196,7 @@ def test_no_door_of_the_prompt_leaks(place: Path, path: Path) -> None:
     said: dict[str, str] = {}
     options: dict[str, Any] = {"options": ", print_sql=True", "columns": 300, "lines": 200}
     with shell_at(path, place / "home", **options, TMPDIR=str(place / "passing")) as typing:
-        typing.enter("from vserverlib import hashing; hashing.ROUNDS = 4; U, N = db.User.get(1), db.Node.get(1);")
+        typing.enter(f"{QUICK}; U, N = db.User.get(1), db.Node.get(1);")
         for door, secret in planted_at.items():
             said[door] = _answer(typing, DOORS[door].replace("SECRET", secret))
         planted_at["system"] = planted("system")

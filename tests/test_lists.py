@@ -12,7 +12,7 @@ import pytest
 
 import models as db
 from vserverlib import Error, NotFound
-from vserverlib.fields import now
+from vserverlib.entities.fields import now
 
 
 def make_tasks(count: int, results: int = 2, finished: bool = True) -> None:

@@ -15,8 +15,10 @@ from terminal import Terminal, environment
 
 import models as db
 import shell
-from vserverlib import Error, UsageError, completion, journal, logbook, views
-from vserverlib.undoing import undo
+from vserverlib import Error, UsageError
+from vserverlib.entities import journal
+from vserverlib.entities.undoing import undo
+from vserverlib.terminal import completion, logbook, views
 
 VSERVER = [sys.executable, "-c", "import vserver; vserver.main()"]
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vserverlib.masking import mask, scan
+from vserverlib.terminal.masking import mask, scan
 
 SECRET = "hunter2 is s3cret"
 HASH = "$2b$12$abcdefghijklmnopqrstuuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ01234"

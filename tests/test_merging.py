@@ -20,9 +20,10 @@ from test_undoing import tables
 
 import models as db
 import vserver
-from vserverlib import Error, importer, merging, sources
-from vserverlib.outcomes import Outcome
-from vserverlib.undoing import undo
+from vserverlib import Error
+from vserverlib.entities.undoing import undo
+from vserverlib.transfer import importer, merging, sources
+from vserverlib.transfer.outcomes import Outcome
 
 DATA = Path(__file__).parent / "data"
 SAME = {"organization": 4, "user": 6, "collaboration": 3, "member": 5, "node": 5, "task": 12, "result": 27}

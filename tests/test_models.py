@@ -18,9 +18,10 @@ import pytest
 from playhouse.schema_diff import diff_models
 
 import models as db
-from vserverlib import Error, NotFound, NotObeyed, UsageError, journal
-from vserverlib.fields import now
-from vserverlib.progress import FAILED, STATES, STATUSES
+from vserverlib import Error, NotFound, NotObeyed, UsageError
+from vserverlib.entities import journal
+from vserverlib.entities.fields import now
+from vserverlib.entities.progress import FAILED, STATES, STATUSES
 
 PEM = "-----BEGIN PUBLIC KEY-----\nMIIBIjANBgkqsample\n-----END PUBLIC KEY-----\n"
 

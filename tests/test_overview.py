@@ -16,8 +16,10 @@ from terminal import Terminal, environment
 
 import models as db
 import vserver
-from vserverlib import board, demo, overview, views
-from vserverlib.fields import now
+from vserverlib.entities.fields import now
+from vserverlib.examples import demo
+from vserverlib.queries import overview
+from vserverlib.terminal import board, views
 
 
 @pytest.fixture

@@ -91,7 +91,10 @@ def test_what_is_installed_runs(installed: Path, tmp_path: Path) -> None:
     command = (sys.executable, "-m", "vserver")
     assert vserver.__version__ in run(*command, "--version", cwd=tmp_path, PYTHONPATH=str(installed))
     run(*command, "init", "--demo", cwd=tmp_path, PYTHONPATH=str(installed))
-    where = "import models, vserverlib.storage as storage; print(models.__file__, storage.__file__, len(db.Task.get()))"
+    where = (
+        "import models, vserverlib.databases.storage as storage\n"
+        "print(models.__file__, storage.__file__, len(db.Task.get()))"
+    )
     printed = run(*command, "shell", "-c", where, cwd=tmp_path, PYTHONPATH=str(installed)).split()
     assert printed[0].startswith(str(installed)) and printed[1].startswith(str(installed)) and int(printed[2]) >= 24
 

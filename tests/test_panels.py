@@ -15,8 +15,10 @@ from rich.cells import cell_len
 
 import models
 from models import Collaboration, Node, Organization, Result, Task
-from vserverlib import demo, details, panels, views
-from vserverlib.fields import now
+from vserverlib.entities.fields import now
+from vserverlib.examples import demo
+from vserverlib.queries import details
+from vserverlib.terminal import panels, views
 
 START = datetime(2026, 3, 1, 9, tzinfo=UTC)
 

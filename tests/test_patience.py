@@ -11,8 +11,9 @@ import psycopg
 import pytest
 
 import models
-from vserverlib import Error, connection, storage
-from vserverlib.drivers import peewee
+from vserverlib import Error
+from vserverlib.databases import connection, storage
+from vserverlib.databases.drivers import peewee
 
 KINDS = ["postgres"]
 

@@ -16,7 +16,9 @@ from typing import Any
 import pytest
 
 import models as db
-from vserverlib import demo, hashing, journal, orm, recording, schemas, simulation, storage
+from vserverlib.databases import schemas, storage
+from vserverlib.entities import hashing, journal, orm, recording
+from vserverlib.examples import demo, simulation
 
 HOSTILE = 'a"b\\c\n\x1b[2J[red]\u202e\x00'
 

@@ -18,7 +18,9 @@ from test_importer import DATA, HYBRID, RELEASES
 
 import models as db
 import vserver
-from vserverlib import Error, foreign, hashing, importer, orm, sources
+from vserverlib import Error
+from vserverlib.entities import hashing, orm
+from vserverlib.transfer import foreign, importer, sources
 
 MESSY = (  # what servers were seen to leave behind
     "UPDATE task SET name = NULL WHERE id = 1",

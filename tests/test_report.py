@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from rich.cells import cell_len
 
-from vserverlib import checks, report, rules, views
+from vserverlib.entities import checks, rules
+from vserverlib.terminal import report, views
 
 HOSTILE = "\x1b[31m[red]\r\n\u202e" + "健" * 200
 

@@ -17,8 +17,8 @@ from click.testing import CliRunner, Result
 import models
 import vserver
 from models import Organization, Task, User
-from vserverlib import connection, copying, schemas
-from vserverlib import servers as urls
+from vserverlib.databases import connection, copying, schemas
+from vserverlib.databases import servers as urls
 
 pytestmark = pytest.mark.usefixtures("programs")
 ROOT = Path(vserver.__file__).parent
@@ -325,7 +325,7 @@ def test_a_program_that_is_killed_amid_it_leaves_all_as_it_was(
 ) -> None:
     before = held(filled)
     code = (
-        "import os, sys\nfrom vserverlib import archives, postgres, restores\nfrom pathlib import Path\n"
+        "import os, sys\nfrom vserverlib.databases import archives, postgres, restores\nfrom pathlib import Path\n"
         "postgres.Postgres.use_ids_after = lambda *words: os._exit(9)\n"
         "restores.restore(sys.argv[1], archives.opened(Path(sys.argv[2]), ''))\n"
     )

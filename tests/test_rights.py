@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 
 import models
 import vserver
-from vserverlib import storage
+from vserverlib.databases import storage
 
 KINDS = ["postgres"]
 PAGE = (Path(__file__).parent.parent / "docs" / "scale.md").read_text()

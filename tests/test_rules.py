@@ -13,7 +13,10 @@ from uuid import uuid1, uuid4
 import pytest
 
 import models as db
-from vserverlib import CheckError, CheckWarning, demo, inspection, rules
+from vserverlib import CheckError, CheckWarning
+from vserverlib.entities import rules
+from vserverlib.examples import demo
+from vserverlib.queries import inspection
 
 pytestmark = pytest.mark.filterwarnings("error::vserverlib.CheckWarning")
 

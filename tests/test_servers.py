@@ -20,8 +20,10 @@ from elsewhere import raw
 import models
 import vserver
 from models import Organization, Task
-from vserverlib import Error, connection, display, storage, watching
-from vserverlib import servers as urls
+from vserverlib import Error
+from vserverlib.databases import connection, storage
+from vserverlib.databases import servers as urls
+from vserverlib.terminal import display, watching
 
 PASSWORD = "geheim-1914"
 

@@ -15,7 +15,8 @@ from terminal import ROOT, environment, shell_at
 
 import models
 import shell
-from vserverlib import UsageError, storage
+from vserverlib import UsageError
+from vserverlib.databases import storage
 
 Printed = pytest.CaptureFixture[str]
 SECRET = "hunter2-is-secret"

@@ -14,7 +14,10 @@ from terminal import environment
 
 import models
 from models import Collaboration, Node, Organization, Result, Task, User
-from vserverlib import Error, progress, simulation, storage
+from vserverlib import Error
+from vserverlib.databases import storage
+from vserverlib.entities import progress
+from vserverlib.examples import simulation
 
 VSERVER = [sys.executable, "-c", "import vserver; vserver.main()"]
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from vserverlib import Error, sources
-from vserverlib.sources import TOLD, Lines
+from vserverlib import Error
+from vserverlib.transfer import sources
+from vserverlib.transfer.sources import TOLD, Lines
 
 
 def test_lines_are_all_there_in_their_order_and_the_first_are_told() -> None:

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 import models as db
 import shell
-from vserverlib import orm
-from vserverlib.statements import masked
+from vserverlib.databases.statements import masked
+from vserverlib.entities import orm
 
 MASK = "********"
 SECRET_COLUMNS = orm.secret_columns()

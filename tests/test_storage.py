@@ -17,7 +17,8 @@ import pytest
 from closed import as_nobody, close_folder
 
 import models as db
-from vserverlib import Error, schemas, storage
+from vserverlib import Error
+from vserverlib.databases import schemas, storage
 
 DATA = Path(__file__).parent / "data"
 

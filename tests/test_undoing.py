@@ -17,8 +17,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import models as db
-from vserverlib import Error, NotFound, UsageError, hashing, journal, recording, storage
-from vserverlib.undoing import plan, undo
+from vserverlib import Error, NotFound, UsageError
+from vserverlib.databases import storage
+from vserverlib.entities import hashing, journal, recording
+from vserverlib.entities.undoing import plan, undo
 
 Tables = dict[str, list[Any]]
 GONE = "node {} was deleted since change {}"

@@ -23,7 +23,8 @@ from click.testing import CliRunner, Result
 
 import models as db
 import vserver
-from vserverlib import Error, backups, schemas, servers, storage, upgrades
+from vserverlib import Error
+from vserverlib.databases import backups, schemas, servers, storage, upgrades
 
 DATA = Path(__file__).parent / "data"
 ROOT = Path(db.__file__).parent
@@ -189,7 +190,7 @@ def test_a_migration_that_would_break_links_is_taken_back(older: Path, newer: Ne
 def test_two_that_open_it_at_once_upgrade_it_once(older: Path, newer: Newer, tmp_path: Path) -> None:
     newer()
     code = (
-        "import sys, pathlib, models\nfrom vserverlib import schemas\n"
+        "import sys, pathlib, models\nfrom vserverlib.databases import schemas\n"
         f"schemas.MIGRATIONS, schemas.NEWEST = pathlib.Path({str(schemas.MIGRATIONS)!r}), {schemas.NEWEST}\n"
         "sys.stdin.readline()\nmodels.connect()\nprint(len(models.Result.get()))\n"
     )

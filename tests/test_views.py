@@ -17,7 +17,9 @@ from rich.cells import cell_len
 
 import models
 from models import Collaboration, Node, Organization, Result, Task, User
-from vserverlib import demo, orm, panels, views
+from vserverlib.entities import orm
+from vserverlib.examples import demo
+from vserverlib.terminal import panels, views
 
 HOSTILE = {
     "escapes": "evil\x1b[2J\x1b[31m\x1b]0;title\x07\x9b1m",

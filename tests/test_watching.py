@@ -20,8 +20,9 @@ from terminal import Terminal, environment
 
 import models
 import shell
-from vserverlib import Error, watching
-from vserverlib.fields import now
+from vserverlib import Error
+from vserverlib.entities.fields import now
+from vserverlib.terminal import watching
 
 VSERVER = [sys.executable, "-c", "import vserver; vserver.main()", "-d"]
 

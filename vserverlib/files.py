@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TextIO
 
 from vserverlib import Error, inert
-from vserverlib.drivers import peewee
+from vserverlib.databases.drivers import peewee
 from vserverlib.messages import tell
 
 SIDES = ("-wal", "-shm", "-journal")  # what SQLite keeps beside a database

@@ -1,0 +1,427 @@
+"""What the commands share: what becomes of an error, which database is opened and how, and options that several have.
+
+`vserver.py` owns the commands. Nothing here, or there, is imported by a library function.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import gc
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+import click
+
+from vserverlib import Error, UsageError, addresses, inert
+from vserverlib.commands import completers
+from vserverlib.messages import tell
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+INTERRUPTED = 130  # what a shell gives as the status of a program that Ctrl-C ended
+COMPLETING = "_VSERVER_COMPLETE"  # of the environment, as click names it: a shell asks what Tab is to offer
+COLLECTED = 50_000  # objects made until the garbage collector runs (Python's own 700 suits small programs)
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+LONGEST_SENTENCE = 200  # characters of what the help of the program says of a command
+PAGE = 50  # rows of a page of a list
+LARGEST = 10**9  # rows of a page, and pages: their product has less than 64 bits
+
+
+# What went wrong, as a line and an exit status
+
+
+class Failure(click.ClickException):
+    """One line on stderr, and the exit status."""
+
+    def __init__(self, message: str, exit_code: int = 1) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code  # type: ignore[misc]  # that is how click means it
+
+
+class Commands(click.Group):
+    """The commands, and what becomes of an error in any of them."""
+
+    command_class = completers.Command
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        """Be the program: called by nobody else.
+
+        Imports make many objects that stay. The garbage collector would look through all of them again and again, and
+        once more at the end: a quarter of the time of a short command.
+        """
+        gc.set_threshold(COLLECTED)
+        if sys.stdout is None:  # closed by who has started us: what is opened next would be in its place
+            Failure("stdout is closed: send it to /dev/null where nobody is to read it").show()
+            sys.exit(1)
+        if COMPLETING in os.environ:
+            from vserverlib.commands import dialects  # noqa: F401  # importing it has click ask and answer the shells in our way
+        try:
+            return super().__call__(*args, **options)
+        except OSError as error:  # of --help and --version, which are no commands
+            _give_up_stdout()
+            Failure(_of_system(error)).show()
+            sys.exit(1)
+        finally:
+            gc.freeze()
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands with their first sentence, whole: a narrow terminal wraps it, where click would cut it."""
+        told = [(name, self.commands[name].get_short_help_str(LONGEST_SENTENCE)) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl(told)
+
+    def make_context(self, *args: Any, **options: Any) -> click.Context:
+        with _inert_usage():
+            return super().make_context(*args, **options)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; what a person can act on becomes one line, all else keeps its traceback."""
+        try:
+            try:
+                with _leaving_in_order(), _inert_usage():
+                    return super().invoke(ctx)
+            finally:
+                sys.stdout.flush()  # here, where a full disk still becomes an exit status
+        except (KeyboardInterrupt, click.Abort):
+            click.echo(err=True)
+            raise click.exceptions.Exit(INTERRUPTED) from None
+        except Exception as error:
+            failure = failure_of(error)
+            if failure is None:
+                raise
+            if ctx.params["debug"]:
+                _print_traceback(error)
+            _give_up_stdout()
+            raise failure from error
+
+
+def command(name: str | None = None) -> Callable[[Callable[..., Any]], click.Command]:
+    """Return what makes a function a command, for vserver.py to put into the program."""
+    return click.command(name, cls=Commands.command_class)
+
+
+@contextmanager
+def _inert_usage() -> Iterator[None]:
+    """Have click quote what was typed as a person may be shown it: a script may have typed a stranger's name."""
+    try:
+        yield
+    except click.UsageError as error:
+        error.message = inert(error.message, 1000)  # type: ignore[misc]  # it is what show() prints
+        raise
+
+
+def failure_of(error: Exception) -> Failure | None:
+    """Return the line and the exit status of an error that a person can act on, else None."""
+    if isinstance(error, Error):
+        return Failure(str(error), 2 if isinstance(error, UsageError) else 1)
+    if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
+        return Failure(_of_system(error))
+    if _is_of_database(error):
+        damaged = ": it is damaged, use a backup" if "malformed" in str(error) else ""
+        return Failure(f"the database says: {inert(error, 200)}{damaged}")
+    return None
+
+
+def _of_system(error: OSError) -> str:
+    """Return what the system has refused: where there is no room for a file without a name, it is stdout."""
+    told = error.strerror or inert(error, 200)
+    if error.filename:
+        return f"{inert(error.filename, 200)}: {told}"
+    return f"stdout: {told}: what was printed is not whole" if error.errno in NO_ROOM else told
+
+
+def _is_of_database(error: Exception) -> bool:
+    import sqlite3
+
+    from vserverlib.databases.drivers import peewee
+
+    return isinstance(error, peewee.PeeweeException | sqlite3.Error)
+
+
+def _give_up_stdout() -> None:
+    """Have what cannot be written not be tried again when Python ends: that would change the exit status."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # it stays open as long as the program
+
+
+def _print_traceback(error: Exception) -> None:
+    import traceback
+
+    traceback.print_exception(error)
+
+
+# Which database, and how it is opened
+
+
+class Target(NamedTuple):
+    """The database that a command is about."""
+
+    url: str | None  # as it was named, None where it was not
+    debug: bool
+    strict: bool = False  # what would be saved with a warning is refused
+
+    @property
+    def path(self) -> str:
+        """Return the path or URL, the default where none was named."""
+        from vserverlib.databases.storage import DEFAULT
+
+        return DEFAULT if self.url is None else self.url
+
+    @property
+    def file(self) -> Path:
+        """Return the path of the file; an Error where the URL is none of a file."""
+        from vserverlib.databases.storage import as_path
+
+        return as_path(self.path)
+
+    @property
+    def name(self) -> str:
+        """Return what messages call the database, and can be typed: the path, or the URL without its password."""
+        return addresses.shown(self.path) if self.is_url else str(self.file)
+
+    @property
+    def is_url(self) -> bool:
+        """Whether it is on a PostgreSQL server."""
+        return addresses.is_url(self.path)
+
+    @property
+    def is_there(self) -> bool:
+        """Whether it is there, sound or not; of one on a server it is assumed."""
+        return self.is_url or os.path.lexists(self.path)
+
+    def command(self, *words: str) -> str:
+        """Return what is typed to run a command on this database."""
+        import shlex
+
+        from vserverlib.databases.storage import DEFAULT
+
+        named = [] if self.name == DEFAULT else ["-d", self.name]
+        return shlex.join(["vserver", *named, *words])
+
+    @contextmanager
+    def open(self, *, read_only: bool = False) -> Iterator[Any]:
+        """Open the database for one command."""
+        import models
+
+        database = models.connect(self.path, read_only=read_only)
+        database.strict = self.strict
+        try:
+            yield database
+        finally:
+            database.close()
+
+    @contextmanager
+    def open_session(self, *, demo: bool, read_only: bool, sandbox: bool) -> Iterator[Any]:
+        """Open the database for a shell or a script; at the end of a sandbox, tell what would have changed."""
+        from vserverlib.databases import storage
+
+        if demo:
+            database = storage.demo(read_only=read_only, sandbox=sandbox)
+        else:
+            if self.url is None and not read_only and not sandbox and not self.is_there:
+                tell(f"made a new database, {storage.create(self.path)}")
+            database = self._opened(read_only=read_only, sandbox=sandbox)
+        database.strict = self.strict
+        try:
+            yield database
+            if sandbox:
+                tell(sandbox_report(database))
+        finally:
+            database.close()
+
+    def _opened(self, *, read_only: bool, sandbox: bool) -> Any:
+        """Open the database; that of a vantage6 server, which cannot be written to, for a look."""
+        from vserverlib.databases import servers, storage
+
+        try:
+            return storage.connect(self.path, read_only=read_only, sandbox=sandbox)
+        except servers.OfServer:
+            return storage.connect(self.path, read_only=True)
+
+
+@contextmanager
+def _leaving_in_order() -> Iterator[None]:
+    """Have the end of the terminal, or a signal to end, not leave a private copy or a draft behind."""
+    import signal
+    import threading
+
+    came: list[int] = []
+
+    def leave(number: int, frame: object) -> None:
+        came.append(number)
+        sys.exit(128 + number)
+
+    meant = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
+    if threading.current_thread() is not threading.main_thread():  # where no signal comes to
+        meant = []
+    for number in meant:
+        signal.signal(number, leave)
+    try:
+        yield
+    except (KeyboardInterrupt, click.exceptions.Exit):
+        if came:  # in a query, which ends as it does by Ctrl-C
+            sys.exit(128 + came[0])
+        raise
+    finally:
+        for number in meant:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def sandbox_report(database: Any) -> str:
+    """Return what a sandbox would have changed, in one line: how many rows of which entity."""
+    from vserverlib.databases import storage
+    from vserverlib.entities import orm
+    from vserverlib.queries import listing
+
+    database.rollback()  # what was begun, and not ended
+    models = {model._meta.table_name: model for model in orm.Entity.__subclasses__()}
+    found = storage.report(database)
+    counts = [(models[table], dict(zip(_CHANGES, numbers, strict=True))) for table, *numbers in found]
+    done = []
+    for verb in _CHANGES:
+        words = [listing.counted(number[verb], model) for model, number in counts if number[verb]]
+        done += [f"{verb} {', '.join(words)}"] if words else []
+    return f"sandbox: would have {'; '.join(done) or 'changed nothing'}"
+
+
+_CHANGES = ("added", "changed", "deleted")  # what storage.report() counts, in its order
+
+
+# Asking
+
+
+def require_yes(question: str, yes: bool, show: Callable[[], object] = lambda: None) -> None:
+    """Ask at the terminal, where no answer means no; an Error where that is the answer, or there is nobody to ask.
+
+    show: called before, to show there what the question is about.
+    """
+    if yes:
+        return
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise Error("there is no terminal to ask at: nothing was changed; --yes goes ahead without being asked")
+    show()
+    if not click.confirm(question, default=False, err=True):
+        raise Error("nothing was changed")
+
+
+# Options
+
+
+def one_database(ctx: click.Context, param: click.Parameter, named: tuple[str, ...]) -> str | None:
+    """Return the one database that was named, by -d or else by the environment; a usage error where several were."""
+    if len(named) > 1:
+        raise click.UsageError("-d names one database, not several: give it once", ctx)
+    return named[0] if named else os.environ.get("VSERVER_DATABASE") or None
+
+
+class Ordinal(click.ParamType[int]):
+    """A whole number from 1 on, of which two can be multiplied without leaving 64 bits."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the number; a usage error where it is none, or too large."""
+        number = int(value) if str(value).isascii() and str(value).isdigit() and len(str(value)) < 12 else 0
+        if not 0 < number <= LARGEST:
+            self.fail(f'"{inert(value)}" is no whole number from 1 to {LARGEST:,}', param, ctx)
+        return number
+
+
+def output(*formats: str) -> Callable[[Command], Command]:
+    """Return the option that chooses between a table and these formats."""
+    choice = click.Choice(["table", *formats])
+    told = "For eyes, or for programs."
+    return click.option("-o", "--output", type=choice, default="table", show_default=True, help=told)
+
+
+OUTPUT = output("json", "yaml")
+JSON_OUTPUT = output("json", "jsonl")
+LIST_OUTPUT = output("json", "jsonl", "csv", "yaml", "name")
+
+
+class Paging(NamedTuple):
+    """Which rows of a list are printed: a page, counted from 1, of so many rows, or every one."""
+
+    page: int
+    size: int
+    everything: bool
+
+    @property
+    def first(self) -> int:
+        """Return the place of the first row, counted from 0."""
+        return (self.page - 1) * self.size
+
+
+def several(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Return options that belong together as one."""
+
+    def add(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
+CHOOSING = several(
+    click.option(
+        "--where",
+        shell_complete=completers.where,
+        metavar="FILTER",
+        multiple=True,
+        help="Only what fits, such as status=failed. Repeatable.",
+    ),
+    click.option("--search", metavar="TEXT", help="Only those with this in any of their texts, whatever its case."),
+    click.option(
+        "--sort",
+        shell_complete=completers.order,
+        metavar="F,-F",
+        help="By these fields, downwards after a minus.  [default: id]",
+    ),
+)
+SHOWN = several(
+    click.option(
+        "--fields",
+        shell_complete=completers.fields,
+        metavar="F,F",
+        help="These fields only, in this order; help tells which there are.",
+    ),
+    click.option("--wide", is_flag=True, help="All columns, as wide as they need to be."),
+)
+
+
+def paging(size: int, told: str, whole: bool = False) -> Callable[[Command], Command]:
+    """Return the three options that say which page is printed: a command takes `paging` in place of them.
+
+    size: rows of a page unless that is asked for, as `told` says. whole: for programs it is all rows then.
+    """
+
+    def add(command: Command) -> Command:
+        @functools.wraps(command)
+        def paged(*words: Any, limit: int | None, page: int | None, everything: bool, **options: Any) -> Any:
+            if everything and (limit or page):
+                raise click.UsageError("--all is not a page: leave out --limit and --page")
+            is_whole = whole and options["output"] != "table" and not (limit or page)
+            return command(*words, paging=Paging(page or 1, limit or size, everything or is_whole), **options)
+
+        return paged  # type: ignore[return-value]  # a command in any case
+
+    return several(
+        click.option("--limit", metavar="N", type=Ordinal(), help=f"Rows of a page.  [default: {told}]"),
+        click.option("--page", metavar="N", type=Ordinal(), help="Which page.  [default: 1]"),
+        click.option("--all", "everything", is_flag=True, help="All rows, not a page of them."),
+        add,
+    )
+
+
+PAGING = paging(PAGE, str(PAGE))
+YES = click.option("--yes", is_flag=True, help="Do not ask: for scripts.")

@@ -1,0 +1,1 @@
+"""SQLite files and PostgreSQL databases: opening, making, upgrading, copying them, and putting them back."""

@@ -1,0 +1,212 @@
+"""A dump that pg_dump has made, read by pg_restore: whether it holds a database of ours, and its rows.
+
+Rows and the highest ids that were given are all that is taken of it. No statement of a dump is ever run: the tables are
+made by our migrations, so a dump that somebody has tampered with can do no more than hold wrong rows; and what other
+programs have in it is left alone. A dump by `pg_dump --inserts` has no rows, only statements, and is refused.
+
+Making dumps is dumps.py's, and putting rows into a database restores.py's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import tempfile
+from collections import deque
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import IO, NamedTuple
+
+from vserverlib import Error, files
+from vserverlib.databases import dumps, headers, schemas, servers
+from vserverlib.files import shown
+from vserverlib.transfer import sources
+
+PROGRAM = "pg_restore"
+REMEDIES = (  # what pg_restore says, and what a person can do
+    ("unsupported version", f"it was made by a newer pg_dump: {dumps.INSTALL}"),
+    ("text format dump", "make one by vserver backup, or pg_dump --format=custom"),
+    ("out of order", "make one by vserver backup, or pg_dump --format=custom"),
+    ("end of file", "it is cut off: use an earlier backup"),
+)
+ROWS, HIGHEST = "TABLE DATA", "SEQUENCE SET"  # what pg_restore calls the entries that are read
+ENTRY = re.compile(rf"\d+; \d+ \d+ ({ROWS}|{HIGHEST}) (\S+) (\S+) .*")
+COPIED = re.compile(rb'COPY \S+ \(("?\w+"?(?:, "?\w+"?)*)\) FROM stdin;\n')
+GIVEN = re.compile(rb"SELECT pg_catalog\.setval\('\S+', (\d+), (true|false)\);\n")
+ENCODING = re.compile(rb"SET client_encoding = '(.*)';\n")
+SEQUENCE = "{}_id_seq"  # what PostgreSQL calls what gives a table its ids
+
+
+class Part(NamedTuple):
+    """What a dump has of a table: rows, as lines of COPY with these columns, or else the highest id that was given."""
+
+    table: str
+    columns: list[str]
+    rows: Iterator[bytes]
+    highest: int | None
+
+
+class Dump(NamedTuple):
+    """A dump of a database of ours. migrations: which were applied to it; entries: what is read of it, in order.
+
+    An entry is the table, and the line that pg_restore lists for it. rows: how many there are, in all tables.
+    """
+
+    path: Path
+    migrations: list[str]
+    entries: list[tuple[str, str]]
+    rows: int = 0
+
+    @property
+    def tables(self) -> set[str]:
+        """The tables whose rows it has."""
+        return {table for table, line in self.entries if ROWS in line}
+
+    def parts(self) -> Generator[Part]:
+        """Give the parts, each to be read to its end before the next; an Error where the dump is not whole."""
+        with _written(self.path, [line for _, line in self.entries]) as lines:
+            for table, line in self.entries:
+                yield _part(table, ROWS in line, lines, self.path)
+
+
+def opened(path: Path, name: str) -> Dump:
+    """Return a dump after a look at all of it; an Error where it is none of ours, is not whole, or is newer.
+
+    name: what is shown of the database that it is for, and can be typed.
+    """
+    _refuse_others(path, name)
+    entries = _entries(path)
+    dump = Dump(path, _migrations(path, entries), entries)
+    _refuse_unknown(path, dump.migrations)
+    with contextlib.closing(dump.parts()) as parts:
+        return dump._replace(rows=sum(1 for part in parts for _ in part.rows))
+
+
+def _migrations(path: Path, entries: list[tuple[str, str]]) -> list[str]:
+    """Return the names of the migrations that were applied to what was dumped."""
+    own = [entry for entry in entries if entry[0] == "schema_migration" and ROWS in entry[1]]
+    with contextlib.closing(Dump(path, [], own).parts()) as parts:
+        rows = [_by_column(part.columns, row) for part in parts for row in part.rows]
+    return sorted(row.get("name", b"").decode(errors="replace") for row in rows)
+
+
+def _by_column(columns: list[str], row: bytes) -> dict[str, bytes]:
+    return dict(zip(columns, row.rstrip(b"\n").split(b"\t"), strict=False))
+
+
+def _refuse_others(path: Path, name: str) -> None:
+    """Raise an Error for what is a backup of another kind, or no backup, with what can be done with it."""
+    if not os.path.lexists(path):
+        raise Error(f"there is no file {shown(path)}: name a backup")
+    if path.is_dir():
+        return  # pg_dump makes a dump in a folder, too
+    if not path.is_file():
+        raise Error(f"{shown(path)} is no regular file: name a backup")
+    with files.told(f"{shown(path)} cannot be read"), open(path, "rb") as file:
+        head = file.read(sources.HEAD)
+    if b"".join(head[:200].split()).startswith(sources.EXPORT):
+        line = servers.line(name, "import", "--replace", shown(path))
+        raise Error(f"{shown(path)} is an export of vserver, in JSON: put it back with: {line}")
+    if headers.read_header(head[:100]) is not None:
+        line = shlex.join(["vserver", "copy", shown(path), name])
+        raise Error(f"{shown(path)} is a file of SQLite, which goes to an empty database on a server with: {line}")
+
+
+def _refuse_unknown(path: Path, names: list[str]) -> None:
+    known = schemas.due(0)
+    if names[: len(known)] == known and len(names) > len(known):
+        schemas.refuse_newer(path, len(names))
+    if not names or names != known[: len(names)]:
+        raise Error(f"{shown(path)} holds tables of another program that are called as ours are: name another backup")
+
+
+# What is in it
+
+
+def _entries(path: Path) -> list[tuple[str, str]]:
+    """Return our tables and the lines that pg_restore lists for them: rows in the order to write them, then ids."""
+    found = dict[str, dict[tuple[str, str], str]]()  # by schema; by kind and name
+    with _run(path, "--list") as lines:
+        for line in lines:
+            if entry := ENTRY.fullmatch(line.decode(errors="replace").rstrip("\n")):
+                kind, schema, name = entry.groups()
+                found.setdefault(schema, {})[kind, name] = entry[0]
+    ours = [entries for entries in found.values() if {(ROWS, "setting"), (ROWS, "schema_migration")} <= entries.keys()]
+    if len(ours) != 1:
+        told = "holds several databases of vserver" if ours else "holds no rows of a database of vserver"
+        raise Error(f"{shown(path)} is a dump that {told}: name a backup that vserver has made")
+    keys = [(table, (ROWS, table)) for table in servers.TABLES]
+    keys += [(table, (HIGHEST, SEQUENCE.format(table))) for table in servers.TABLES]
+    return [(table, ours[0][key]) for table, key in keys if key in ours[0]]
+
+
+def _part(table: str, has_rows: bool, lines: Iterator[bytes], path: Path) -> Part:
+    """Return the next part of what pg_restore writes."""
+    for line in lines:
+        if has_rows and (copied := COPIED.fullmatch(line)):
+            return Part(table, copied[1].decode().replace('"', "").split(", "), _rows(lines, path), None)
+        if not has_rows and (given := GIVEN.fullmatch(line)):
+            return Part(table, [], iter(()), int(given[1]) if given[2] == b"true" else 0)
+        if (encoding := ENCODING.fullmatch(line)) and encoding[1] != b"UTF8":
+            raise Error(f"{shown(path)} is not in UTF-8: make one by vserver backup, or pg_dump --encoding=UTF8")
+    raise Error(f"{shown(path)} has no rows of {table} as pg_dump writes them: make one by vserver backup")
+
+
+def _rows(lines: Iterator[bytes], path: Path) -> Iterator[bytes]:
+    for line in lines:
+        if line == b"\\.\n":
+            return
+        yield line
+    raise Error(f"{shown(path)} ends amid its rows: it is cut off, use an earlier backup")
+
+
+# Running pg_restore
+
+
+@contextlib.contextmanager
+def _written(path: Path, entries: list[str]) -> Iterator[Iterator[bytes]]:
+    """What pg_restore writes of some entries of a dump, in their order, line by line."""
+    with tempfile.NamedTemporaryFile("w", prefix="vserver-") as chosen:  # 0600
+        chosen.write("\n".join(entries) + "\n")
+        chosen.flush()
+        with _run(path, f"--use-list={chosen.name}", "--file=-") as lines:
+            yield lines
+
+
+@contextlib.contextmanager
+def _run(path: Path, *options: str) -> Iterator[Iterator[bytes]]:
+    """What pg_restore writes, line by line; an Error at their end where it fails."""
+    program = shutil.which(PROGRAM)
+    if program is None:
+        raise Error(f"{PROGRAM} reads the dump of a PostgreSQL database, and is not on PATH: {dumps.INSTALL}")
+    command = [program, *options, os.path.abspath(path)]
+    environment = {**os.environ, "LC_ALL": "C"}  # what it says is looked for in REMEDIES
+    with (
+        tempfile.TemporaryFile() as stderr,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, env=environment) as process,
+    ):
+        lines = _lines(process, path, stderr)
+        try:
+            yield lines
+            deque(lines, maxlen=0)  # the rest, which nobody wants
+        except BaseException:
+            process.kill()
+            raise
+
+
+def _lines(process: subprocess.Popen[bytes], path: Path, stderr: IO[bytes]) -> Iterator[bytes]:
+    assert process.stdout is not None
+    yield from process.stdout
+    if process.wait():
+        stderr.seek(0)
+        raise _failed(path, stderr.read())
+
+
+def _failed(path: Path, stderr: bytes) -> Error:
+    said = dumps.said(PROGRAM, stderr)
+    remedy = next((remedy for words, remedy in REMEDIES if words in said), "name a backup that vserver has made")
+    return Error(f"{shown(path)} cannot be read by {PROGRAM} ({said}): {remedy}")

@@ -1,0 +1,286 @@
+"""Copies of a database: made while others write, verified, and put back.
+
+A backup is one file that is complete in itself: whoever has it can open it, or restore it. It is made by SQLite's
+backup interface within one reading transaction, so that it is the database of one moment.
+
+Restoring writes *into* the database, in one transaction, by the same interface. So it is there as a whole or not at
+all, whoever is killed when; and others that have the database open go on in what was restored, not in a deleted file.
+
+It owns copies. Whether a file is ours, and opening one, is storage.py's; where a file is put, and how, is files.py's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+import shutil
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from vserverlib import Error, files
+from vserverlib.databases import connection, headers, schemas, sqlite, storage
+from vserverlib.databases.drivers import peewee
+from vserverlib.databases.sqlite import Sqlite
+from vserverlib.entities import recording
+from vserverlib.files import shown
+from vserverlib.messages import tell
+
+STEP = 2000  # pages that are copied between two looks for Ctrl-C
+NAME = "{stem}-{at:%Y%m%d-%H%M%S}{more}.db"  # of a backup that nobody gave a name; the time is UTC
+BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+Counts = dict[str, int]  # rows by table
+
+
+class Backup(NamedTuple):
+    """A backup: where it is, how large (bytes), and whether what was copied is sound."""
+
+    path: Path
+    size: int
+    is_sound: bool = True
+
+
+# Making one
+
+
+def make(path: Path, target: Path | None = None, *, force: bool = False) -> Backup:
+    """Make a verified backup of a database, readable by its owner alone, and return it. Complete, or not there at all.
+
+    target: a file, or a folder to make it in; without one it is made beside the database, named by the time. Others may
+    write meanwhile. Raises an Error where the database is damaged, or there is a file already unless `force` replaces
+    it: never the database itself, nor what is no file.
+    """
+    storage.check(path)
+    place = _place(path, target)
+    files.refuse_place(place, path, force=force)
+    with files.told(f"{shown(place)} cannot be made"), _copied(path, place) as draft:
+        size = draft.stat().st_size
+        files.put(draft, place, replace=force)
+    return Backup(place, size)
+
+
+def stream(path: Path, out: BinaryIO) -> None:
+    """Write a verified backup of a database to a stream. It is made in a private folder first."""
+    storage.check(path)
+    with (
+        files.told(f"{shown(path)} cannot be backed up"),
+        _private_folder() as folder,
+        _copied(path, folder / "backup") as draft,
+        open(draft, "rb") as file,
+    ):
+        try:
+            shutil.copyfileobj(file, out)
+            out.flush()
+        except BrokenPipeError:  # told, though a list that is read in part ends in silence: such a backup is none
+            raise Error(f"the backup of {shown(path)} was not read to its end: what was read is no backup") from None
+
+
+@contextlib.contextmanager
+def _private_folder() -> Iterator[Path]:
+    folder = files.private_folder()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def keep(path: Path) -> Backup:
+    """Make a backup beside a database that is about to be changed as a whole, also of a damaged one.
+
+    Opens the database by SQLite only: the caller holds its write lock, which reading the file would end.
+    """
+    place = default_name(path)
+    is_sound = True
+    with files.told(f"{shown(place)} cannot be made"), files.unfinished(place) as draft:
+        _copy(path, draft)
+        try:
+            _verify(draft, path)
+        except Error:
+            is_sound = False
+        size = draft.stat().st_size
+        files.put(draft, place)
+    return Backup(place, size, is_sound)
+
+
+def default_name(path: Path) -> Path:
+    """Return the name of a backup beside a database, one that is not taken."""
+    at, number = datetime.datetime.now(datetime.UTC), 1
+    while os.path.lexists(found := path.with_name(_name(path.stem, at, number))):
+        number += 1
+    return found
+
+
+def _name(stem: str, at: datetime.datetime, number: int) -> str:
+    return NAME.format(stem=stem, at=at, more=f"-{number}" if number > 1 else "")
+
+
+def _place(path: Path, target: Path | None) -> Path:
+    if target is None:
+        return default_name(path)
+    return target / default_name(path).name if target.is_dir() else target
+
+
+# Copying and verifying
+
+
+@contextlib.contextmanager
+def _copied(path: Path, beside: Path) -> Iterator[Path]:
+    """A verified copy of a database in a private file beside a place; gone at the end unless it was put there."""
+    with files.unfinished(beside) as draft:
+        _verify(draft, path, _copy(path, draft, _count))
+        yield draft
+
+
+def _copy(path: Path, draft: Path, count: Callable[[sqlite3.Connection], Counts] = lambda conn: {}) -> Counts:
+    """Copy what a database holds at one moment, and return the counts of its rows at that moment."""
+    with contextlib.closing(storage.reader(path)) as source, contextlib.closing(sqlite3.connect(draft)) as target:
+        for pragma in ("journal_mode = OFF", "synchronous = OFF"):  # the copy is complete, or thrown away
+            target.execute(f"PRAGMA {pragma}")
+        with source.atomic():
+            source.execute_sql("SELECT 1 FROM sqlite_master").fetchone()  # from here on it is one moment
+            rows = count(source.connection())
+            source.connection().backup(target, pages=STEP, progress=_let_ctrl_c_be_seen)
+    return rows
+
+
+def _let_ctrl_c_be_seen(status: int, remaining: int, total: int) -> None:
+    """Be called from time to time: that is what lets Python see a signal."""
+
+
+def _count(conn: sqlite3.Connection) -> Counts:
+    tables = conn.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND sql NOT LIKE 'CREATE VIRTUAL %'")
+    quoted = [(name, '"' + name.replace('"', '""') + '"') for (name,) in tables.fetchall()]
+    return {name: conn.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0] for name, table in quoted}
+
+
+def _verify(file: Path, original: Path, rows: Counts | None = None) -> None:
+    """Raise an Error unless a copy is a sound database of ours, with the rows that it was made of."""
+    with contextlib.closing(headers.immutable(file)) as conn:
+        conn.set_progress_handler(lambda: 0, sqlite.PROGRESS_STEPS)
+        fault = _fault(conn)
+        if fault:
+            raise Error(f"{shown(original)} is damaged ({fault}): use an earlier backup")
+        if rows is not None and _count(conn) != rows:
+            raise Error(f"the copy of {shown(original)} has not all of its rows: nothing was changed; try again")
+
+
+def _fault(conn: sqlite3.Connection) -> str:
+    """Return what is wrong with a database, "" where nothing is."""
+    try:
+        (found,) = conn.execute("PRAGMA integrity_check(1)").fetchone()
+        (application_id,) = conn.execute("PRAGMA application_id").fetchone()
+    except sqlite3.DatabaseError as error:
+        return files.reason(error)
+    if application_id != storage.APPLICATION_ID:
+        return "it is no database of vserver"
+    return "" if found == "ok" else " ".join(str(found).split())[:100]
+
+
+# Putting one back
+
+
+@contextlib.contextmanager
+def verified(file: Path, path: Path) -> Iterator[Path]:
+    """A sound copy of a backup, of the schema of this release, beside the database at `path` that it is to replace.
+
+    Raises an Error where the backup is none of ours, damaged, or newer than this release. It is not changed.
+    """
+    if not os.path.lexists(file):
+        raise Error(f"there is no file {shown(file)}: name a backup")
+    storage.check(file)
+    if path.exists() and path.samefile(file):
+        raise Error(f"{shown(file)} is the database itself: name a backup of it")
+    if not path.parent.is_dir():
+        raise Error(f"the folder {shown(path.parent)} does not exist: make it first")
+    with contextlib.ExitStack() as stack:
+        with files.told(f"{shown(file)} cannot be restored"):
+            draft = stack.enter_context(files.unfinished(path))
+            _verify(draft, file, _copy(file, draft, _count))
+            if schemas.migrate_copy(draft, file):
+                tell(f"{shown(file)} is of an older schema: what is restored is an upgraded copy", "yellow")
+        yield draft
+
+
+def restore(path: Path, draft: Path) -> Backup | None:
+    """Have a database hold what a verified copy holds, and return the backup of what it held before.
+
+    None where there was no database. In one transaction, after which others that have it open see what was restored.
+    """
+    if not os.path.lexists(path):
+        with files.told(f"{shown(path)} cannot be restored"):
+            files.put(draft, path)
+        return None
+    if not storage.is_open(path):
+        storage.check_ours(path)
+    database = Sqlite(str(path.absolute()), path=path)
+    with files.told(f"{shown(path)} cannot be restored, and is as it was"), contextlib.closing(database):
+        kept = _replaced(database, draft)
+    _put_on_record(path, kept)
+    return kept
+
+
+def _replaced(database: Sqlite, draft: Path) -> Backup:
+    try:
+        return _replace(database, draft)
+    except (peewee.DatabaseError, sqlite3.DatabaseError) as error:
+        if not any(word in str(error) for word in ("malformed", "not a database")):
+            raise
+        name = shown(database.path)
+        away = f"move it away, with {name}-wal and {name}-shm if they are there, and restore again"
+        raise Error(f"{name} is too damaged to be written into, and is as it was: {away}") from error
+
+
+def _put_on_record(path: Path, kept: Backup) -> None:
+    """Have the journal that was restored say so: what it has from before is not what the database held just now."""
+    database = Sqlite(str(path.absolute()), path=path, recorder=recording.Recorder())
+    with contextlib.closing(database):
+        with recording.one_change(database, recording.BULK_WORK, "restored a backup", str(kept.path.absolute())):
+            pass
+        write_back(database)
+
+
+def _replace(database: Sqlite, draft: Path) -> Backup:
+    database.execute_sql("PRAGMA journal_mode = WAL")  # in which others may read while it is written
+    with database.atomic():
+        _same_pages(draft, database)  # waits for the lock, and tells for whom
+    kept, started = list[Backup](), time.monotonic()
+
+    def progress(status: int, remaining: int, total: int) -> None:
+        """Be called after each page, the first of which has taken the lock: from then on nobody else writes."""
+        if status not in BUSY and not kept:
+            kept.append(keep(database.path))
+        if status in BUSY and time.monotonic() - started > connection.LOCK_WAIT:
+            raise Error(f"{database.title} is locked by {database.writer()}: try again later")
+
+    try:
+        with contextlib.closing(headers.immutable(draft)) as source:
+            source.backup(database.connection(), pages=1, progress=progress, sleep=sqlite.LOCK_STEP)
+    except Exception:
+        discard(*kept)
+        raise
+    return kept[0]
+
+
+def _same_pages(draft: Path, database: Sqlite) -> None:
+    """Give a copy the size of pages of the database that it is to replace: SQLite takes no other."""
+    (size,) = database.execute_sql("PRAGMA page_size").fetchone()
+    with contextlib.closing(sqlite3.connect(draft)) as conn:
+        if conn.execute("PRAGMA page_size").fetchone() != (size,):
+            for statement in ("PRAGMA journal_mode = DELETE", f"PRAGMA page_size = {size}", "VACUUM"):
+                conn.execute(statement)
+
+
+def discard(*backups: Backup) -> None:
+    """Remove backups of what then was not changed after all."""
+    for backup in backups:
+        backup.path.unlink(missing_ok=True)
+
+
+def write_back(database: Sqlite) -> None:
+    """Have the log be written to the file itself, as far as others that read from it allow."""
+    with contextlib.suppress(sqlite3.Error):
+        database.connection().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()

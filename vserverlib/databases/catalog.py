@@ -1,0 +1,85 @@
+"""What the catalog of a PostgreSQL server tells of a database: links that lead nowhere, and tables that are not ours.
+
+It is what inspection.py asks there in the place of SQLite's pragmas. Damage is the server's business (amcheck,
+checksums): it is not looked for. Reads only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from vserverlib import inert
+from vserverlib.entities import orm
+
+Schema = dict[tuple[str, str], Any]  # by kind and name: of a table its columns
+
+HOME = "(SELECT relnamespace FROM pg_class WHERE oid = 'setting'::regclass)"  # the schema that our tables are in
+TABLES = f"""
+SELECT c.relname, array_remove(array_agg(a.attname::text), NULL) FROM pg_class c
+LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+WHERE c.relkind IN ('r', 'p') AND c.relnamespace = {HOME} GROUP BY c.relname
+"""
+OTHERS = f"""
+SELECT 'index', c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+WHERE c.relnamespace = {HOME} AND NOT i.indisprimary AND i.indisvalid
+UNION ALL SELECT 'view', relname FROM pg_class WHERE relkind IN ('v', 'm') AND relnamespace = {HOME}
+UNION ALL SELECT 'trigger', t.tgname FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
+WHERE c.relnamespace = {HOME} AND NOT t.tgisinternal AND t.tgenabled IN ('O', 'A')
+"""
+ORPHANS = """
+SELECT row.id, row."{column}" FROM "{table}" row
+WHERE row."{column}" IS NOT NULL AND NOT EXISTS (SELECT 1 FROM "{parent}" p WHERE p.id = row."{column}") ORDER BY row.id
+"""
+EVENTS = ("_insert", "_update", "_delete")  # a trigger of SQLite's is for one of these, of PostgreSQL's for all three
+
+
+def damage(database: Any) -> Iterator[tuple[int | None, str]]:
+    """Tell nothing: see above."""
+    yield from ()
+
+
+def misfits(database: Any) -> Iterator[tuple[int | None, str]]:
+    """Tell nothing: a column of the server takes values of its type alone."""
+    yield from ()
+
+
+def orphans(database: Any) -> Iterator[tuple[int | None, str]]:
+    """Find rows whose link leads to none: the server lets none in, but can be told to. One query for each link."""
+    for model in orm.Entity.__subclasses__():
+        meta = model._meta
+        for link in meta.refs:
+            column, parent = link.column_name, link.rel_model._meta.table_name
+            sql = ORPHANS.format(column=column, table=meta.table_name, parent=parent)
+            for id, to in database.execute_sql(sql).fetchall():
+                its = f"its {column.removesuffix('_id')} is {parent} {inert(to)}"
+                yield id, f"{model.noun} {id}: {its}, which does not exist"
+
+
+def schema(database: Any) -> Schema:
+    """Return the tables with their columns, and the indexes, views and enabled triggers by name. Two queries."""
+    tables = database.execute_sql(TABLES).fetchall()
+    found: Schema = {("table", name): (tuple(sorted(columns)), "") for name, columns in tables}
+    return found | dict.fromkeys(map(tuple, database.execute_sql(OTHERS).fetchall()), ((), ""))
+
+
+def meant(of_sqlite: Schema) -> Schema:
+    """Return what a new database has here, made of what a new one of SQLite's has: the same migrations make both.
+
+    Making one on the server, to compare with, would take it a second.
+    """
+    return {
+        (kind, _without_event(name) if kind == "trigger" else name): (columns if kind == "table" else (), "")
+        for (kind, name), (columns, _) in of_sqlite.items()
+    }
+
+
+def _without_event(name: str) -> str:
+    return next((name.removesuffix(event) for event in EVENTS if name.endswith(event)), name)
+
+
+TOLD: dict[str, Callable[[Any], Iterator[tuple[int | None, str]]]] = {
+    "DBF001": damage,
+    "DBF002": orphans,
+    "DBF004": misfits,
+}

@@ -1,0 +1,140 @@
+"""Backups of a PostgreSQL database: by pg_dump, the server's own program.
+
+It owns how that is run, and whether it can be: a password is in its environment, never among its arguments, which
+everybody can read. A dump is of the schema that our tables are in, so that what other programs keep elsewhere in the
+database is neither read nor needs a right. Reading a dump is archives.py's; backups of SQLite files are backups.py's.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+from vserverlib import Error, addresses, files, inert
+from vserverlib.databases import connection, servers
+from vserverlib.databases.backups import Backup
+from vserverlib.files import shown
+
+PROGRAM = "pg_dump"
+NAME = "{name}-{at:%Y%m%d-%H%M%S}{more}{ending}"  # of a backup that nobody gave a name; the time is UTC
+INSTALL = "install PostgreSQL's client programs, of the server's release or a newer one"
+
+
+def make(url: str, target: Path | None = None, *, force: bool = False) -> Backup:
+    """Make a dump of a database, readable by its owner alone, and return it. Complete, or not there at all.
+
+    target: a file, or a folder to make it in; without one it is made in the current folder. Raises an Error where there
+    is a file already, unless `force` replaces it.
+    """
+    found = about(url)
+    found.refuse_lack()
+    place = place_of(found.name, target)
+    if not force:
+        files.refuse_taken(place)
+    elif os.path.lexists(place) and not place.is_symlink() and not place.is_file():
+        raise Error(f"{shown(place)} is no regular file: choose another name")
+    with files.told(f"{shown(place)} cannot be made"), files.unfinished(place) as draft:
+        _run(url, found.schema, f"--file={draft.absolute()}")  # to stdout it could not note where each table begins
+        size = draft.stat().st_size
+        files.put(draft, place, replace=force)
+    return Backup(place, size)
+
+
+def stream(url: str, out: BinaryIO) -> None:
+    """Write a dump of a database to a stream."""
+    found = about(url)
+    found.refuse_lack()
+    _run(url, found.schema, stdout=out)
+    out.flush()
+
+
+# Whether it can be made
+
+
+class About(NamedTuple):
+    """What pg_dump has to know: what the server calls the database, the schema that our tables are in, its release."""
+
+    name: str
+    schema: str
+    release: int
+
+    def lack(self) -> str | None:
+        """Return why pg_dump cannot make a backup: it is not there, or too old. None where it can."""
+        program = shutil.which(PROGRAM)
+        if program is None:
+            return f"{PROGRAM} is not on PATH"
+        own = _release(program)
+        return f"{PROGRAM} is of PostgreSQL {own}, the server of {self.release}" if own < self.release else None
+
+    def refuse_lack(self) -> None:
+        """Raise an Error where pg_dump cannot make a backup."""
+        if (why := self.lack()) is not None:
+            raise Error(f"{why}, so it makes no backup of the database {inert(self.name)}: {INSTALL}")
+
+
+ABOUT = """
+SELECT current_database(), nspname, current_setting('server_version_num')::int / 10000
+FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace WHERE c.oid = 'setting'::regclass
+"""
+
+
+def about(url: str) -> About:
+    """Return what there is to know of a database; an Error where it cannot be reached, or is none of ours."""
+    database = servers.opened(url, read_only=True, of_any_release=True)
+    try:
+        return About(*database.execute_sql(ABOUT).fetchone())
+    finally:
+        database.close()
+
+
+def _release(program: str) -> int:
+    """Return the major release of pg_dump, 0 where it does not tell."""
+    done = subprocess.run([program, "--version"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False)
+    found = re.search(rb"\d+", done.stdout)
+    return int(found[0]) if found else 0
+
+
+# Making it
+
+
+def place_of(name: str, target: Path | None = None, ending: str = ".dump") -> Path:
+    """Return where the backup of a database of this name is to be: in the current folder, or in a target that is one.
+
+    A name that is made here is not taken.
+    """
+    if target is not None and not target.is_dir():
+        return target
+    plain = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in name).lstrip(".")
+    folder, at, number = target or Path(), datetime.datetime.now(datetime.UTC), 1
+    while os.path.lexists(found := folder / _named(plain, at, number, ending)):
+        number += 1
+    return found
+
+
+def _named(name: str, at: datetime.datetime, number: int, ending: str) -> str:
+    return NAME.format(name=name, at=at, more=f"-{number}" if number > 1 else "", ending=ending)
+
+
+def _run(url: str, schema: str, *options: str, stdout: Any = subprocess.DEVNULL) -> None:
+    """Run pg_dump; an Error with the last line of what it says where it fails."""
+    password = servers.password_of(url)
+    secret = {} if password is None else {"PGPASSWORD": password}
+    quoted = schema.replace('"', '""')
+    command = [PROGRAM, "--format=custom", "--no-password", "--encoding=UTF8", f'--schema="{quoted}"']
+    command += [f"--lock-wait-timeout={connection.LOCK_WAIT:.0f}s", f"--dbname={addresses.plain(url)}"]
+    command += options
+    done = subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, env={**os.environ, **secret}, check=False)
+    if done.returncode:
+        raise Error(f"{PROGRAM} has failed ({said(PROGRAM, done.stderr)}): nothing was made")
+
+
+def said(program: str, stderr: bytes) -> str:
+    """Return what a program of PostgreSQL's said of a failure, in a line."""
+    lines = stderr.decode(errors="replace").strip().splitlines() or ["it says nothing"]
+    told = "; ".join(line.removeprefix(f"{program}: ").removeprefix("error: ") for line in lines[:2])
+    return inert(told, 300)

@@ -1,0 +1,51 @@
+"""Waiting for the locks that others hold on a PostgreSQL server: noticed while a statement is not answered.
+
+psycopg waits for an answer in short steps, so that Ctrl-C is seen; between two of them somebody can look whether the
+statement works or waits. It costs nothing where an answer comes at once. Who looks, and what is told, is postgres.py's.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator
+from typing import Any
+
+import psycopg
+
+from vserverlib import inert
+from vserverlib.databases import connection
+
+BLOCKER = """
+SELECT application_name, usename, pid FROM unnest(pg_blocking_pids(%s)) AS blocking
+LEFT JOIN pg_stat_activity ON pid = blocking LIMIT 1
+"""
+
+
+class Connection(psycopg.Connection[Any]):
+    """A connection that has somebody look when a statement is not answered.
+
+    look: is called with the time.monotonic() since when, and whether it was told; returns whether it is told now. At
+    first after LOCK_TOLD seconds, then each time that it has taken twice as long.
+    """
+
+    look: Callable[[float, bool], bool] | None = None
+
+    def wait(self, gen: Any, *words: Any, **options: Any) -> Any:
+        return super().wait(gen if self.look is None else self._looked_after(gen), *words, **options)
+
+    def _looked_after(self, gen: Any) -> Generator[Any, Any, Any]:
+        since, due, told = time.monotonic(), connection.LOCK_TOLD, False
+        try:
+            state = next(gen)
+            while True:
+                ready = yield state
+                if not ready and self.look is not None and (waited := time.monotonic() - since) > due:
+                    told, due = self.look(since, told), 2 * waited
+                state = gen.send(ready)
+        except StopIteration as ended:
+            return ended.value
+
+
+def program(name: str | None, user: str | None, pid: int | None) -> str:
+    """Return who has a lock, as far as the server tells."""
+    return f"{inert(name or 'a program')} of {inert(user or 'another')} (backend {pid or 'unknown'})"

@@ -1,0 +1,243 @@
+"""PostgreSQL databases by URL: making the tables, whether they are ours, opening.
+
+The URL goes to libpq as it was typed, so that services, PGPASSWORD, ~/.pgpass, sslmode and several hosts work as in
+psql. A password in it is shown to nobody: how URLs are spelled and shown is addresses.py's. What happens between a
+query and the server is postgres.py's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shlex
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from vserverlib import Error, addresses, arguments, inert
+from vserverlib.databases import schemas
+from vserverlib.entities import hashing, orm
+from vserverlib.entities.recording import Recorder
+
+if TYPE_CHECKING:
+    from vserverlib.databases.postgres import Postgres
+
+NO_DRIVER = "PostgreSQL needs psycopg, which is not installed: pip install 'vserver[postgres]'"
+MOMENT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+TABLES = (  # that the migrations make, in an order in which their rows can be written
+    "schema_migration",
+    "setting",
+    "counter",
+    "organization",
+    "collaboration",
+    "member",
+    "user",
+    "node",
+    "task",
+    "result",
+    "change",
+    "record",
+    "undoing",
+)
+FUNCTIONS = ("has_text", "vserver_record")  # likewise; nobody else's may have these names
+NAMESAKES = """
+SELECT relname FROM pg_class WHERE relname = ANY(%s) AND relnamespace = current_schema()::regnamespace
+UNION ALL
+SELECT proname || '()' FROM pg_proc WHERE proname = ANY(%s) AND pronamespace = current_schema()::regnamespace
+ORDER BY 1
+"""
+VANTAGE6 = "authenticatable"  # a table that every vantage6 server has, and we do not
+
+
+class OfServer(Error):
+    """The database is that of a vantage6 server, which can be looked at, and imported: see foreign.py."""
+
+
+class NoTables(Error):
+    """A database that can be reached, and has no tables of ours."""
+
+
+def line(name: str, *words: str) -> str:
+    """Return what is typed to run a command on a database, by how it is shown."""
+    return shlex.join(["vserver", "-d", name, *words])
+
+
+def _whole(url: str) -> str:
+    """Return a URL as libpq is given it: with the password that it was typed with."""
+    return addresses.for_libpq(arguments.whole(url))
+
+
+def password_of(url: str) -> str | None:
+    """Return the password that a URL holds; None where it has none, or cannot be read."""
+    try:
+        import psycopg
+    except ImportError:
+        return None
+    try:
+        found = psycopg.conninfo.conninfo_to_dict(_whole(url)).get("password")
+    except psycopg.Error:
+        return None
+    return None if found is None else str(found)
+
+
+class Older(Error):
+    """A database of ours whose tables an earlier release has made: it has to be upgraded first."""
+
+
+def opened(
+    url: str, *, read_only: bool = False, patience: float | None = None, of_any_release: bool = False
+) -> Postgres:
+    """Return a database of ours, connected; an Error where it cannot be reached, is none of ours, or is newer.
+
+    One of an older schema is an Older, unless it may be of any release.
+    """
+    database = _dialed(url, read_only=read_only, patience=patience)
+    try:
+        require_ours(database, of_any_release)
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def reached(url: str) -> Postgres:
+    """Return a database, connected, that is ours, or has room for our tables; an Error where it is another's."""
+    database = _dialed(url)
+    try:
+        found = tables(database)
+        if VANTAGE6 in found:
+            raise of_server(database.title)
+        if not is_ours(found):
+            _refuse_namesakes(database)
+            _refuse_encoding(database)
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def has_tables(url: str) -> bool:
+    """Whether a database has our tables; an Error where it cannot be reached, or is that of a vantage6 server."""
+    try:
+        opened(url, read_only=True).close()
+    except NoTables:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def at_one_moment(url: str) -> Iterator[Postgres]:
+    """Open any database on a server for reading, as it is at this moment, with the hashes of its secrets."""
+    with contextlib.closing(_dialed(url, read_only=True)) as database, database.unhidden():
+        database.connection().execute(MOMENT)
+        yield database
+        database.connection().execute("ROLLBACK")
+
+
+def create(url: str, key_salt: str | None = None, fill: Callable[[Postgres], None] | None = None) -> str:
+    """Make the tables in a database that has none of them, and return its name. All of them, or none.
+
+    fill: called in the end, in the same transaction, to write what is to be in it.
+    """
+    with contextlib.closing(reached(url)) as database, database.atomic():
+        if is_ours(tables(database)):
+            raise Error(f"{database.title} is a database of vserver already: nothing was changed")
+        schemas.apply(database)
+        salt = key_salt or hashing.new_salt()
+        database.execute_sql("INSERT INTO setting (name, value) VALUES ('key_salt', %s)", [salt])
+        if fill is not None:
+            fill(database)
+    return database.title
+
+
+def _dialed(url: str, *, read_only: bool = False, patience: float | None = None) -> Postgres:
+    try:
+        from vserverlib.databases.postgres import Postgres
+    except ImportError as error:
+        raise Error(NO_DRIVER) from error
+    name = _checked(url)
+    options: dict[str, Any] = {"mode": "read-only", "hidden": orm.secret_columns()} if read_only else {}
+    recorder = None if read_only else Recorder()
+    database = Postgres(_whole(url), name, patience=patience, recorder=recorder, **options)
+    database.connect()
+    return database
+
+
+def _checked(url: str) -> str:
+    """Return how a URL is shown; an Error where libpq cannot read it, in which nothing of it stands but its options."""
+    import psycopg
+
+    name = addresses.shown(url)
+    try:
+        psycopg.conninfo.conninfo_to_dict(_whole(url))
+    except psycopg.Error as error:
+        said = re.sub(r'"[^"]*"', "…", str(error)) if "invalid URI query" not in str(error) else str(error)
+        raise Error(f"the URL {name} is none that PostgreSQL knows: {inert(said.strip(), 200)}") from None
+    return name
+
+
+def tables(database: Any) -> set[str]:
+    """Return the names of the tables that a query finds without naming a schema."""
+    query = "SELECT relname FROM pg_class WHERE relkind IN ('r', 'p') AND pg_table_is_visible(oid)"
+    return {name for (name,) in database.execute_sql(f"{query} AND relnamespace <> 'pg_catalog'::regnamespace")}
+
+
+def is_ours(found: set[str]) -> bool:
+    """Whether tables of these names are those of a database of ours."""
+    return {"setting", "schema_migration"} <= found
+
+
+def require_ours(database: Any, of_any_release: bool = False) -> None:
+    """Raise an Error unless a database is ours, and of this release: an OfServer, a NoTables, an Older, or another."""
+    found = tables(database)
+    if not is_ours(found):
+        raise of_server(database.title) if VANTAGE6 in found else _no_tables(database)
+    _require_schema(database, of_any_release)
+
+
+def is_of_server(database: Any) -> bool:
+    """Whether a database is that of a vantage6 server, as far as its tables tell."""
+    found = tables(database)
+    return VANTAGE6 in found and not is_ours(found)
+
+
+def of_server(name: str) -> OfServer:
+    """Return the error that a database, as it is shown, is that of a vantage6 server."""
+    told = f"not of vserver (read it into a new one with: {import_line(name)}): nothing was changed"
+    return OfServer(f"{name} is the database of a vantage6 server, {told}")
+
+
+def _no_tables(database: Any) -> NoTables:
+    return NoTables(f"{database.title} has no tables of vserver: make them with: {line(database.title, 'init')}")
+
+
+def import_line(name: str) -> str:
+    """Return what is typed to import a file, or the database of a URL."""
+    return f"vserver -d NEW.db import {shlex.quote(name)}"
+
+
+def _require_schema(database: Any, of_any_release: bool) -> None:
+    schema = schemas.of(database)
+    schemas.refuse_newer(database.title, schema)
+    if schema < schemas.NEWEST and not of_any_release:
+        known = f"(schema {schema}, this release needs {schemas.NEWEST})"
+        raise Older(
+            f"{database.title} is of an older release {known}: upgrade it with: {line(database.title, 'upgrade')}"
+        )
+
+
+def _refuse_namesakes(database: Any) -> None:
+    """Raise an Error where our tables have no schema, or another program has there what is called as ours are."""
+    (schema,) = database.execute_sql("SELECT current_schema()").fetchone()
+    if schema is None:
+        raise Error(f"{database.title} has none of the schemas of its search_path: make one first, by CREATE SCHEMA")
+    found = [name for (name,) in database.execute_sql(NAMESAKES, [list(TABLES), list(FUNCTIONS)])]
+    if found:
+        told = f"has what another program calls as we call our tables ({inert(', '.join(found), 200)})"
+        remedy = "give vserver a database of its own (createdb), or a schema (…?options=-csearch_path%3DNAME)"
+        raise Error(f"{database.title} {told}: {remedy}")
+
+
+def _refuse_encoding(database: Any) -> None:
+    (encoding,) = database.execute_sql("SHOW server_encoding").fetchone()
+    if encoding != "UTF8":
+        raise Error(f"{database.title} has the encoding {inert(encoding)}: make one with createdb --encoding UTF8")

@@ -1,0 +1,294 @@
+"""An open SQLite file: waiting for a lock, Ctrl-C, and what SQLite itself refuses to a read-only session.
+
+It owns what happens between a query and SQLite. Which file that is, and whether it is ours, is storage.py's.
+
+Two things are added to Peewee's database:
+
+* A lock is waited for in short steps, so that Ctrl-C ends the wait, and a person is told who holds it.
+* A query that runs is ended by Ctrl-C (SQLite's progress handler lets Python see the signal).
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar
+
+from vserverlib import Error, inert
+from vserverlib.databases.connection import Opened
+from vserverlib.databases.drivers import peewee
+from vserverlib.entities.recording import Recorder
+
+LOCK_STEP = 0.1  # seconds that SQLite itself waits: no signal is seen in it
+PROGRESS_STEPS = 10_000  # virtual machine steps between two looks for a signal: under a millisecond
+LAST_ID = 2**63 - 1  # that SQLite gives to a row
+ENDS = ("COMMIT", "END", "END TR")
+
+TAKEN = re.compile("UNIQUE constraint failed: (.+)")
+
+# Field types that peewee has no name for. An instant is text on SQLite; timestamptz on PostgreSQL.
+SQLITE_TYPES = {"INSTANT": "TEXT"}
+
+
+class Sqlite(Opened, peewee.SqliteDatabase):
+    """One SQLite file, open.
+
+    path: the file that the user named (a sandbox and some read-only sessions work on a private copy of it; where
+    they named a URL it is that copy, and title tells it).
+    recorder: tells the journal who writes. The rest is said in Opened.
+    """
+
+    path: Path
+    field_types: ClassVar = {**peewee.SqliteDatabase.field_types, **SQLITE_TYPES}
+    is_sqlite = True
+
+    def __init__(
+        self,
+        file: str,
+        *,
+        path: Path,
+        mode: str = "read-write",
+        title: str | None = None,
+        hidden: frozenset[tuple[str, str]] = frozenset(),
+        pragmas: dict[str, Any] | None = None,
+        patience: float | None = None,
+        recorder: Recorder | None = None,
+    ) -> None:
+        self.open_as(title or path.name, mode, hidden, patience, path)
+        self.recorder = recorder
+        settings = {"foreign_keys": 1, "recursive_triggers": 1, "synchronous": "FULL", **(pragmas or {})}
+        super().__init__(file, pragmas=settings, lock_type="IMMEDIATE", timeout=LOCK_STEP, uri=file.startswith("file:"))
+
+    def connect(self, reuse_if_open: bool = False) -> bool:
+        """Open the file; one that another program keeps for itself is waited for, as any lock is."""
+        return bool(self._waiting(lambda: super(Sqlite, self).connect(reuse_if_open)))
+
+    def _add_conn_hooks(self, conn: sqlite3.Connection) -> None:
+        super()._add_conn_hooks(conn)
+        conn.create_function("has_text", 2, _has_text, deterministic=True)
+        conn.set_progress_handler(lambda: 0, PROGRESS_STEPS)  # being called at all is what lets Python see a signal
+        if self.mode == "read-only":
+            conn.set_authorizer(self._authorize)
+        if self.recorder is not None:
+            self.recorder.introduce(conn)
+
+    def _authorize(self, action: int, table: str | None, column: str | None, *_: str | None) -> int:
+        if action == sqlite3.SQLITE_READ:
+            return sqlite3.SQLITE_IGNORE if (table, column) in self.hidden else sqlite3.SQLITE_OK
+        if action == sqlite3.SQLITE_FUNCTION and column == "load_extension":
+            return sqlite3.SQLITE_DENY
+        if action == sqlite3.SQLITE_PRAGMA and (table in READ_PRAGMAS or (table == "user_version" and column is None)):
+            return sqlite3.SQLITE_OK
+        return sqlite3.SQLITE_OK if action in READ_ACTIONS else sqlite3.SQLITE_DENY
+
+    @property
+    def last_change(self) -> int | None:
+        """Return what the journal calls the newest change that this session has committed; None before the first."""
+        return self.recorder.last if self.recorder is not None else None
+
+    def version(self) -> int:
+        (number,) = self.connection().execute("PRAGMA data_version").fetchone()
+        return int(number)
+
+    # Queries
+
+    def run(self, kind: str, sql: str, params: Any, **options: Any) -> Any:
+        if kind in ENDS and self.recorder is not None:  # by hand: commit() is not called
+            self.recorder.close(self.connection())
+        return self._patiently(lambda: super(Opened, self)._execute_cursor(sql, params, **options))
+
+    def reading(self) -> Any:
+        return self.atomic("DEFERRED")
+
+    def highest_id(self, table: str) -> int:
+        row = self.execute_sql("SELECT seq FROM sqlite_sequence WHERE name = ?", [table]).fetchone()
+        return int(row[0]) if row else 0
+
+    def use_ids_after(self, table: str, last: int) -> None:
+        self.execute_sql("DELETE FROM sqlite_sequence WHERE name = ?", [table])
+        self.execute_sql("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", [table, last])
+
+    def taken(self, error: Exception) -> list[str]:
+        found = TAKEN.search(str(error))
+        return [name.strip().rpartition(".")[2] for name in found[1].split(",")] if found else []
+
+    def stands_alone(self, sql: str) -> bool:
+        """Whether a write is to get a transaction of its own, as each change has for the journal.
+
+        Not what returns rows: it has not ended when its cursor is given back. Not in Peewee's manual_commit().
+        """
+        is_outside = not self.transaction_depth() and not self.connection().in_transaction
+        return self.recorder is not None and is_outside and "RETURNING" not in sql.upper()
+
+    @contextmanager
+    def fetching(self) -> Iterator[None]:
+        """For reading the rows of a cursor: Ctrl-C ends that too, and not as an error of SQLite's."""
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT:  # Python's own errors have no code
+                raise KeyboardInterrupt from None
+            raise
+
+    def tolerates(self, error: Exception) -> bool:
+        """Whether reading again will do: from now on, bytes that are no UTF-8 are read as replacement characters.
+
+        Only another program writes such a text. Not done from the start, because it costs a call for each text.
+        """
+        conn = self.connection()
+        if "Could not decode" not in str(error) or conn.text_factory is _read_as_far_as_it_goes:
+            return False
+        conn.text_factory = _read_as_far_as_it_goes
+        return True
+
+    def begin(self, lock_type: str | None = None) -> None:
+        # A read-only session has no write lock to ask for.
+        kind = "DEFERRED" if self.read_only else lock_type
+        with self._ended_by_ctrl_c():
+            self._patiently(lambda: super(Sqlite, self).begin(kind))
+        if self.recorder is not None:
+            self.recorder.begin()
+
+    def commit(self) -> None:
+        with self._ended_by_ctrl_c():
+            self._patiently(self._commit)
+        self.undo.clear()
+
+    def _commit(self) -> None:
+        if self.recorder is not None:
+            self.recorder.close(self.connection())
+        super().commit()
+        if self.recorder is not None:
+            self.recorder.end(committed=True)
+
+    @contextmanager
+    def _ended_by_ctrl_c(self) -> Iterator[None]:
+        """Roll back a transaction that Ctrl-C found between open and shut: Peewee does so for other exceptions."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            if self.connection().in_transaction:
+                self.rollback()
+            raise
+
+    def rollback(self) -> None:
+        try:
+            super().rollback()
+        finally:
+            if self.recorder is not None:
+                self.recorder.end(committed=False)
+
+    def has_rolled_back(self, error: peewee.DatabaseError) -> bool:
+        return "no such savepoint" in str(error) or "no transaction is active" in str(error)
+
+    def _patiently(self, call: Callable[[], Any]) -> Any:
+        """Call, and call again while another connection holds the lock; Ctrl-C ends a wait as well as a query."""
+        try:
+            return self._waiting(call)
+        except peewee.DatabaseError as error:
+            self.explain(error)
+            raise
+
+    def _waiting(self, call: Callable[[], Any]) -> Any:
+        waited_since, told = time.monotonic(), False
+        while True:
+            try:
+                return call()
+            except peewee.DatabaseError as error:
+                if not _is_busy(error):
+                    raise
+            told = self.wait_on(waited_since, told)
+
+    def explain(self, error: peewee.DatabaseError) -> None:
+        """Raise what a person can act on in place of what SQLite says, where we know better."""
+        text, code = str(error), _code(error) & 0xFF
+        if code == sqlite3.SQLITE_INTERRUPT:
+            raise KeyboardInterrupt from None
+        if self.read_only and (code in (sqlite3.SQLITE_AUTH, sqlite3.SQLITE_READONLY) or "authorized" in text):
+            raise Error(f"{self.title} is open read-only ({text}): {self.to_write} to change it") from error
+        if code == sqlite3.SQLITE_FULL and (table := self._used_up()):
+            told = f"no id is left for a new {table}, the highest that there can be ({LAST_ID}) was given"
+            raise Error(f"{self.title} could not be written: {told}; import a source without it") from error
+        if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+            raise Error(f"{self.title} could not be written ({text}): nothing was changed; make room") from error
+        if _code(error) == sqlite3.SQLITE_BUSY_SNAPSHOT:
+            reading = "read what iterator() gave to its end, or end the transaction that began with reading"
+            raise Error(f"{self.title} was changed by others while this session was reading: {reading}") from error
+        if code == sqlite3.SQLITE_READONLY:
+            raise Error(f"{self.title} cannot be written: its file or folder is read-only; try --read-only") from error
+
+    def _used_up(self) -> str:
+        """Return a table that has no id left, which SQLite calls a full disk; "" where there is none."""
+        row = self.connection().execute(f"SELECT name FROM sqlite_sequence WHERE seq >= {LAST_ID}").fetchone()
+        return str(row[0]) if row else ""
+
+    def writer(self) -> str:
+        """Return who holds the write lock, as far as the operating system tells (Linux does)."""
+        pid = _lock_holder(self.path)
+        return f"{_program(pid)} (process {pid})" if pid else "another program"
+
+
+READ_ACTIONS = frozenset(
+    {
+        sqlite3.SQLITE_SELECT,
+        sqlite3.SQLITE_READ,
+        sqlite3.SQLITE_FUNCTION,
+        sqlite3.SQLITE_TRANSACTION,
+        sqlite3.SQLITE_SAVEPOINT,
+        sqlite3.SQLITE_RECURSIVE,
+    }
+)
+
+
+def _has_text(text: object, part: str) -> bool | None:
+    """Whether a text holds another one, whatever the case of any letter."""
+    return None if text is None else part.casefold() in str(text).casefold()
+
+
+# What tells of the file, and cannot change it, whatever it is given.
+READ_PRAGMAS = frozenset({"data_version", "integrity_check", "foreign_key_check", "foreign_key_list", "table_xinfo"})
+
+
+def _read_as_far_as_it_goes(data: bytes) -> str:
+    return data.decode(errors="replace")
+
+
+def _is_busy(error: BaseException) -> bool:
+    """Whether another connection is in the way. BUSY_SNAPSHOT is not meant: no wait mends a snapshot grown old."""
+    return _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_BUSY_RECOVERY)
+
+
+def _code(error: BaseException) -> int:
+    """Return SQLite's extended result code (sqlite.org/rescode.html), 0 where there is none."""
+    return getattr(error.__cause__ or error.__context__, "sqlite_errorcode", 0)
+
+
+def _lock_holder(path: Path) -> int | None:
+    """Return the process with the write lock, from /proc/locks: opening the file would end this process's own locks."""
+    try:
+        inodes = {os.stat(name).st_ino for name in (path, f"{path}-shm") if os.path.exists(name)}
+        locks = Path("/proc/locks").read_text().splitlines()
+    except OSError:
+        return None
+    for line in locks:  # 1: POSIX  ADVISORY  WRITE 4711 fd:01:123456 120 120
+        fields = line.split()
+        if "->" not in fields and fields[3] == "WRITE" and int(fields[5].rpartition(":")[2]) in inodes:
+            return int(fields[4])
+    return None
+
+
+def _program(pid: int) -> str:
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+    except OSError:
+        return "another program"
+    # What follows an option is left out: the code after -c may hold anything, secrets too.
+    plain = itertools.takewhile(lambda word: word and not word.startswith("-"), words[:3])
+    names = [os.path.basename(word) for word in plain]
+    return inert(" ".join(name for name in names if not name.startswith("python")) or "python", 40)

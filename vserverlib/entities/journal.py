@@ -1,0 +1,257 @@
+"""Reading the journal: who changed what, field by field; what an entity has been through; forgetting what is old.
+
+Values have the types that they have in the entities. What is secret is told as "changed", and is not even read here.
+Writing the journal is recording.py's business, taking changes back undoing.py's, and how it looks, logbook.py's.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from typing import Any, NamedTuple, overload
+
+from vserverlib import Error, UsageError, counted, inert, near
+from vserverlib.databases.drivers import peewee
+from vserverlib.entities.fields import LARGEST, Cleaned, Instant, Secret, whole
+from vserverlib.entities.orm import Entity
+from vserverlib.entities.recording import PRUNE, one_change
+from vserverlib.queries import filters
+
+SHOWN = 20  # records that a table shows unless it is told
+CHANGED = "changed"  # what stands in place of a secret
+
+CHANGE = peewee.Table("change", ("id", "at", "actor", "session", "kind", "about", "backup"))
+RECORD = peewee.Table("record", ("id", "change_id", "entity", "entity_id", "op", "changes", "secrets"))
+UNDOING = peewee.Table("undoing", ("change_id", "undone_id"))
+
+Pair = list[Any]  # [before, after]
+
+
+class Entry(NamedTuple):
+    """One record: what a change did to one row.
+
+    changes: {field: [before, after]}, None where there was no value. about: what the change says of itself, where it is
+    no ordinary one (an undo, bulk work); such a change may have no records, and is an entry without an entity.
+    """
+
+    id: int | None
+    change: int
+    at: datetime.datetime
+    actor: str | None
+    session: str | None
+    entity: str | None
+    entity_id: int | None
+    op: str
+    changes: dict[str, Pair]
+    about: str | None
+
+
+class Log(Sequence[Entry]):
+    """Entries, newest first, as the shell gives them. is_part: there are older ones that were not asked for."""
+
+    def __init__(self, entries: list[Entry], is_part: bool) -> None:
+        self.entries, self.is_part = entries, is_part
+
+    @overload
+    def __getitem__(self, index: int) -> Entry: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Entry]: ...
+    def __getitem__(self, index: int | slice) -> Entry | Sequence[Entry]:
+        return self.entries[index]
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __repr__(self) -> str:
+        entries = counted(len(self), "entry", "entries")
+        return f"<{entries} of the journal{', there are more' if self.is_part else ''}>"
+
+    def _view_(self) -> Any:
+        from vserverlib.terminal import logbook
+
+        return logbook.Logbook(self.entries, "there are more: limit=…" if self.is_part else "")
+
+
+# What is asked
+
+
+def log(
+    database: Any,
+    entity: Any = None,
+    id: int | None = None,
+    *,
+    actor: str | None = None,
+    since: Any = None,
+    session: str | None = None,
+    limit: Any = SHOWN,
+) -> Log:
+    """Return what was changed, newest first.
+
+    entity: an entity, its class, or a word such as "task"; id: of one of them. since: a time, or an age such as "2d".
+    limit: how many records at most.
+    """
+    if isinstance(entity, Entity):
+        entity, id = type(entity), entity.id
+    if not isinstance(limit, int) or limit < 1:
+        raise UsageError(f"limit is how many records at most, a whole number from 1, not {inert(repr(limit))}")
+    asked = conditions(entity, id, actor=actor, since=since, session=session)
+    found = list(islice(entries(database, asked), limit + 1))
+    return Log(found[:limit], len(found) > limit)
+
+
+def history(entity: Entity) -> Log:
+    """Return all that was recorded of one entity, newest first."""
+    if entity.id is None:
+        raise Error(f"{entity.named()} is not in the database: it has no history yet")
+    return Log(list(entries(entity._meta.database, conditions(type(entity), entity.id))), False)
+
+
+def conditions(
+    entity: Any = None,
+    id: int | None = None,
+    *,
+    actor: str | None = None,
+    since: Any = None,
+    session: str | None = None,
+    changes: Sequence[int] = (),
+) -> list[Any]:
+    """Return the conditions of a query of the journal; a UsageError where something in them means nothing."""
+    if id is not None and entity is None:
+        raise UsageError("an id alone is none: say of which entity")
+    if id is not None and (whole(id) is None or abs(int(id)) > LARGEST):
+        raise UsageError(f"{inert(id)} is no id: it is a whole number")
+    found = [] if entity is None else [RECORD.entity == table(entity)]
+    given = ((RECORD.entity_id, id), (CHANGE.actor, actor), (CHANGE.session, session))
+    found += [column == value for column, value in given if value is not None]
+    found += [CHANGE.at >= stored(since)] if since is not None else []
+    return [*found, CHANGE.id << list(changes)] if changes else found
+
+
+def table(entity: Any) -> str:
+    """Return the table that an entity class, or a word for one, means; a UsageError where there is none."""
+    if isinstance(entity, type) and issubclass(entity, Entity):
+        return str(entity._meta.table_name)
+    words = {word: name for name, model in models().items() for word in (model.noun, model.plural, name)}
+    word = str(entity).casefold()
+    if word not in words:
+        raise UsageError(f'no entity "{inert(entity)}"{near(word, words)}')
+    return words[word]
+
+
+def models() -> dict[str, Any]:
+    """Return the models by the tables that are recorded."""
+    return {model._meta.table_name: model for model in Entity.__subclasses__()}
+
+
+def stored(since: Any) -> str:
+    """Return a time, or that of so long ago, as it is stored; a UsageError where it is neither."""
+    moment = filters.past(since) if isinstance(since, str) else since
+    return str(CHANGED_AT.clean(moment))
+
+
+CHANGED_AT = Instant()
+
+
+# Reading
+
+
+def entries(database: Any, asked: Sequence[Any] = ()) -> Iterator[Entry]:
+    """Read the entries that fit all conditions, newest first. One query, whose cursor is open until the last."""
+    told = (CHANGE.id, CHANGE.at, CHANGE.actor, CHANGE.session, CHANGE.kind, CHANGE.about)
+    recorded = (RECORD.id, RECORD.entity, RECORD.entity_id, RECORD.op, exact(database, RECORD.changes))
+    query = _that_fit(CHANGE.select(*told, *recorded), asked).order_by(CHANGE.id.desc(), RECORD.id.desc())
+    known = models()
+    for row in database.rows(query):
+        yield _entry(known, *row)
+
+
+def total(database: Any, asked: Sequence[Any] = ()) -> int:
+    """Return how many entries fit all conditions."""
+    query = _that_fit(CHANGE.select(peewee.fn.COUNT(CHANGE.id)), asked)
+    return int(database.execute(query).fetchone()[0])
+
+
+def _that_fit(query: Any, asked: Sequence[Any]) -> Any:
+    query = query.join(RECORD, peewee.JOIN.LEFT_OUTER, on=RECORD.change_id == CHANGE.id)
+    return query.where(*asked) if asked else query
+
+
+def _entry(
+    known: dict[str, Any], change: int, at: str, actor: Any, session: Any, kind: Any, about: Any, id: Any, *record: Any
+) -> Entry:
+    moment = CHANGED_AT.decode(at)
+    if id is None:
+        return Entry(None, change, moment, actor, session, None, None, kind or "", {}, about)
+    name, entity_id, op, changes = record
+    model = known.get(name)
+    noun = model.noun if model is not None else name
+    return Entry(id, change, moment, actor, session, noun, entity_id, op, decoded(model, pairs(changes)), about)
+
+
+def exact(database: Any, column: Any) -> Any:
+    """Return the expression of a text that gives its bytes: in SQLite another program may store what is no UTF-8."""
+    return column.cast("BLOB") if database.is_sqlite else column
+
+
+def pairs(text: bytes | str | None) -> dict[str, Pair]:
+    """Return the pairs of values as the table held them, from the JSON that a trigger wrote (migration 0002)."""
+    found = json.loads(text.decode("utf-8", "surrogateescape") if isinstance(text, bytes) else text or "{}")
+    return {name: [_held(value) for value in pair] for name, pair in found.items()}
+
+
+def _held(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    return bytes.fromhex(value["blob"]) if "blob" in value else float(value["real"])
+
+
+def decoded(model: Any, changes: dict[str, Pair]) -> dict[str, Pair]:
+    """Return pairs of values as a person reads them."""
+    decode = {name: _decoder(model, name) for name in changes}
+    return {name: [decode[name](value) for value in pair] for name, pair in changes.items()}
+
+
+def _decoder(model: Any, column: str) -> Callable[[Any], Any]:
+    field = model._meta.columns.get(column) if model is not None else None
+    if not isinstance(field, Cleaned) or isinstance(field, Secret):
+        return _readable
+    return lambda value: _readable(field.decode(value))
+
+
+def _readable(value: Any) -> Any:
+    """Return a value whose bytes that are no text have become replacement characters."""
+    return value.encode("utf-8", "surrogateescape").decode("utf-8", "replace") if isinstance(value, str) else value
+
+
+def as_rows(found: Iterator[Entry]) -> Iterator[dict[str, Any]]:
+    """Return entries as rows for programs."""
+    return (entry._asdict() for entry in found)
+
+
+# Changes
+
+
+def count_before(database: Any, older: Any) -> int:
+    """Return how many changes are older than a time, or an age such as "90d"."""
+    query = CHANGE.select(peewee.fn.COUNT(CHANGE.id)).where(CHANGE.at < stored(older))
+    return int(database.execute(query).fetchone()[0])
+
+
+def prune(database: Any, older: Any) -> int:
+    """Forget the changes that are older than a time, or an age such as "90d", and return how many. Writes.
+
+    They cannot be undone any more. That it was done, and by whom, is an entry of its own.
+    """
+    before = stored(older)
+    gone = CHANGE.select(CHANGE.id).where(CHANGE.at < before)
+    with database.atomic():
+        number = count_before(database, before)
+        if number:
+            database.execute(UNDOING.delete().where((UNDOING.change_id << gone) | (UNDOING.undone_id << gone)))
+            database.execute(RECORD.delete().where(RECORD.change_id << gone))
+            database.execute(CHANGE.delete().where(CHANGE.at < before))
+            with one_change(database, PRUNE, f"forgot {counted(number, 'change')} before {before[:19]} UTC"):
+                pass
+    return number

@@ -1,0 +1,324 @@
+"""Lists of entities: a Peewee query that behaves like a Python list, and what its entities know of each other.
+
+An unread list is a question: len() counts, truth and `in` ask whether there is one, an index or a slice fetches just
+that. The first loop over it reads all of its rows and closes the cursor (a cursor left half read would keep every
+later write waiting for a lock). From then on it is a list.
+
+What one entity of a list is asked for, a link or the completeness of a task, is read for all of them at once: their
+Peers keep it.
+"""
+
+from __future__ import annotations
+
+import gc
+import operator
+import sys
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from vserverlib import NotFound, counted, inert
+from vserverlib.databases.drivers import peewee
+from vserverlib.entities import progress
+
+Reader = Callable[[Any, Collection[int]], dict[int, Any]]  # (database, ids) → what it tells of each, one query
+
+WINDOW = 100  # rows fetched around an index that is asked for
+SHOWN = 20  # entities in the repr of a list
+
+
+class NoSuchPlace(NotFound, IndexError):
+    """An index past the end of a list."""
+
+
+class Peers:
+    """The ids that one query brought together, and what was read for all of them since."""
+
+    __slots__ = ("__weakref__", "_links", "_readings", "ids")
+
+    def __init__(self, ids: list[int]) -> None:
+        self.ids = ids
+        self._links: dict[Any, dict[int, Any]] = {}
+        self._readings: dict[Reader, Reading] = {}
+
+    def linked(self, link: Any, id: int) -> Any:
+        """Return the entity that a link of one of the peers leads to: one query for all of them, and all its links."""
+        if link not in self._links:
+            owner, target = link.model, link.rel_model
+            mine = owner.select(link).where(progress.among(owner._meta.primary_key, set(self.ids)))
+            self._links[link] = {entity.id: entity for entity in target.select().where(target.id.in_(mine))}
+        return self._links[link].get(id)
+
+    def ask(self, reader: Reader, model: Any, id: int) -> Any:
+        """Return what a reader tells of one peer, None where nothing: one query for all whose answer is not known."""
+        reading = self._readings.get(reader)
+        if reading is None or id in reading.doubtful:
+            database = model._meta.database
+            database.readings.add(self)
+            if reading is None:
+                reading = self._readings[reader] = Reading(reader(database, self.ids))
+            else:
+                reading.renew(reader(database, reading.doubtful))
+        return reading.known.get(id)
+
+    def forget(self, task_id: int | None = None) -> None:
+        """Forget what was read of one task, or of all: a write has made it doubtful."""
+        if task_id is None:
+            self._readings.clear()
+        for reading in self._readings.values():
+            reading.doubtful.add(task_id or 0)
+
+
+class Reading:
+    """What a reader told of the peers, and the ids of which that is not certain any more."""
+
+    __slots__ = ("doubtful", "known")
+
+    def __init__(self, known: dict[int, Any]) -> None:
+        self.known = known
+        self.doubtful: set[int] = set()
+
+    def renew(self, known: dict[int, Any]) -> None:
+        for id in self.doubtful:
+            self.known.pop(id, None)
+        self.known.update(known)
+        self.doubtful.clear()
+
+
+class Rows(peewee.CursorWrapper):
+    """The entities of a query, all read, the cursor closed: filled without a call per field."""
+
+    def __init__(self, cursor: Any, model: type, names: list[str]) -> None:
+        super().__init__(cursor)
+        fields = [name for name in names if name in model._meta.fields]  # type: ignore[attr-defined]
+        with no_collection():
+            found = cursor.fetchall()
+            cursor.close()
+            peers = Peers([row[0] for row in found]) if names[0] == "id" and len(found) > 1 else None
+            self.row_cache = [_entity(model, fields, row, peers) for row in found]
+        if len(fields) < len(names):
+            self._add_aliases(names[len(fields) :], found)
+        self.count, self.populated, self.initialized = len(self.row_cache), True, True
+
+    def _add_aliases(self, names: list[str], found: list[tuple[Any, ...]]) -> None:
+        """Have each entity carry what was selected besides its fields, under its alias."""
+        for entity, row in zip(self.row_cache, found, strict=True):
+            entity.__dict__.update(zip(names, row[-len(names) :], strict=True))
+
+
+def _entity(model: type, names: list[str], row: tuple[Any, ...], peers: Peers | None) -> Any:
+    entity: Any = object.__new__(model)
+    state = entity.__dict__
+    state["__data__"] = dict(zip(names, row))  # noqa: B905  # aliases behind the fields are left out
+    state["_peers"] = peers
+    return entity
+
+
+@contextmanager
+def no_collection() -> Iterator[None]:
+    """Pause the garbage collector: it would look through all rows again and again (60 % of filling a long list)."""
+    running = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if running:
+            gc.enable()
+
+
+class ShownInNotebooks:
+    """What IPython asks for how an object looks; our own shell does not."""
+
+    def _repr_mimebundle_(self, **options: Any) -> dict[str, str] | None:
+        from vserverlib.terminal import display
+
+        return display.bundle(self) if display.is_viewed(self) else None
+
+
+class EntityList(ShownInNotebooks, peewee.ModelSelect):
+    """A list of entities that is read when it is needed; Peewee's where(), order_by(), … give further ones.
+
+    Never writes.
+    """
+
+    _window: dict[int, Any]
+    _cursor_wrapper: Any
+    _is_streamed = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._window = {}
+
+    def clone(self) -> EntityList:
+        copy: EntityList = super().clone()
+        copy._window = {}
+        return copy
+
+    @property
+    def is_read(self) -> bool:
+        return self._cursor_wrapper is not None
+
+    # Asking for less, or in another order
+
+    def where(self, *conditions: Any) -> Any:
+        """Return those that all conditions hold for: Peewee's, or filters as text: where("status=failed")."""
+        from vserverlib.queries import filters  # 1 ms that only who filters has to pay
+
+        read = filters.conditions(self.model, conditions)
+        return super().where(*read) if read else self.clone()
+
+    def search(self, text: str) -> Any:
+        """Return those that have a text, whatever its case, in any of their texts or in the name of a link."""
+        from vserverlib.queries import filters
+
+        return super().where(filters.searched(self.model, text))
+
+    def sort(self, fields: str) -> Any:
+        """Return them in the order of fields, downwards after a minus: sort("collaboration,-created_at")."""
+        from vserverlib.queries import filters
+
+        return self.order_by(*filters.order(self.model, fields))
+
+    # Reading
+
+    def _execute(self, database: Any) -> Any:
+        if self._cursor_wrapper is None:
+            try:
+                with database.fetching():
+                    super()._execute(database).fill_cache()
+            except BaseException as error:
+                self._cursor_wrapper = None
+                if isinstance(error, Exception) and database.tolerates(error):
+                    return self._execute(database)
+                raise
+        return self._cursor_wrapper
+
+    def _get_model_cursor_wrapper(self, cursor: Any) -> Any:
+        names = None if self._is_streamed else self._plain_names()
+        return Rows(cursor, self.model, names) if names else super()._get_model_cursor_wrapper(cursor)
+
+    def _plain_names(self) -> list[str] | None:
+        """Return the attribute of each column where they are fields of the model, then aliases; else None."""
+        names = [_name(node, self.model) for node in self._returning]
+        known = [name in self.model._meta.fields for name in names]
+        plain = all(names) and known == sorted(known, reverse=True)
+        return names if plain and (all(known) or not self._joins) else None
+
+    def iterator(self, database: Any = None) -> Iterator[Any]:
+        """Return the entities one by one: memory does not grow with them, but the cursor is open until the last."""
+        database, query = database or self._database, self.clone()
+        names = None if database.is_sqlite else query._plain_names()  # SQLite's own cursor gives rows as they come
+        if names and not query._row_type and all(name in self.model._meta.fields for name in names):
+            return (_entity(self.model, names, row, None) for row in database.rows(query))
+        query._is_streamed = True
+        return iter(query._get_cursor_wrapper(database.execute(query)).iterator())
+
+    # What a list does
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.execute().row_cache)
+
+    def __len__(self) -> int:
+        return len(self._cursor_wrapper.row_cache) if self.is_read else self.count()
+
+    def count(self, *args: Any, **options: Any) -> int:
+        """Return how many rows there are; not by a subquery where none is needed, for SQLite counts a table faster."""
+        if self._limit is not None or self._offset is not None or not self._count_can_project_one():
+            return int(super().count(*args, **options))
+        counted = self.order_by().select(peewee.fn.COUNT(peewee.SQL("*")))
+        return int(self.model._meta.database.execute(counted).fetchone()[0])
+
+    def __bool__(self) -> bool:
+        return bool(self._cursor_wrapper.row_cache) if self.is_read else self.exists()
+
+    def __contains__(self, entity: object) -> bool:
+        if isinstance(entity, peewee.Model) and not isinstance(entity, self.model):
+            return False
+        if self.is_read or not isinstance(entity, self.model):
+            return entity in self.execute().row_cache
+        return entity.id is not None and self.where(self.model.id == entity.id).exists()
+
+    def __getitem__(self, index: Any) -> Any:
+        if self.is_read:
+            return picked(self._cursor_wrapper.row_cache, index, self.model)
+        if isinstance(index, slice):
+            return self._slice(index)
+        return self._pick(operator.index(index))
+
+    def _slice(self, index: slice) -> Any:
+        start, stop = index.start or 0, index.stop
+        if start < 0 or (stop or 0) < 0 or index.step not in (None, 1):
+            return self.execute().row_cache[index]
+        return list(self._part(start, None if stop is None else max(0, stop - start)))
+
+    def _part(self, offset: int, limit: int | None) -> Any:
+        """Return the unread list of some of these rows, within the limits that this one has."""
+        if self._limit is not None:
+            rest = max(0, self._limit - offset)
+            limit = rest if limit is None else min(limit, rest)
+        return self.limit(limit).offset((self._offset or 0) + offset)
+
+    def _pick(self, index: int) -> Any:
+        place = index + self.count() if index < 0 else index
+        if place not in self._window and 0 <= place <= sys.maxsize:
+            first = place // WINDOW * WINDOW
+            self._window.update(enumerate(self._part(first, WINDOW), first))
+        if place not in self._window:
+            raise no_place(index, self.count(), self.model)
+        return self._window[place]
+
+    def __eq__(self, other: object) -> Any:
+        if _is_list(other):
+            return self is other or list(self) == list(other)  # type: ignore[call-overload]
+        return super().__eq__(other)
+
+    def __ne__(self, other: object) -> Any:
+        return not self == other if _is_list(other) else super().__ne__(other)
+
+    __hash__ = peewee.ModelSelect.__hash__
+
+    def __add__(self, other: Any) -> Any:
+        return [*self, *other] if _is_list(other) else super().__add__(other)
+
+    def __radd__(self, other: Any) -> Any:
+        return [*other, *self]
+
+    def index(self, entity: Any) -> int:
+        """Return the position of an entity; ValueError where it is not in the list."""
+        return list(self).index(entity)
+
+    def __repr__(self) -> str:
+        return shown(self)
+
+    __str__ = __repr__
+
+
+def _is_list(other: object) -> bool:
+    return isinstance(other, EntityList) or (isinstance(other, Sequence) and not isinstance(other, str))
+
+
+def _name(node: Any, model: Any) -> str:
+    if isinstance(node, peewee.Alias):
+        return str(node._alias)
+    return node.name if isinstance(node, peewee.Field) and node.model is model else ""
+
+
+def picked(entities: list[Any], index: Any, model: Any) -> Any:
+    """Return what a list that was read has at an index, or a slice; a NoSuchPlace error past its end."""
+    try:
+        return entities[index]
+    except IndexError:
+        raise no_place(index, len(entities), model) from None
+
+
+def no_place(index: Any, count: int, model: Any) -> NoSuchPlace:
+    """Return the error for an index past the end: how many there are."""
+    there = f"there {'is' if count == 1 else 'are'} {counted(count, model.noun, model.plural)}"
+    return NoSuchPlace(f"{there}: no index {inert(index)}")
+
+
+def shown(entities: Any) -> str:
+    """Return the repr of a list: its first entities and how many more there are. Reads no more than it shows."""
+    first = entities[: SHOWN + 1]
+    more = f", … {len(entities) - SHOWN:,} more" if len(first) > SHOWN else ""
+    return "[" + ", ".join(map(repr, first[:SHOWN])) + more + "]"

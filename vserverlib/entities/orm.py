@@ -1,0 +1,505 @@
+"""What the six models share: finding, saving, deleting, what they are called, and what they say of themselves.
+
+It knows no rules and no journal: `before_commit` holds what is to be asked at the end of each save, inside its
+transaction; whoever owns it registers it there. What is to be told of a save becomes warnings, or one error, here.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar, NamedTuple
+
+from vserverlib import CheckError, CheckWarning, Error, NotFound, NotObeyed, UsageError, inert, near
+from vserverlib.databases.drivers import peewee
+from vserverlib.entities.fields import LARGEST, Id, Secret, WorkedOut, whole
+from vserverlib.entities.lists import EntityList, Peers, ShownInNotebooks
+from vserverlib.entities.recording import SECRETS
+from vserverlib.entities.relations import BackrefAccessor, Link, MemberList, Memberships
+
+
+class Current(peewee.DatabaseProxy):
+    """The database that is open now: what the models are bound to, before and after connect()."""
+
+    def __getattr__(self, name: str) -> Any:
+        if self.obj is None:
+            raise Error('no database is open: call connect("vserver.db") first')
+        return getattr(self.obj, name)
+
+    def atomic(self, *args: Any, **options: Any) -> Any:
+        return self.__getattr__("atomic")(*args, **options)
+
+    def transaction(self, *args: Any, **options: Any) -> Any:
+        return self.__getattr__("transaction")(*args, **options)
+
+    def savepoint(self) -> Any:
+        return self.__getattr__("savepoint")()
+
+
+database = Current()
+
+Told = list[CheckWarning | NotObeyed]  # what there is to say of a save
+
+
+class Written(NamedTuple):
+    """What a save has written: the names of fields; and the memberships that it ended, as ids by the names of links."""
+
+    entity: Any
+    names: frozenset[str]
+    is_new: bool
+    parted: list[dict[str, int]]
+
+
+before_commit: list[Callable[[Written], Told]] = []
+_ALL: Any = object()
+
+
+class Relation(NamedTuple):
+    """What an entity has many of: the attribute, the model of its members, and how it is described."""
+
+    name: str
+    model: type[Entity]
+    editable: bool
+
+
+class Hydrating(set[str]):
+    """The changed fields of an entity that a query is filling: Peewee clears them when it is done."""
+
+    done = False
+
+    def clear(self) -> None:
+        self.done = True
+        super().clear()
+
+
+class OfInstance:
+    """A method of one entity: asked for on the class, it says so instead of answering for the whole table."""
+
+    def __init__(self, method: Callable[..., Any]) -> None:
+        self.method, self.__doc__ = method, method.__doc__
+
+    def __get__(self, instance: Any, owner: type) -> Any:
+        if instance is not None:
+            return self.method.__get__(instance, owner)
+        name = self.method.__name__
+
+        def refuse(*args: Any, **options: Any) -> Any:
+            raise Error(f"{name}() belongs to one {owner.__name__}: {owner.__name__}.get(1).{name}()")
+
+        return refuse
+
+
+class Entity(ShownInNotebooks, peewee.Model):
+    """One row of one of the six tables."""
+
+    noun: ClassVar[str] = ""  # "organization"
+    plural: ClassVar[str] = ""  # "organizations"
+    about: ClassVar[str] = ""  # one line on what it is
+    id: Any = Id()
+
+    _new = False
+    _plain: dict[str, tuple[Any, Any]] | None = None  # secrets as they were given, with the hash made of each
+    _weak: dict[str, tuple[str, Any]] | None = None  # what makes secrets weak that were given, with the hash of each
+    _peers: Peers | None = None  # what it was read together with
+    _members: dict[str, MemberList] | None = None
+
+    class Meta:
+        database = database
+        legacy_table_names = False
+        only_save_dirty = True
+
+    def __init__(self, *values: Any, **fields: Any) -> None:
+        model = type(self)
+        if fields.pop("__no_default__", None):  # Peewee makes it, to fill it from a row
+            self.__dict__.update(__data__={}, __rel__={}, _dirty=Hydrating())
+        else:
+            if values:
+                raise UsageError(f'{model.__name__} takes fields by name: {model.__name__}({model.first_field()}="…")')
+            for name in fields:
+                model.require_attribute(name)
+            data = self._meta.get_default_dict()
+            self.__dict__.update(__data__=data, __rel__={}, _dirty=set(data), _new=True)
+        for name, value in fields.items():
+            object.__setattr__(self, name, value) if self._new else setattr(self, name, value)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if self._is_hydrating():
+            if name in self._meta.fields and not isinstance(value, peewee.Model):
+                self.__data__[name] = value
+                return
+        elif not name.startswith("_"):
+            self.require_attribute(name)
+            if name == "id" and not self._new:
+                raise Error(f"{self.named()} keeps its id: it cannot become {inert(value)}")
+        object.__setattr__(self, name, value)
+
+    def _is_hydrating(self) -> bool:
+        dirty = self.__dict__.get("_dirty")
+        return type(dirty) is Hydrating and not dirty.done
+
+    def __getattr__(self, name: str) -> Any:
+        """Make what few entities of a list ever need, at its first use: 280 bytes less for each of the others."""
+        if name in ("_dirty", "__rel__"):
+            return self.__dict__.setdefault(name, set() if name == "_dirty" else {})
+        hint = "" if name.startswith("_") else near(name, [n for n in dir(type(self)) if not n.startswith("_")])
+        raise AttributeError(f'{type(self).__name__} has no attribute "{inert(name)}"{hint}', name=name, obj=None)
+
+    # What there is
+
+    @classmethod
+    def attributes(cls) -> list[str]:
+        """Return what can be assigned: the fields, the ids of links, and the editable lists."""
+        links = [field.object_id_name for field in cls._meta.refs]
+        stored = [field.name for field in cls.stored_fields()]
+        return [*stored, *links, *(relation.name for relation in relations(cls) if relation.editable)]
+
+    @classmethod
+    def stored_fields(cls) -> list[Any]:
+        """Return the fields that are read and written: all but those that the database works out."""
+        return [field for field in cls._meta.sorted_fields if not isinstance(field, WorkedOut)]
+
+    @classmethod
+    def first_field(cls) -> str:
+        return str(cls._meta.sorted_field_names[1])
+
+    @classmethod
+    def require_attribute(cls, name: str) -> None:
+        """Raise a UsageError, which names the one meant, where there is no such field to be assigned."""
+        if name in cls._meta.combined or isinstance(getattr(cls, name, None), Memberships | BackrefAccessor):
+            return
+        if hasattr(cls, name):
+            raise UsageError(f"{cls.__name__}.{name} cannot be assigned: it is worked out, or a method")
+        raise UsageError(f'{cls.__name__} has no field "{inert(name)}"{near(name, cls.attributes())}')
+
+    @classmethod
+    def require_field(cls, name: Any) -> Any:
+        """Return the field of a name; a UsageError, which names the one meant, where there is none."""
+        field = cls._meta.combined.get(name) if isinstance(name, str) else None
+        if field is None:
+            names = cls._meta.sorted_field_names
+            raise UsageError(f'{cls.__name__} has no field "{inert(name)}"{near(str(name), names)}')
+        return field
+
+    @classmethod
+    def help(cls) -> None:
+        """Print the fields, their types, and the relations."""
+        print(describe(cls))  # noqa: T201  # to print is what it is for
+
+    # Finding
+
+    @classmethod
+    def select(cls, *fields: Any) -> EntityList:
+        return EntityList(cls, fields or cls.stored_fields(), is_default=not fields)
+
+    @classmethod
+    def get(cls, id: Any = _ALL, *query: Any, **filters: Any) -> Any:
+        """Return all entities, as a list that is read when needed; or the one with an id, None where there is none.
+
+        id: a whole number, or its digits. Anything else is an Error (Peewee's own conditions are passed on to it).
+        """
+        if isinstance(id, peewee.Node) or filters:
+            return super().get(*(() if id is _ALL else (id,)), *query, **filters)
+        if id is _ALL:
+            return cls.select().order_by(cls.id)
+        number = whole(id)
+        if number is None:
+            by_name = f": {cls.__name__}.get_by_name({id!r}) finds one by name" if hasattr(cls, "get_by_name") else ""
+            raise Error(f"{cls.__name__}.get takes an id, a whole number, not {inert(repr(id))}{by_name}")
+        return cls.by_id(number)
+
+    @classmethod
+    def by_id(cls, id: int) -> Any:
+        """Return the entity with an id, or None."""
+        return cls.first_where(cls.id == id) if abs(id) <= LARGEST else None
+
+    @classmethod
+    def first_where(cls, condition: Any) -> Any:
+        """Return the oldest entity that a condition holds for, or None."""
+        return next(iter(cls.select().where(condition).order_by(cls.id).limit(1)), None)
+
+    @classmethod
+    def where(cls, *conditions: Any) -> Any:
+        """Return those that all conditions hold for: Peewee's, or filters as text: where("status=failed")."""
+        return cls.get().where(*conditions)
+
+    @classmethod
+    def search(cls, text: str) -> Any:
+        """Return those that have a text, whatever its case, in any of their texts or in the name of a link."""
+        return cls.get().search(text)
+
+    @classmethod
+    def sort(cls, fields: str) -> Any:
+        """Return all in the order of fields, downwards after a minus: sort("collaboration,-created_at")."""
+        return cls.get().sort(fields)
+
+    @classmethod
+    def exists(cls, field: str, value: Any) -> bool:
+        """Whether there is an entity with this value in a field."""
+        known = cls.require_field(field)
+        if isinstance(known, Secret):
+            raise UsageError(f"{known} is a secret: it cannot be searched for")
+        return bool(cls.select().where(known.is_null() if value is None else known == value).exists())
+
+    # Saving
+
+    def save(self, force_insert: bool = False, only: Iterable[Any] | None = None) -> None:
+        """Write what was changed, in one transaction; nothing where nothing was.
+
+        Warns of each rule of the server's API that is broken then. Raises an Error where the database refuses it, and
+        a CheckError with all these warnings where one is strict. Then this object and the database are as they were.
+        force_insert and only are Peewee's.
+        """
+        if not self._unsaved(force_insert):
+            return
+        database = self._meta.database
+        try:
+            with database.atomic():
+                database.on_rollback(self._restorer())
+                self._link_saved()
+                told = self.complete_fields()
+                written = Written(self, frozenset(self._dirty), self._new, self.parting())
+                self._write(None if only is None else {getattr(field, "name", field) for field in only})
+                for ask in before_commit:
+                    told += ask(written)
+                self._tell(told)
+        except peewee.IntegrityError as error:
+            raise self._refusal(error) from error
+
+    @classmethod
+    def bulk_create(cls, model_list: Iterable[Any], batch_size: int | None = None) -> None:
+        """Save many new entities in one transaction (Peewee's own would take the masks of secrets for their values)."""
+        with cls._meta.database.atomic():
+            for entity in model_list:
+                entity.save(force_insert=True)
+
+    def _unsaved(self, force_insert: bool) -> bool:
+        if force_insert and not self._new:
+            self._new = True
+        moved = any(self.__data__.get(name) != linked.id for name, linked in self.__rel__.items() if linked is not None)
+        return self._new or moved or bool(self._dirty) or any(m.is_changed for m in (self._members or {}).values())
+
+    def parting(self) -> list[dict[str, int]]:
+        """Return the memberships that the next save ends, as ids by the names of their links."""
+        return [pair for members in (self._members or {}).values() for pair in members.parting()]
+
+    def _tell(self, told: Told) -> None:
+        if told and self._meta.database.strict:
+            raise CheckError(told)
+        for warning in told:
+            warnings.warn(warning, stacklevel=3)
+
+    def _restorer(self) -> Callable[[], None]:
+        """Return what puts this object back as it is now."""
+        data, rel, dirty, new = self.__data__.copy(), self.__rel__.copy(), set(self._dirty), self._new
+        members = [(members, members.state()) for members in (self._members or {}).values()]
+
+        def restore() -> None:
+            self.__dict__.update(__data__=data, __rel__=rel, _dirty=dirty, _new=new)
+            for list_, before in members:
+                list_.put_back(before)
+
+        return restore
+
+    def _link_saved(self) -> None:
+        """Take over the ids that linked entities have got since they were assigned."""
+        for name, linked in self.__rel__.items():
+            if linked is None:
+                continue
+            if not linked.is_saved:
+                raise linked.not_saved(f"{name} of {self.named()}")
+            if self.__data__.get(name) != linked.id:
+                self.__data__[name] = linked.id
+                self._dirty.add(name)
+
+    @property
+    def is_saved(self) -> bool:
+        """Whether it has been saved, ever."""
+        return not self._new and self.__data__.get("id") is not None
+
+    def not_saved(self, role: str) -> Error:
+        """Return the error for an entity that was never saved: it says what to do first."""
+        return Error(f"{self.named()}, the {role}, was never saved: call its save() first")
+
+    def complete_fields(self) -> Told:
+        """Fill in what a model works out when it is saved; return what of what was given is not obeyed."""
+        return []
+
+    def touched_tasks(self) -> set[int] | None:
+        """Return the tasks whose completeness a write of this entity changes; None: it could be any."""
+        return set()
+
+    def _write(self, only: set[str] | None) -> None:
+        database, touched = self._meta.database, self.touched_tasks()
+        names = [name for name in self._meta.sorted_field_names if name in self._dirty and (not only or name in only)]
+        with database.foreseen():
+            self._insert(database, names) if self._new else self._update(database, names)
+        for members in (self._members or {}).values():
+            members.write()
+        self._dirty.difference_update(names)
+        database.forget_tasks(touched)
+
+    def _insert(self, database: Any, names: list[str]) -> None:
+        names = [name for name in names if self.__data__[name] is not None or name != "id"]
+        sql = statement(database, self._meta, names)
+        cursor = database.execute_sql(sql, [self.__data__[name] for name in names])
+        if "id" not in names:
+            self.__data__["id"] = cursor.lastrowid if database.is_sqlite else cursor.fetchone()[0]
+        else:
+            database.go_on(self._meta.table_name)
+        self._new = False
+
+    def _update(self, database: Any, names: list[str]) -> None:
+        if not names:
+            return self._require_row(bool(type(self).by_id(self.id)))
+        sql = statement(database, self._meta, names, update=True)
+        cursor = database.execute_sql(sql, [*(self.__data__[name] for name in names), self.id])
+        return self._require_row(cursor.rowcount == 1)
+
+    def _require_row(self, there: bool) -> None:
+        if not there:
+            raise Error(f"{self.named()} was deleted meanwhile: nothing was saved")
+
+    def _refusal(self, error: peewee.IntegrityError) -> Error:
+        """Return what a person can act on for what the database refused."""
+        for field in self._meta.sorted_fields:
+            value = self.__data__.get(field.name)
+            if value is None:
+                continue
+            if isinstance(field, Link) and field.rel_model.by_id(value) is None:
+                gone = f"{field.rel_model.noun} {value}, the {field.name} of {self.named()}"
+                return Error(f"{gone}, does not exist (any more): choose one that does")
+            taken = self.first_where(field == value) if field.unique or field.primary_key else None
+            if taken is not None and taken.id != (None if self._new else self.id):
+                return Error(f'the {field.name} "{inert(value)}" is taken by {taken.named()}: choose another')
+        return Error(f"{self.named()} was refused by the database: {inert(error, 200)}")
+
+    # Deleting
+
+    @OfInstance
+    def delete(self, dependents: bool = False) -> Any:
+        """Delete this entity, in one transaction.
+
+        Refused with the counts while something hangs on it; dependents=True takes all of that along, and returns what
+        that was: the shell shows it in one line.
+        """
+        from vserverlib.entities import deleting  # needed by few sessions
+
+        plan = deleting.delete([self], dependents)
+        return plan if dependents else None
+
+    @OfInstance
+    def delete_instance(self, recursive: bool = False, delete_nullable: bool = False) -> Any:
+        """Delete this entity: what Peewee calls delete(); recursive: with what hangs on it."""
+        return self.delete(dependents=recursive)
+
+    @classmethod
+    def delete_by_id(cls, pk: Any) -> Any:
+        """Delete the entity with an id, as its delete() does."""
+        entity = cls.get(pk)
+        if entity is None:
+            raise NotFound(f"no {cls.noun} {inert(pk)}: there is nothing to delete")
+        return entity.delete()
+
+    @OfInstance
+    def history(self) -> Any:
+        """Return what the journal has of this entity, newest first: who changed what, and when."""
+        from vserverlib.entities import journal  # needed by few sessions
+
+        return journal.history(self)
+
+    @classmethod
+    def truncate_table(cls, **options: Any) -> None:
+        raise Error(f"this would delete every {cls.noun}: delete one by {cls.__name__}.get(1).delete()")
+
+    drop_table = truncate_table
+
+    @classmethod
+    def update(cls, *args: Any, **fields: Any) -> Any:
+        return Guarded(cls, cls._normalize_data(*(args or (None,)), fields))
+
+    # What it says of itself
+
+    def label(self) -> str:
+        """Return what tells this entity from others, for messages: its name, in most models."""
+        name = self.__data__.get("name")
+        return "" if name is None else f'"{inert(name, 60)}"'
+
+    def named(self) -> str:
+        """Return what messages call this entity: organization 1 "IKNL"."""
+        words = (self.noun, "" if self.id is None else str(self.id), self.label(), "(not saved)" if self._new else "")
+        return " ".join(filter(None, words))
+
+    def __str__(self) -> str:
+        words = (type(self).__name__, "(not saved)" if self.id is None else str(self.id), self.label())
+        return f"<{' '.join(filter(None, words))}>"
+
+    @classmethod
+    def validate_model(cls) -> None:
+        cls.__repr__ = cls.__str__  # type: ignore[assignment,method-assign]  # Peewee gives each model one of its own
+        del cls.__rel__  # None, which would hide it from __getattr__
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or super().__eq__(other)
+
+    __hash__ = peewee.Model.__hash__
+
+
+class Guarded(peewee.ModelUpdate):
+    """An update that refuses to change a whole table by accident."""
+
+    def _execute(self, database: Any) -> Any:
+        if self._where is None:
+            name = self.model.__name__
+            raise Error(f"this would change every {self.model.noun}: say which by .where(…), all by {name}.id > 0")
+        return super()._execute(database)
+
+
+def statement(database: Any, meta: Any, names: list[str], update: bool = False) -> str:
+    """Return the SQL that writes these fields of one row, made once."""
+    cache = database.cached.setdefault("statements", {})
+    key = (meta.table_name, update, tuple(names))
+    if key not in cache:
+        cache[key] = _statement(database, meta, names, update)
+    sql: str = cache[key]
+    return sql
+
+
+def _statement(database: Any, meta: Any, names: list[str], update: bool) -> str:
+    columns = [f'"{meta.fields[name].column_name}"' for name in names]
+    mark = database.param
+    if update:
+        return f'UPDATE "{meta.table_name}" SET ' + ", ".join(f"{c} = {mark}" for c in columns) + f" WHERE id = {mark}"
+    values = f"({', '.join(columns)}) VALUES ({', '.join([mark] * len(columns))})" if columns else "DEFAULT VALUES"
+    return f'INSERT INTO "{meta.table_name}" {values}' + ("" if database.is_sqlite else " RETURNING id")
+
+
+def relations(model: type[Entity]) -> list[Relation]:
+    """Return what an entity has many of, in the order of the alphabet."""
+    found = [Relation(link.backref, link.model, False) for link in model._meta.backrefs if link.backref[0] not in "+!"]
+    for name, value in vars(model).items():
+        if isinstance(value, Memberships):
+            found.append(Relation(name, value.rel_model, True))
+    return sorted(found)
+
+
+def describe(model: type[Entity]) -> str:
+    """Return the fields of a model, their types, and its relations, as text of at most 80 columns."""
+    lines = [f"{model.__name__}: {model.about}", "", "Fields"]
+    for field in model._meta.sorted_fields:
+        notes = ["unique"] if field.unique else []
+        if field.name == "id":
+            notes = ["given at the first save"]
+        if isinstance(field, Secret):
+            notes = ["stored hashed, never shown"]
+        lines.append(f"  {field.name:<14} {field.takes}" + "".join(f", {note}" for note in notes))
+    lines += ["", "Relations"]
+    for name, other, editable in relations(model):
+        lines.append(f"  {name:<14} {other.plural}" + (", can be edited: append, extend, remove" if editable else ""))
+    return "\n".join(lines)
+
+
+def secret_columns() -> frozenset[tuple[str, str]]:
+    """Return the (table, column) pairs that hold hashes of secrets: those of the entities, and the journal's."""
+    fields = [field for model in Entity.__subclasses__() for field in model._meta.sorted_fields]
+    secrets = [(field.model._meta.table_name, field.column_name) for field in fields if isinstance(field, Secret)]
+    return frozenset([*secrets, SECRETS])

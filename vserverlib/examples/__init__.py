@@ -1,0 +1,1 @@
+"""Example data, and a made-up consortium at work."""

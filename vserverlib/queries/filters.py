@@ -1,0 +1,503 @@
+"""Filters: what a person types to say which entities are meant, as conditions of a query.
+
+    FIELD OPERATOR VALUE        status=failed   name~average   created_at>-2d   organization.country=NL
+
+The operators are = != < <= > >= and ~ (contains, ignoring case). A field is one of the entity, one of a linked entity
+(`initiator.country`), the link itself (by id or name), or what is worked out: a task's status, complete, done, total,
+progress and finished_at, a result's state, and how many a relation has (`nodes=0`). `null` means that there is no
+value; nothing at all (`name=`) is the empty text; quotes take a value as it stands (`name="null"`).
+
+`!=` is the opposite of `=`: a row without a value is not equal to any. Otherwise a row without a value fits nothing.
+
+It owns the language, and with it what can be asked for by a path of names, to be compared, sorted by, or shown. Raises
+a UsageError for what is none of it, a NotFound error for a name that nobody has.
+"""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import operator
+import re
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from vserverlib import UsageError, inert, near
+from vserverlib.databases.drivers import peewee
+from vserverlib.entities import progress
+from vserverlib.entities.fields import LARGEST, Flag, Instant, Secret, Whole, WorkedOut, as_utc, now, whole
+from vserverlib.entities.progress import RESULT
+from vserverlib.entities.relations import BackrefAccessor, Link, Memberships
+from vserverlib.queries import finding
+
+FORM = re.compile(r"\s*([\w.]+)\s*([!=<>~]+)\s?(.*)", re.DOTALL)
+NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d{1,3})?", re.ASCII)
+AGE = re.compile(r"-\s*(\d{1,6})\s*([smhdw])")
+UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+YES, NO = ("true", "yes", "1"), ("false", "no", "0")
+ORDERED = ("<", "<=", ">", ">=")
+EQUAL = ("=", "!=")
+# What each kind of value can be compared by.
+OPERATORS = {
+    "any": (*EQUAL, *ORDERED, "~"),
+    "state": EQUAL,
+    "flag": EQUAL,
+    "link": (*EQUAL, "~"),
+    "number": (*EQUAL, *ORDERED),
+    "share": (*EQUAL, *ORDERED),
+    "time": (*EQUAL, *ORDERED),
+    "text": (*EQUAL, *ORDERED, "~"),
+}
+KINDS = {"flag": "true or false", "number": "a number", "share": "a number", "time": "a time", "text": "a text"}
+DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+MOST_FILTERS = 50  # of one query: SQLite takes no condition that is 100 deep
+MOST_LINKS = 5  # that a path follows
+LONGEST = 1000  # characters that are looked for
+
+
+class Filter(NamedTuple):
+    """A filter taken apart. value: None for null."""
+
+    path: str
+    operator: str
+    value: str | None
+
+
+def parse(text: str) -> Filter:
+    """Return the parts of a filter."""
+    found = FORM.fullmatch(text)
+    if found is None:
+        form = "FIELD OPERATOR VALUE, such as status=failed or name~average"
+        raise UsageError(f'"{inert(text)}" is no filter: write {form}')
+    path, operator, value = found.groups()
+    if operator not in OPERATORS["any"]:
+        known = " ".join(OPERATORS["any"])
+        raise UsageError(f'"{operator}" is no operator: there are {known}; a value that begins with one is in quotes')
+    if value == "null":
+        return Filter(path, operator, None)
+    quoted = len(value) >= 2 and value[0] == value[-1] and value[0] in "\"'"
+    return Filter(path, operator, value[1:-1] if quoted else value)
+
+
+def conditions(model: Any, filters: Sequence[Any]) -> list[Any]:
+    """Return the conditions that filters, as text, mean for a model; Peewee's own conditions stay as they are."""
+    if len(filters) > MOST_FILTERS:
+        raise UsageError(f"{len(filters)} filters are too many for one query: give {MOST_FILTERS} at most")
+    return [_read(model, each) for each in filters]
+
+
+def _read(model: Any, given: Any) -> Any:
+    if isinstance(given, str):
+        return condition(model, given)
+    if not isinstance(given, peewee.Node | bool):
+        raise UsageError(f'{inert(repr(given))} is no filter: write a text, such as where("status=failed")')
+    return given
+
+
+def condition(model: Any, text: str) -> Any:
+    """Return the condition that a filter means for a model."""
+    asked = parse(_sound(text))
+    equal = asked._replace(operator="=") if asked.operator == "!=" else asked
+    found = _condition(model, asked.path.split("."), equal)
+    return found if equal is asked else _opposite(found)
+
+
+def searched(model: Any, text: str) -> Any:
+    """Return the condition that a text is contained, ignoring case, in any text of an entity or the name of a link."""
+    text = _sound(text)
+    fields = [field for field in model.stored_fields() if isinstance(field, peewee.TextField | Link)]
+    found = [_contains(field, text) for field in fields if not isinstance(field, Secret)]
+    return functools.reduce(operator.or_, [one for one in found if one is not None])
+
+
+def order(model: Any, text: str) -> list[Any]:
+    """Return the terms that a list of fields, those with a minus downwards, orders by; the id at the end."""
+    terms = [_term(model, word.strip()) for word in _sound(text).split(",") if word.strip()]
+    if not terms:
+        raise UsageError(f'"{inert(text)}" names no field to sort by: write such as -created_at')
+    return [*terms, model.id]
+
+
+def names(model: Any) -> list[str]:
+    """Return what can be asked for: the fields, links and what is worked out."""
+    fields = [field.name for field in model._meta.sorted_fields if not isinstance(field, Secret)]
+    relations = [name for name in dir(model) if isinstance(getattr(model, name), Memberships | BackrefAccessor)]
+    return list(dict.fromkeys([*fields, *DERIVED.get(model.noun, ()), *relations]))
+
+
+def _sound(text: str) -> str:
+    """Return a text that a database can be asked for; a UsageError where it is none, or far too long."""
+    if len(text) > LONGEST:
+        raise UsageError(f"{len(text):,} characters are too many to look for: give {LONGEST:,} at most")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise UsageError(f'"{inert(text)}" is no text in the encoding of this terminal: set LANG, or LC_ALL') from None
+    return text
+
+
+# What can be typed next
+
+
+def operators(model: Any, path: str) -> tuple[str, ...]:
+    """Return what a field can be compared by."""
+    return OPERATORS["link"] if _led_to(model, path) else value(model, path).operators
+
+
+def choices(model: Any, path: str) -> tuple[str, ...]:
+    """Return the values that a field may have, where they are few and known; a result may have other states, too."""
+    found = value(model, path)
+    if found.kind == "flag":
+        return YES[0], NO[0]
+    is_status = path.rpartition(".")[2] == "status" and not found.choices and model.noun == "result"
+    return progress.STATUSES if is_status else found.choices
+
+
+def indexed(model: Any, path: str) -> Any:
+    """Return the field whose stored texts a path is compared with, if an index has them: of a link, the name."""
+    links, _, name = path.rpartition(".")
+    owner, target = _led_to(model, links) if links else model, _led_to(model, path)
+    field = finding.name_field(target) if target else owner._meta.fields.get(name)
+    is_text = isinstance(field, peewee.TextField) and not isinstance(field, Secret)
+    return field if is_text and (field.index or field.unique) else None
+
+
+def written(text: str) -> str:
+    """Return a text as the value of a filter: in quotes where it would be taken for something else, such as null."""
+    return text if parse(f"_={text}").value == text else f'"{text}"'
+
+
+def _led_to(model: Any, path: str) -> Any:
+    """Return the model that a path of links leads to; None where it ends in another field."""
+    for name in path.split("."):
+        field = model._meta.combined.get(name) if model else None
+        model = field.rel_model if isinstance(field, Link) and field.name == name else None
+    return model
+
+
+# Which field
+
+
+def _condition(model: Any, path: list[str], asked: Filter) -> Any:
+    name, *rest = path
+    if len(path) > MOST_LINKS + 1:
+        raise UsageError(f"{inert(asked.path)} follows {len(path) - 1} links: {MOST_LINKS} are the most")
+    if rest and asked.value is None:
+        return _null(_at_the_end(model, asked.path), asked)
+    if rest:
+        link = _link(model, name)
+        target = link.rel_model
+        return link.in_(target.select(target.id).where(_condition(target, rest, asked)))
+    field = model._meta.combined.get(name)
+    if isinstance(field, Link) and name == field.name:
+        return _of_link(field, asked)
+    found = _of_value(_value(model, name), asked)
+    narrower = _narrower(model, name, asked)
+    return found if narrower is None else narrower & found
+
+
+def _at_the_end(model: Any, path: str) -> Any:
+    """Return the expression of what a path ends in: of a link, the id. Nothing where there is nothing on the way."""
+    start, _, name = path.rpartition(".")
+    owner = _led_to(model, start)
+    field = owner._meta.fields.get(name) if owner is not None else None
+    return value(model, f"{start}.{field.object_id_name}" if isinstance(field, Link) else path).expression
+
+
+def _narrower(model: Any, name: str, asked: Filter) -> Any:
+    """Return a condition that holds wherever a filter does, for SQLite to begin with; None where there is none.
+
+    It is answered by the index of the few results that have not finished.
+    """
+    waits = asked.operator == "=" and asked.value in (progress.PENDING, progress.ACTIVE)
+    if model.noun == "task" and name == "status" and waits:
+        return model.id.in_(RESULT.select(RESULT.task_id).where(progress.UNFINISHED_RESULTS))
+    if model.noun == "result" and name == "state" and waits:
+        found = progress.UNFINISHED_RESULTS & (model.state == asked.value)
+        return found & _from_first(model, found)
+    return None
+
+
+def _link(model: Any, name: str) -> Any:
+    """Return the field of a link; a UsageError, which names the one meant, where there is none."""
+    field = model._meta.combined.get(name)
+    if isinstance(getattr(model, name, None), Memberships | BackrefAccessor):
+        raise UsageError(f"{model.noun} has many {name}: compare how many, {name}>0, or list those instead")
+    if not isinstance(field, Link):
+        links = [link.name for link in model._meta.refs]
+        raise UsageError(f'{model.noun} has no link "{inert(name)}"{near(name, links)}')
+    return getattr(model, field.name)
+
+
+class Value(NamedTuple):
+    """Something that can be compared or shown: an expression, and what kind of value it has.
+
+    kind: number (a whole one), share (of 1), flag, time, or text, which may be one of a few choices.
+    """
+
+    expression: Any
+    kind: str
+    name: str
+    choices: tuple[str, ...] = ()
+
+    @property
+    def operators(self) -> tuple[str, ...]:
+        """Return what it can be compared by."""
+        return OPERATORS["state" if self.choices else self.kind]
+
+    @property
+    def what(self) -> str:
+        """Return what it is, in words."""
+        return f"one of {', '.join(self.choices)}" if self.choices else KINDS[self.kind]
+
+
+def value(model: Any, path: str) -> Value:
+    """Return what a path such as `initiator.country` means in a query of a model; of a link alone, the name.
+
+    model: a model, or an alias of one.
+    """
+    name, dot, rest = path.partition(".")
+    if path.count(".") > MOST_LINKS:
+        raise UsageError(f"{inert(path)} follows {path.count('.')} links: {MOST_LINKS} are the most")
+    field = model._meta.combined.get(name)
+    if dot:
+        link = _link(model, name)
+        target = link.rel_model.alias()
+        found = value(target, rest)
+        return found._replace(expression=target.select(found.expression).where(target.id == link), name=path)
+    named = isinstance(field, Link) and name == field.name and finding.name_field(field.rel_model)
+    return value(model, f"{name}.{named.name}") if named else _value(model, name)
+
+
+def _value(model: Any, name: str) -> Value:
+    field = model._meta.combined.get(name)
+    derived = DERIVED.get(model.noun, {}).get(name)
+    if derived:
+        kind, expression = derived
+        return Value(expression(model), kind, name, progress.TASK_STATUSES if name == "status" else ())
+    relation = getattr(model, name, None)
+    if isinstance(relation, Memberships | BackrefAccessor):
+        return Value(_count(model, relation), "number", name)
+    if isinstance(field, Secret):
+        raise UsageError(f"{field} is a secret: it is neither shown nor searched for")
+    if field is None:
+        raise UsageError(f'{model.noun} has no field "{inert(name)}"{near(name, names(model))}')
+    kinds = {Flag: "flag", Instant: "time"}
+    kind = "number" if isinstance(field, Whole | Link) else kinds.get(type(field), "text")
+    choices = progress.STATES if isinstance(field, WorkedOut) else ()
+    return Value(getattr(model, field.name), kind, name, choices)
+
+
+def _count(model: Any, relation: Any) -> Any:
+    link = relation.mine if isinstance(relation, Memberships) else relation.field
+    other = link.model.alias()
+    return other.select(peewee.fn.COUNT(other.id)).where(getattr(other, link.name) == model.id)
+
+
+# What is worked out of a task: probes of the index (task_id, state), row by row
+
+
+def _has(task_id: Any, *states: str) -> Any:
+    some = RESULT.select(peewee.SQL("1")).where((RESULT.task_id == task_id) & RESULT.state.in_(states))
+    return peewee.fn.EXISTS(some)
+
+
+def _complete(task_id: Any) -> Any:
+    unfinished = _has(task_id, progress.PENDING, progress.ACTIVE)
+    return peewee.Case(None, [(unfinished, False), (_has(task_id, progress.COMPLETED, progress.FAILURE), True)], False)
+
+
+def _status(task_id: Any) -> Any:
+    order = (progress.FAILURE, progress.ACTIVE, progress.PENDING, progress.COMPLETED)
+    return peewee.Case(None, [(_has(task_id, state), state) for state in order], progress.EMPTY)
+
+
+def _number(index: int, task_id: Any) -> Any:
+    return RESULT.select(progress.columns()[index]).where(RESULT.task_id == task_id)
+
+
+def _progress(task_id: Any) -> Any:
+    total, done = progress.columns()[:2]
+    share = done.cast("DOUBLE PRECISION") / peewee.fn.NULLIF(total, 0)
+    return RESULT.select(share).where(RESULT.task_id == task_id)
+
+
+def _finished_at(task_id: Any) -> Any:
+    return peewee.Case(None, [(_complete(task_id), progress.last_finished(task_id))])
+
+
+def _finished(model: Any) -> Any:
+    return peewee.Case(None, [(model.state.in_((progress.COMPLETED, progress.FAILURE)), True)], False)
+
+
+# What is worked out of an entity: its kind, and the expression of it in a query of the model.
+DERIVED: dict[str, dict[str, tuple[str, Any]]] = {
+    "task": {
+        "status": ("text", lambda task: _status(task.id)),
+        "complete": ("flag", lambda task: _complete(task.id)),
+        "total": ("number", lambda task: _number(0, task.id)),
+        "done": ("number", lambda task: _number(1, task.id)),
+        "progress": ("share", lambda task: _progress(task.id)),
+        "finished_at": ("time", lambda task: _finished_at(task.id)),
+    },
+    "result": {"complete": ("flag", _finished)},
+}
+
+
+# What is compared with it
+
+
+def _of_value(value: Value, asked: Filter) -> Any:
+    if asked.value is None:
+        return _null(value.expression, asked)
+    if asked.operator not in value.operators:
+        known = " ".join(value.operators)
+        raise UsageError(f"{value.name} is {value.what}: it is compared by {known}, not {asked.operator}")
+    if asked.operator == "~":
+        return _contains(value.expression, asked.value)
+    reader = READERS[value.kind]
+    if value.kind == "time" and asked.operator == "=" and DAY.fullmatch(asked.value):
+        day = as_utc(reader(value, asked))
+        found = value.expression >= _stored(day)
+        if day.date() < datetime.date.max:
+            found &= value.expression < _stored(day + datetime.timedelta(days=1))
+        return _with_index(value.expression, found)
+    found = _compared(value.expression, asked.operator, reader(value, asked))
+    return _with_index(value.expression, found) if asked.operator in (">", ">=") else found
+
+
+def _with_index(expression: Any, found: Any) -> Any:
+    """Return a condition as it is best asked for: on an indexed field, from the first id on that it holds for."""
+    indexed = isinstance(expression, peewee.Field) and (expression.index or expression.unique)
+    return found & _from_first(expression.model, found) if indexed else found
+
+
+def _from_first(model: Any, found: Any) -> Any:
+    """Return that an id is not before the first that a condition holds for, which an index answers.
+
+    With it SQLite, asked for the first page of what is new, does not begin at the first row. Adding 0 has it look for
+    that id in the index.
+    """
+    return model.id >= model.select(peewee.fn.MIN(model.id + 0)).where(found)
+
+
+def _compared(left: Any, operator: str, right: Any) -> Any:
+    compare = {"=": "EQ", "<": "LT", "<=": "LTE", ">": "GT", ">=": "GTE"}[operator]
+    return peewee.Expression(left, getattr(peewee.OP, compare), peewee.Value(right, converter=False))
+
+
+def _null(expression: Any, asked: Filter) -> Any:
+    if asked.operator != "=":
+        raise UsageError(f"{asked.path}{asked.operator}null asks nothing: null is compared by = and != only")
+    return peewee.Expression(expression, peewee.OP.IS, None)
+
+
+def _opposite(found: Any) -> Any:
+    """Return what holds where a condition does not, be it for want of a value."""
+    return peewee.Case(None, [(found, 0)], 1) == 1
+
+
+def _as_number(value: Value, asked: Filter) -> float:
+    text = (asked.value or "").strip()
+    number = whole(text)
+    if number is not None and abs(number) > LARGEST:
+        raise UsageError(f"{value.name} has at most 64 bits: {inert(text)} is too large")
+    if number is None and not NUMBER.fullmatch(text):
+        raise UsageError(f'{value.name} is a number, not "{inert(text)}"')
+    return float(text) if number is None else number
+
+
+def _as_flag(value: Value, asked: Filter) -> bool:
+    text = (asked.value or "").strip().lower()
+    if text not in YES + NO:
+        raise UsageError(f'{value.name} is true or false: write {value.name}=true, not "{inert(asked.value)}"')
+    return text in YES
+
+
+def _as_text(value: Value, asked: Filter) -> str:
+    text = asked.value or ""
+    if value.choices:
+        text = text.strip()
+    if value.choices and text not in value.choices:
+        raise UsageError(f'{value.name} is {value.what}, not "{inert(text)}"{near(text, value.choices)}')
+    return text
+
+
+def _as_time(value: Value, asked: Filter) -> str:
+    text = (asked.value or "").strip()
+    try:
+        return _stored(_moment(text))
+    except (ValueError, OverflowError):
+        raise UsageError(f'{value.name} is a time, not "{inert(text)}": write {FORMS} -2d (s, m, h, d, w)') from None
+
+
+FORMS = "2026-03-01, 2026-03-01T09:30 (UTC) or an age such as"
+
+
+def _moment(text: str) -> datetime.datetime:
+    age = AGE.fullmatch(text)
+    return now() - datetime.timedelta(**{UNITS[age[2]]: int(age[1])}) if age else as_utc(text)
+
+
+def past(text: str) -> datetime.datetime:
+    """Return the moment that a time means, or an age, which needs no minus here: 90d."""
+    given = text.strip()
+    try:
+        return _moment(f"-{given}" if AGE.fullmatch(f"-{given}") else given)
+    except (ValueError, OverflowError):
+        raise UsageError(f'"{inert(text)}" is no time: write {FORMS} 2d (s, m, h, d, w)') from None
+
+
+def _stored(moment: datetime.datetime) -> str:
+    return moment.isoformat(" ", "microseconds")
+
+
+def _contains(expression: Any, text: str) -> Any:
+    """Return the condition that a text is contained, whatever the case.
+
+    LIKE knows only the letters of ASCII; others are compared by a function of ours, which takes longer.
+    """
+    if not isinstance(expression, Link):
+        return expression.contains(text) if text.isascii() else peewee.fn.has_text(expression, text)
+    target, name = expression.rel_model, finding.name_field(expression.rel_model)
+    return name and expression.in_(target.select(target.id).where(_contains(name, text)))
+
+
+READERS = {"number": _as_number, "share": _as_number, "flag": _as_flag, "time": _as_time, "text": _as_text}
+
+
+# Links
+
+
+def _of_link(link: Any, asked: Filter) -> Any:
+    if asked.value is None:
+        return _null(link, asked)
+    if asked.operator == "~":
+        found = _contains(link, asked.value)
+        if found is None:
+            raise UsageError(f"{link.rel_model.plural} have no names: {link.name} is compared by = and != with an id")
+        return found
+    if asked.operator in ORDERED:
+        raise UsageError(f"{link.name} is a link: it is compared by =, != and ~ only")
+    id = whole(asked.value)
+    if id is None:
+        id = finding.id_of_reference(link.rel_model, asked.value)
+    return link == (id if id is not None else _id_of(link.rel_model, asked.value))
+
+
+def _id_of(model: Any, name: str) -> Any:
+    """Return the ids of the entities of a name, as a query; a NotFound error, with a near name, for none."""
+    field = finding.name_field(model)
+    if field is None:
+        raise UsageError(f'{model.plural} have no names: give an id, not "{inert(name)}"')
+    if model.first_where(field == name) is None:
+        raise finding.unknown(model, name)
+    return model.select(model.id).where(field == name)
+
+
+def _term(model: Any, word: str) -> Any:
+    """Return what to order by. What has no value comes first upwards and last downwards, as SQLite has it by itself."""
+    expression, is_down = value(model, word.removeprefix("-")).expression, word.startswith("-")
+    is_sqlite = getattr(model._meta.database, "is_sqlite", True)  # none is open where an order is only checked
+    nulls = None if is_sqlite else "last" if is_down else "first"
+    return (peewee.Desc if is_down else peewee.Asc)(expression, nulls=nulls)

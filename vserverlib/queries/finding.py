@@ -1,0 +1,83 @@
+"""Which entity is meant: a word for a kind of entity, an id or a name for one of them.
+
+One way for all who ask: the commands, filters, watching, completion. It reads, and never writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import models
+from vserverlib import Error, NotFound, UsageError, inert, near
+from vserverlib.entities.fields import whole
+
+MOST_NAMES = 10_000  # names that are looked through for a near one
+MOST_CANDIDATES = 10  # ids that are told of a name that several have
+
+
+def kind(word: str) -> Any:
+    """Return the entity class that a word means, in the singular or plural; a UsageError where there is none."""
+    words = {name: model for model in models.ENTITIES for name in (model.plural, model.noun)}
+    model = words.get(word.casefold())
+    if model is None:
+        names = ", ".join(model.plural for model in models.ENTITIES)
+        raise UsageError(f'no entity "{inert(word)}"{near(word, words) or f": there are {names}"}')
+    return model
+
+
+def one(model: Any, word: str) -> Any:
+    """Return the entity of a model with an id or a name; a NotFound error, which tells near names, where there is none.
+
+    `task/12`, as `list -o name` prints it, is the id 12, whatever names there are. Raises an Error with the ids of all
+    where several have the name.
+    """
+    id = id_of_reference(model, word)
+    if id is not None:
+        return model.by_id(id) or _raise(NotFound(f"no {model.noun} {id}"))
+    id, name = whole(word), name_field(model)
+    entity = None if id is None else model.by_id(id)
+    if entity is None and name is not None:
+        found = list(model.select().where(name == word).order_by(model.id).limit(MOST_CANDIDATES + 1))
+        if len(found) > 1:
+            raise _ambiguous(model, word, found)
+        entity = found[0] if found else None
+    return entity or _raise(unknown(model, word))
+
+
+def reference(model: Any, id: int) -> str:
+    """Return what a command takes for one entity without any doubt: task/12."""
+    return f"{model.noun}/{id}"
+
+
+def id_of_reference(model: Any, word: str) -> int | None:
+    """Return the id that a reference such as task/12 means; None where it is none to this model."""
+    kind, slash, id = word.partition("/")
+    return whole(id) if slash and kind in (model.noun, model.plural) else None
+
+
+def name_field(model: Any) -> Any:
+    """Return the field that entities of a model are called by; None where they have no names."""
+    return model._meta.fields.get("username") or model._meta.fields.get("name")
+
+
+def unknown(model: Any, word: str) -> NotFound:
+    """Return the error for an id or a name that nobody has: it tells a near one."""
+    id, name = whole(word), name_field(model)
+    if id is not None:
+        return NotFound(f"no {model.noun} {id}")
+    if name is None:
+        return NotFound(f'no {model.noun} "{inert(word)}": {model.plural} have no names, give an id')
+    names = model.select(name).where(name.is_null(False)).limit(MOST_NAMES).tuples()
+    meant = near(word, (known for (known,) in names if isinstance(known, str)))
+    return NotFound(f'no {model.noun} "{inert(word)}"{meant}')
+
+
+def _ambiguous(model: Any, word: str, found: Sequence[Any]) -> Error:
+    ids = [str(entity.id) for entity in found[:MOST_CANDIDATES]]
+    told = ", ".join(ids) + (", …" if len(found) > len(ids) else "")
+    return Error(f'several {model.plural} are called "{inert(word)}": say which by its id, {told}')
+
+
+def _raise(error: Exception) -> Any:
+    raise error

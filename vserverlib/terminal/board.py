@@ -1,0 +1,91 @@
+"""How things stand, on one screen: the figures of overview.py as a person sees them.
+
+It owns the look of `vserver overview` and nothing else: signs, bars and safe text are those of views.py.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from rich.console import Console, ConsoleOptions
+from rich.table import Table
+from rich.text import Text
+
+from vserverlib import counted
+from vserverlib.entities import rules
+from vserverlib.entities.progress import Counts
+from vserverlib.queries import finding, listing
+from vserverlib.queries.overview import Overview, Share
+from vserverlib.terminal import report
+from vserverlib.terminal.views import BAR, GAP, Look, span
+
+MOST_SHARES = 4  # lines of collaborations, and of organizations: all of it fits 80 columns and 24 lines
+MOST_NODES = 2
+NAME_ROOM = 26  # columns of a name
+NODE_ROOM = 50
+
+
+class Board:
+    """The figures on one screen of 80 columns and 24 lines.
+
+    title: what the database is called. moment: when they were read; ages are counted from it.
+    """
+
+    def __init__(self, found: Overview, title: str, moment: datetime.datetime) -> None:
+        self.found, self.title, self.moment = found, title, moment
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Any]:
+        look, found = Look(options.encoding), self.found
+        told = [listing.counted(count, finding.kind(plural)) for plural, count in found.entities.items()]
+        yield Text(f"{look.safe(self.title)}, {self.moment:%Y-%m-%d %H:%M} UTC", "bold")
+        yield Text(", ".join(told) + "\n")
+        yield look.statuses(found.tasks, options.max_width)
+        yield self._check()
+        yield from self._shares("collaboration", "tasks ended", found.collaborations, look)
+        yield from self._shares("organization", "results delivered", found.organizations, look)
+        yield from self._unseen(look)
+
+    def _check(self) -> Text:
+        """Show what the last check found, and how long ago that was."""
+        last = self.found.check
+        if last is None:
+            return Text.assemble(("checked  ", "bold"), ("never: vserver check", "dim"))
+        counts = {rules.ERROR: last.error, rules.WARNING: last.warning, rules.INFO: last.info}
+        return Text.assemble(("checked  ", "bold"), f"{self._age(last.at)} ago: {report.summary(counts)}")
+
+    def _shares(self, noun: str, what: str, shares: Sequence[Share], look: Look) -> Iterator[Any]:
+        """Show the first of a list of shares: those with most to do come first."""
+        shares = [share for share in shares if share.total]
+        if not shares:
+            return
+        since = "waited for since" if any(share.since for share in shares) else ""
+        table = Table.grid(padding=(0, GAP, 0, 0))
+        table.add_row(*(Text(word, "bold") for word in (noun, what, "failed", since)))
+        for share in shares[:MOST_SHARES]:
+            table.add_row(*self._share(share, noun, look))
+        yield Text()
+        yield table
+        if len(shares) > MOST_SHARES:
+            yield Text(f"{look.more} {len(shares) - MOST_SHARES:,} more", "dim")
+
+    def _share(self, share: Share, noun: str, look: Look) -> tuple[Text, ...]:
+        nobody = f"(no {noun})" if share.id is None else f"({noun} {share.id})"
+        name = nobody if share.name is None else look.safe(share.name)
+        waited = "" if share.since is None else f"{share.since:%Y-%m-%d %H:%M} ({self._age(share.since)})"
+        bar = look.progress(Counts(share.total, share.done), BAR)
+        return Text(look.cut(name, NAME_ROOM)), bar, Text(f"{share.failed:,}", justify="right"), Text(waited)
+
+    def _age(self, since: datetime.datetime) -> str:
+        return span(self.moment - since, units=1)
+
+    def _unseen(self, look: Look) -> Iterator[Any]:
+        nodes = self.found.unseen
+        yield from [Text()] if nodes else []
+        for node in nodes[:MOST_NODES]:
+            seen = "was never seen" if node.last_seen is None else f"last seen {self._age(node.last_seen)} ago"
+            name = look.cut(f"node {node.id} {look.safe(node.name or '')}", NODE_ROOM)
+            yield Text(f"{name}  {seen}")
+        if len(nodes) > MOST_NODES:
+            yield Text(f"{look.more} {counted(len(nodes) - MOST_NODES, 'more node')} not seen for a day", "dim")

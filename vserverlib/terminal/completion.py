@@ -1,0 +1,362 @@
+"""What Tab offers in a source that is about the entities: fields, relations, methods, and names that are stored.
+
+It owns what is offered where, and reads no more of the namespace than what a name stands for: what an expression is, is
+inferred from the models, so that completing an attribute neither runs SQL nor anything else. Only names inside the
+quotes of a lookup, `get_by_name("`, are asked of the database. All that is not about entities it leaves to IPython,
+and so how it comes onto the screen: console.py.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import datetime
+import re
+from collections import ChainMap
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import takewhile
+from types import FunctionType, SimpleNamespace
+from typing import Any, NamedTuple
+
+from vserverlib.databases.drivers import peewee
+from vserverlib.entities.fields import Flag, Id, Instant, Secret, Text, Whole
+from vserverlib.entities.lists import EntityList
+from vserverlib.entities.orm import Entity, OfInstance, relations
+from vserverlib.entities.relations import Link, MemberList
+from vserverlib.queries.finding import name_field
+from vserverlib.terminal.masking import Token, scan, string_parts
+
+MOST_NAMES = 50  # names of the database that are offered
+
+# What is public of the base class; later modules that give the entities more methods name them here.
+OF_MODEL = ["get", "where", "search", "sort", "exists", "help"]
+OF_ENTITY = ["save", "delete", "history", "check", "help"]
+OF_LIST = ["where", "search", "sort", "order_by", "limit", "count", "index"]
+OF_MEMBERS = ["append", "extend", "remove", "clear", "count", "index"]
+
+_LOOKUP = re.compile(r"(?:get_by_|find_by_|getBy)(?P<field>\w+)|(?P<taken>\w+)_exists")
+_TYPES: tuple[tuple[type, type], ...] = (
+    (Text, str),
+    (Flag, bool),
+    (Whole, int),
+    (Id, int),
+    (Instant, datetime.datetime),
+)
+
+
+class Offer(NamedTuple):
+    """A completion, and what the menu says of it."""
+
+    text: str
+    kind: str
+
+
+class Offers(NamedTuple):
+    """Completions that take the place of what was `typed` last, in their order."""
+
+    typed: str
+    offers: list[Offer]
+
+
+class Thing(NamedTuple):
+    """What an expression is: kind model, entity, list, members, method, type, plain or nothing, and of what."""
+
+    kind: str
+    of: Any = None
+    name: str = ""
+
+
+NOTHING = Thing("nothing")  # about entities, but there is no such thing
+
+
+def complete(before: str, namespace: Mapping[str, Any]) -> Offers | None:
+    """Return what can be typed after `before`; None where that is not about the entities."""
+    raw = scan(before)
+    tokens = [token for token in raw if token.kind in ("string", "name", "number", "op")]
+    if not tokens or raw[-1].kind == "comment":
+        return None
+    if raw[-1].kind == "string" and not string_parts(raw[-1].text)[3]:
+        return _in_string(tokens, namespace)
+    typed = raw[-1].text if raw[-1].kind == "name" else ""
+    ahead = tokens[:-1] if typed else tokens
+    if ahead and ahead[-1].text == ".":
+        return _starting_with(typed, _attributes(_thing(ahead[:-1], namespace)))
+    return _starting_with(typed, _keywords(ahead, namespace))
+
+
+def _starting_with(typed: str, offers: Iterable[Offer] | None) -> Offers | None:
+    return None if offers is None else Offers(typed, [offer for offer in offers if offer.text.startswith(typed)])
+
+
+# What an expression is
+
+
+def _thing(tokens: list[Token], namespace: Mapping[str, Any]) -> Thing | None:
+    """Return what the expression that these tokens end in is; None where it is not about entities."""
+    start = _start(tokens)
+    known = ChainMap(_loops(tokens[:start], namespace), namespace)  # type: ignore[arg-type]
+    return _parsed(tokens[start:], known)
+
+
+def _parsed(tokens: list[Token], namespace: Mapping[str, Any]) -> Thing | None:
+    try:
+        return _inferred(ast.parse(" ".join(token.text for token in tokens), mode="eval").body, namespace)
+    except (SyntaxError, ValueError, RecursionError):
+        return None
+
+
+def _loops(tokens: list[Token], namespace: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the variables of loops are: `for task in db.Task.get()`, in a comprehension or a statement."""
+    found: dict[str, Any] = {}
+    words = [token.text for token in tokens]
+    for at in range(len(words) - 3):
+        if words[at] == "for" and words[at + 2] == "in":
+            over = takewhile(lambda token: token.text not in ("if", ":", "for"), tokens[at + 3 :])
+            found[words[at + 1]] = _item(_parsed(list(over), namespace), ast.Constant(0))
+    return found
+
+
+def _start(tokens: list[Token]) -> int:
+    """Return where the primary (a name with what is called, indexed or asked of it) that these tokens end in starts."""
+    at = len(tokens) - 1
+    while at >= 0:
+        if tokens[at].text in (")", "]"):
+            at = _opening(tokens, at)
+            if at > 0 and (tokens[at - 1].kind == "name" or tokens[at - 1].text in (")", "]")):
+                at -= 1
+                continue
+        if at > 1 and tokens[at - 1].text == ".":
+            at -= 2
+            continue
+        break
+    return max(at, 0)
+
+
+def _opening(tokens: list[Token], at: int) -> int:
+    """Return where the bracket opens that is closed here, or, after the last token, that is open; -1 for none."""
+    depth = 0
+    while at >= 0:
+        depth += (tokens[at].text in (")", "]", "}")) - (tokens[at].text in ("(", "[", "{"))
+        if depth <= 0 and tokens[at].text in ("(", "[", "{"):
+            return at
+        at -= 1
+    return -1
+
+
+def _inferred(node: ast.AST, namespace: Mapping[str, Any]) -> Thing | None:
+    if isinstance(node, ast.Name):
+        return _of_value(namespace.get(node.id))
+    if isinstance(node, ast.Attribute):
+        return _attribute(_inferred(node.value, namespace), node.attr)
+    if isinstance(node, ast.Call):
+        return _called(_inferred(node.func, namespace), bool(node.args or node.keywords))
+    if isinstance(node, ast.Subscript):
+        return _item(_inferred(node.value, namespace), node.slice)
+    return None
+
+
+def _of_value(value: Any) -> Thing | None:
+    if isinstance(value, Thing):
+        return value
+    if isinstance(value, type) and issubclass(value, Entity):
+        return Thing("model", value)
+    if isinstance(value, Entity):
+        return Thing("entity", type(value))
+    if isinstance(value, EntityList):
+        return Thing("list", value.model)
+    if isinstance(value, MemberList):
+        return Thing("members", value.partner)
+    return Thing("plain", value) if type(value) in (list, tuple, dict) or isinstance(value, SimpleNamespace) else None
+
+
+def _attribute(thing: Thing | None, name: str) -> Thing | None:
+    if thing is None:
+        return None
+    if thing.kind == "plain":
+        return _of_value(vars(thing.of).get(name)) if isinstance(thing.of, SimpleNamespace) else None
+    if name in (offer.text for offer in _attributes(thing) or () if offer.kind == "function"):
+        return Thing("method", thing, name)
+    return _linked(thing.of, name) if thing.kind == "entity" else NOTHING
+
+
+def _linked(model: type[Entity], name: str) -> Thing:
+    field = model._meta.fields.get(name)
+    if isinstance(field, Link):
+        return Thing("entity", field.rel_model)
+    for relation in relations(model):
+        if relation.name == name:
+            return Thing("members" if relation.editable else "list", relation.model)
+    return next((Thing("type", python) for kind, python in _TYPES if isinstance(field, kind)), NOTHING)
+
+
+def _called(thing: Thing | None, with_arguments: bool) -> Thing | None:
+    if thing is None or thing.kind == "model":
+        return thing and Thing("entity", thing.of)
+    if thing.kind != "method":
+        return NOTHING
+    owner, name = thing.of, thing.name
+    if owner.kind == "list" and name in ("where", "order_by", "limit"):
+        return Thing("list", owner.of)
+    if owner.kind == "model" and name == "get":
+        return Thing("entity" if with_arguments else "list", owner.of)
+    finds = owner.kind == "model" and name.startswith(("get_by", "find_by", "getBy"))
+    return Thing("entity", owner.of) if finds else NOTHING
+
+
+def _item(thing: Thing | None, index: ast.expr) -> Thing | None:
+    if thing is None:
+        return None
+    if thing.kind in ("list", "members"):
+        return Thing("list" if isinstance(index, ast.Slice) else "entity", thing.of)
+    if thing.kind == "plain" and not isinstance(thing.of, SimpleNamespace):
+        with contextlib.suppress(ValueError, LookupError, TypeError):
+            return _of_value(thing.of[ast.literal_eval(index)])
+    return NOTHING
+
+
+# What it offers
+
+
+def _attributes(thing: Thing | None) -> list[Offer] | None:
+    """Return the attributes of what an expression is; None where IPython knows better."""
+    if thing is None:
+        return None
+    of_kind: dict[str, Callable[[Any], list[Offer]]] = {
+        "model": lambda model: _functions(methods(model)) + fields(model),
+        "entity": _of_entity,
+        "list": lambda _: _functions(OF_LIST),
+        "members": lambda _: _functions(OF_MEMBERS),
+        "type": lambda kind: [Offer(name, "function") for name in dir(kind) if not name.startswith("_")],
+        "plain": _of_plain,
+    }
+    return of_kind[thing.kind](thing.of) if thing.kind in of_kind else []
+
+
+def _of_entity(model: type[Entity]) -> list[Offer]:
+    worked_out = [Offer(name, "worked out") for name in _own(model, property)]
+    return fields(model) + _relations(model) + worked_out + _functions(methods(model, of_entity=True))
+
+
+def _of_plain(value: Any) -> list[Offer]:
+    names = vars(value) if isinstance(value, SimpleNamespace) else dir(type(value))
+    return [Offer(name, "") for name in names if not name.startswith("_")]
+
+
+def fields(model: type[Entity]) -> list[Offer]:
+    """Return the fields of a model, and what each takes."""
+    return [Offer(field.name, field.takes) for field in model.stored_fields()]
+
+
+def _relations(model: type[Entity]) -> list[Offer]:
+    return [Offer(relation.name, relation.model.plural) for relation in relations(model)]
+
+
+def _functions(names: Iterable[str]) -> list[Offer]:
+    return [Offer(name, "function") for name in names]
+
+
+def methods(model: type[Entity], of_entity: bool = False) -> list[str]:
+    """Return the public methods of a model, or of one entity."""
+    if of_entity:
+        return _own(model, (FunctionType, OfInstance)) + OF_ENTITY
+    return _own(model, (classmethod, staticmethod)) + OF_MODEL
+
+
+def _own(model: type[Entity], kinds: Any) -> list[str]:
+    """Return the public attributes of these kinds that a model has beside those of every entity."""
+    classes = [cls for cls in model.__mro__ if issubclass(cls, Entity) or not issubclass(Entity, cls)]
+    found = [name for cls in classes for name, value in vars(cls).items() if isinstance(value, kinds)]
+    public = [name for name in dict.fromkeys(found) if not name.startswith("_")]
+    return [name for name in public if not hasattr(Entity, name)]
+
+
+def _keywords(ahead: list[Token], namespace: Mapping[str, Any]) -> list[Offer] | None:
+    """Return the `field=` of the constructor whose brackets these tokens are in, but for those that are given."""
+    opened = _opening(ahead, len(ahead) - 1)
+    if opened < 1 or ahead[opened].text != "(" or ahead[-1].text not in ("(", ","):
+        return None
+    thing = _thing(ahead[:opened], namespace)
+    if thing is None or thing.kind != "model":
+        return None
+    given = {name.text for name, mark in zip(ahead[opened:], ahead[opened + 1 :], strict=False) if mark.text == "="}
+    editable = [Offer(relation.name, relation.model.plural) for relation in relations(thing.of) if relation.editable]
+    return [Offer(f"{o.text}=", o.kind) for o in fields(thing.of) + editable if o.text not in {*given, "id"}]
+
+
+# Inside quotes
+
+
+def _in_string(tokens: list[Token], namespace: Mapping[str, Any]) -> Offers | None:
+    """Return the names that are stored, in a lookup by name, or of the fields, in exists()."""
+    if len(tokens) < 2 or tokens[-2].text != "(":
+        return None
+    thing = _thing(tokens[:-2], namespace)
+    prefix, quote, typed, _ = string_parts(tokens[-1].text)
+    if thing is None or thing.kind != "method" or "f" in prefix.lower() or thing.of.kind not in ("model", "entity"):
+        return None
+    model, lookup = thing.of.of, _LOOKUP.fullmatch(thing.name)
+    if thing.name == "exists":
+        offers = [Offer(field.name, field.takes) for field in model.stored_fields() if not isinstance(field, Secret)]
+        return _starting_with(typed, offers)
+    field = lookup and model._meta.fields.get((lookup["field"] or lookup["taken"]).lower())
+    if field is None or isinstance(field, Secret):
+        return None
+    names = stored(field, _evaluated(prefix, quote, typed))
+    return Offers(typed, [Offer(_inside(name, quote), model.noun) for name in names])
+
+
+def stored(field: Any, start: str, exact: bool = False) -> list[str]:
+    """Return values of a text field that begin so, in the order of the alphabet, 50 at most. One query.
+
+    exact: in upper and lower case as well. An index then leads to each of them, however many rows have the same.
+    """
+    if exact:
+        return [value for value in _steps(field, start) if value.startswith(start)]
+    query = field.model.select(field).where(field.startswith(start)).distinct().order_by(field).limit(MOST_NAMES)
+    return [value for (value,) in query.tuples() if value]
+
+
+def _steps(field: Any, start: str) -> list[str]:
+    """Return the first values of a text field from `start` on, each found in the index by the one before it."""
+    own = field.model.alias()
+    first = field.model.select(peewee.fn.MIN(field).alias("value")).where(field >= start)
+    found = first.cte("found", recursive=True, columns=("value",))
+    column = getattr(own, field.name)
+    following = own.select(peewee.fn.MIN(column)).where(column > found.c.value)
+    query = found.union_all(found.select(following).where(found.c.value.is_null(False)))
+    rows = query.select_from(query.c.value).limit(MOST_NAMES).tuples()
+    return [value for (value,) in rows.execute(field.model._meta.database) if isinstance(value, str) and value]
+
+
+def ids(model: type[Entity], start: str) -> dict[int, str | None]:
+    """Return ids that begin with these digits, and the names, 50 at most: by a look at the index for each length."""
+    name = name_field(model)
+    found: dict[int, str | None] = {}
+    for low, high in _ranges(start, model.select(peewee.fn.MAX(model.id)).scalar() or 0):
+        asked = (model.id, name) if name else (model.id, peewee.Value(None))
+        rows = model.select(*asked).where(model.id.between(low, high)).order_by(model.id)
+        found.update(rows.limit(MOST_NAMES - len(found)).tuples())
+    return found
+
+
+def _ranges(start: str, highest: int) -> Iterator[tuple[int, int]]:
+    """Return the ranges of numbers up to the highest that begin with these digits: 12, 120 to 129, and so on."""
+    if not start:
+        yield 1, highest
+    elif start.isascii() and start.isdigit() and start[0] != "0" and len(start) < 20:
+        low, high = int(start), int(start)
+        while low <= highest:
+            yield low, high
+            low, high = low * 10, high * 10 + 9
+
+
+def _evaluated(prefix: str, quote: str, typed: str) -> str:
+    with contextlib.suppress(SyntaxError, ValueError):
+        return str(ast.literal_eval(prefix + quote + typed + quote))
+    return typed
+
+
+def _inside(value: str, quote: str) -> str:
+    """Return a value as it is written between these quotes: what is not printable, as an escape."""
+    plain = value.replace("\\", "\\\\").replace(quote[0], "\\" + quote[0])
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in plain)

@@ -1,0 +1,348 @@
+"""What IPython needs of us: the shell's prompt, display, completion, history, and how it tells of an error.
+
+It is configured here and by NO_COLOR and VSERVER_THEME alone: a user's IPython profile, start-up files and themes are
+neither read nor written. What is completed is completion.py's, what a secret in a line is, masking.py's, how entities
+look, views.py's. It is imported by shell.start() only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import linecache
+import sqlite3
+import sys
+import traceback
+from collections.abc import Container, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from IPython.core.compilerop import CachingCompiler
+from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
+from IPython.core.formatters import DisplayFormatter
+from IPython.core.history import HistoryManager
+from IPython.terminal.embed import InteractiveShellEmbed
+from IPython.terminal.interactiveshell import PtkHistoryAdapter
+from IPython.terminal.prompts import Prompts, RichPromptDisplayHook
+from IPython.terminal.ptutils import IPythonPTLexer
+from prompt_toolkit.history import History as PromptHistory
+from prompt_toolkit.history import InMemoryHistory
+from pygments.token import Token
+from traitlets.config import Config
+
+from vserverlib import Error, home, inert, messages
+from vserverlib.databases.drivers import peewee
+from vserverlib.entities.orm import Entity
+from vserverlib.terminal import completion, display, masking
+
+LONGEST_TITLE = 40  # characters of the database's name in the prompt
+PATIENCE = 3.0  # seconds to wait for another shell that writes to the history
+COLOURS = {"light": "lightbg", "dark": "linux", "none": "nocolor", "": "neutral"}  # VSERVER_THEME: IPython's name
+ATTENTION = Token.Prompt.Attention
+
+
+# History
+
+
+class History(HistoryManager):
+    """What was typed, secrets masked; a line that begins with a space is left out. Two shells may write at once.
+
+    In memory until keep_in() names a file. Each line is written when it is entered, before it runs.
+    """
+
+    def keep_in(self, path: Path) -> None:
+        """Read from and write to a file; tell in one line where that cannot be, and stay in memory."""
+        try:
+            self._open(home.own_file(path))
+            self.db.execute("PRAGMA synchronous = OFF")  # a line is not worth the wait for the disk
+        except (OSError, sqlite3.Error) as error:
+            self._open(":memory:")
+            reason = getattr(error, "strerror", None) or error
+            messages.tell(f"history is off: {inert(path, 200)} cannot be used ({reason})", "yellow")
+
+    def _open(self, path: Path | str) -> None:
+        self.db.close()
+        self.hist_file, self.connection_options = path, {"timeout": PATIENCE}
+        # Unwrapped, for it would move a file away that is damaged, or that another shell just writes to.
+        inspect.unwrap(HistoryManager.init_db)(self)
+
+    def new_session(self, conn: Any = None) -> None:
+        """Begin a session, at its first line: a shell that is opened and left again writes nothing."""
+        if self.db_input_cache:
+            super().new_session(conn)
+
+    def store_inputs(self, line_num: int, source: str, source_raw: str | None = None) -> None:
+        """Keep a line, in memory (for `In`, `%save`) as in the file."""
+        raw = source if source_raw is None else source_raw
+        if raw.startswith((" ", "\t")):
+            nothing = ";" if source.rstrip().endswith(";") else ""  # IPython looks here whether to display the value
+            super().store_inputs(line_num, nothing, nothing)
+            self._forget()
+            return
+        known = self.shell.user_ns
+        super().store_inputs(line_num, masking.mask(source, known), masking.mask(raw, known))
+        self.writeout_cache()
+
+    def writeout_cache(self, conn: Any = None) -> None:
+        """Write what is not written yet; where the file is not to be had now, it is lost."""
+        if not self.db_input_cache:
+            return
+        try:
+            if not self.session_number:
+                self.new_session(conn)
+            super().writeout_cache(conn)
+        except sqlite3.Error:
+            self._forget()
+
+    def _forget(self) -> None:
+        """Write nothing of what was entered last."""
+        self.db_input_cache = []  # type: ignore[var-annotated]  # IPython's
+
+    def end_session(self) -> None:
+        """Note when the session ended, if it was begun."""
+        with contextlib.suppress(sqlite3.Error):
+            if self.session_number:
+                super().end_session()
+
+
+class Recall(PtkHistoryAdapter):
+    """What the arrow keys bring back: this session's lines as they were typed, earlier ones as they were kept."""
+
+    def __init__(self, shell: Shell) -> None:
+        PromptHistory.__init__(self)
+        self.shell = shell
+
+    def append_string(self, string: str) -> None:
+        PromptHistory.append_string(self, string)
+
+
+class Compiler(CachingCompiler):
+    """Compiles cells, and keeps their lines for tracebacks, secrets masked. known: the names that are defined."""
+
+    known: Container[str] | None = None
+
+    def cache(self, transformed_code: str, number: int = 0, raw_code: str | None = None) -> str:
+        name: str = super().cache(transformed_code, number, raw_code)
+        lines = masking.mask(transformed_code, self.known).splitlines(keepends=True)
+        linecache.cache[name] = (len(transformed_code), None, lines, name)
+        return name
+
+
+# Display
+
+
+class Lexer(IPythonPTLexer):
+    """Colours what is typed. For nothing typed yet, Pygments need not be imported: the first prompt comes sooner."""
+
+    def lex_document(self, document: Any) -> Any:
+        return super().lex_document(document) if document.text else lambda line: []
+
+
+class Display(DisplayFormatter):
+    """Shows an entity as a panel, and a list of entities as a table; IPython shows all else."""
+
+    def format(self, obj: Any, include: Any = None, exclude: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
+        if not display.is_viewed(obj):
+            shown: tuple[dict[str, Any], dict[str, Any]] = super().format(obj, include=include, exclude=exclude)
+            return shown
+        return {"text/plain": self._view(obj)}, {}
+
+    def _view(self, obj: Any) -> str:
+        try:
+            return display.text(obj, color=self.parent.colors != "nocolor")
+        except Exception as error:
+            if self.parent.tells_all:
+                raise
+            kind = "" if _is_ours(error) else f"{type(error).__name__}: "
+            return f"({type(obj).__name__} cannot be shown: {kind}{inert(error, 300)})"
+
+
+class DisplayHook(RichPromptDisplayHook):
+    """Writes a view below its line without `Out[1]: ` before it, which would put its frame out of line."""
+
+    def __call__(self, result: Any = None) -> None:
+        self.is_view = display.is_viewed(result)
+        super().__call__(result)
+
+    def write_output_prompt(self) -> None:
+        if self.is_view:
+            self.prompt_end_newline = True
+        else:
+            super().write_output_prompt()
+
+
+class Prompt(Prompts):
+    """Names the database and, unless it is read-write, the mode; in red where others may be at work in it."""
+
+    def in_prompt_tokens(self) -> list[tuple[Any, str]]:
+        database = self.shell.database
+        mode = "" if database.mode == "read-write" else f" ({database.mode})"
+        live = mode == "" and not database.is_sqlite
+        text, number = (ATTENTION, ATTENTION) if live else (Token.Prompt, Token.PromptNum)
+        name = f"{self.vi_mode()}{inert(database.place, LONGEST_TITLE)}{mode} ["
+        return [(text, name), (number, str(self.shell.execution_count)), (text, "]: ")]
+
+
+# Completion
+
+
+@contextlib.contextmanager
+def _untold(database: Any) -> Iterator[None]:
+    """Have queries that the person did not ask for not be told by --print-sql."""
+    hooks, database.query_hooks = database.query_hooks, []
+    try:
+        yield
+    finally:
+        database.query_hooks = hooks
+
+
+def _result(typed: str, offers: Iterable[completion.Offer]) -> SimpleMatcherResult:
+    """Return our offers for IPython's completer, for which an empty list means to ask its other matchers."""
+    found = [SimpleCompletion(text=offer.text, type=offer.kind) for offer in offers]
+    nothing_else = found or [SimpleCompletion(text=typed)]
+    return SimpleMatcherResult(completions=nothing_else, matched_fragment=typed, suppress=True, ordered=True)
+
+
+def _is_ours(error: BaseException) -> bool:
+    """Whether an exception is told in a line: one of ours, of the database, or of an attribute of an entity."""
+    if isinstance(error, Error | peewee.PeeweeException):
+        return True
+    frames = list(traceback.walk_tb(error.__traceback__)) if isinstance(error, AttributeError) else []
+    return bool(frames) and frames[-1][0].f_globals.get("__name__") == Entity.__module__
+
+
+# The shell
+
+
+class Shell(InteractiveShellEmbed):
+    """An IPython shell on a database."""
+
+    def __init__(self, database: Any, names: dict[str, Any], *, banner: str, debug: bool) -> None:
+        self.database, self.tells_all = database, debug
+        self.has_colours = messages.is_colourful(sys.stdout)
+        config = Config()
+        config.Completer.use_jedi = False
+        super().__init__(
+            config=config,
+            user_ns=names,
+            banner1=banner,
+            banner2="",
+            enable_tip=False,
+            confirm_exit=False,
+            simple_prompt=not messages.is_capable(sys.stdout),
+            colors=COLOURS[messages.theme()] if self.has_colours else "nocolor",
+            highlighting_style_overrides={ATTENTION: "bold ansired"},
+            prompts_class=Prompt,
+            compiler_class=Compiler,
+            displayhook_class=DisplayHook,
+            xmode="Plain",
+            _init_location_id="vserver",
+        )
+        self.compile.known = self.user_ns
+
+    def run(self) -> None:
+        """Show the banner, and run what is typed until the shell is left."""
+        hook = sys.excepthook
+        self.show_banner()
+        while True:
+            try:
+                self.mainloop()
+                break
+            except KeyboardInterrupt:  # pressed again while the first was told
+                messages.tell("interrupted", "yellow")
+        self._atexit_once()
+        sys.excepthook = hook
+
+    # What IPython would take from the user's own IPython
+
+    def init_ipython_dir(self, ipython_dir: Any) -> None:
+        """Have none: ~/.ipython is another shell's."""
+
+    def init_profile_dir(self, profile_dir: Any) -> None:
+        """Have none; what IPython remembers in it (bookmarks, for one) lasts for the session."""
+        self.db: Any = {}
+
+    def init_virtualenv(self) -> None:
+        """Stay in our environment, whichever is active."""
+
+    # What is ours
+
+    def init_history(self) -> None:
+        self.history_manager = History(shell=self, parent=self, hist_file=":memory:")
+        self.configurables.append(self.history_manager)
+        self.history_manager.keep_in(home.folder() / "history.sqlite")
+
+    def init_display_formatter(self) -> None:
+        self.display_formatter = Display(parent=self)
+        self.display_formatter.active_types = ["text/plain"]
+        self.configurables.append(self.display_formatter)
+
+    def init_prompt_toolkit_cli(self) -> None:
+        self.lexer = Lexer()
+        self.debugger_history = InMemoryHistory()  # %debug would keep what is typed in ~/.pdbhistory
+        super().init_prompt_toolkit_cli()
+        if self.pt_app:
+            self.pt_app.default_buffer.history = Recall(self)
+
+    def _extra_prompt_options(self) -> dict[str, Any]:
+        options: dict[str, Any] = super()._extra_prompt_options()
+        return {**options, "lexer": self.lexer}
+
+    def init_completer(self) -> None:
+        super().init_completer()
+
+        @context_matcher(identifier="vserver", priority=100)  # type: ignore[untyped-decorator]
+        def ours(context: CompletionContext) -> Any:
+            return self._completed(context)
+
+        self.Completer.custom_matchers.append(ours)
+
+    def _completed(self, context: CompletionContext) -> Any:
+        lines = context.full_text.split("\n")
+        before = "\n".join([*lines[: context.cursor_line], context.text_until_cursor])
+        with _untold(self.database):
+            found = completion.complete(before, self.user_ns)
+        return SimpleMatcherResult(completions=[]) if found is None else _result(found.typed, found.offers)
+
+    # Errors
+
+    def showtraceback(self, exc_tuple: Any = None, *args: Any, **options: Any) -> None:
+        """Tell of an error of ours, or of the database, in its message and the line that was typed."""
+        kind, error, frames = self._get_exc_info(exc_tuple)
+        if issubclass(kind, KeyboardInterrupt):
+            sys.stderr.write("\n")  # after the ^C
+            messages.tell("interrupted", "yellow")
+        elif _is_ours(error) and not self.tells_all:
+            messages.tell(f"error: {str(error).partition(chr(10))[0]}", "red")
+            if line := self._typed_line(frames):
+                messages.tell(f"  {line}")
+        else:
+            super().showtraceback(exc_tuple, *args, **options)
+
+    def showsyntaxerror(self, *args: Any, **options: Any) -> None:
+        """Show what is no Python, secrets masked; then without the mark below, which would be beside the mark."""
+        error = self._get_exc_info()[1]
+        shown = masking.mask(getattr(error, "text", None) or "")
+        if isinstance(error, SyntaxError) and error.text and shown != error.text:
+            error.text, error.offset, error.end_offset = shown, None, None
+        super().showsyntaxerror(*args, **options)
+
+    def _typed_line(self, frames: Any) -> str:
+        """Return the line of a cell that an error came from, secrets masked; its number where there are several."""
+        found = ""
+        while frames is not None:
+            label = self.compile.format_code_name(frames.tb_frame.f_code.co_filename)
+            if label:
+                lines = self._source(frames).splitlines()
+                at = frames.tb_lineno
+                number = f"line {at}: " if len(lines) > 1 else ""
+                found = number + lines[at - 1].strip() if at <= len(lines) else ""
+            frames = frames.tb_next
+        return found
+
+    def _source(self, frames: Any) -> str:
+        return "".join(linecache.getlines(frames.tb_frame.f_code.co_filename))
+
+    def _format_exception_for_storage(self, *args: Any, **options: Any) -> dict[str, Any]:
+        """Keep no tracebacks: IPython would render each a second time, for notebooks."""
+        return {}

@@ -1,0 +1,361 @@
+"""One entity in full: a panel of its fields and relations, and below them what is told of its kind.
+
+Of a task that is how each organization is on, along a line of time drawn to scale, and the tasks around it; of a
+collaboration, its organizations, their nodes and its tasks; of an organization or a node, what it owes.
+
+It owns how that looks. What is told is read by listing.py and details.py; signs, bars and safe text are views.py's.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from rich.console import Console, ConsoleOptions, Group
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from models import Collaboration, Node, Organization, Task
+from vserverlib import counted
+from vserverlib.entities.fields import Secret, now
+from vserverlib.entities.orm import Entity, Relation, relations
+from vserverlib.entities.progress import FAILED
+from vserverlib.queries import details, finding, listing
+from vserverlib.queries.columns import COLUMNS, Column
+from vserverlib.queries.details import Lane, Owed, Post
+from vserverlib.queries.listing import Page, Row
+from vserverlib.terminal.views import GAP, LONGEST, WIDE_BAR, Look, span
+
+MOST_LINES = 8  # lines of a long text in a panel
+MOST_WRAPPED = 3  # lines of a text whose lines are wrapped; those of a longer one are cut
+NAMED = 5  # members of a relation that a panel names
+NAME_ROOM, STATUS_ROOM, SEEN_ROOM = 26, 10, 10  # columns of a name, of the status of a node, of when it was seen
+FRAME = 4  # columns of the frame of a panel
+LINE, LONGEST_LINE = 12, 60  # columns of a line of time, at least and at most
+
+
+class Item(NamedTuple):
+    """One line of a panel: a column of the entity's row, a secret, or a relation with a page of its members."""
+
+    name: str
+    column: Column | None = None
+    page: Page | None = None
+    is_set: bool = False
+
+
+class Card:
+    """All there is to say of one entity, as a panel as wide as it needs to be."""
+
+    def __init__(self, entity: Entity) -> None:
+        self.entity, self.moment = entity, now()
+        columns = COLUMNS[type(entity)]
+        (self.row,) = listing.of_entities([entity], columns)
+        self.sections = [section(entity, self.moment) for section in SECTIONS.get(type(entity), ())]
+        self.items = [*_own_items(entity, columns), *_secret_items(entity), *_relation_items(entity)]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Any]:
+        look, entity = Look(options.encoding), self.entity
+        grid = Table.grid(padding=(0, GAP, 0, 0))
+        grid.add_column(no_wrap=True)
+        grid.add_column(overflow="fold")
+        for item in self.items:
+            grid.add_row(Text(item.name, "dim"), self._shown(item, look))
+        parts = [part for section in self.sections for part in section.drawn(look, options.max_width - FRAME)]
+        name = entity.named() if finding.name_field(type(entity)) else _numbered(entity)
+        panel = Panel(Group(grid, *parts), title=Text(f" {look.safe(name)} ", "bold"), title_align="left", expand=False)
+        panel.subtitle, panel.subtitle_align = _unsaved(entity), "left"
+        yield panel
+
+    def _shown(self, item: Item, look: Look) -> Text:
+        if item.page is not None:
+            return _members(item.page, look)
+        if item.column is None:
+            return Text("set, not shown" if item.is_set else "not set")
+        return self._value(item.column, look)
+
+    def _value(self, column: Column, look: Look) -> Text:
+        value, id = self.row[column.name], self.row.get(f"{column.name}_id")
+        if column.kind == "long" and isinstance(value, str) and value:
+            return _lines(value, look)
+        text = look.cell(column, self.row, WIDE_BAR)
+        if isinstance(value, datetime.datetime):
+            return Text(f"{value:%Y-%m-%d %H:%M:%S} UTC")
+        return text if id is None or value is None else Text(f"{look.safe(id)} {text}")
+
+
+def entity_panel(entity: Entity) -> Card:
+    """Return everything about one entity, its relations counted and the first ones named; never a secret.
+
+    The number of queries does not depend on how many there are.
+    """
+    return Card(entity)
+
+
+def _numbered(entity: Entity) -> str:
+    """Return what an entity without a name is called: its label tells again what the panel tells."""
+    return f"{entity.noun} (not saved)" if entity._new else f"{entity.noun} {entity.id}"
+
+
+def _own_items(entity: Entity, columns: Sequence[Column]) -> list[Item]:
+    """Return the lines of the columns, less what another line says: ids of links, parts of the progress, counts."""
+    said = {f"{column.name}_id" for column in columns} | {relation.name for relation in relations(type(entity))}
+    said |= {"done", "total", "complete"}
+    return [Item(column.name, column) for column in columns if column.name not in said]
+
+
+def _secret_items(entity: Entity) -> list[Item]:
+    """Return the lines of the secrets; none in a read-only session, which reads all of them as not set."""
+    if entity._meta.database.read_only:
+        return []
+    secrets = [field.name for field in entity._meta.sorted_fields if isinstance(field, Secret)]
+    return [Item(name, is_set=entity.__data__.get(name) is not None) for name in secrets]
+
+
+def _relation_items(entity: Entity) -> list[Item]:
+    """Return the lines of the relations: those that a section tells of are only counted."""
+    told = TOLD.get(type(entity), ())
+    every = relations(type(entity))
+    return [Item(each.name, page=(_counted if each.name in told else _first)(entity, each)) for each in every]
+
+
+def _counted(entity: Entity, relation: Relation) -> Page:
+    return Page(relation.model, (), [], 0, len(getattr(entity, relation.name)))
+
+
+def _first(entity: Entity, relation: Relation) -> Page:
+    wanted = {"id", "name", "username"}
+    if relation.model.noun == "result":
+        wanted |= {"task", "organization", "status"} - {entity.noun}
+    columns = [column for column in COLUMNS[relation.model] if column.name in wanted]
+    return listing.page(getattr(entity, relation.name), 0, NAMED, columns)
+
+
+def _members(page: Page, look: Look) -> Text:
+    """Return how many members a relation has, and the names of the first, one on each line: a comma could be faked."""
+    if not page.total:
+        return Text("0", "dim")
+    named = [Text(" ").join(look.cell(c, row) for c in page.columns if row[c.name] is not None) for row in page.rows]
+    if page.total > len(named) > 0:
+        named.append(Text(look.more))
+    count = f"{page.total:,}  "
+    text = Text.assemble(count, Text("\n" + " " * len(count)).join(named))
+    text.no_wrap, text.overflow = True, look.overflow
+    return text
+
+
+def _lines(text: str, look: Look) -> Text:
+    """Return the first lines of a long text, each safe to show, and how long it is where that is not all."""
+    lines = text.splitlines()
+    shown = Text("\n".join(look.safe(line) for line in lines[:MOST_LINES]))
+    if len(lines) > MOST_LINES or any(len(line) > LONGEST for line in lines):
+        shown.append(f"\n{look.more} {len(text):,} characters in all", "dim")
+    if len(lines) > MOST_WRAPPED:
+        shown.no_wrap, shown.overflow = True, look.overflow
+    return shown
+
+
+def _unsaved(entity: Any) -> Text | None:
+    """Return what was changed and not saved, of an entity that was saved before."""
+    members = [name for name, members in (entity._members or {}).items() if members.is_changed]
+    names = [] if entity._new else sorted({*entity._dirty, *members})
+    return Text(f" not saved yet: {', '.join(names)} ", "bold") if names else None
+
+
+# How each organization is on with a task
+
+
+class LanesSection:
+    """A line for each result of a task: how it stands, how long it waited and ran, and when that was."""
+
+    def __init__(self, task: Task, moment: datetime.datetime) -> None:
+        self.found, self.moment = details.lanes(task), moment
+        self.times = details.moments(self.found.lanes)
+
+    def drawn(self, look: Look, width: int) -> Iterator[Any]:
+        """Return what is drawn below the fields, in so many columns."""
+        if not self.found.lanes:
+            return
+        rows = [self._words(lane, look) for lane in self.found.lanes]
+        taken = sum(max(cell.cell_len for cell in column) for column in zip(HEADINGS, *rows, strict=True)) + 4 * GAP
+        room = min(width - taken, LONGEST_LINE)
+        table = _grid(look, *HEADINGS, *([self._scale(look, room)] if self._fits(room) else []))
+        for lane, words in zip(self.found.lanes, rows, strict=True):
+            table.add_row(*words, *([self._line(lane, look, room)] if self._fits(room) else []))
+        yield from (Text(), table)
+        if self.found.total > len(rows):
+            yield Text(f"{look.more} {self.found.total - len(rows):,} more, those not finished come first", "dim")
+
+    def _words(self, lane: Lane, look: Look) -> tuple[Text, ...]:
+        spans = [_open(lane.waited(self.moment), lane.started_at or lane.finished_at or lane.complete, look)]
+        spans += [_open(lane.ran(self.moment), lane.finished_at or lane.complete, look)]
+        return _named(lane.name, lane.organization_id, look), look.state(lane.status), *spans
+
+    def _fits(self, room: int) -> bool:
+        return bool(self.times) and room >= LINE
+
+    @property
+    def _ends(self) -> tuple[datetime.datetime, datetime.datetime]:
+        """Return the times at both ends of the line: the first one of all, and the last, or now."""
+        open_ones = any(not lane.complete for lane in self.found.lanes)
+        return min(self.times), max([*self.times, self.moment] if open_ones else self.times)
+
+    def _scale(self, look: Look, room: int) -> Text:
+        """Return what the line of time goes from, and how long it is."""
+        first, last = self._ends
+        long, short = f"{first:%Y-%m-%d %H:%M} UTC + {span(last - first)}", f"+ {span(last - first)}"
+        return Text(long if len(long) <= room else short, "dim")
+
+    def _line(self, lane: Lane, look: Look, room: int) -> Text:
+        """Return the times of a result on a line: from its assignment thin while it waited, thick while it ran."""
+        first, last = self._ends
+        length = (last - first) / datetime.timedelta(seconds=1)
+
+        def place(moment: datetime.datetime | None) -> int:
+            after = (moment or last) - first
+            return round(after / datetime.timedelta(seconds=1) / length * room) if length else room
+
+        sign = look.sign(lane.status) if lane.status in FAILED or not lane.complete else ""
+        begin, end = place(lane.assigned_at or lane.started_at or first), place(lane.finished_at)
+        begin, end = min(begin, room - len(sign)), end - len(sign)
+        start = min(place(lane.started_at), end) if lane.started_at else end
+        if lane.complete and lane.started_at:  # what has run is seen to have run
+            start = max(begin, min(start, end - 1))
+        full, rest = look.bar
+        drawn = (rest * (start - begin), "dim"), (full * (end - start), look.colour(lane.status))
+        return Text.assemble(" " * begin, *drawn, (sign, look.colour(lane.status)))
+
+
+HEADINGS = tuple(Text(word, "bold") for word in ("organization", "result", "waited", "ran"))
+
+
+def _open(time: datetime.timedelta | None, is_over: object, look: Look) -> Text:
+    """Return a span of time; one that goes on has a sign behind it."""
+    if time is None:
+        return Text(look.none, "dim")
+    return Text(span(time)) if is_over else Text(f"{span(time)} {look.more}")
+
+
+def _named(name: Any, id: int | None, look: Look) -> Text:
+    if name is None:
+        return Text(look.none if id is None else f"({look.safe(id)})", "dim")
+    return Text(look.cut(look.value(name), NAME_ROOM))
+
+
+def _grid(look: Look, *headings: Text) -> Table:
+    """Return a table without lines, whose headings are its first row."""
+    table = Table.grid(padding=(0, GAP, 0, 0))
+    for _ in headings:
+        table.add_column(no_wrap=True, overflow=look.overflow)
+    table.add_row(*headings)
+    return table
+
+
+# The tasks around a task
+
+
+class FamilySection:
+    """The tasks that a task came from, and those that it led to, as a tree."""
+
+    def __init__(self, task: Task, moment: datetime.datetime) -> None:
+        self.task, self.found = task, details.family(task)
+
+    def drawn(self, look: Look, width: int) -> Iterator[Any]:
+        """Return what is drawn below the fields, in so many columns."""
+        if not self.found.ancestors and not self.found.children:
+            return
+        lines = [self._member(row, look) for row in self.found.ancestors]
+        lines.append(Text(f"{look.safe(self.task.named())} (this one)", "bold"))
+        branches = [look.branch(depth) for depth in range(len(lines))]
+        for at, row in enumerate(self.found.children, 1):
+            lines.append(self._member(row, look))
+            branches.append(look.branch(len(self.found.ancestors) + 1, is_last=at == self.found.total))
+        yield Text()
+        for branch, line in zip(branches, lines, strict=True):
+            yield Text.assemble((branch, "dim"), line, no_wrap=True, overflow=look.overflow)
+        if self.found.total > len(self.found.children):
+            more = self.found.total - len(self.found.children)
+            yield Text(f"{look.branch(len(self.found.ancestors) + 1)}{look.more} {more:,} more", "dim")
+
+    def _member(self, row: Row, look: Look) -> Text:
+        name = "" if row["name"] is None else f' "{look.cut(look.safe(row["name"]), NAME_ROOM)}"'
+        counts = row["progress"]
+        return Text.assemble(f"task {row['id']}{name} ", look.state(row["status"]), f" {counts.done}/{counts.total}")
+
+
+# Who takes part in a collaboration
+
+
+class PostsSection:
+    """A line for each organization of a collaboration with its node, and one on the tasks."""
+
+    def __init__(self, collaboration: Collaboration, moment: datetime.datetime) -> None:
+        self.found, self.moment = details.posts(collaboration), moment
+
+    def drawn(self, look: Look, width: int) -> Iterator[Any]:
+        """Return what is drawn below the fields, in so many columns."""
+        found = self.found
+        yield Text()
+        yield look.statuses(found.tasks, width)
+        if not found.posts:
+            return
+        table = _grid(look, *(Text(word, "bold") for word in ("organization", "node", "status", "last seen")))
+        room = width - NAME_ROOM - 3 * GAP - STATUS_ROOM - SEEN_ROOM
+        for post in found.posts:
+            table.add_row(_named(post.organization, post.organization_id, look), *self._node(post, look, room))
+        yield from (Text(), table)
+        if found.total > len(found.posts):
+            yield Text(f"{look.more} {counted(found.total - len(found.posts), 'more organization')}", "dim")
+
+    def _node(self, post: Post, look: Look, room: int) -> tuple[Text, ...]:
+        if post.node_id is None:
+            return Text(look.cut("no node to run tasks", room)), Text(""), Text("")
+        name = look.none if post.node is None else look.value(post.node)
+        status = look.none if post.status is None else look.value(post.status)
+        words = (f"{post.node_id} {name}", room), (status, STATUS_ROOM), (self._seen(post, look), SEEN_ROOM)
+        return tuple(Text(look.cut(text, most)) for text, most in words)
+
+    def _seen(self, post: Post, look: Look) -> str:
+        if isinstance(post.last_seen, datetime.datetime):
+            return f"{span(self.moment - post.last_seen, units=1)} ago"
+        return "never" if post.last_seen is None else look.value(post.last_seen)
+
+
+# What an organization owes
+
+
+class OwedSection:
+    """How many results are waited for, since when, and the oldest of them."""
+
+    def __init__(self, entity: Organization | Node, moment: datetime.datetime) -> None:
+        self.found: Owed = details.owed(entity)
+        self.moment = moment
+
+    def drawn(self, look: Look, width: int) -> Iterator[Any]:
+        """Return what is drawn below the fields, in so many columns."""
+        page, since = self.found.page, self.found.since
+        yield Text()
+        if not page.total:
+            yield Text("owes no result")
+            return
+        age = "" if since is None else f", the oldest for {span(self.moment - since)}"
+        yield Text(f"owes {listing.counted(page.total, page.model)}{age}", "bold")
+        table = _grid(look, *(Text(word, "dim") for word in ("result", "task", "", "since, UTC")))
+        for row in page.rows:
+            task = Text.assemble(f"{row['task_id'] or look.none} ", _named(row["task"], None, look))
+            since_when = look.none if row["assigned_at"] is None else look.value(row["assigned_at"])
+            table.add_row(Text(str(row["id"])), task, look.state(row["status"]), Text(since_when))
+        yield table
+        if page.total > len(page.rows):
+            yield Text(f"{look.more} {page.total - len(page.rows):,} more", "dim")
+
+
+SECTIONS: dict[type[Entity], tuple[Callable[[Any, datetime.datetime], Any], ...]] = {
+    Task: (LanesSection, FamilySection),
+    Collaboration: (PostsSection,),
+    Organization: (OwedSection,),
+    Node: (OwedSection,),
+}
+# The relations that a section tells of, member by member.
+TOLD: dict[type[Entity], tuple[str, ...]] = {Task: ("results", "children"), Collaboration: ("organizations", "nodes")}

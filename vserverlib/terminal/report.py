@@ -1,0 +1,63 @@
+"""What a check has found, as a person sees it: rule by rule, what is worst first.
+
+It owns the look of findings and nothing else: safe text is that of views.py, what is found checks.py's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from rich.console import Console, ConsoleOptions
+from rich.padding import Padding
+from rich.text import Text
+
+from vserverlib.entities import rules
+from vserverlib.entities.checks import Findings
+from vserverlib.entities.rules import Rule
+from vserverlib.terminal.views import Look
+
+SHOWN = 10  # rows of one rule
+INDENT = 2
+COLOURS = {rules.ERROR: "red", rules.WARNING: "yellow", rules.INFO: "none"}
+
+
+class Report:
+    """Findings: under each rule how many rows break it, the first of them, how many more, and the remedy once."""
+
+    def __init__(self, found: Findings) -> None:
+        self.found = found
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Any]:
+        look = Look(options.encoding)
+        codes = sorted(self.found.counts, key=lambda code: rules.LEVELS.index(rules.BY_CODE[code].level))
+        for code in codes:
+            yield from self._rule(rules.BY_CODE[code], look)
+        yield Text(summary(self.found.levels), "bold" if codes else "dim")
+
+    def _rule(self, rule: Rule, look: Look) -> Iterator[Any]:
+        count = self.found.counts[rule.code]
+        yield Text.assemble(
+            (rule.code, "bold"), " ", (rule.level, COLOURS[rule.level]), f" {count:,} {look.dash} {plain(rule.breaks)}"
+        )
+        shown = [finding for finding in self.found if finding.code == rule.code][:SHOWN]
+        lines = [Text(look.safe(finding.told)) for finding in shown]
+        lines += [Text(f"{look.more} {count - len(shown):,} more", "dim")] if count > len(shown) else []
+        lines.append(Text(f"remedy: {rule.remedy}", "dim"))
+        for line in lines:
+            yield Padding(line, (0, 0, 0, INDENT), expand=False)
+        yield Text()
+
+
+def plain(text: str) -> str:
+    """Return a text of the rules without the marks of code that the documentation has."""
+    return text.replace("`", "")
+
+
+def summary(levels: dict[str, int]) -> str:
+    """Return in words how many findings there are: "2 errors, 1 warning"; those of level info are notes."""
+    words = [f"{count:,} {NOUNS[level]}{'s' * (count != 1)}" for level, count in levels.items() if count]
+    return ", ".join(words) or "nothing found"
+
+
+NOUNS = {rules.ERROR: "error", rules.WARNING: "warning", rules.INFO: "note"}

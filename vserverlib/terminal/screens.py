@@ -1,0 +1,78 @@
+"""What moves: lines of a terminal that are drawn anew in place, and a bar for work that takes long.
+
+It owns the drawing. What is drawn is its caller's; consoles are views.py's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from vserverlib import messages
+from vserverlib.terminal import views
+
+BAR_AFTER = 1.0  # seconds of work until a bar shows how far it is
+
+
+class Screen:
+    """The lines of a terminal on stdout below what is there already, drawn anew in place: a context manager."""
+
+    def __init__(self) -> None:
+        from rich.live import Live
+
+        self.console = views.target(sys.stdout, None, messages.is_colourful(sys.stdout), None, is_terminal=True)
+        self.live = Live(console=self.console, auto_refresh=False, vertical_overflow="crop")
+        self.size = self.console.size
+
+    def __enter__(self) -> Screen:
+        self.live.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.live.__exit__(*error)
+
+    @property
+    def lines(self) -> int:
+        """How many lines there is room for."""
+        return self.console.size.height
+
+    def is_resized(self) -> bool:
+        """Whether the size has changed. What was drawn is wiped then: the terminal has broken its lines anew."""
+        before, self.size = self.size, self.console.size
+        if self.size != before:
+            self.console.clear()
+        return self.size != before
+
+    def show(self, renderable: Any) -> None:
+        """Draw this in the place of what was drawn before."""
+        self.live.update(renderable, refresh=True)
+
+
+@contextlib.contextmanager
+def progress_bar(text: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Draw a bar on stderr, where that is a terminal, once it takes over a second. Call it with how much is done.
+
+    It is gone when all is done, or at the end of the block.
+    """
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    stream, began = sys.stderr, time.monotonic()
+    console = views.target(stream, None, messages.is_colourful(stream), None, is_terminal=messages.is_capable(stream))
+    parts = TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    bar = Progress(*parts, console=console, transient=True, disable=not messages.is_capable(stream))
+    task = bar.add_task(text, total=total)
+
+    def advance(done: int) -> None:
+        bar.update(task, completed=done)
+        if done >= total:
+            bar.stop()
+        elif time.monotonic() - began > BAR_AFTER:
+            bar.start()
+
+    try:
+        yield advance
+    finally:
+        bar.stop()

@@ -1,0 +1,471 @@
+"""A fixture file, as a source: what vantage6 servers import to have something to begin with.
+
+The whole file is read and looked at before anything is given to be written, and all that is wrong with it is told at
+once, with line and column. Texts are kept as they were typed. Secrets that the file does not give are made.
+
+It owns the format: what an exporter has to write is here too (ORGANIZATION, USER, PARTICIPANT_KEY, NODE_NAME, …).
+YAML is documents.py's, and what becomes of the rows is importer.py's.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import contextlib
+import dataclasses
+import datetime
+import itertools
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+from vserverlib import Error, inert, near
+from vserverlib.entities import hashing
+from vserverlib.files import shown
+from vserverlib.transfer import documents, handouts
+from vserverlib.transfer.documents import Faults, List, Mapping, Place, Text, Unread, Value
+from vserverlib.transfer.handouts import Handout
+from vserverlib.transfer.sources import Notes, Origin, Row
+
+# The format, of all releases
+
+TOP = ("organizations", "collaborations")
+ORGANIZATION = ("name", "domain", "address1", "address2", "zipcode", "country", "public_key")  # a server wants them all
+USERS = "users"
+USER = ("username", "password", "firstname", "lastname", "email")  # a server of release 2 to 4 takes no other
+ROLES = "roles"  # of a user, in release 1 alone
+COLLABORATION = ("name", "encrypted", "participants", "tasks")
+PARTICIPANT_KEY = {1: "api-key", 2: "api-key", 3: "api_key", 4: "api_key"}  # what a release calls it
+UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.ASCII)  # a key from 3.3 on
+NODE_NAME = "{organization} - {collaboration} Node"
+TASK_NAME = "Example task"
+ENCRYPTED = True  # a collaboration that does not say
+
+# What we read beside that: columns of later releases that a user may have there, and that have no place here
+ELSEWHERE = (
+    *("id", "type", "ip", "last_seen", "status", "organization_id", "failed_login_attempts", "last_login_attempt"),
+    *("otp_secret", "last_email_failed_login_sent", "last_email_recover_password_sent"),
+)
+FLAGS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+
+COLUMNS = {
+    "organization": ("id", *ORGANIZATION),
+    "user": ("id", *USER, ROLES, "organization_id"),
+    "collaboration": ("id", "name", "encrypted"),
+    "member": ("organization_id", "collaboration_id"),
+    "node": ("id", "name", "api_key", "collaboration_id", "organization_id"),
+    "task": ("id", "name", "image", "collaboration_id", "run_id", "initiator_id", "created_at"),
+    "result": ("id", "task_id", "organization_id", "assigned_at", "status"),
+}
+MADE_UP = {"task": ("run_id", "created_at"), "result": ("assigned_at", "status")}  # for which the format has no place
+SECRETS = {"user": "password", "node": "api_key"}
+HALF_OR_NUL = re.compile("[\0\ud800-\udfff]")
+ENTRIES = 1_000_000  # entries of lists, each time that an alias stands for them; and results
+CHARACTERS = 64 * 1024 * 1024  # of all texts, each time that an alias stands for one
+HINTS = 1000  # different keys without a place that are compared with those that there are
+NAMES, NAME_HINTS = 10_000, 20  # names among which a near one is looked for, and how often: it takes long
+
+
+@dataclasses.dataclass
+class Fixture:
+    """A fixture file without a fault, read whole.
+
+    made: the secrets that were made for it, once it is complete. handing_out: is called with them, before the import
+    is committed.
+    """
+
+    path: Path
+    tables: dict[str, list[Row]]  # of each table its rows; but the results, which follow from these
+    members: dict[int, list[int]]  # of each collaboration its organizations, in the order of the file
+    lost: dict[str, int]
+    made: list[Handout] = dataclasses.field(default_factory=list)
+    handing_out: Callable[[list[Handout]], object] = bool
+    beside = None  # it is no database of ours
+    made_up = MADE_UP
+
+    @property
+    def about(self) -> str:
+        """What the journal says was imported."""
+        return f"{inert(self.path.name)}, a fixture file"
+
+    @property
+    def origins(self) -> list[Origin]:
+        """The tables that there are rows for, in an order in which these can be written."""
+        return [Origin(table, table, columns) for table, columns in COLUMNS.items() if self.count(table)]
+
+    def told(self) -> str:
+        """Return what it is, in a line, and how many secrets are to be made for it."""
+        lacking = {"password": self._lacking("user"), "API key": self._lacking("node")}
+        words = [f"{count:,} {what}{'s' * (count > 1)}" for what, count in lacking.items() if count]
+        without = f"; it lacks {' and '.join(words)}, made where there are none yet" if words else ""
+        return f"{shown(self.path)} is a fixture file of vantage6{without}"
+
+    def _lacking(self, table: str) -> int:
+        at = COLUMNS[table].index(SECRETS[table])
+        return sum(row[at] is None for row in self.tables[table])
+
+    def count(self, table: str) -> int:
+        """Return how many rows a table has."""
+        if table == "result":
+            return sum(len(self.members[row[3]]) for row in self.tables["task"])
+        return len(self.tables.get(table, ()))
+
+    def rows(self, origin: Origin, notes: Notes) -> Iterator[Row]:
+        """Return the rows of a table, with ids that are counted from 1."""
+        return self._results() if origin.table == "result" else iter(self.tables[origin.table])
+
+    def _results(self) -> Iterator[Row]:
+        ids = itertools.count(1)
+        for task, _, _, collaboration, _, _, created_at in self.tables["task"]:
+            for organization in self.members[collaboration]:
+                yield next(ids), task, organization, created_at, "pending"
+
+    def strays(self, notes: Notes) -> dict[str, int]:
+        """Note nothing: what stands in a file stands where it belongs."""
+        return {}
+
+    def elsewhere(self) -> dict[str, int]:
+        """Return no table: a fixture file holds nothing that has no place here, but keys."""
+        return {}
+
+    def lost_columns(self) -> dict[str, int]:
+        """Return the keys that have no place in ours, each with how often it is there."""
+        return self.lost
+
+    def refuse_changed(self) -> None:
+        """Do nothing: the file was read whole, and closed."""
+
+    # Secrets
+
+    def complete(self, database: Any) -> None:
+        """Make the secrets that lack, but for whom the database has one already. Writes nothing."""
+        self.made.clear()
+        self._make("user", "password", handouts.new_password, USERNAMES, database)
+        self._make("node", "API key", handouts.new_key, NODE_NAMES, database)
+
+    def hand_out(self) -> None:
+        """Hand out the secrets that were made."""
+        self.handing_out(self.made)
+
+    def _make(self, table: str, kind: str, make: Callable[[], str], known: str, database: Any) -> None:
+        """Make secrets for those rows of a table that have none, and are not in the database."""
+        at = COLUMNS[table].index(SECRETS[table])
+        there = {name for (name,) in database.execute_sql(known).fetchall()} if self._lacking(table) else set()
+        for place, row in enumerate(self.tables[table]):
+            if row[at] is None and row[1] not in there:
+                self.made.append(Handout(table, row[1], kind, make()))
+                self.tables[table][place] = (*row[:at], self.made[-1].secret, *row[at + 1 :])
+
+
+USERNAMES = 'SELECT username FROM "user" WHERE password IS NOT NULL'
+NODE_NAMES = """
+SELECT o.name || ' - ' || c.name || ' Node' FROM node AS n JOIN organization AS o ON o.id = n.organization_id
+JOIN collaboration AS c ON c.id = n.collaboration_id WHERE n.api_key IS NOT NULL
+"""  # by whose it is, whatever it is called: the name that a fixture would give it
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[Fixture]:
+    """Read a fixture file; an Error with all its faults where it has any. Nothing is open afterwards."""
+    faults = Faults(path)
+    reader = _Reader(path, faults)
+    reader.document(documents.read(path, faults))
+    faults.refuse()
+    lost = {f"{name}, first in line {reader.lost_at[name]}": count for name, count in reader.lost.items()}
+    yield Fixture(path, reader.tables, reader.members, lost)
+
+
+# Reading
+
+
+class _Reader:
+    """Makes rows of what a document holds, and tells what it should not hold."""
+
+    def __init__(self, path: Path, faults: Faults) -> None:
+        self.tables: dict[str, list[Row]] = {table: [] for table in COLUMNS if table != "result"}
+        self.members: dict[int, list[int]] = {}
+        self.lost: Counter[str] = Counter()
+        self.lost_at: dict[str, int] = {}  # the line of the first of each
+        self._path, self._faults = path, faults
+        self._written = datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.UTC)
+        self._organizations: dict[str, int] = {}
+        self._first: dict[tuple[str, str], Place] = {}  # where the first of each value stands that is unique
+        self._entries_left, self._characters_left, self._name_hints_left = ENTRIES, CHARACTERS, NAME_HINTS
+        self._hints: dict[tuple[str, ...], str] = {}  # by the word, and those that it may be meant for
+
+    def document(self, value: Value) -> None:
+        """Read a whole document."""
+        if isinstance(value, Text) and value.is_nothing:
+            self._faults.add(value.place, f"there is nothing in the file: it needs {' or '.join(TOP)}")
+        elif top := self._mapping(value, "the file", f"begin with {TOP[0]}: or {TOP[1]}:"):
+            self._tell_unknown(top, "the file", "file", TOP)
+            if not set(TOP) & top.values.keys() and not self._faults.total:
+                self._faults.add(top.place, f"this is no fixture file: it has neither {' nor '.join(TOP)}")
+            for number, each in enumerate(self._entries(top, "organizations", "the file"), 1):
+                self._organization(each, number)
+            for number, each in enumerate(self._entries(top, "collaborations", "the file"), 1):
+                self._collaboration(each, number)
+
+    # Organizations and users
+
+    def _organization(self, value: Value, number: int) -> None:
+        mapping = self._mapping(value, f"organization {number}", "begin it with name: and a name")
+        if mapping is None:
+            return
+        owner = self._owner("organization", mapping, "name", number)
+        self._tell_unknown(mapping, owner, "organization", (*ORGANIZATION, USERS))
+        texts = [self._text(mapping, key, owner) for key in ORGANIZATION]
+        id = self._row("organization", *texts)
+        if self._is_given(mapping, "name", texts[0], owner):
+            self._organizations.setdefault(str(texts[0]), id)  # as the servers do: of two, the older one is meant
+        self._refuse_no_key(mapping, texts[-1], owner)
+        for each_number, each in enumerate(self._entries(mapping, USERS, owner), 1):
+            self._user(each, each_number, owner, id)
+
+    def _refuse_no_key(self, mapping: Mapping, text: str | None, owner: str) -> None:
+        """Tell of a public key that is neither a PEM nor base64; the rules tell of one that is base64 of no key."""
+        try:
+            if text and "-----" not in text:
+                base64.b64decode(text)
+        except (binascii.Error, ValueError):
+            place = mapping.values["public_key"].place
+            told = f'{owner}: public_key "{inert(text, 40)}" is no base64: give that of the PEM, or leave it empty'
+            self._faults.add(place, told)
+
+    def _user(self, value: Value, number: int, organization: str, id: int) -> None:
+        mapping = self._mapping(value, f"user {number} of {organization}", "begin it with username: and a name")
+        if mapping is None:
+            return
+        owner = self._owner("user", mapping, "username", number)
+        self._tell_unknown(mapping, owner, "user", (*USER, ROLES), ELSEWHERE)
+        texts = {key: self._text(mapping, key, owner) for key in (*USER, ROLES)}
+        texts["email"] = texts["email"] or None
+        if self._is_given(mapping, "username", texts["username"], owner):
+            self._refuse_second(mapping, "username", texts["username"], owner)
+        if texts["email"]:
+            self._refuse_second(mapping, "email", texts["email"], owner)
+        self._check_secret(mapping, "password", texts["password"], owner)
+        self._row("user", *texts.values(), id)
+
+    # Collaborations, participants, tasks
+
+    def _collaboration(self, value: Value, number: int) -> None:
+        mapping = self._mapping(value, f"collaboration {number}", "begin it with name: and a name")
+        if mapping is None:
+            return
+        owner = self._owner("collaboration", mapping, "name", number)
+        self._tell_unknown(mapping, owner, "collaboration", COLLABORATION)
+        name = self._text(mapping, "name", owner)
+        if self._is_given(mapping, "name", name, owner):
+            self._refuse_second(mapping, "name", name, owner)
+        id = self._row("collaboration", name, self._flag(mapping, owner))
+        members = self.members.setdefault(id, [])
+        for each in self._entries(mapping, "participants", owner):
+            self._participant(each, owner, id, str(name), members)
+        self._tasks(mapping, owner, id, members)
+
+    def _flag(self, mapping: Mapping, owner: str) -> bool | None:
+        """Return whether a collaboration is encrypted: nothing but a plain true or false says so."""
+        value = mapping.values.get("encrypted")
+        if value is None or isinstance(value, Unread):
+            return ENCRYPTED
+        text = value.text if isinstance(value, Text) and not value.quoted else ""
+        if text in (text.lower(), text.upper(), text.title()) and text.lower() in FLAGS:
+            return FLAGS[text.lower()]
+        remedy = "write true or false, without quotes; where it is left out, it is true"
+        self._faults.add(value.place, f"{owner}: encrypted is {_described(value)}: {remedy}")
+        return None
+
+    def _participant(self, value: Value, owner: str, id: int, collaboration: str, members: list[int]) -> None:
+        """Read a participant: it is a member, and has a node."""
+        name, given = self._named_participant(value, owner)
+        organization = None if name is None else self._organizations.get(name)
+        if name is None:
+            return
+        if organization is None:
+            hint = self._hint_at_name(name) or "; add it to organizations"
+            told = f'{owner}: there is no organization "{inert(name)}" to take part{hint}'
+            self._faults.add(value.place, told)
+        elif self._is_second(("participant", f"{id} {organization}"), value.place):
+            told = f'{owner}: organization "{inert(name)}" takes part twice: leave out one of them'
+            self._faults.add(value.place, told)
+        else:
+            node = NODE_NAME.format(organization=name, collaboration=collaboration)
+            self._spend(len(node))
+            self._row("node", node, given, id, organization)
+            self.tables["member"].append((organization, id))
+            members.append(organization)
+
+    def _named_participant(self, value: Value, owner: str) -> tuple[str | None, str | None]:
+        """Return the name of a participant, and its key where that is given."""
+        if isinstance(value, Text) and not value.is_nothing:
+            return self._checked(value, f"{owner}: a participant"), None
+        remedy = "write the name of an organization, or name: and api_key: of it"
+        mapping = self._mapping(value, f"{owner}: a participant", remedy)
+        if mapping is None:
+            return None, None
+        participant = f"{owner}: a participant"
+        name = self._text(mapping, "name", participant)
+        known = ("name", *dict.fromkeys(PARTICIPANT_KEY.values()))
+        self._tell_unknown(mapping, participant, "participant", known)
+        if not self._is_given(mapping, "name", name, participant):
+            return None, None
+        return name, self._key(mapping, f'{owner}: participant "{inert(name)}"')
+
+    def _key(self, mapping: Mapping, owner: str) -> str | None:
+        """Return the API key of a participant, by either name: release 1 and 2 take any text, later ones a UUID."""
+        given = {key: self._text(mapping, key, owner) for key in dict.fromkeys(PARTICIPANT_KEY.values())}
+        found = {key: text for key, text in given.items() if text is not None}
+        if len(set(found.values())) > 1:
+            self._faults.add(mapping.place, f"{owner}: {' and '.join(found)} differ: leave out one of them")
+        for key, text in itertools.islice(found.items(), 1):
+            place = mapping.values[key].place
+            if key == PARTICIPANT_KEY[4] and not UUID.fullmatch(text):
+                told = f"{owner}: {key} is no UUID in lower case: mend it, or leave it out to have one made"
+                self._faults.add(place, told)
+            elif not self._check_secret(mapping, key, text, owner):
+                continue
+            elif self._is_second(("key", text), place):
+                line = self._first["key", text].line
+                self._faults.add(place, f"{owner}: {key} is that of line {line}: each node needs its own")
+        return next(iter(found.values()), None)
+
+    def _tasks(self, mapping: Mapping, owner: str, id: int, members: list[int]) -> None:
+        """Read the images of tasks: each makes a task of the first member, with a result of every one."""
+        asked = list(self._entries(mapping, "tasks", owner))
+        if asked and not getattr(mapping.values.get("participants"), "items", None):
+            self._faults.add(mapping.keys["tasks"], f"{owner}: it has tasks, but no participants: add some")
+        for value in asked:
+            if not isinstance(value, Text) or value.is_nothing or not value.text:
+                told = f"{owner}: a task is {_described(value)}: write the name of an image"
+                self._faults.add(value.place, told) if not isinstance(value, Unread) else None
+            elif image := self._checked(value, f"{owner}: a task"):
+                self._count(len(members))
+                run_id = len(self.tables["task"]) + 1
+                self._row("task", TASK_NAME, image, id, run_id, members[0] if members else None, self._written)
+
+    # What they share
+
+    def _row(self, table: str, *values: Any) -> int:
+        id = len(self.tables[table]) + 1
+        self.tables[table].append((id, *values))
+        return id
+
+    def _owner(self, noun: str, mapping: Mapping, key: str, number: int) -> str:
+        """Return what faults call a thing: by its name, or else by its number."""
+        name = mapping.values.get(key)
+        is_named = isinstance(name, Text) and not name.is_nothing
+        return f'{noun} "{inert(name.text)}"' if is_named else f"{noun} {number}"  # type: ignore[union-attr]
+
+    def _mapping(self, value: Value, what: str, remedy: str) -> Mapping | None:
+        if isinstance(value, Mapping):
+            return value
+        if not isinstance(value, Unread):
+            self._faults.add(value.place, f"{what} is {_described(value)}, not a mapping: {remedy}")
+        return None
+
+    def _entries(self, mapping: Mapping, key: str, owner: str) -> Iterator[Value]:
+        """Return the entries of a list. Nothing, and an empty mapping, are a list without any."""
+        value = mapping.values.get(key)
+        if isinstance(value, List):
+            for each in value.items:
+                self._count(1)
+                yield each
+        elif (isinstance(value, Text) and not value.is_nothing) or (isinstance(value, Mapping) and value.values):
+            told = f"{owner}: {key} is {_described(value)}, not a list: begin each entry with a dash"
+            self._faults.add(value.place, told)
+
+    def _text(self, mapping: Mapping, key: str, owner: str) -> str | None:
+        """Return a text as it was typed; None where there is none."""
+        value = mapping.values.get(key)
+        if isinstance(value, Text):
+            return None if value.is_nothing else self._checked(value, f"{owner}: {key}")
+        if isinstance(value, List | Mapping):
+            self._faults.add(value.place, f"{owner}: {key} is {_described(value)}, not a text: write one, or nothing")
+        return None
+
+    def _checked(self, value: Text, what: str) -> str | None:
+        """Return a text that every database can hold."""
+        self._spend(len(value.text))
+        if HALF_OR_NUL.search(value.text):
+            self._faults.add(value.place, f"{what} holds a NUL, or half a character: leave that out")
+            return None
+        return value.text
+
+    def _check_secret(self, mapping: Mapping, key: str, text: str | None, owner: str) -> bool:
+        """Tell where no hash can be made of a secret. Nothing of the secret is told."""
+        try:
+            if text == "":
+                raise Error(f"{owner}: {key} is empty: give one, or leave it out to have one made")
+            if text is not None:
+                hashing.check_plain(f"{owner}: {key}", text)
+        except Error as error:
+            self._faults.add(mapping.values[key].place, str(error))
+            return False
+        return True
+
+    def _is_given(self, mapping: Mapping, key: str, text: str | None, owner: str) -> bool:
+        """Whether a name is there, which is told where it is not."""
+        value = mapping.values.get(key)
+        if value is None or (isinstance(value, Text) and (value.is_nothing or not value.text)):
+            self._faults.add((value or mapping).place, f"{owner} has no {key}: add {key}: and a text")
+        return bool(text)
+
+    def _refuse_second(self, mapping: Mapping, key: str, text: str | None, owner: str) -> None:
+        kind = (f"{owner.partition(' ')[0]} {key}", str(text))
+        if self._is_second(kind, mapping.values[key].place):
+            told = f'{owner}: the {key} "{inert(text)}" is that of line {self._first[kind].line}: no two may share it'
+            self._faults.add(mapping.values[key].place, told)
+
+    def _is_second(self, value: tuple[str, str], place: Place) -> bool:
+        """Whether a value is there already, also where both are one that an alias stands for."""
+        is_second = value in self._first
+        self._first.setdefault(value, place)
+        return is_second
+
+    def _tell_unknown(
+        self, mapping: Mapping, owner: str, table: str, known: Collection[str], elsewhere: Collection[str] | None = None
+    ) -> None:
+        """Tell of keys that are not known: where another one was meant, or of a user; others are only counted.
+
+        The servers pass over what they do not know, but of a user.
+        """
+        for key in [key for key in mapping.values if key not in known]:
+            hint = self._hint(key, *(name for name in known if name not in mapping.values))
+            if not hint and (elsewhere is None or key in elsewhere):
+                self.lost[f"{table}.{inert(key)}"] += 1
+                self.lost_at.setdefault(f"{table}.{inert(key)}", mapping.keys[key].line)
+                continue
+            told = hint or f": there are {', '.join(known)}"
+            self._faults.add(mapping.keys[key], f'{owner}: there is no key "{inert(key)}" here{told}')
+
+    def _hint(self, *words: str) -> str:
+        """Return '; did you mean "…"?' of a word and what it may be meant for, as long as it is not asked too often."""
+        if words not in self._hints and len(self._hints) < HINTS:
+            self._hints[words] = near(words[0][:100], words[1:])
+        return self._hints.get(words, "")
+
+    def _hint_at_name(self, name: str) -> str:
+        self._name_hints_left -= 1
+        return near(name[:100], itertools.islice(self._organizations, NAMES)) if self._name_hints_left >= 0 else ""
+
+    def _count(self, entries: int) -> None:
+        self._entries_left -= entries
+        if self._entries_left < 0:
+            raise Error(f"{shown(self._path)} makes more than {ENTRIES:,} entries and results: import it in parts")
+
+    def _spend(self, characters: int) -> None:
+        self._characters_left -= characters
+        if self._characters_left < 0:
+            size = f"{CHARACTERS // 1024 // 1024} MiB"
+            raise Error(f"{shown(self._path)} makes more than {size} of text, aliases followed: import it in parts")
+
+
+def _described(value: Value) -> str:
+    """Return what stands in a place, as a fault tells it."""
+    if isinstance(value, Text):
+        quotes = " in quotes, which is a text" if value.quoted and value.text.lower() in FLAGS else ""
+        return "empty" if value.is_nothing or not value.text else f'"{inert(value.text)}"{quotes}'
+    return "a list" if isinstance(value, List) else "a mapping"

@@ -1,0 +1,364 @@
+"""Looking at the database of a vantage6 server: through a private copy, which is what an import of it gives.
+
+A copy is made once for what a file holds, its log included, or a PostgreSQL database at one moment, and kept in the
+application's folder, for its owner alone. It holds no secrets: where there is a password or a key, it has a mask that
+nothing fits (hashing.UNKNOWN). It is never changed, and the least recently used ones are removed. Where none can be
+kept, one is made that is gone when its session ends.
+
+It owns the copies. Reading a source and importing it is sources.py's and importer.py's; opening a copy is storage.py's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import os
+import shutil
+import sqlite3
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from vserverlib import Error, files, home, inert
+from vserverlib.databases import headers, schemas, servers, storage
+from vserverlib.files import shown
+
+if TYPE_CHECKING:
+    from vserverlib.transfer.outcomes import Outcome
+    from vserverlib.transfer.sources import Source
+
+KEPT = 8  # copies
+LARGEST = 4 << 30  # bytes that all copies may take; the newest is kept, however large
+NOTES = 4 * KEPT  # files that are known again by what the system tells of them
+BIG = 32 << 20  # bytes of a file that takes long to read as a whole: 20 ms
+SETTLED = 3.0  # seconds since a file was changed, from which on another change has another time, on any file system
+ABANDONED = 24 * 3600.0  # seconds after which nobody is at work on a draft any more
+ROOM, SPARE = 3, 2 << 20  # what making a copy takes: times the size of a source, for its log too; bytes of empty tables
+TRIES = 3  # where a server writes meanwhile
+DRAFT, COPY = ".making-", "a private copy"  # the folder of a draft, and the name that messages have for it
+WHAT, LESS = "look_what", "look_less"  # settings of a copy: what it is of, and what is not as it was
+
+Stats = tuple[tuple[int, ...], ...]
+
+
+class Copy(NamedTuple):
+    """A copy: its file, and whether it is kept. Else its folder is to be removed."""
+
+    file: Path
+    is_kept: bool
+
+
+class Changed(Error):
+    """The source was written to while it was copied."""
+
+
+# What there is to look at
+
+
+def look(name: Path | str) -> Copy:
+    """Return a copy of what the database of a server holds now, by its file or its URL; one is made unless it is there.
+
+    Raises an Error where it cannot be read, or a file is written to again and again.
+    """
+    return _look(name) if isinstance(name, Path) else _look_there(name)
+
+
+def _look(path: Path) -> Copy:
+    for left in reversed(range(TRIES)):
+        before = _stats(path)
+        try:
+            with files.told(f"{shown(path)} cannot be looked at"):
+                key = _key(path, before)
+                found = _find(key)
+                return Copy(found, is_kept=True) if found else _make(path, key, before)
+        except Error:
+            if not left or _stats(path) == before:
+                raise
+    raise AssertionError
+
+
+def _look_there(url: str) -> Copy:
+    with servers.at_one_moment(url) as database:
+        key = _key_of(database)
+        found = _find(key)
+        return Copy(found, is_kept=True) if found else _make_there(database, key)
+
+
+def glance(name: Path | str) -> Copy:
+    """Return a copy that is there already; an Error where that takes making one, or reading a big file."""
+    found = _seen(name) if isinstance(name, Path) else _seen_there(name)
+    if found is None:
+        raise Error(f"{inert(name, 200)} was not looked at yet")
+    return Copy(found, is_kept=True)
+
+
+def _seen(path: Path) -> Path | None:
+    with files.told(f"{shown(path)} cannot be looked at"):
+        stats = _stats(path)
+        key = _noted(_note(stats)) or ("" if _is_big(stats) else _digest(path))
+        return _find(key) if key else None
+
+
+def _seen_there(url: str) -> Path | None:
+    with servers.at_one_moment(url) as database:
+        return _find(_key_of(database))
+
+
+def told(name: str, copy: Copy, sandbox: bool) -> str:
+    """Return what a person should know of a copy that is open in place of what they named, in a line."""
+    with contextlib.closing(headers.immutable(copy.file)) as conn:
+        kept = dict(conn.execute("SELECT name, value FROM setting WHERE name IN (?, ?)", (WHAT, LESS)).fetchall())
+    way = "a private copy of it, thrown away at the end" if sandbox else "a read-only look at it through a private copy"
+    return f"{name} is {kept[WHAT]}: this is {way}{kept[LESS]} (import it with: {servers.import_line(name)})"
+
+
+def refuse_look(database: Any, name: str) -> None:
+    """Raise an Error where what is open is a copy, which holds no hashes."""
+    if database.execute_sql(f"SELECT 1 FROM setting WHERE name = '{WHAT}'").fetchone():
+        remedy = f"import it first ({servers.import_line(name)}), or leave out --with-hashes"
+        raise Error(f"{inert(name, 200)} is only looked at, through a copy that holds no hashes: {remedy}")
+
+
+# Knowing a source again
+
+
+def _stats(path: Path) -> Stats:
+    """Return what the system tells of a file and its logs: where they are, their sizes, when they were changed."""
+    found = []
+    for ending in ("", *files.LOGS):
+        with contextlib.suppress(FileNotFoundError):
+            stat = os.stat(f"{path}{ending}")
+            found.append((stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))
+    return tuple(found)
+
+
+def _key_of(database: Any) -> str:
+    """Return what the copy of a server's database is called: by what tells that nothing was written to it since."""
+    from vserverlib.transfer import remote
+
+    return hashlib.sha256(f"{_ourselves()} {remote.state(database)}".encode()).hexdigest()[:32]
+
+
+def _is_big(stats: Stats) -> bool:
+    return sum(size for _, _, size, *_ in stats) >= BIG
+
+
+def _key(path: Path, stats: Stats) -> str:
+    """Return what the copy of a source is called. A big one that was not changed since is known without reading it."""
+    note = _note(stats) if _is_big(stats) else None
+    if note and (key := _noted(note)):
+        return key
+    began = time.time()
+    key = _digest(path)
+    if note and _is_settled(stats, began) and _stats(path) == stats:
+        with contextlib.suppress(OSError):
+            home.own_file(note).write_text(key)
+    return key
+
+
+def _is_settled(stats: Stats, at: float) -> bool:
+    """Whether any change that came after this time would show: two changes within a tick have the same time."""
+    newest = max(time for _, _, _, *times in stats for time in times)
+    return newest / 1e9 < at - SETTLED
+
+
+def _note(stats: Stats) -> Path:
+    """Return the file that keeps by what name the copy of such a source is called."""
+    return _folder() / f"{hashlib.sha256(f'{_ourselves()} {stats}'.encode()).hexdigest()[:32]}.seen"
+
+
+def _noted(note: Path) -> str:
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        key = note.read_text()
+        return key if len(key) == 32 and key.isalnum() else ""
+    return ""
+
+
+def _digest(path: Path) -> str:
+    """Return what stands for all that a source holds, and for the code that makes a copy of it."""
+    found = hashlib.sha256(_ourselves().encode())
+    for ending in ("", *files.LOGS):
+        part = Path(f"{path}{ending}")
+        if part.is_file():
+            found.update(f"{ending}:{_content(part)}".encode())
+    return found.hexdigest()[:32]
+
+
+def _content(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@functools.cache
+def _ourselves() -> str:
+    """Return what stands for this release: its code, of which every part may have its part in a copy."""
+    here, found = Path(__file__).parents[1], hashlib.sha256(str(schemas.NEWEST).encode())
+    for file in (here.parent / "models.py", *sorted(here.rglob("*.py"))):
+        found.update(file.read_bytes())
+    return found.hexdigest()
+
+
+# The copies that are kept
+
+
+def _folder() -> Path:
+    return home.folder() / "servers"
+
+
+def _find(key: str) -> Path | None:
+    """Return the copy of this name, and keep it for longer; a damaged one is removed."""
+    for file in _folder().glob(f"{key}-*.db"):
+        if _is_sound(file):
+            with contextlib.suppress(OSError):  # a folder that cannot be written
+                os.utime(file)
+            return file
+        with contextlib.suppress(OSError):
+            file.unlink()
+    return None
+
+
+def _is_sound(file: Path) -> bool:
+    """Whether a copy is what was made: its name tells its digest. Of a big one only beginning and size are seen."""
+    try:
+        header, size = storage.check_ours(file)
+        headers.refuse_cut_off(file, header, size)
+        return size >= BIG or file.stem.endswith(f"-{_content(file)[:32]}")
+    except (Error, OSError):
+        return False
+
+
+def _prune() -> None:
+    """Remove the copies that were not looked at for longest, and what was left by those who were ended at work."""
+    size = 0
+    for place, file in enumerate(_by_age("*.db")):
+        size += _size(file)
+        if place >= KEPT or (place and size > LARGEST):
+            _remove(file)
+    for file in _by_age("*.seen")[NOTES:]:
+        _remove(file)
+    for draft in _by_age(f"{DRAFT}*"):
+        if _changed(draft) < time.time() - ABANDONED:
+            shutil.rmtree(draft, ignore_errors=True)
+
+
+def _by_age(pattern: str) -> list[Path]:
+    return sorted(_folder().glob(pattern), key=_changed, reverse=True)
+
+
+def _changed(file: Path) -> float:
+    with contextlib.suppress(OSError):
+        return file.stat().st_mtime
+    return 0.0
+
+
+def _size(file: Path) -> int:
+    with contextlib.suppress(OSError):
+        return file.stat().st_size
+    return 0
+
+
+def _remove(file: Path) -> None:
+    with contextlib.suppress(OSError):
+        file.unlink()
+
+
+# Making one
+
+
+def _make(path: Path, key: str, before: Stats) -> Copy:
+    """Make a copy of a file, and keep it under its name."""
+    from vserverlib.transfer import sources  # a second look needs none of what makes a copy
+
+    with _draft(sum(size for _, _, size, *_ in before)) as draft:
+        with sources.opened(str(path)) as source:
+            _import(source, shown(path), draft)
+        if _stats(path) != before:
+            raise Changed(f"{shown(path)} was written to while it was read: try again, or stop its server first")
+        return _keep(draft, key)
+
+
+def _make_there(database: Any, key: str) -> Copy:
+    """Make a copy of a server's database, and keep it under its name."""
+    from vserverlib.terminal import screens
+    from vserverlib.transfer import remote
+
+    (size,) = database.execute_sql("SELECT pg_database_size(current_database())").fetchone()
+    with _draft(size) as draft:
+        with remote.opened(database, screens.progress_bar) as source:
+            _import(source, database.title, draft)
+        return _keep(draft, key)
+
+
+@contextlib.contextmanager
+def _draft(size: int) -> Iterator[Path]:
+    """A place to make a copy in, of a source of this size; gone where that fails."""
+    folder = _place(size)
+    try:
+        yield folder / COPY
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _place(size: int) -> Path:
+    """Return a new folder to make a copy in: the application's, or where it has no room the system's."""
+    with contextlib.suppress(OSError):
+        home.make_folder(_folder())
+        if shutil.disk_usage(_folder()).free > ROOM * size + SPARE:
+            return Path(tempfile.mkdtemp(prefix=DRAFT, dir=_folder()))
+    return files.private_folder()
+
+
+def _keep(draft: Path, key: str) -> Copy:
+    """Keep a copy that is made where copies are kept. It is there as a whole or not at all, whoever else makes one.
+
+    Unless another process was first: two that come at the same moment may both be kept.
+    """
+    if draft.parent.parent != _folder():
+        return Copy(draft, is_kept=False)
+    place = _find(key) or _folder() / f"{key}-{_content(draft)[:32]}.db"
+    if not place.exists():
+        os.replace(draft, place)
+    shutil.rmtree(draft.parent, ignore_errors=True)
+    _prune()
+    return Copy(place, is_kept=True)
+
+
+def _import(source: Source, name: str, draft: Path) -> None:
+    from vserverlib.terminal import screens
+    from vserverlib.transfer import importer
+
+    what = source.told().removeprefix(f"{name} is ")
+    with screens.progress_bar("rows", importer.total(source)) as advance:
+        outcome = importer.run(source, draft, advance, hashes=False)
+    _finish(draft, what, _less(outcome))
+
+
+def _finish(draft: Path, what: str, less: str) -> None:
+    """Have a copy tell what it is of, and be one file. It has no journal: a server keeps none."""
+    with contextlib.closing(sqlite3.connect(draft)) as conn:
+        with conn:
+            conn.execute("DELETE FROM change")
+            conn.execute("DELETE FROM sqlite_sequence WHERE name = 'change'")
+            conn.executemany("INSERT INTO setting (name, value) VALUES (?, ?)", [(WHAT, what), (LESS, less)])
+        conn.execute("PRAGMA journal_mode = DELETE").fetchone()
+
+
+def _less(outcome: Outcome) -> str:
+    """Return in short what is not as it was in the source; an import, or its dry run, tells it in full."""
+    gone = {
+        "row": outcome.left_out.total + outcome.doubled.total,
+        "table": len(outcome.elsewhere),
+        "column": len(outcome.lost),
+        "broken link": sum(outcome.links.values()),
+    }
+    changed = {"id": outcome.renumbered.total, "value": sum(outcome.values.values())}
+    return _counted("left out", gone) + _counted("changed", changed)
+
+
+def _counted(done: str, counts: dict[str, int]) -> str:
+    parts = ", ".join(f"{count:,} {what}{'s' * (count > 1)}" for what, count in counts.items() if count)
+    return f"; {done}: {parts}" if parts else ""

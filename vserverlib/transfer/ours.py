@@ -1,0 +1,132 @@
+"""A database of ours as a source: its rows exactly as they are stored, and what it has beside them.
+
+It owns which tables and columns that are. What becomes of rows is importer.py's, or exchange.py's where they are
+written to a file. The journal, settings of a session and what is worked out stay where they are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import models
+from vserverlib import files, inert
+from vserverlib.databases import storage
+from vserverlib.databases.drivers import peewee
+from vserverlib.entities.fields import WorkedOut
+from vserverlib.files import shown
+from vserverlib.transfer.sources import NOTHING, Beside, Notes, Origin, Row, Undecodable
+
+IN_ORDER = ("organization", "collaboration", "member", "user", "node", "task", "result")  # in which they can be written
+_MODELS: tuple[Any, ...] = (*models.ENTITIES, models.Member)
+_TABLES = {model._meta.table_name: model for model in _MODELS}
+
+
+def _origin(table: str) -> Origin:
+    fields = _TABLES[table]._meta.sorted_fields
+    return Origin(table, table, tuple(field.column_name for field in fields if not isinstance(field, WorkedOut)))
+
+
+ORIGINS = tuple(map(_origin, IN_ORDER))
+
+
+@dataclasses.dataclass(frozen=True)
+class Database:
+    """A database of ours that is open, for reading. with_hashes: whether those of secrets are read."""
+
+    database: Any
+    with_hashes: bool
+    made_up = NOTHING
+
+    @property
+    def about(self) -> str:
+        """Return what the journal says was imported."""
+        return f"{self.database.title}, a database of vserver"
+
+    @property
+    def origins(self) -> tuple[Origin, ...]:
+        """The tables, in an order in which their rows can be written."""
+        return ORIGINS
+
+    @property
+    def beside(self) -> Beside:
+        """Return the counters, the highest ids that were given, and with hashes the salt of keys."""
+        counters = dict(self._asked("SELECT name, value FROM counter"))
+        given = {table: self.database.highest_id(table) for table in IN_ORDER}
+        last_ids = {table: id for table, id in given.items() if id}
+        salts = self._asked("SELECT value FROM setting WHERE name = 'key_salt'") if self.with_hashes else []
+        return Beside(counters, last_ids, salts[0][0] if salts else None)
+
+    def _asked(self, sql: str) -> list[Any]:
+        found: list[Any] = self.database.execute_sql(sql).fetchall()
+        return found
+
+    def told(self) -> str:
+        """Return what it is, in a line."""
+        return f"{inert(self.database.path or self.database.title, 200)} is a database of vserver"
+
+    def count(self, table: str) -> int:
+        """Return how many rows a table has."""
+        return int(self._asked(f'SELECT COUNT(*) FROM "{table}"')[0][0])
+
+    def rows(self, origin: Origin, notes: Notes) -> Iterator[Row]:
+        """Return the rows of a table as they are stored, as they come, by their ids."""
+        table = peewee.Table(origin.table, origin.columns)
+        query = table.select(*(getattr(table, name) for name in origin.columns)).order_by(table.id)
+        rows: Iterator[Row] = self.database.rows(query)
+        return rows
+
+    def strays(self, notes: Notes) -> dict[str, int]:
+        """Note nothing: every row is of a table that is read."""
+        return {}
+
+    def elsewhere(self) -> dict[str, int]:
+        """Return nothing: every table has its place."""
+        return {}
+
+    def lost_columns(self) -> dict[str, int]:
+        """Return nothing: every column has its place."""
+        return {}
+
+    def refuse_changed(self) -> None:
+        """Do nothing: it is read in one transaction, and so as it was at one moment."""
+
+
+@contextlib.contextmanager
+def reading(database: Any, *, with_hashes: bool) -> Iterator[Database]:
+    """Have a database that is open be a source, as it is at this moment. with_hashes: also where it hides them."""
+    with contextlib.ExitStack() as stack:
+        if with_hashes:
+            stack.enter_context(database.unhidden())
+        if database.is_sqlite:
+            stack.enter_context(_any_text(database.connection()))
+        stack.enter_context(database.atomic() if database.is_sqlite else database.atomic("REPEATABLE READ"))
+        yield Database(database, with_hashes)
+
+
+@contextlib.contextmanager
+def _any_text(conn: Any) -> Iterator[None]:
+    before, conn.text_factory = conn.text_factory, _text
+    try:
+        yield
+    finally:
+        conn.text_factory = before
+
+
+def _text(data: bytes) -> str | Undecodable:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return Undecodable(data)
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[Database]:
+    """Open a database of ours to be imported, of an older schema as a private copy; an Error where it cannot be."""
+    with files.told(f"{shown(path)} cannot be read"):
+        database = storage.for_reading(path)
+    with contextlib.closing(database), reading(database, with_hashes=True) as source:
+        yield source

@@ -1,0 +1,460 @@
+"""The database of a vantage6 server, as a source: what a file is, which release it is of, its rows under our names.
+
+A server that is upgraded adds tables and columns, and removes none. So a file may hold what several releases wrote:
+each row is read by the newest name that has a value, and `result` and `run` are read both.
+
+Read-only, in SQLite files of the releases 1 to 4; nothing is written beside the file, and it is not locked. Of one on
+PostgreSQL it is given a copy in such a file, by remote.py. What its values become, and where they go, is importer.py's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from pathlib import Path
+
+from vserverlib import Error, files, inert
+from vserverlib.databases import headers
+from vserverlib.databases.sqlite import PROGRESS_STEPS
+from vserverlib.entities import progress
+from vserverlib.files import shown
+from vserverlib.transfer.sources import NOTHING, Notes, Origin, Row
+
+Columns = dict[str, frozenset[str]]  # the names of the columns of each table
+
+CORE = {"organization", "collaboration", "authenticatable"}  # tables of every release
+MARKS = (  # a table, or a column of one, that a release brought; the first that is there tells the newest release
+    (5, "authenticatable.keycloak_id"),
+    (4, "run"),
+    (4, "task.job_id"),
+    (3, "algorithmport"),
+    (3, "nodeconfig"),
+    (3, "user.failed_login_attempts"),
+    (2, "role"),
+    (1, "user.roles"),
+)
+REMAINS = (("result", "run"), ("task.run_id", "task.job_id"), ("user.roles", "role"))  # of a release, beside a newer's
+THERE = """
+SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%' AND sql NOT LIKE 'CREATE VIRTUAL %'
+"""
+VIEWS = "SELECT name FROM sqlite_master WHERE type = 'view' OR sql LIKE 'CREATE VIRTUAL %'"
+SHARED = ("ip", "last_seen", "status")  # what users and nodes have in `authenticatable`
+MERGED = {  # read with the rows that they belong to: these columns
+    "authenticatable": {"id", "type", *SHARED},
+    "taskdatabase": {"id", "task_id", "database"},
+    "role": {"id", "name"},
+    "Permission": {"id", "role_id", "user_id"},
+}
+
+
+CLEANED = "cleanup_at"
+
+
+def _same(*names: str) -> dict[str, tuple[str, ...]]:
+    return {name: (name,) for name in names}
+
+
+_SHARED = {name: (f"authenticatable.{name}",) for name in SHARED}
+_RESULT = _same(
+    "id", "input", "task_id", "organization_id", "result", "assigned_at", "started_at", "finished_at", "log", "status"
+) | {"finished_at": ("finished_at", CLEANED)}  # what was cleaned up had finished, whether or not that was noted
+TABLES = (  # each with what its rows become, and its columns: under our name, the names there, newest first
+    (
+        "organization",
+        "organization",
+        _same("id", "name", "domain", "address1", "address2", "zipcode", "country") | {"public_key": ("_public_key",)},
+    ),
+    ("collaboration", "collaboration", _same("id", "name", "encrypted")),
+    ("Member", "member", _same("organization_id", "collaboration_id")),
+    (
+        "user",
+        "user",
+        _same("id", "username", "password", "firstname", "lastname", "email", "organization_id")
+        | {"roles": ("names.names", "roles")}
+        | _SHARED,
+    ),
+    ("node", "node", _same("id", "name", "api_key", "collaboration_id", "organization_id") | _SHARED),
+    (
+        "task",
+        "task",
+        _same("id", "name", "description", "image", "collaboration_id", "parent_id", "created_at")
+        | {
+            "run_id": ("job_id", "run_id"),
+            "initiator_id": ("init_org_id", "initiator_id"),
+            "database": ("taskdatabase.database", "database"),
+        },
+    ),
+    ("result", "result", _RESULT),
+    ("run", "result", _RESULT),
+)
+NAMES = {table: columns for table, _, columns in TABLES}
+READ = NAMES.keys() | MERGED.keys()  # the tables of which more is read than how many rows there are
+ORIGINS = tuple(Origin(table, entity, tuple(columns)) for table, entity, columns in TABLES)
+JOINS = {
+    "authenticatable": "LEFT JOIN authenticatable ON authenticatable.id = t.id",
+    "taskdatabase": (
+        'LEFT JOIN (SELECT task_id, group_concat("database", \', \') AS "database" FROM'
+        " (SELECT * FROM taskdatabase ORDER BY task_id, id) GROUP BY task_id) AS taskdatabase"
+        " ON taskdatabase.task_id = t.id"
+    ),
+    "names": (  # each role once, the oldest first
+        "LEFT JOIN (SELECT user_id, group_concat(name, ', ') AS names FROM"
+        ' (SELECT user_id, name FROM "Permission" JOIN role ON role.id = role_id WHERE name IS NOT NULL'
+        " GROUP BY user_id, name ORDER BY user_id, MIN(role.id)) GROUP BY user_id) AS names ON names.user_id = t.id"
+    ),
+}
+STRAYS = {  # of the tables that are read with others: which rows are read with none, and why, {role} being its table
+    "Permission": (
+        "SELECT 'of user ' || COALESCE(p.user_id, 'none') || ' in role ' || COALESCE(p.role_id, 'none'), CASE"
+        " WHEN u.id IS NULL THEN 'there is no such user' WHEN r.id IS NULL THEN 'there is no such role'"
+        ' ELSE \'that role has no name\' END FROM "Permission" AS p LEFT JOIN "user" AS u ON u.id = p.user_id'
+        " LEFT JOIN {role} AS r ON r.id = p.role_id WHERE u.id IS NULL OR r.id IS NULL OR r.name IS NULL"
+    ),
+    "taskdatabase": (
+        "SELECT 'of task ' || COALESCE(d.task_id, 'none'), CASE WHEN t.id IS NULL THEN 'there is no such task'"
+        " ELSE 'it names no database' END FROM taskdatabase AS d LEFT JOIN task AS t ON t.id = d.task_id"
+        ' WHERE t.id IS NULL OR d."database" IS NULL'
+    ),
+    "authenticatable": (
+        "SELECT COALESCE(a.id, 'without an id'), 'there is no such user or node' FROM authenticatable AS a"
+        ' WHERE NOT EXISTS (SELECT 1 FROM "user" AS u WHERE u.id = a.id)'
+        " AND NOT EXISTS (SELECT 1 FROM node AS n WHERE n.id = a.id)"
+    ),
+}
+NO_ROLES = "(SELECT NULL AS id, NULL AS name)"
+UNUSED_ROLES = 'SELECT COUNT(*) FROM role WHERE id NOT IN (SELECT role_id FROM "Permission" WHERE role_id IS NOT NULL)'
+DOUBLED = """
+FROM result JOIN run ON run.id = result.id AND run.task_id IS result.task_id
+AND run.organization_id IS result.organization_id AND run.assigned_at IS result.assigned_at
+AND run.started_at IS result.started_at AND run.finished_at IS result.finished_at
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """The database of a server, open.
+
+    title: what messages call it; named: what the journal does. release: the newest that wrote to it; remains: what
+    earlier ones left in it. refuse_changed: see sources.Source.
+    """
+
+    title: str
+    named: str
+    conn: sqlite3.Connection
+    columns: Columns
+    release: int
+    remains: tuple[str, ...]
+    refuse_changed: Callable[[], None]
+    made_up = NOTHING
+
+    @property
+    def beside(self) -> None:
+        """Nothing: it is no database of ours."""
+
+    @property
+    def about(self) -> str:
+        """Return what the journal says was imported."""
+        return f"{self.named}, of a vantage6 server of release {self.release}"
+
+    @property
+    def origins(self) -> list[Origin]:
+        """The tables that there are, in an order in which their rows can be written."""
+        return [origin for origin in ORIGINS if origin.table in self.columns]
+
+    def told(self) -> str:
+        """Return what it is, in a line."""
+        earlier = f", with what earlier releases left in it ({', '.join(self.remains)})" if self.remains else ""
+        return f"{self.title} is the database of a vantage6 server, release {self.release}{earlier}"
+
+    def count(self, table: str) -> int:
+        """Return how many rows a table has."""
+        return int(self.conn.execute(f"SELECT COUNT(*) FROM {_quoted(table)}").fetchone()[0])
+
+    def rows(self, origin: Origin, notes: Notes) -> Iterator[Row]:
+        """Return the rows of a table, with what is worked out from more than one of their values."""
+        rows = self._stored(origin)
+        if origin.table == "run":
+            self._note_cleaned(notes)
+            return _statuses(_new_ids(rows, self.taken_run_ids(), notes), origin)
+        if origin.table == "result":
+            return _statuses(_once(rows, self.doubled(), notes), origin)
+        return _roles(rows, origin.columns.index("roles")) if origin.table == "user" else rows
+
+    def _note_cleaned(self, notes: Notes) -> None:
+        """Count the runs that finished, for all that is known, when they were cleaned up."""
+        if self._has("run", CLEANED):
+            cleaned = f"SELECT COUNT(*) FROM run WHERE finished_at IS NULL AND {CLEANED} IS NOT NULL"
+            if count := self.conn.execute(cleaned).fetchone()[0]:
+                notes.values[f"run.finished_at, it had none and got its {CLEANED}"] = count
+
+    def _stored(self, origin: Origin) -> Iterator[Row]:
+        """Return the rows of a table as they are stored."""
+        parts = [self._value(origin.table, NAMES[origin.table][name]) for name in origin.columns]
+        joins = " ".join(join for table, join in JOINS.items() if any(f"{table}." in part for part in parts))
+        order = " ORDER BY t.id" if "id" in self.columns[origin.table] else ""
+        return self.conn.execute(f"SELECT {', '.join(parts)} FROM {_quoted(origin.table)} AS t {joins}{order}")
+
+    def _value(self, table: str, names: tuple[str, ...]) -> str:
+        """Return the SQL of a value: the first of its names that has one."""
+        places = [name.rpartition(".") for name in names]
+        known = [(at or "t", name) for at, _, name in places if self._has(at or table, name)]
+        parts = ", ".join(f"{at}.{_quoted(name)}" for at, name in known)
+        return f"COALESCE({parts})" if len(known) > 1 else parts or "NULL"
+
+    def _has(self, table: str, name: str) -> bool:
+        if table == "names":
+            return {"role", "Permission"} <= self.columns.keys()
+        return name in self.columns.get(table, ())
+
+    def doubled(self) -> Iterator[int]:
+        """Return the ids of results that somebody copied into `run`, the lowest first."""
+        if {"run", "result"} <= self.columns.keys():
+            yield from (id for (id,) in self.conn.execute(f"SELECT result.id {DOUBLED} ORDER BY result.id"))
+
+    def taken_run_ids(self) -> Iterator[tuple[int, int]]:
+        """Return the id of each `run` that another `result` has, and a free one; the lowest first."""
+        if {"run", "result"} <= self.columns.keys():
+            highest = "SELECT MAX(id) FROM (SELECT MAX(id) AS id FROM run UNION ALL SELECT MAX(id) FROM result)"
+            free = itertools.count((self.conn.execute(highest).fetchone()[0] or 0) + 1)
+            taken = "SELECT run.id FROM run JOIN result ON result.id = run.id WHERE run.id NOT IN"
+            found = self.conn.execute(f"{taken} (SELECT run.id {DOUBLED}) ORDER BY run.id")
+            yield from ((id, next(free)) for (id,) in found)
+
+    def strays(self, notes: Notes) -> dict[str, int]:
+        """Note the rows of tables that are read with others, and belong to none of these; return how many, by table."""
+        role, before = "role" if "role" in self.columns else NO_ROLES, notes.left_out.total
+        found: dict[str, int] = {}
+        for table in sorted(STRAYS.keys() & self.columns.keys()):
+            for named, reason in self.conn.execute(STRAYS[table].format(role=role)):
+                notes.left_out.add(f"{table} {inert(named)} is left out: {reason}")
+            found[table] = notes.left_out.total - before - sum(found.values())
+        return {table: count for table, count in found.items() if count}
+
+    def elsewhere(self) -> dict[str, int]:
+        """Return the tables that have no place in ours, each with how many rows it has: those that have any.
+
+        Of roles, which are names here, those that no user has.
+        """
+        counts = {table: self.count(table) for table in self.columns if table not in READ}
+        if "role" in self.columns:
+            is_asked = "Permission" in self.columns
+            counts["role"] = self.conn.execute(UNUSED_ROLES).fetchone()[0] if is_asked else self.count("role")
+        return {table: count for table, count in counts.items() if count}
+
+    def lost_columns(self) -> dict[str, int]:
+        """Return the columns that have no place in ours, each with how many rows have more in it than 0 or nothing."""
+        found: dict[str, int] = {}
+        for origin in self.origins:
+            kept = {name for names in NAMES[origin.table].values() for name in names} - {CLEANED} | {"id"}
+            found |= self._filled(origin.table, sorted(self.columns[origin.table] - kept))
+        for table, kept in MERGED.items():
+            found |= self._filled(table, sorted(self.columns.get(table, frozenset()) - kept))
+        return found
+
+    def _filled(self, table: str, names: list[str]) -> dict[str, int]:
+        sums = ", ".join(f"SUM({_quoted(name)} NOT IN (0, ''))" for name in names)
+        counts = self.conn.execute(f"SELECT {sums} FROM {_quoted(table)}").fetchone() if names else ()
+        return {f"{table}.{name}": count for name, count in zip(names, counts, strict=True) if count}
+
+
+# What is worked out of a row
+
+
+def _new_ids(rows: Iterable[Row], taken: Iterator[tuple[int, int]], notes: Notes) -> Iterator[Row]:
+    """Give a run whose id a result has a new one. Both come by their ids, the lowest first."""
+    nothing = (None, None)
+    old, new = next(taken, nothing)
+    for row in rows:
+        if old is not None and row[0] == old:
+            notes.renumbered.add(f"run {old} is result {new} here: there is a result {old} too")
+            yield (new, *row[1:])
+            old, new = next(taken, nothing)
+        else:
+            yield row
+
+
+def _once(rows: Iterable[Row], doubled: Iterator[int], notes: Notes) -> Iterator[Row]:
+    """Leave out the results that are runs too: what the server did with one since then is in the run."""
+    double = next(doubled, None)
+    for row in rows:
+        if double is not None and row[0] == double:
+            notes.doubled.add(f"result {double} is run {double}: somebody copied it, and it is kept once")
+            double = next(doubled, None)
+        else:
+            yield row
+
+
+def _statuses(rows: Iterable[Row], origin: Origin) -> Iterator[Row]:
+    """Give a result without a status the one that its times say: the releases up to 3.5 kept none."""
+    status, started, finished = map(origin.columns.index, ("status", "started_at", "finished_at"))
+    for row in rows:
+        if row[status] is None:
+            followed = progress.follow(None, row[started], row[finished])
+            row = (*row[:status], followed, *row[status + 1 :])
+        yield row
+
+
+def _roles(rows: Iterable[Row], place: int) -> Iterator[Row]:
+    """Have the list of roles that release 1 kept be written as that of names is."""
+    for row in rows:
+        names = [name.strip() for name in str(row[place] or "").split(",") if name.strip()]
+        yield (*row[:place], ", ".join(names) or None, *row[place + 1 :])
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+# What a file is
+
+
+def is_one(path: Path, conn: sqlite3.Connection) -> bool:
+    """Whether an open file is the database of a server that can be read; an Error where its release is too new."""
+    columns = _columns(conn)
+    return columns.keys() >= CORE and bool(release_of(shown(path), columns))
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[Source]:
+    """Open the database of a server; an Error where it is something else, damaged, locked, or of a release too new."""
+    title = shown(path)
+    with contextlib.ExitStack() as stack:
+        with files.told(f"{title} cannot be read"):
+            _refuse_cut_off(path)
+            state = _state(path)
+            conn = stack.enter_context(contextlib.closing(_connection(path, stack)))
+            source = source_of(conn, title, inert(path.name), partial(_refuse_changed, path, state))
+        source.refuse_changed()
+        with _damage_told(source):
+            yield source
+
+
+def source_of(conn: sqlite3.Connection, title: str, named: str, refuse_changed: Callable[[], None]) -> Source:
+    """Return the source that an open file is; an Error where it is something else, or of a release too new."""
+    conn.text_factory = _text
+    conn.set_progress_handler(lambda: 0, PROGRESS_STEPS)  # being called at all is what lets Python see a signal
+    columns = _columns(conn)
+    release = release_of(title, columns)
+    refuse_views(title, {name for (name,) in conn.execute(VIEWS)})
+    remains = tuple(old for old, new in REMAINS if _has(columns, old) and _has(columns, new))
+    return Source(title, named, conn, columns, release, remains, refuse_changed)
+
+
+def _refuse_changed(path: Path, state: tuple[int, ...]) -> None:
+    """Raise an Error where a file was written to since then: what was read need not fit together."""
+    if _state(path) != state:
+        told = "was written to while it was read: nothing was imported; stop its server first, or import a backup"
+        raise Error(f"{shown(path)} {told}")
+
+
+def _refuse_cut_off(path: Path) -> None:
+    with open(path, "rb") as file:
+        header, size = headers.read_header(file.read(100)), os.fstat(file.fileno()).st_size
+    if header is None:
+        raise Error(f"{shown(path)} is no SQLite database")
+    headers.refuse_cut_off(path, header, size)
+
+
+def _columns(conn: sqlite3.Connection) -> Columns:
+    tables = conn.execute(THERE).fetchall()
+    of = "SELECT name FROM pragma_table_info(?)"
+    return {table: frozenset(name for (name,) in conn.execute(of, [table])) for (table,) in tables}
+
+
+def refuse_views(title: str, others: set[str]) -> None:
+    """Raise an Error where what has the name of a table is none: its rows would be left out in silence."""
+    meant = sorted(others & READ)
+    if meant:
+        told = f"{', '.join(meant)} is no table in it, as it is in the database of a vantage6 server"
+        raise Error(f"{title} cannot be read: {told}")
+
+
+def _has(columns: Columns, mark: str) -> bool:
+    table, _, column = mark.partition(".")
+    return table in columns and (not column or column in columns[table])
+
+
+def release_of(title: str, columns: Columns) -> int:
+    """Return the newest release that tables and columns are of; an Error where that is none, or none that is read."""
+    release = next((release for release, mark in MARKS if _has(columns, mark)), None)
+    if not columns.keys() >= CORE or release is None:
+        raise Error(f"{title} is a database of another program than a vantage6 server")
+    if release > 4:
+        why = "its users and keys are kept by Keycloak, not in the database"
+        raise Error(f"{title} is the database of a vantage6 server of release 5, which cannot be read: {why}")
+    return release
+
+
+# Opening it without a trace
+
+
+def _connection(path: Path, stack: contextlib.ExitStack) -> sqlite3.Connection:
+    """Open the file, or where it has a log a private copy of both: SQLite would write beside it, or into it."""
+    if any(Path(f"{path}{ending}").exists() and os.path.getsize(f"{path}{ending}") for ending in files.LOGS):
+        conn = sqlite3.connect(_copy(path, stack))
+    else:
+        _refuse_locked(path)
+        conn = headers.immutable(path)
+    return conn
+
+
+def _copy(path: Path, stack: contextlib.ExitStack) -> Path:
+    folder = files.private_folder()
+    stack.callback(shutil.rmtree, folder, ignore_errors=True)
+    for ending in ("", *files.LOGS):
+        if os.path.exists(f"{path}{ending}"):
+            shutil.copyfile(f"{path}{ending}", files.make_private(folder / f"source{ending}"))
+    return folder / "source"
+
+
+def _refuse_locked(path: Path) -> None:
+    """Raise an Error where another program is about to write. SQLite is not asked where it would make a file (WAL)."""
+    with open(path, "rb") as file:
+        is_wal = file.read(20)[18:] == b"\2\2"
+    if is_wal:
+        return
+    try:
+        with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=0)) as conn:
+            conn.execute("SELECT 1 FROM sqlite_master").fetchone()
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
+            remedy = "stop its server first, or import a backup"
+            raise Error(f"{shown(path)} is locked by a program that writes to it: {remedy}") from None
+        raise
+
+
+def _text(data: bytes) -> str | bytes:
+    """Return a text; as it is where it is none in UTF-8."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return data
+
+
+def _state(path: Path) -> tuple[int, ...]:
+    """Return what changes when a database is written to: size and time of its file, and of its logs."""
+    stats = [os.stat(f"{path}{ending}") for ending in ("", *files.LOGS) if os.path.exists(f"{path}{ending}")]
+    return tuple(number for each in stats for number in (each.st_size, each.st_mtime_ns))
+
+
+@contextlib.contextmanager
+def _damage_told(source: Source) -> Iterator[None]:
+    """Have what SQLite finds damaged be told as the source's: what it is read into was just made."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code == sqlite3.SQLITE_ERROR:  # our own tables have all columns that are named
+            told = f"its tables are not those of a vantage6 server ({inert(error, 200)})"
+            raise Error(f"{source.title} cannot be read: {told}") from error
+        if code != sqlite3.SQLITE_CORRUPT:
+            raise
+        source.refuse_changed()
+        told = f"{source.title} is damaged ({inert(error, 200)}): nothing was imported; use a backup"
+        raise Error(told) from error

@@ -1,0 +1,159 @@
+"""Writing the rows of a source into tables: many in one call, and where one of them cannot be kept, one by one.
+
+The tables are ours, or those of the same columns that a merge collects rows in: `prefix` is what is before their names.
+It owns the statements, which go through the open database, whatever that is. What becomes of values is importer.py's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from vserverlib import inert
+from vserverlib.databases.drivers import peewee
+from vserverlib.entities import fields, orm
+from vserverlib.transfer.sources import Beside, Notes, Origin, Row
+
+CHUNK = 1000  # rows that are written by one call
+REFUSED = (peewee.IntegrityError, peewee.DataError)  # of a row, not of the whole
+MODELS: dict[str, Any] = {model._meta.table_name: model for model in orm.Entity.__subclasses__()}  # links lead upwards
+
+
+class Writer:
+    """Writes the rows of one origin, and notes those that cannot be kept."""
+
+    def __init__(self, database: Any, origin: Origin, notes: Notes, prefix: str = "") -> None:
+        self._database, self._origin, self._notes, self._prefix = database, origin, notes, prefix
+        self._table = prefix + origin.entity
+        self._id = origin.columns.index("id") if "id" in origin.columns else None
+        # A membership is nothing but its two links. A database of ours has ids for them, and may hold one that lacks a
+        # side, which is kept; a merge could not tell it from another.
+        is_pair = origin.entity == "member" and (self._id is None or bool(prefix))
+        links = MODELS[origin.entity]._meta.refs if is_pair else ()
+        self._partners = [(link.name, origin.columns.index(link.column_name)) for link in links]
+
+    def write(self, rows: list[Row]) -> int:
+        """Write rows, and return how many of them were kept."""
+        known = [(noun, at, self._known(noun, {row[at] for row in rows})) for noun, at in self._partners]
+        fitting = [row for row in rows if not self._is_left_out(row, self._lack(row, known))]
+        try:
+            with self._database.savepoint():
+                self._database.insert_many(self._table, self._origin.columns, fitting)
+        except REFUSED:
+            return sum(map(self._write_one, fitting))
+        return len(fitting)
+
+    def _known(self, noun: str, ids: Collection[Any]) -> set[Any]:
+        """Return those of some ids that there are."""
+        marks = ", ".join(self._database.param for _ in ids)
+        sql = f'SELECT id FROM "{self._prefix}{noun}" WHERE id IN ({marks})'
+        return {id for (id,) in self._database.execute_sql(sql, list(ids)).fetchall()} if ids else set()
+
+    def _lack(self, row: Row, known: list[tuple[str, int, set[Any]]]) -> str:
+        """Return what a row lacks without which it cannot even be tried."""
+        for noun, at, ids in known:
+            if row[at] not in ids:
+                return f"it names no {noun}" if row[at] is None else f"there is no {noun} {inert(row[at])}"
+        return "it has no id" if self._id is not None and row[self._id] is None else ""
+
+    def _write_one(self, row: Row) -> bool:
+        try:
+            with self._database.savepoint():
+                self._database.insert_many(self._table, self._origin.columns, [row])
+        except REFUSED as error:
+            return not self._is_left_out(row, self._reason(row, error))
+        return True
+
+    def _reason(self, row: Row, error: Exception) -> str:
+        """Return why the database did not take a row: a value that is taken is named."""
+        values, names = dict(zip(self._origin.columns, row, strict=True)), self._database.taken(error)
+        if not names or not set(names) <= values.keys():
+            return inert(error)
+        if names == ["id"]:
+            return f"another {self._origin.entity} has its id"
+        if len(names) > 1:
+            return "it is there already"
+        return taken_value(names[0], values[names[0]])
+
+    def _is_left_out(self, row: Row, reason: str) -> bool:
+        """Note a row where there is a reason to leave it out, and return whether there is."""
+        if reason:
+            self._notes.left_out.add(f"{self._origin.table} {self._named(row)} is left out: {reason}")
+        return bool(reason)
+
+    def _named(self, row: Row) -> str:
+        if self._partners:
+            return "of " + " in ".join(_side(noun, row[at]) for noun, at in self._partners)
+        id = None if self._id is None else row[self._id]
+        return "without an id" if id is None else inert(id)
+
+
+def _side(noun: str, id: object) -> str:
+    return f"no {noun}" if id is None else f"{noun} {inert(id)}"
+
+
+def taken_value(name: str, value: object) -> str:
+    """Return why a row cannot be kept that has the value of another one."""
+    return f'its {name} "{inert(value)}" is taken'
+
+
+# What is true of the tables when all rows are there
+
+
+def empty_links(database: Any, notes: Notes) -> dict[str, int]:
+    """Empty the links that lead nowhere, note each, and return how many, by table and column.
+
+    Our tables take none, and a row without its link is still a row.
+    """
+    found = {}
+    for table, model in MODELS.items():
+        for link in model._meta.refs:
+            name, to = link.column_name, link.rel_model._meta.table_name
+            nowhere = f'NOT EXISTS (SELECT 1 FROM "{to}" AS other WHERE other.id = "{table}"."{name}")'
+            lost = f'"{name}" IS NOT NULL AND {nowhere}'
+            if count := note_lost(database, notes, link, table, lost):
+                database.execute_sql(f'UPDATE "{table}" SET "{name}" = NULL WHERE {lost}')
+                found[f"{table}.{name}"] = count
+    return found
+
+
+def note_lost(database: Any, notes: Notes, link: Any, table: str, lost: str) -> int:
+    """Note the links that lead nowhere: those of a table, or of rows that are collected, for which `lost` holds."""
+    noun, name, to = link.model._meta.table_name, link.column_name, link.rel_model._meta.table_name
+    before = notes.lost_values.total
+    for id, value in database.execute_sql(f'SELECT id, "{name}" FROM "{table}" WHERE {lost} ORDER BY id'):
+        notes.lost_values.add(f"{noun} {id}: {name} {value}: there is no {to} {value}, it is empty now")
+    return notes.lost_values.total - before
+
+
+def clear(database: Any) -> None:
+    """Delete every row of every entity."""
+    for table in reversed(MODELS):
+        database.execute_sql(f'DELETE FROM "{table}"')
+
+
+def count_on(database: Any) -> None:
+    """Have numbers that are drawn from now on be above those of the rows."""
+    for table in MODELS:
+        database.go_on(table)
+    highest = "(SELECT COALESCE(MAX(run_id), 0) FROM task)"
+    database.execute_sql(f"UPDATE counter SET value = {highest} WHERE name = 'run_id' AND value < {highest}")
+
+
+def used_up(database: Any) -> list[str]:
+    """Return the tables that have no id left for a new row."""
+    return [table for table in MODELS if database.highest_id(table) >= fields.LARGEST]
+
+
+def go_on(database: Any, beside: Beside) -> None:
+    """Have ids, numbers that are drawn, and the hashes of keys go on where a database of ours was."""
+    param = database.param
+    for name, value in beside.counters.items():
+        counted = f"UPDATE counter SET value = {param} WHERE name = {param} AND value < {param}"
+        database.execute_sql(counted, [value, name, value])
+    for table, id in beside.last_ids.items():
+        if id > database.highest_id(table):
+            database.use_ids_after(table, id)
+    if beside.key_salt is not None:
+        database.execute_sql(f"UPDATE setting SET value = {param} WHERE name = 'key_salt'", [beside.key_salt])
+        database.cached.clear()
