@@ -13,6 +13,7 @@ from vserverlib import Error
 from vserverlib.files import shown
 
 _MAGIC = b"SQLite format 3\0"
+DUMPS = (b"PGDMP", b"--\n-- PostgreSQL database")  # how what pg_dump makes begins, for programs and for eyes
 
 
 class Header(NamedTuple):
@@ -33,6 +34,13 @@ def read_header(head: bytes) -> Header | None:
     counted = number[24 // 4] == number[92 // 4]  # else an old SQLite wrote last, and the count of pages is stale
     size = 65536 if page_size == 1 else page_size
     return Header(number[28 // 4] if counted else 0, size, number[60 // 4], number[68 // 4])
+
+
+def refuse_dump(path: Path, head: bytes) -> None:
+    """Raise an Error where the first bytes are those of what pg_dump makes, and nothing but its own programs read."""
+    if head.startswith(DUMPS):
+        use = "have pg_restore or psql read it into one on a server, and name that by its URL"
+        raise Error(f"{shown(path)} is what pg_dump made of a PostgreSQL database: {use}")
 
 
 def refuse_cut_off(path: Path, header: Header, size: int) -> None:

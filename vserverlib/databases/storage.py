@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 DEFAULT = "vserver.db"
 APPLICATION_ID = 0x76736572  # "vser", at offset 68 of the file
 ROOM_TO_READ = 65536  # bytes: the index of a log, which SQLite makes beside a database, takes half of that
-_DUMPS = (b"PGDMP", b"--\n-- PostgreSQL database")  # how what pg_dump makes begins, for programs and for eyes
 _open: weakref.WeakSet[Sqlite] = weakref.WeakSet()
 
 
@@ -230,9 +229,7 @@ def check_ours(path: Path) -> tuple[headers.Header, int]:
     if not head:
         raise Error(f"{shown(path)} is empty: remove it, and make a database with: {_init_line(path)}")
     header = headers.read_header(head)
-    if head.startswith(_DUMPS):
-        use = "have pg_restore or psql read it into one on a server, and name that by its URL"
-        raise Error(f"{shown(path)} is what pg_dump made of a PostgreSQL database: {use}")
+    headers.refuse_dump(path, head)
     if header is None:
         raise Error(f"{shown(path)} is no SQLite database (or an encrypted one): nothing was changed")
     if header.application_id != APPLICATION_ID:

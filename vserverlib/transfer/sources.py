@@ -258,6 +258,7 @@ def _kind(path: Path) -> Callable[[Path], Opened]:
     header = headers.read_header(head[:100])
     if header is not None:
         return _database if header.application_id == storage.APPLICATION_ID else _vantage6
+    headers.refuse_dump(path, head)
     if not head.strip():
         raise Error(f"{shown(path)} is empty: there is nothing to import")
     if b"".join(head[:200].split()).startswith(EXPORT):
