@@ -34,6 +34,22 @@ UPDATE counter SET value = 1 WHERE name = 'run_id';
 FORGETFUL = ("fsync", "synchronous_commit", "full_page_writes")  # a server that is thrown away need not be safe
 
 
+MADE_FILLED = ("setting", "counter", "schema_migration")  # tables with rows in a new database
+TABLES = "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
+SEQUENCES = "SELECT sequencename, last_value FROM pg_sequences WHERE schemaname = 'public'"
+CATALOG = """
+SELECT (SELECT md5(string_agg(concat(oid, relname, relkind, relacl, reloptions), ',' ORDER BY oid)) FROM pg_class
+        WHERE oid >= 16384),
+    (SELECT md5(string_agg(concat(attrelid, attname, atttypid, attnotnull, attacl), ',' ORDER BY attrelid, attnum))
+     FROM pg_attribute WHERE attrelid >= 16384),
+    (SELECT md5(string_agg(concat(oid, proname, prosrc, proacl), ',' ORDER BY oid)) FROM pg_proc WHERE oid >= 16384),
+    (SELECT md5(string_agg(concat(oid, tgname, tgenabled), ',' ORDER BY oid)) FROM pg_trigger),
+    (SELECT md5(string_agg(concat(oid, nspname, nspacl), ',' ORDER BY oid)) FROM pg_namespace WHERE nspname !~ '^pg_'),
+    (SELECT md5(string_agg(concat(oid, conname, condeferred), ',' ORDER BY oid)) FROM pg_constraint),
+    (SELECT count(*) FROM pg_db_role_setting), (SELECT count(*) FROM pg_rewrite)
+"""
+
+
 class Server:
     """A server that runs. url: of its first database."""
 
@@ -41,7 +57,10 @@ class Server:
         self.url = url
         self._conn = psycopg.connect(url, autocommit=True)
         self._numbers = itertools.count(1)
-        self._template = ""
+        self._template, self._idle = "", list[str]()
+        self._kept: dict[str, list[Any]] = {}
+        self._sequences: list[Any] = []
+        self._catalog: Any = None
 
     def run(self, sql: str) -> Any:
         """Run SQL in the first database."""
@@ -61,15 +80,42 @@ class Server:
 
     @contextlib.contextmanager
     def database(self) -> Iterator[str]:
-        """Make a new, empty database of ours, and give its URL."""
+        """Give the URL of an empty database of ours: one that was used before, where it can be made as new."""
+        name = self._idle.pop() if self._idle else self._new()
+        yield self.url_of(name)
+        if self._is_made_empty(name):
+            self._idle.append(name)
+        else:
+            self.run(f"DROP DATABASE {name} WITH (FORCE)")
+
+    def _new(self) -> str:
         if not self._template:
             self.run("CREATE DATABASE vserver_template TEMPLATE template0")
             self._template = "vserver_template"
             storage.make(self.url_of(self._template))
+            with psycopg.connect(self.url_of(self._template)) as conn:
+                self._kept = {table: conn.execute(f"SELECT * FROM {table}").fetchall() for table in MADE_FILLED}
+                self._sequences = conn.execute(SEQUENCES).fetchall()
+                self._catalog = conn.execute(CATALOG).fetchone()
         name = f"vserver{next(self._numbers)}"
         self.run(f"CREATE DATABASE {name} TEMPLATE {self._template} STRATEGY file_copy")
-        yield self.url_of(name)
-        self.run(f"DROP DATABASE {name} WITH (FORCE)")
+        return name
+
+    def _is_made_empty(self, name: str) -> bool:
+        """Take all rows out of a database, in a tenth of the time of a new one; False where its tables were changed."""
+        self.run(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
+        with psycopg.connect(self.url_of(name)) as conn:
+            if conn.execute(CATALOG).fetchone() != self._catalog:
+                return False
+            conn.execute("SET session_replication_role = replica")  # no journal, no look at links
+            for (table,) in conn.execute(TABLES).fetchall():
+                conn.execute(f'DELETE FROM "{table}"')
+            for table, rows in self._kept.items():
+                for row in rows:
+                    conn.execute(f"INSERT INTO {table} VALUES ({', '.join('%s' for _ in row)})", row)
+            for sequence, last in self._sequences:
+                conn.execute("SELECT setval(%s::regclass, %s, %s)", (sequence, last or 1, last is not None))
+        return True
 
 
 def made_older(url: str) -> str:

@@ -50,7 +50,15 @@ def told(what: str) -> Iterator[None]:
     try:
         yield
     except (OSError, sqlite3.Error, peewee.PeeweeException) as error:
+        if _is_ctrl_c(error):
+            raise KeyboardInterrupt from None
         raise Error(f"{what}: {reason(error)}") from error
+
+
+def _is_ctrl_c(error: BaseException) -> bool:
+    """Whether Ctrl-C ended a statement: SQLite tells it as an error of its own."""
+    found = (error, error.__cause__, error.__context__)
+    return any(getattr(each, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT for each in found)
 
 
 # Making and putting
