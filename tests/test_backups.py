@@ -443,3 +443,21 @@ def test_a_backup_that_is_cut_off_is_none(story: SimpleNamespace, path: Path) ->
     os.truncate(made, 40_000)
     with pytest.raises(Error, match=r"is cut off \(.*\): use an earlier backup"), backups.verified(made, path):
         pass
+
+
+def test_a_copy_that_lacks_rows_is_no_backup(
+    path: Path, tmp_path: Path, story: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = backups._copy
+
+    def losing(original: Path, draft: Path, *count: Any) -> Any:
+        rows = copy(original, draft, *count)
+        with closing(sqlite3.connect(draft)) as conn:
+            conn.execute("DELETE FROM node")
+            conn.commit()
+        return rows
+
+    monkeypatch.setattr(backups, "_copy", losing)
+    with pytest.raises(Error, match="has not all of its rows: nothing was changed; try again"):
+        backups.make(path, tmp_path / "backup.db")
+    assert not (tmp_path / "backup.db").exists()
