@@ -7,24 +7,19 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from click.testing import CliRunner, Result
+import typed
+from typed import run
 
-import vserver
 from vserverlib import Error
 from vserverlib.databases import archives, schemas, storage
 
 pytestmark = pytest.mark.usefixtures("programs")
 
 
-def run(url: str, *words: str) -> Result:
-    return CliRunner().invoke(vserver.main, ["-d", url, *words], prog_name="vserver")
-
-
 def refused(url: str, *words: str) -> str:
     """Return the one line that a restore ends with, and nothing else."""
-    done = run(url, "restore", *words, "--yes")
-    assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (1, "", 1), done.output
-    return done.stderr
+    return typed.refused(url, "restore", *words, "--yes")
+
 
 
 @pytest.fixture

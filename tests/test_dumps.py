@@ -9,25 +9,13 @@ from pathlib import Path
 import psycopg
 import pytest
 import servers
-from click.testing import CliRunner, Result
+from typed import refused, run
 
 import models
-import vserver
 from vserverlib.databases import servers as urls
 from vserverlib.transfer import ours
 
 pytestmark = pytest.mark.usefixtures("programs")
-
-
-def run(url: str, *words: str) -> Result:
-    return CliRunner().invoke(vserver.main, ["-d", url, *words], prog_name="vserver")
-
-
-def refused(url: str, *words: str) -> str:
-    """Return the one line that a command ends with, and nothing else."""
-    done = run(url, *words)
-    assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (1, "", 1), done.output
-    return done.stderr
 
 
 @pytest.fixture

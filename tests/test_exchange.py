@@ -22,7 +22,7 @@ from terminal import environment
 
 import models as db
 import vserver
-from vserverlib import Error
+from vserverlib import Error, advance
 from vserverlib.databases import storage
 from vserverlib.entities import hashing
 from vserverlib.transfer import exchange, importer, ours, sources
@@ -344,7 +344,7 @@ def test_an_export_never_replaces_the_database(folder: Path) -> None:
 
 def test_what_fails_leaves_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     imported(DATA / "v4.15.2.sqlite", folder / "first.db")
-    monkeypatch.setattr(exchange, "EVERY", 1)
+    monkeypatch.setattr(advance, "TICK", -1)
 
     def interrupted(done: int) -> None:
         if done > 40:

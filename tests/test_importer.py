@@ -24,7 +24,7 @@ from click.testing import CliRunner, Result
 
 import models as db
 import vserver
-from vserverlib import Error
+from vserverlib import Error, advance
 from vserverlib.databases import storage
 from vserverlib.entities import hashing, progress
 from vserverlib.transfer import importer, sources
@@ -467,7 +467,7 @@ def test_a_change_that_was_cut_short_is_not_read_and_its_journal_is_not_touched(
 
 
 def test_ctrl_c_leaves_nothing_half_imported(server: Server, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importer, "TICK", 0)  # have the first row be told already
+    monkeypatch.setattr(advance, "TICK", 0)  # have the first row be told already
 
     def interrupted(done: int) -> None:
         if done > 40:

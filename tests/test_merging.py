@@ -67,13 +67,9 @@ def empty(
     database: Any, kind: str, address: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> importer.Target:
     """A database without entities; where it is on a server, what makes its backups is at hand."""
-    monkeypatch.chdir(request.getfixturevalue("tmp_path"))
     if kind == "sqlite":
         return Path(address)
-    (programs,) = (
-        request.getfixturevalue("server").run("SELECT setting FROM pg_config WHERE name = 'BINDIR'").fetchone()
-    )
-    monkeypatch.setenv("PATH", programs, prepend=os.pathsep)
+    request.getfixturevalue("programs")
     return address
 
 

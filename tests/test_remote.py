@@ -13,11 +13,10 @@ import fleet
 import psycopg
 import pytest
 import servers
-from click.testing import CliRunner, Result
 from test_importer import DATA, HYBRID, RELEASES
+from typed import run
 
 import models as db
-import vserver
 from vserverlib import Error
 from vserverlib.entities import hashing, orm
 from vserverlib.transfer import foreign, importer, sources
@@ -63,10 +62,6 @@ def _rows(conn: sqlite3.Connection, model: Any) -> Iterator[tuple[Any, ...]]:
     secrets = {column for table_of, column in orm.secret_columns() if table_of == table}
     for row in conn.execute(f'SELECT {", ".join(columns)} FROM "{table}" ORDER BY id'):
         yield tuple(bool(value) if name in secrets else value for name, value in zip(columns, row, strict=True))
-
-
-def run(url: str, *words: str) -> Result:
-    return CliRunner().invoke(vserver.main, ["-d", url, *words])
 
 
 @pytest.mark.parametrize(

@@ -5,16 +5,14 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 import servers
-from click.testing import CliRunner, Result
+from typed import opened, refused, run
 
-import models
 import vserver
 from models import Organization, Task, User
 from vserverlib.databases import connection, copying, schemas
@@ -22,26 +20,6 @@ from vserverlib.databases import servers as urls
 
 pytestmark = pytest.mark.usefixtures("programs")
 ROOT = Path(vserver.__file__).parent
-
-
-def run(url: str, *words: str) -> Result:
-    return CliRunner().invoke(vserver.main, ["-d", url, *words], prog_name="vserver")
-
-
-def refused(url: str, *words: str) -> str:
-    """Return the one line that a command ends with, and nothing else."""
-    done = run(url, *words)
-    assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (1, "", 1), done.output
-    return done.stderr
-
-
-@contextlib.contextmanager
-def opened(url: str, **options: Any) -> Iterator[Any]:
-    database = models.connect(url, **options)
-    try:
-        yield database
-    finally:
-        database.close()
 
 
 def held(url: str) -> dict[str, list[Any]]:

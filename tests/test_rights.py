@@ -10,19 +10,14 @@ from pathlib import Path
 import psycopg
 import pytest
 import servers
-from click.testing import CliRunner, Result
+from typed import run
 
 import models
-import vserver
 from vserverlib.databases import storage
 
 KINDS = ["postgres"]
 PAGE = (Path(__file__).parent.parent / "docs" / "scale.md").read_text()
 SECRET = "a long password 1"
-
-
-def run(url: str, *words: str) -> Result:
-    return CliRunner().invoke(vserver.main, ["-d", url, *words])
 
 
 @contextlib.contextmanager

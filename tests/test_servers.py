@@ -14,8 +14,8 @@ from typing import Any
 import psycopg
 import pytest
 import servers as running
-from click.testing import CliRunner, Result
 from elsewhere import raw
+from typed import opened, refused, run
 
 import models
 import vserver
@@ -26,17 +26,6 @@ from vserverlib.databases import servers as urls
 from vserverlib.terminal import display, watching
 
 PASSWORD = "geheim-1914"
-
-
-def run(url: str, *words: str, stdin: str | None = None) -> Result:
-    return CliRunner().invoke(vserver.main, ["-d", url, *words], input=stdin)
-
-
-def refused(url: str, *words: str) -> str:
-    """Return the one line that a command ends with, and nothing else."""
-    done = run(url, *words)
-    assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (1, "", 1), done.output
-    return done.stderr
 
 
 @pytest.fixture
@@ -62,15 +51,6 @@ def guarded(server: running.Server, url: str) -> Iterator[str]:
     Path(rules).write_text(before)
     server.run("SELECT pg_reload_conf()")
     server.run("DROP ROLE guarded")
-
-
-@contextlib.contextmanager
-def opened(url: str, **options: Any) -> Iterator[Any]:
-    database = models.connect(url, **options)
-    try:
-        yield database
-    finally:
-        database.close()
 
 
 # What cannot be reached, or is not ours
@@ -163,7 +143,7 @@ def test_the_commands_work_on_a_url(url: str) -> None:
     for words in (["show", "task/1"], ["overview"], ["log"], ["upgrade"], ["check"], ["list", "users", "--all"]):
         assert run(url, *words).exception is None or run(url, *words).exit_code == 1, words
     assert "1 task" in run(url, "shell", "-c", "print(len(db.Task.get()), 'task')").stdout
-    assert run(url, "passwd", "root", "--stdin", stdin="another long password 2\n").exit_code == 0
+    assert run(url, "passwd", "root", "--stdin", input="another long password 2\n").exit_code == 0
     done = run(url, "delete", "task/1", "--yes")
     assert done.exit_code == 0 and f"vserver -d '{url}' undo --change" in done.stderr
     assert "there are no tasks" in run(url, "list", "tasks").stderr

@@ -58,7 +58,7 @@ def _back_up_server(target: Target, file: str | None, place: Path | None, force:
 
     found = dumps.about(target.path)
     if (why := found.lack()) is not None:
-        _back_up_as_json(target, file, None if file == "-" else dumps.place_of(found.name, place, ".json"), force)
+        _back_up_as_json(target, None if file == "-" else dumps.place_of(found.name, place, ".json"), force)
         told = f"{why}, so this is an export in JSON, with the hashes of passwords and keys, but without the journal"
         tell(f"{told}; put it back with: vserver -d NEW import FILE, or import --replace FILE", "yellow")
     elif file == "-":
@@ -70,24 +70,16 @@ def _back_up_server(target: Target, file: str | None, place: Path | None, force:
         tell(f"made {made.path}{named}, {made.size:,} bytes; put it back with: {put_back}")
 
 
-def _back_up_as_json(target: Target, file: str | None, place: Path | None, force: bool) -> None:
+def _back_up_as_json(target: Target, place: Path | None, force: bool) -> None:
     """Export a database with its hashes to a place, or else to stdout."""
-    from vserverlib.terminal import screens
-    from vserverlib.transfer import exchange, importer, ours
-
-    with target.open(read_only=True) as database, ours.reading(database, with_hashes=True) as source:
-        if place is None:
-            try:
-                sys.stdout.writelines(exchange.lines(source, with_hashes=True))
-                sys.stdout.flush()
-            except BrokenPipeError:
-                raise Error("the backup was not read to its end: what was read is no backup") from None
-            return
-        _refuse_place(target, place, force)
-        with screens.progress_bar("rows", importer.total(source)) as advance:
-            exchange.export(source, place, with_hashes=True, force=force, advance=advance)
-    named = ", JSON in spite of its name" if place.suffix.lower() == ".dump" else ""
-    tell(f"made {place}{named}, {place.stat().st_size:,} bytes")
+    try:
+        _write_json(target, place, True, force)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise Error("the backup was not read to its end: what was read is no backup") from None
+    if place is not None:
+        named = ", JSON in spite of its name" if place.suffix.lower() == ".dump" else ""
+        tell(f"made {place}{named}, {place.stat().st_size:,} bytes")
 
 
 @command()
@@ -379,21 +371,28 @@ def _refuse_place(target: Target, place: Path, force: bool) -> None:
 
 def _export_json(target: Target, file: str, with_hashes: bool, force: bool) -> None:
     from vserverlib.databases import storage
+
+    place = None if file == "-" else storage.as_path(file)
+    _write_json(target, place, with_hashes, force)
+    if place is not None:
+        kept = "with the hashes of passwords and keys" if with_hashes else "without passwords and keys"
+        tell(f"made {place}, which you alone can read, {kept}; put it into an empty database with: vserver import")
+
+
+def _write_json(target: Target, place: Path | None, with_hashes: bool, force: bool) -> None:
+    """Write what a database holds as JSON, to a place, or else to stdout."""
     from vserverlib.terminal import screens
     from vserverlib.transfer import exchange, foreign, importer, ours
 
     with target.open(read_only=True) as database, ours.reading(database, with_hashes=with_hashes) as source:
         if with_hashes:
             foreign.refuse_look(database, target.name)
-        if file == "-":
+        if place is None:
             sys.stdout.writelines(exchange.lines(source, with_hashes=with_hashes))
             return
-        place = storage.as_path(file)
         _refuse_place(target, place, force)
         with screens.progress_bar("rows", importer.total(source)) as advance:
             exchange.export(source, place, with_hashes=with_hashes, force=force, advance=advance)
-    kept = "with the hashes of passwords and keys" if with_hashes else "without passwords and keys"
-    tell(f"made {place}, which you alone can read, {kept}; put it into an empty database with: vserver import")
 
 
 def _export_fixture(target: Target, file: str, release: int, secrets: str | None, force: bool) -> None:

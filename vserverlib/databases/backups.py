@@ -153,8 +153,8 @@ def _let_ctrl_c_be_seen(status: int, remaining: int, total: int) -> None:
 
 def _count(conn: sqlite3.Connection) -> Counts:
     tables = conn.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND sql NOT LIKE 'CREATE VIRTUAL %'")
-    quoted = [(name, '"' + name.replace('"', '""') + '"') for (name,) in tables.fetchall()]
-    return {name: conn.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0] for name, table in quoted}
+    counted = ((name, conn.execute(f"SELECT COUNT(*) FROM {connection.quoted(name)}")) for (name,) in tables.fetchall())
+    return {name: found.fetchone()[0] for name, found in counted}
 
 
 def _verify(file: Path, original: Path, rows: Counts | None = None) -> None:

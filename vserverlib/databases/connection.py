@@ -281,3 +281,8 @@ def refuse_whole_table(query: Any) -> None:
         table = inert(getattr(query.table, "__name__", query.table))
         verb = "delete" if isinstance(query, peewee.Delete) else "change"
         raise Error(f"this would {verb} every row of {table}: say which by .where(…)")
+
+
+def quoted(name: str) -> str:
+    """Return the name of a table, a column or a role as SQL has it, whatever is in it."""
+    return '"' + name.replace('"', '""') + '"'

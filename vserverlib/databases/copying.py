@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from models import ENTITIES, Member
 from vserverlib import Error, addresses, inert
+from vserverlib.advance import Advance, ticker
 from vserverlib.databases import servers, storage
 from vserverlib.databases.connection import Opened
 from vserverlib.databases.drivers import peewee
@@ -35,7 +36,6 @@ MADE_FILLED = ("counter", "setting")  # a new database has rows in these
 _FIELDS = (field for model in ENTITIES for field in model._meta.sorted_fields)
 TIMES = frozenset({"at", *(field.column_name for field in _FIELDS if isinstance(field, Instant))})
 STORED_TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{6}\+00:00", re.ASCII)
-Advance = Callable[[int], object]  # is called with how many rows are done
 
 
 class Copied(NamedTuple):
@@ -112,12 +112,12 @@ def _refuse_filled(target: Opened) -> None:
 
 
 def _fill(database: Opened, target: Opened, advance: Advance) -> list[Copied]:
-    done = [0]
+    tick = ticker(advance)
     recording.defer_links(target)
     with recording.not_row_by_row(target):
         for table in MADE_FILLED:
             target.execute_sql(f'DELETE FROM "{table}"')
-        copied = [_copy_table(database, target, table, columns, done, advance) for table, columns in tables().items()]
+        copied = [_copy_table(database, target, table, columns, tick) for table, columns in tables().items()]
     for table, columns in tables().items():
         if columns[0] == "id":
             target.use_ids_after(table, database.highest_id(table))
@@ -129,17 +129,15 @@ def _fill(database: Opened, target: Opened, advance: Advance) -> list[Copied]:
 
 
 def _copy_table(
-    database: Opened, target: Opened, table: str, columns: tuple[str, ...], done: list[int], advance: Advance
+    database: Opened, target: Opened, table: str, columns: tuple[str, ...], tick: Callable[[Any], Any]
 ) -> Copied:
     names = peewee.Table(table, columns)
     query = names.select(*(getattr(names, column) for column in columns)).order_by(peewee.SQL("1"))
     number, is_loose = 0, database.is_sqlite and not target.is_sqlite
     with contextlib.closing(database.rows(query)) as found:
-        rows = _with_times(found, table, columns) if is_loose else found
+        rows = map(tick, _with_times(found, table, columns) if is_loose else found)
         while chunk := list(itertools.islice(rows, CHUNK)):
             number += _insert(target, table, columns, chunk)
-            done[0] += len(chunk)
-            advance(done[0])
     return Copied(table, number)
 
 

@@ -124,8 +124,7 @@ def _run(url: str, schema: str, *options: str, stdout: Any = subprocess.DEVNULL)
     """Run pg_dump; an Error with the last line of what it says where it fails."""
     password = servers.password_of(url)
     secret = {} if password is None else {"PGPASSWORD": password}
-    quoted = schema.replace('"', '""')
-    command = [PROGRAM, "--format=custom", "--no-password", "--encoding=UTF8", f'--schema="{quoted}"']
+    command = [PROGRAM, "--format=custom", "--no-password", "--encoding=UTF8", f"--schema={connection.quoted(schema)}"]
     command += [f"--lock-wait-timeout={connection.LOCK_WAIT:.0f}s", f"--dbname={addresses.plain(url)}"]
     command += options
     done = subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, env={**os.environ, **secret}, check=False)

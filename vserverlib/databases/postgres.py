@@ -202,8 +202,7 @@ class Postgres(Opened, peewee.PostgresqlDatabase):
 
     def insert_many(self, table: str, columns: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> None:
         """Write rows into a table by one COPY. Within a transaction; what was read is not forgotten for it."""
-        names = ", ".join(f'"{name}"' for name in columns)
-        with self._told(), self.cursor().copy(f'COPY "{table}" ({names}) FROM STDIN') as copy:
+        with self._copying_in(table, columns) as copy:
             for row in rows:
                 copy.write_row(row)
         if columns[0] == "id":
@@ -223,10 +222,15 @@ class Postgres(Opened, peewee.PostgresqlDatabase):
 
     def load(self, table: str, columns: Sequence[str], lines: Iterable[bytes]) -> None:
         """Write rows into a table by one COPY, each a line as pg_dump writes it. Within a transaction."""
-        names = ", ".join(f'"{name}"' for name in columns)
-        with self._told(), self.cursor().copy(f'COPY "{table}" ({names}) FROM STDIN') as copy:
+        with self._copying_in(table, columns) as copy:
             for line in lines:
                 copy.write(line)
+
+    @contextmanager
+    def _copying_in(self, table: str, columns: Sequence[str]) -> Iterator[Any]:
+        names = ", ".join(f'"{name}"' for name in columns)
+        with self._told(), self.cursor().copy(f'COPY "{table}" ({names}) FROM STDIN') as copy:
+            yield copy
 
     def wait_at_most(self, seconds: float) -> None:
         """Have what waits for others' locks on tables fail after so long, until the transaction ends."""

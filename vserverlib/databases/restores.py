@@ -11,18 +11,14 @@ What a dump is, is archives.py's; files of SQLite are restored by backups.py.
 from __future__ import annotations
 
 import contextlib
-import itertools
-from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from vserverlib import Error, files
+from vserverlib.advance import Advance, ticker
 from vserverlib.databases import backups, connection, dumps, schemas, servers
 from vserverlib.databases.archives import Dump
 from vserverlib.databases.backups import Backup
 from vserverlib.entities import recording
-
-EVERY = 1000  # rows between two looks at how far it is
-Advance = Callable[[int], object]
 
 
 class Restored(NamedTuple):
@@ -103,7 +99,7 @@ def _take_out(database: Any) -> None:
 
 def _fill(database: Any, dump: Dump, advance: Advance) -> None:
     """Have the tables hold the rows of a dump, and no others."""
-    ours, number = _ours(database), itertools.count(1)
+    ours, tick = _ours(database), ticker(advance)
     if lacking := set(ours) - dump.tables:
         told = ", ".join(sorted(lacking))
         raise Error(f"{files.shown(dump.path)} lacks the rows of {told}: it is no backup of a whole database")
@@ -111,17 +107,9 @@ def _fill(database: Any, dump: Dump, advance: Advance) -> None:
     with recording.without_records(database), contextlib.closing(dump.parts()) as parts:
         for part in parts:
             if part.highest is None:
-                database.load(part.table, part.columns, _counted(part.rows, number, advance))
+                database.load(part.table, part.columns, map(tick, part.rows))
             else:
                 database.use_ids_after(part.table, part.highest)
-
-
-def _counted(rows: Iterator[bytes], number: Iterator[int], advance: Advance) -> Iterator[bytes]:
-    for row in rows:
-        done = next(number)
-        if not done % EVERY:
-            advance(done)
-        yield row
 
 
 def _listed(names: Any) -> str:

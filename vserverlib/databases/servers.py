@@ -116,9 +116,9 @@ def reached(url: str) -> Postgres:
 
 
 def has_tables(url: str) -> bool:
-    """Whether a database has our tables; an Error where it cannot be reached, or is that of a vantage6 server."""
+    """Whether a database has our tables, of whatever release; an Error where it is not to be had, or a server's."""
     try:
-        opened(url, read_only=True).close()
+        opened(url, read_only=True, of_any_release=True).close()
     except NoTables:
         return False
     return True

@@ -2,7 +2,7 @@
 
 Under the write lock of the database, so that of several programs that open it at once one does it; after a backup,
 beside a file, or in the current folder of a database on a server; in one transaction. What a migration does is its own
-business; which there are, and applying them, is storage.py's.
+business; which there are, and applying them, is schemas.py's.
 """
 
 from __future__ import annotations

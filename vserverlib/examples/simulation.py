@@ -12,12 +12,13 @@ import functools
 import itertools
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import models
 from models import Collaboration, Organization, Result, Task
 from vserverlib import Error
+from vserverlib.advance import Advance
 from vserverlib.entities import progress, recording
 from vserverlib.entities.fields import now
 from vserverlib.examples import demo
@@ -210,7 +211,7 @@ class Work(NamedTuple):
 
 
 def fill(
-    database: Any, tasks: int = TASKS, organizations: int = ORGANIZATIONS, advance: Callable[[int], object] = bool
+    database: Any, tasks: int = TASKS, organizations: int = ORGANIZATIONS, advance: Advance = bool
 ) -> None:
     """Fill an empty database. advance: called with how many tasks are done.
 

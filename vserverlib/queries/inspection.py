@@ -14,6 +14,7 @@ from typing import Any
 
 from vserverlib import Error, UsageError, inert, near
 from vserverlib.databases import catalog, schemas
+from vserverlib.databases.connection import quoted
 from vserverlib.databases.drivers import peewee
 from vserverlib.entities import checks, fields, orm, relations, rules
 from vserverlib.entities.checks import Finding, Findings
@@ -78,7 +79,7 @@ def _orphans(database: Any) -> Told:
     links: dict[str, dict[int, str]] = {}
     for table, id, parent, number in database.execute_sql("PRAGMA foreign_key_check"):
         if table not in links:
-            listed = database.execute_sql(f"PRAGMA foreign_key_list({_quoted(table)})").fetchall()
+            listed = database.execute_sql(f"PRAGMA foreign_key_list({quoted(table)})").fetchall()
             links[table] = {row[0]: row[3] for row in listed}
         column, noun = links[table][number], models[table].noun if table in models else table
         to = f"{parent} {inert(_stored(database, table, column, id))}" if id is not None else f"of {parent}"
@@ -86,7 +87,7 @@ def _orphans(database: Any) -> Told:
 
 
 def _stored(database: Any, table: str, column: str, id: int) -> object:
-    (value,) = database.execute_sql(f"SELECT {_quoted(column)} FROM {_quoted(table)} WHERE rowid = ?", [id]).fetchone()
+    (value,) = database.execute_sql(f"SELECT {quoted(column)} FROM {quoted(table)} WHERE rowid = ?", [id]).fetchone()
     return value
 
 
@@ -112,7 +113,7 @@ def schema(database: Any) -> Schema:
 
 
 def _table(database: Any, name: str) -> tuple[str, ...]:
-    listed = database.execute_sql(f"PRAGMA table_xinfo({_quoted(name)})").fetchall()
+    listed = database.execute_sql(f"PRAGMA table_xinfo({quoted(name)})").fetchall()
     return tuple(sorted(str(row[1]) for row in listed))
 
 
@@ -125,10 +126,6 @@ def _columns(has: Any, should: Any) -> str:
     words = [f"{inert(name)} is more" for name in has[0] if name not in should[0]]
     words += [f"{inert(name)} is missing" for name in should[0] if name not in has[0]]
     return f" (column {', '.join(words)})" if words else ""
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
 
 
 # Values: SQLite takes any in any column

@@ -8,10 +8,11 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from vserverlib import messages
+from vserverlib.advance import Advance
 from vserverlib.terminal import views
 
 BAR_AFTER = 1.0  # seconds of work until a bar shows how far it is
@@ -52,7 +53,7 @@ class Screen:
 
 
 @contextlib.contextmanager
-def progress_bar(text: str, total: int) -> Iterator[Callable[[int], None]]:
+def progress_bar(text: str, total: int) -> Iterator[Advance]:
     """Draw a bar on stderr, where that is a terminal, once it takes over a second. Call it with how much is done.
 
     It is gone when all is done, or at the end of the block.

@@ -26,22 +26,20 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from vserverlib import Error, files, inert
+from vserverlib.advance import Advance, ticker
 from vserverlib.entities import fields, hashing
 from vserverlib.files import shown
 from vserverlib.queries import formats
 from vserverlib.transfer.ours import ORIGINS
-from vserverlib.transfer.sources import NOTHING, Beside, Notes, Origin, Row, Source, Undecodable
+from vserverlib.transfer.sources import Beside, Notes, Origin, Row, Source, Undecodable, WhollyOurs
 from vserverlib.transfer.writing import MODELS
 
 VERSION = 1  # of the format: a reader refuses a newer one
 KIND = "export"  # what the head says that the file is
 HEAD = 65536  # bytes that a head may have
 LONGEST = 2**30  # bytes of a line: a text that SQLite takes has fewer
-EVERY = 1000  # rows between two looks at how far it is
 PLAIN = frozenset((str, int, type(None)))  # the types of nearly all values: JSON holds them as they are
 REMEDY = "export it again"
-
-Advance = Callable[[int], object]  # is called with how many rows are done
 
 
 # Out
@@ -56,7 +54,7 @@ def export(source: Source, target: Path, *, with_hashes: bool, force: bool = Fal
 def lines(source: Source, *, with_hashes: bool, advance: Advance = bool) -> Iterator[str]:
     """Return the lines of an export, as they come."""
     yield from formats.as_json_lines([_head(source, with_hashes)])
-    yield from formats.as_json_lines(_told(_rows(source), advance))
+    yield from formats.as_json_lines(map(ticker(advance), _rows(source)))
 
 
 def _head(source: Source, with_hashes: bool) -> dict[str, Any]:
@@ -91,13 +89,6 @@ def _flags(origin: Origin) -> set[int]:
     return {at for at, name in enumerate(origin.columns) if isinstance(columns[name], fields.Flag)}
 
 
-def _told(rows: Iterator[dict[str, Any]], advance: Advance) -> Iterator[dict[str, Any]]:
-    for number, row in enumerate(rows, 1):
-        if not number % EVERY:
-            advance(number)
-        yield row
-
-
 def _written(value: Any) -> Any:
     """Return what JSON holds of a value of another type than most."""
     if isinstance(value, Undecodable):
@@ -115,7 +106,7 @@ def _written(value: Any) -> Any:
 
 
 @dataclasses.dataclass(frozen=True)
-class Export:
+class Export(WhollyOurs):
     """An export, as a source. counts: how many rows its head tells; starts: where the rows of a table begin."""
 
     path: Path
@@ -124,7 +115,6 @@ class Export:
     beside: Beside
     state: tuple[int, ...]
     starts: dict[str, tuple[int, int]]  # byte and number of the first line: of those tables that were come to
-    made_up = NOTHING
 
     @property
     def about(self) -> str:
@@ -183,18 +173,6 @@ class Export:
 
     def _place(self, number: int) -> str:
         return f"{shown(self.path)}, line {number}"
-
-    def strays(self, notes: Notes) -> dict[str, int]:
-        """Note nothing: every row is of a table that is read."""
-        return {}
-
-    def elsewhere(self) -> dict[str, int]:
-        """Return nothing: every table has its place."""
-        return {}
-
-    def lost_columns(self) -> dict[str, int]:
-        """Return nothing: every column has its place."""
-        return {}
 
     def refuse_changed(self) -> None:
         """Raise an Error where the file was written to since it was opened."""

@@ -14,7 +14,6 @@ import dataclasses
 import itertools
 import os
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -22,18 +21,18 @@ from typing import Any, NamedTuple
 
 import models
 from vserverlib import Error, files, inert
+from vserverlib.advance import Advance, ticker
 from vserverlib.databases import backups, dumps, servers, storage
 from vserverlib.entities import checks, recording, rules
 from vserverlib.queries import inspection
 from vserverlib.transfer import merging, values, writing
 from vserverlib.transfer.outcomes import Count, Outcome, Refused
-from vserverlib.transfer.sources import Advance, Lacking, Row, Source
+from vserverlib.transfer.sources import Lacking, Source
 from vserverlib.transfer.values import Keeper, Stored
 from vserverlib.transfer.writing import CHUNK, Writer
 
 CACHE = 64 * 1024  # KiB that the database may use while rows are written: SQLite for pages, PostgreSQL for a sort
 MISFIT = "DBF004"  # the rule that is broken by a value which is kept, and is none of its kind
-TICK = 0.1  # seconds between two looks at how far it is
 Target = Path | str  # a file, or the URL of a database on a server
 Confirm = Callable[[Outcome], object]
 
@@ -59,7 +58,7 @@ class Work(NamedTuple):
         """Write all rows into the tables of this prefix, and note what becomes of them."""
         if self.hashes and isinstance(self.source, Lacking):
             self.source.complete(database)
-        tick = partial(_tick, self.advance, itertools.count(1), [time.monotonic()])
+        tick = ticker(self.advance)
         exactly = self.source.beside is not None and self.loose
         for origin in self.source.origins:
             keeper = Keeper(origin, outcome, hashes=self.hashes, loose=self.loose, stored=stored, exactly=exactly)
@@ -122,15 +121,6 @@ class Work(NamedTuple):
                 raise Refused(outcome)
         if self.hashes and isinstance(self.source, Lacking):
             self.source.hand_out()
-
-
-def _tick(advance: Advance, done: Iterator[int], last: list[float], row: Row) -> Row:
-    """Pass a row on, and tell from time to time how many have been."""
-    number, at = next(done), time.monotonic()
-    if at - last[0] > TICK:
-        last[0] = at
-        advance(number)
-    return row
 
 
 # A whole database

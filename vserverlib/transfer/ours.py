@@ -18,7 +18,7 @@ from vserverlib.databases import storage
 from vserverlib.databases.drivers import peewee
 from vserverlib.entities.fields import WorkedOut
 from vserverlib.files import shown
-from vserverlib.transfer.sources import NOTHING, Beside, Notes, Origin, Row, Undecodable
+from vserverlib.transfer.sources import Beside, Notes, Origin, Row, Undecodable, WhollyOurs
 
 IN_ORDER = ("organization", "collaboration", "member", "user", "node", "task", "result")  # in which they can be written
 _MODELS: tuple[Any, ...] = (*models.ENTITIES, models.Member)
@@ -34,12 +34,11 @@ ORIGINS = tuple(map(_origin, IN_ORDER))
 
 
 @dataclasses.dataclass(frozen=True)
-class Database:
+class Database(WhollyOurs):
     """A database of ours that is open, for reading. with_hashes: whether those of secrets are read."""
 
     database: Any
     with_hashes: bool
-    made_up = NOTHING
 
     @property
     def about(self) -> str:
@@ -78,18 +77,6 @@ class Database:
         query = table.select(*(getattr(table, name) for name in origin.columns)).order_by(table.id)
         rows: Iterator[Row] = self.database.rows(query)
         return rows
-
-    def strays(self, notes: Notes) -> dict[str, int]:
-        """Note nothing: every row is of a table that is read."""
-        return {}
-
-    def elsewhere(self) -> dict[str, int]:
-        """Return nothing: every table has its place."""
-        return {}
-
-    def lost_columns(self) -> dict[str, int]:
-        """Return nothing: every column has its place."""
-        return {}
 
     def refuse_changed(self) -> None:
         """Do nothing: it is read in one transaction, and so as it was at one moment."""

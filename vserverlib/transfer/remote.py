@@ -10,21 +10,20 @@ database is reached is servers.py's.
 from __future__ import annotations
 
 import contextlib
-import itertools
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from vserverlib import files
+from vserverlib.advance import ticker
+from vserverlib.databases.connection import quoted
 from vserverlib.files import shown
 from vserverlib.transfer import vantage6
-from vserverlib.transfer.sources import Advance, Bar
+from vserverlib.transfer.sources import Bar
 
 COUNTED = 23  # the type of a row that is only counted (int4)
-TICK = 1000  # rows between two times that it is told how far it is
 TABLES = """
 SELECT c.relname, a.attname, a.atttypid FROM pg_class c
 LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
@@ -101,10 +100,10 @@ def _new(file: Path) -> sqlite3.Connection:
 def _copy(database: Any, conn: sqlite3.Connection, tables: Tables, bar: Bar) -> None:
     for setting in SETTINGS:
         database.connection().execute(f"SET LOCAL {setting}")
-    counts = [database.execute_sql(f"SELECT COUNT(*) FROM {_quoted(table)}").fetchone()[0] for table in tables]
+    counts = [database.execute_sql(f"SELECT COUNT(*) FROM {quoted(table)}").fetchone()[0] for table in tables]
     conn.execute("BEGIN")
     with bar("rows from the server", sum(counts)) as advance:
-        tick = partial(_tick, advance, itertools.count(1))
+        tick = ticker(advance)
         for table, named, columns in _in_order(tables):
             _copy_table(database, conn, table, named, columns, tick)
     conn.execute("COMMIT")
@@ -127,22 +126,12 @@ def _in_order(tables: Tables) -> Iterator[tuple[str, str, list[Column]]]:
 def _copy_table(
     database: Any, conn: sqlite3.Connection, table: str, named: str, columns: list[Column], tick: Callable[[Any], Any]
 ) -> None:
-    names = [_quoted(name) for name, _ in columns]
+    names = [quoted(name) for name, _ in columns]
     order = " ORDER BY id" if '"id"' in names else ""
-    query = f"SELECT {', '.join(names) or '1'} FROM {_quoted(table)}{order}"
-    conn.execute(f"CREATE TABLE {_quoted(named)} ({', '.join(names) or 'counted'})")
+    query = f"SELECT {', '.join(names) or '1'} FROM {quoted(table)}{order}"
+    conn.execute(f"CREATE TABLE {quoted(named)} ({', '.join(names) or 'counted'})")
     marks = ", ".join("?" for _ in names) or "?"
     rows = database.copied_out(query, [kind for _, kind in columns] or [COUNTED])
-    conn.executemany(f"INSERT INTO {_quoted(named)} VALUES ({marks})", map(tick, rows))
+    conn.executemany(f"INSERT INTO {quoted(named)} VALUES ({marks})", map(tick, rows))
     if order:
-        conn.execute(f"CREATE INDEX {_quoted(f'{named}_id')} ON {_quoted(named)} (id)")
-
-
-def _tick(advance: Advance, done: Iterator[int], row: Any) -> Any:
-    if (number := next(done)) % TICK == 0:
-        advance(number)
-    return row
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
+        conn.execute(f"CREATE INDEX {quoted(f'{named}_id')} ON {quoted(named)} (id)")

@@ -23,6 +23,7 @@ from types import MappingProxyType
 from typing import IO, Any, NamedTuple, Protocol, runtime_checkable
 
 from vserverlib import Error, addresses, files
+from vserverlib.advance import Advance
 from vserverlib.databases import headers, servers, storage
 from vserverlib.files import shown
 
@@ -158,6 +159,24 @@ class Source(Protocol):
         """Raise an Error where it was written to since it was opened: what was read need not fit together."""
 
 
+class WhollyOurs:
+    """What is true of a source all of whose tables and columns have their place: a database of ours, what it wrote."""
+
+    made_up = NOTHING
+
+    def strays(self, notes: Notes) -> dict[str, int]:
+        """Note nothing: every row is of a table that is read."""
+        return {}
+
+    def elsewhere(self) -> dict[str, int]:
+        """Return nothing: every table has its place."""
+        return {}
+
+    def lost_columns(self) -> dict[str, int]:
+        """Return nothing: every column has its place."""
+        return {}
+
+
 @runtime_checkable
 class Lacking(Protocol):
     """A source that lacks secrets: they are made for it, and handed out."""
@@ -172,7 +191,6 @@ class Lacking(Protocol):
 
 
 Opened = contextlib.AbstractContextManager[Source]
-Advance = Callable[[int], object]  # is called with how many are done
 Bar = Callable[[str, int], contextlib.AbstractContextManager[Advance]]  # what is done, and how many of it there are
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from vserverlib import Error, files, inert
 from vserverlib.databases import headers
+from vserverlib.databases.connection import quoted
 from vserverlib.databases.sqlite import PROGRESS_STEPS
 from vserverlib.entities import progress
 from vserverlib.files import shown
@@ -174,7 +175,7 @@ class Source:
 
     def count(self, table: str) -> int:
         """Return how many rows a table has."""
-        return int(self.conn.execute(f"SELECT COUNT(*) FROM {_quoted(table)}").fetchone()[0])
+        return int(self.conn.execute(f"SELECT COUNT(*) FROM {quoted(table)}").fetchone()[0])
 
     def rows(self, origin: Origin, notes: Notes) -> Iterator[Row]:
         """Return the rows of a table, with what is worked out from more than one of their values."""
@@ -198,13 +199,13 @@ class Source:
         parts = [self._value(origin.table, NAMES[origin.table][name]) for name in origin.columns]
         joins = " ".join(join for table, join in JOINS.items() if any(f"{table}." in part for part in parts))
         order = " ORDER BY t.id" if "id" in self.columns[origin.table] else ""
-        return self.conn.execute(f"SELECT {', '.join(parts)} FROM {_quoted(origin.table)} AS t {joins}{order}")
+        return self.conn.execute(f"SELECT {', '.join(parts)} FROM {quoted(origin.table)} AS t {joins}{order}")
 
     def _value(self, table: str, names: tuple[str, ...]) -> str:
         """Return the SQL of a value: the first of its names that has one."""
         places = [name.rpartition(".") for name in names]
         known = [(at or "t", name) for at, _, name in places if self._has(at or table, name)]
-        parts = ", ".join(f"{at}.{_quoted(name)}" for at, name in known)
+        parts = ", ".join(f"{at}.{quoted(name)}" for at, name in known)
         return f"COALESCE({parts})" if len(known) > 1 else parts or "NULL"
 
     def _has(self, table: str, name: str) -> bool:
@@ -258,8 +259,8 @@ class Source:
         return found
 
     def _filled(self, table: str, names: list[str]) -> dict[str, int]:
-        sums = ", ".join(f"SUM({_quoted(name)} NOT IN (0, ''))" for name in names)
-        counts = self.conn.execute(f"SELECT {sums} FROM {_quoted(table)}").fetchone() if names else ()
+        sums = ", ".join(f"SUM({quoted(name)} NOT IN (0, ''))" for name in names)
+        counts = self.conn.execute(f"SELECT {sums} FROM {quoted(table)}").fetchone() if names else ()
         return {f"{table}.{name}": count for name, count in zip(names, counts, strict=True) if count}
 
 
@@ -305,10 +306,6 @@ def _roles(rows: Iterable[Row], place: int) -> Iterator[Row]:
     for row in rows:
         names = [name.strip() for name in str(row[place] or "").split(",") if name.strip()]
         yield (*row[:place], ", ".join(names) or None, *row[place + 1 :])
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
 
 
 # What a file is
