@@ -1,8 +1,10 @@
-"""The PostgreSQL database of a vantage6 server: what a SQLite file of one holds, in the types that its models have."""
+"""Databases of vantage6 servers: files as the releases wrote them, with what SQL adds, and the same on PostgreSQL."""
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
+from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -18,8 +20,21 @@ TYPES = {
 }
 
 
+DATA = Path(__file__).parent / "data"
+
+
+def copied(release: str, file: Path, statements: Iterable[str] = ()) -> Path:
+    """Copy the database of a release to a file, with these statements run on it, and return it."""
+    shutil.copy(DATA / f"v{release}.sqlite", file)
+    with closing(sqlite3.connect(file)) as conn:
+        for statement in statements:
+            conn.execute(statement)
+        conn.commit()
+    return file
+
+
 def fill(url: str, file: Path) -> None:
-    """Make the tables of a file in an empty database, with their rows."""
+    """Make the tables of a file in an empty PostgreSQL database, in the types of vantage6's models, with their rows."""
     with closing(sqlite3.connect(file)) as source, psycopg.connect(url) as target:
         tables = source.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")
         for (table,) in tables.fetchall():

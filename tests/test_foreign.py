@@ -13,6 +13,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import fleet
 import pytest
 from click.shell_completion import ShellComplete
 from click.testing import CliRunner, Result
@@ -69,12 +70,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def put(release: str, *statements: str) -> Path:
     """Put the database of a release in the working directory, with these statements run on it."""
-    shutil.copy(DATA / f"v{release}.sqlite", NAME)
-    with closing(sqlite3.connect(NAME)) as conn:
-        for statement in statements:
-            conn.execute(statement)
-        conn.commit()
-    return Path(NAME)
+    return fleet.copied(release, Path(NAME), statements)
 
 
 def run(*words: str, file: str = NAME) -> Result:

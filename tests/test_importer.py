@@ -19,6 +19,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import fleet
 import pytest
 from click.testing import CliRunner, Result
 
@@ -60,13 +61,7 @@ def server(tmp_path: Path, quick_hashes: None) -> Server:
     def make(release: str, *statements: str) -> Path:
         folder = tmp_path / "server"
         folder.mkdir()
-        file = folder / "server.sqlite"
-        shutil.copy(DATA / f"v{release}.sqlite", file)
-        with closing(sqlite3.connect(file)) as conn:
-            for statement in statements:
-                conn.execute(statement)
-            conn.commit()
-        return file
+        return fleet.copied(release, folder / "server.sqlite", statements)
 
     return make
 

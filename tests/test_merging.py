@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import shutil
 import sqlite3
 import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import fleet
 import pytest
 from click.testing import CliRunner, Result
 from elsewhere import raw
@@ -31,13 +31,7 @@ SAME = {"organization": 4, "user": 6, "collaboration": 3, "member": 5, "node": 5
 
 def server(folder: Path, *statements: str, release: str = "4.15.2") -> Path:
     """Make the database of a server, with these statements run on it."""
-    file = folder / "server.sqlite"
-    shutil.copy(DATA / f"v{release}.sqlite", file)
-    with closing(sqlite3.connect(file)) as conn:
-        for statement in statements:
-            conn.execute(statement)
-        conn.commit()
-    return file
+    return fleet.copied(release, folder / "server.sqlite", statements)
 
 
 def merge(file: Path, target: importer.Target, **options: Any) -> Outcome:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -13,7 +12,7 @@ import fleet
 import psycopg
 import pytest
 import servers
-from test_importer import DATA, HYBRID, RELEASES
+from test_importer import HYBRID, RELEASES
 from typed import run
 
 import models as db
@@ -37,12 +36,7 @@ def both(server: servers.Server, tmp_path: Path, quick_hashes: None) -> Iterator
     with server.bare() as url:
 
         def make(release: str, *statements: str) -> tuple[Path, str]:
-            file = tmp_path / "server.sqlite"
-            shutil.copy(DATA / f"v{release}.sqlite", file)
-            with closing(sqlite3.connect(file)) as conn:
-                for statement in statements:
-                    conn.execute(statement)
-                conn.commit()
+            file = fleet.copied(release, tmp_path / "server.sqlite", statements)
             fleet.fill(url, file)
             return file, url
 
@@ -152,6 +146,14 @@ def test_a_database_of_ours_on_a_server_is_a_source(url: str, tmp_path: Path) ->
     assert not list(outcome.told()) and [row[1] for row in rows["organization"]] == ["IKNL"]
 
 
+@pytest.mark.usefixtures("programs")
+def test_an_older_database_on_a_server_is_upgraded_before_it_is_merged_into(older_url: str, tmp_path: Path) -> None:
+    file = fleet.copied("4.15.2", tmp_path / "server.sqlite")
+    done = run(older_url, "import", str(file), "--merge", "--yes")
+    assert done.exit_code == 0 and "was upgraded from schema 1" in done.stderr, done.stderr
+    assert '"name": "task 0"' in run(older_url, "list", "tasks", "-o", "json").stdout
+
+
 # Looking
 
 
@@ -164,6 +166,20 @@ def test_a_look_at_it_says_so_and_shows_what_its_import_does(both: Fill) -> None
     assert run(url, "check").exit_code == run(str(file), "check").exit_code
     for words in (["overview"], ["show", "task", "1"], ["shell", "-c", "print(len(db.Task.select()))"]):
         assert run(url, *words).exit_code == 0, words
+
+
+def test_a_role_that_may_only_select_is_enough_to_look_and_to_import(
+    server: servers.Server, both: Fill, tmp_path: Path
+) -> None:
+    _, url = both("4.15.2")
+    with psycopg.connect(url, autocommit=True) as conn:
+        conn.execute("CREATE ROLE onlooker LOGIN")
+        conn.execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO onlooker")
+        seen = url.replace("postgres@", "onlooker@")
+        looked, done = run(seen, "list", "tasks"), run(str(tmp_path / "ours.db"), "import", seen)
+        conn.execute("DROP OWNED BY onlooker")
+        conn.execute("DROP ROLE onlooker")
+    assert (looked.exit_code, done.exit_code) == (0, 0), looked.output + done.output
 
 
 def test_a_second_look_makes_no_copy_until_something_is_written(both: Fill, monkeypatch: pytest.MonkeyPatch) -> None:
