@@ -121,7 +121,7 @@ def note_lost(database: Any, notes: Notes, link: Any, table: str, lost: str) -> 
     """Note the links that lead nowhere: those of a table, or of rows that are collected, for which `lost` holds."""
     noun, name, to = link.model._meta.table_name, link.column_name, link.rel_model._meta.table_name
     before = notes.lost_values.total
-    for id, value in database.execute_sql(f'SELECT id, "{name}" FROM "{table}" WHERE {lost} ORDER BY id'):
+    for id, value in database.streamed(f'SELECT id, "{name}" FROM "{table}" WHERE {lost} ORDER BY id'):
         notes.lost_values.add(f"{noun} {id}: {name} {value}: there is no {to} {value}, it is empty now")
     return notes.lost_values.total - before
 
