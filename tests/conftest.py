@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import bcrypt
 import pytest
+from hypothesis import HealthCheck, settings
 
 sys.path.insert(0, str(Path(__file__).parent))  # for the helpers beside the tests
 
@@ -18,14 +22,29 @@ import servers
 import models
 from vserverlib.databases import storage
 from vserverlib.entities import hashing
+from vserverlib.examples import demo
 
 KINDS = ["sqlite", "postgres"]
 
+# How many examples a property is tried on; --hypothesis-profile many for more.
+SLOW_AT_TIMES = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture]
+settings.register_profile("few", max_examples=25, deadline=None, suppress_health_check=SLOW_AT_TIMES)
+settings.register_profile("many", settings.get_profile("few"), max_examples=200)
+settings.load_profile("few")
+
+
+@pytest.fixture(scope="session")
+def _homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """One new folder after the other, by the number of each: mktemp() looks at all that there are for the next one."""
+    parent = tmp_path_factory.mktemp("homes")
+    return (parent / str(number) for number in itertools.count())
+
 
 @pytest.fixture(autouse=True)
-def _home_of_its_own(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+def _home_of_its_own(_homes: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """No test sees or writes what belongs to the person who runs it."""
-    home = tmp_path_factory.mktemp("home")
+    home = next(_homes)
+    home.mkdir()
     for name in (
         "VSERVER_ACTOR",
         "VSERVER_DATABASE",
@@ -46,10 +65,41 @@ def quick_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hashing, "ROUNDS", 4)
 
 
+@pytest.fixture(scope="session")
+def _made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database as it is made, whose API keys are hashed with the fewest rounds."""
+    return storage.create(tmp_path_factory.mktemp("made") / "vserver.db", bcrypt.gensalt(4).decode())
+
+
 @pytest.fixture
-def path(tmp_path: Path, quick_hashes: None) -> Path:
-    """The path of a new, empty database."""
-    return storage.create(tmp_path / "vserver.db")
+def path(tmp_path: Path, _made: Path, quick_hashes: None) -> Path:
+    """The path of a new, empty database: a copy, in a fifth of the time of making one."""
+    return Path(shutil.copy(_made, tmp_path / "vserver.db"))
+
+
+@pytest.fixture(scope="session")
+def _example(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return demo.create(tmp_path_factory.mktemp("example") / "vserver.db")
+
+
+@pytest.fixture
+def example(tmp_path: Path, _example: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The example data, in vserver.db of the current folder."""
+    monkeypatch.chdir(tmp_path)
+    return Path(shutil.copy(_example, tmp_path / "vserver.db"))
+
+
+@pytest.fixture
+def consortium(example: Path) -> Iterator[Any]:
+    """The example data, open."""
+    opened = models.connect(example)
+    yield opened
+    opened.close()
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Return how many workers -n auto is: one more than there are processors, as some wait for a terminal or a lock."""
+    return (os.cpu_count() or 1) + 1
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

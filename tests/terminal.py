@@ -30,6 +30,7 @@ class Terminal:
         self.screen = pyte.Screen(columns, lines)
         self.stream = pyte.Stream(self.screen)
         self.raw, self.number = "", 1
+        self._text: str | None = ""  # None once more has been written than it tells
         options: dict[str, Any] = {"encoding": "utf-8", "codec_errors": "replace", "echo": True}
         self.child = pexpect.spawn(command[0], list(command[1:]), env=dict(env), dimensions=(lines, columns), **options)
         self.child.delaybeforesend = None
@@ -45,12 +46,23 @@ class Terminal:
             return False
         self.raw += text
         self.stream.feed(text)
+        self._text = None
         return True
 
     @property
     def text(self) -> str:
         """What is on the screen, without the blanks at the ends of its lines."""
-        return "\n".join(line.rstrip() for line in self.screen.display).rstrip()
+        if self._text is None:
+            self._text = "\n".join(self._line(row) for row in range(self.screen.lines)).rstrip()
+        return self._text
+
+    def _line(self, row: int) -> str:
+        """Return what is on a line; pyte's own way looks at each of its columns, and takes most of a test's time."""
+        cells = self.screen.buffer.get(row)
+        if not cells:
+            return ""
+        data = [cells[column].data if column in cells else " " for column in range(max(cells) + 1)]
+        return "".join(data).rstrip()
 
     def wait_for(self, pattern: str, times: int = 1) -> str:
         """Return the screen as soon as a pattern is on it, so many times; fail when the program ends before."""
@@ -59,6 +71,12 @@ class Terminal:
             if not self._read(0.05) or time.monotonic() > until:
                 raise AssertionError(f"{pattern!r} did not come onto the screen:\n{self.text}")
         return self.text
+
+    def wait_for_secret(self, question: str, times: int = 1) -> None:
+        """Return once what is typed is the answer: after the blank that follows; what was typed before is discarded."""
+        self.wait_for(question, times)
+        while not self.raw.endswith(" ") and self._read(PATIENCE):
+            pass
 
     def wait_for_prompt(self, number: int | None = None) -> str:
         """Return the screen when the prompt of a cell, the next one to be entered, is the last thing on it."""

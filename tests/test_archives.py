@@ -21,7 +21,6 @@ def refused(url: str, *words: str) -> str:
     return typed.refused(url, "restore", *words, "--yes")
 
 
-
 @pytest.fixture
 def dump(url: str, tmp_path: Path) -> Path:
     with psycopg.connect(url, autocommit=True) as conn:

@@ -19,19 +19,10 @@ from models import Organization, Result, Task, User
 from vserverlib import UsageError
 from vserverlib.entities import orm
 from vserverlib.entities.fields import Secret
-from vserverlib.examples import demo
 from vserverlib.queries import columns, listing
 
 ROOT = Path(__file__).parent.parent
 SCHEMA = json.loads((ROOT / "docs" / "schema.json").read_text())
-
-
-@pytest.fixture
-def consortium(tmp_path: Path) -> Any:
-    """The example data, open."""
-    opened = models.connect(demo.create(tmp_path / "demo.db"))
-    yield opened
-    opened.close()
 
 
 def names(model: Any, text: str) -> list[str]:
@@ -118,10 +109,8 @@ def test_the_schema_that_is_published_is_that_of_the_columns() -> None:
 
 
 @pytest.mark.parametrize("model", models.ENTITIES, ids=lambda model: model.__name__)
-def test_json_of_a_list_and_of_one_entity_are_as_the_schema_says(model: Any, tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.chdir(tmp_path)
-    demo.create("vserver.db")
-    with closing(sqlite3.connect("vserver.db")) as conn, conn:
+def test_json_of_a_list_and_of_one_entity_are_as_the_schema_says(model: Any, example: Path) -> None:
+    with closing(sqlite3.connect(example)) as conn, conn:
         conn.execute(f'INSERT INTO "{model._meta.table_name}" (id) VALUES (999)')
     rows = printed("list", model.plural, "--all", "-o", "json")
     assert len(rows) > 3 and rows[-1]["id"] == 999

@@ -19,7 +19,6 @@ import vserver
 from vserverlib import UsageError
 from vserverlib.commands import completers, dialects
 from vserverlib.databases import storage
-from vserverlib.examples import demo
 from vserverlib.queries import filters
 
 
@@ -30,12 +29,6 @@ def _place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick_hashes: None) 
     yield
     if models.database.obj is not None and not models.database.is_closed():
         models.database.close()
-
-
-@pytest.fixture
-def example() -> Path:
-    """The example data, in vserver.db of the working directory."""
-    return demo.create("vserver.db")
 
 
 @pytest.fixture

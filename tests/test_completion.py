@@ -12,6 +12,8 @@ import models
 import shell
 from vserverlib.terminal.completion import complete
 
+KINDS = ["sqlite"]  # what is shown of an entity has nothing to do with where it is kept
+
 HOSTILE = [
     "O'Brien",
     'say "hi"',

@@ -85,6 +85,7 @@ class Session:
         self.terminal.send(f"{typed}{keys}")
         self.terminal.send("\x01args \r")
         self.seen += 1
+        self.terminal.wait_for(r"^ready>", self.seen + 1)  # a shell that is typed ahead of runs no Tab
         shown = self.terminal.wait_for(r"^<[^<>]*vserver>.*>$", self.seen)
         return re.findall(r"^<([^<>]*vserver>.*)>$", shown, re.MULTILINE)[-1].split("><")[1:]
 

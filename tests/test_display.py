@@ -13,6 +13,8 @@ from IPython.core.interactiveshell import InteractiveShell
 from models import Organization, Task
 from vserverlib.terminal import display
 
+KINDS = ["sqlite"]  # what is shown of an entity has nothing to do with where it is kept
+
 
 def text_of(page: str) -> str:
     """Return what a browser shows of HTML that is one <pre>."""

@@ -104,9 +104,8 @@ def typed(line: str) -> Any:
     return CliRunner().invoke(vserver.main, shlex.split(line)[1:], prog_name="vserver")
 
 
-def test_the_commands_of_a_script_print_what_the_page_tells(tmp_path: Path) -> None:
-    demo.create(tmp_path / "vserver.db")
-    pages.walk(DOCS / "automation.md", tmp_path)
+def test_the_commands_of_a_script_print_what_the_page_tells(example: Path) -> None:
+    pages.walk(DOCS / "automation.md", example.parent)
 
 
 def test_the_way_to_a_real_server_and_back_runs(tmp_path: Path, quick_hashes: None, monkeypatch: Any) -> None:

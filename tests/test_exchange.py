@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from terminal import environment
 
@@ -223,7 +223,6 @@ LINKS = {
 }
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(rows())
 def test_whatever_rows_there_are_come_back_equal(found: list[tuple[str, dict[str, Any]]]) -> None:
     with tempfile.TemporaryDirectory() as name:
@@ -232,7 +231,6 @@ def test_whatever_rows_there_are_come_back_equal(found: list[tuple[str, dict[str
         assert content(there_and_back(file, Path(name))) == content(file)
 
 
-@settings(max_examples=30, deadline=None)
 @given(st.lists(TEXT.filter(lambda text: "\0" not in text), min_size=1, max_size=5, unique=True), st.booleans())
 def test_what_is_made_through_the_models_comes_back_equal(names: list[str], encrypted: bool) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -491,7 +489,7 @@ def test_what_comes_through_a_pipe_is_imported_and_leaves_nothing(
     assert CliRunner().invoke(vserver.main, words, input=text).exit_code == 0
     for name, data in (("fifo", text.encode()), ("database", path.read_bytes())):
         path.with_name(f"{name}.data").write_bytes(data)
-        command = f'{sys.executable} -m vserver -d {name}.db import <(cat {name}.data)'
+        command = f"{sys.executable} -m vserver -d {name}.db import <(cat {name}.data)"
         words = ["bash", "-c", command]
         subprocess.run(words, cwd=path.parent, env=environment(folder), check=True, capture_output=True)
     for made in ("stdin.db", "fifo.db", "database.db"):

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 import yaml
 from click.testing import CliRunner, Result
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from test_exchange import LINKS
 
@@ -352,7 +352,6 @@ def databases(draw: st.DrawFn) -> list[tuple[str, dict[str, Any]]]:
     return found
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(databases(), st.sampled_from(RELEASES))
 def test_whatever_there_is_becomes_a_file_that_its_release_takes(
     rows: list[tuple[str, dict[str, Any]]], release: int
@@ -428,7 +427,6 @@ def there_and_back(text: str, release: int, folder: Path) -> SimpleNamespace:
     return exported(folder / "ours.db", release)[0]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.sampled_from(RELEASES).flatmap(lambda release: st.tuples(st.just(release), documents(release))))
 def test_a_fixture_file_that_is_imported_and_exported_again_loses_nothing(found: tuple[int, dict[str, Any]]) -> None:
     release, document = found

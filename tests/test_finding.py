@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,16 +9,7 @@ import pytest
 import models
 from models import Node, Organization, Result, Task, User
 from vserverlib import Error, NotFound, UsageError
-from vserverlib.examples import demo
 from vserverlib.queries import finding
-
-
-@pytest.fixture
-def consortium(tmp_path: Path) -> Any:
-    """The example data, open."""
-    opened = models.connect(demo.create(tmp_path / "demo.db"))
-    yield opened
-    opened.close()
 
 
 @pytest.mark.parametrize("word", ["organizations", "organization", "Organizations", "ORGANIZATION"])

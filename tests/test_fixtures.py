@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 from click.testing import CliRunner, Result
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import models as db
@@ -523,7 +523,6 @@ collaboration = near_to(
 fixture = near_to(
     anything, organizations=st.lists(organization, max_size=3), collaborations=st.lists(collaboration, max_size=3)
 )
-often = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def read_or_refused(file: Path) -> None:
@@ -535,7 +534,6 @@ def read_or_refused(file: Path) -> None:
             assert {len(row) for row in given_rows} == {len(origin.columns)}
 
 
-@often
 @given(value=fixture)
 def test_whatever_is_like_a_fixture_is_read_or_refused(tmp_path: Path, value: Any) -> None:
     file = tmp_path / "f.yaml"
@@ -543,7 +541,6 @@ def test_whatever_is_like_a_fixture_is_read_or_refused(tmp_path: Path, value: An
     read_or_refused(file)
 
 
-@often
 @given(data=st.data())
 def test_a_fixture_with_bytes_that_fell_out_or_in_is_read_or_refused(tmp_path: Path, data: st.DataObject) -> None:
     whole = EXAMPLE.read_bytes()

@@ -17,7 +17,6 @@ from click.testing import CliRunner
 import models
 import vserver
 from vserverlib.entities import fields
-from vserverlib.examples import demo
 from vserverlib.queries import formats
 
 
@@ -45,19 +44,13 @@ def test_no_escape_reaches_the_terminal_in_a_csv() -> None:
     assert all(char.isprintable() or char == "\n" for char in text)
 
 
-@pytest.fixture
-def example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    demo.create("vserver.db")
-
-
 def printed(*words: str) -> str:
     done = CliRunner().invoke(vserver.main, ["list", *words], prog_name="vserver")
     assert done.exit_code == 0
     return done.stdout
 
 
-def test_all_formats_tell_the_same(example: None) -> None:
+def test_all_formats_tell_the_same(example: Path) -> None:
     rows = json.loads(printed("tasks", "--all", "-o", "json"))
     assert [json.loads(line) for line in printed("tasks", "--all", "-o", "jsonl").splitlines()] == rows
     assert yaml.safe_load(printed("tasks", "--all", "-o", "yaml")) == rows
@@ -68,7 +61,7 @@ def test_all_formats_tell_the_same(example: None) -> None:
     assert [row["created_at"] for row in table] == [row["created_at"] for row in rows]
 
 
-def test_an_empty_list_has_no_lines(example: None) -> None:
+def test_an_empty_list_has_no_lines(example: Path) -> None:
     for output in ("jsonl", "csv", "name"):
         assert printed("tasks", "--where", "name=nobody", "-o", output) == ""
     for output in ("json", "yaml"):
@@ -102,7 +95,7 @@ def test_times_are_the_same_whichever_way_they_come() -> None:
         assert json.loads(line)["at"] == fields.as_iso(stored), stored
 
 
-def test_a_csv_for_an_output_without_unicode_has_escapes(example: None) -> None:
+def test_a_csv_for_an_output_without_unicode_has_escapes(example: Path) -> None:
     env = {"PYTHONIOENCODING": "ascii", "PYTHONPATH": str(Path(vserver.__file__).parent), "PATH": "/usr/bin:/bin"}
     command = [sys.executable, "-m", "vserver", "list", "organizations", "-o", "csv"]
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import models
@@ -26,7 +26,6 @@ from vserverlib.examples import demo
 
 KINDS = ["sqlite"]  # it is about files
 
-FEW = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 READING = (
     ("list", "tasks"),
     ("show", "organization", "1"),
@@ -63,7 +62,6 @@ def hold(done: Result, words: tuple[str, ...]) -> None:
         assert sum(line.startswith("Error: ") for line in lines) == 1, (words, done.stderr)
 
 
-@FEW
 @given(data=st.binary(max_size=300), begin=st.sampled_from([b"", b"SQLite format 3\0", b"SQLite format 3\0\x10\0\2\2"]))
 def test_any_bytes_are_no_database_and_stay_as_they_are(data: bytes, begin: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder, chdir(folder):
@@ -75,7 +73,6 @@ def test_any_bytes_are_no_database_and_stay_as_they_are(data: bytes, begin: byte
         assert FILE.read_bytes() == begin + data and os.listdir() == [FILE.name]
 
 
-@FEW
 @given(
     places=st.lists(
         st.tuples(st.integers(0, 99) | st.integers(0, 60_000), st.integers(0, 255)), min_size=1, max_size=8
@@ -109,7 +106,6 @@ OTHERS = st.sampled_from(["name=x", "name~", "-1", "9" * 30, "id,name", "created
 ENDLESS = {"shell", "watch", "wait", "demo", "restore"}  # they run a program, wait, or are meant to write much
 
 
-@FEW
 @given(words=st.lists(WORDS | MARKS | OTHERS | st.text(max_size=6), min_size=1, max_size=5))
 def test_any_words_are_a_command_or_told(whole: Path, words: list[str]) -> None:
     if ENDLESS & set(words):

@@ -18,7 +18,6 @@ import shell
 import vserver
 from vserverlib import UsageError, home
 from vserverlib.entities import checks, orm
-from vserverlib.examples import demo
 from vserverlib.queries import inspection
 
 
@@ -91,8 +90,8 @@ def test_damage_is_told_and_does_not_end_the_check(path: Path, story: SimpleName
 # The command
 
 
-def test_all_is_well_on_stderr_and_exit_status_0(tmp_path: Path) -> None:
-    done = run(demo.create(tmp_path / "demo.db"))
+def test_all_is_well_on_stderr_and_exit_status_0(example: Path) -> None:
+    done = run(example)
     assert done.exit_code == 0 and done.stdout.startswith("TSK005 info 1")
     assert re.fullmatch(r"all is well: \d+ rules were asked, .*\n", done.stderr)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import subprocess
 import sys
@@ -38,6 +39,7 @@ def names(cell: str) -> list[str]:
     return cell.split(", ")
 
 
+@functools.cache
 def modules() -> dict[str, Path]:
     """Return the files of the program by the name that the picture has for them: without their folders."""
     rooms = [path for path in (ROOT / "vserverlib").rglob("*.py") if path.name != "__init__.py"]
@@ -72,7 +74,11 @@ def short(module: str) -> str:
     return module.split(".")[-1] if module.startswith("vserverlib.") else module.split(".")[0]
 
 
-IMPORTS = [found for name, path in modules().items() for found in imports(name, path)]
+@functools.cache
+def all_imports() -> list[Import]:
+    return [found for name, path in modules().items() for found in imports(name, path)]
+
+
 LAYERS = {name: height for height, cells in enumerate(reversed(block("layers"))) for name in names(cells[0])}
 LATE = {(by, name) for by, name, *_ in block("late")}
 OWNERS = {library: names(owners) for library, owners, *_ in block("libraries")}
@@ -84,18 +90,20 @@ def test_the_picture_shows_every_module_and_no_other() -> None:
 
 @pytest.mark.parametrize("module", LAYERS)
 def test_a_module_imports_what_stands_below_it(module: str) -> None:
-    found = {each.name for each in IMPORTS if each.by == module and each.name in LAYERS and not each.late}
+    found = {each.name for each in all_imports() if each.by == module and each.name in LAYERS and not each.late}
     assert [name for name in found if LAYERS[name] >= LAYERS[module]] == []
 
 
 def test_what_is_imported_late_from_above_is_named_in_the_picture() -> None:
-    upward = {(each.by, each.name) for each in IMPORTS if each.late and LAYERS.get(each.name, -1) >= LAYERS[each.by]}
+    upward = {
+        (each.by, each.name) for each in all_imports() if each.late and LAYERS.get(each.name, -1) >= LAYERS[each.by]
+    }
     assert upward == LATE
 
 
 @pytest.mark.parametrize("library", OWNERS)
 def test_a_library_is_imported_by_its_owners_only(library: str) -> None:
-    assert {each.by for each in IMPORTS if each.name == library} <= set(OWNERS[library])
+    assert {each.by for each in all_imports() if each.name == library} <= set(OWNERS[library])
 
 
 @pytest.mark.parametrize("path", MIGRATIONS, ids=lambda path: path.name)

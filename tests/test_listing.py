@@ -14,18 +14,9 @@ from elsewhere import raw
 import models
 from models import Collaboration, Node, Organization, Result, Task
 from vserverlib.databases.drivers import peewee
-from vserverlib.examples import demo
 from vserverlib.queries import columns, formats, listing
 
 HOSTILE = 'a\x1b[31mb\r\n\t\x7f\x9b\u202e\u200b\U000e0041[red]\u00e9\u6f22\U0001f916"\\'
-
-
-@pytest.fixture
-def consortium(tmp_path: Path) -> Any:
-    """The example data, open."""
-    opened = models.connect(demo.create(tmp_path / "demo.db"))
-    yield opened
-    opened.close()
 
 
 @pytest.fixture

@@ -144,12 +144,8 @@ def test_more_tasks_than_fit_one_in_list_cost_two_queries(path: Path, database: 
         database.execute_sql("INSERT INTO organization (name) VALUES ('one')")
         numbers = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 12000) "
         database.execute_sql("INSERT INTO task (id, name) " + numbers + "SELECT i, 'task' FROM n")
-        database.execute_sql(
-            "INSERT INTO result (task_id, organization_id) " + numbers + "SELECT i, 1 FROM n"
-        )
-        database.execute_sql(
-            "UPDATE result SET finished_at = '2026-03-01 00:00:00.000000+00:00' WHERE task_id % 3 = 0"
-        )
+        database.execute_sql("INSERT INTO result (task_id, organization_id) " + numbers + "SELECT i, 1 FROM n")
+        database.execute_sql("UPDATE result SET finished_at = '2026-03-01 00:00:00.000000+00:00' WHERE task_id % 3 = 0")
     count_queries.clear()
     assert len([task for task in db.Task.get() if task.complete]) == 4000 and len(count_queries) == 2
 

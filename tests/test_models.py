@@ -166,6 +166,7 @@ def test_an_unknown_field_is_an_error_that_names_the_one_meant(database: Any) ->
         organization.save = 1
 
 
+@pytest.mark.sqlite("it is refused before anything is asked")
 @pytest.mark.parametrize(
     ("make", "message"),
     [

@@ -17,21 +17,12 @@ from terminal import Terminal, environment
 import models as db
 import vserver
 from vserverlib.entities.fields import now
-from vserverlib.examples import demo
 from vserverlib.queries import overview
 from vserverlib.terminal import board, views
 
 
-@pytest.fixture
-def example(tmp_path: Path) -> Any:
-    """The example data, open."""
-    opened = db.connect(demo.create(tmp_path / "demo.db"))
-    yield opened
-    opened.close()
-
-
-def test_the_figures_agree_with_the_entities(example: Any) -> None:
-    found = overview.overview(example)
+def test_the_figures_agree_with_the_entities(consortium: Any) -> None:
+    found = overview.overview(consortium)
     assert found.entities == {model.plural: len(model.get()) for model in db.ENTITIES}
     assert {status: count for status, count in found.tasks.items() if count} == Counter(t.status for t in db.Task.get())
     for share in found.collaborations:
@@ -44,8 +35,8 @@ def test_the_figures_agree_with_the_entities(example: Any) -> None:
         assert share.since == min((r.assigned_at for r in results if not r.complete), default=None)
 
 
-def test_who_is_waited_for_longest_comes_first(example: Any) -> None:
-    since = [share.since for share in overview.overview(example).organizations if share.since]
+def test_who_is_waited_for_longest_comes_first(consortium: Any) -> None:
+    since = [share.since for share in overview.overview(consortium).organizations if share.since]
     assert len(since) > 1 and since == sorted(since)
 
 
@@ -71,16 +62,14 @@ def test_an_empty_database_has_an_overview(database: Any, count_queries: list[st
     assert len(count_queries) <= 8
 
 
-def test_the_number_of_queries_does_not_grow(example: Any, count_queries: list[str]) -> None:
-    example.query_hooks.append(lambda event: count_queries.append(event.sql))
+def test_the_number_of_queries_does_not_grow(consortium: Any, count_queries: list[str]) -> None:
+    consortium.query_hooks.append(lambda event: count_queries.append(event.sql))
     count_queries.clear()
-    overview.overview(example)
+    overview.overview(consortium)
     assert 0 < len(count_queries) <= 8
 
 
-def test_the_command_prints_a_screen_or_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    demo.create("vserver.db")
+def test_the_command_prints_a_screen_or_json(example: Path) -> None:
     done = CliRunner().invoke(vserver.main, ["overview", "-o", "json"], prog_name="vserver")
     told = json.loads(done.stdout)
     assert (done.exit_code, done.stderr, told["tasks"]["failed"]) == (0, "", 6)
@@ -89,9 +78,8 @@ def test_the_command_prints_a_screen_or_json(tmp_path: Path, monkeypatch: pytest
     assert done.exit_code == 0 and "✗ failed 6" in done.stdout
 
 
-def test_vserver_alone_shows_it_at_a_terminal(tmp_path: Path) -> None:
-    demo.create(tmp_path / "vserver.db")
-    env = environment(tmp_path, VSERVER_DATABASE=str(tmp_path / "vserver.db"))
+def test_vserver_alone_shows_it_at_a_terminal(example: Path) -> None:
+    env = environment(example.parent, VSERVER_DATABASE=str(example))
     terminal = Terminal([sys.executable, "-m", "vserver"], env, 80, 24)
     terminal.wait_for("not seen for a day")
     assert "24 tasks" in terminal.text and "Traceback" not in terminal.text
@@ -101,8 +89,8 @@ def shown(database: Any, width: int = 80) -> str:
     return views.render(board.Board(overview.overview(database), database.title, now()), width=width, color=False)
 
 
-def test_it_fits_a_screen_of_80_columns_and_24_lines(example: Any) -> None:
-    text = shown(example)
+def test_it_fits_a_screen_of_80_columns_and_24_lines(consortium: Any) -> None:
+    text = shown(consortium)
     assert len(text.splitlines()) <= 24 and max(views.cell_len(line) for line in text.splitlines()) <= 80
     for part in ("24 tasks", "✓ completed 11", "✗ failed 6", "Colorectal cancer survival", "11/14", "waited for since"):
         assert part in text

@@ -33,7 +33,7 @@ def values(database: Any, sql: str) -> list[Any]:
 
 @pytest.fixture
 def filled(database: Any) -> Any:
-    simulation.fill(database, 2000)
+    simulation.fill(database, 1000)
     return database
 
 
@@ -86,7 +86,7 @@ def test_tasks_are_spread_over_months(filled: Any) -> None:
 
 
 def test_the_next_run_is_a_new_one(filled: Any) -> None:
-    runs = 2000 // simulation.FAMILY
+    runs = 1000 // simulation.FAMILY
     assert values(filled, "SELECT value FROM counter WHERE name = 'run_id'") == [(runs,)]
     assert Task.next_run_id() == runs + 1
 

@@ -18,8 +18,9 @@ from rich.cells import cell_len
 import models
 from models import Collaboration, Node, Organization, Result, Task, User
 from vserverlib.entities import orm
-from vserverlib.examples import demo
 from vserverlib.terminal import panels, views
+
+KINDS = ["sqlite"]  # what is shown of an entity has nothing to do with where it is kept
 
 HOSTILE = {
     "escapes": "evil\x1b[2J\x1b[31m\x1b]0;title\x07\x9b1m",
@@ -36,14 +37,6 @@ HOSTILE = {
 
 # Printable by name, but invisible or of no certain width.
 UNSURE = "\u3164\u2800\u115f\ufe0f\U0001f1f3\U0001f1f1\U0001f3fd"
-
-
-@pytest.fixture
-def consortium(tmp_path: Path) -> Any:
-    """The example data, open."""
-    opened = models.connect(demo.create(tmp_path / "demo.db"))
-    yield opened
-    opened.close()
 
 
 def raw(sql: str, *values: Any) -> None:

@@ -210,9 +210,7 @@ class Work(NamedTuple):
 # Filling
 
 
-def fill(
-    database: Any, tasks: int = TASKS, organizations: int = ORGANIZATIONS, advance: Advance = bool
-) -> None:
+def fill(database: Any, tasks: int = TASKS, organizations: int = ORGANIZATIONS, advance: Advance = bool) -> None:
     """Fill an empty database. advance: called with how many tasks are done.
 
     A transaction for each CHUNK of tasks: what was written when it is interrupted is whole. Raises an Error where there

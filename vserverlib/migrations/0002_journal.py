@@ -120,7 +120,6 @@ COUNTED = """
     UPDATE change SET counted = total_changes() + 1 WHERE id = (SELECT MAX(id) FROM change) AND open IS NULL;"""
 
 
-
 def quoted(value):
     """A value as JSON. What JSON does not hold exactly is an object: {"blob": "00FF"}, {"real": "0.1"}."""
     return (

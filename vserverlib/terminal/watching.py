@@ -107,7 +107,6 @@ class Signs:
             self.locked_since = math.inf
             tell(f"{self.database.title} is locked by {self.database.writer()}: waiting (Ctrl-C: give up)", "yellow")
 
-
     def _is_away(self, error: Unreachable) -> None:
         """Tell once that the server is away; one that does not let us in any more is an error."""
         if not error.is_passing:
