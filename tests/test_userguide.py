@@ -52,20 +52,20 @@ SCRIPT = "\n\n".join(blocks()) + "\n"
 ADDRESS = ("iknl.nl", "Zernikestraat 29", "Eindhoven", "5612HZ", "Netherlands")
 IMAGE = "some-docker-registry.domain.org/image-name"
 CONTENT = {
-    "SELECT id, name, domain, address1, address2, zipcode, country, public_key FROM organization ORDER BY 1": [
+    "SELECT id, name, domain, address1, address2, zipcode, country, public_key FROM organization": [
         (1, "IKNL", *ADDRESS, None),
         (2, "IKNL", *ADDRESS, None),
     ],
-    'SELECT id, username, firstname, lastname, roles, organization_id, substr(password, 1, 2) FROM "user" ORDER BY 1': [
+    'SELECT id, username, firstname, lastname, roles, organization_id, substr(password, 1, 2) FROM "user"': [
         (1, "some-existing-username", "Brandnew", None, None, None, "$2"),
         (2, "root", "John", "Doe", "root", 1, "$2"),
     ],
     "SELECT id, name, encrypted FROM collaboration": [(1, "collaboration-name", 0)],
-    "SELECT organization_id, collaboration_id FROM member ORDER BY 1": [(1, 1), (2, 1)],
+    "SELECT organization_id, collaboration_id FROM member": [(1, 1), (2, 1)],
     "SELECT id, name, organization_id, collaboration_id, substr(api_key, 1, 2) FROM node": [
         (1, "IKNL Node - Collaboration collaboration-name", 1, 1, "$2")
     ],
-    "SELECT id, name, description, image, collaboration_id, run_id, parent_id, database, initiator_id FROM task ORDER BY 1": [
+    "SELECT id, name, description, image, collaboration_id, run_id, parent_id, database, initiator_id FROM task": [
         (1, "some-name", "some human readable description", IMAGE, 1, 1, None, "default", 1),
         (2, "some-name", "some human readable description", IMAGE, 1, 1, 1, "default", 1),
     ],
@@ -144,7 +144,7 @@ def someone(database: Any) -> Any:
 
 
 def dump(database: Any) -> dict[str, list[tuple[Any, ...]]]:
-    return {query: [tuple(row) for row in database.execute_sql(query).fetchall()] for query in CONTENT}
+    return {query: [tuple(row) for row in database.execute_sql(f"{query} ORDER BY 1")] for query in CONTENT}
 
 
 def value_of(statement: str, names: dict[str, Any]) -> Any:
