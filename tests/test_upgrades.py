@@ -24,7 +24,7 @@ from click.testing import CliRunner, Result
 import models as db
 import vserver
 from vserverlib import Error
-from vserverlib.databases import backups, schemas, servers, storage, upgrades
+from vserverlib.databases import backups, differences, schemas, servers, storage, upgrades
 
 DATA = Path(__file__).parent / "data"
 ROOT = Path(db.__file__).parent
@@ -245,9 +245,9 @@ def test_what_only_reads_works_on_an_upgraded_copy(
         assert database.execute_sql("SELECT motto FROM organization").fetchall() == [("together",)] * 2
         assert len(db.Result.get()) == 2
         if mode == "sandbox":
-            assert storage.report(database) == []
+            assert differences.report(database) == []
             db.Node(name="x").save()
-            assert storage.report(database) == [("node", 1, 0, 0)]
+            assert differences.report(database) == [("node", 1, 0, 0)]
         assert "of an older schema: this is an upgraded copy" in capsys.readouterr().err
     assert older.read_bytes() == before and beside(older) == []
 

@@ -278,13 +278,13 @@ def _leaving_in_order() -> Iterator[None]:
 
 def sandbox_report(database: Any) -> str:
     """Return what a sandbox would have changed, in one line: how many rows of which entity."""
-    from vserverlib.databases import storage
+    from vserverlib.databases import differences
     from vserverlib.entities import orm
     from vserverlib.queries import listing
 
     database.rollback()  # what was begun, and not ended
     models = {model._meta.table_name: model for model in orm.Entity.__subclasses__()}
-    found = storage.report(database)
+    found = differences.report(database)
     counts = [(models[table], dict(zip(_CHANGES, numbers, strict=True))) for table, *numbers in found]
     done = []
     for verb in _CHANGES:
@@ -293,7 +293,7 @@ def sandbox_report(database: Any) -> str:
     return f"sandbox: would have {'; '.join(done) or 'changed nothing'}"
 
 
-_CHANGES = ("added", "changed", "deleted")  # what storage.report() counts, in its order
+_CHANGES = ("added", "changed", "deleted")  # what differences.report() counts, in its order
 
 
 # Asking

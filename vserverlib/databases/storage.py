@@ -2,7 +2,7 @@
 
 * read-write: the file itself.
 * read-only: SQLite is told so (mode=ro, an authorizer); hashes of secrets read as NULL.
-* sandbox: a private copy, thrown away at the end; report() tells what would have changed.
+* sandbox: a private copy, thrown away at the end; differences.py tells what would have changed.
 
 It owns files. What happens between a query and SQLite is connection.py's; the models are bound through orm.database.
 """
@@ -17,7 +17,7 @@ import stat
 import weakref
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from vserverlib import Error, addresses, files, inert
 from vserverlib.databases import headers, schemas, servers
@@ -35,15 +35,6 @@ DEFAULT = "vserver.db"
 APPLICATION_ID = 0x76736572  # "vser", at offset 68 of the file
 ROOM_TO_READ = 65536  # bytes: the index of a log, which SQLite makes beside a database, takes half of that
 _open: weakref.WeakSet[Sqlite] = weakref.WeakSet()
-
-
-class Change(NamedTuple):
-    """How many rows of a table differ between a sandbox and what it was copied from."""
-
-    table: str
-    inserted: int
-    changed: int
-    deleted: int
 
 
 # Making one
@@ -418,7 +409,7 @@ def _opened_copy(name: Path | str, copy: Copy, sandbox: bool = False) -> Sqlite:
 def _sandbox(file: Path, path: Path, title: str | None = None) -> Sqlite:
     """Open a private copy of a file, in place of what the user named.
 
-    Its log is never written back, so the file itself stays as it was copied: see report().
+    Its log is never written back, so the file itself stays as it was copied: see differences.report().
     """
     copy = _private_copy(file)
     with contextlib.closing(sqlite3.connect(copy)) as conn:
@@ -475,27 +466,3 @@ def demo(*, read_only: bool = False, sandbox: bool = False) -> Sqlite:
         _gone_at_close(database, copy.parent)
         return bind(database)
     return bind(_throw_away(copy, Path("demo"), "sandbox" if sandbox else "read-write", "demo"))
-
-
-def report(database: Sqlite) -> list[Change]:
-    """Return what a sandbox has changed, by table: rows inserted, changed and deleted, in the end. Writes nothing."""
-    pristine = Path(database.database)
-    conn = database.connection()
-    conn.execute("ATTACH ? AS pristine", [f"{pristine.as_uri()}?immutable=1"])  # without the log: as it was copied
-    try:
-        tables = [model._meta for model in orm.Entity.__subclasses__()]
-        found = [Change(meta.table_name, *_differences(conn, meta)) for meta in tables]
-    finally:
-        conn.execute("DETACH pristine")
-    return [change for change in found if change.inserted or change.changed or change.deleted]
-
-
-def _differences(conn: sqlite3.Connection, meta: Any) -> tuple[int, int, int]:
-    table = f'"{meta.table_name}"'
-    new, old = (", ".join(f'{side}."{f.column_name}"' for f in meta.sorted_fields) for side in ("new", "old"))
-    both = f"FROM main.{table} AS new JOIN pristine.{table} AS old ON old.id = new.id"
-    only = "SELECT COUNT(*) FROM {0}.{2} WHERE id NOT IN (SELECT id FROM {1}.{2})"
-    (inserted,) = conn.execute(only.format("main", "pristine", table)).fetchone()
-    (deleted,) = conn.execute(only.format("pristine", "main", table)).fetchone()
-    (changed,) = conn.execute(f"SELECT COUNT(*) {both} WHERE ({new}) IS NOT ({old})").fetchone()
-    return inserted, changed, deleted

@@ -16,6 +16,7 @@ from vserverlib.entities.fields import LARGEST, Id, Secret, WorkedOut, whole
 from vserverlib.entities.lists import EntityList, Peers, ShownInNotebooks
 from vserverlib.entities.recording import SECRETS
 from vserverlib.entities.relations import BackrefAccessor, Link, MemberList, Memberships
+from vserverlib.entities.rows import Guarded, statement
 
 
 class Current(peewee.DatabaseProxy):
@@ -442,35 +443,6 @@ class Entity(ShownInNotebooks, peewee.Model):
         return self is other or super().__eq__(other)
 
     __hash__ = peewee.Model.__hash__
-
-
-class Guarded(peewee.ModelUpdate):
-    """An update that refuses to change a whole table by accident."""
-
-    def _execute(self, database: Any) -> Any:
-        if self._where is None:
-            name = self.model.__name__
-            raise Error(f"this would change every {self.model.noun}: say which by .where(…), all by {name}.id > 0")
-        return super()._execute(database)
-
-
-def statement(database: Any, meta: Any, names: list[str], update: bool = False) -> str:
-    """Return the SQL that writes these fields of one row, made once."""
-    cache = database.cached.setdefault("statements", {})
-    key = (meta.table_name, update, tuple(names))
-    if key not in cache:
-        cache[key] = _statement(database, meta, names, update)
-    sql: str = cache[key]
-    return sql
-
-
-def _statement(database: Any, meta: Any, names: list[str], update: bool) -> str:
-    columns = [f'"{meta.fields[name].column_name}"' for name in names]
-    mark = database.param
-    if update:
-        return f'UPDATE "{meta.table_name}" SET ' + ", ".join(f"{c} = {mark}" for c in columns) + f" WHERE id = {mark}"
-    values = f"({', '.join(columns)}) VALUES ({', '.join([mark] * len(columns))})" if columns else "DEFAULT VALUES"
-    return f'INSERT INTO "{meta.table_name}" {values}' + ("" if database.is_sqlite else " RETURNING id")
 
 
 def relations(model: type[Entity]) -> list[Relation]:

@@ -1,0 +1,43 @@
+"""What a sandbox would have changed: its database beside the one that it was copied from, row by row."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from vserverlib.databases.sqlite import Sqlite
+from vserverlib.entities import orm
+
+
+class Change(NamedTuple):
+    """How many rows of a table differ between a sandbox and what it was copied from."""
+
+    table: str
+    inserted: int
+    changed: int
+    deleted: int
+
+
+def report(database: Sqlite) -> list[Change]:
+    """Return what a sandbox has changed, by table: rows inserted, changed and deleted, in the end. Writes nothing."""
+    pristine = Path(database.database)
+    conn = database.connection()
+    conn.execute("ATTACH ? AS pristine", [f"{pristine.as_uri()}?immutable=1"])  # without the log: as it was copied
+    try:
+        tables = [model._meta for model in orm.Entity.__subclasses__()]
+        found = [Change(meta.table_name, *_differences(conn, meta)) for meta in tables]
+    finally:
+        conn.execute("DETACH pristine")
+    return [change for change in found if change.inserted or change.changed or change.deleted]
+
+
+def _differences(conn: sqlite3.Connection, meta: Any) -> tuple[int, int, int]:
+    table = f'"{meta.table_name}"'
+    new, old = (", ".join(f'{side}."{f.column_name}"' for f in meta.sorted_fields) for side in ("new", "old"))
+    both = f"FROM main.{table} AS new JOIN pristine.{table} AS old ON old.id = new.id"
+    only = "SELECT COUNT(*) FROM {0}.{2} WHERE id NOT IN (SELECT id FROM {1}.{2})"
+    (inserted,) = conn.execute(only.format("main", "pristine", table)).fetchone()
+    (deleted,) = conn.execute(only.format("pristine", "main", table)).fetchone()
+    (changed,) = conn.execute(f"SELECT COUNT(*) {both} WHERE ({new}) IS NOT ({old})").fetchone()
+    return inserted, changed, deleted
