@@ -25,7 +25,7 @@ from vserverlib.commands import changing, completers, keeping, looking
 from vserverlib.commands.options import Commands, Ordinal, Target, one_database
 from vserverlib.messages import plain_warnings, tell
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"
 
 
 # The program
