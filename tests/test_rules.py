@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -234,6 +235,23 @@ def test_what_breaks_a_rule_is_told(code: str, sound: SimpleNamespace, database:
             assert code in AT_CHECK or code in told, entity
             assert rules.BY_CODE[code].when == rules.AT_SAVE or codes(database, code) == {code}, entity
             assert code in {finding.code for finding in entity.check()}, entity
+
+
+NAMED = {
+    "COL003": 'organization 2 "Oslo" takes part',
+    "NOD002": 'in its collaboration 1 "ROTTERDAM"',
+    "TSK003": 'its initiator, organization 3 "Bergen", takes',
+    "RES005": 'organization 2 "Oslo" has no node',
+    "RES006": 'but organization 1 "IKNL" has no public key',
+}
+
+
+@pytest.mark.parametrize("code", NAMED)
+def test_what_is_linked_to_is_told_by_its_name(code: str, sound: SimpleNamespace) -> None:
+    entity = BREAKS[code][0](sound)
+    with warnings.catch_warnings(action="ignore", category=CheckWarning):
+        entity.save()
+    assert NAMED[code] in " ".join(finding.told for finding in entity.check() if finding.code == code)
 
 
 @pytest.mark.parametrize("code", FINE)

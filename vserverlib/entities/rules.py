@@ -60,6 +60,11 @@ def _start(column: str) -> str:
     return f"SUBSTR(CAST({column} AS TEXT), 1, 40)"
 
 
+def _named(table: str, id: str) -> str:
+    """Return the SQL of what is linked to, by id and name: 4 "IKNL". The id alone where there is no such row."""
+    return f"{id} || COALESCE((SELECT ' \"' || {_start('l.name')} || '\"' FROM {table} l WHERE l.id = {id}), '')"
+
+
 def _why_no_name(column: str) -> str:
     too_long = f"WHEN LENGTH({column}) > {LONGEST_NAME} THEN 'has a name of over {LONGEST_NAME} characters'"
     return f"CASE WHEN {_no_text(column)} THEN 'has no name' {too_long} ELSE 'has only digits for a name' END"
@@ -197,8 +202,8 @@ RULES = (
         "a task that is sent to an organization without a node waits forever",
         "EXISTS (SELECT 1 FROM member m WHERE m.collaboration_id = this.id AND "
         f"{_no_node('m.organization_id', 'this.id')})",
-        "(SELECT MIN(m.organization_id) FROM member m WHERE m.collaboration_id = this.id AND "
-        f"{_no_node('m.organization_id', 'this.id')})",
+        f"(SELECT {_named('organization', 'first.id')} FROM (SELECT MIN(m.organization_id) AS id FROM member m "
+        f"WHERE m.collaboration_id = this.id AND {_no_node('m.organization_id', 'this.id')}) first)",
     ),
     Rule(
         "NOD001", "node", ERROR, BOTH,
@@ -217,7 +222,7 @@ RULES = (
         "it would be given tasks that its organization did not agree to",
         f"this.organization_id IS NOT NULL AND this.collaboration_id IS NOT NULL AND "
         f"{_no_member('this.organization_id', 'this.collaboration_id')}",
-        "this.collaboration_id",
+        _named("collaboration", "this.collaboration_id"),
     ),
     Rule(
         "NOD003", "node", ERROR, BOTH,
@@ -269,7 +274,7 @@ RULES = (
         "the API refuses tasks of outsiders",
         "this.initiator_id IS NOT NULL AND this.collaboration_id IS NOT NULL AND "
         f"{_no_member('this.initiator_id', 'this.collaboration_id')}",
-        "this.initiator_id",
+        _named("organization", "this.initiator_id"),
     ),
     Rule(
         "TSK004", "task", ERROR, BOTH,
@@ -308,7 +313,8 @@ RULES = (
         "this.organization_id IS NULL OR EXISTS (SELECT 1 FROM task t WHERE t.id = this.task_id AND "
         f"t.collaboration_id IS NOT NULL AND {_no_member('this.organization_id', 't.collaboration_id')})",
         "CASE WHEN this.organization_id IS NULL THEN 'it has no organization' ELSE "
-        "'its organization ' || this.organization_id || ' takes no part in the collaboration of its task' END",
+        f"'its organization ' || {_named('organization', 'this.organization_id')} || "
+        "' takes no part in the collaboration of its task' END",
     ),
     Rule(
         "RES003", "result", ERROR, BOTH,
@@ -342,7 +348,7 @@ RULES = (
         "this.state IN ('pending', 'active') AND this.organization_id IS NOT NULL AND EXISTS (SELECT 1 FROM task t "
         "WHERE t.id = this.task_id AND t.collaboration_id IS NOT NULL AND "
         f"{_no_node('this.organization_id', 't.collaboration_id')})",
-        "this.organization_id",
+        _named("organization", "this.organization_id"),
     ),
     Rule(
         "RES006", "result", ERROR, BOTH,
@@ -353,7 +359,7 @@ RULES = (
         "EXISTS (SELECT 1 FROM task t JOIN collaboration c ON c.id = t.collaboration_id WHERE t.id = this.task_id AND "
         "c.encrypted) AND EXISTS (SELECT 1 FROM organization o WHERE o.id = this.organization_id AND "
         "COALESCE(o.public_key, '') = '')",
-        "this.organization_id",
+        _named("organization", "this.organization_id"),
     ),
     Rule(
         "RES007", "result", WARNING, AT_CHECK,
