@@ -19,7 +19,19 @@ from typing import Any
 from vserverlib import NotFound, NotObeyed, inert, near
 from vserverlib.databases.storage import connect
 from vserverlib.entities import hashing
-from vserverlib.entities.fields import ApiKey, Flag, Instant, Password, PublicKey, Text, Whole, WorkedOut, key_salt, now
+from vserverlib.entities.fields import (
+    ApiKey,
+    Derived,
+    Flag,
+    Instant,
+    Password,
+    PublicKey,
+    Text,
+    Whole,
+    WorkedOut,
+    key_salt,
+    now,
+)
 from vserverlib.entities.lists import Reader
 from vserverlib.entities.orm import Entity, Told, database
 from vserverlib.entities.progress import (
@@ -275,23 +287,23 @@ class Task(Named, Entity):
         """How many results there are, have finished, have failed, are active."""
         return self._ask(read_counts) or NO_RESULTS
 
-    @property
+    @Derived
     def complete(self) -> bool:
         """Whether the task has results and all of them have finished (a failed one has)."""
         return self.counts.complete
 
-    @property
+    @Derived
     def status(self) -> str:
         """One of empty, failed, active, pending, completed: the first that holds."""
         return self.counts.status
 
-    @property
+    @Derived
     def progress(self) -> tuple[int, int]:
         """(done, total): results that have finished, and all."""
         counts = self.counts
         return counts.done, counts.total
 
-    @property
+    @Derived
     def finished_at(self) -> datetime.datetime | None:
         """When the last result finished, in UTC; None while the task is not complete."""
         return Result.finished_at.decode(self._ask(read_finished)) if self.complete else None
@@ -299,7 +311,7 @@ class Task(Named, Entity):
     def results_for_node(self, node: Node) -> Any:
         """Return the results that a node is to deliver for this task: none where it is of another collaboration."""
         mine = self.results.where(Result.organization == node.organization_id)
-        return mine if node.collaboration_id == self.collaboration_id else mine.where(False)
+        return mine if node.collaboration_id == self.collaboration_id else mine.none()
 
 
 class Result(Entity):
@@ -353,7 +365,7 @@ class Result(Entity):
         data = self.__data__
         return state_of(data.get("status"), data.get("started_at"), data.get("finished_at"))
 
-    @property
+    @Derived
     def complete(self) -> bool:
         """Whether it has finished: delivered or failed."""
         return self.state in (COMPLETED, FAILURE)

@@ -45,6 +45,13 @@ def test_a_path_is_no_address(path: str) -> None:
     assert addresses.plain(path) == path and addresses.refusal(path) is None and not addresses.is_url(path)
 
 
+def test_a_line_that_is_to_be_typed_means_the_same_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert addresses.command("vserver.db", "undo") == "vserver undo"
+    assert addresses.command("a b.db", "undo") == "vserver -d 'a b.db' undo"
+    monkeypatch.setenv("VSERVER_DATABASE", "other.db")
+    assert addresses.command("vserver.db", "undo") == "vserver -d vserver.db undo"
+
+
 LOOKALIKES = [
     "dbname=one host=x password=Sekr3t",
     "password = 'Sekr3t' dbname=one",
@@ -61,7 +68,8 @@ def test_what_looks_like_an_address_is_refused_in_a_line_that_says_what_to_type(
     name: str, words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    done = CliRunner().invoke(vserver.main, ["-d", name, *(word.format(name) for word in words)])
+    named = [] if words[0] == "copy" else ["-d", name]  # it names both of its databases itself
+    done = CliRunner().invoke(vserver.main, [*named, *(word.format(name) for word in words)])
     assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (1, "", 1)
     assert "Sekr3t" not in done.stderr and "postgresql://USER@HOST/DATABASE" in done.stderr
     assert "Sekr3t" not in addresses.plain(name) and list(tmp_path.iterdir()) == []

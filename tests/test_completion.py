@@ -106,6 +106,14 @@ def test_a_model_offers_what_finds_entities(names: dict[str, Any]) -> None:
     assert not {"save", "delete", "check_password", "create", "insert"} & set(found)
 
 
+LISTS = ["where('x')", "search('x')", "sort('id')", "get().search('x')", "where('x').sort('id')"]
+
+
+@pytest.mark.parametrize("asked", LISTS)
+def test_what_gives_a_list_is_completed_as_one(names: dict[str, Any], asked: str) -> None:
+    assert "order_by" in offered(f"db.Task.{asked}.", names) and "status" in offered(f"db.Task.{asked}[0].", names)
+
+
 def test_db_offers_the_models(names: dict[str, Any]) -> None:
     assert offered("db.", names)[:6] == [model.__name__ for model in models.ENTITIES]
     assert offered("db.Coll", names) == ["Collaboration"]

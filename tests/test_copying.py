@@ -97,6 +97,11 @@ def test_the_command_prints_what_was_copied(example: Path, bare: str) -> None:
     assert "copied example.db to postgresql://postgres@/" in result.stderr
 
 
+def test_a_database_that_it_would_not_use_is_refused(tmp_path: Path) -> None:
+    done = CliRunner().invoke(main, ["-d", "x.db", "copy", "x.db", str(tmp_path / "to.db")])
+    assert done.exit_code == 2 and "copy names both databases itself" in done.stderr
+
+
 def test_a_missing_source_is_told(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["copy", str(tmp_path / "none.db"), str(tmp_path / "to.db")])
     assert result.exit_code == 1 and "there is no database" in result.stderr

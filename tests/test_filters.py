@@ -13,7 +13,8 @@ from click.testing import CliRunner, Result
 
 import models as db
 import vserver
-from vserverlib import NotFound, UsageError
+from vserverlib import Error, NotFound, UsageError
+from vserverlib.databases.drivers import peewee
 from vserverlib.entities.fields import now
 from vserverlib.queries import filters, listing
 
@@ -74,6 +75,42 @@ FOUND: dict[str, list[str]] = {
 
 def test_a_filter_finds_what_it_says(tasks: SimpleNamespace) -> None:
     assert {text: [task.name for task in db.Task.where(text)] for text in FOUND} == FOUND
+
+
+def test_what_is_worked_out_is_compared_as_a_field_is(tasks: SimpleNamespace, database: Any) -> None:
+    assert [task.name for task in db.Task.where(db.Task.status == "failed")] == FOUND["status=failed"]
+    assert [task.name for task in db.Task.where(db.Task.status != "completed")] == FOUND["status!=completed"]
+    assert [task.name for task in db.Task.where(~db.Task.complete)] == FOUND["complete=no"]
+    assert [task.name for task in db.Task.where(db.Task.finished_at.is_null(False))] == FOUND["finished_at!=null"]
+    assert db.Task.get(status="failed").name == "failed" and len(db.Result.where(db.Result.complete)) == 2
+    assert db.Task.update(description="again").where(db.Task.status == "failed").execute() == 1
+    assert [task.description for task in db.Task.where("status=failed")] == ["again"]
+    assert db.Task.get(1).status == "pending" and db.Task.get(1).progress == (0, 2)
+
+
+def test_values_are_given_by_name(tasks: SimpleNamespace) -> None:
+    assert [task.name for task in db.Task.where(status="failed")] == FOUND["status=failed"]
+    assert [task.name for task in db.Task.where(complete=False)] == FOUND["complete=no"]
+    assert [task.name for task in db.Task.get().where(collaboration="KYOTO")] == FOUND["collaboration=KYOTO"]
+    assert [task.name for task in db.Task.where(initiator=tasks.iknl, image=None)] == []
+    assert [task.name for task in db.Task.where("complete=no", initiator=tasks.iknl, parent=None)] == ["average"]
+    assert len(db.Task.where(created_at=tasks.task.created_at)) == 1
+    db.Organization(name='"a" = b').save()
+    assert len(db.Organization.where(name='"a" = b')) == 1
+    for ask in (db.Task.where, db.Task.get):
+        with pytest.raises(UsageError, match='has no field "staus"; did you mean "status"'):
+            ask(staus="failed")
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_what_is_no_expression_means_no_row_and_not_all(tasks: SimpleNamespace, given: bool) -> None:
+    with pytest.raises(UsageError, match=f"{given} is no filter"):
+        db.Task.where(given)
+    with pytest.raises(Error, match="this would change every task"):
+        db.Task.update(name="x").where(given).execute()
+    with pytest.raises(Error, match="this would delete every row"):
+        peewee.Delete(db.Task._meta.table, given).execute(db.database)
+    assert len(db.Task.where(name="x")) == 0 and len(db.Task.get()) == 5
 
 
 def test_derived_filters_agree_with_what_the_models_say(tasks: SimpleNamespace) -> None:

@@ -109,7 +109,7 @@ def test_get_gives_none_for_an_id_that_does_not_exist(story: SimpleNamespace, id
     assert db.Organization.get(id) is None
 
 
-@pytest.mark.parametrize("id", ["IKNL", None, True, 1.0, "", "٣", b"1", [1]])
+@pytest.mark.parametrize("id", ["IKNL", None, True, 1.0, "", "٣", b"1", [1], "--5"])
 def test_get_refuses_what_is_no_id(story: SimpleNamespace, id: Any) -> None:
     with pytest.raises(Error, match="takes an id, a whole number, not"):
         db.Organization.get(id)
@@ -151,6 +151,17 @@ def test_exists_asks_for_a_value_in_a_field(story: SimpleNamespace) -> None:
         db.Organization.exists("nam", "IKNL")
     with pytest.raises(UsageError, match="is a secret"):
         db.User.exists("password", "x")
+
+
+def test_to_insert_what_is_there_is_refused_and_leaves_it_as_it_was(story: SimpleNamespace) -> None:
+    with pytest.raises(Error, match='organization 1 "IKNL" was refused'):
+        story.iknl.save(force_insert=True)
+    with pytest.raises(Error, match="was refused"):
+        db.Organization.bulk_create([db.Organization.get(2)])
+    story.iknl.country = "NL"
+    story.iknl.save()
+    rows = [(each.id, each.name, each.country) for each in db.Organization.get()]
+    assert rows == [(1, "IKNL", "NL"), (2, "Oslo", "Norway")]
 
 
 # Fields

@@ -87,11 +87,11 @@ def test_a_role_that_reads_copies_and_backs_up_but_not_without_the_sequences(
     (programs,) = server.run("SELECT setting FROM pg_config WHERE name = 'BINDIR'").fetchone()
     monkeypatch.setenv("PATH", programs)
     with role(server, filled, "reader") as url:
-        assert run(url, "copy", url, str(tmp_path / "copy.db")).exit_code == 0
+        assert run(None, "copy", url, str(tmp_path / "copy.db")).exit_code == 0
         assert run(url, "backup", str(tmp_path / "a.dump")).exit_code == 0
     sql = "CREATE ROLE reader LOGIN; GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader"
     with role(server, filled, "reader", sql) as url, server.bare() as bare:
-        told = run(url, "copy", url, bare).stderr
+        told = run(None, "copy", url, bare).stderr
         assert 'GRANT SELECT ON ALL SEQUENCES IN SCHEMA public TO "reader"' in told
 
 

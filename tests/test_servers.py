@@ -90,8 +90,8 @@ def test_tables_of_another_program_that_are_called_as_ours_are_told(
     storage.create(tmp_path / "vserver.db")
     with server.bare() as bare, psycopg.connect(bare, autocommit=True) as conn:
         conn.execute(f"CREATE {made}")  # type: ignore[call-overload]  # texts of ours
-        for words in (["init"], ["import", str(tmp_path / "vserver.db")], ["copy", str(tmp_path / "vserver.db"), bare]):
-            done = run(bare, *words)
+        file = str(tmp_path / "vserver.db")
+        for done in (run(bare, "init"), run(bare, "import", file), run(None, "copy", file, bare)):
             name = made.split()[1].strip('"')
             assert f"({name}): give vserver a database of its own" in done.stderr, done.stderr
             assert "-csearch_path%3DNAME" in done.stderr and done.exit_code == 1

@@ -252,7 +252,7 @@ def test_bulk_work_is_refused_with_the_backup_that_takes_it_back(database: Any) 
     db.Organization(name="a").save()
     with recording.suspended(database, "import of x", "before.db"):
         db.Organization(name="b").save()
-    with pytest.raises(Error, match=r"was bulk work \(import of x\).* vserver restore before.db takes it back"):
+    with pytest.raises(Error, match=r"was bulk work \(import of x\).* vserver -d .* restore before.db takes it back"):
         undo(database)
     undo(database, change=1)
     assert [each.name for each in db.Organization.get()] == ["b"]

@@ -13,9 +13,10 @@ import models
 import vserver
 
 
-def run(name: str | Path, *words: str, **options: Any) -> Result:
-    """Run a command on a database."""
-    return CliRunner().invoke(vserver.main, ["-d", str(name), *words], prog_name="vserver", **options)
+def run(name: str | Path | None, *words: str, **options: Any) -> Result:
+    """Run a command on a database; None where the command names its own."""
+    named = [] if name is None else ["-d", str(name)]
+    return CliRunner().invoke(vserver.main, [*named, *words], prog_name="vserver", **options)
 
 
 def refused(name: str | Path, *words: str) -> str:

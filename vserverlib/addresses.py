@@ -1,8 +1,8 @@
 """The name of a database, as it is typed: a URL of PostgreSQL, a path, or what only looks like an address.
 
-It owns the spelling: which names are URLs, how one is shown (without a password), how libpq is given it, and why others
-are refused. Nothing here connects to anything: that is servers.py's. It is imported before all else, and so imports
-next to nothing.
+It owns the spelling: which names are URLs, how one is shown (without a password), how libpq is given it, why others are
+refused, and what is typed to run a command on one. Nothing here connects to anything: that is servers.py's. It is
+imported before all else, and so imports next to nothing.
 """
 
 from __future__ import annotations
@@ -11,6 +11,9 @@ import os
 import re
 
 from vserverlib import inert
+
+DEFAULT = "vserver.db"  # what is meant where nothing is named
+VARIABLE = "VSERVER_DATABASE"  # of the environment, which names another one
 
 URL = re.compile(r"postgres(?:ql)?(\+\w+)?://", re.IGNORECASE)  # SQLAlchemy's too: postgresql+psycopg2://…
 SPELLINGS = ("postgresql://", "postgres://")  # those that libpq knows
@@ -41,6 +44,14 @@ def for_libpq(url: str) -> str:
 def shown(url: str) -> str:
     """Return a URL as it may be shown and typed again: without a password."""
     return inert(plain(url), 200)
+
+
+def command(name: str, *words: str) -> str:
+    """Return what is typed to run a command on a database, by how it is shown."""
+    import shlex  # nothing is told of most databases
+
+    is_meant = name == DEFAULT and not os.environ.get(VARIABLE)
+    return shlex.join(["vserver", *([] if is_meant else ["-d", name]), *words])
 
 
 def plain(name: str) -> str:

@@ -134,21 +134,26 @@ def refuse_taken(target: Path) -> None:
     refuse_leftovers(target)
 
 
-def refuse_place(target: Path, database: Path, *, force: bool) -> None:
+def refuse_place(target: Path, database: Path | None, *, force: bool) -> None:
     """Raise an Error where what is made of a database cannot be put: the place is taken, or the database's own.
 
-    force: a file that is there is to be replaced; what is no file, or belongs to the database, is refused all the same.
+    database: its file; None for one on a server. force: a file that is there is to be replaced; what is no file, or
+    belongs to the database, is refused all the same.
     """
     if not force:
         return refuse_taken(target)
-    own = [Path(f"{database}{ending}").absolute() for ending in ("", *SIDES)]
-    if target.absolute() in own or (target.exists() and database.exists() and target.samefile(database)):
+    if database is not None and _is_of(target, database):
         raise Error(f"{shown(target)} is the database itself, or belongs to it: choose another name")
     if os.path.lexists(target) and not target.is_symlink() and not target.is_file():
         raise Error(f"{shown(target)} is no regular file: choose another name")
     if not target.parent.is_dir():
         raise Error(f"the folder {shown(target.parent)} does not exist: make it first")
     return refuse_side(target)
+
+
+def _is_of(target: Path, database: Path) -> bool:
+    own = [Path(f"{database}{ending}").absolute() for ending in ("", *SIDES)]
+    return target.absolute() in own or (target.exists() and database.exists() and target.samefile(database))
 
 
 def refuse_leftovers(target: Path) -> None:

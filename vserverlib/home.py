@@ -12,15 +12,24 @@ from pathlib import Path
 
 
 def folder() -> Path:
-    """Return the folder of the application: $VSERVER_HOME, or where the system keeps such data. Makes nothing."""
-    home = Path.home()
-    if asked := os.environ.get("VSERVER_HOME"):
-        return Path(asked).expanduser()
+    """Return the folder of the application: $VSERVER_HOME, or where the system keeps such data. Makes nothing.
+
+    Raises an OSError where the user has no home: in a container, one may be a number and no more.
+    """
+    try:
+        if asked := os.environ.get("VSERVER_HOME"):
+            return Path(asked).expanduser()
+        return _data_folder()
+    except RuntimeError as error:
+        raise FileNotFoundError(errno.ENOENT, f"{error}: set VSERVER_HOME") from None
+
+
+def _data_folder() -> Path:
     if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local") / "vserver"
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "vserver"
     if sys.platform == "darwin":
-        return home / "Library" / "Application Support" / "vserver"
-    return Path(os.environ.get("XDG_DATA_HOME") or home / ".local" / "share") / "vserver"
+        return Path.home() / "Library" / "Application Support" / "vserver"
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "vserver"
 
 
 def own_file(path: Path) -> Path:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
 import sys
 from collections.abc import Iterator
 from functools import partial
@@ -272,7 +271,7 @@ def _look_again(target: Target, done: Any, source: str) -> str:
 
     shown = addresses.shown(source) if addresses.is_url(source) else source
     if not done.plan and sources.is_database(source):
-        return shlex.join(["vserver", "-d", shown, "check"])
+        return addresses.command(shown, "check")
     return target.command("import", shown, "--dry-run", "--strict", *(["--merge"] if done.plan else []))
 
 
@@ -363,10 +362,7 @@ def _refuse_place(target: Target, place: Path, force: bool) -> None:
     """Raise an Error where a file is there already, or is the database itself."""
     from vserverlib import files
 
-    if target.is_url and not force:
-        files.refuse_taken(place)
-    elif not target.is_url:
-        files.refuse_place(place, target.file, force=force)
+    files.refuse_place(place, None if target.is_url else target.file, force=force)
 
 
 def _export_json(target: Target, file: str, with_hashes: bool, force: bool) -> None:
@@ -406,7 +402,7 @@ def _export_fixture(target: Target, file: str, release: int, secrets: str | None
     _refuse_place(target, place, force)
     if listed is not None and listed.absolute() == place.absolute():
         raise Error(f"{inert(file, 200)} is named twice: one file cannot be both, name another one for the secrets")
-    with target.open(read_only=True) as database, database.atomic():
+    with target.open(read_only=True) as database, database.reading():
         made = exporting.export(place, release, secrets=listed, force=force)
     for line in made.told:
         tell(line, "yellow")
@@ -421,12 +417,16 @@ def _export_fixture(target: Target, file: str, release: int, secrets: str | None
 @click.argument("source", metavar="FROM", shell_complete=completers.files)
 @click.argument("to", metavar="TO", shell_complete=completers.files)
 @OUTPUT
-def copy_command(source: str, to: str, output: str) -> None:
+@click.pass_context
+def copy_command(ctx: click.Context, source: str, to: str, output: str) -> None:
     """Copy a whole database: from a file to a PostgreSQL server, or back.
 
-    FROM and TO are each a file, or a URL as -d takes it. All goes along: ids, hashes, journal. TO is made; where it is
-    there already, it must be empty. FROM is only read, as it is at one moment.
+    FROM and TO are each a file, or a URL as -d takes it. All goes along: ids, hashes, journal. FROM is only read, as it
+    is at one moment. Of TO, a file must not be there, and a database on a server must be empty.
     """
+    parent = ctx.parent or ctx
+    if parent.get_parameter_source("database") is click.core.ParameterSource.COMMANDLINE:
+        raise click.UsageError("copy names both databases itself, FROM and TO: leave -d out", ctx)
     from vserverlib.databases import copying
     from vserverlib.terminal import screens
 
@@ -435,7 +435,7 @@ def copy_command(source: str, to: str, output: str) -> None:
             done = copying.copy(database, to, advance)
         printing.counts([table._asdict() for table in done], output)
         named = addresses.shown(to) if addresses.is_url(to) else to
-        tell(f"copied {database.title} to {named}; look at it with: vserver -d {shlex.quote(named)} overview")
+        tell(f"copied {database.title} to {named}; look at it with: {addresses.command(named, 'overview')}")
 
 
 COMMANDS = (backup, restore, upgrade, import_command, export, copy_command)

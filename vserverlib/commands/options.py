@@ -172,9 +172,7 @@ class Target(NamedTuple):
     @property
     def path(self) -> str:
         """Return the path or URL, the default where none was named."""
-        from vserverlib.databases.storage import DEFAULT
-
-        return DEFAULT if self.url is None else self.url
+        return addresses.DEFAULT if self.url is None else self.url
 
     @property
     def file(self) -> Path:
@@ -196,16 +194,11 @@ class Target(NamedTuple):
     @property
     def is_there(self) -> bool:
         """Whether it is there, sound or not; of one on a server it is assumed."""
-        return self.is_url or os.path.lexists(self.path)
+        return self.is_url or os.path.lexists(self.file)
 
     def command(self, *words: str) -> str:
         """Return what is typed to run a command on this database."""
-        import shlex
-
-        from vserverlib.databases.storage import DEFAULT
-
-        named = [] if self.name == DEFAULT else ["-d", self.name]
-        return shlex.join(["vserver", *named, *words])
+        return addresses.command(self.name, *words)
 
     @contextmanager
     def open(self, *, read_only: bool = False) -> Iterator[Any]:
@@ -320,7 +313,7 @@ def one_database(ctx: click.Context, param: click.Parameter, named: tuple[str, .
     """Return the one database that was named, by -d or else by the environment; a usage error where several were."""
     if len(named) > 1:
         raise click.UsageError("-d names one database, not several: give it once", ctx)
-    return named[0] if named else os.environ.get("VSERVER_DATABASE") or None
+    return named[0] if named else os.environ.get(addresses.VARIABLE) or None
 
 
 class Ordinal(click.ParamType[int]):

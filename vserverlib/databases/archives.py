@@ -21,7 +21,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from vserverlib import Error, files
+from vserverlib import Error, addresses, files
 from vserverlib.databases import dumps, headers, schemas, servers
 from vserverlib.files import shown
 from vserverlib.transfer import sources
@@ -109,7 +109,7 @@ def _refuse_others(path: Path, name: str) -> None:
     with files.told(f"{shown(path)} cannot be read"), open(path, "rb") as file:
         head = file.read(sources.HEAD)
     if b"".join(head[:200].split()).startswith(sources.EXPORT):
-        line = servers.line(name, "import", "--replace", shown(path))
+        line = addresses.command(name, "import", "--replace", shown(path))
         raise Error(f"{shown(path)} is an export of vserver, in JSON: put it back with: {line}")
     if headers.read_header(head[:100]) is not None:
         line = shlex.join(["vserver", "copy", shown(path), name])

@@ -259,7 +259,7 @@ def _replace(database: Sqlite, draft: Path) -> Backup:
     try:
         with contextlib.closing(headers.immutable(draft)) as source:
             source.backup(database.connection(), pages=1, progress=progress, sleep=sqlite.LOCK_STEP)
-    except Exception:
+    except BaseException:
         discard(*kept)
         raise
     return kept[0]

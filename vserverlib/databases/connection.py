@@ -276,8 +276,11 @@ class Opened(peewee.Database):
 
 
 def refuse_whole_table(query: Any) -> None:
-    """Raise an Error for a query of Peewee's that would delete, or change, every row of a table by accident."""
-    if isinstance(query, peewee.Delete | peewee.Update) and query._where is None:
+    """Raise an Error for a query of Peewee's that would delete, or change, every row of a table by accident.
+
+    So does one whose condition is no expression, but True: what was compared is nothing that a query knows.
+    """
+    if isinstance(query, peewee.Delete | peewee.Update) and not isinstance(query._where, peewee.Node):
         table = inert(getattr(query.table, "__name__", query.table))
         verb = "delete" if isinstance(query, peewee.Delete) else "change"
         raise Error(f"this would {verb} every row of {table}: say which by .where(…)")

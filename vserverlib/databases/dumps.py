@@ -34,10 +34,7 @@ def make(url: str, target: Path | None = None, *, force: bool = False) -> Backup
     found = about(url)
     found.refuse_lack()
     place = place_of(found.name, target)
-    if not force:
-        files.refuse_taken(place)
-    elif os.path.lexists(place) and not place.is_symlink() and not place.is_file():
-        raise Error(f"{shown(place)} is no regular file: choose another name")
+    files.refuse_place(place, None, force=force)
     with files.told(f"{shown(place)} cannot be made"), files.unfinished(place) as draft:
         _run(url, found.schema, f"--file={draft.absolute()}")  # to stdout it could not note where each table begins
         size = draft.stat().st_size

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import shlex
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -54,11 +53,6 @@ class OfServer(Error):
 
 class NoTables(Error):
     """A database that can be reached, and has no tables of ours."""
-
-
-def line(name: str, *words: str) -> str:
-    """Return what is typed to run a command on a database, by how it is shown."""
-    return shlex.join(["vserver", "-d", name, *words])
 
 
 def _whole(url: str) -> str:
@@ -207,12 +201,13 @@ def of_server(name: str) -> OfServer:
 
 
 def _no_tables(database: Any) -> NoTables:
-    return NoTables(f"{database.title} has no tables of vserver: make them with: {line(database.title, 'init')}")
+    line = addresses.command(database.title, "init")
+    return NoTables(f"{database.title} has no tables of vserver: make them with: {line}")
 
 
 def import_line(name: str) -> str:
     """Return what is typed to import a file, or the database of a URL."""
-    return f"vserver -d NEW.db import {shlex.quote(name)}"
+    return addresses.command("NEW.db", "import", name)
 
 
 def _require_schema(database: Any, of_any_release: bool) -> None:
@@ -220,9 +215,8 @@ def _require_schema(database: Any, of_any_release: bool) -> None:
     schemas.refuse_newer(database.title, schema)
     if schema < schemas.NEWEST and not of_any_release:
         known = f"(schema {schema}, this release needs {schemas.NEWEST})"
-        raise Older(
-            f"{database.title} is of an older release {known}: upgrade it with: {line(database.title, 'upgrade')}"
-        )
+        line = addresses.command(database.title, "upgrade")
+        raise Older(f"{database.title} is of an older release {known}: upgrade it with: {line}")
 
 
 def _refuse_namesakes(database: Any) -> None:

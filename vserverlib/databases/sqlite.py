@@ -63,7 +63,7 @@ class Sqlite(Opened, peewee.SqliteDatabase):
         self.open_as(title or path.name, mode, hidden, patience, path)
         self.recorder = recorder
         settings = {"foreign_keys": 1, "recursive_triggers": 1, "synchronous": "FULL", **(pragmas or {})}
-        super().__init__(file, pragmas=settings, lock_type="IMMEDIATE", timeout=LOCK_STEP, uri=file.startswith("file:"))
+        super().__init__(file, pragmas=settings, lock_type="IMMEDIATE", timeout=LOCK_STEP, uri=True)
 
     def connect(self, reuse_if_open: bool = False) -> bool:
         """Open the file; one that another program keeps for itself is waited for, as any lock is."""

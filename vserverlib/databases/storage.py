@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
 import sqlite3
 import stat
 import weakref
@@ -31,7 +30,7 @@ from vserverlib.messages import tell
 if TYPE_CHECKING:
     from vserverlib.transfer.foreign import Copy
 
-DEFAULT = "vserver.db"
+DEFAULT = addresses.DEFAULT
 APPLICATION_ID = 0x76736572  # "vser", at offset 68 of the file
 ROOM_TO_READ = 65536  # bytes: the index of a log, which SQLite makes beside a database, takes half of that
 _open: weakref.WeakSet[Sqlite] = weakref.WeakSet()
@@ -243,9 +242,7 @@ def _check_file(path: Path) -> None:
 
 
 def _init_line(path: Path) -> str:
-    """Return what is typed to make a database."""
-    named = [] if str(path) == DEFAULT else ["-d", shown(path)]
-    return shlex.join(["vserver", *named, "init"])
+    return addresses.command(shown(path), "init")
 
 
 def _check_header(path: Path, header: headers.Header, size: int) -> None:

@@ -150,7 +150,7 @@ def _upgrade(database: Sqlite) -> Upgraded | None:
                 return None
             kept.append(backups.keep(database.path))
             schemas.migrate(database)
-    except Exception:
+    except BaseException:
         backups.discard(*kept)
         raise
     backups.write_back(database)
@@ -191,7 +191,7 @@ def _refuse_lack(url: str) -> str:
     about = dumps.about(url)
     if (why := about.lack()) is not None:
         name = addresses.shown(url)
-        remedy = f"{dumps.INSTALL}; or make one by your own means, and then: {servers.line(name, *NO_BACKUP)}"
+        remedy = f"{dumps.INSTALL}; or make one by your own means, and then: {addresses.command(name, *NO_BACKUP)}"
         raise Error(f"{name} is of an older release, and needs a backup before it is upgraded, but {why}: {remedy}")
     return about.name
 

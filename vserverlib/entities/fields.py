@@ -116,11 +116,22 @@ class Id(Whole, peewee.AutoField):
     field_type = "AUTO"
 
 
+class Derived(property):
+    """What is worked out of an entity. Asked of its class, it is what a query compares: Task.status == "failed"."""
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        if instance is not None or owner is None:
+            return super().__get__(instance, owner)
+        from vserverlib.queries import derived  # few ask the class
+
+        return derived.expression(owner, self.fget.__name__)  # type: ignore[union-attr]  # it is made of a function
+
+
 def whole(value: Any) -> int | None:
     """Return the whole number that a value is, an int or a text of digits; None where it is none."""
     if isinstance(value, int) and not isinstance(value, bool):
         return value
-    if isinstance(value, str) and len(value) <= 20 and value.isascii() and value.strip().lstrip("-").isdigit():
+    if isinstance(value, str) and len(value) <= 20 and value.isascii() and value.strip().removeprefix("-").isdigit():
         return int(value)
     return None
 

@@ -160,12 +160,17 @@ class EntityList(ShownInNotebooks, peewee.ModelSelect):
 
     # Asking for less, or in another order
 
-    def where(self, *conditions: Any) -> Any:
-        """Return those that all conditions hold for: Peewee's, or filters as text: where("status=failed")."""
+    def where(self, *conditions: Any, **values: Any) -> Any:
+        """Return those that all conditions hold for: Peewee's, filters as text, or values: where(status="failed")."""
         from vserverlib.queries import filters  # 1 ms that only who filters has to pay
 
         read = filters.conditions(self.model, conditions)
+        read += [filters.equal(self.model, name, value) for name, value in values.items()]
         return super().where(*read) if read else self.clone()
+
+    def none(self) -> Any:
+        """Return none of them."""
+        return super().where(peewee.SQL("1 = 0"))
 
     def search(self, text: str) -> Any:
         """Return those that have a text, whatever its case, in any of their texts or in the name of a link."""

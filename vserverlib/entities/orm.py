@@ -12,7 +12,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from vserverlib import CheckError, CheckWarning, Error, NotFound, NotObeyed, UsageError, inert, near
 from vserverlib.databases.drivers import peewee
-from vserverlib.entities.fields import LARGEST, Id, Secret, WorkedOut, whole
+from vserverlib.entities.fields import LARGEST, Derived, Id, Secret, WorkedOut, whole
 from vserverlib.entities.lists import EntityList, Peers, ShownInNotebooks
 from vserverlib.entities.recording import SECRETS
 from vserverlib.entities.relations import BackrefAccessor, Link, MemberList, Memberships
@@ -177,7 +177,8 @@ class Entity(ShownInNotebooks, peewee.Model):
         """Return the field of a name; a UsageError, which names the one meant, where there is none."""
         field = cls._meta.combined.get(name) if isinstance(name, str) else None
         if field is None:
-            names = cls._meta.sorted_field_names
+            derived = [each for each, value in vars(cls).items() if isinstance(value, Derived)]
+            names = [*cls._meta.sorted_field_names, *derived]
             raise UsageError(f'{cls.__name__} has no field "{inert(name)}"{near(str(name), names)}')
         return field
 
@@ -198,6 +199,8 @@ class Entity(ShownInNotebooks, peewee.Model):
 
         id: a whole number, or its digits. Anything else is an Error (Peewee's own conditions are passed on to it).
         """
+        for name in filters:
+            cls._require_known(name)
         if isinstance(id, peewee.Node) or filters:
             return super().get(*(() if id is _ALL else (id,)), *query, **filters)
         if id is _ALL:
@@ -207,6 +210,13 @@ class Entity(ShownInNotebooks, peewee.Model):
             by_name = f": {cls.__name__}.get_by_name({id!r}) finds one by name" if hasattr(cls, "get_by_name") else ""
             raise Error(f"{cls.__name__}.get takes an id, a whole number, not {inert(repr(id))}{by_name}")
         return cls.by_id(number)
+
+    @classmethod
+    def _require_known(cls, word: str) -> None:
+        """Refuse a word of Peewee's filters, such as name__contains, that begins with nothing to be compared."""
+        name = word.partition("__")[0]
+        if not isinstance(getattr(cls, name, None), peewee.Node):
+            cls.require_field(name)
 
     @classmethod
     def by_id(cls, id: int) -> Any:
@@ -219,9 +229,9 @@ class Entity(ShownInNotebooks, peewee.Model):
         return next(iter(cls.select().where(condition).order_by(cls.id).limit(1)), None)
 
     @classmethod
-    def where(cls, *conditions: Any) -> Any:
-        """Return those that all conditions hold for: Peewee's, or filters as text: where("status=failed")."""
-        return cls.get().where(*conditions)
+    def where(cls, *conditions: Any, **values: Any) -> Any:
+        """Return those that all conditions hold for: Peewee's, filters as text, or values: where(status="failed")."""
+        return cls.get().where(*conditions, **values)
 
     @classmethod
     def search(cls, text: str) -> Any:
@@ -250,12 +260,15 @@ class Entity(ShownInNotebooks, peewee.Model):
         a CheckError with all these warnings where one is strict. Then this object and the database are as they were.
         force_insert and only are Peewee's.
         """
-        if not self._unsaved(force_insert):
+        if not (force_insert or self._unsaved()):
             return
         database = self._meta.database
         try:
             with database.atomic():
                 database.on_rollback(self._restorer())
+                if force_insert and not self._new:  # all of it, under its id: refused while that is there
+                    self._new = True
+                    self._dirty.update(self.__data__)
                 self._link_saved()
                 told = self.complete_fields()
                 written = Written(self, frozenset(self._dirty), self._new, self.parting())
@@ -273,9 +286,7 @@ class Entity(ShownInNotebooks, peewee.Model):
             for entity in model_list:
                 entity.save(force_insert=True)
 
-    def _unsaved(self, force_insert: bool) -> bool:
-        if force_insert and not self._new:
-            self._new = True
+    def _unsaved(self) -> bool:
         moved = any(self.__data__.get(name) != linked.id for name, linked in self.__rel__.items() if linked is not None)
         return self._new or moved or bool(self._dirty) or any(m.is_changed for m in (self._members or {}).values())
 

@@ -45,7 +45,7 @@ class BackrefAccessor(peewee.BackrefAccessor):
         if instance is None:
             return self
         everyone = self.rel_model.get()
-        return everyone.where(self.field == instance.id) if instance.id is not None else everyone.where(False)
+        return everyone.where(self.field == instance.id) if instance.id is not None else everyone.none()
 
     def __set__(self, instance: Any, value: Any) -> None:
         raise Error(

@@ -12,7 +12,7 @@ class Guarded(peewee.ModelUpdate):
     """An update that refuses to change a whole table by accident."""
 
     def _execute(self, database: Any) -> Any:
-        if self._where is None:
+        if not isinstance(self._where, peewee.Node):
             name = self.model.__name__
             raise Error(f"this would change every {self.model.noun}: say which by .where(…), all by {name}.id > 0")
         return super()._execute(database)

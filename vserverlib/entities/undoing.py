@@ -12,16 +12,16 @@ It owns what is taken back, and in which order. Reading the journal is journal.p
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from vserverlib import Error, NotFound, UsageError, counted, inert
+from vserverlib import Error, NotFound, UsageError, addresses, counted, inert
 from vserverlib.databases.drivers import peewee
 from vserverlib.entities.fields import LARGEST, Secret, whole
 from vserverlib.entities.journal import CHANGE, RECORD, UNDOING, Pair, decoded, exact, models, pairs
 from vserverlib.entities.recording import BULK_WORK, PRUNE, UNDO, defer_links, one_change
 
+LONGEST_PATH = 4096  # of a backup: it is to be typed
 CHUNK = 1000  # records that are in memory at a time
 MOST_IDS = 10_000  # ids in one IN (…)
 MOST_TOLD = 10  # numbers of changes that are named one by one
@@ -141,7 +141,7 @@ def _newest(database: Any, count: int) -> list[int]:
     for id, kind, about, backup in database.execute(_changes().order_by(CHANGE.id.desc())):
         if kind in (UNDO, PRUNE) or id in taken:
             continue
-        _require_recorded(id, kind, about, backup)
+        _require_recorded(database, id, kind, about, backup)
         found.append(id)
         if len(found) == count:
             return found
@@ -159,7 +159,7 @@ def _one(database: Any, change: int) -> int:
     )
     if row is None:
         raise NotFound(f"no change {inert(change)} is on record: see vserver log")
-    _require_recorded(*row)
+    _require_recorded(database, *row)
     by = taken_back(database).get(row[0])
     if by is not None:
         raise Error(f"change {number} is taken back already, by change {by}: undo that one to have it again")
@@ -178,7 +178,7 @@ def _of_session(database: Any, session: str) -> list[int]:
     taken, own = taken_back(database), {row[0] for row in rows}
     found = [row for row in rows if taken.get(row[0], row[0]) in own]
     for row in found:
-        _require_recorded(*row)
+        _require_recorded(database, *row)
     if not found:
         raise Error(f'all changes of the session "{inert(session)}" are taken back already')
     return [row[0] for row in found]
@@ -188,9 +188,10 @@ def _changes() -> Any:
     return CHANGE.select(CHANGE.id, CHANGE.kind, CHANGE.about, CHANGE.backup)
 
 
-def _require_recorded(id: int, kind: str | None, about: str | None, backup: str | None) -> None:
+def _require_recorded(database: Any, id: int, kind: str | None, about: str | None, backup: str | None) -> None:
     if kind == BULK_WORK:
-        kept = f"vserver restore {shlex.quote(inert(backup, 200))}" if backup else "only a backup"
+        name = str(database.path) if database.is_sqlite else database.title
+        kept = addresses.command(name, "restore", inert(backup, LONGEST_PATH)) if backup else "only a backup"
         told = f"change {id} was bulk work ({inert(about, 200)}), whose rows are not on record"
         raise Error(f"{told}: {kept} takes it back")
     if kind == PRUNE:

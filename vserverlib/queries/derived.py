@@ -13,6 +13,11 @@ from vserverlib.entities import progress
 from vserverlib.entities.progress import RESULT
 
 
+def expression(model: Any, name: str) -> Any:
+    """Return what is worked out of a model under a name, in a query of it."""
+    return DERIVED[model.noun][name][1](model)
+
+
 def _has(task_id: Any, *states: str) -> Any:
     some = RESULT.select(peewee.SQL("1")).where((RESULT.task_id == task_id) & RESULT.state.in_(states))
     return peewee.fn.EXISTS(some)

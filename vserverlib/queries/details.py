@@ -171,7 +171,7 @@ def owed(entity: Any) -> Owed:
     """Return the results that an organization, or a node of one, is to deliver. At most two queries."""
     is_node = isinstance(entity, Node)
     organization, collaboration = whole(entity.organization_id if is_node else entity.id), None
-    waited_for = Result.get().where(progress.UNFINISHED_RESULTS if organization is not None else False)
+    waited_for = Result.where(progress.UNFINISHED_RESULTS) if organization is not None else Result.get().none()
     waited_for = waited_for.where(Result.organization == organization)
     if is_node:
         collaboration = whole(entity.collaboration_id)

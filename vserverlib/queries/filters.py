@@ -26,6 +26,7 @@ from vserverlib import UsageError, inert, near
 from vserverlib.databases.drivers import peewee
 from vserverlib.entities import progress
 from vserverlib.entities.fields import LARGEST, Flag, Instant, Secret, Whole, WorkedOut, as_utc, now, whole
+from vserverlib.entities.orm import relations
 from vserverlib.entities.progress import RESULT
 from vserverlib.entities.relations import BackrefAccessor, Link, Memberships
 from vserverlib.queries import finding
@@ -90,9 +91,20 @@ def conditions(model: Any, filters: Sequence[Any]) -> list[Any]:
 def _read(model: Any, given: Any) -> Any:
     if isinstance(given, str):
         return condition(model, given)
-    if not isinstance(given, peewee.Node | bool):
+    if not isinstance(given, peewee.Node):
         raise UsageError(f'{inert(repr(given))} is no filter: write a text, such as where("status=failed")')
     return given
+
+
+def equal(model: Any, name: str, value: Any) -> Any:
+    """Return the condition that a field, or what is worked out, has a value: where(status="failed")."""
+    if isinstance(value, str):
+        return condition(model, f'{name}="{value}"')
+    if isinstance(value, peewee.Model):
+        return condition(model, f"{name}={value.id}")
+    if isinstance(value, datetime.datetime):
+        return condition(model, f"{name}={value.isoformat()}")
+    return condition(model, f"{name}={ {None: 'null', True: 'true', False: 'false'}.get(value, value) }")
 
 
 def condition(model: Any, text: str) -> Any:
@@ -122,8 +134,8 @@ def order(model: Any, text: str) -> list[Any]:
 def names(model: Any) -> list[str]:
     """Return what can be asked for: the fields, links and what is worked out."""
     fields = [field.name for field in model._meta.sorted_fields if not isinstance(field, Secret)]
-    relations = [name for name in dir(model) if isinstance(getattr(model, name), Memberships | BackrefAccessor)]
-    return list(dict.fromkeys([*fields, *DERIVED.get(model.noun, ()), *relations]))
+    found = (relation.name for relation in relations(model))
+    return list(dict.fromkeys([*fields, *DERIVED.get(model.noun, ()), *found]))
 
 
 def _sound(text: str) -> str:

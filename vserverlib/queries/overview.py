@@ -1,6 +1,6 @@
 """How things stand: what runs, what waits for whom, what failed, in a few grouped queries and no stored counter.
 
-It owns the figures of `vserver overview`. How they look is views.py's.
+It owns the figures of `vserver overview`. How they look is board.py's.
 """
 
 from __future__ import annotations
@@ -50,7 +50,12 @@ class Overview(NamedTuple):
 
 
 def overview(database: Any) -> Overview:
-    """Return how things stand. Six queries, of which one looks at each result, whatever there is."""
+    """Return how things stand, at one moment. Eight queries, of which two go through all results, whatever there is."""
+    with database.reading():
+        return _overview(database)
+
+
+def _overview(database: Any) -> Overview:
     statuses = _statuses(database)
     return Overview(
         entities=counts(database),

@@ -32,6 +32,7 @@ MOST_NAMES = 50  # names of the database that are offered
 OF_MODEL = ["get", "where", "search", "sort", "exists", "help"]
 OF_ENTITY = ["save", "delete", "history", "check", "help"]
 OF_LIST = ["where", "search", "sort", "order_by", "limit", "count", "index"]
+GIVE_LISTS = ("where", "search", "sort", "order_by", "limit")  # called, of a list or of a model
 OF_MEMBERS = ["append", "extend", "remove", "clear", "count", "index"]
 
 _LOOKUP = re.compile(r"(?:get_by_|find_by_|getBy)(?P<field>\w+)|(?P<taken>\w+)_exists")
@@ -195,7 +196,7 @@ def _called(thing: Thing | None, with_arguments: bool) -> Thing | None:
     if thing.kind != "method":
         return NOTHING
     owner, name = thing.of, thing.name
-    if owner.kind == "list" and name in ("where", "order_by", "limit"):
+    if name in GIVE_LISTS and owner.kind in ("list", "model"):
         return Thing("list", owner.of)
     if owner.kind == "model" and name == "get":
         return Thing("entity" if with_arguments else "list", owner.of)

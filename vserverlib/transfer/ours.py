@@ -90,7 +90,7 @@ def reading(database: Any, *, with_hashes: bool) -> Iterator[Database]:
             stack.enter_context(database.unhidden())
         if database.is_sqlite:
             stack.enter_context(_any_text(database.connection()))
-        stack.enter_context(database.atomic() if database.is_sqlite else database.atomic("REPEATABLE READ"))
+        stack.enter_context(database.reading())
         yield Database(database, with_hashes)
 
 
