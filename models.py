@@ -289,12 +289,12 @@ class Task(Named, Entity):
 
     @Derived
     def complete(self) -> bool:
-        """Whether the task has results and all of them have finished (a failed one has)."""
+        """Whether it has results, and all have finished: failed ones, too."""
         return self.counts.complete
 
     @Derived
     def status(self) -> str:
-        """One of empty, failed, active, pending, completed: the first that holds."""
+        """The first that holds: empty, failed, active, pending, completed."""
         return self.counts.status
 
     @Derived
@@ -305,7 +305,7 @@ class Task(Named, Entity):
 
     @Derived
     def finished_at(self) -> datetime.datetime | None:
-        """When the last result finished, in UTC; None while the task is not complete."""
+        """When the last result finished; None while it is not complete."""
         return Result.finished_at.decode(self._ask(read_finished)) if self.complete else None
 
     def results_for_node(self, node: Node) -> Any:

@@ -729,6 +729,20 @@ def test_a_command_imports_no_more_than_it_needs(words: str, absent: list[str], 
     assert "click" in loaded and not [name for name in absent if name in loaded]
 
 
+@pytest.mark.parametrize("words", [["help", "list"], ["-d", "x.db", "help", "list"]])
+def test_help_is_a_word_too(words: list[str]) -> None:
+    assert run(*words).stdout == run("list", "--help").stdout and run("help").stdout == run("--help").stdout
+    failed(run("help", "lst"), 2, "No such command 'lst'. Did you mean 'list'")
+
+
+def test_a_database_that_is_named_behind_the_command_is_told_where_to_stand() -> None:
+    failed(run("list", "tasks", "-d", "x.db"), 2, "-d goes before the command: vserver -d …")
+
+
+def test_what_servers_call_otherwise_is_told() -> None:
+    failed(run("list", "runs"), 2, "what vantage6 4 calls a run is a result here")
+
+
 def test_a_command_leaves_no_database_open(example: Path) -> None:
     for words in (["list", "tasks"], ["show", "task", "1"], ["show", "task", "99"], ["apikey", "1"]):
         run(*words)

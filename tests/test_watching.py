@@ -99,7 +99,8 @@ def test_a_failed_task_is_told_with_1(path: Path, story: SimpleNamespace) -> Non
 
 def test_a_task_that_has_failed_in_part_is_still_waited_for(path: Path, story: SimpleNamespace) -> None:
     deliver(story.results[0], status="crashed")
-    assert ran(path, "wait", "1", "--timeout", "0")[0] == 3
+    told = 'not finished after 0 s: task 1 "average" (1/2, one has failed)\n'
+    assert ran(path, "wait", "1", "--timeout", "0") == (3, told)
 
 
 def test_all_tasks_are_waited_for(path: Path, story: SimpleNamespace) -> None:

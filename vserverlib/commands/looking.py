@@ -58,7 +58,7 @@ def list_command(
         else:
             pages = iter([listing.page(query, paging.first, paging.size, columns, iso=output != "table")])
         last = printing.pages(pages, output, wide)
-        printing.tell_of_more(last, paging, is_filtered=bool(asked["where"] or asked["search"]))
+        printing.tell_of_more(last, paging, asked["where"], asked["search"])
     return None
 
 

@@ -81,6 +81,13 @@ class Commands(click.Group):
         with _inert_usage():
             return super().make_context(*args, **options)
 
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """Take `vserver help list` for `vserver list --help`."""
+        if args == ["help"]:
+            click.echo(ctx.get_help())
+            ctx.exit()
+        return super().resolve_command(ctx, [*args[1:2], "--help"] if args[0] == "help" else args)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; what a person can act on becomes one line, all else keeps its traceback."""
         try:
@@ -112,6 +119,10 @@ def _inert_usage() -> Iterator[None]:
     """Have click quote what was typed as a person may be shown it: a script may have typed a stranger's name."""
     try:
         yield
+    except click.NoSuchOption as error:
+        if error.option_name not in ("-d", "--database") or error.ctx is None:
+            raise
+        raise click.UsageError(f"{error.option_name} goes before the command: vserver -d …", error.ctx) from None
     except click.UsageError as error:
         error.message = inert(error.message, 1000)  # type: ignore[misc]  # it is what show() prints
         raise

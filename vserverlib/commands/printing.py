@@ -71,12 +71,15 @@ def document(value: Any, output: str) -> None:
     sys.stdout.write(text.rstrip("\n") + "\n")
 
 
-def tell_of_more(page: Any, paging: Paging, is_filtered: bool) -> None:
-    """Tell how to see the next page of a list, or that there is none of that number."""
+def tell_of_more(page: Any, paging: Paging, where: Iterable[str] = (), search: str | None = None) -> None:
+    """Tell how to see the next page of a list, or that there is none of that number. where, search: what it asked."""
     if page.total:
-        tell_of_pages(page.first + len(page.rows) if page.rows else 0, page.total, paging)
-    else:
-        tell(f"there are no {page.model.plural}{' that fit' if is_filtered else ''}")
+        return tell_of_pages(page.first + len(page.rows) if page.rows else 0, page.total, paging)
+    conditions = list(where)
+    tell(f"there are no {page.model.plural}{' that fit' if conditions or search else ''}")
+    if page.model.noun == "result" and any(text.strip().startswith("status") for text in conditions):
+        tell("the status of a result is what a server wrote; what it comes to is its state, such as state=failed")
+    return None
 
 
 def tell_of_pages(end: int, total: int, paging: Paging) -> None:

@@ -475,8 +475,12 @@ def describe(model: type[Entity]) -> str:
         if isinstance(field, Secret):
             notes = ["stored hashed, never shown"]
         lines.append(f"  {field.name:<14} {field.takes}" + "".join(f", {note}" for note in notes))
-    lines += ["", "Relations"]
-    for name, other, editable in relations(model):
+    worked_out = {name: value.__doc__ or "" for name, value in vars(model).items() if isinstance(value, Derived)}
+    lines += ["", "Worked out"] if worked_out else []
+    lines += [f"  {name:<14} {text[0].lower()}{text[1:].rstrip('.')}" for name, text in worked_out.items()]
+    many = relations(model)
+    lines += ["", "Relations"] if many else []
+    for name, other, editable in many:
         lines.append(f"  {name:<14} {other.plural}" + (", can be edited: append, extend, remove" if editable else ""))
     return "\n".join(lines)
 

@@ -246,7 +246,12 @@ def _alone(database: Any) -> str:
 
 
 def _list(rows: Iterable[Row]) -> str:
-    return ", ".join(f"{_named(row)} ({row['done']}/{row['total']})" for row in rows)
+    return ", ".join(f"{_named(row)} ({row['done']}/{row['total']}{_failing(row)})" for row in rows)
+
+
+def _failing(row: Row) -> str:
+    """Return what is to be said of a task that will have failed, whatever is still to come."""
+    return ", one has failed" if row["status"] == progress.FAILURE and not has_finished(row) else ""
 
 
 def _named(row: Row) -> str:
