@@ -135,10 +135,6 @@ class User(Entity):
         """Give a new password, as assigning it does: it is hashed now, and written by save()."""
         self.password = plain
 
-    def label(self) -> str:
-        name = self.__data__.get("username")
-        return "" if name is None else f'"{inert(name, 60)}"'
-
 
 class Collaboration(Named, Entity):
     """Organizations that run tasks together."""

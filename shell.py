@@ -22,7 +22,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any, NamedTuple
 
 import models
-from vserverlib import Error, UsageError, inert, near
+from vserverlib import Error, UsageError, counted, inert, near
 from vserverlib.databases import statements
 from vserverlib.databases.drivers import peewee
 from vserverlib.entities import orm
@@ -172,10 +172,11 @@ def summary(database: Any) -> list[Summary]:
 
 def banner(database: Any) -> str:
     """Return what the shell says first: which database, its mode, what is in it. At most 12 lines of 80 columns."""
-    found = [(count, name.removesuffix("s" * (count == 1))) for name, count in counts(database).items()]
+    found = counts(database)
     where = _where(database.path) if database.place == database.title else ""  # of a URL it is told already
     mode = _MODES.get(database.mode, database.mode)
-    content = ", ".join(f"{count:,} {name}" for count, name in found) if any(count for count, _ in found) else _EMPTY
+    words = [counted(number, name.removesuffix("s"), name) for name, number in found.items()]
+    content = ", ".join(words) if any(found.values()) else _EMPTY
     lines = [f"{database.title}, {mode}", where, content, _HELP]
     return "".join(f"{line}\n" for text in lines for line in _folded(text))
 

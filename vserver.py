@@ -251,7 +251,7 @@ def _play(database: Any, until_done: bool, look_on: str) -> None:
     tell(f"this is a simulation: nothing is computed, and results in {database.title} are made up")
     tell(f"look on from another terminal: {look_on} (Ctrl-C here ends it)")
     try:
-        simulation.play(database, until_done=until_done)
+        simulation.play(until_done=until_done)
     except KeyboardInterrupt:
         tell("the simulation has ended")
 

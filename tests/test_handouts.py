@@ -23,7 +23,7 @@ def test_passwords_are_strong_and_none_is_like_another() -> None:
 
 
 def test_keys_are_random_uuids_in_lower_case() -> None:
-    key = handouts.new_key()
+    key = hashing.new_key()
     assert str(uuid.UUID(key)) == key and uuid.UUID(key).version == 4 and not hashing.weakness_of_key(key)
 
 

@@ -138,7 +138,7 @@ def test_nodes_take_up_all_results_and_deliver_them(database: Any, monkeypatch: 
     monkeypatch.setattr(simulation, "TICK", 0)
     simulation.fill(database, 100)
     assert Result.where(progress.UNFINISHED_RESULTS).count()
-    simulation.play(database, until_done=True)
+    simulation.play(until_done=True)
     assert Result.where(progress.UNFINISHED_RESULTS).count() == 0
     assert len(Task.get()) == 100
 

@@ -67,14 +67,13 @@ def apikey(target: Target, node: str) -> None:
 
     It is printed this once. The old key is of no use any more.
     """
-    import uuid
-
     with target.open() as database, database.atomic():
         import models
+        from vserverlib.entities import hashing
         from vserverlib.queries import finding
 
         found = finding.one(models.Node, node)
-        found.api_key = key = str(uuid.uuid4())
+        found.api_key = key = hashing.new_key()
         found.save()
         click.echo(key)  # before the transaction ends: a key that nobody got to see is not stored
         sys.stdout.flush()
@@ -117,12 +116,7 @@ def delete_command(
         if dependents:
             require_yes("Delete all of this?", yes, lambda: _show_plan(plan, sys.stderr))
         done = deleting.delete(found, dependents, remedy="--dependents takes them along", expected=plan)
-    tell(f"{done.told()}; {_take_back(target, done.change)}")
-
-
-def _take_back(target: Target, change: int | None) -> str:
-    """Return how a change that was just made is taken back."""
-    return f"take it back with: {target.command('undo', '--change', str(change))}"
+    tell(f"{done.told()}; {target.take_back(done.change)}")
 
 
 def _show_plan(plan: Any, stream: TextIO) -> None:
@@ -239,7 +233,7 @@ def undo_command(
         ids = undoing.plan(database, count, change=change, session=session)
         require_yes(f"Take back {undoing.numbered(ids)}?", yes, lambda: _show_changes(target, database, ids))
         done = undoing.take_back(database, ids, force)
-    tell(f"{done}; {_take_back(target, done.change)}")
+    tell(f"{done}; {target.take_back(done.change)}")
     for line in done.left_out.told():
         tell(line, "yellow")
 

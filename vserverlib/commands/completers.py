@@ -197,7 +197,7 @@ def _labels(ctx: click.Context, noun: str, typed: str) -> Offers:
     model = finding.kind(noun)
     reference = next((f"{word}/" for word in (model.noun, model.plural) if typed.startswith(f"{word}/")), "")
     with _database(ctx):
-        field = None if reference else finding.name_field(model)
+        field = None if reference else model.name_field()
         names = [] if field is None else completion.stored(field, typed, exact=True)
         ids = completion.ids(model, typed.removeprefix(reference))
     plain = [name for name in names if not name.startswith("-")]

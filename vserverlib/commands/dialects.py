@@ -29,7 +29,6 @@ from vserverlib import inert
 
 LONGEST = 200  # characters of what is offered: longer names are left out
 MOST_HELP = 60  # characters that are told of it
-LAST = "-1"  # the COMP_CWORD of our scripts, which send the words up to the cursor: the last one is being typed
 TAIL = "COMP_TAIL"  # of our script for bash: the part of that word that will be replaced
 ATTACHED = re.compile(r"--[\w-]+=")  # an option whose value is in the same word
 ASSIGNMENT = re.compile(r"\w+=")  # before a command: for its environment

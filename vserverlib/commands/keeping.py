@@ -282,7 +282,7 @@ def _take_back(target: Target, done: Any) -> str:
     if done.made:
         return f"to take it back, remove {target.file}"
     if done.backup is None:
-        return f"take it back with: {target.command('undo', '--change', str(done.change))}"
+        return target.take_back(done.change)
     return f"what it held is kept in {done.backup}; go back with: {target.command('restore', str(done.backup))}"
 
 

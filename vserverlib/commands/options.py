@@ -211,6 +211,10 @@ class Target(NamedTuple):
         """Return what is typed to run a command on this database."""
         return addresses.command(self.name, *words)
 
+    def take_back(self, change: int | None) -> str:
+        """Return how a change that was just made is taken back."""
+        return f"take it back with: {self.command('undo', '--change', str(change))}"
+
     @contextmanager
     def open(self, *, read_only: bool = False) -> Iterator[Any]:
         """Open the database for one command."""
@@ -287,7 +291,7 @@ def sandbox_report(database: Any) -> str:
     from vserverlib.queries import listing
 
     database.rollback()  # what was begun, and not ended
-    models = {model._meta.table_name: model for model in orm.Entity.__subclasses__()}
+    models = orm.by_table()
     found = differences.report(database)
     counts = [(models[table], dict(zip(_CHANGES, numbers, strict=True))) for table, *numbers in found]
     done = []

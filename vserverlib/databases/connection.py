@@ -281,9 +281,10 @@ def refuse_whole_table(query: Any) -> None:
     So does one whose condition is no expression, but True: what was compared is nothing that a query knows.
     """
     if isinstance(query, peewee.Delete | peewee.Update) and not isinstance(query._where, peewee.Node):
-        table = inert(getattr(query.table, "__name__", query.table))
-        verb = "delete" if isinstance(query, peewee.Delete) else "change"
-        raise Error(f"this would {verb} every row of {table}: say which by .where(…)")
+        verb, model = "delete" if isinstance(query, peewee.Delete) else "change", getattr(query, "model", None)
+        what = f"row of {inert(query.table)}" if model is None else getattr(model, "noun", f"row of {model.__name__}")
+        whole = "" if model is None else f", all by {model.__name__}.id > 0"
+        raise Error(f"this would {verb} every {what}: say which by .where(…){whole}")
 
 
 def quoted(name: str) -> str:

@@ -4,7 +4,7 @@
 * read-only: SQLite is told so (mode=ro, an authorizer); hashes of secrets read as NULL.
 * sandbox: a private copy, thrown away at the end; differences.py tells what would have changed.
 
-It owns files. What happens between a query and SQLite is connection.py's; the models are bound through orm.database.
+It owns files. What happens between a query and SQLite is sqlite.py's; the models are bound through orm.database.
 """
 
 from __future__ import annotations
@@ -73,9 +73,9 @@ def _fill(file: Path, key_salt: str | None, fill: Callable[[Sqlite], None] | Non
         database.close()
 
 
-def make(url: str | os.PathLike[str], key_salt: str | None = None) -> str:
+def make(url: str | os.PathLike[str]) -> str:
     """Make a new, empty database: a file, or the tables in a PostgreSQL database; return what it is called."""
-    return servers.create(os.fspath(url), key_salt) if addresses.is_url(url) else str(create(as_path(url), key_salt))
+    return servers.create(os.fspath(url)) if addresses.is_url(url) else str(create(as_path(url)))
 
 
 # Opening one

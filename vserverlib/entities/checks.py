@@ -158,11 +158,7 @@ def _weak(entity: Any, names: Iterable[str]) -> Iterator[Finding]:
         if rule.secret in names and rule.entity == entity._meta.table_name:
             weakness, of = (entity._weak or {}).get(rule.secret, ("", None))
             if weakness and of == entity.__data__[rule.secret]:
-                yield finding(rule.code, entity.id, _label(entity), weakness)
-
-
-def _label(entity: Any) -> Any:
-    return entity.__data__.get("username" if entity.noun == "user" else "name")
+                yield finding(rule.code, entity.id, entity.own_name(), weakness)
 
 
 def _few(database: Any, sql: str, parameters: list[Any]) -> list[Any]:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from vserverlib import Error
+from vserverlib import counted as in_words
 from vserverlib.databases.drivers import peewee
 from vserverlib.entities.orm import Entity
 
@@ -107,7 +108,7 @@ def _every(branches: Iterable[Branch]) -> Iterator[Branch]:
 
 def counted(along: Ids) -> str:
     """Return what goes along in words: "2 nodes, 1 membership"."""
-    return ", ".join(f"{len(ids):,} {m.plural if len(ids) > 1 else m.noun}" for m, ids in along.items())
+    return ", ".join(in_words(len(ids), model.noun, model.plural) for model, ids in along.items())
 
 
 # Deleting

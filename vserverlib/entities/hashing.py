@@ -64,6 +64,13 @@ def new_salt() -> str:
     return bcrypt.gensalt(ROUNDS).decode()
 
 
+def new_key() -> str:
+    """Return an API key: a random UUID in lower case, which is what every release takes."""
+    import uuid
+
+    return str(uuid.uuid4())
+
+
 def make_hash(plain: str, salt: str | None = None) -> str:
     """Return the hash of a plain text, with a salt of its own unless one is given. Takes 0.3 seconds."""
     import bcrypt

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, overload
 from vserverlib import Error, UsageError, counted, inert, near
 from vserverlib.databases.drivers import peewee
 from vserverlib.entities.fields import LARGEST, Cleaned, Instant, Secret, whole
-from vserverlib.entities.orm import Entity
+from vserverlib.entities.orm import Entity, by_table
 from vserverlib.entities.recording import PRUNE, one_change
 from vserverlib.queries import filters
 
@@ -133,16 +133,11 @@ def table(entity: Any) -> str:
     """Return the table that an entity class, or a word for one, means; a UsageError where there is none."""
     if isinstance(entity, type) and issubclass(entity, Entity):
         return str(entity._meta.table_name)
-    words = {word: name for name, model in models().items() for word in (model.noun, model.plural, name)}
+    words = {word: name for name, model in by_table().items() for word in (model.noun, model.plural, name)}
     word = str(entity).casefold()
     if word not in words:
         raise UsageError(f'no entity "{inert(entity)}"{near(word, words)}')
     return words[word]
-
-
-def models() -> dict[str, Any]:
-    """Return the models by the tables that are recorded."""
-    return {model._meta.table_name: model for model in Entity.__subclasses__()}
 
 
 def stored(since: Any) -> str:
@@ -162,7 +157,7 @@ def entries(database: Any, asked: Sequence[Any] = ()) -> Iterator[Entry]:
     told = (CHANGE.id, CHANGE.at, CHANGE.actor, CHANGE.session, CHANGE.kind, CHANGE.about)
     recorded = (RECORD.id, RECORD.entity, RECORD.entity_id, RECORD.op, exact(database, RECORD.changes))
     query = _that_fit(CHANGE.select(*told, *recorded), asked).order_by(CHANGE.id.desc(), RECORD.id.desc())
-    known = models()
+    known = by_table()
     for row in database.rows(query):
         yield _entry(known, *row)
 

@@ -16,7 +16,7 @@ from vserverlib.entities.fields import LARGEST, Derived, Id, Secret, WorkedOut, 
 from vserverlib.entities.lists import EntityList, Peers, ShownInNotebooks
 from vserverlib.entities.recording import SECRETS
 from vserverlib.entities.relations import BackrefAccessor, Link, MemberList, Memberships
-from vserverlib.entities.rows import Guarded, statement
+from vserverlib.entities.rows import statement
 
 
 class Current(peewee.DatabaseProxy):
@@ -185,6 +185,8 @@ class Entity(ShownInNotebooks, peewee.Model):
     @classmethod
     def help(cls) -> None:
         """Print the fields, their types, and the relations."""
+        from vserverlib.entities.describing import describe
+
         print(describe(cls))  # noqa: T201  # to print is what it is for
 
     # Finding
@@ -425,15 +427,21 @@ class Entity(ShownInNotebooks, peewee.Model):
 
     drop_table = truncate_table
 
-    @classmethod
-    def update(cls, *args: Any, **fields: Any) -> Any:
-        return Guarded(cls, cls._normalize_data(*(args or (None,)), fields))
-
     # What it says of itself
+
+    @classmethod
+    def name_field(cls) -> Any:
+        """Return the field that these entities are called by; None where they have no names."""
+        return cls._meta.fields.get("username") or cls._meta.fields.get("name")
+
+    def own_name(self) -> Any:
+        """Return what it is called; None where it is called nothing."""
+        field = self.name_field()
+        return None if field is None else self.__data__.get(field.name)
 
     def label(self) -> str:
         """Return what tells this entity from others, for messages: its name, in most models."""
-        name = self.__data__.get("name")
+        name = self.own_name()
         return "" if name is None else f'"{inert(name, 60)}"'
 
     def named(self) -> str:
@@ -465,24 +473,9 @@ def relations(model: type[Entity]) -> list[Relation]:
     return sorted(found)
 
 
-def describe(model: type[Entity]) -> str:
-    """Return the fields of a model, their types, and its relations, as text of at most 80 columns."""
-    lines = [f"{model.__name__}: {model.about}", "", "Fields"]
-    for field in model._meta.sorted_fields:
-        notes = ["unique"] if field.unique else []
-        if field.name == "id":
-            notes = ["given at the first save"]
-        if isinstance(field, Secret):
-            notes = ["stored hashed, never shown"]
-        lines.append(f"  {field.name:<14} {field.takes}" + "".join(f", {note}" for note in notes))
-    worked_out = {name: value.__doc__ or "" for name, value in vars(model).items() if isinstance(value, Derived)}
-    lines += ["", "Worked out"] if worked_out else []
-    lines += [f"  {name:<14} {text[0].lower()}{text[1:].rstrip('.')}" for name, text in worked_out.items()]
-    many = relations(model)
-    lines += ["", "Relations"] if many else []
-    for name, other, editable in many:
-        lines.append(f"  {name:<14} {other.plural}" + (", can be edited: append, extend, remove" if editable else ""))
-    return "\n".join(lines)
+def by_table() -> dict[str, type[Entity]]:
+    """Return the models by the names of their tables."""
+    return {model._meta.table_name: model for model in Entity.__subclasses__()}
 
 
 def secret_columns() -> frozenset[tuple[str, str]]:

@@ -1,21 +1,8 @@
-"""What writes rows: the SQL of one that is saved, and an update that spares a whole table."""
+"""The SQL that writes one row: what an entity that is saved runs."""
 
 from __future__ import annotations
 
 from typing import Any
-
-from vserverlib import Error
-from vserverlib.databases.drivers import peewee
-
-
-class Guarded(peewee.ModelUpdate):
-    """An update that refuses to change a whole table by accident."""
-
-    def _execute(self, database: Any) -> Any:
-        if not isinstance(self._where, peewee.Node):
-            name = self.model.__name__
-            raise Error(f"this would change every {self.model.noun}: say which by .where(…), all by {name}.id > 0")
-        return super()._execute(database)
 
 
 def statement(database: Any, meta: Any, names: list[str], update: bool = False) -> str:

@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 from vserverlib import Error, NotFound, UsageError, addresses, counted, inert
 from vserverlib.databases.drivers import peewee
 from vserverlib.entities.fields import LARGEST, Secret, whole
-from vserverlib.entities.journal import CHANGE, RECORD, UNDOING, Pair, decoded, exact, models, pairs
+from vserverlib.entities.journal import CHANGE, RECORD, UNDOING, Pair, decoded, exact, pairs
+from vserverlib.entities.orm import by_table
 from vserverlib.entities.recording import BULK_WORK, PRUNE, UNDO, defer_links, one_change
 
 LONGEST_PATH = 4096  # of a backup: it is to be typed
@@ -251,7 +252,7 @@ class Work:
     """An undo under way: takes back row by row, and remembers where links have to be looked at in the end."""
 
     def __init__(self, database: Any, force: bool) -> None:
-        self.database, self.force, self.models = database, force, models()
+        self.database, self.force, self.models = database, force, by_table()
         self.rows, self.left_out = 0, LeftOut()
         self.at: Row | None = None  # the one that is being taken back
         self.written: dict[str, set[int]] = {}

@@ -249,7 +249,7 @@ def refuse_real(is_meant: bool = False) -> None:
         raise Error(f"{real.named()} may be real ({other}), and its results would be overwritten: say --yes to do so")
 
 
-def play(database: Any, *, until_done: bool = False) -> None:
+def play(*, until_done: bool = False) -> None:
     """Play the nodes: a move each TICK, until Ctrl-C. until_done: until no result is left, and make no new task."""
     chance = random.Random()
     while move(chance, until_done) or not until_done:

@@ -17,7 +17,7 @@ from vserverlib.databases.drivers import peewee
 from vserverlib.entities import progress
 from vserverlib.entities.fields import whole
 from vserverlib.queries import filters, listing
-from vserverlib.queries.columns import COLUMNS
+from vserverlib.queries.columns import COLUMNS, in_tables
 from vserverlib.queries.listing import Page, Row
 
 LANES = 20  # results of a task, and organizations of a collaboration, that are shown
@@ -98,8 +98,7 @@ class Owed(NamedTuple):
 def lanes(task: Task) -> Lanes:
     """Return how each organization is on with a task. At most two queries."""
     unfinished_first = peewee.Case(None, [(progress.UNFINISHED_RESULTS, 0)], 1)
-    columns = [column for column in COLUMNS[Result] if column.kind != "long"]
-    page = listing.page(task.results.order_by(unfinished_first, Result.id), 0, LANES, columns)
+    page = listing.page(task.results.order_by(unfinished_first, Result.id), 0, LANES, in_tables(Result))
     rows = page.rows if page.total > len(page.rows) else sorted(page.rows, key=lambda row: row["id"])
     return Lanes([_lane(row) for row in rows], page.total)
 
@@ -146,10 +145,11 @@ WITH RECURSIVE above(id, parent_id, step) AS (
 def posts(collaboration: Any) -> Posts:
     """Return who takes part in a collaboration, by which node, and how its tasks are. At most four queries."""
     members = list(collaboration.organizations)
+    shown = members[:LANES]
     nodes: dict[int, Node] = {}
-    for node in collaboration.get_nodes_from_organizations([each.id for each in members]).order_by(Node.id.desc()):
+    for node in collaboration.get_nodes_from_organizations([each.id for each in shown]).order_by(Node.id.desc()):
         nodes[node.organization_id] = node
-    return Posts([_post(each, nodes.get(each.id)) for each in members[:LANES]], len(members), _statuses(collaboration))
+    return Posts([_post(each, nodes.get(each.id)) for each in shown], len(members), _statuses(collaboration))
 
 
 def _post(organization: Organization, node: Any) -> Post:
@@ -177,8 +177,7 @@ def owed(entity: Any) -> Owed:
         collaboration = whole(entity.collaboration_id)
         mine = Task.select(peewee.SQL("1")).where(Task.id == Result.task, Task.collaboration == collaboration)
         waited_for = waited_for.where(peewee.fn.EXISTS(mine))
-    columns = [column for column in COLUMNS[Result] if column.kind != "long"]
-    page = listing.page(waited_for.order_by(Result.assigned_at, Result.id), 0, OWED, columns)
+    page = listing.page(waited_for.order_by(Result.assigned_at, Result.id), 0, OWED, in_tables(Result))
     return Owed(page, _moment(page.rows[0]["assigned_at"]) if page.rows else None)
 
 

@@ -170,7 +170,7 @@ def indexed(model: Any, path: str) -> Any:
     """Return the field whose stored texts a path is compared with, if an index has them: of a link, the name."""
     links, _, name = path.rpartition(".")
     owner, target = _led_to(model, links) if links else model, _led_to(model, path)
-    field = finding.name_field(target) if target else owner._meta.fields.get(name)
+    field = target.name_field() if target else owner._meta.fields.get(name)
     is_text = isinstance(field, peewee.TextField) and not isinstance(field, Secret)
     return field if is_text and (field.index or field.unique) else None
 
@@ -278,7 +278,7 @@ def value(model: Any, path: str) -> Value:
         target = link.rel_model.alias()
         found = value(target, rest)
         return found._replace(expression=target.select(found.expression).where(target.id == link), name=path)
-    named = isinstance(field, Link) and name == field.name and finding.name_field(field.rel_model)
+    named = isinstance(field, Link) and name == field.name and field.rel_model.name_field()
     return value(model, f"{name}.{named.name}") if named else _value(model, name)
 
 
@@ -422,7 +422,7 @@ def _contains(expression: Any, text: str) -> Any:
     """
     if not isinstance(expression, Link):
         return expression.contains(text) if text.isascii() else peewee.fn.has_text(expression, text)
-    target, name = expression.rel_model, finding.name_field(expression.rel_model)
+    target, name = expression.rel_model, expression.rel_model.name_field()
     return name and expression.in_(target.select(target.id).where(_contains(name, text)))
 
 
@@ -450,7 +450,7 @@ def _of_link(link: Any, asked: Filter) -> Any:
 
 def _id_of(model: Any, name: str) -> Any:
     """Return the ids of the entities of a name, as a query; a NotFound error, with a near name, for none."""
-    field = finding.name_field(model)
+    field = model.name_field()
     if field is None:
         raise UsageError(f'{model.plural} have no names: give an id, not "{inert(name)}"')
     if model.first_where(field == name) is None:

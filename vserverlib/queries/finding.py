@@ -39,7 +39,7 @@ def one(model: Any, word: str) -> Any:
     id = id_of_reference(model, word)
     if id is not None:
         return model.by_id(id) or _raise(NotFound(f"no {model.noun} {id}"))
-    id, name = whole(word), name_field(model)
+    id, name = whole(word), model.name_field()
     entity = None if id is None else model.by_id(id)
     if entity is None and name is not None:
         found = list(model.select().where(name == word).order_by(model.id).limit(MOST_CANDIDATES + 1))
@@ -60,14 +60,9 @@ def id_of_reference(model: Any, word: str) -> int | None:
     return whole(id) if slash and kind in (model.noun, model.plural) else None
 
 
-def name_field(model: Any) -> Any:
-    """Return the field that entities of a model are called by; None where they have no names."""
-    return model._meta.fields.get("username") or model._meta.fields.get("name")
-
-
 def unknown(model: Any, word: str) -> NotFound:
     """Return the error for an id or a name that nobody has: it tells a near one."""
-    id, name = whole(word), name_field(model)
+    id, name = whole(word), model.name_field()
     if id is not None:
         return NotFound(f"no {model.noun} {id}")
     if name is None:

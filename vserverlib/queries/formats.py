@@ -90,7 +90,7 @@ def _all_escaped(text: str) -> str:
 def _escaped(char: str) -> str:
     if char.isprintable() or char == "\n":
         return char
-    return "\\u007f" if char == "\x7f" else json.dumps(char)[1:-1]
+    return json.dumps(char)[1:-1]
 
 
 # YAML

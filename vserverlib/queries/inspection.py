@@ -75,7 +75,7 @@ def _damage(database: Any) -> Told:
 
 
 def _orphans(database: Any) -> Told:
-    models = {model._meta.table_name: model for model in orm.Entity.__subclasses__()}
+    models = orm.by_table()
     links: dict[str, dict[int, str]] = {}
     for table, id, parent, number in database.execute_sql("PRAGMA foreign_key_check"):
         if table not in links:

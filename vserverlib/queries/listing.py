@@ -15,6 +15,7 @@ from operator import itemgetter
 from typing import Any, NamedTuple
 
 from models import Collaboration, Result
+from vserverlib import counted as in_words
 from vserverlib.entities import progress
 from vserverlib.entities.fields import as_iso
 from vserverlib.entities.lists import EntityList
@@ -170,8 +171,7 @@ def pages(query: EntityList, limit: int, columns: Sequence[Column], *, iso: bool
 
 def counted(number: int, model: Any) -> str:
     """Return a number of entities in words: "1 task", "1,200 tasks"."""
-    one, many = (model.noun, model.plural) if model is not None else ("entity", "entities")
-    return f"{number:,} {one if number == 1 else many}"
+    return in_words(number, *((model.noun, model.plural) if model is not None else ("entity", "entities")))
 
 
 def query(model: Any, where: Iterable[str] = (), search: str | None = None, sort: str | None = None) -> EntityList:

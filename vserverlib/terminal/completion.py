@@ -23,7 +23,6 @@ from vserverlib.entities.fields import Flag, Id, Instant, Secret, Text, Whole
 from vserverlib.entities.lists import EntityList
 from vserverlib.entities.orm import Entity, OfInstance, relations
 from vserverlib.entities.relations import Link, MemberList
-from vserverlib.queries.finding import name_field
 from vserverlib.terminal.masking import Token, scan, string_parts
 
 MOST_NAMES = 50  # names of the database that are offered
@@ -331,7 +330,7 @@ def _steps(field: Any, start: str) -> list[str]:
 
 def ids(model: type[Entity], start: str) -> dict[int, str | None]:
     """Return ids that begin with these digits, and the names, 50 at most: by a look at the index for each length."""
-    name = name_field(model)
+    name = model.name_field()
     found: dict[int, str | None] = {}
     for low, high in _ranges(start, model.select(peewee.fn.MAX(model.id)).scalar() or 0):
         asked = (model.id, name) if name else (model.id, peewee.Value(None))

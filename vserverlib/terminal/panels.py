@@ -22,7 +22,7 @@ from vserverlib import counted
 from vserverlib.entities.fields import Secret, now
 from vserverlib.entities.orm import Entity, Relation, relations
 from vserverlib.entities.progress import FAILED
-from vserverlib.queries import details, finding, listing
+from vserverlib.queries import details, listing
 from vserverlib.queries.columns import COLUMNS, Column
 from vserverlib.queries.details import Lane, Owed, Post
 from vserverlib.queries.listing import Page, Row
@@ -63,7 +63,7 @@ class Card:
         for item in self.items:
             grid.add_row(Text(item.name, "dim"), self._shown(item, look))
         parts = [part for section in self.sections for part in section.drawn(look, options.max_width - FRAME)]
-        name = entity.named() if finding.name_field(type(entity)) else _numbered(entity)
+        name = entity.named() if entity.name_field() else _numbered(entity)
         panel = Panel(Group(grid, *parts), title=Text(f" {look.safe(name)} ", "bold"), title_align="left", expand=False)
         panel.subtitle, panel.subtitle_align = _unsaved(entity), "left"
         yield panel
@@ -180,7 +180,7 @@ class LanesSection:
         rows = [self._words(lane, look) for lane in self.found.lanes]
         taken = sum(max(cell.cell_len for cell in column) for column in zip(HEADINGS, *rows, strict=True)) + 4 * GAP
         room = min(width - taken, LONGEST_LINE)
-        table = _grid(look, *HEADINGS, *([self._scale(look, room)] if self._fits(room) else []))
+        table = _grid(look, *HEADINGS, *([self._scale(room)] if self._fits(room) else []))
         for lane, words in zip(self.found.lanes, rows, strict=True):
             table.add_row(*words, *([self._line(lane, look, room)] if self._fits(room) else []))
         yield from (Text(), table)
@@ -201,7 +201,7 @@ class LanesSection:
         open_ones = any(not lane.complete for lane in self.found.lanes)
         return min(self.times), max([*self.times, self.moment] if open_ones else self.times)
 
-    def _scale(self, look: Look, room: int) -> Text:
+    def _scale(self, room: int) -> Text:
         """Return what the line of time goes from, and how long it is."""
         first, last = self._ends
         long, short = f"{first:%Y-%m-%d %H:%M} UTC + {span(last - first)}", f"+ {span(last - first)}"

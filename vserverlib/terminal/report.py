@@ -12,6 +12,7 @@ from rich.console import Console, ConsoleOptions
 from rich.padding import Padding
 from rich.text import Text
 
+from vserverlib import counted
 from vserverlib.entities import rules
 from vserverlib.entities.checks import Findings
 from vserverlib.entities.rules import Rule
@@ -56,7 +57,7 @@ def plain(text: str) -> str:
 
 def summary(levels: dict[str, int]) -> str:
     """Return in words how many findings there are: "2 errors, 1 warning"; those of level info are notes."""
-    words = [f"{count:,} {NOUNS[level]}{'s' * (count != 1)}" for level, count in levels.items() if count]
+    words = [counted(count, NOUNS[level]) for level, count in levels.items() if count]
     return ", ".join(words) or "nothing found"
 
 

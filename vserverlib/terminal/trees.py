@@ -13,7 +13,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from vserverlib.entities.deleting import Branch, Plan
-from vserverlib.queries import finding, listing
+from vserverlib.queries import listing
 from vserverlib.terminal.views import Look
 
 NAMED = 5  # entities of a branch that are named; a line that counts one more would be as long as its name
@@ -51,7 +51,7 @@ def _title(branch: Branch) -> str:
 def _names(branch: Branch) -> list[str]:
     """Return what the first are called; of a kind without names there is nothing to call them by."""
     model: Any = branch.model
-    if finding.name_field(model) is None:
+    if model.name_field() is None:
         return []
     shown = branch.ids[: _room(len(branch.ids))]
     found = model.select().where(model.id.in_(shown)).order_by(model.id)

@@ -1,4 +1,4 @@
-"""What a person sees: entities as tables and panels, fitted to the width there is.
+"""What a person sees: tables of entities, bars, and text that is safe, fitted to the width there is.
 
 Text is text: it goes through `Look`, so that nothing in a name is markup, moves the cursor, or fakes a row. State is
 never told by colour alone. Colours are the terminal's own sixteen, so that they suit its background.

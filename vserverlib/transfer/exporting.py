@@ -19,6 +19,7 @@ from typing import Any
 from models import Collaboration, Member, Node, Organization, Result, Task, User
 from vserverlib import counted, files, inert
 from vserverlib.databases.drivers import peewee
+from vserverlib.entities import hashing
 from vserverlib.queries import formats
 from vserverlib.transfer import fixtures, handouts
 from vserverlib.transfer.handouts import Handout
@@ -195,7 +196,7 @@ class Fixture:
             self.told.append(f'a node "{inert(node_name)}" is new there: each participant gets one')
         elif node.name not in (node_name, None):
             self.told.append(f'{node.named()} is called "{inert(node_name)}" there')
-        key = handouts.new_key()
+        key = hashing.new_key()
         self.handouts.append(Handout("node", node_name, "API key", key))
         return {"name": self._names[organization], fixtures.PARTICIPANT_KEY[self.release]: key}
 

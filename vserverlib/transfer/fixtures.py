@@ -21,7 +21,7 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from vserverlib import Error, inert, near
+from vserverlib import Error, counted, inert, near
 from vserverlib.entities import hashing
 from vserverlib.files import shown
 from vserverlib.transfer import documents, handouts
@@ -98,7 +98,7 @@ class Fixture:
     def told(self) -> str:
         """Return what it is, in a line, and how many secrets are to be made for it."""
         lacking = {"password": self._lacking("user"), "API key": self._lacking("node")}
-        words = [f"{count:,} {what}{'s' * (count > 1)}" for what, count in lacking.items() if count]
+        words = [counted(count, what) for what, count in lacking.items() if count]
         without = f"; it lacks {' and '.join(words)}, made where there are none yet" if words else ""
         return f"{shown(self.path)} is a fixture file of vantage6{without}"
 
@@ -143,7 +143,7 @@ class Fixture:
         """Make the secrets that lack, but for whom the database has one already. Writes nothing."""
         self.made.clear()
         self._make("user", "password", handouts.new_password, USERNAMES, database)
-        self._make("node", "API key", handouts.new_key, NODE_NAMES, database)
+        self._make("node", "API key", hashing.new_key, NODE_NAMES, database)
 
     def hand_out(self) -> None:
         """Hand out the secrets that were made."""

@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from vserverlib import Error, files, home, inert
+from vserverlib import Error, counted, files, home, inert
 from vserverlib.databases import headers, schemas, servers, storage
 from vserverlib.files import shown
 
@@ -360,5 +360,5 @@ def _less(outcome: Outcome) -> str:
 
 
 def _counted(done: str, counts: dict[str, int]) -> str:
-    parts = ", ".join(f"{count:,} {what}{'s' * (count > 1)}" for what, count in counts.items() if count)
+    parts = ", ".join(counted(count, what) for what, count in counts.items() if count)
     return f"; {done}: {parts}" if parts else ""

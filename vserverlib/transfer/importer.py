@@ -1,4 +1,4 @@
-"""Importing a source: every row that can be kept, in one transaction, into a database that is empty, or is emptied.
+"""Importing a source: every row that can be kept, in one transaction, into an empty database, or beside what it holds.
 
 Rows are read and written as they come, so memory does not grow with the source. What cannot be kept as it was is part
 of the outcome: rows that are left out, links that led nowhere, values that were changed, runs that got new ids.

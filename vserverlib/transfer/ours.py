@@ -12,22 +12,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import models
+import models  # noqa: F401  # it is what there are tables for
 from vserverlib import files, inert
 from vserverlib.databases import storage
 from vserverlib.databases.drivers import peewee
-from vserverlib.entities.fields import WorkedOut
+from vserverlib.entities import orm
 from vserverlib.files import shown
 from vserverlib.transfer.sources import Beside, Notes, Origin, Row, Undecodable, WhollyOurs
 
 IN_ORDER = ("organization", "collaboration", "member", "user", "node", "task", "result")  # in which they can be written
-_MODELS: tuple[Any, ...] = (*models.ENTITIES, models.Member)
-_TABLES = {model._meta.table_name: model for model in _MODELS}
+_TABLES = orm.by_table()
 
 
 def _origin(table: str) -> Origin:
-    fields = _TABLES[table]._meta.sorted_fields
-    return Origin(table, table, tuple(field.column_name for field in fields if not isinstance(field, WorkedOut)))
+    return Origin(table, table, tuple(field.column_name for field in _TABLES[table].stored_fields()))
 
 
 ORIGINS = tuple(map(_origin, IN_ORDER))

@@ -4,7 +4,8 @@ A server that is upgraded adds tables and columns, and removes none. So a file m
 each row is read by the newest name that has a value, and `result` and `run` are read both.
 
 Read-only, in SQLite files of the releases 1 to 4; nothing is written beside the file, and it is not locked. Of one on
-PostgreSQL it is given a copy in such a file, by remote.py. What its values become, and where they go, is importer.py's.
+PostgreSQL it is given a copy in such a file, by remote.py. What its values become is values.py's business, and where
+they go importer.py's.
 """
 
 from __future__ import annotations

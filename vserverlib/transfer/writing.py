@@ -1,7 +1,7 @@
 """Writing the rows of a source into tables: many in one call, and where one of them cannot be kept, one by one.
 
 The tables are ours, or those of the same columns that a merge collects rows in: `prefix` is what is before their names.
-It owns the statements, which go through the open database, whatever that is. What becomes of values is importer.py's.
+It owns the statements, which go through the open database, whatever that is. What becomes of values is values.py's.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from vserverlib.transfer.sources import Beside, Notes, Origin, Row
 
 CHUNK = 1000  # rows that are written by one call
 REFUSED = (peewee.IntegrityError, peewee.DataError)  # of a row, not of the whole
-MODELS: dict[str, Any] = {model._meta.table_name: model for model in orm.Entity.__subclasses__()}  # links lead upwards
+MODELS: dict[str, Any] = orm.by_table()  # links lead upwards
 
 
 class Writer:

@@ -1,0 +1,26 @@
+"""What a model says of itself when it is asked for help: its fields, what is worked out of it, its relations."""
+
+from __future__ import annotations
+
+from vserverlib.entities.fields import Derived, Secret
+from vserverlib.entities.orm import Entity, relations
+
+
+def describe(model: type[Entity]) -> str:
+    """Return the fields of a model, their types, and its relations, as text of at most 80 columns."""
+    lines = [f"{model.__name__}: {model.about}", "", "Fields"]
+    for field in model._meta.sorted_fields:
+        notes = ["unique"] if field.unique else []
+        if field.name == "id":
+            notes = ["given at the first save"]
+        if isinstance(field, Secret):
+            notes = ["stored hashed, never shown"]
+        lines.append(f"  {field.name:<14} {field.takes}" + "".join(f", {note}" for note in notes))
+    worked_out = {name: value.__doc__ or "" for name, value in vars(model).items() if isinstance(value, Derived)}
+    lines += ["", "Worked out"] if worked_out else []
+    lines += [f"  {name:<14} {text[0].lower()}{text[1:].rstrip('.')}" for name, text in worked_out.items()]
+    many = relations(model)
+    lines += ["", "Relations"] if many else []
+    for name, other, editable in many:
+        lines.append(f"  {name:<14} {other.plural}" + (", can be edited: append, extend, remove" if editable else ""))
+    return "\n".join(lines)
