@@ -17,6 +17,7 @@ from models import Collaboration, Node, Organization, Result, Task, User
 from vserverlib import Error
 from vserverlib.databases import storage
 from vserverlib.entities import progress
+from vserverlib.entities.fields import now
 from vserverlib.examples import simulation
 
 VSERVER = [sys.executable, "-c", "import vserver; vserver.main()"]
@@ -138,7 +139,10 @@ def test_nodes_take_up_all_results_and_deliver_them(database: Any, monkeypatch: 
     monkeypatch.setattr(simulation, "TICK", 0)
     simulation.fill(database, 100)
     assert Result.where(progress.UNFINISHED_RESULTS).count()
+    begun = now()
     simulation.play(until_done=True)
+    delivering = {result.node for result in Result.where(Result.finished_at >= begun)} - {None}
+    assert delivering and all(node.last_seen >= begun and node.status == "online" for node in delivering)
     assert Result.where(progress.UNFINISHED_RESULTS).count() == 0
     assert len(Task.get()) == 100
 

@@ -230,8 +230,9 @@ def test_at_a_terminal_bars_are_redrawn_in_place(path: Path, story: SimpleNamesp
         assert "average" in terminal.wait_for(r"0/2 +○ pending")
         deliver(story.results[0])
         assert terminal.wait_for(r"1/2").count("average") == 1
+        terminal.send("\r\r")  # somebody leans on Enter
         deliver(story.results[1])
-        assert terminal.wait_for(r"2/2 +✓ completed").count("average") == 1
+        assert terminal.wait_for(r"2/2 +✓ completed").count("average") == 1 == terminal.text.count("progress")
         assert terminal.leave() == 0
 
 

@@ -136,7 +136,8 @@ def table(entity: Any) -> str:
     words = {word: name for name, model in by_table().items() for word in (model.noun, model.plural, name)}
     word = str(entity).casefold()
     if word not in words:
-        raise UsageError(f'no entity "{inert(entity)}"{near(word, words)}')
+        known = f": there are {', '.join(model.plural for model in by_table().values())}"
+        raise UsageError(f'no entity "{inert(entity)}"{near(word, words) or known}')
     return words[word]
 
 

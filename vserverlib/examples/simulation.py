@@ -287,6 +287,14 @@ def _move(result: Any, chance: random.Random) -> None:
             result.status = outcome.status
     if result._dirty:
         result.save()
+        _was_seen(result.node)
+
+
+def _was_seen(node: Any) -> None:
+    """Have the server have seen a node just now, as it does when one takes up or delivers a result."""
+    if node is not None:
+        node.status, node.last_seen = "online", now()
+        node.save()
 
 
 def _ask(chance: random.Random) -> None:

@@ -6,6 +6,7 @@ It owns the drawing. What is drawn is its caller's; consoles are views.py's.
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -27,13 +28,16 @@ class Screen:
         self.console = views.target(sys.stdout, None, messages.is_colourful(sys.stdout), None, is_terminal=True)
         self.live = Live(console=self.console, auto_refresh=False, vertical_overflow="crop")
         self.size = self.console.size
+        self.typing = _unseen_keys()
 
     def __enter__(self) -> Screen:
+        self.typing.__enter__()
         self.live.__enter__()
         return self
 
     def __exit__(self, *error: Any) -> None:
         self.live.__exit__(*error)
+        self.typing.__exit__(*error)
 
     @property
     def lines(self) -> int:
@@ -50,6 +54,33 @@ class Screen:
     def show(self, renderable: Any) -> None:
         """Draw this in the place of what was drawn before."""
         self.live.update(renderable, refresh=True)
+
+
+@contextlib.contextmanager
+def _unseen_keys() -> Iterator[None]:
+    """Have keys that are pressed meanwhile, Enter above all, not move what is drawn; in the end they are forgotten."""
+    keys = _keys()
+    if keys is None:
+        yield
+        return
+    import termios
+
+    before = termios.tcgetattr(keys)
+    quiet = [*before[:3], before[3] & ~termios.ECHO, *before[4:]]
+    termios.tcsetattr(keys, termios.TCSADRAIN, quiet)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(keys, termios.TCSAFLUSH, before)
+
+
+def _keys() -> int | None:
+    """Return stdin where it is a terminal whose keys are for us: a program in the background would be stopped."""
+    try:
+        keys = sys.stdin.fileno()
+        return keys if os.isatty(keys) and os.tcgetpgrp(keys) == os.getpgrp() else None
+    except (OSError, ValueError, AttributeError):  # closed, none at all, or a system that has no terminals
+        return None
 
 
 @contextlib.contextmanager
