@@ -185,6 +185,16 @@ def private_folder() -> Path:
     return Path(tempfile.mkdtemp(prefix="vserver-"))
 
 
+@contextlib.contextmanager
+def passing_folder() -> Iterator[Path]:
+    """A private folder that is gone at the end of the block."""
+    folder = private_folder()
+    try:
+        yield folder
+    finally:
+        remove_folder(folder)
+
+
 def remove_folder(folder: Path) -> None:
     """Remove a folder and all in it, as far as that can be done."""
     import shutil

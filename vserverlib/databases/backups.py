@@ -68,7 +68,7 @@ def stream(path: Path, out: BinaryIO) -> None:
     storage.check(path)
     with (
         files.told(f"{shown(path)} cannot be backed up"),
-        _private_folder() as folder,
+        files.passing_folder() as folder,
         _copied(path, folder / "backup") as draft,
         open(draft, "rb") as file,
     ):
@@ -77,15 +77,6 @@ def stream(path: Path, out: BinaryIO) -> None:
             out.flush()
         except BrokenPipeError:  # told, though a list that is read in part ends in silence: such a backup is none
             raise Error(f"the backup of {shown(path)} was not read to its end: what was read is no backup") from None
-
-
-@contextlib.contextmanager
-def _private_folder() -> Iterator[Path]:
-    folder = files.private_folder()
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def keep(path: Path) -> Backup:

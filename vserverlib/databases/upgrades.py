@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -123,7 +122,7 @@ def _copied(path: Path) -> Iterator[Path]:
     try:
         yield copy
     finally:
-        shutil.rmtree(copy.parent, ignore_errors=True)
+        files.remove_folder(copy.parent)
 
 
 def upgrade(url: str | os.PathLike[str], *, backup: bool = True) -> Upgraded | None:

@@ -241,7 +241,7 @@ def _prune() -> None:
         _remove(file)
     for draft in _by_age(f"{DRAFT}*"):
         if _changed(draft) < time.time() - ABANDONED:
-            shutil.rmtree(draft, ignore_errors=True)
+            files.remove_folder(draft)
 
 
 def _by_age(pattern: str) -> list[Path]:
@@ -299,7 +299,7 @@ def _draft(size: int) -> Iterator[Path]:
     try:
         yield folder / COPY
     except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
+        files.remove_folder(folder)
         raise
 
 
@@ -322,7 +322,7 @@ def _keep(draft: Path, key: str) -> Copy:
     place = _find(key) or _folder() / f"{key}-{_content(draft)[:32]}.db"
     if not place.exists():
         os.replace(draft, place)
-    shutil.rmtree(draft.parent, ignore_errors=True)
+    files.remove_folder(draft.parent)
     _prune()
     return Copy(place, is_kept=True)
 

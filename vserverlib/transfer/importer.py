@@ -13,7 +13,6 @@ import contextlib
 import dataclasses
 import itertools
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -157,12 +156,9 @@ def dry_run(
                 _refuse_filled(database)
     elif isinstance(target, Path):
         files.refuse_taken(target)
-    folder = files.private_folder()
-    try:
+    with files.passing_folder() as folder:
         work = Work(source, advance, strict, hashes=False, loose=isinstance(target, Path))
         return _filled(work, storage.create(folder / "dry-run"), os.path.basename(target))
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def merge(

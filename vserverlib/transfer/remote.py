@@ -10,7 +10,6 @@ database is reached is servers.py's.
 from __future__ import annotations
 
 import contextlib
-import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -62,14 +61,10 @@ def opened(database: Any, bar: Bar) -> Iterator[vantage6.Source]:
     tables, title = _tables(database), database.title
     vantage6.release_of(title, {table: frozenset(name for name, _ in columns) for table, columns in tables.items()})
     vantage6.refuse_views(title, {name for (name,) in database.execute_sql(OTHERS)})
-    folder = files.private_folder()
-    try:
-        with contextlib.closing(_new(files.make_private(folder / "source"))) as conn:
-            with files.told(f"{title} cannot be copied to {shown(folder)}"):
-                _copy(database, conn, tables, bar)
-            yield vantage6.source_of(conn, title, database.place, lambda: None)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with files.passing_folder() as folder, contextlib.closing(_new(files.make_private(folder / "source"))) as conn:
+        with files.told(f"{title} cannot be copied to {shown(folder)}"):
+            _copy(database, conn, tables, bar)
+        yield vantage6.source_of(conn, title, database.place, lambda: None)
 
 
 def state(database: Any) -> str:

@@ -238,15 +238,12 @@ def _is_piped(name: str) -> bool:
 @contextlib.contextmanager
 def _piped(name: str) -> Iterator[Source]:
     """Open what comes through a pipe: a private copy, which is gone with the source, as it is read more than once."""
-    folder = files.private_folder()
-    try:
+    with files.passing_folder() as folder:
         place = files.make_private(folder / "stdin")
         with files.told(f"{shown(name)} cannot be copied to {shown(folder)}"):
             _copy(name, place)
         with _kind(place)(place) as source:
             yield source
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _copy(name: str, place: Path) -> None:

@@ -403,8 +403,7 @@ def _connection(path: Path, stack: contextlib.ExitStack) -> sqlite3.Connection:
 
 
 def _copy(path: Path, stack: contextlib.ExitStack) -> Path:
-    folder = files.private_folder()
-    stack.callback(shutil.rmtree, folder, ignore_errors=True)
+    folder = stack.enter_context(files.passing_folder())
     for ending in ("", *files.LOGS):
         if os.path.exists(f"{path}{ending}"):
             shutil.copyfile(f"{path}{ending}", files.make_private(folder / f"source{ending}"))
