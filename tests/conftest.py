@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,6 +32,10 @@ SLOW_AT_TIMES = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.f
 settings.register_profile("few", max_examples=25, deadline=None, suppress_health_check=SLOW_AT_TIMES)
 settings.register_profile("many", settings.get_profile("few"), max_examples=200)
 settings.load_profile("few")
+
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # of a job in the background, and of all it starts
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -110,9 +110,10 @@ class Terminal:
         return self.wait_for_end()
 
     def wait_for_end(self) -> int:
-        """Return the exit status of the program, when it has ended."""
+        """Return the exit status of the program, when it has ended; fail when it does not."""
+        until = time.monotonic() + PATIENCE
         while self._read(0.05):
-            pass
+            assert time.monotonic() < until, f"it did not end:\n{self.text}"
         self.child.close()
         return int(self.child.exitstatus if self.child.exitstatus is not None else -self.child.signalstatus)
 
