@@ -97,6 +97,8 @@ def test_values_are_given_by_name(tasks: SimpleNamespace) -> None:
     assert len(db.Task.where(created_at=tasks.task.created_at)) == 1
     db.Organization(name='"a" = b').save()
     assert len(db.Organization.where(name='"a" = b')) == 1
+    with pytest.raises(UsageError, match="is no text: name fields to sort by"):
+        db.Task.sort(db.Task.name)
     for ask in (db.Task.where, db.Task.get):
         with pytest.raises(UsageError, match='has no field "staus"; did you mean "status"'):
             ask(staus="failed")
@@ -104,7 +106,7 @@ def test_values_are_given_by_name(tasks: SimpleNamespace) -> None:
 
 @pytest.mark.parametrize("given", [True, False])
 def test_what_is_no_expression_means_no_row_and_not_all(tasks: SimpleNamespace, given: bool) -> None:
-    with pytest.raises(UsageError, match=f"{given} is no filter"):
+    with pytest.raises(UsageError, match=f"{given} is no filter: what was compared is no field"):
         db.Task.where(given)
     with pytest.raises(Error, match="this would change every task"):
         db.Task.update(name="x").where(given).execute()

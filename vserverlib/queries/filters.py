@@ -92,7 +92,8 @@ def _read(model: Any, given: Any) -> Any:
     if isinstance(given, str):
         return condition(model, given)
     if not isinstance(given, peewee.Node):
-        raise UsageError(f'{inert(repr(given))} is no filter: write a text, such as where("status=failed")')
+        why = "what was compared is no field; " if isinstance(given, bool) else ""
+        raise UsageError(f'{inert(repr(given))} is no filter: {why}write a text, such as where("status=failed")')
     return given
 
 
@@ -125,6 +126,8 @@ def searched(model: Any, text: str) -> Any:
 
 def order(model: Any, text: str) -> list[Any]:
     """Return the terms that a list of fields, those with a minus downwards, orders by; the id at the end."""
+    if not isinstance(text, str):
+        raise UsageError(f"{inert(repr(text))} is no text: name fields to sort by, such as sort('-created_at')")
     terms = [_term(model, word.strip()) for word in _sound(text).split(",") if word.strip()]
     if not terms:
         raise UsageError(f'"{inert(text)}" names no field to sort by: write such as -created_at')
