@@ -85,6 +85,11 @@ def counted(number: int, noun: str, plural: str = "") -> str:
     return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
 
 
+def named(noun: str, id: object, name: object) -> str:
+    """Return what messages call an entity: task 1 "average"."""
+    return f"{noun} {id}" if name is None else f'{noun} {id} "{inert(name, 60)}"'
+
+
 def inert(value: object, limit: int = 80) -> str:
     """Return a text as a person may be shown it: nothing that moves, hides or fakes other text; cut after `limit`.
 

@@ -9,6 +9,7 @@ whatever is put in its place. So nothing is put where one is.
 from __future__ import annotations
 
 import contextlib
+import datetime
 import errno
 import os
 import shlex
@@ -183,6 +184,14 @@ def private_folder() -> Path:
     import tempfile
 
     return Path(tempfile.mkdtemp(prefix="vserver-"))
+
+
+def dated(folder: Path, stem: str, ending: str) -> Path:
+    """Return a name that is not taken for what nobody gave one: vserver-20260301-093000.db; the time is UTC."""
+    name, number = f"{stem}-{datetime.datetime.now(datetime.UTC):%Y%m%d-%H%M%S}", 1
+    while os.path.lexists(found := folder / f"{name}{f'-{number}' if number > 1 else ''}{ending}"):
+        number += 1
+    return found
 
 
 @contextlib.contextmanager

@@ -12,7 +12,6 @@ It owns copies. Whether a file is ours, and opening one, is storage.py's; where 
 from __future__ import annotations
 
 import contextlib
-import datetime
 import os
 import shutil
 import sqlite3
@@ -30,7 +29,6 @@ from vserverlib.files import shown
 from vserverlib.messages import tell
 
 STEP = 2000  # pages that are copied between two looks for Ctrl-C
-NAME = "{stem}-{at:%Y%m%d-%H%M%S}{more}.db"  # of a backup that nobody gave a name; the time is UTC
 BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 Counts = dict[str, int]  # rows by table
@@ -99,20 +97,13 @@ def keep(path: Path) -> Backup:
 
 def default_name(path: Path) -> Path:
     """Return the name of a backup beside a database, one that is not taken."""
-    at, number = datetime.datetime.now(datetime.UTC), 1
-    while os.path.lexists(found := path.with_name(_name(path.stem, at, number))):
-        number += 1
-    return found
-
-
-def _name(stem: str, at: datetime.datetime, number: int) -> str:
-    return NAME.format(stem=stem, at=at, more=f"-{number}" if number > 1 else "")
+    return files.dated(path.parent, path.stem, ".db")
 
 
 def _place(path: Path, target: Path | None) -> Path:
     if target is None:
         return default_name(path)
-    return target / default_name(path).name if target.is_dir() else target
+    return files.dated(target, path.stem, ".db") if target.is_dir() else target
 
 
 # Copying and verifying

@@ -7,7 +7,6 @@ database is neither read nor needs a right. Reading a dump is archives.py's; bac
 
 from __future__ import annotations
 
-import datetime
 import os
 import re
 import shutil
@@ -21,7 +20,6 @@ from vserverlib.databases.backups import Backup
 from vserverlib.files import shown
 
 PROGRAM = "pg_dump"
-NAME = "{name}-{at:%Y%m%d-%H%M%S}{more}{ending}"  # of a backup that nobody gave a name; the time is UTC
 INSTALL = "install PostgreSQL's client programs, of the server's release or a newer one"
 
 
@@ -107,14 +105,7 @@ def place_of(name: str, target: Path | None = None, ending: str = ".dump") -> Pa
     if target is not None and not target.is_dir():
         return target
     plain = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in name).lstrip(".")
-    folder, at, number = target or Path(), datetime.datetime.now(datetime.UTC), 1
-    while os.path.lexists(found := folder / _named(plain, at, number, ending)):
-        number += 1
-    return found
-
-
-def _named(name: str, at: datetime.datetime, number: int, ending: str) -> str:
-    return NAME.format(name=name, at=at, more=f"-{number}" if number > 1 else "", ending=ending)
+    return files.dated(target or Path(), plain, ending)
 
 
 def _run(url: str, schema: str, *options: str, stdout: Any = subprocess.DEVNULL) -> None:

@@ -19,7 +19,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vserverlib import CheckWarning, home, inert
+from vserverlib import CheckWarning, home, inert, named
 from vserverlib.entities import orm, rules
 from vserverlib.entities.fields import now
 from vserverlib.entities.rules import Rule
@@ -82,9 +82,8 @@ def levels(counts: Counter[str]) -> dict[str, int]:
 def finding(code: str, id: int | None, name: object, detail: object) -> Finding:
     """Return what there is to say of a row that breaks a rule: names in it are text from strangers."""
     rule = rules.BY_CODE[code]
-    label = "" if name is None else f' "{inert(name, 60)}"'
-    named = f"{rule.entity} {id}{label}: " if rule.entity else ""
-    return Finding(code, rule.level, rule.entity, id, named + rule.told.format(detail=inert(detail, 200)), rule.remedy)
+    what = f"{named(rule.entity, id, name)}: " if rule.entity else ""
+    return Finding(code, rule.level, rule.entity, id, what + rule.told.format(detail=inert(detail, 200)), rule.remedy)
 
 
 # At a save

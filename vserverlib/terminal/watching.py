@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from models import Result, Task
-from vserverlib import Error, UsageError, inert
+from vserverlib import Error, UsageError, named
 from vserverlib.databases.reaching import Unreachable
 from vserverlib.entities import progress
 from vserverlib.messages import is_capable, tell
@@ -255,8 +255,7 @@ def _failing(row: Row) -> str:
 
 
 def _named(row: Row) -> str:
-    name = row["name"]
-    return f"task {row['id']}" + (f' "{inert(name, 60)}"' if isinstance(name, str) else "")
+    return named("task", row["id"], row["name"])
 
 
 # Watching
