@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -11,7 +11,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from click.testing import Result
 from terminal import Terminal, environment
+from typed import run
 
 import models as db
 import shell
@@ -23,10 +25,10 @@ from vserverlib.terminal import completion, logbook, views
 VSERVER = [sys.executable, "-c", "import vserver; vserver.main()"]
 
 
-def vserver(path: Path, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
-    command = [*VSERVER, "-d", path.name, *words]
-    options: dict[str, Any] = {"cwd": path.parent, "env": environment(path.parent, **env), "stdin": subprocess.DEVNULL}
-    return subprocess.run(command, capture_output=True, text=True, check=False, **options)
+def vserver(path: Path, *words: str, **env: str) -> Result:
+    """Run a command on a database in the folder that it is in."""
+    with contextlib.chdir(path.parent):
+        return run(path.name, *words, env=env)
 
 
 @pytest.fixture
@@ -44,7 +46,7 @@ def told(path: Path, story: SimpleNamespace, database: Any) -> Path:
 
 def rows(path: Path, *words: str) -> list[dict[str, Any]]:
     done = vserver(path, "log", "-o", "json", *words)
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.stderr
     found: list[dict[str, Any]] = json.loads(done.stdout)
     return found
 
@@ -96,7 +98,7 @@ def test_the_log_is_filtered(told: Path) -> None:
 )
 def test_what_means_nothing_is_a_usage_error(words: list[str], message: str, told: Path) -> None:
     done = vserver(told, "log", *words)
-    assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
+    assert done.exit_code == 2 and message in done.stderr and "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("columns", [40, 80, 120])
@@ -115,13 +117,13 @@ def test_the_log_can_be_read_where_nothing_can_be_written(told: Path) -> None:
     folder = told.parent
     before = told.read_bytes()
     told.chmod(0o400)
-    assert vserver(told, "log").returncode == 0
+    assert vserver(told, "log").exit_code == 0
     assert told.read_bytes() == before and folder.exists()
 
 
 def test_prune_forgets_what_is_older_and_says_who_did_it(told: Path) -> None:
     refused = vserver(told, "log", "--prune", "0s")
-    assert refused.returncode == 1 and "--yes goes ahead" in refused.stderr
+    assert refused.exit_code == 1 and "--yes goes ahead" in refused.stderr
     assert "forgot 0 changes" in vserver(told, "log", "--prune", "1d", "--yes").stderr
     assert "forgot 10 changes" in vserver(told, "log", "--prune", "0s", "--yes", VSERVER_ACTOR="anna").stderr
     (entry,) = rows(told)
@@ -190,11 +192,11 @@ def test_what_an_undo_would_take_back_is_counted_and_can_be_read_on(told: Path) 
 
 def test_undo_without_a_terminal_needs_yes(told: Path) -> None:
     refused = vserver(told, "undo")
-    assert refused.returncode == 1 and "there is no terminal to ask at" in refused.stderr
+    assert refused.exit_code == 1 and "there is no terminal to ask at" in refused.stderr
     done = vserver(told, "undo", "2", "--yes")
-    assert done.returncode == 0 and done.stdout == ""
+    assert done.exit_code == 0 and done.stdout == ""
     assert done.stderr == "change 11 took back changes 9, 10: 2 rows; take it back with: vserver undo --change 11\n"
-    assert vserver(told, "undo", "--change", "11", "--yes").returncode == 0
+    assert vserver(told, "undo", "--change", "11", "--yes").exit_code == 0
     assert [row["about"] for row in rows(told, "--limit", "1")] == ["undo of change 11"]
 
 
@@ -255,8 +257,8 @@ def test_a_text_fakes_no_line_and_without_unicode_there_are_arrows_of_ascii(
 @pytest.mark.parametrize("more", ["--entity task", "--session x", "--limit 1", "--all", "-o json", "--since 2d"])
 def test_prune_takes_no_other_option(more: str, told: Path) -> None:
     refused = vserver(told, "log", "--prune", "0s", "--yes", *more.split())
-    assert refused.returncode == 2 and "--prune forgets all that is older" in refused.stderr
-    assert vserver(told, "log", "--yes").returncode == 2
+    assert refused.exit_code == 2 and "--prune forgets all that is older" in refused.stderr
+    assert vserver(told, "log", "--yes").exit_code == 2
 
 
 def test_a_limit_that_is_none_is_refused(database: Any) -> None:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import links
 import pytest
-from terminal import environment
+from click.testing import Result as Ran
+from typed import run
 
 import models
 from models import Collaboration, Node, Organization, Result, Task, User
@@ -20,12 +20,11 @@ from vserverlib.entities import progress
 from vserverlib.entities.fields import now
 from vserverlib.examples import simulation
 
-VSERVER = [sys.executable, "-c", "import vserver; vserver.main()"]
 
-
-def vserver(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    options: dict[str, Any] = {"cwd": folder, "env": environment(folder), "capture_output": True, "text": True}
-    return subprocess.run([*VSERVER, *words], check=False, **options)
+def vserver(folder: Path, *words: str) -> Ran:
+    """Run a command in a folder."""
+    with contextlib.chdir(folder):
+        return run(None, *words)
 
 
 def values(database: Any, sql: str) -> list[Any]:
@@ -171,7 +170,7 @@ def test_organizations_that_may_be_real_are_not_played_unless_that_is_meant(stor
 
 def test_the_command_makes_a_database_and_fills_it(tmp_path: Path) -> None:
     done = vserver(tmp_path, "demo", "--tasks", "30")
-    assert done.returncode == 0 and done.stdout == ""
+    assert done.exit_code == 0 and done.stdout == ""
     assert "made a new database, vserver.db" in done.stderr and "30 tasks" in done.stderr
     assert done.stderr.endswith("have its nodes at work with: vserver demo --live\n")
 
@@ -179,14 +178,14 @@ def test_the_command_makes_a_database_and_fills_it(tmp_path: Path) -> None:
 def test_the_command_fills_no_database_twice(tmp_path: Path) -> None:
     vserver(tmp_path, "demo", "--tasks", "30")
     again = vserver(tmp_path, "demo", "--tasks", "30", "--live")
-    assert again.returncode == 1
+    assert again.exit_code == 1
     assert again.stderr.count("\n") == 1 and "has entities already" in again.stderr
 
 
 def test_the_live_play_says_that_it_is_one_and_ends_when_all_is_done(tmp_path: Path) -> None:
     vserver(tmp_path, "demo", "--tasks", "1")
     done = vserver(tmp_path, "demo", "--live", "--until-done")
-    assert done.returncode == 0 and "this is a simulation" in done.stderr
+    assert done.exit_code == 0 and "this is a simulation" in done.stderr
     assert "look on from another terminal: vserver watch " in done.stderr
 
 
@@ -194,4 +193,4 @@ def test_a_database_of_real_organizations_is_left_alone(tmp_path: Path) -> None:
     storage.create(tmp_path / "vserver.db")
     vserver(tmp_path, "shell", "-c", 'Organization(name="IKNL").save()')
     done = vserver(tmp_path, "demo", "--live")
-    assert done.returncode == 1 and "may be real" in done.stderr
+    assert done.exit_code == 1 and "may be real" in done.stderr
