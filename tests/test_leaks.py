@@ -8,6 +8,7 @@ from __future__ import annotations
 import linecache
 import re
 import secrets
+import shutil
 import stat
 import subprocess
 import sys
@@ -114,14 +115,11 @@ def leaks(secret: str, folder: Path, *said: str) -> list[str]:
     return found + [f"linecache: {name}" for name, entry in linecache.cache.items() if wanted in str(entry)]
 
 
-@pytest.fixture
-def place(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder with a database that has a user and a node, the home of its user, and the folder for what is passing."""
-    for name, variable in (("home", "HOME"), ("home", "VSERVER_HOME"), ("passing", "TMPDIR")):
-        (tmp_path / name).mkdir(exist_ok=True)
-        monkeypatch.setenv(variable, str(tmp_path / name))
-    monkeypatch.setattr(tempfile, "tempdir", None)
-    database = db.connect(path)
+@pytest.fixture(scope="module")
+def lived_in(_made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database that has a user and a node."""
+    file = Path(shutil.copy(_made, tmp_path_factory.mktemp("lived") / "vserver.db"))
+    database = db.connect(file)
     organization, collaboration = db.Organization(name="IKNL"), db.Collaboration(name="Rotterdam")
     organization.save()
     collaboration.organizations.append(organization)
@@ -130,6 +128,17 @@ def place(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
         db.User(username="root", password="First-1!", organization=organization).save()
         db.Node(name="node", organization=organization, collaboration=collaboration).save()
     database.close()
+    return file
+
+
+@pytest.fixture
+def place(path: Path, lived_in: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with a database that has a user and a node, the home of its user, and the folder for what is passing."""
+    for name, variable in (("home", "HOME"), ("home", "VSERVER_HOME"), ("passing", "TMPDIR")):
+        (tmp_path / name).mkdir(exist_ok=True)
+        monkeypatch.setenv(variable, str(tmp_path / name))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    shutil.copy(lived_in, path)
     monkeypatch.chdir(tmp_path)
     yield tmp_path
     monkeypatch.setattr(tempfile, "tempdir", None)
