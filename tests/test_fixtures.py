@@ -470,22 +470,27 @@ BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
     f"{name}: &{name} [{','.join(['*' + before] * 9)}]\n"
     for before, name in zip("abcdefghij", "bcdefghijk", strict=True)
 )
-TASKS = "".join(f"- {{name: {n}, participants: [A, B], tasks: *t}}\n" for n in range(400))
+TASKS = "".join(f"- {{name: {n}, participants: [A, B], tasks: *t}}\n" for n in range(12))
 MUCH = {
     "lists of lists": (BOMB + "organizations: *k\n", "10:4: organization 1 is a list, not a mapping"),
     "a long text": (
-        f"a: &a {'x' * 1024}\norganizations:\n" + "- {name: x, domain: *a}\n" * 70_000,
-        "FILE makes more than 64 MiB of text, aliases followed: import it in parts",
+        f"a: &a {'x' * 1024}\norganizations:\n" + "- {name: x, domain: *a}\n" * 1100,
+        "FILE makes more than 1 MiB of text, aliases followed: import it in parts",
     ),
     "many results": (
         f"{ORGANIZATION}t: &t [{'a,' * 1000}]\ncollaborations:\n{TASKS}",
-        "FILE makes more than 1,000,000 entries and results: import it in parts",
+        "FILE makes more than 10,000 entries and results: import it in parts",
     ),
 }
 
 
 @pytest.mark.parametrize("what", MUCH)
-def test_aliases_that_stand_for_too_much_are_refused(faults: Callable[[str], list[str]], what: str) -> None:
+def test_aliases_that_stand_for_too_much_are_refused(
+    faults: Callable[[str], list[str]], what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (fixtures.CHARACTERS, fixtures.ENTRIES) == (64 * 1024**2, 1_000_000)
+    monkeypatch.setattr(fixtures, "CHARACTERS", 1024**2)  # less is refused sooner
+    monkeypatch.setattr(fixtures, "ENTRIES", 10_000)
     content, told = MUCH[what]
     assert told in " ".join(faults(content))
 
