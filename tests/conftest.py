@@ -26,10 +26,11 @@ from vserverlib.entities import hashing
 from vserverlib.examples import demo
 
 KINDS = ["sqlite", "postgres"]
+TAKE_SECONDS = ("test_walks", "test_userguide", "test_dialects", "test_console", "test_disks", "test_many")
 
 # How many examples a property is tried on; --hypothesis-profile many for more.
 SLOW_AT_TIMES = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture]
-settings.register_profile("few", max_examples=25, deadline=None, suppress_health_check=SLOW_AT_TIMES)
+settings.register_profile("few", max_examples=15, deadline=None, suppress_health_check=SLOW_AT_TIMES)
 settings.register_profile("many", settings.get_profile("few"), max_examples=200)
 settings.load_profile("few")
 
@@ -105,6 +106,11 @@ def consortium(example: Path) -> Iterator[Any]:
 def pytest_xdist_auto_num_workers() -> int:
     """Return how many workers -n auto is: one more than there are processors, as some wait for a terminal or a lock."""
     return (os.cpu_count() or 1) + 1
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes seconds: at the end there are short ones left, to be shared by all workers."""
+    items.sort(key=lambda item: item.path.stem not in TAKE_SECONDS)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -224,7 +224,7 @@ def as_row(entity: Any, like: Row) -> Row:
 
 
 @pytest.mark.parametrize(
-    ("examples", "steps"), [(15, 30), pytest.param(500, 80, marks=pytest.mark.long)], ids=["some", "many"]
+    ("examples", "steps"), [(10, 30), pytest.param(500, 80, marks=pytest.mark.long)], ids=["some", "many"]
 )
 def test_any_sequence_of_operations_leads_to_what_must_hold(path: Path, examples: int, steps: int) -> None:
     Machine.template = path
