@@ -742,6 +742,10 @@ def test_what_servers_call_otherwise_is_told() -> None:
     failed(run("list", "runs"), 2, "what vantage6 4 calls a run is a result here")
 
 
+def test_a_database_that_is_named_by_a_url_of_a_file_is_there(example: Path) -> None:
+    failed(run("-d", "sqlite:///vserver.db", "demo"), 1, "has entities already")
+
+
 def test_a_command_leaves_no_database_open(example: Path) -> None:
     for words in (["list", "tasks"], ["show", "task", "1"], ["show", "task", "99"], ["apikey", "1"]):
         run(*words)

@@ -7,6 +7,7 @@ import json
 import sqlite3
 import sys
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,21 @@ def test_the_number_of_queries_does_not_grow(consortium: Any, count_queries: lis
     count_queries.clear()
     overview.overview(consortium)
     assert 0 < len(count_queries) <= 8
+
+
+def test_the_figures_are_of_one_moment(consortium: Any, example: Path) -> None:
+    with closing(sqlite3.connect(example)) as other:
+
+        def delete_the_empty_one(event: Any) -> None:
+            if "GROUP BY" in event.sql:  # it is under way: figures have been read
+                other.execute("DELETE FROM task WHERE id = 24")
+                other.commit()
+
+        consortium.query_hooks.append(delete_the_empty_one)
+        found = overview.overview(consortium)
+        consortium.query_hooks.clear()
+    assert (found.entities["tasks"], found.tasks["empty"], sum(found.tasks.values())) == (24, 1, 24)
+    assert overview.overview(consortium).tasks["empty"] == 0
 
 
 def test_the_command_prints_a_screen_or_json(example: Path) -> None:

@@ -395,6 +395,23 @@ def test_one_on_a_server_of_a_newer_release_is_refused(url: str, programs: Path,
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_upgrade_that_ctrl_c_ends_leaves_no_backup(
+    older: Path, newer: Newer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    newer()
+    migrate = schemas.migrate
+
+    def interrupted(database: Any) -> None:
+        migrate(database)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(schemas, "migrate", interrupted)
+    before = older.read_bytes()
+    with pytest.raises(KeyboardInterrupt):
+        upgrades.upgrade(older)
+    assert beside(older) == [] and older.read_bytes() == before
+
+
 def test_an_upgrade_that_fails_on_a_server_leaves_all_as_it_was(
     url: str, programs: Path, newer: Newer, tmp_path: Path
 ) -> None:
