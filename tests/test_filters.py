@@ -95,6 +95,15 @@ def test_values_are_given_by_name(tasks: SimpleNamespace) -> None:
     assert [task.name for task in db.Task.where(initiator=tasks.iknl, image=None)] == []
     assert [task.name for task in db.Task.where("complete=no", initiator=tasks.iknl, parent=None)] == ["average"]
     assert len(db.Task.where(created_at=tasks.task.created_at)) == 1
+    assert [task.name for task in db.Task.where(id=1)] == ["average"] == [task.name for task in db.Task.where(id=1.0)]
+    assert len(db.Task.where(run_id=0)) == 0 and len(db.Task.where(created_at=now().date())) == 5
+    assert len(db.Collaboration.where(encrypted=True)) == 1 and len(db.Collaboration.where(encrypted=False)) == 1
+    with pytest.raises(NotFound, match='no organization "task/1"'):
+        db.Task.where(initiator=tasks.task)
+    with pytest.raises(Error, match="the initiator, was never saved"):
+        db.Task.where(initiator=db.Organization(name="new"))
+    with pytest.raises(UsageError, match=r"id is compared with one value, not \[1, 2\]"):
+        db.Task.where(id=[1, 2])
     db.Organization(name='"a" = b').save()
     assert len(db.Organization.where(name='"a" = b')) == 1
     with pytest.raises(UsageError, match="is no text: name fields to sort by"):

@@ -6,7 +6,7 @@ What rows look like as text is formats.py's, as tables, views.py's.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TextIO
 
 from vserverlib.commands.options import Paging
@@ -71,15 +71,18 @@ def document(value: Any, output: str) -> None:
     sys.stdout.write(text.rstrip("\n") + "\n")
 
 
-def tell_of_more(page: Any, paging: Paging, where: Iterable[str] = (), search: str | None = None) -> None:
+def tell_of_more(page: Any, paging: Paging, where: Sequence[str], search: str | None) -> None:
     """Tell how to see the next page of a list, or that there is none of that number. where, search: what it asked."""
     if page.total:
-        return tell_of_pages(page.first + len(page.rows) if page.rows else 0, page.total, paging)
-    conditions = list(where)
-    tell(f"there are no {page.model.plural}{' that fit' if conditions or search else ''}")
-    if page.model.noun == "result" and any(text.strip().startswith("status") for text in conditions):
+        tell_of_pages(page.first + len(page.rows) if page.rows else 0, page.total, paging)
+    else:
+        _tell_of_none(page.model, where, search)
+
+
+def _tell_of_none(model: Any, where: Sequence[str], search: str | None) -> None:
+    tell(f"there are no {model.plural}{' that fit' if where or search else ''}")
+    if model.noun == "result" and any(text.strip().startswith("status") for text in where):
         tell("the status of a result is what a server wrote; what it comes to is its state, such as state=failed")
-    return None
 
 
 def tell_of_pages(end: int, total: int, paging: Paging) -> None:

@@ -278,7 +278,7 @@ class Opened(peewee.Database):
 def refuse_whole_table(query: Any) -> None:
     """Raise an Error for a query of Peewee's that would delete, or change, every row of a table by accident.
 
-    So does one whose condition is no expression, but True: what was compared is nothing that a query knows.
+    A condition that is no expression is none: what was compared is nothing that a query knows, and gave True or False.
     """
     if isinstance(query, peewee.Delete | peewee.Update) and not isinstance(query._where, peewee.Node):
         verb, model = "delete" if isinstance(query, peewee.Delete) else "change", getattr(query, "model", None)

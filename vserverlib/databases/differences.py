@@ -25,8 +25,7 @@ def report(database: Sqlite) -> list[Change]:
     conn = database.connection()
     conn.execute("ATTACH ? AS pristine", [f"{pristine.as_uri()}?immutable=1"])  # without the log: as it was copied
     try:
-        tables = [model._meta for model in orm.Entity.__subclasses__()]
-        found = [Change(meta.table_name, *_differences(conn, meta)) for meta in tables]
+        found = [Change(table, *_differences(conn, model._meta)) for table, model in orm.by_table().items()]
     finally:
         conn.execute("DETACH pristine")
     return [change for change in found if change.inserted or change.changed or change.deleted]

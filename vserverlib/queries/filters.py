@@ -26,7 +26,7 @@ from vserverlib import UsageError, inert, near
 from vserverlib.databases.drivers import peewee
 from vserverlib.entities import progress
 from vserverlib.entities.fields import LARGEST, Flag, Instant, Secret, Whole, WorkedOut, as_utc, now, whole
-from vserverlib.entities.orm import relations
+from vserverlib.entities.orm import Entity, relations
 from vserverlib.entities.progress import RESULT
 from vserverlib.entities.relations import BackrefAccessor, Link, Memberships
 from vserverlib.queries import finding
@@ -99,13 +99,26 @@ def _read(model: Any, given: Any) -> Any:
 
 def equal(model: Any, name: str, value: Any) -> Any:
     """Return the condition that a field, or what is worked out, has a value: where(status="failed")."""
+    return condition(model, f"{name}={_typed(name, value)}")
+
+
+def _typed(name: str, value: Any) -> str:
+    """Return a value as a filter has it."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return YES[0] if value else NO[0]
     if isinstance(value, str):
-        return condition(model, f'{name}="{value}"')
-    if isinstance(value, peewee.Model):
-        return condition(model, f"{name}={value.id}")
-    if isinstance(value, datetime.datetime):
-        return condition(model, f"{name}={value.isoformat()}")
-    return condition(model, f"{name}={ {None: 'null', True: 'true', False: 'false'}.get(value, value) }")
+        return f'"{value}"'  # as it stands
+    if isinstance(value, int | float):
+        return str(value)
+    if isinstance(value, datetime.date):
+        return value.isoformat()
+    if isinstance(value, Entity):
+        if not value.is_saved:
+            raise value.not_saved(name)
+        return finding.reference(value, value.id)
+    raise UsageError(f"{name} is compared with one value, not {inert(repr(value))}: write a condition of Peewee's")
 
 
 def condition(model: Any, text: str) -> Any:
