@@ -1,0 +1,120 @@
+"""The program as a process of its own, as a person starts it: nothing of ours is imported before it starts.
+
+Inside pytest every module has been imported long ago, which hides what a fresh process gets wrong. What the docs
+promise of security, of the command line or of start-up is tested through here.
+
+A start takes a third of a second, so one start answers many questions: `answers()` runs any number of snippets in one
+session and returns what each printed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from terminal import Terminal, environment
+
+ROOT = Path(__file__).parent.parent.parent
+PROGRAM = (sys.executable, "-m", "vserver")
+SECONDS = 60.0  # until a process that does not end is killed
+
+# Each way to run code on a database. "script" is plain Python that imports the models.
+WAYS = ("-c", "file", "pipe", "prompt", "script", "demo")
+
+# Runs each snippet in a namespace of its own and writes what it printed, or its exception, to a file as JSON.
+_RUN_SNIPPETS = """
+import contextlib, io, json
+def _answers(snippets, names):
+    for name, code in snippets.items():
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            try:
+                exec(compile(code, f"<{name}>", "exec"), dict(names))
+            except BaseException as error:
+                print(f"{type(error).__name__}: {error}")
+        yield name, printed.getvalue()
+with open(RESULTS, "w") as _file:
+    json.dump(dict(_answers(SNIPPETS, globals())), _file)
+"""
+
+
+class Ended(NamedTuple):
+    """A process that has ended: its exit status (negative: the signal that ended it) and what it wrote."""
+
+    status: int
+    out: str
+    err: str
+
+
+def vserver(
+    *words: str | Path, given: str | None = "", cwd: Path | None = None, seconds: float = SECONDS, **env: str
+) -> Ended:
+    """Run `vserver WORDS` and return how it ended. given: its standard input; env: more variables, in capitals."""
+    return python("-m", "vserver", *words, given=given, cwd=cwd, seconds=seconds, **env)
+
+
+def python(
+    *words: str | Path, given: str | None = "", cwd: Path | None = None, seconds: float = SECONDS, **env: str
+) -> Ended:
+    """Run Python with arguments, in the home of the test and with the modules of this checkout."""
+    done = subprocess.run(
+        [sys.executable, *map(str, words)],
+        input=given,
+        cwd=cwd,
+        env=environment(Path(os.environ["HOME"]), **env),
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=seconds,
+        check=False,
+    )
+    return Ended(done.returncode, done.stdout, done.stderr)
+
+
+def answers(
+    snippets: Mapping[str, str], database: str | Path, folder: Path, *options: str, way: str = "file", **env: str
+) -> dict[str, str]:
+    """Run snippets of Python in one new process on a database, and return what each printed, by name.
+
+    A snippet has the names of the shell (db, database, ...) and none of its predecessors'. An exception is printed as
+    `Class: text`. way: one of WAYS. options: of `vserver shell`, such as "--read-only"; in a "script" that one and no
+    other; "demo" leaves the database alone. folder: for the program and its results.
+    """
+    program, results = folder / f"snippets-{way.strip('-')}.py", folder / f"answers-{way.strip('-')}.json"
+    code = f"SNIPPETS = {dict(snippets)!r}\nRESULTS = {str(results)!r}\n{_RUN_SNIPPETS}"
+    if way == "script":
+        names = "import models, models as db\nfrom models import *\n"
+        code = f"{names}database = models.connect({str(database)!r}, read_only={'--read-only' in options})\n{code}"
+    program.write_text(code)
+    run = f"exec(open({str(program)!r}).read())"
+    shell = ("-d", database, "shell", *options, "-q")
+    results.unlink(missing_ok=True)
+    if way == "prompt":
+        _at_the_prompt(run, [*PROGRAM, *map(str, shell)], env)
+        said = "the prompt"
+    else:
+        said = str(
+            {
+                "-c": lambda: vserver(*shell, "-c", run, **env),
+                "file": lambda: vserver(*shell, program, **env),
+                "pipe": lambda: vserver(*shell, given=code, **env),
+                "script": lambda: python(program, **env),
+                "demo": lambda: vserver("shell", "--demo", *options, "-q", program, **env),
+            }[way]()
+        )
+    assert results.exists(), f"nothing was answered: {said}"
+    found: dict[str, str] = json.loads(results.read_text())
+    return found
+
+
+def _at_the_prompt(line: str, command: list[str], env: Mapping[str, str]) -> None:
+    terminal = Terminal(command, environment(Path(os.environ["HOME"]), **env), columns=200)
+    try:
+        terminal.enter(line)
+        terminal.leave()
+    finally:
+        terminal.child.close(force=True)

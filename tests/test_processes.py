@@ -1,0 +1,27 @@
+"""The helper that runs the program as a process: each way of running code is what it says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from helpers import process
+
+MODULES = "import sys; print('pytest' in sys.modules, 'IPython' in sys.modules)"
+
+
+@pytest.mark.parametrize("way", process.WAYS)
+def test_snippets_run_in_a_process_of_their_own_in_each_way(way: str, path: Path, tmp_path: Path) -> None:
+    snippets = {"modules": MODULES, "count": "print(db.Organization.select().count())", "wrong": "1 / 0"}
+
+    found = process.answers(snippets, path, tmp_path, way=way)
+
+    assert found["modules"] == f"False {way == 'prompt'}\n"
+    assert found["count"] == ("5\n" if way == "demo" else "0\n")
+    assert found["wrong"] == "ZeroDivisionError: division by zero\n"
+
+
+def test_a_process_is_told_by_its_status_and_both_outputs(path: Path) -> None:
+    ended = process.vserver("-d", path, "show", "organization", "12")
+
+    assert (ended.status, ended.out) == (1, "") and "12" in ended.err
