@@ -23,9 +23,8 @@ from typing import Any, NamedTuple
 
 import models
 from vserverlib import Error, UsageError, counted, inert, near
-from vserverlib.databases import statements
+from vserverlib.databases import secret_columns, statements
 from vserverlib.databases.drivers import peewee
-from vserverlib.entities import orm
 from vserverlib.messages import check_theme, plain_warnings, tell
 from vserverlib.queries import inspection
 from vserverlib.queries.overview import counts
@@ -193,10 +192,9 @@ def _where(path: Path) -> str:
 
 def print_queries(database: Any) -> None:
     """Write each statement that a database runs from now on to stderr, secrets masked."""
-    secret = orm.secret_columns()
 
     def tell_query(event: Any) -> None:
-        sql, parameters = statements.masked(event.sql, event.params, secret)
+        sql, parameters = statements.masked(event.sql, event.params, secret_columns.SECRET_COLUMNS)
         shown = ", ".join(inert(repr(value), LONGEST_VALUE) for value in parameters)
         tell(f"{event.duration * 1000:.1f} ms  {sql}" + (f"  [{shown}]" if shown else ""))
 

@@ -17,7 +17,8 @@ from typed import run
 
 import models as db
 from vserverlib import Error
-from vserverlib.entities import hashing, orm
+from vserverlib.databases.secret_columns import SECRET_COLUMNS
+from vserverlib.entities import hashing
 from vserverlib.transfer import foreign, importer, sources
 
 MESSY = (  # what servers were seen to leave behind
@@ -53,7 +54,7 @@ def imported(source: str, target: Path) -> tuple[importer.Outcome, dict[str, lis
 
 def _rows(conn: sqlite3.Connection, model: Any) -> Iterator[tuple[Any, ...]]:
     table, columns = model._meta.table_name, [field.column_name for field in model.stored_fields()]
-    secrets = {column for table_of, column in orm.secret_columns() if table_of == table}
+    secrets = {column for table_of, column in SECRET_COLUMNS if table_of == table}
     for row in conn.execute(f'SELECT {", ".join(columns)} FROM "{table}" ORDER BY id'):
         yield tuple(bool(value) if name in secrets else value for name, value in zip(columns, row, strict=True))
 

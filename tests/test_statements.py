@@ -10,11 +10,10 @@ from hypothesis import strategies as st
 
 import models as db
 import shell
+from vserverlib.databases.secret_columns import SECRET_COLUMNS
 from vserverlib.databases.statements import masked
-from vserverlib.entities import orm
 
 MASK = "********"
-SECRET_COLUMNS = orm.secret_columns()
 
 # A statement, and the numbers of its parameters that are secret.
 PARAMETERS = {

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 from vserverlib import Error, inert
 from vserverlib.databases.drivers import peewee
+from vserverlib.databases.secret_columns import SECRET_COLUMNS
 from vserverlib.messages import tell
 
 LOCK_WAIT = 60.0  # seconds until a wait for a lock is given up
@@ -58,20 +59,20 @@ class Opened(peewee.Database):
     """What SQLite's and PostgreSQL's databases share: mixed into Peewee's.
 
     title: what the prompt and messages call it; mode: "read-write", "read-only" or "sandbox"; path: the file that the
-    user named, None where it is none. hidden: (table, column) pairs that a read-only session reads as NULL. patience:
-    seconds that a lock is waited for; None: LOCK_WAIT. strict: what would be saved with a warning is refused.
-    asks_rules: whether a save asks the rules at all.
+    user named, None where it is none. hidden: (table, column) pairs that this session reads as NULL: in a read-only one
+    those of SECRET_COLUMNS, which follows from the mode and is nobody's to forget. patience: seconds that a lock is
+    waited for; None: LOCK_WAIT. strict: what would be saved with a warning is refused. asks_rules: whether a save asks
+    the rules at all.
     """
 
     is_sqlite: bool
     path: Path | None
     to_write = "open it without --read-only"  # what is to be done for a read-only session to change something
 
-    def open_as(
-        self, title: str, mode: str, hidden: frozenset[tuple[str, str]], patience: float | None, path: Path | None
-    ) -> None:
+    def open_as(self, title: str, mode: str, patience: float | None, path: Path | None) -> None:
         """Say what is opened, and how: before Peewee's own __init__()."""
-        self.title, self.mode, self.hidden, self.patience, self.path = inert(title, 200), mode, hidden, patience, path
+        self.title, self.mode, self.patience, self.path = inert(title, 200), mode, patience, path
+        self.hidden = SECRET_COLUMNS if mode == "read-only" else frozenset()
         self.undo: list[Callable[[], None]] = []
         self.readings: weakref.WeakSet[Forgetful] = weakref.WeakSet()
         self.cached: dict[str, Any] = {}  # settings of this database, read once

@@ -6,8 +6,7 @@ servers.py's. The values of rows are the same as SQLite's: a time is a text in U
 * Who writes has an advisory lock until the transaction ends, as SQLite has one writer: so what the rules see at a save
   is what is there at its commit, and numbers of changes are in the order of time.
 * A dropped connection is told, and made anew for the next statement; a transaction that it ended is an error.
-* Read-only is a setting of the session on the server. A column that is hidden reads as NULL wherever a query gives it
-  as it is; an expression over it is not known. The real boundary is the role's rights: see docs/security.md.
+* Read-only is a setting of the session on the server. What it hides is hiding.py's.
 """
 
 from __future__ import annotations
@@ -26,6 +25,7 @@ from vserverlib import Error, inert
 from vserverlib.databases import decoding, rights
 from vserverlib.databases.connection import Opened
 from vserverlib.databases.drivers import peewee
+from vserverlib.databases.hiding import Hiding
 from vserverlib.databases.patience import BLOCKER, Connection, program
 from vserverlib.databases.reaching import Unreachable, unreachable
 from vserverlib.entities.recording import Recorder
@@ -53,10 +53,6 @@ WHERE l.locktype = 'advisory' AND l.objid = %s AND l.granted AND l.database = (
 """
 USE_IDS_AFTER = """
 SELECT setval(pg_get_serial_sequence('"{0}"', 'id'), %s, %s)
-"""
-PLACES = """
-SELECT c.oid, a.attnum FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
-WHERE c.relnamespace = current_schema()::regnamespace AND c.relname = %s AND a.attname = %s
 """
 # An id that was given by hand is not known to the sequence that gives the others.
 HIGHEST_ID = """
@@ -118,16 +114,14 @@ class Postgres(Opened, peewee.PostgresqlDatabase):
         name: str,
         *,
         mode: str = "read-write",
-        hidden: frozenset[tuple[str, str]] = frozenset(),
         patience: float | None = None,
         recorder: Recorder | None = None,
     ) -> None:
-        self.open_as(name, mode, hidden, patience, None)
+        self.open_as(name, mode, patience, None)
         self.recorder = recorder
         self._dial: Callable[..., Connection] = lambda **options: _connected(url, options)  # shows no password
         self._numbers, self._readers = itertools.count(1), 0
         self._given_up: Error | None = None  # of a statement that has waited too long, and is cancelled
-        self._secret: set[tuple[int, int]] = set()
         super().__init__(name)
 
     # The connection
@@ -150,19 +144,13 @@ class Postgres(Opened, peewee.PostgresqlDatabase):
         set_all = ", ".join("set_config(%s, %s, false)" for _ in settings)
         conn.execute(f"SELECT {set_all}", list(itertools.chain.from_iterable(settings.items())))
         conn.row_factory, conn.cursor_factory = self._row_factory, SingleStatement if self.read_only else Cursor
-        self._secret = {tuple(row) for pair in self.hidden for row in conn.execute(PLACES, pair).fetchall()}
+        self._hiding = Hiding(conn.pgconn)
         return conn
 
     def _row_factory(self, cursor: Any) -> Callable[[Any], Any]:
         """Return what makes the rows of a cursor: with nothing in the place of what is hidden."""
         result = cursor.pgresult
-        if not self.hidden or result is None:
-            return tuple
-        columns = range(result.nfields)
-        places = {at for at in columns if (result.ftable(at), result.ftablecol(at)) in self._secret}
-        if not places:
-            return tuple
-        return lambda values: tuple([None if at in places else value for at, value in enumerate(values)])
+        return self._hiding.rows_of(result) if self.hidden and result is not None else tuple
 
     def is_lost(self) -> bool:
         """Whether the server, or the network, has ended the connection."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from vserverlib import Error, addresses, arguments, inert
 from vserverlib.databases import schemas
-from vserverlib.entities import hashing, orm
+from vserverlib.entities import hashing
 from vserverlib.entities.recording import Recorder
 
 if TYPE_CHECKING:
@@ -149,9 +149,8 @@ def _dialed(url: str, *, read_only: bool = False, patience: float | None = None)
     except ImportError as error:
         raise Error(NO_DRIVER) from error
     name = _checked(url)
-    options: dict[str, Any] = {"mode": "read-only", "hidden": orm.secret_columns()} if read_only else {}
-    recorder = None if read_only else Recorder()
-    database = Postgres(_whole(url), name, patience=patience, recorder=recorder, **options)
+    mode, recorder = ("read-only", None) if read_only else ("read-write", Recorder())
+    database = Postgres(_whole(url), name, mode=mode, patience=patience, recorder=recorder)
     database.connect()
     return database
 

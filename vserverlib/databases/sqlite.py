@@ -23,6 +23,7 @@ from typing import Any, ClassVar
 from vserverlib import Error, inert
 from vserverlib.databases.connection import Opened
 from vserverlib.databases.drivers import peewee
+from vserverlib.databases.secret_columns import is_secret
 from vserverlib.entities.recording import Recorder
 
 LOCK_STEP = 0.1  # seconds that SQLite itself waits: no signal is seen in it
@@ -34,6 +35,28 @@ TAKEN = re.compile("UNIQUE constraint failed: (.+)")
 
 # Field types that peewee has no name for. An instant is text on SQLite; timestamptz on PostgreSQL.
 SQLITE_TYPES = {"INSTANT": "TEXT"}
+
+
+class Connection(sqlite3.Connection):
+    """A connection that gives no hash past its authorizer: neither the bytes of a column, nor those of all tables."""
+
+    hides: Callable[[], bool] = bool
+
+    def _refuse(self, what: str) -> None:
+        if self.hides():
+            raise Error(f"{what} would give hashes of secrets, which a read-only session hides: use vserver backup")
+
+    def blobopen(self, *place: Any, **options: Any) -> sqlite3.Blob:
+        self._refuse("blobopen()")
+        return super().blobopen(*place, **options)
+
+    def serialize(self, **options: Any) -> bytes:
+        self._refuse("serialize()")
+        return super().serialize(**options)
+
+    def backup(self, target: sqlite3.Connection, **options: Any) -> None:
+        self._refuse("backup()")
+        super().backup(target, **options)
 
 
 class Sqlite(Opened, peewee.SqliteDatabase):
@@ -55,37 +78,50 @@ class Sqlite(Opened, peewee.SqliteDatabase):
         path: Path,
         mode: str = "read-write",
         title: str | None = None,
-        hidden: frozenset[tuple[str, str]] = frozenset(),
         pragmas: dict[str, Any] | None = None,
         patience: float | None = None,
         recorder: Recorder | None = None,
     ) -> None:
-        self.open_as(title or path.name, mode, hidden, patience, path)
+        self.open_as(title or path.name, mode, patience, path)
         self.recorder = recorder
         settings = {"foreign_keys": 1, "recursive_triggers": 1, "synchronous": "FULL", **(pragmas or {})}
-        super().__init__(file, pragmas=settings, lock_type="IMMEDIATE", timeout=LOCK_STEP, uri=True)
+        options: dict[str, Any] = {"timeout": LOCK_STEP, "uri": True, "factory": Connection}
+        super().__init__(file, pragmas=settings, lock_type="IMMEDIATE", **options)
 
     def connect(self, reuse_if_open: bool = False) -> bool:
         """Open the file; one that another program keeps for itself is waited for, as any lock is."""
         return bool(self._waiting(lambda: super(Sqlite, self).connect(reuse_if_open)))
 
-    def _add_conn_hooks(self, conn: sqlite3.Connection) -> None:
+    def _add_conn_hooks(self, conn: Connection) -> None:
         super()._add_conn_hooks(conn)
         conn.create_function("has_text", 2, _has_text, deterministic=True)
         conn.set_progress_handler(lambda: 0, PROGRESS_STEPS)  # being called at all is what lets Python see a signal
         if self.mode == "read-only":
             conn.set_authorizer(self._authorize)
+            conn.hides = lambda: bool(self.hidden)
         if self.recorder is not None:
             self.recorder.introduce(conn)
 
     def _authorize(self, action: int, table: str | None, column: str | None, *_: str | None) -> int:
         if action == sqlite3.SQLITE_READ:
-            return sqlite3.SQLITE_IGNORE if (table, column) in self.hidden else sqlite3.SQLITE_OK
+            return sqlite3.SQLITE_IGNORE if self.hidden and is_secret(table, column) else sqlite3.SQLITE_OK
         if action == sqlite3.SQLITE_FUNCTION and column == "load_extension":
             return sqlite3.SQLITE_DENY
         if action == sqlite3.SQLITE_PRAGMA and (table in READ_PRAGMAS or (table == "user_version" and column is None)):
             return sqlite3.SQLITE_OK
         return sqlite3.SQLITE_OK if action in READ_ACTIONS else sqlite3.SQLITE_DENY
+
+    @contextmanager
+    def unhidden(self) -> Iterator[None]:
+        with super().unhidden():
+            self._prepare_anew()
+            yield
+        self._prepare_anew()
+
+    def _prepare_anew(self) -> None:
+        """Have SQLite prepare again what Python keeps prepared: it asks the authorizer only when it does so."""
+        if self.read_only and not self.is_closed():
+            self.connection().set_authorizer(self._authorize)
 
     @property
     def last_change(self) -> int | None:

@@ -356,7 +356,7 @@ def _writable(path: Path) -> bool:
 
 
 def _reader(uri: str, path: Path, **options: Any) -> Sqlite:
-    return Sqlite(uri, path=path, mode="read-only", hidden=orm.secret_columns(), **options)
+    return Sqlite(uri, path=path, mode="read-only", **options)
 
 
 def _opens(file: Path) -> bool:
@@ -433,7 +433,7 @@ def as_it_is(path: Path) -> Path:
     copy = files.make_private(files.private_folder() / path.name)
     try:
         with contextlib.closing(reader(path)) as source, contextlib.closing(sqlite3.connect(copy)) as target:
-            source.connection().backup(target)
+            sqlite3.Connection.backup(source.connection(), target)  # with the hashes, which a reader hides
     except BaseException:
         files.remove_folder(copy.parent)
         raise

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from vserverlib import Error, UsageError, inert
 from vserverlib.databases.drivers import peewee
+from vserverlib.databases.secret_columns import SECRET_COLUMNS
 from vserverlib.entities import hashing
 
 LARGEST = 2**63 - 1
@@ -293,6 +294,12 @@ class Secret(Text):
     accessor_class = SecretAccessor
     takes = "a secret text"
     visible = False
+
+    def bind(self, model: Any, name: str, set_attribute: bool = True) -> None:
+        super().bind(model, name, set_attribute)
+        place = (model._meta.table_name, self.column_name)
+        if place not in SECRET_COLUMNS:
+            raise RuntimeError(f"{self} is a secret, and {place} is not in SECRET_COLUMNS: nothing would hide it")
 
     def clean(self, value: Any) -> str | None:
         if value is None or (isinstance(value, str) and hashing.is_hash(value)):

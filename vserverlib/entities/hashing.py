@@ -23,6 +23,11 @@ def is_hash(text: str) -> bool:
     return _HASH.fullmatch(text) is not None and text != UNKNOWN
 
 
+def holds_hash(value: object) -> bool:
+    """Whether a value of any type holds a bcrypt hash, among other text too."""
+    return value is not None and _HASH.search(value if isinstance(value, str) else str(value)) is not None
+
+
 def check_plain(name: str, plain: object) -> str:
     """Return the plain text; raise an Error, which never shows it, where it cannot become a hash."""
     if not isinstance(plain, str):

@@ -14,7 +14,6 @@ from vserverlib import CheckError, CheckWarning, Error, NotFound, NotObeyed, Usa
 from vserverlib.databases.drivers import peewee
 from vserverlib.entities.fields import LARGEST, Derived, Id, Secret, WorkedOut, whole
 from vserverlib.entities.lists import EntityList, Peers, ShownInNotebooks
-from vserverlib.entities.recording import SECRETS
 from vserverlib.entities.relations import BackrefAccessor, Link, MemberList, Memberships
 from vserverlib.entities.rows import statement
 
@@ -476,10 +475,3 @@ def relations(model: type[Entity]) -> list[Relation]:
 def by_table() -> dict[str, type[Entity]]:
     """Return the models by the names of their tables."""
     return {model._meta.table_name: model for model in Entity.__subclasses__()}
-
-
-def secret_columns() -> frozenset[tuple[str, str]]:
-    """Return the (table, column) pairs that hold hashes of secrets: those of the entities, and the journal's."""
-    fields = [field for model in Entity.__subclasses__() for field in model._meta.sorted_fields]
-    secrets = [(field.model._meta.table_name, field.column_name) for field in fields if isinstance(field, Secret)]
-    return frozenset([*secrets, SECRETS])

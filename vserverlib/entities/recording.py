@@ -21,7 +21,6 @@ from vserverlib import inert
 
 CLOSED, OPEN = 0, 1  # change.open: it has ended; rows are added to it
 UNDO, BULK_WORK, PRUNE = "undo", "bulk", "prune"  # change.kind, NULL where rows were changed
-SECRETS = ("record", "secrets")  # the table and column with the hashes that were changed
 LONGEST_NAME = 120  # characters of an actor's name
 
 NAMED = """
