@@ -33,7 +33,7 @@ from vserverlib.entities.fields import (
     now,
 )
 from vserverlib.entities.lists import Reader
-from vserverlib.entities.orm import Entity, Told, database
+from vserverlib.entities.orm import Entity, Told, database, registry
 from vserverlib.entities.progress import (
     COMPLETED,
     FAILURE,
@@ -381,6 +381,7 @@ class Result(Entity):
 Result.add_index(Result.organization, Result.assigned_at, where=UNFINISHED_RESULTS, name="result_unfinished")
 
 ENTITIES: tuple[type[Entity], ...] = (Organization, User, Collaboration, Node, Task, Result)
+MODELS = registry.fill((Organization, User, Collaboration, Member, Node, Task, Result))
 
 
 def is_filled() -> bool:

@@ -286,14 +286,13 @@ def _leaving_in_order() -> Iterator[None]:
 
 def sandbox_report(database: Any) -> str:
     """Return what a sandbox would have changed, in one line: how many rows of which entity."""
+    from models import MODELS
     from vserverlib.databases import differences
-    from vserverlib.entities import orm
     from vserverlib.queries import listing
 
     database.rollback()  # what was begun, and not ended
-    models = orm.by_table()
     found = differences.report(database)
-    counts = [(models[table], dict(zip(_CHANGES, numbers, strict=True))) for table, *numbers in found]
+    counts = [(MODELS[table], dict(zip(_CHANGES, numbers, strict=True))) for table, *numbers in found]
     done = []
     for verb in _CHANGES:
         words = [listing.counted(number[verb], model) for model, number in counts if number[verb]]

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from models import MODELS
 from vserverlib import inert
-from vserverlib.entities import orm
 
 Schema = dict[tuple[str, str], Any]  # by kind and name: of a table its columns
 
@@ -46,7 +46,7 @@ def misfits(database: Any) -> Iterator[tuple[int | None, str]]:
 
 def orphans(database: Any) -> Iterator[tuple[int | None, str]]:
     """Find rows whose link leads to none: the server lets none in, but can be told to. One query for each link."""
-    for model in orm.Entity.__subclasses__():
+    for model in MODELS.values():
         meta = model._meta
         for link in meta.refs:
             column, parent = link.column_name, link.rel_model._meta.table_name

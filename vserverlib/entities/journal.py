@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, NamedTuple, overload
 
@@ -175,7 +175,15 @@ def _that_fit(query: Any, asked: Sequence[Any]) -> Any:
 
 
 def _entry(
-    known: dict[str, Any], change: int, at: str, actor: Any, session: Any, kind: Any, about: Any, id: Any, *record: Any
+    known: Mapping[str, Any],
+    change: int,
+    at: str,
+    actor: Any,
+    session: Any,
+    kind: Any,
+    about: Any,
+    id: Any,
+    *record: Any,
 ) -> Entry:
     moment = CHANGED_AT.decode(at)
     if id is None:

@@ -7,7 +7,7 @@ transaction; whoever owns it registers it there. What is to be told of a save be
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar, NamedTuple
 
 from vserverlib import CheckError, CheckWarning, Error, NotFound, NotObeyed, UsageError, inert, near
@@ -472,6 +472,40 @@ def relations(model: type[Entity]) -> list[Relation]:
     return sorted(found)
 
 
-def by_table() -> dict[str, type[Entity]]:
+class Registry(Mapping[str, Any]):
+    """The models by the names of their tables, in an order in which links lead upwards.
+
+    models.py fills it. It is never empty: asked before that, it raises a RuntimeError.
+    """
+
+    def __init__(self) -> None:
+        self._models: dict[str, Any] = {}
+
+    def fill(self, models: Iterable[type[Entity]]) -> Registry:
+        self._models = {model._meta.table_name: model for model in models}
+        return self
+
+    def _known(self) -> dict[str, Any]:
+        if not self._models:
+            raise RuntimeError("the models are not known yet: import models first")
+        return self._models
+
+    def __getitem__(self, table: str) -> Any:
+        return self._known()[table]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._known())
+
+    def __reversed__(self) -> Iterator[str]:
+        return reversed(self._known())
+
+    def __len__(self) -> int:
+        return len(self._known())
+
+
+registry = Registry()
+
+
+def by_table() -> Registry:
     """Return the models by the names of their tables."""
-    return {model._meta.table_name: model for model in Entity.__subclasses__()}
+    return registry

@@ -12,6 +12,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from models import MODELS
 from vserverlib import Error, UsageError, inert, near
 from vserverlib.databases import catalog, schemas
 from vserverlib.databases.connection import quoted
@@ -75,13 +76,12 @@ def _damage(database: Any) -> Told:
 
 
 def _orphans(database: Any) -> Told:
-    models = orm.by_table()
     links: dict[str, dict[int, str]] = {}
     for table, id, parent, number in database.execute_sql("PRAGMA foreign_key_check"):
         if table not in links:
             listed = database.execute_sql(f"PRAGMA foreign_key_list({quoted(table)})").fetchall()
             links[table] = {row[0]: row[3] for row in listed}
-        column, noun = links[table][number], models[table].noun if table in models else table
+        column, noun = links[table][number], MODELS[table].noun if table in MODELS else table
         to = f"{parent} {inert(_stored(database, table, column, id))}" if id is not None else f"of {parent}"
         yield id, f"{noun} {id}: its {column.removesuffix('_id')} is {to}, which does not exist"
 
@@ -142,7 +142,7 @@ MISFITS = {  # the condition of what need not be a value of its kind, by the kin
 
 def misfits(database: Any, scope: Callable[[str], str] = checks.everywhere) -> Told:
     """Find the values that are none of their kind, in SQLite: one scan of each table. See checks.of_tables()."""
-    for model in orm.Entity.__subclasses__():
+    for model in MODELS.values():
         table, suspects = model._meta.table_name, list(_suspects(model))
         conditions = " OR ".join(f"(this.{field.column_name} IS NOT NULL AND ({where}))" for field, where in suspects)
         narrow = f"{scope(table)} AND " if scope(table) else ""

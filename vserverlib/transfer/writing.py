@@ -16,7 +16,7 @@ from vserverlib.transfer.sources import Beside, Notes, Origin, Row
 
 CHUNK = 1000  # rows that are written by one call
 REFUSED = (peewee.IntegrityError, peewee.DataError)  # of a row, not of the whole
-MODELS: dict[str, Any] = orm.by_table()  # links lead upwards
+MODELS = orm.by_table()  # links lead upwards
 
 
 class Writer:
