@@ -33,7 +33,7 @@ from vserverlib.entities.fields import (
     now,
 )
 from vserverlib.entities.lists import Reader
-from vserverlib.entities.orm import Entity, Told, database, registry
+from vserverlib.entities.orm import Entity, Told, database
 from vserverlib.entities.progress import (
     COMPLETED,
     FAILURE,
@@ -46,6 +46,7 @@ from vserverlib.entities.progress import (
     read_finished,
     state_of,
 )
+from vserverlib.entities.registry import registry
 from vserverlib.entities.relations import Link, Memberships
 
 __all__ = [
@@ -129,7 +130,7 @@ class User(Entity):
     def check_password(self, plain: str) -> bool:
         """Whether this is the password. Takes 0.3 seconds. Not available in a read-only session."""
         self._meta.database.refuse_read_only("check_password")
-        return hashing.fits(plain, self.__data__.get("password"))
+        return hashing.fits(plain, self.stored_hash("password"))
 
     def set_password(self, plain: str) -> None:
         """Give a new password, as assigning it does: it is hashed now, and written by save()."""
@@ -186,7 +187,7 @@ class Member(Entity):
         """Return what it was a membership of before, where it becomes another one."""
         links = ("organization", "collaboration")
         before = None if self._new or self._dirty.isdisjoint(links) else self.by_id(self.id)
-        return [] if before is None else [{name: before.__data__[name] for name in links}]
+        return [] if before is None else [{name: before._stored[name] for name in links}]
 
 
 Memberships("collaborations", mine=Member.organization, theirs=Member.collaboration)
@@ -223,7 +224,7 @@ class Node(Named, Entity):
     def _rehashed(cls, plain: str, salt: str) -> Any:
         foreign = ~cls.api_key.startswith(salt) & cls.api_key.is_null(False)
         for node in cls.select().where(foreign).order_by(cls.id):
-            if hashing.fits(plain, node.__data__["api_key"]):
+            if hashing.fits(plain, node._stored["api_key"]):
                 node.api_key = plain
                 with database.asking(False):  # it is the same key, and somebody else's node
                     node.save()
@@ -233,7 +234,7 @@ class Node(Named, Entity):
     def check_key(self, plain: str) -> bool:
         """Whether this is the API key. Takes 0.3 seconds. Not available in a read-only session."""
         self._meta.database.refuse_read_only("check_key")
-        return hashing.fits(plain, self.__data__.get("api_key"))
+        return hashing.fits(plain, self.stored_hash("api_key"))
 
 
 class Task(Named, Entity):
@@ -273,7 +274,7 @@ class Task(Named, Entity):
     # How far it is. Read for all tasks of a list at once; asked anew each time of a task that came alone.
 
     def _ask(self, reader: Reader) -> Any:
-        id, peers = self.__data__.get("id"), self._peers
+        id, peers = self._stored.get("id"), self._peers
         if peers is not None:
             return peers.ask(reader, self, id)
         return None if id is None else reader(self._meta.database, [id]).get(id)
@@ -336,7 +337,7 @@ class Result(Entity):
         """Give a new result the time of saving; have the status follow the times unless it is a failure."""
         if self._new and self.assigned_at is None:
             self.assigned_at = now()
-        given, data = self.__data__.get("status"), self.__data__
+        given, data = self._stored.get("status"), self._stored
         followed = follow(given, data.get("started_at"), data.get("finished_at"))
         told = self._not_obeyed(given, followed) if given != followed else []
         if given != followed:
@@ -350,7 +351,7 @@ class Result(Entity):
         return [NotObeyed(f"{self.named()}: {told}: set started_at or finished_at")]
 
     def _is_default_status(self) -> bool:
-        return self._new and self.__data__.get("status") == PENDING
+        return self._new and self._stored.get("status") == PENDING
 
     def touched_tasks(self) -> set[int] | None:
         relinked = "task" in self._dirty and not self._new
@@ -358,7 +359,7 @@ class Result(Entity):
 
     def _work_out(self) -> str:
         """Return the state: pending, active, completed or failed."""
-        data = self.__data__
+        data = self._stored
         return state_of(data.get("status"), data.get("started_at"), data.get("finished_at"))
 
     @Derived
@@ -374,7 +375,7 @@ class Result(Entity):
         return self.task.collaboration.get_node_from_organization(self.organization_id)
 
     def label(self) -> str:
-        return f"of task {self.task_id} for organization {self.organization_id}, {self.__data__.get('status')}"
+        return f"of task {self.task_id} for organization {self.organization_id}, {self._stored.get('status')}"
 
 
 # Who is waited for, and since when: the few results that have not finished.

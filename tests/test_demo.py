@@ -143,7 +143,7 @@ def test_each_value_is_stored_as_a_save_would_store_it(consortium: Any) -> None:
     for model in (*models.ENTITIES, models.Member):
         for entity in model.get():
             for field in model.stored_fields():
-                stored = entity.__data__[field.name]
+                stored = entity._stored[field.name]
                 assert field.clean(stored) == stored, f"{entity.named()}, {field}"
 
 

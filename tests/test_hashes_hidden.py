@@ -91,14 +91,15 @@ EXPRESSIONS = (
 PYTHON = {
     "entity": "e = db.User.get(1); print(e, e.password, e.__data__, vars(e), [*db.User.get()])",
     "table": "from peewee import Table; print([*Table('user', _database=database).select().tuples()])",
+    "stored": "print(db.User.get(1)._stored, [each._stored for each in db.Node.get()])",
     "links": "print([vars(e) for e in db.Organization.get(1).users], [vars(e) for e in db.Organization.get(1).nodes])",
-    "dict": "from playhouse.shortcuts import model_to_dict as d; print(d(db.User.get(1)), d(db.Node.get(1)))",
-    "pickle": "import pickle; print(pickle.dumps([e.__data__ for e in [*db.User.get(), *db.Node.get()]]))",
-    "copy": "import copy; print(vars(copy.copy(db.User.get(1))))",
     "cursor": "print(database.cursor().execute('SELECT password FROM \"user\"').fetchall())",
     "connection": "print(database.connection().execute('SELECT password FROM \"user\"').fetchall())",
 }
 MASKED = {  # in each session: what Peewee is asked for in the place of entities, and what the journal shows
+    "dict": "from playhouse.shortcuts import model_to_dict as d; print(d(db.User.get(1)), d(db.Node.get(1)))",
+    "pickle": "import pickle; print(pickle.dumps([*db.User.get(), *db.Node.get()]))",
+    "copy": "import copy; print(vars(copy.copy(db.User.get(1))), db.User.get(1).__data__)",
     "dicts": "print([*db.User.select().dicts(), *db.Node.select().dicts()])",
     "rows of dicts": "print([row for row in db.User.select(db.User.password.alias('x')).dicts()])",
     "tuples": "print([*db.User.select(db.User.password).tuples(), *db.User.select(db.User.password).namedtuples()])",

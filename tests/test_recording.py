@@ -282,7 +282,7 @@ def test_hashes_are_in_the_column_of_secrets_only(story: SimpleNamespace, databa
     db.User(username="root", password="Geheim-123!").save()
     story.node.api_key = "5e1a7c1e-0000-4000-8000-00000000c0de"
     story.node.save()
-    hashes = [db.User.get(1).__data__["password"], db.Node.get(1).__data__["api_key"]]
+    hashes = [db.User.get(1)._stored["password"], db.Node.get(1)._stored["api_key"]]
     rows = database.execute_sql("SELECT * FROM record").fetchall()
     assert all(hash in str([row[-1] for row in rows]) for hash in hashes)
     assert not any(hash in str([row[:-1] for row in rows]) for hash in hashes)

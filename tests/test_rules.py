@@ -267,12 +267,12 @@ def test_what_nearly_breaks_a_rule_is_not_told(code: str, sound: SimpleNamespace
 @pytest.mark.parametrize("code", [code for code in BREAKS if code not in AT_CHECK])
 def test_strict_leaves_all_as_it_was(code: str, sound: SimpleNamespace, database: Any, path: Path) -> None:
     entity = BREAKS[code][0](sound)
-    before, unsaved, data = dump(path), entity._unsaved(), dict(entity.__data__)
+    before, unsaved, data = dump(path), entity._unsaved(), dict(entity._stored)
     database.strict = True
     with pytest.raises(CheckError) as refused:
         entity.save()
     assert code in [breach.code for breach in refused.value.breaches if isinstance(breach, CheckWarning)]
-    assert (dump(path), entity._unsaved(), entity.__data__) == (before, unsaved, data)
+    assert (dump(path), entity._unsaved(), entity._stored) == (before, unsaved, data)
     database.strict = False
     with pytest.warns(CheckWarning):
         entity.save()

@@ -82,14 +82,14 @@ def test_a_key_with_a_salt_of_its_own_is_found_and_hashed_anew(story: SimpleName
     story.node.save()
     assert story.node.api_key == hashing.MASK
     assert db.Node.get_by_api_key(KEY) == story.node
-    assert db.Node.get(1).__data__["api_key"] != foreign
+    assert db.Node.get(1)._stored["api_key"] != foreign
     assert db.Node.get_by_api_key(KEY) == story.node
 
 
 def test_a_ready_hash_is_kept_as_it_is(story: SimpleNamespace) -> None:
     ready = bcrypt.hashpw(b"old", bcrypt.gensalt(4)).decode()
     db.User(username="imported", password=ready).save()
-    assert db.User.get(1).__data__["password"] == ready and db.User.get(1).check_password("old")
+    assert db.User.get(1)._stored["password"] == ready and db.User.get(1).check_password("old")
 
 
 @pytest.mark.parametrize(

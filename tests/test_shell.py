@@ -242,7 +242,7 @@ def test_queries_are_told_with_their_secrets_masked(database: Any, capsys: Print
     user = models.User(username="root", password=SECRET)
     user.save()
     models.User(username="other").save()
-    models.User.update(password=user.__data__["password"]).where(models.User.username == "other").execute()
+    models.User.update(password=user._stored["password"]).where(models.User.username == "other").execute()
     told = capsys.readouterr().err
     assert "'root', '********'" in told
     assert "['********', 'other']" in told

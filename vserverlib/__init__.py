@@ -5,6 +5,7 @@
     ├── NotFound        an id or a name that does not exist
     ├── NotObeyed       what was accepted will not read back as it was given: a warning, unless one is strict
     ├── CheckWarning    what was saved breaks a rule of the server's API: a warning, unless one is strict
+    ├── NotExecuted     a query that changes something was dropped before it was executed: a warning
     └── CheckError      all that one was warned of, had one not been strict: nothing was saved
 
 Everything else is in the modules of this package: see docs/design.md.
@@ -58,6 +59,10 @@ class CheckWarning(Error, UserWarning):
     def __init__(self, text: str, code: str = "") -> None:
         super().__init__(text)
         self.code = code
+
+
+class NotExecuted(Error, UserWarning):
+    """A query that would have changed something was dropped before its execute() was called: a warning."""
 
 
 class CheckError(Error):

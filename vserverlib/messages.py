@@ -55,6 +55,24 @@ def tell(text: str, colour: str = "dim") -> None:
     print(painted(inert(text, LONGEST), colour, sys.stderr), file=sys.stderr, flush=True)
 
 
+def warn(warning: Warning) -> None:
+    """Issue a warning of ours for the line of somebody else's code that is the cause, and never show that line.
+
+    Python adds the line of source to a warning, and a line that saves a user may hold a password. It looks the line up
+    by its number: so the number is part of the name here, as in script.py:12:0, and line 0 is in no file. That holds
+    whatever formats the warning, and with whatever filters.
+    """
+    frame = sys._getframe(1)
+    while frame.f_back is not None and _is_ours(frame.f_globals.get("__name__")):
+        frame = frame.f_back
+    place = f"{frame.f_code.co_filename}:{frame.f_lineno}"
+    warnings.warn_explicit(warning, type(warning), place, 0, module=frame.f_globals.get("__name__"))
+
+
+def _is_ours(module: Any) -> bool:
+    return module in ("models", "peewee") or str(module).partition(".")[0] == "vserverlib"
+
+
 @contextlib.contextmanager
 def plain_warnings() -> Iterator[None]:
     """Tell our warnings in one line each, every time, without the line of source that Python adds."""

@@ -78,6 +78,7 @@ class Opened(peewee.Database):
         self.cached: dict[str, Any] = {}  # settings of this database, read once
         self.at_close: list[Callable[[], object]] = []
         self._foreseen = False
+        self.writes = 0  # how often this session has written, or has taken that back
         self.strict, self.asks_rules = False, True
 
     # What each of the two does in its own way
@@ -191,8 +192,10 @@ class Opened(peewee.Database):
 
     def _execute_cursor(self, sql: str, params: Any = None, **options: Any) -> Any:
         kind = sql.lstrip()[:6].upper().strip(" ;")
-        if not self._foreseen and kind not in READS:
-            self.forget()
+        if kind not in READS:
+            self.writes += 1
+            if not self._foreseen:
+                self.forget()
         if kind in WRITES and self.stands_alone(sql):
             with self.atomic():
                 return self._execute_cursor(sql, params, **options)
@@ -237,6 +240,7 @@ class Opened(peewee.Database):
         while len(self.undo) > mark:
             self.undo.pop()()
         self.cached.clear()
+        self.writes += 1
         self.forget()
 
     def on_rollback(self, restore: Callable[[], None]) -> None:

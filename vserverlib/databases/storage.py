@@ -26,6 +26,7 @@ from vserverlib.entities import checks, hashing, orm
 from vserverlib.entities.recording import Recorder
 from vserverlib.files import shown
 from vserverlib.messages import tell
+from vserverlib.terminal import tracebacks
 
 if TYPE_CHECKING:
     from vserverlib.transfer.foreign import Copy
@@ -286,6 +287,7 @@ def bind(database: AnyDatabase) -> AnyDatabase:
         earlier.close()
     orm.database.initialize(database)
     checks.install()
+    tracebacks.install()
     if isinstance(database, Sqlite):
         _open.add(database)
     return database

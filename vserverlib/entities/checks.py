@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 from vserverlib import CheckWarning, home, inert, named
 from vserverlib.entities import orm, rules
+from vserverlib.entities.bridge import OfInstance
 from vserverlib.entities.fields import now
 from vserverlib.entities.rules import Rule
 
@@ -156,7 +157,7 @@ def _weak(entity: Any, names: Iterable[str]) -> Iterator[Finding]:
     for rule in rules.RULES:
         if rule.secret in names and rule.entity == entity._meta.table_name:
             weakness, of = (entity._weak or {}).get(rule.secret, ("", None))
-            if weakness and of == entity.__data__[rule.secret]:
+            if weakness and of == entity._stored[rule.secret]:
                 yield finding(rule.code, entity.id, entity.own_name(), weakness)
 
 
@@ -210,7 +211,7 @@ def check(self: Any) -> Findings:
     return Findings([*_weak(self, secrets), *(finding(*row) for row in broken)])
 
 
-orm.Entity.check = orm.OfInstance(check)  # what needs the rules is attached by who owns them
+orm.Entity.check = OfInstance(check)  # what needs the rules is attached by who owns them
 
 
 def everywhere(table: str) -> str:

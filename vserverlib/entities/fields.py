@@ -1,8 +1,9 @@
 """The fields of the models: what a value may be, how it is stored, how it reads back.
 
-One rule holds for all of them: `__data__` of an entity has the value as the database stores it; assigning cleans a
+One rule holds for all of them: `_stored` of an entity has the value as the database stores it; assigning cleans a
 value into that form, or raises an Error that names the field, the value and the remedy; reading decodes it. So filling
-a list from the database costs nothing per field, and a value of the wrong type is refused when it is given.
+a list from the database costs nothing per field, and a value of the wrong type is refused when it is given. `__data__`,
+where Peewee and its extensions look for values, has them as they read: decoded, and secrets masked.
 
 It owns single values. Links to other entities are in relations.py.
 """
@@ -26,8 +27,11 @@ LENGTH = len("2026-03-01 09:00:00.000000+00:00")
 class PlainAccessor(peewee.FieldAccessor):
     """Reads what is stored, writes by the field's clean()."""
 
+    def __get__(self, instance: Any, instance_type: type | None = None) -> Any:
+        return self.field if instance is None else instance._stored.get(self.name)
+
     def __set__(self, instance: Any, value: Any) -> None:
-        instance.__data__[self.name] = self.field.clean(value)
+        instance._stored[self.name] = self.field.clean(value)
         instance._dirty.add(self.name)
 
 
@@ -37,7 +41,7 @@ class Accessor(PlainAccessor):
     def __get__(self, instance: Any, instance_type: type | None = None) -> Any:
         if instance is None:
             return self.field
-        return self.field.decode(instance.__data__.get(self.name))
+        return self.field.decode(instance._stored.get(self.name))
 
 
 class Cleaned(peewee.Field):
@@ -270,7 +274,7 @@ class SecretAccessor(Accessor):
     def __get__(self, instance: Any, instance_type: type | None = None) -> Any:
         if instance is None:
             return self.field
-        stored = instance.__data__.get(self.name)
+        stored = instance._stored.get(self.name)
         plain, of = (instance._plain or {}).get(self.name, (None, None))
         if stored is None:
             return None
@@ -278,7 +282,7 @@ class SecretAccessor(Accessor):
 
     def __set__(self, instance: Any, value: Any) -> None:
         super().__set__(instance, value)
-        stored = instance.__data__[self.name]
+        stored = instance._stored[self.name]
         weakness = self.field.weakness(value) if stored != value else ""
         instance._weak = {**(instance._weak or {}), self.name: (weakness, stored)}
         if self.field.visible and stored != value:

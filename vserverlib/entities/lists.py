@@ -106,10 +106,17 @@ class Rows(peewee.CursorWrapper):
             entity.__dict__.update(zip(names, row[-len(names) :], strict=True))
 
 
+class Given(peewee.CursorWrapper):
+    """Entities that were read by another query."""
+
+    def __init__(self, entities: list[Any]) -> None:
+        self.row_cache, self.count, self.populated, self.initialized = entities, len(entities), True, True
+
+
 def _entity(model: type, names: list[str], row: tuple[Any, ...], peers: Peers | None) -> Any:
     entity: Any = object.__new__(model)
     state = entity.__dict__
-    state["__data__"] = dict(zip(names, row))  # noqa: B905  # aliases behind the fields are left out
+    state["_stored"] = dict(zip(names, row))  # noqa: B905  # aliases behind the fields are left out
     state["_peers"] = peers
     return entity
 
@@ -124,6 +131,24 @@ def no_collection() -> Iterator[None]:
     finally:
         if running:
             gc.enable()
+
+
+class Loaded:
+    """Of one entity, the list that was read for many at once: it holds until this session writes.
+
+    query and condition: by which it is read then.
+    """
+
+    __slots__ = ("_condition", "_database", "_entities", "_query", "_writes")
+
+    def __init__(self, entities: list[Any], query: EntityList, condition: Any, database: Any) -> None:
+        self._entities, self._query, self._condition = entities, query, condition
+        self._database, self._writes = database, database.writes
+
+    def list(self) -> EntityList:
+        """Return the list: read, or to be read anew."""
+        found: EntityList = self._query.where(self._condition)
+        return found.as_read(self._entities) if self._writes == self._database.writes else found
 
 
 class ShownInNotebooks:
@@ -217,6 +242,11 @@ class EntityList(ShownInNotebooks, peewee.ModelSelect):
             return (_entity(self.model, names, row, None) for row in database.rows(query))
         query._is_streamed = True
         return iter(query._get_cursor_wrapper(database.execute(query)).iterator())
+
+    def as_read(self, entities: list[Any]) -> EntityList:
+        """Take entities for what this list has."""
+        self._cursor_wrapper = Given(entities)
+        return self
 
     # What a list does
 

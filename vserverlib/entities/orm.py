@@ -6,16 +6,19 @@ transaction; whoever owns it registers it there. What is to be told of a save be
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, NamedTuple
 
-from vserverlib import CheckError, CheckWarning, Error, NotFound, NotObeyed, UsageError, inert, near
+from vserverlib import CheckError, CheckWarning, Error, NotObeyed, UsageError, inert, near
 from vserverlib.databases.drivers import peewee
+from vserverlib.entities import hashing
+from vserverlib.entities.bridge import Decoded, Hydrating, OfInstance, WritersOfClass
 from vserverlib.entities.fields import LARGEST, Derived, Id, Secret, WorkedOut, whole
 from vserverlib.entities.lists import EntityList, Peers, ShownInNotebooks
+from vserverlib.entities.registry import Registry, registry
 from vserverlib.entities.relations import BackrefAccessor, Link, MemberList, Memberships
 from vserverlib.entities.rows import statement
+from vserverlib.messages import warn
 
 
 class Current(peewee.DatabaseProxy):
@@ -62,34 +65,7 @@ class Relation(NamedTuple):
     editable: bool
 
 
-class Hydrating(set[str]):
-    """The changed fields of an entity that a query is filling: Peewee clears them when it is done."""
-
-    done = False
-
-    def clear(self) -> None:
-        self.done = True
-        super().clear()
-
-
-class OfInstance:
-    """A method of one entity: asked for on the class, it says so instead of answering for the whole table."""
-
-    def __init__(self, method: Callable[..., Any]) -> None:
-        self.method, self.__doc__ = method, method.__doc__
-
-    def __get__(self, instance: Any, owner: type) -> Any:
-        if instance is not None:
-            return self.method.__get__(instance, owner)
-        name = self.method.__name__
-
-        def refuse(*args: Any, **options: Any) -> Any:
-            raise Error(f"{name}() belongs to one {owner.__name__}: {owner.__name__}.get(1).{name}()")
-
-        return refuse
-
-
-class Entity(ShownInNotebooks, peewee.Model):
+class Entity(Decoded, WritersOfClass, ShownInNotebooks, peewee.Model):
     """One row of one of the six tables."""
 
     noun: ClassVar[str] = ""  # "organization"
@@ -102,6 +78,7 @@ class Entity(ShownInNotebooks, peewee.Model):
     _weak: dict[str, tuple[str, Any]] | None = None  # what makes secrets weak that were given, with the hash of each
     _peers: Peers | None = None  # what it was read together with
     _members: dict[str, MemberList] | None = None
+    _loaded: dict[str, EntityList] | None = None  # lists that prefetch() has read
 
     class Meta:
         database = database
@@ -111,21 +88,21 @@ class Entity(ShownInNotebooks, peewee.Model):
     def __init__(self, *values: Any, **fields: Any) -> None:
         model = type(self)
         if fields.pop("__no_default__", None):  # Peewee makes it, to fill it from a row
-            self.__dict__.update(__data__={}, __rel__={}, _dirty=Hydrating())
+            self.__dict__.update(_stored={}, __rel__={}, _dirty=Hydrating())
         else:
             if values:
                 raise UsageError(f'{model.__name__} takes fields by name: {model.__name__}({model.first_field()}="…")')
             for name in fields:
                 model.require_attribute(name)
             data = self._meta.get_default_dict()
-            self.__dict__.update(__data__=data, __rel__={}, _dirty=set(data), _new=True)
+            self.__dict__.update(_stored=data, __rel__={}, _dirty=set(data), _new=True)
         for name, value in fields.items():
             object.__setattr__(self, name, value) if self._new else setattr(self, name, value)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if self._is_hydrating():
             if name in self._meta.fields and not isinstance(value, peewee.Model):
-                self.__data__[name] = value
+                self._stored[name] = value
                 return
         elif not name.startswith("_"):
             self.require_attribute(name)
@@ -269,7 +246,7 @@ class Entity(ShownInNotebooks, peewee.Model):
                 database.on_rollback(self._restorer())
                 if force_insert and not self._new:  # all of it, under its id: refused while that is there
                     self._new = True
-                    self._dirty.update(self.__data__)
+                    self._dirty.update(self._stored)
                 self._link_saved()
                 told = self.complete_fields()
                 written = Written(self, frozenset(self._dirty), self._new, self.parting())
@@ -280,15 +257,8 @@ class Entity(ShownInNotebooks, peewee.Model):
         except peewee.IntegrityError as error:
             raise self._refusal(error) from error
 
-    @classmethod
-    def bulk_create(cls, model_list: Iterable[Any], batch_size: int | None = None) -> None:
-        """Save many new entities in one transaction (Peewee's own would take the masks of secrets for their values)."""
-        with cls._meta.database.atomic():
-            for entity in model_list:
-                entity.save(force_insert=True)
-
     def _unsaved(self) -> bool:
-        moved = any(self.__data__.get(name) != linked.id for name, linked in self.__rel__.items() if linked is not None)
+        moved = any(self._stored.get(name) != linked.id for name, linked in self.__rel__.items() if linked is not None)
         return self._new or moved or bool(self._dirty) or any(m.is_changed for m in (self._members or {}).values())
 
     def parting(self) -> list[dict[str, int]]:
@@ -299,15 +269,15 @@ class Entity(ShownInNotebooks, peewee.Model):
         if told and self._meta.database.strict:
             raise CheckError(told)
         for warning in told:
-            warnings.warn(warning, stacklevel=3)
+            warn(warning)
 
     def _restorer(self) -> Callable[[], None]:
         """Return what puts this object back as it is now."""
-        data, rel, dirty, new = self.__data__.copy(), self.__rel__.copy(), set(self._dirty), self._new
+        data, rel, dirty, new = self._stored.copy(), self.__rel__.copy(), set(self._dirty), self._new
         members = [(members, members.state()) for members in (self._members or {}).values()]
 
         def restore() -> None:
-            self.__dict__.update(__data__=data, __rel__=rel, _dirty=dirty, _new=new)
+            self.__dict__.update(_stored=data, __rel__=rel, _dirty=dirty, _new=new)
             for list_, before in members:
                 list_.put_back(before)
 
@@ -320,14 +290,14 @@ class Entity(ShownInNotebooks, peewee.Model):
                 continue
             if not linked.is_saved:
                 raise linked.not_saved(f"{name} of {self.named()}")
-            if self.__data__.get(name) != linked.id:
-                self.__data__[name] = linked.id
+            if self._stored.get(name) != linked.id:
+                self._stored[name] = linked.id
                 self._dirty.add(name)
 
     @property
     def is_saved(self) -> bool:
         """Whether it has been saved, ever."""
-        return not self._new and self.__data__.get("id") is not None
+        return not self._new and self._stored.get("id") is not None
 
     def not_saved(self, role: str) -> Error:
         """Return the error for an entity that was never saved: it says what to do first."""
@@ -344,6 +314,7 @@ class Entity(ShownInNotebooks, peewee.Model):
     def _write(self, only: set[str] | None) -> None:
         database, touched = self._meta.database, self.touched_tasks()
         names = [name for name in self._meta.sorted_field_names if name in self._dirty and (not only or name in only)]
+        self._require_secrets(names)
         with database.foreseen():
             self._insert(database, names) if self._new else self._update(database, names)
         for members in (self._members or {}).values():
@@ -351,12 +322,25 @@ class Entity(ShownInNotebooks, peewee.Model):
         self._dirty.difference_update(names)
         database.forget_tasks(touched)
 
+    def stored_hash(self, name: str) -> Any:
+        """Return the hash of a secret, None for none: read anew if this entity, a copy or of a join, has its mask."""
+        if self._stored.get(name, hashing.MASK) != hashing.MASK or not self.is_saved:
+            return self._stored.get(name)
+        kept = self.by_id(self.id)
+        return None if kept is None else kept._stored[name]
+
+    def _require_secrets(self, names: list[str]) -> None:
+        """Refuse to write the mask that stands for a secret in a copy, or in what a join gave."""
+        for name in names:
+            if self._stored[name] == hashing.MASK and isinstance(self._meta.fields[name], Secret):
+                raise Error(f"the {name} of {self.named()} is masked here: assign one, or None")
+
     def _insert(self, database: Any, names: list[str]) -> None:
-        names = [name for name in names if self.__data__[name] is not None or name != "id"]
+        names = [name for name in names if self._stored[name] is not None or name != "id"]
         sql = statement(database, self._meta, names)
-        cursor = database.execute_sql(sql, [self.__data__[name] for name in names])
+        cursor = database.execute_sql(sql, [self._stored[name] for name in names])
         if "id" not in names:
-            self.__data__["id"] = cursor.lastrowid if database.is_sqlite else cursor.fetchone()[0]
+            self._stored["id"] = cursor.lastrowid if database.is_sqlite else cursor.fetchone()[0]
         else:
             database.go_on(self._meta.table_name)
         self._new = False
@@ -365,7 +349,7 @@ class Entity(ShownInNotebooks, peewee.Model):
         if not names:
             return self._require_row(bool(type(self).by_id(self.id)))
         sql = statement(database, self._meta, names, update=True)
-        cursor = database.execute_sql(sql, [*(self.__data__[name] for name in names), self.id])
+        cursor = database.execute_sql(sql, [*(self._stored[name] for name in names), self.id])
         return self._require_row(cursor.rowcount == 1)
 
     def _require_row(self, there: bool) -> None:
@@ -375,7 +359,7 @@ class Entity(ShownInNotebooks, peewee.Model):
     def _refusal(self, error: peewee.IntegrityError) -> Error:
         """Return what a person can act on for what the database refused."""
         for field in self._meta.sorted_fields:
-            value = self.__data__.get(field.name)
+            value = self._stored.get(field.name)
             if value is None:
                 continue
             if isinstance(field, Link) and field.rel_model.by_id(value) is None:
@@ -405,14 +389,6 @@ class Entity(ShownInNotebooks, peewee.Model):
         """Delete this entity: what Peewee calls delete(); recursive: with what hangs on it."""
         return self.delete(dependents=recursive)
 
-    @classmethod
-    def delete_by_id(cls, pk: Any) -> Any:
-        """Delete the entity with an id, as its delete() does."""
-        entity = cls.get(pk)
-        if entity is None:
-            raise NotFound(f"no {cls.noun} {inert(pk)}: there is nothing to delete")
-        return entity.delete()
-
     @OfInstance
     def history(self) -> Any:
         """Return what the journal has of this entity, newest first: who changed what, and when."""
@@ -436,7 +412,7 @@ class Entity(ShownInNotebooks, peewee.Model):
     def own_name(self) -> Any:
         """Return what it is called; None where it is called nothing."""
         field = self.name_field()
-        return None if field is None else self.__data__.get(field.name)
+        return None if field is None else self._stored.get(field.name)
 
     def label(self) -> str:
         """Return what tells this entity from others, for messages: its name, in most models."""
@@ -455,7 +431,7 @@ class Entity(ShownInNotebooks, peewee.Model):
     @classmethod
     def validate_model(cls) -> None:
         cls.__repr__ = cls.__str__  # type: ignore[assignment,method-assign]  # Peewee gives each model one of its own
-        del cls.__rel__  # None, which would hide it from __getattr__
+        del cls.__rel__, cls.__data__  # None, which would hide __getattr__, and Decoded's
 
     def __eq__(self, other: object) -> bool:
         return self is other or super().__eq__(other)
@@ -470,40 +446,6 @@ def relations(model: type[Entity]) -> list[Relation]:
         if isinstance(value, Memberships):
             found.append(Relation(name, value.rel_model, True))
     return sorted(found)
-
-
-class Registry(Mapping[str, Any]):
-    """The models by the names of their tables, in an order in which links lead upwards.
-
-    models.py fills it. It is never empty: asked before that, it raises a RuntimeError.
-    """
-
-    def __init__(self) -> None:
-        self._models: dict[str, Any] = {}
-
-    def fill(self, models: Iterable[type[Entity]]) -> Registry:
-        self._models = {model._meta.table_name: model for model in models}
-        return self
-
-    def _known(self) -> dict[str, Any]:
-        if not self._models:
-            raise RuntimeError("the models are not known yet: import models first")
-        return self._models
-
-    def __getitem__(self, table: str) -> Any:
-        return self._known()[table]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._known())
-
-    def __reversed__(self) -> Iterator[str]:
-        return reversed(self._known())
-
-    def __len__(self) -> int:
-        return len(self._known())
-
-
-registry = Registry()
 
 
 def by_table() -> Registry:

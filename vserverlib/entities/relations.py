@@ -12,7 +12,19 @@ from typing import Any
 from vserverlib import Error, NotFound, inert
 from vserverlib.databases.drivers import peewee
 from vserverlib.entities.fields import Cleaned, whole
-from vserverlib.entities.lists import ShownInNotebooks, picked, shown
+from vserverlib.entities.lists import EntityList, Loaded, ShownInNotebooks, picked, shown
+
+
+class LinkIdAccessor(peewee.ObjectIdAccessor):
+    """Reads the id of the entity that is linked, also one that it has got since it was assigned."""
+
+    def __get__(self, instance: Any, instance_type: type | None = None) -> Any:
+        if instance is None:
+            return self.field
+        id, linked = instance._stored.get(self.field.name), None
+        if id is None:
+            linked = instance.__rel__.get(self.field.name)
+        return id if linked is None else linked.id
 
 
 class LinkAccessor(peewee.ForeignKeyAccessor):
@@ -20,7 +32,7 @@ class LinkAccessor(peewee.ForeignKeyAccessor):
 
     def get_rel_instance(self, instance: Any) -> Any:
         linked = instance.__rel__.get(self.name)
-        id = instance.__data__.get(self.name)
+        id = instance._stored.get(self.name)
         if linked is None and id is not None:
             linked = instance._peers and instance._peers.linked(self.field, id)
             linked = linked or self.rel_model.by_id(id)
@@ -30,7 +42,7 @@ class LinkAccessor(peewee.ForeignKeyAccessor):
         return linked
 
     def __set__(self, instance: Any, value: Any) -> None:
-        instance.__data__[self.name] = self.field.clean(value)
+        instance._stored[self.name] = self.field.clean(value)
         instance._dirty.add(self.name)
         if isinstance(value, self.rel_model):
             instance.__rel__[self.name] = value
@@ -44,8 +56,16 @@ class BackrefAccessor(peewee.BackrefAccessor):
     def __get__(self, instance: Any, instance_type: type | None = None) -> Any:
         if instance is None:
             return self
+        if instance._loaded and self.field.backref in instance._loaded:
+            return instance._loaded[self.field.backref].list()
         everyone = self.rel_model.get()
         return everyone.where(self.field == instance.id) if instance.id is not None else everyone.none()
+
+    def load(self, instance: Any, entities: list[Any], query: Any = None) -> None:
+        """Keep what Peewee has read for many at once. query: what it was read by; None: all of the table."""
+        everyone = query if isinstance(query, EntityList) else self.rel_model.get()
+        loaded = Loaded(entities, everyone, self.field == instance.id, instance._meta.database)
+        instance._loaded = {**(instance._loaded or {}), self.field.backref: loaded}
 
     def __set__(self, instance: Any, value: Any) -> None:
         raise Error(
@@ -63,6 +83,11 @@ class Link(Cleaned, peewee.ForeignKeyField):
     def __init__(self, model: Any, backref: str, **options: Any) -> None:
         # The keyword is for copies: peewee deep-copies and aliases fields by it.
         super().__init__(model, backref=backref, null=True, **options)
+
+    def bind(self, model: Any, name: str, set_attribute: bool = True) -> None:
+        super().bind(model, name, set_attribute)
+        if set_attribute:
+            setattr(model, self.object_id_name, LinkIdAccessor(self))
 
     @property
     def takes(self) -> str:  # type: ignore[override]

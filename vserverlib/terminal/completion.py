@@ -19,9 +19,10 @@ from types import FunctionType, SimpleNamespace
 from typing import Any, NamedTuple
 
 from vserverlib.databases.drivers import peewee
+from vserverlib.entities.bridge import OfInstance
 from vserverlib.entities.fields import Flag, Id, Instant, Secret, Text, Whole
 from vserverlib.entities.lists import EntityList
-from vserverlib.entities.orm import Entity, OfInstance, relations
+from vserverlib.entities.orm import Entity, relations
 from vserverlib.entities.relations import Link, MemberList
 from vserverlib.terminal.masking import Token, scan, string_parts
 

@@ -110,7 +110,7 @@ def _secret_items(entity: Entity) -> list[Item]:
     if entity._meta.database.read_only:
         return []
     secrets = [field.name for field in entity._meta.sorted_fields if isinstance(field, Secret)]
-    return [Item(name, is_set=entity.__data__.get(name) is not None) for name in secrets]
+    return [Item(name, is_set=entity._stored.get(name) is not None) for name in secrets]
 
 
 def _relation_items(entity: Entity) -> list[Item]:

@@ -83,7 +83,7 @@ class Fixture:
 
     def _free_name(self, entity: Any, taken: Any) -> str:
         """Return what an entity is called in the file; "" where it is left out, because nothing could refer to it."""
-        name = free = _text(entity.__data__["name"]) or ""
+        name = free = _text(entity._stored["name"]) or ""
         number = 1
         while free in taken:
             number += 1
@@ -96,14 +96,14 @@ class Fixture:
 
     def _organization(self, organization: Organization, name: str) -> Row:
         """Return an organization as the file has it. The importers of all releases fail where one of its keys lacks."""
-        row = {"name": name, **{key: _text(organization.__data__[key]) for key in ADDRESS}}
-        row["public_key"] = _base64(_text(organization.__data__["public_key"]) or "")
+        row = {"name": name, **{key: _text(organization._stored[key]) for key in ADDRESS}}
+        row["public_key"] = _base64(_text(organization._stored["public_key"]) or "")
         users = [user for user in map(self._user, organization.users) if user]
         return {**row, "users": users} if users else row
 
     def _user(self, user: User) -> Row:
         """Return a user as the file has it, what it has no value for left out; nothing where it is left out."""
-        data = {name: _text(user.__data__[name]) for name in PERSON}
+        data = {name: _text(user._stored[name]) for name in PERSON}
         name = data["username"]
         if not name or name in self._users:
             self._leave_out(user, "its name is taken" if name else "it has no user name")

@@ -1,0 +1,65 @@
+"""What Python prints of an exception that nobody catches in a plain script: the same, secrets masked in its source.
+
+The shell prints its own tracebacks, and IPython and notebooks theirs. What a program prints or logs by itself
+(traceback.print_exc(), logging) is not masked.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+
+def install() -> None:
+    """Mask what Python prints, unless another program has its own way of printing it."""
+    if sys.excepthook is sys.__excepthook__:
+        sys.excepthook = _print
+    if threading.excepthook is threading.__excepthook__:
+        threading.excepthook = _print_of_thread
+
+
+def _print(kind: Any, error: Any, trace: Any) -> None:
+    import traceback  # few programs end by an exception
+
+    told = traceback.TracebackException(kind, error, trace, lookup_lines=False)
+    for exception in _chain(told):
+        _mask_sources({frame.filename for frame in exception.stack})
+        exception.stack[:] = [_without_marks(traceback, frame) for frame in exception.stack]
+    sys.stderr.write("".join(told.format()))
+
+
+def _print_of_thread(args: Any) -> None:
+    if args.exc_type is not SystemExit:
+        sys.stderr.write(f"Exception in thread {getattr(args.thread, 'name', '')}:\n")
+        _print(args.exc_type, args.exc_value, args.exc_traceback)
+
+
+def _chain(told: Any) -> Iterator[Any]:
+    if told is not None:
+        yield told
+        for other in (told.__cause__, told.__context__, *(getattr(told, "exceptions", None) or ())):
+            yield from _chain(other)
+
+
+def _mask_sources(files: set[str]) -> None:
+    """Have the lines of files that name a secret be read masked: as a whole, since a text may have several lines."""
+    import linecache
+
+    from vserverlib.terminal.masking import mask  # 15 ms
+
+    for file in files:
+        source = "".join(linecache.getlines(file))
+        masked = mask(source) if "site-packages" not in file else source
+        if masked != source:
+            linecache.cache[file] = (len(source), None, masked.splitlines(keepends=True), file)
+
+
+def _without_marks(traceback: Any, frame: Any) -> Any:
+    """Return a frame without the marks under its line if the line is masked: they would be in another place."""
+    from vserverlib.terminal.masking import MASK
+
+    if MASK not in (frame.line or ""):
+        return frame
+    return traceback.FrameSummary(frame.filename, frame.lineno, frame.name, line=frame.line)
