@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers import process
 
 from vserverlib import arguments
 
@@ -26,7 +27,10 @@ def started(monkeypatch: pytest.MonkeyPatch, *words: str) -> tuple[list[str], di
     """Return the arguments, and the whole URLs, with which the program is started anew."""
 
     def execve(program: str, command: list[str], environment: dict[str, str]) -> Any:
-        raise Anew(command[3:], json.loads(environment[arguments.VARIABLE]))
+        _, reader = environment[arguments.VARIABLE].split(":")
+        assert "geheim" not in str(environment)
+        with open(int(reader)) as file:
+            raise Anew(command[3:], json.load(file))
 
     monkeypatch.setattr(os, "execve", execve)
     monkeypatch.setattr(sys, "argv", ["vserver", *words])
@@ -62,16 +66,25 @@ def test_without_a_password_the_program_goes_on(monkeypatch: pytest.MonkeyPatch)
     arguments.hide()
 
 
-def test_the_whole_urls_are_taken_out_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def pipe(text: str) -> str:
+    """Return what the program is given for a pipe with a text."""
+    reader, writer = os.pipe()
+    os.write(writer, text.encode())
+    os.close(writer)
+    return f"{os.getpid()}:{reader}"
+
+
+def test_the_whole_urls_are_read_and_the_variable_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(arguments, "_whole", {})
-    monkeypatch.setenv(arguments.VARIABLE, json.dumps({PLAIN_ONE: ONE}))
+    monkeypatch.setenv(arguments.VARIABLE, pipe(json.dumps({PLAIN_ONE: ONE})))
     arguments.hide()
     assert arguments.VARIABLE not in os.environ
     assert arguments.whole(PLAIN_ONE) == ONE and arguments.whole(PLAIN_TWO) == PLAIN_TWO
 
 
 def test_a_variable_that_is_not_ours_is_left_aside(monkeypatch: pytest.MonkeyPatch) -> None:
-    for value in ("", "{", "[1]", '"x"', "7", '{"a": 1}'):
+    pipes = [pipe(text) for text in ("", "{", "[1]", '"x"', "7", '{"a": 1}')]
+    for value in ("", "7", "1:7", f"{os.getpid()}:9999", "a:b", "1:2:3", pipe('{"a": "b"}').replace(":", "1:"), *pipes):
         monkeypatch.setenv(arguments.VARIABLE, value)
         arguments.hide()
         assert arguments.VARIABLE not in os.environ and arguments.whole("a") == "a", value
@@ -89,3 +102,14 @@ def test_nothing_that_takes_time_is_imported_before(door: str) -> None:
 def test_python_m_vserver_hides_it_before_its_imports_too() -> None:
     source = (ROOT / "vserver.py").read_text()
     assert source.index("arguments.hide()") < source.index("import click")
+
+
+def test_a_password_is_neither_in_the_arguments_nor_in_the_environment_of_the_process(tmp_path: Path) -> None:
+    """It is refused in the end, for there is no server: what the process shows is read by a driver of its own."""
+    shows = "import os; seen = open('/proc/self/environ').read() + open('/proc/self/cmdline').read()\n"
+    shows += "open(os.environ['SEEN'], 'w').write(seen + '|' + str(os.listdir('/proc/self/fd')))\n"
+    (tmp_path / "psycopg.py").write_text(shows + "raise ImportError('no driver')\n")
+    seen = tmp_path / "seen"
+    done = process.vserver("-d", ONE, "list", "tasks", PYTHONPATH=f"{tmp_path}:{ROOT}", SEEN=str(seen))
+    assert done.status == 1 and "geheim" not in done.err
+    assert "me@host/one" in seen.read_text() and "geheim" not in seen.read_text()

@@ -1,8 +1,8 @@
 """The arguments of the program: a password in one is out of the list of processes before anything else is imported.
 
-Everybody on a machine can read the arguments of a process; nobody but its user, and root, the environment. So a program
-whose arguments name a database with a password starts anew: with URLs that have none in their place, and the whole URLs
-in one variable, which is taken out of the environment at once.
+Everybody on a machine can read the arguments of a process; its user, and root, its environment, as it was at the start.
+So a program whose arguments name a database with a password starts anew: with URLs that have none in their place, and
+the whole URLs in a pipe, which it reads and closes at once.
 
 It owns that. What a password in a name is, addresses.py knows. What is no name (the code of -c, a text that is searched
 for) is left as it is.
@@ -17,7 +17,7 @@ import sys
 
 from vserverlib import addresses
 
-VARIABLE = "VSERVER_URLS"  # of the environment, between the start and the new one: the whole URLs by the plain ones
+VARIABLE = "VSERVER_URLS"  # of the environment, between the start and the new one: the process and the end of its pipe
 BEFORE = ("--database=", "-d")  # what may stand before a name in the same word
 TEXTS = ("-c", "--where", "--search")  # what follows these is no name
 _whole: dict[str, str] = {}
@@ -26,7 +26,8 @@ _whole: dict[str, str] = {}
 def hide() -> None:
     """Start the program anew, if its arguments hold a password; to be called before all else."""
     if VARIABLE in os.environ:
-        _remember(os.environ.pop(VARIABLE))
+        with contextlib.suppress(OSError, TypeError, ValueError):  # it is not ours
+            _remember(_read(*map(int, os.environ.pop(VARIABLE).split(":"))))
         return
     typed = sys.argv[1:]
     words = [_plain(word, before) for word, before in zip(typed, ["", *typed], strict=False)]
@@ -34,14 +35,32 @@ def hide() -> None:
         found = {_name(word): _name(whole) for word, whole in zip(words, typed, strict=True) if word != whole}
         front = sys.orig_argv[1 : len(sys.orig_argv) - len(typed)]
         with contextlib.suppress(OSError):  # more than the system takes
-            os.execve(sys.executable, [sys.executable, *front, *words], {**os.environ, VARIABLE: json.dumps(found)})
+            given = f"{os.getpid()}:{_written(json.dumps(found))}"
+            os.execve(sys.executable, [sys.executable, *front, *words], {**os.environ, VARIABLE: given})
+
+
+def _written(text: str) -> int:
+    """Return the end of a pipe that holds a text, which a program that is started inherits."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with open(writer, "wb", buffering=0) as file:
+        if file.write(text.encode()) != len(text.encode()):
+            raise OSError("the pipe is full")
+    os.set_inheritable(reader, True)
+    return reader
+
+
+def _read(process: int, reader: int) -> str:
+    if process != os.getpid():  # it is the same after os.execve()
+        raise OSError("the pipe is another program's")
+    with open(reader, "rb") as file:
+        return file.read().decode()
 
 
 def _remember(urls: str) -> None:
-    with contextlib.suppress(ValueError):  # it is not ours
-        found = json.loads(urls)
-        if isinstance(found, dict):
-            _whole.update((word, url) for word, url in found.items() if isinstance(url, str))
+    found = json.loads(urls)
+    if isinstance(found, dict):
+        _whole.update((word, url) for word, url in found.items() if isinstance(url, str))
 
 
 def whole(url: str) -> str:
