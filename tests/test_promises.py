@@ -309,3 +309,14 @@ def test_what_a_delete_takes_along_is_told_and_comes_back(closed: Path) -> None:
     assert json.loads(vserver("-d", closed, "list", "results", "-o", "json").out) == []
     vserver("-d", closed, "undo", "--yes")
     assert len(json.loads(vserver("-d", closed, "list", "results", "-o", "json").out)) == 2
+
+
+# The table of these
+
+
+def test_each_test_that_the_page_names_is_there() -> None:
+    tests = Path(__file__).parent
+    page = (tests.parent / "docs" / "reliability.md").read_text().partition("## Which test holds which promise")[2]
+    named = re.findall(r"`(test_\w+\.py)::(test_\w+)`", page)
+    missing = [name for file, name in named if f"def {name}(" not in (tests / file).read_text()]
+    assert len(named) > 50 and missing == []
