@@ -169,10 +169,9 @@ def as_path(url: str | os.PathLike[str]) -> Path:
     text = os.fspath(url)
     if addresses.is_url(text):
         raise Error(f"{addresses.shown(text)} is no file: this works on the file of a SQLite database only")
-    if text.startswith("sqlite:///"):
-        text = text.removeprefix("sqlite:///")
-    elif (why := addresses.refusal(text)) is not None:
+    if (why := addresses.refusal(text)) is not None:
         raise Error(why)
+    text = addresses.file_of(text)
     if not text:
         raise Error("the name of the database is empty: use the path of a file")
     if "\0" in text:
