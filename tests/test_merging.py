@@ -231,7 +231,7 @@ def test_twice_the_rows_take_twice_the_work(ours: importer.Target, shift: int) -
             database.insert_many("incoming_task", columns, [(shift + row[0], *row[1:]) for row in rows])
             database.insert_many("incoming_collaboration", ("id", "name"), [(1, "OWN")])
             database.connection().set_progress_handler(lambda: next(done) < 0, 1000)
-            plan = {each.entity: each for each in merging.plan(database, Outcome(), {})}
+            plan = {each.entity: each for each in merging.plan(database, Outcome(), merging.Unsaid())}
             assert (plan["task"].new, plan["task"].same) == (0, count)
             transaction.rollback()
         return next(done)

@@ -46,15 +46,15 @@ class Place(NamedTuple):
     column: int
 
 
-class Faults:
-    """What is wrong with a file: the first of it by place, and how much it is in all."""
+class Remarks:
+    """What there is to say of a file: the first of it by place, and how much it is in all."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.total = path, 0
         self._first: list[tuple[Place, str]] = []
 
     def add(self, place: Place, text: str) -> None:
-        """Count a fault, and keep it if it is one of the first that were found."""
+        """Count a remark, and keep it if it is one of the first."""
         self.total += 1
         if len(self._first) < TOLD:
             self._first.append((place, text))
@@ -65,6 +65,17 @@ class Faults:
             yield f"{shown(self.path)}:{place.line}:{place.column}: {text}"
         if self.total > len(self._first):
             yield f"and {self.total - len(self._first):,} more"
+
+
+class Faults(Remarks):
+    """What is wrong with a file.
+
+    unusual: what is read although it breaks a rule, as servers read it. lost: what of it is passed over, as they do.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.unusual, self.lost = Remarks(path), Remarks(path)
 
     def refuse(self) -> None:
         """Raise all of them as one, where there are any."""
@@ -280,14 +291,23 @@ class _Builder:
         return made
 
     def _put(self, made: Mapping, key: Value, value: Value) -> None:
-        """Add a key and its value to a mapping; a key that is none, or is there already, is told."""
-        if isinstance(key, Text) and key.text not in made.values:
+        """Add a key and its value to a mapping; a key that is none, or is there already, is told.
+
+        Of a key that is there twice, the last value counts, as for PyYAML, by which the servers read.
+        """
+        if isinstance(key, Text):
+            if key.text in made.values:
+                self._note_second(key, made.keys[key.text].line, _is_same_text(made.values[key.text], value))
             made.values[key.text], made.keys[key.text] = value, key.place
-        elif isinstance(key, Text):
-            first = made.keys[key.text].line
-            self._faults.add(key.place, f'the key "{inert(key.text)}" is there already, in line {first}: leave one out')
         elif not isinstance(key, Unread):
             self._faults.add(key.place, "a list or a mapping stands here as a key: write a text")
+
+    def _note_second(self, key: Text, first: int, is_same: bool) -> None:
+        told = f'the key "{inert(key.text)}" is there already, in line {first}'
+        if is_same:
+            self._faults.unusual.add(key.place, f"{told}, with the same value")
+        else:
+            self._faults.lost.add(key.place, f"{told}: this one is read, and the other is not, as servers do it")
 
     def _merge(self, made: Mapping, key: Text, value: Value) -> None:
         """Add what a merge key brings: its mapping, or several of which the first wins, below what is there."""
@@ -299,6 +319,13 @@ class _Builder:
                     made.keys.setdefault(name, each.keys[name])
             elif not isinstance(each, Unread):
                 self._faults.add(key.place, "<< takes a mapping, or a list of them: *NAME of one with &NAME")
+
+
+def _is_same_text(one: Value, other: Value) -> bool:
+    """Whether two values are the same: texts, or what one anchor stands for. Others may stand for much."""
+    if isinstance(one, Text) and isinstance(other, Text):
+        return (one.text, one.is_nothing) == (other.text, other.is_nothing)
+    return one is other
 
 
 SECOND = "a second document begins here (---): put both into one, or into two files"

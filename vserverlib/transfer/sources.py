@@ -38,6 +38,22 @@ READ = "name the SQLite file or the URL of a vantage6 server, a fixture file, or
 Row = tuple[Any, ...]
 
 
+class Default(NamedTuple):
+    """What a new row has in a column of which its source says nothing: worked out of its other values, by name.
+
+    sql: the same, of a row `i`. changed: what a row `t` that is there has in it, when it gets values of such a row; it
+    keeps what it has where that is empty.
+    """
+
+    value: Callable[[Mapping[str, Any]], Any]
+    sql: str
+    changed: str = ""
+
+
+Defaults = Mapping[str, Mapping[str, Default]]  # by entity and column
+NO_DEFAULTS: Defaults = MappingProxyType({})
+
+
 class Origin(NamedTuple):
     """A table of a source: its name there, the entity that its rows become, and our names of its columns, in order."""
 
@@ -103,12 +119,13 @@ class Notes:
     """What could not be kept as it was, noted by a source while it gives its rows, and by what writes them.
 
     left_out, doubled, renumbered: a line for each row that cannot be kept, is kept once because it is there twice, has
-    a new id. lost_values: a line for each value of which something is lost. values: how many were changed, these too,
-    by what was done to them.
+    a new id. unusual: a line for what is read although it breaks a rule of the source's format. lost_values: a line
+    for each value of which something is lost. values: how many were changed, these too, by what was done to them.
     """
 
     left_out: Lines = dataclasses.field(default_factory=Lines)
     doubled: Lines = dataclasses.field(default_factory=Lines)
+    unusual: Lines = dataclasses.field(default_factory=Lines)
     renumbered: Lines = dataclasses.field(default_factory=Lines)
     lost_values: Lines = dataclasses.field(default_factory=Lines)
     values: Counter[str] = dataclasses.field(default_factory=Counter)
@@ -132,6 +149,10 @@ class Source(Protocol):
     @property
     def made_up(self) -> Mapping[str, Collection[str]]:
         """The columns, by entity, that the source knows nothing of: it gives a new row what such a row begins with."""
+
+    @property
+    def defaults(self) -> Defaults:
+        """What new rows have where the source says nothing, which it gives as None."""
 
     def told(self) -> str:
         """Return what it is, in a line."""
@@ -163,6 +184,7 @@ class WhollyOurs:
     """What is true of a source all of whose tables and columns have their place: a database of ours, what it wrote."""
 
     made_up = NOTHING
+    defaults = NO_DEFAULTS
 
     def strays(self, notes: Notes) -> dict[str, int]:
         """Note nothing: every row is of a table that is read."""
