@@ -105,7 +105,7 @@ BAD = {
     ),
     "a tag of ones own": ("organizations: [{name: !env X}]\n", "1:24: the tag !env is not obeyed"),
     "two documents": ("organizations: []\n---\na: b\n", "2:1: a second document begins here"),
-    "UTF-16": (ORGANIZATION.encode("utf-16"), "FILE is text in UTF-16: save it as UTF-8"),
+    "UTF-16": (ORGANIZATION.encode("utf-16"), "FILE is text in UTF-16: save it as UTF-8"),  # where nothing unwraps it
     "UTF-32": (ORGANIZATION.encode("utf-32"), "FILE is text in UTF-32: save it as UTF-8"),
     "Latin-1": (
         "\norganizations: [{name: café}]\n".encode("latin-1"),

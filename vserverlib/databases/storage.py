@@ -219,6 +219,7 @@ def check_ours(path: Path) -> tuple[headers.Header, int]:
         raise Error(f"{shown(path)} is empty: remove it, and make a database with: {_init_line(path)}")
     header = headers.read_header(head)
     headers.refuse_dump(path, head)
+    headers.refuse_packed(path, head)
     if header is None:
         raise Error(f"{shown(path)} is no SQLite database (or an encrypted one): nothing was changed")
     if header.application_id != APPLICATION_ID:

@@ -142,6 +142,8 @@ Value: TypeAlias = Text | List | Mapping | Unread
 def read(path: Path, faults: Faults) -> Value:
     """Return what the one document of a file holds. What is wrong with single values of it is added to the faults.
 
+    path: what is read; it is called by the name that the faults have for it.
+
     Raises an Error where it is too large, no text in UTF-8, or no YAML.
     """
     text = _text(path, faults)
@@ -149,7 +151,7 @@ def read(path: Path, faults: Faults) -> Value:
 
     loader: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # in C, where it was built: ten times as fast
     try:
-        return _Builder(path, faults).document(yaml.parse(text, Loader=loader))
+        return _Builder(faults).document(yaml.parse(text, Loader=loader))
     except yaml.MarkedYAMLError as error:
         raise _refused(faults, _place(error.problem_mark or error.context_mark), _said(error, text)) from None
     except (yaml.YAMLError, ValueError, OverflowError) as error:  # escapes and directives of numbers beyond all bounds
@@ -178,13 +180,14 @@ def _said(error: Any, text: str) -> str:
 
 def _text(path: Path, faults: Faults) -> str:
     """Return the text of a file."""
-    with files.told(f"{shown(path)} cannot be read"), open(path, "rb") as file:
+    with files.told(f"{shown(faults.path)} cannot be read"), open(path, "rb") as file:
         data = file.read(LARGEST + 1)
     if len(data) > LARGEST:
-        raise Error(f"{shown(path)} is larger than {LARGEST // 1024 // 1024} MiB: split it, and import it in parts")
+        told = f"is larger than {LARGEST // 1024 // 1024} MiB"
+        raise Error(f"{shown(faults.path)} {told}: split it, and import it in parts")
     for name, marks in BOMS.items():
         if data.startswith(marks):
-            raise Error(f"{shown(path)} is text in {name}: save it as UTF-8")
+            raise Error(f"{shown(faults.path)} is text in {name}: save it as UTF-8")
     text = _decoded(data.removeprefix(codecs.BOM_UTF8), faults)
     if found := UNPRINTABLE.search(text):
         told = f"this is no YAML: there is a control character, {inert(found[0])}: leave it out, or write it in quotes"
@@ -209,8 +212,8 @@ def _place_at(before: str) -> Place:
 class _Builder:
     """Makes values of what PyYAML finds, one after the other."""
 
-    def __init__(self, path: Path, faults: Faults) -> None:
-        self._path, self._faults = path, faults
+    def __init__(self, faults: Faults) -> None:
+        self._path, self._faults = faults.path, faults
         self._anchors: dict[str, Value] = {}
         self._left = VALUES
 

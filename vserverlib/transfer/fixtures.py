@@ -55,11 +55,15 @@ NAMES, NAME_HINTS = 10_000, 20  # names among which a near one is looked for, an
 
 
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator[Fixture]:
-    """Read a fixture file; an Error with all its faults where it has any. Nothing is open afterwards."""
+def opened(plain: Path, named: Path | None = None) -> Iterator[Fixture]:
+    """Read a fixture file; an Error with all its faults where it has any. Nothing is open afterwards.
+
+    named: the file that it is called by, of which `plain` may be a copy.
+    """
+    path = named or plain
     faults = Faults(path)
     reader = _Reader(path, faults)
-    reader.document(documents.read(path, faults))
+    reader.document(documents.read(plain, faults))
     faults.refuse()
     lost = {f"{name}, first in line {reader.lost_at[name]}": count for name, count in reader.lost.items()}
     yield Fixture(path, reader.tables, reader.members, lost, faults.unusual, faults.lost)

@@ -26,6 +26,7 @@ from vserverlib import Error, addresses, files
 from vserverlib.advance import Advance
 from vserverlib.databases import headers, servers, storage
 from vserverlib.files import shown
+from vserverlib.transfer import documents, wrappings
 
 STDIN = "-"
 NOTHING: Mapping[str, Collection[str]] = MappingProxyType({})
@@ -241,12 +242,24 @@ def _source(name: str, bar: Bar) -> Opened:
     if addresses.is_url(name):
         return _server(name, bar)
     path = _path(name)
-    return _kind(path)(path)
+    return _file(path)
+
+
+@contextlib.contextmanager
+def _file(path: Path) -> Iterator[Source]:
+    """Open a file, what is around its text taken off in a private copy."""
+    head = _head(path)
+    with contextlib.ExitStack() as stack:
+        plain = path
+        if wrappings.is_wrapped(head):
+            plain = stack.enter_context(files.passing_folder()) / "unwrapped"
+            wrappings.unwrap(path, plain, documents.LARGEST, _is_export)
+        yield stack.enter_context(_kind(plain, path)(plain, path))
 
 
 def is_database(name: str) -> bool:
     """Whether a source is a database, which -d takes as well as an import does."""
-    return addresses.is_url(name) or (not _is_piped(name) and _kind(_path(name)) in (_database, _vantage6))
+    return addresses.is_url(name) or (not _is_piped(name) and headers.read_header(_head(_path(name))[:100]) is not None)
 
 
 def _is_piped(name: str) -> bool:
@@ -264,7 +277,7 @@ def _piped(name: str) -> Iterator[Source]:
         place = files.make_private(folder / "stdin")
         with files.told(f"{shown(name)} cannot be copied to {shown(folder)}"):
             _copy(name, place)
-        with _kind(place)(place) as source:
+        with _file(place) as source:
             yield source
 
 
@@ -288,17 +301,29 @@ def _path(name: str) -> Path:
     return path
 
 
-def _kind(path: Path) -> Callable[[Path], Opened]:
-    """Return what opens a file, by its first bytes; an Error where they are those of nothing that is known."""
+def _is_export(head: bytes) -> bool:
+    return b"".join(head[:200].split()).startswith(EXPORT)
+
+
+def _head(path: Path) -> bytes:
     with files.told(f"{shown(path)} cannot be read"), open(path, "rb") as file:
-        head = file.read(HEAD)
+        return file.read(HEAD)
+
+
+def _kind(plain: Path, path: Path) -> Callable[[Path, Path], Opened]:
+    """Return what opens a file, by its first bytes; an Error where they are those of nothing that is known.
+
+    plain: the copy that is read, or the file itself. path: the file as it is named.
+    """
+    head = _head(plain)
+    wrappings.refuse_others(path, head)
     header = headers.read_header(head[:100])
     if header is not None:
         return _database if header.application_id == storage.APPLICATION_ID else _vantage6
     headers.refuse_dump(path, head)
     if not head.strip():
         raise Error(f"{shown(path)} is empty: there is nothing to import")
-    if b"".join(head[:200].split()).startswith(EXPORT):
+    if _is_export(head):
         return _export
     if any(word in head for word in FIXTURE) or path.suffix in (".yaml", ".yml"):
         return _fixture
@@ -310,28 +335,28 @@ def _kind(path: Path) -> Callable[[Path], Opened]:
 # Each kind: what opens it is imported when there is one
 
 
-def _vantage6(path: Path) -> Opened:
+def _vantage6(plain: Path, path: Path) -> Opened:
     from vserverlib.transfer import vantage6
 
     return vantage6.opened(path)
 
 
-def _database(path: Path) -> Opened:
+def _database(plain: Path, path: Path) -> Opened:
     from vserverlib.transfer import ours
 
     return ours.opened(path)
 
 
-def _export(path: Path) -> Opened:
+def _export(plain: Path, path: Path) -> Opened:
     from vserverlib.transfer import exchange
 
-    return exchange.opened(path)
+    return exchange.opened(plain, path)
 
 
-def _fixture(path: Path) -> Opened:
+def _fixture(plain: Path, path: Path) -> Opened:
     from vserverlib.transfer import fixtures
 
-    return fixtures.opened(path)
+    return fixtures.opened(plain, path)
 
 
 @contextlib.contextmanager
