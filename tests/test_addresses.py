@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from click.testing import CliRunner
+from helpers.process import vserver
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-import vserver
-from vserverlib import addresses
+from vserver import main
+from vserverlib import Error, addresses
+from vserverlib.databases import storage
 
 
 @pytest.mark.parametrize(
@@ -69,7 +74,7 @@ def test_what_looks_like_an_address_is_refused_in_a_line_that_says_what_to_type(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     named = [] if words[0] == "copy" else ["-d", name]  # it names both of its databases itself
-    done = CliRunner().invoke(vserver.main, [*named, *(word.format(name) for word in words)])
+    done = CliRunner().invoke(main, [*named, *(word.format(name) for word in words)])
     assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (1, "", 1)
     assert "Sekr3t" not in done.stderr and "postgresql://USER@HOST/DATABASE" in done.stderr
     assert "Sekr3t" not in addresses.plain(name) and list(tmp_path.iterdir()) == []
@@ -77,5 +82,119 @@ def test_what_looks_like_an_address_is_refused_in_a_line_that_says_what_to_type(
 
 def test_so_is_one_that_the_environment_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VSERVER_DATABASE", LOOKALIKES[0])
-    told = CliRunner().invoke(vserver.main, ["list", "tasks"]).stderr
+    told = CliRunner().invoke(main, ["list", "tasks"]).stderr
     assert "(dbname=… host=… password=…)" in told and "Sekr3t" not in told
+
+
+# Passwords, however they are written
+
+
+SPECIAL = "@/%?#:&=+,;[]<>\\'\" \n\té％＠／1aB"  # noqa: RUF001  # of full width
+SCHEMES = (
+    *("postgresql", "postgres", "POSTGRESQL", "postgresql+psycopg2", "postgresql+asyncpg", "postgresq", "postgresqll"),
+    *("mysql", "mysql+pymysql", "redis", "jdbc:postgresql", "ｐｏｓｔｇｒｅｓｑｌ"),  # noqa: RUF001
+)
+URLS = (
+    *("{}://u:{}@h/x", "{}://u:{}@h:5432/x?sslmode=require", "{}://:{}@h/x", "{}://u:{}@", "{}://u:{}@/x?host=/run"),
+    *("{}://u@h/x?password={}", "{}:///x?sslpassword={}&user=u", "{}://h?password={}", "{}://h:5/x?pass%77ord={}"),
+    *("{}://u:{}@[::1]:5/x", "{}://u:{}@a:1,b:2/x", "{}://u@x:{}@h/x", "{}://u@h/x?passwd={}"),
+)
+STRINGS = ("host=h password={}", "password={} host=h", "user=u password='{}' dbname=x", "HOST=h PASSWORD = {}")
+AROUND = ("{}", " {} ", '"{}"', "'{}'", ' "{}" ', "\n{}\n", '"{}', "{}'", "<{}>", "DATABASE_URL={}", "export X='{}'")
+passwords = st.text(SPECIAL, max_size=7).map(lambda text: f"Qz{text}Xk")
+forms = st.one_of(st.tuples(st.sampled_from(URLS), st.sampled_from(SCHEMES)), st.tuples(st.sampled_from(STRINGS)))
+
+
+@given(passwords, forms, st.sampled_from(AROUND), st.booleans())
+@settings(max_examples=300, deadline=None)
+def test_no_password_is_in_what_is_shown_of_a_name(
+    password: str, form: tuple[str, ...], around: str, encoded: bool
+) -> None:
+    text, *scheme = form
+    name = around.format(text.format(*scheme, quote(password, "") if encoded else password))
+    why = addresses.fault(name) if addresses.is_url(name) else addresses.refusal(name)
+    shown = f"{addresses.plain(name)} {addresses.shown(name)} {why}"
+    assert "Qz" not in shown and "Xk" not in shown
+    assert addresses.is_url(name) or why is not None, "what looks like an address is no path"
+
+
+def test_libpq_calls_no_option_secret_whose_value_is_shown() -> None:
+    import psycopg
+
+    for option in psycopg.pq.Conninfo.get_defaults():
+        name, kind = option.keyword.decode(), (option.dispchar or b"").decode()
+        assert kind != "*" or (name in addresses.SECRETS and name not in addresses.OPTIONS), name
+
+
+@pytest.mark.parametrize("name", ["'{}'", '"{}"', " {}", "{}\n", ' "{}" ', "' {} '"])
+def test_blanks_and_one_pair_of_quotes_around_a_url_are_taken_off(name: str) -> None:
+    for url in ("postgresql://me@host/db", "sqlite:////tmp/a b.db"):
+        assert addresses.unwrapped(name.format(url)) == url
+    assert addresses.unwrapped(name.format("a.db")) == name.format("a.db"), "a path is as it was"
+
+
+# What a server has as its uri, taken apart as SQLAlchemy 1.4.46 does: the last column is what that gives psycopg2.
+DRIVEN = [
+    ("u:p/w@h/x", {"user": "u", "password": "p/w", "host": "h", "dbname": "x"}),
+    ("u:p%w@h/x", {"user": "u", "password": "p%w", "host": "h", "dbname": "x"}),
+    ("u:p w@h/x", {"user": "u", "password": "p w", "host": "h", "dbname": "x"}),
+    ("u:p%40w+#@h/x", {"user": "u", "password": "p@w+#", "host": "h", "dbname": "x"}),
+    ("u%40v:p?&=w@h:5432/x", {"user": "u@v", "password": "p?&=w", "host": "h", "port": "5432", "dbname": "x"}),
+    ("u@[fe80::1%eth0]:1/x", {"user": "u", "host": "fe80::1%eth0", "port": "1", "dbname": "x"}),
+    ("u:p@/a%20b", {"user": "u", "password": "p", "dbname": "a%20b"}),
+    ("h/a/b c", {"host": "h", "dbname": "a/b c"}),
+    ("u:p@a,b:5432/x", {"user": "u", "password": "p", "host": "a,b", "port": "5432", "dbname": "x"}),
+    ("u:p@/x?host=a:1&host=b:2", {"user": "u", "password": "p", "dbname": "x", "host": "a,b", "port": "1,2"}),
+    ("u@/x?host=/run/pg&port=3", {"user": "u", "dbname": "x", "host": "/run/pg", "port": "3"}),
+    ("u:p@h/x?user=v&password=p%40q+r", {"user": "v", "password": "p@q r", "host": "h", "dbname": "x"}),
+    ("h/x?sslmode=require&application_name=&connect_timeout=3", None),
+]
+
+
+@pytest.mark.parametrize(("rest", "meant"), DRIVEN)
+def test_a_servers_own_uri_means_what_it_means_to_sqlalchemy(rest: str, meant: dict[str, str] | None) -> None:
+    import psycopg
+
+    url = f"postgresql+psycopg2://{rest}"
+    found = psycopg.conninfo.conninfo_to_dict(addresses.for_libpq(url))
+    assert addresses.fault(url) is None
+    assert found == (meant or {"host": "h", "dbname": "x", "sslmode": "require", "connect_timeout": "3"})
+    assert "password" not in psycopg.conninfo.conninfo_to_dict(addresses.plain(url))
+
+
+def test_a_url_of_a_file_is_read_as_sqlalchemy_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for url, path in {
+        f"sqlite:///{tmp_path}/a.db": f"{tmp_path}/a.db",
+        "sqlite:///rel.db": "rel.db",
+        "sqlite+pysqlite:///rel.db?timeout=3&check_same_thread=false": "rel.db",
+        "sqlite:///a%20b@c:d.db": "a%20b@c:d.db",
+    }.items():
+        assert storage.as_path(url) == Path(path) and addresses.plain(url) == url
+    with pytest.raises(Error, match='"sqlite://" is no database'):
+        storage.as_path("sqlite://")
+
+
+def test_the_program_shows_no_password_whichever_way_it_is_named(tmp_path: Path) -> None:
+    unread, refused = "cannot be read: it has an @", "is no database"
+    for names in [
+        ({"VSERVER_DATABASE": '"postgresql://u:geheim@127.0.0.1:1/x"'}, ["overview"], "Connection refused"),
+        ({}, ["-d", " postgresql://u:geheim@127.0.0.1:1/x", "list", "tasks"], "Connection refused"),
+        ({}, ["-d", "postgresql+psycopg2://u:ge/heim@127.0.0.1:1/x", "list", "tasks"], "Connection refused"),
+        ({}, ["-d", "postgresql://u:geheim@2024@localhost:1/x", "list", "tasks"], unread),
+        ({}, ["--debug", "-d", "postgresql://u:ge%heim@127.0.0.1:1/x", "list", "tasks"], "write % as %25"),
+        ({"VSERVER_DATABASE": "postgresql://u:geheim"}, ["check"], "its port no number"),
+        ({}, ["import", "postgresql://u:12/geheim@127.0.0.1:1/x"], unread),
+        ({}, ["copy", "u:geheim@h/x", "z.db"], refused),
+        ({"VSERVER_DATABASE": "url=postgresql://u:geheim@h/x"}, ["init"], refused),
+    ]:
+        env, words, told = names
+        done = vserver(*words, cwd=tmp_path, **env)
+        assert (done.status, done.out) == (1, ""), done
+        assert told in done.err and "heim" not in done.err, done
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_in_quotes_that_the_environment_names_is_that_file(tmp_path: Path) -> None:
+    done = vserver("init", cwd=tmp_path, VSERVER_DATABASE='"a b.db"')
+    assert done.status == 0 and [each.name for each in tmp_path.iterdir()] == ["a b.db"]

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
+from yaml import safe_load
 
 from vserverlib import Error
 from vserverlib.transfer import documents
@@ -49,6 +50,27 @@ def test_an_empty_document_is_nothing(tmp_path: Path) -> None:
     assert read(tmp_path, "# nothing\n").is_nothing and read(tmp_path, "---\n...\n").is_nothing
 
 
+def test_of_a_key_that_is_there_twice_the_last_value_is_read_as_servers_do(tmp_path: Path) -> None:
+    file = tmp_path / "file.yaml"
+    file.write_text("a: x\nb: {c: 1, c: '1', d: [], d: []}\na: x\n<<: {e: 1, f: 1}\n<<: {e: 2}\n")
+    faults = Faults(file)
+    found = documents.read(file, faults)
+    assert isinstance(found, Mapping) and faults.total == 0
+    assert {key: value.text for key, value in found.values.items() if isinstance(value, Text)} == {
+        "a": "x",
+        "e": "1",
+        "f": "1",
+    }
+    told = 'the key "{}" is there already, in line {}'
+    assert [line.removeprefix(f"{file}:") for line in faults.unusual.lines()] == [
+        f"2:11: {told.format('c', 2)}, with the same value",
+        f"3:1: {told.format('a', 1)}, with the same value",
+    ]
+    (lost,) = faults.lost.lines()
+    assert lost.endswith("this one is read, and the other is not, as servers do it")
+    assert safe_load(file.read_text())["e"] == 1, "as PyYAML reads it"
+
+
 def test_an_alias_is_what_its_anchor_was(tmp_path: Path) -> None:
     found = read(tmp_path, "a: &x [b]\nc: *x\n")
     assert found.values["c"] is found.values["a"]
@@ -76,10 +98,6 @@ BAD = {
     "a tab": ("organizations:\n\t- name: x\n", "indent by spaces, not by tabs"),
     "an unclosed quote": ('organizations:\n- name: "x\n', "a quoted scalar that begins in line 2"),
     "a star": ("organizations:\n- name: *\n", "put a text that begins with * in quotes"),
-    "a doubled key": (
-        "organizations: []\norganizations: []\n",
-        '2:1: the key "organizations" is there already, in line 1',
-    ),
     "a list as a key": ("organizations: []\n? [a]\n: b\n", "2:3: a list or a mapping stands here as a key"),
     "a tag": (
         "organizations: !!python/object/apply:os.system [ls]\n",
@@ -87,7 +105,7 @@ BAD = {
     ),
     "a tag of ones own": ("organizations: [{name: !env X}]\n", "1:24: the tag !env is not obeyed"),
     "two documents": ("organizations: []\n---\na: b\n", "2:1: a second document begins here"),
-    "UTF-16": (ORGANIZATION.encode("utf-16"), "FILE is text in UTF-16: save it as UTF-8"),
+    "UTF-16": (ORGANIZATION.encode("utf-16"), "FILE is text in UTF-16: save it as UTF-8"),  # where nothing unwraps it
     "UTF-32": (ORGANIZATION.encode("utf-32"), "FILE is text in UTF-32: save it as UTF-8"),
     "Latin-1": (
         "\norganizations: [{name: café}]\n".encode("latin-1"),

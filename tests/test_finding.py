@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.process import python, vserver
 
 import models
 from models import Node, Organization, Result, Task, User
@@ -83,3 +85,69 @@ def test_a_name_with_a_slash_is_a_name(database: Any) -> None:
     Organization(name="node/1").save()
     assert finding.one(Organization, "Bergen/Oslo").id == 1
     assert finding.one(Organization, "node/1").id == 2, "a reference to another kind is none"
+
+
+NAMES = ["003", "+3", " 3 ", "3 ", "3.0", "1_000", "٣", "³", "0x3", "-0", "00", "1e3", "task/003", "3\n"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_no_list_prints_as_an_id_is_a_name(name: str, database: Any) -> None:
+    for each in ("a", "b", "c"):
+        Organization(name=each).save()
+    with pytest.raises(NotFound):
+        finding.one(Organization, name)
+    Organization(name=name).save()
+    assert finding.one(Organization, name).name == name
+    assert finding.one(Organization, name, to_change=True).name == name
+    assert [each.name for each in User.where(organization=name)] == []
+    User(username="u", organization=4).save()
+    assert [each.username for each in User.where(organization=name)] == ["u"]
+
+
+@pytest.mark.parametrize("id", ["003", "+3", " 3 ", "-0", "3.0", "٣"])
+def test_get_and_links_take_ids_as_lists_print_them_only(id: str, consortium: Any) -> None:
+    assert Task.get("3").id == 3
+    with pytest.raises(Error, match="takes an id"):
+        Task.get(id)
+    with pytest.raises(Error, match="parent"):
+        Task.get(1).parent = id
+
+
+def test_a_word_that_is_an_id_and_a_name_is_not_changed(database: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("first", "1", "3"):
+        Organization(name=name).save()
+    with pytest.raises(Error) as caught:
+        finding.one(Organization, "1", to_change=True)
+    both = '"1" is the id of one organization and the name of organization/2'
+    assert str(caught.value) == f"{both}: write organization/1 or organization/2"
+    assert finding.one(Organization, "3", to_change=True).id == 3, "its own name"
+    assert capsys.readouterr().err == ""
+    assert finding.one(Organization, "1").name == "first"
+    assert capsys.readouterr().err == f"{both}: organization/1 is shown\n"
+    User(username="u", organization=1).save()
+    assert len(User.where("organization=1")) == 1
+    assert capsys.readouterr().err == f"{both}: the id is meant\n"
+
+
+def test_the_commands_that_change_take_no_name_for_an_id(tmp_path: Path) -> None:
+    file = tmp_path / "a.db"
+    code = """
+a = db.Organization(name="A"); a.save(); c = db.Collaboration(name="C", organizations=[a]); c.save()
+for name in ("n1", "n2", "n3", "003", "2"):
+    db.Node(name=name, organization=a, collaboration=c).save()
+for name in ("x", "0002"):
+    db.Organization(name=name).save()
+"""
+    assert vserver("-d", file, "init").status == vserver("-d", file, "shell", "-q", "-c", code).status == 0
+    keys = "import sqlite3,sys; print(*[row[0] is not None for row in sqlite3.connect(sys.argv[1]).execute(%r)])"
+    assert vserver("-d", file, "apikey", "003").status == 0
+    asked = python("-c", keys % "select api_key from node order by id", file)
+    assert asked.out == "False False False True False\n", "the key of node 4, which is called so"
+    refused = vserver("-d", file, "apikey", "2")
+    assert (refused.status, refused.out) == (1, "")
+    assert refused.err == 'Error: "2" is the id of one node and the name of node/5: write node/2 or node/5\n'
+    assert vserver("-d", file, "delete", "organization", "0002").status == 0
+    left = vserver("-d", file, "list", "organizations", "-o", "name")
+    assert left.out == "organization/1\norganization/2\n"
+    assert 'no task "0001"' in vserver("-d", file, "wait", "0001").err
+    assert '"003" is no id' in vserver("-d", file, "undo", "--change", "003").err

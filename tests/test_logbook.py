@@ -93,7 +93,9 @@ def test_the_log_is_filtered(told: Path) -> None:
         (["--since", "yesterday"], '"yesterday" is no time: write 2026-03-01'),
         (["--prune", "90", "--yes"], '"90" is no time'),
         (["--all", "--limit", "2"], "--all is not a page: leave out --limit and --page"),
-        (["--change", "0"], '"0" is no whole number'),
+        (["--change", "0"], '"0" is no id'),
+        (["--change", "003"], '"003" is no id'),
+        (["--entity", "task", "--id", "1_0"], '"1_0" is no id'),
     ],
 )
 def test_what_means_nothing_is_a_usage_error(words: list[str], message: str, told: Path) -> None:

@@ -231,7 +231,7 @@ def test_twice_the_rows_take_twice_the_work(ours: importer.Target, shift: int) -
             database.insert_many("incoming_task", columns, [(shift + row[0], *row[1:]) for row in rows])
             database.insert_many("incoming_collaboration", ("id", "name"), [(1, "OWN")])
             database.connection().set_progress_handler(lambda: next(done) < 0, 1000)
-            plan = {each.entity: each for each in merging.plan(database, Outcome(), {})}
+            plan = {each.entity: each for each in merging.plan(database, Outcome(), merging.Unsaid())}
             assert (plan["task"].new, plan["task"].same) == (0, count)
             transaction.rollback()
         return next(done)
@@ -495,3 +495,135 @@ def test_a_dry_run_tells_where_to_see_what_breaks_rules(
     assert (
         f"{told}-d new.db import fixture.yaml --dry-run --strict\n" in run("new.db", "fixture.yaml", "--dry-run").stderr
     )
+
+
+# What a source says nothing of
+
+KNOWN_BY = {  # columns that tell which row it is, as a server of release 4 calls them
+    "organization": {"id", "name"},
+    "user": {"id", "username"},
+    "collaboration": {"id", "name"},
+    "node": {"id", "name", "organization_id", "collaboration_id"},  # the name: one of them lacks its organization
+    "task": {"id", "collaboration_id", "job_id", "name", "image", "created_at"},
+    "run": {"id", "task_id", "organization_id", "assigned_at"},
+}
+FILLED = (
+    "UPDATE run SET status = 'crashed' WHERE id = (SELECT MIN(id) FROM run)",
+    "UPDATE collaboration SET encrypted = 0",
+    "UPDATE organization SET domain = 'd', address1 = 'a', _public_key = 'k'",
+    "UPDATE task SET description = 'd', parent_id = 1",
+)
+
+
+def emptied(folder: Path, value: str) -> Path:
+    """Make the database of a server in which nothing is said of entities but which they are."""
+    file = server(folder, *FILLED)
+    with closing(sqlite3.connect(file)) as conn:
+        for table, known in KNOWN_BY.items():
+            columns = conn.execute(f"SELECT name, type FROM pragma_table_info('{table}')").fetchall()
+            given = {name: "NULL" if value == "NULL" or "CHAR" not in kind else "''" for name, kind in columns}
+            sets = ", ".join(
+                f'"{name}" = {text}' for name, text in given.items() if name not in {*known, "email"}
+            )  # unique
+            conn.execute(f'UPDATE "{table}" SET {sets}')
+        conn.execute("DELETE FROM taskdatabase")
+        conn.execute('DELETE FROM "Permission"')
+        conn.execute("UPDATE authenticatable SET ip = NULL, last_seen = NULL, status = NULL")
+        conn.commit()
+    return file
+
+
+@pytest.mark.parametrize("value", ["NULL", "''"])
+def test_what_a_server_has_nothing_in_stays_as_it_is(empty: importer.Target, tmp_path: Path, value: str) -> None:
+    merge(server(tmp_path, *FILLED), empty)
+    before = tables(db.database)
+    outcome = merge(emptied(tmp_path, value), empty)
+    assert plan(outcome) == outcome.replaced == {} and tables(db.database) == before
+
+
+def test_what_a_fixture_leaves_out_stays_as_it_is(empty: importer.Target, tmp_path: Path) -> None:
+    merge(server(tmp_path, *FILLED), empty)
+    for node in db.Node.get():
+        node.name = f"called by hand {node.id}"
+        node.save()
+    before = tables(db.database)
+    organizations = [
+        {"name": each.name, "users": [{"username": u.username} for u in each.users]} for each in db.Organization.get()
+    ]
+    collaborations = [
+        {"name": each.name, "participants": [node.organization.name for node in each.nodes if node.organization]}
+        for each in db.Collaboration.get()
+    ]
+    for empties in ({}, {"domain": None, "country": "", "public_key": ""}):
+        file = tmp_path / "fixture.yaml"
+        document = {"organizations": [each | empties for each in organizations], "collaborations": collaborations}
+        file.write_text(json.dumps(document))
+        outcome = merge(file, empty)
+        assert plan(outcome) == {} and tables(db.database) == before
+
+
+def test_a_fixture_sets_no_encryption_that_it_does_not_name(empty: importer.Target, tmp_path: Path) -> None:
+    file = tmp_path / "fixture.yaml"
+    for said, is_encrypted in (("encrypted: false", False), ("tasks: []", False), ("encrypted:", False)):
+        new = "- {name: NEW, tasks: []}\n" if said == "tasks: []" else ""
+        file.write_text(f"organizations: []\ncollaborations:\n- name: C\n  {said}\n{new}")
+        merge(file, empty)
+        assert db.Collaboration.get_by_name("C").encrypted is is_encrypted
+    assert db.Collaboration.get_by_name("NEW").encrypted is True
+    file.write_text("organizations: []\ncollaborations: [{name: C, encrypted: true}]")
+    outcome = merge(file, empty)
+    assert outcome.replaced == {"collaboration.encrypted": 1} and db.Collaboration.get_by_name("C").encrypted
+
+
+def test_a_task_that_is_there_keeps_its_initiator(empty: importer.Target, tmp_path: Path) -> None:
+    file = tmp_path / "fixture.yaml"
+    text = "organizations: [{{name: A}}, {{name: B}}]\ncollaborations: [{{name: C, participants: [{}], tasks: [i, i]}}]"
+    file.write_text(text.format("A, B"))
+    merge(file, empty)
+    before = stored("SELECT id, initiator_id FROM task ORDER BY id")
+    file.write_text(text.format("B, A"))
+    assert not merge(file, empty).has_news
+    assert stored("SELECT id, initiator_id FROM task ORDER BY id") == before == [(1, 1), (2, 1)]
+
+
+def test_a_status_that_a_release_did_not_note_follows_the_times_but_no_failure(
+    empty: importer.Target, tmp_path: Path
+) -> None:
+    ended = "UPDATE result SET finished_at = '2026-02-01 10:00:00', started_at = '2026-02-01 09:00:00' WHERE id < 3"
+    merge(server(tmp_path, ended, release="3.11.1"), empty)
+    first, second, third = list(db.Result.get())[:3]
+    for result, changes in ((first, {"status": "crashed"}), (second, {"finished_at": None}), (third, {})):
+        for name, value in changes.items():
+            setattr(result, name, value)
+        result.save()
+    stays = stored(f"SELECT status FROM result WHERE id = {third.id}")
+    file = server(tmp_path, ended, "ALTER TABLE result DROP COLUMN status", release="3.11.1")
+    outcome = merge(file, empty, dry=True)
+    assert outcome.replaced == {"result.finished_at": 1, "result.status": 1}
+    merge(file, empty)
+    found = stored("SELECT id, status FROM result ORDER BY id")
+    assert found[:3] == [(first.id, "crashed"), (second.id, "completed"), (third.id, *stays[0])]
+    assert not merge(file, empty).has_news
+
+
+def test_tasks_of_a_release_that_noted_no_times_are_the_same(empty: importer.Target, tmp_path: Path) -> None:
+    merge(server(tmp_path, release="3.11.1"), empty)
+    file = server(tmp_path, "ALTER TABLE task DROP COLUMN created_at", release="3.11.1")
+    assert not merge(file, empty).has_news
+
+
+def test_an_export_that_has_less_changes_nothing(empty: importer.Target, tmp_path: Path) -> None:
+    merge(server(tmp_path, *FILLED), empty)
+    done = CliRunner().invoke(vserver.main, ["-d", str(empty), "export", str(tmp_path / "a.json")])
+    assert done.exit_code == 0, done.output
+    head, *lines = (tmp_path / "a.json").read_text().splitlines()
+    known = {"member": {"id", "organization_id", "collaboration_id"}, "result": KNOWN_BY["run"]}
+    names = {**KNOWN_BY, **known, "task": KNOWN_BY["task"] | {"run_id"}}
+    kept = []
+    for line in lines:
+        ((table, row),) = json.loads(line).items()
+        kept.append(json.dumps({table: {name: value for name, value in row.items() if name in names[table]}}))
+    (tmp_path / "less.json").write_text("\n".join([head, *kept]) + "\n")
+    db.connect(empty)
+    before = tables(db.database)
+    assert plan(merge(tmp_path / "less.json", empty)) == {} and tables(db.database) == before

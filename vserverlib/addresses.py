@@ -1,44 +1,241 @@
 """The name of a database, as it is typed: a URL of PostgreSQL, a path, or what only looks like an address.
 
-It owns the spelling: which names are URLs, how one is shown (without a password), how libpq is given it, why others are
-refused, and what is typed to run a command on one. Nothing here connects to anything: that is servers.py's. It is
+It owns the spelling: which names are URLs, how one is taken apart, how libpq is given it, how one is shown, why others
+are refused, and what is typed to run a command on one. Nothing here connects to anything: that is servers.py's. It is
 imported before all else, and so imports next to nothing.
+
+What is shown is put together from parts that are known to be no password: user, hosts, ports of digits, the name of the
+database, the values of options that libpq itself does not call secret. A name that does not come apart without doubt
+is shown as its scheme and nothing else. So it does not matter where in it a password stands.
 """
 
 from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
+from typing import NamedTuple
 
 from vserverlib import inert
 
 DEFAULT = "vserver.db"  # what is meant where nothing is named
 VARIABLE = "VSERVER_DATABASE"  # of the environment, which names another one
-
-URL = re.compile(r"postgres(?:ql)?(\+\w+)?://", re.IGNORECASE)  # SQLAlchemy's too: postgresql+psycopg2://…
-SPELLINGS = ("postgresql://", "postgres://")  # those that libpq knows
-ADDRESS = re.compile(r"(postgres\w*(?:\+\w+)?:/*|[\w+.-]{2,}:/+)", re.IGNORECASE)  # a path does not begin like this
-KEYWORDS = ("dbname", "host", "hostaddr", "port", "user", "password", "passfile", "service", "sslmode", "options")
-SECRETS = ("password", "sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key")  # libpq's
-
-PAIRS = re.compile(rf"\s*(?:{'|'.join((*KEYWORDS, *SECRETS))})\s*=", re.IGNORECASE)  # libpq's strings begin like this
-FIRST_SECRET = re.compile(rf"\b((?:{'|'.join(SECRETS)})\s*=).*", re.IGNORECASE | re.DOTALL)
-KEYWORD = re.compile(rf"\b({'|'.join((*KEYWORDS, *SECRETS))})\s*=", re.IGNORECASE)
-LOG_IN = re.compile(rf"({ADDRESS.pattern}[^:@/]*):[^@/]*@", re.IGNORECASE)  # user:password@, as libpq reads it
-MISREAD = re.compile(rf"({ADDRESS.pattern}[^:@/?]*)(?::.*|@[^/]*)@", re.IGNORECASE | re.DOTALL)  # one with / or @ in it
-QUERY = re.compile(r"\?(?=[\w%]+=)")  # where the options of a URL begin
-
 MEANT = "postgresql://USER@HOST/DATABASE"
+
+URL = re.compile(r"postgres(?:ql)?(?P<driver>\+\w+)?://", re.IGNORECASE)
+SPELLINGS = ("postgresql://", "postgres://")  # those that libpq knows
+FILE_URL = re.compile(r"sqlite(?:\+pysqlite)?:///", re.IGNORECASE)  # SQLAlchemy's name of a SQLite file
+# How an address begins, that of a database or any other; a path does not. SCHEME is what of it may be shown.
+ADDRESS = re.compile(r"(?P<scheme>postgres\w*(?:\+\w+)?(?=:|//)|[\w+.-]*(?=://)|[\w+.-]{2,}(?=:/)):?/*", re.IGNORECASE)
+WITHIN = re.compile(r"(?P<scheme>[\w+.-]*)://")  # quotes that do not pair, a variable's name or the like are before it
+LOG_IN = re.compile(r"\s*(?:[^\s@]*//)?[^:/\s]*:.*@.*", re.DOTALL)  # user:password@host, without a scheme
+# SQLAlchemy's regular expression (engine/url.py, 1.4, which the servers of release 4 have).
+DRIVEN = re.compile(
+    r"[\w+]+://(?:(?P<user>[^:/]*)(?::(?P<password>[^@]*))?@)?"
+    r"(?:(?:\[(?P<ipv6>[^/?]+)\]|(?P<host>[^/:?]+))?(?::(?P<port>[^/?]*))?)?"
+    r"(?:/(?P<database>[^?]*))?(?:\?(?P<query>.*))?",
+    re.DOTALL,
+)
+QUERY = re.compile(r"\?(?=[\w%]+=)")  # where the options of a URL begin
+HOSTS = re.compile(r"(?:\[[^\]]*\]|[^/?])*")  # as a URL has them, with their ports
+PLACE = re.compile(r"(?:\[[\w:.%]*\]|[\w.%~-]*)(?P<port>:.*)?", re.DOTALL)  # one of them: a host, its port
+PORT = re.compile(r":?[0-9]{0,5}", re.ASCII)
+HOST_AND_PORT = re.compile(r"[A-Za-z0-9.-]*:[0-9]*")  # in the option `host` of SQLAlchemy's
+
+# Libpq's options, but those that it calls secret itself (a test asks it) or that hold a text of any kind.
+OPTIONS = frozenset(
+    (
+        *("host", "hostaddr", "port", "dbname", "user", "passfile", "service", "sslmode", "options"),
+        *("application_name", "fallback_application_name", "client_encoding", "connect_timeout"),
+        *("channel_binding", "require_auth"),
+        *("keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout"),
+        *("replication", "gssencmode", "gsslib", "gssdelegation", "krbsrvname", "requirepeer", "target_session_attrs"),
+        *("sslcert", "sslkey", "sslcertmode", "sslrootcert", "sslcrl", "sslcrldir", "sslsni", "sslcompression"),
+        *("sslnegotiation", "ssl_min_protocol_version", "ssl_max_protocol_version", "load_balance_hosts"),
+        *("min_protocol_version", "max_protocol_version", "servicefile", "sslkeylogfile"),
+        *("oauth_issuer", "oauth_client_id", "oauth_scope"),
+    )
+)
+SECRETS = ("password", "sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key")  # libpq's
+KEYWORD = rf"(?:{'|'.join(sorted((*OPTIONS, *SECRETS)))})\s*="
+PAIRS = re.compile(rf"\s*(?:{KEYWORD}|\w+\s*=.*\s{KEYWORD})", re.IGNORECASE | re.DOTALL)  # libpq's connection strings
+ASSIGNED = re.compile(rf"(?![./~]).*?\b(?:{'|'.join(SECRETS)})\s*=", re.IGNORECASE | re.DOTALL)  # with more before it
+PAIR = re.compile(r"\s*(\w+)\s*=\s*([\w.,/+-]*)(?=\s|$)", re.ASCII)  # with a value that is what it seems
+
+DRIVER = "begin it with postgresql+psycopg2://"
+ENCODED = "write % as %25, @ as %40, / as %2F, ? as %3F and # as %23 in a user name or password"
+
+
+# A name as it is typed
+
+
+def unwrapped(name: str | os.PathLike[str]) -> str:
+    """Return a name without the blanks, and the one pair of quotes, that are around an address.
+
+    They come from a file of variables, or from a shell. A path is as it was.
+    """
+    text = os.fspath(name)
+    bare = text.strip()
+    if len(bare) > 1 and bare[0] == bare[-1] and bare[0] in "'\"":
+        bare = bare[1:-1].strip()
+    return bare if bare != text and _looks_like_one(bare) else text
+
+
+def unquoted(name: str) -> str:
+    """Return what a variable of the environment names: without a pair of quotes, also where that is a path."""
+    bare = name.strip()
+    is_quoted = len(bare) > 2 and bare[0] == bare[-1] and bare[0] in "'\""
+    return bare[1:-1] if is_quoted and not os.path.lexists(name) else name
 
 
 def is_url(name: str | os.PathLike[str]) -> bool:
     """Whether a name is the URL of a PostgreSQL database."""
-    return URL.match(os.fspath(name)) is not None
+    return URL.match(unwrapped(name)) is not None
+
+
+def file_of(name: str) -> str:
+    """Return the path that a URL of a SQLite file names, as SQLAlchemy reads it; any other name as it is."""
+    text = unwrapped(name)
+    found = FILE_URL.match(text)
+    return QUERY.split(text[found.end() :], maxsplit=1)[0] if found else text
+
+
+def _looks_like_one(text: str) -> bool:
+    return any(form.match(text) for form in (ADDRESS, PAIRS)) or "://" in text
+
+
+# Taken apart
+
+
+class Parts(NamedTuple):
+    """A URL, taken apart: each part as it is written there. log_in: what is before the @, a password included."""
+
+    log_in: str | None
+    hosts: str
+    database: str | None
+    options: tuple[str, ...] | None
+
+    @property
+    def fault(self) -> str | None:
+        """Return why a part may be that of a password: what has to be encoded in a URL is there as it is."""
+        unknown = [pair for pair in self.options or () if _key(pair) not in OPTIONS and _key(pair) not in SECRETS]
+        if QUERY.search(self.log_in or "") or any("@" in part for part in (self.hosts, self.database or "", *unknown)):
+            return "it has an @ that does not end a user name and password"
+        places = [PLACE.fullmatch(place) for place in self.hosts.split(",")]
+        if not all(place and PORT.fullmatch(place["port"] or "") for place in places):
+            return "its host is not the name of one, or its port no number"
+        return None
+
+    def without_secrets(self, start: str) -> str:
+        """Return the URL without passwords, behind how it begins."""
+        if self.fault is not None:
+            return f"{start}…"
+        user = "" if self.log_in is None else f"{self.log_in.partition(':')[0]}@"
+        database = "" if self.database is None else f"/{self.database}"
+        options = [pair for pair in self.options or () if _key(pair) in OPTIONS]
+        query = "?" + "&".join(options) if options else ""
+        return f"{start}{user}{self.hosts}{database}{query}"
+
+
+def _apart(rest: str) -> Parts:
+    """Take apart what is behind `scheme://` as libpq does (conninfo_uri_parse_options in fe-connect.c)."""
+    log_in: str | None
+    log_in, at, behind = rest.partition("@")
+    if not at or "/" in log_in:
+        log_in, behind = None, rest
+    hosts = HOSTS.match(behind)
+    assert hosts is not None  # it matches nothing, too
+    path, question, query = behind[hosts.end() :].partition("?")
+    return Parts(log_in, hosts[0], path[1:] if path else None, tuple(query.split("&")) if question else None)
+
+
+def _parts(url: str) -> Parts:
+    """Take apart the URL of a PostgreSQL database: one that names a driver as SQLAlchemy does, others as libpq does."""
+    if not (URL.match(url) or {"driver": None})["driver"]:
+        return _apart(url.partition("://")[2])
+    found = DRIVEN.match(url)
+    assert found is not None  # it begins as one
+    log_in = None if found["user"] is None else f"{found['user']}:{found['password'] or ''}"
+    host = f"[{found['ipv6']}]" if found["ipv6"] else found["host"] or ""
+    hosts = host if found["port"] is None else f"{host}:{found['port']}"
+    options = None if found["query"] is None else tuple(found["query"].split("&"))
+    return Parts(log_in, hosts, found["database"], options)
+
+
+def _key(pair: str) -> str:
+    """Return the name of an option of a URL."""
+    key = pair.partition("=")[0]
+    if "%" in key:
+        from urllib.parse import unquote  # few write an option so
+
+        key = unquote(key)
+    return key
+
+
+# For libpq
 
 
 def for_libpq(url: str) -> str:
-    """Return a URL as libpq takes it: what SQLAlchemy spells in its own way begins as libpq's own."""
-    return url if url.startswith(SPELLINGS) else URL.sub(SPELLINGS[0], url, count=1)
+    """Return a URL as libpq takes it. What names a driver, as a server's own URI does, is read as SQLAlchemy reads it.
+
+    What is wrong with it, fault() says.
+    """
+    text = unwrapped(url)
+    found = URL.match(text)
+    if found is None or text.startswith(SPELLINGS):
+        return text
+    return SPELLINGS[0] + (_driven(text) if found["driver"] else text[found.end() :])
+
+
+def _driven(url: str) -> str:
+    """Return what is behind `postgresql://` where SQLAlchemy's reading of a URL is written for libpq.
+
+    There user and password are decoded, the name of the database is not; an option that is given more than once is a
+    list, which `host` may be, each with its port.
+    """
+    from urllib.parse import parse_qsl, quote, unquote  # few URLs name a driver
+
+    found = DRIVEN.match(url)
+    assert found is not None  # it begins as one
+    user, password = (None if found[name] is None else quote(unquote(found[name]), "") for name in ("user", "password"))
+    log_in = "" if user is None else f"{user}{'' if password is None else f':{password}'}@"
+    database = f"/{quote(found['database'], '@')}" if found["database"] else "/"
+    place, pairs = _placed(found["ipv6"], found["host"] or "", found["port"] or "")
+    pairs += _several_hosts(parse_qsl(found["query"] or ""))
+    query = "&".join(f"{quote(key, '')}={quote(value, '@')}" for key, value in pairs)
+    return f"{log_in}{place}{database}" + (f"?{query}" if query else "")
+
+
+def _placed(ipv6: str | None, host: str, port: str) -> tuple[str, list[tuple[str, str]]]:
+    """Return host and port as a URL has them, or else as options: one port of several hosts is that of each."""
+    if "," in host:
+        return "", [("host", host), *([("port", port)] if port else [])]
+    place = f"[{ipv6}]" if ipv6 else host
+    return f"{place}:{port}".removesuffix(":").replace("%", "%25"), []
+
+
+def _several_hosts(pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return options with hosts that come one by one, or with their ports, as libpq has them: host=a,b and port=1,2."""
+    hosts = [value for key, value in pairs if key == "host"]
+    if not (len(hosts) > 1 or (hosts and HOST_AND_PORT.fullmatch(hosts[0]))):
+        return pairs
+    named = [host.partition(":") for host in hosts]
+    others = [(key, value) for key, value in pairs if key != "host"]
+    ports = [("port", ",".join(port for *_, port in named))] if any(port for *_, port in named) else []
+    return [*others, ("host", ",".join(host for host, *_ in named)), *ports]
+
+
+def fault(url: str) -> str | None:
+    """Return why a URL cannot be read without doubt, and how to write it; None where it can. Shows nothing of it."""
+    text = unwrapped(url)
+    why = _parts(text).fault
+    if why is None:
+        return None
+    is_driven = "+" in text.partition("://")[0]
+    return f"{why}: {ENCODED}" + ("" if is_driven else f"; what a server has as its uri: {DRIVER}")
+
+
+# As it is shown
 
 
 def shown(url: str) -> str:
@@ -59,35 +256,66 @@ def plain(name: str) -> str:
 
     In doubt more is taken away than a password. A path is as it was.
     """
-    if PAIRS.match(name):
-        return FIRST_SECRET.sub(r"\1", name)
-    if not ADDRESS.match(name):
+    text = unwrapped(name)
+    if FILE_URL.match(text):
         return name
-    head, *options = QUERY.split(for_libpq(LOG_IN.sub(r"\1@", name)), maxsplit=1)
-    kept = [pair for pair in options[0].split("&") if not _is_secret(pair)] if options else []
-    return MISREAD.sub(r"\1@", head) + ("?" + "&".join(kept) if kept else "")
+    if URL.match(text):
+        url = for_libpq(text)
+        start = url[: url.index("://") + 3]
+        return f"{start}…" if _parts(text).fault else _apart(url[len(start) :]).without_secrets(start)
+    if PAIRS.match(text):
+        return "".join(_plain_pairs(text))
+    if found := ADDRESS.match(text):
+        return _apart(text[found.end() :])._replace(options=None).without_secrets(found[0])
+    if _is_disguised(text):
+        return "…"
+    if found := WITHIN.search(text):
+        return text[: found.start()] + plain(text[found.start() :])
+    found = ASSIGNED.match(text)
+    return f"{found[0]}…" if found else name
 
 
-def _is_secret(pair: str) -> bool:
-    key = pair.partition("=")[0]
-    if "%" in key:
-        from urllib.parse import unquote  # few write an option so
+def _plain_pairs(text: str) -> Iterator[str]:
+    """Return libpq's pairs up to the first that may hold a secret, or is not to be read for sure."""
+    at = 0
+    while (found := PAIR.match(text, at)) and found[1].lower() in OPTIONS:
+        yield found[0]
+        at = found.end()
+    if text[at:].strip():
+        key = re.match(r"\s*\w+\s*=", text[at:])
+        yield key[0] if key else "…"
 
-        key = unquote(key)
-    return key.strip().lower() in SECRETS
+
+def _is_disguised(text: str) -> bool:
+    """Whether a text is an address in letters that only look like those of ASCII: of full width, for example."""
+    if text.isascii():
+        return False
+    import unicodedata  # few names have others
+
+    return _looks_like_one(unicodedata.normalize("NFKC", text))
 
 
 def refusal(name: str) -> str | None:
     """Return why a name that looks like an address is no database here, and what to type; None for a URL or a path."""
-    if PAIRS.match(name):
-        typed = " ".join(dict.fromkeys(f"{key.lower()}=…" for key in KEYWORD.findall(name)))
-        return f"a connection string ({typed}) is not the name of a database here: type a URL, {MEANT}"
-    found = ADDRESS.match(name)
-    if found is None or is_url(name):
+    text = unwrapped(name)
+    if is_url(text) or FILE_URL.match(text):
         return None
-    scheme = found[1].rstrip("/")
+    if PAIRS.match(text):
+        keys = re.findall(rf"\b{KEYWORD}", "".join(_plain_pairs(text)), re.IGNORECASE)
+        typed = " ".join(f"{key.rstrip(' =').lower()}=…" for key in keys) or "…"
+        return f"a connection string ({typed}) is not the name of a database here: type a URL, {MEANT}"
+    if found := ADDRESS.match(text):
+        return _refused_address(found["scheme"], text)
+    if WITHIN.search(text) or ASSIGNED.match(text) or _is_disguised(text):
+        return f"an address with something before it, or in other letters, is no database: type a URL, {MEANT}"
+    if LOG_IN.fullmatch(text) and not os.path.lexists(text):
+        return f"what looks like user:password@host is no database: type a URL, {MEANT}, or ./ before a path"
+    return None
+
+
+def _refused_address(scheme: str, text: str) -> str | None:
     if scheme.lower().startswith("postgres"):
-        return f'"{inert(scheme)}" is no URL of PostgreSQL as it is typed: it is {MEANT}, with two slashes'
-    if "://" in name or "@" in name:
-        return f'"{inert(scheme)}//" is no database that vserver knows: use a path, or {MEANT}'
+        return f'"{inert(scheme)}:" is no URL of PostgreSQL as it is typed: it is {MEANT}, with two slashes'
+    if "://" in text or "@" in text:
+        return f'"{inert(scheme)}://" is no database that vserver knows: use a path, or {MEANT}'
     return None

@@ -6,6 +6,7 @@ Each parses, asks where that is due, calls one function, and tells what it did; 
 from __future__ import annotations
 
 import itertools
+import re
 import sys
 from collections.abc import Iterator
 from typing import Any, TextIO
@@ -18,6 +19,21 @@ from vserverlib.commands.options import JSON_OUTPUT, YES, Ordinal, Paging, Targe
 from vserverlib.messages import tell
 
 SHOWN = 20  # rows of a page of the journal, and of those that are shown before they are taken back
+
+
+class Id(click.ParamType[int]):
+    """An id, as a list prints it."""
+
+    name = "id"
+    form = re.compile("-?[1-9][0-9]{0,18}")
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the number; a usage error where it is written in another way (003, +3, 1_000), or beyond 64 bits."""
+        text = str(value)
+        if not self.form.fullmatch(text) or abs(int(text)) >= 2**63:
+            self.fail(f'"{inert(value)}" is no id: write a whole number as a list prints it, such as 12', param, ctx)
+        return int(text)
+
 
 # Secrets
 
@@ -65,14 +81,15 @@ def _piped_password() -> str:
 def apikey(target: Target, node: str) -> None:
     """Make a new API key for a node.
 
-    It is printed this once. The old key is of no use any more.
+    It is printed this once. The old key is of no use any more. If a word is the id of one node and the name of another,
+    write node/12 for the id.
     """
     with target.open() as database, database.atomic():
         import models
         from vserverlib.entities import hashing
         from vserverlib.queries import finding
 
-        found = finding.one(models.Node, node)
+        found = finding.one(models.Node, node, to_change=True)
         found.api_key = key = hashing.new_key()
         found.save()
         click.echo(key)  # before the transaction ends: a key that nobody got to see is not stored
@@ -97,7 +114,7 @@ def delete_command(
 
     Refused while something hangs on them: the users and nodes of an organization, the results of a task. All of it goes
     in one transaction, or nothing does. What was named, and takes nothing along, goes without a question: what is
-    printed says how it is taken back.
+    printed says how it is taken back. A word that is the id of one and the name of another is refused: write task/12.
 
     ENTITY is organization, user, collaboration, node, task or result.
     """
@@ -108,7 +125,7 @@ def delete_command(
         raise click.UsageError(f"which {inert(entity)}? Give ids or names, or both words as one: task/12")
     model, words = finding.kind(entity.partition("/")[0] if not words else entity), words or (entity,)
     with target.open(read_only=dry_run):
-        found = [finding.one(model, word) for word in words]
+        found = [finding.one(model, word, to_change=not dry_run) for word in words]
         plan = deleting.planned(found)
         if dry_run:
             _show_plan(plan, sys.stdout)
@@ -130,11 +147,11 @@ def _show_plan(plan: Any, stream: TextIO) -> None:
 
 @command("log")
 @click.option("--entity", metavar="ENTITY", help="Only changes of this kind: tasks, users, memberships.")
-@click.option("--id", metavar="N", type=int, help="Only those of one entity; with --entity.")
+@click.option("--id", metavar="N", type=Id(), help="Only those of one entity; with --entity.")
 @click.option("--actor", metavar="NAME", help="Only those that this user has made.")
 @click.option("--since", metavar="AGE|TIME", help="Only later ones: 2d (s, m, h, d, w), 2026-03-01.")
 @click.option("--session", metavar="NAME", help="Only those of one session, as the log names it.")
-@click.option("--change", "changes", metavar="N", type=Ordinal(), multiple=True, help="Only this change. Repeatable.")
+@click.option("--change", "changes", metavar="N", type=Id(), multiple=True, help="Only this change. Repeatable.")
 @paging(SHOWN, f"{SHOWN} in a table, else all", whole=True)
 @JSON_OUTPUT
 @click.option(
@@ -213,7 +230,7 @@ def _prune(target: Target, older: str, yes: bool) -> None:
 
 @command("undo")
 @click.argument("count", metavar="[N]", required=False, type=Ordinal())
-@click.option("--change", metavar="ID", type=Ordinal(), help="Take back this change, as the log numbers it.")
+@click.option("--change", metavar="ID", type=Id(), help="Take back this change, as the log numbers it.")
 @click.option("--session", metavar="ID", help="Take back all of a session, as the log names it.")
 @click.option("--force", is_flag=True, help="Take back also what was changed since.")
 @click.option("--yes", is_flag=True, help="Do not ask.")

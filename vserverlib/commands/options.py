@@ -327,7 +327,7 @@ def one_database(ctx: click.Context, param: click.Parameter, named: tuple[str, .
     """Return the one database that was named, by -d or else by the environment; a usage error where several were."""
     if len(named) > 1:
         raise click.UsageError("-d names one database, not several: give it once", ctx)
-    return named[0] if named else os.environ.get(addresses.VARIABLE) or None
+    return named[0] if named else addresses.unquoted(os.environ.get(addresses.VARIABLE) or "") or None
 
 
 class Ordinal(click.ParamType[int]):

@@ -16,6 +16,17 @@ _MAGIC = b"SQLite format 3\0"
 DUMPS = (b"PGDMP", b"--\n-- PostgreSQL database")  # how what pg_dump makes begins, for programs and for eyes
 
 
+PACKED = {  # how what packs files begins it, by what unpacks it
+    "gunzip -k": (b"\x1f\x8b",),
+    "unzstd": (b"\x28\xb5\x2f\xfd",),
+    "unxz -k": (b"\xfd7zXZ\0",),
+    "bunzip2 -k": (b"BZh",),
+    "unlz4": (b"\x04\x22\x4d\x18",),
+    "unzip": (b"PK\x03\x04", b"PK\x05\x06"),
+    "7z x": (b"7z\xbc\xaf\x27\x1c", b"Rar!"),
+}
+
+
 class Header(NamedTuple):
     """The first 100 bytes of a SQLite file, as far as they matter (sqlite.org/fileformat.html, 1.3)."""
 
@@ -41,6 +52,20 @@ def refuse_dump(path: Path, head: bytes) -> None:
     if head.startswith(DUMPS):
         use = "have pg_restore or psql read it into one on a server, and name that by its URL"
         raise Error(f"{shown(path)} is what pg_dump made of a PostgreSQL database: {use}")
+
+
+def refuse_packed(path: Path, head: bytes, but: bytes = b"") -> None:
+    """Raise an Error where the first bytes are those of a packed file. but: how what is taken all the same begins."""
+    for command, starts in PACKED.items():
+        if head.startswith(starts) and not (but and head.startswith(but)):
+            raise Error(f"{shown(path)} is packed: unpack it first, and name what is in it: {unpacking(path, command)}")
+
+
+def unpacking(path: Path, command: str = "gunzip -k") -> str:
+    """Return what is typed to unpack a file."""
+    import shlex  # few files are packed
+
+    return f"{command} {shlex.quote(shown(path))}"
 
 
 def refuse_cut_off(path: Path, header: Header, size: int) -> None:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from vserverlib import Error, addresses, arguments, inert
+from vserverlib import Error, addresses, arguments, inert, near
 from vserverlib.databases import schemas
 from vserverlib.entities import hashing
 from vserverlib.entities.recording import Recorder
@@ -156,16 +156,26 @@ def _dialed(url: str, *, read_only: bool = False, patience: float | None = None)
 
 
 def _checked(url: str) -> str:
-    """Return how a URL is shown; an Error where libpq cannot read it, in which nothing of it stands but its options."""
+    """Return how a URL is shown; an Error where it cannot be read without doubt, in which nothing else of it stands."""
     import psycopg
 
-    name = addresses.shown(url)
+    name, whole = addresses.shown(url), arguments.whole(url)
+    if (why := addresses.fault(whole)) is not None:
+        raise Error(f"the URL {name} cannot be read: {why}")
     try:
-        psycopg.conninfo.conninfo_to_dict(_whole(url))
+        psycopg.conninfo.conninfo_to_dict(addresses.for_libpq(whole))
     except psycopg.Error as error:
-        said = re.sub(r'"[^"]*"', "…", str(error)) if "invalid URI query" not in str(error) else str(error)
-        raise Error(f"the URL {name} is none that PostgreSQL knows: {inert(said.strip(), 200)}") from None
+        raise Error(f"the URL {name} is none that PostgreSQL knows: {_said_of_url(str(error))}") from None
     return name
+
+
+def _said_of_url(said: str) -> str:
+    """Return what libpq says of a URL, without what it quotes of it; an option that is near a known one is named."""
+    option = re.search(r'query parameter: "(\w*)"', said)
+    meant = near(option[1], addresses.OPTIONS) if option else ""
+    quoted = f'"{option[1]}"{meant}' if option and meant else "…"
+    remedy = f": {addresses.ENCODED}" if "percent-encoded" in said else ""
+    return inert(re.sub(r'".*"', quoted, said.strip(), flags=re.DOTALL), 200) + remedy
 
 
 def tables(database: Any) -> set[str]:

@@ -170,10 +170,9 @@ def as_path(url: str | os.PathLike[str]) -> Path:
     text = os.fspath(url)
     if addresses.is_url(text):
         raise Error(f"{addresses.shown(text)} is no file: this works on the file of a SQLite database only")
-    if text.startswith("sqlite:///"):
-        text = text.removeprefix("sqlite:///")
-    elif (why := addresses.refusal(text)) is not None:
+    if (why := addresses.refusal(text)) is not None:
         raise Error(why)
+    text = addresses.file_of(text)
     if not text:
         raise Error("the name of the database is empty: use the path of a file")
     if "\0" in text:
@@ -221,6 +220,7 @@ def check_ours(path: Path) -> tuple[headers.Header, int]:
         raise Error(f"{shown(path)} is empty: remove it, and make a database with: {_init_line(path)}")
     header = headers.read_header(head)
     headers.refuse_dump(path, head)
+    headers.refuse_packed(path, head)
     if header is None:
         raise Error(f"{shown(path)} is no SQLite database (or an encrypted one): nothing was changed")
     if header.application_id != APPLICATION_ID:

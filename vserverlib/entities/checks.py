@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vserverlib import CheckWarning, home, inert, named
-from vserverlib.entities import orm, rules
+from vserverlib.entities import orm, rings, rules
 from vserverlib.entities.bridge import OfInstance
 from vserverlib.entities.fields import now
 from vserverlib.entities.rules import Rule
@@ -226,8 +226,14 @@ def of_tables(database: Any, asked: Iterable[Rule], scope: Callable[[str], str] 
     """
     for rule in asked:
         if rule.where:
-            for row in rows_of(database, rules.query(rule, scope(rule.entity))):
+            for row in rows_of(database, _of_many(database, rule, scope)):
                 yield finding(*row)
+
+
+def _of_many(database: Any, rule: Rule, scope: Callable[[str], str]) -> str:
+    """Return the SQL of the rows of a table that break a rule."""
+    where = rule.many.format(rings=rings.among(database)) if rule.many else ""
+    return rules.query(rule, scope(rule.entity), where=where)
 
 
 def count(database: Any, asked: Iterable[Rule], scope: Callable[[str], str]) -> dict[str, int]:
@@ -235,7 +241,8 @@ def count(database: Any, asked: Iterable[Rule], scope: Callable[[str], str]) -> 
     found: dict[str, int] = {}
     for rule in asked:
         if rule.where:
-            ((number,),) = rows_of(database, f"SELECT COUNT(*) FROM ({rules.query(rule, scope(rule.entity))}) AS found")
+            asking = f"SELECT COUNT(*) FROM ({_of_many(database, rule, scope)}) AS found"
+            ((number,),) = rows_of(database, asking)
             found |= {rule.code: number} if number else {}
     return found
 

@@ -141,6 +141,12 @@ def whole(value: Any) -> int | None:
     return None
 
 
+def as_id(value: Any) -> int | None:
+    """Return the id that a value means: an int, or digits as a list prints them; None for a name, such as "003"."""
+    number = whole(value)
+    return None if isinstance(value, str) and str(number) != value else number
+
+
 class Flag(Cleaned, peewee.BooleanField):
     """True or False, strictly: Peewee takes the text "false" for true."""
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, overload
 
 from vserverlib import Error, UsageError, counted, inert, near
 from vserverlib.databases.drivers import peewee
-from vserverlib.entities.fields import LARGEST, Cleaned, Instant, Secret, whole
+from vserverlib.entities.fields import LARGEST, Cleaned, Instant, Secret, as_id
 from vserverlib.entities.orm import Entity, by_table
 from vserverlib.entities.recording import PRUNE, one_change
 from vserverlib.queries import filters
@@ -120,7 +120,7 @@ def conditions(
     """Return the conditions of a query of the journal; a UsageError where something in them means nothing."""
     if id is not None and entity is None:
         raise UsageError("an id alone is none: say of which entity")
-    if id is not None and (whole(id) is None or abs(int(id)) > LARGEST):
+    if id is not None and (as_id(id) is None or abs(int(id)) > LARGEST):
         raise UsageError(f"{inert(id)} is no id: it is a whole number")
     found = [] if entity is None else [RECORD.entity == table(entity)]
     given = ((RECORD.entity_id, id), (CHANGE.actor, actor), (CHANGE.session, session))

@@ -13,7 +13,7 @@ from vserverlib import CheckError, CheckWarning, Error, NotObeyed, UsageError, i
 from vserverlib.databases.drivers import peewee
 from vserverlib.entities import hashing
 from vserverlib.entities.bridge import Decoded, Hydrating, OfInstance, WritersOfClass
-from vserverlib.entities.fields import LARGEST, Derived, Id, Secret, WorkedOut, whole
+from vserverlib.entities.fields import LARGEST, Derived, Id, Secret, WorkedOut, as_id
 from vserverlib.entities.lists import EntityList, Peers, ShownInNotebooks
 from vserverlib.entities.registry import Registry, registry
 from vserverlib.entities.relations import BackrefAccessor, Link, MemberList, Memberships
@@ -175,7 +175,8 @@ class Entity(Decoded, WritersOfClass, ShownInNotebooks, peewee.Model):
     def get(cls, id: Any = _ALL, *query: Any, **filters: Any) -> Any:
         """Return all entities, as a list that is read when needed; or the one with an id, None where there is none.
 
-        id: a whole number, or its digits. Anything else is an Error (Peewee's own conditions are passed on to it).
+        id: a whole number, or its digits as a list prints them. Anything else is an Error (Peewee's own conditions are
+        passed on to it).
         """
         for name in filters:
             cls._require_known(name)
@@ -183,7 +184,7 @@ class Entity(Decoded, WritersOfClass, ShownInNotebooks, peewee.Model):
             return super().get(*(() if id is _ALL else (id,)), *query, **filters)
         if id is _ALL:
             return cls.select().order_by(cls.id)
-        number = whole(id)
+        number = as_id(id)
         if number is None:
             by_name = f": {cls.__name__}.get_by_name({id!r}) finds one by name" if hasattr(cls, "get_by_name") else ""
             raise Error(f"{cls.__name__}.get takes an id, a whole number, not {inert(repr(id))}{by_name}")

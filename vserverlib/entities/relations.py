@@ -11,7 +11,7 @@ from typing import Any
 
 from vserverlib import Error, NotFound, inert
 from vserverlib.databases.drivers import peewee
-from vserverlib.entities.fields import Cleaned, whole
+from vserverlib.entities.fields import Cleaned, as_id
 from vserverlib.entities.lists import EntityList, Loaded, ShownInNotebooks, picked, shown
 
 
@@ -98,7 +98,7 @@ class Link(Cleaned, peewee.ForeignKeyField):
         if isinstance(value, self.rel_model):
             id: int | None = value.id
             return id
-        number = whole(value)
+        number = as_id(value)
         if value is not None and number is None:
             finder = getattr(self.rel_model, "get_by_name", None)
             named = isinstance(value, str) and finder is not None

@@ -30,7 +30,8 @@ class Rule(NamedTuple):
     entity: the table of the rows that can break it; "" for the database as a whole. breaks: what breaks it, for a
     table of the rules. told: what is said of a row that does, after its name; {detail} is what the SQL of `detail`
     gives. secret: the field whose plain text breaks it, which only the object that was given it knows. among: what
-    holds for all that break it too, and narrows down a whole table sooner than a look at each row.
+    holds for all that break it too, and narrows down a whole table sooner than a look at each row. many: `where` of
+    many rows, if a look at each costs too much: {rings} are the ids of the tasks in rings (rings.py).
     """
 
     code: str
@@ -45,6 +46,7 @@ class Rule(NamedTuple):
     detail: str = "NULL"
     secret: str = ""
     among: str = ""
+    many: str = ""
 
 
 def _no_text(column: str) -> str:
@@ -93,11 +95,15 @@ _ADDRESS = ("domain", "address1", "address2", "zipcode", "country")
 _SAME_NODE = "o.organization_id = this.organization_id AND o.collaboration_id = this.collaboration_id"
 # +: by the index of tasks. That of organizations would be gone through from end to end for each result.
 _SAME_RESULT = "o.task_id = this.task_id AND +o.organization_id = this.organization_id"
-_RING = """EXISTS (WITH RECURSIVE up(id) AS (
+# One task at a time, and one that is somebody's parent: a walk up for each of many is quadratic in their depth.
+_RING = """(EXISTS (SELECT 1 FROM task c WHERE c.parent_id = this.id) AND EXISTS (WITH RECURSIVE up(id) AS (
     SELECT this.parent_id UNION SELECT t.parent_id FROM up JOIN task t ON t.id = up.id WHERE t.parent_id IS NOT NULL
-) SELECT 1 FROM up WHERE up.id = this.id)"""
+) SELECT 1 FROM up WHERE up.id = this.id))"""
 _OTHER_COLLABORATION = "COALESCE(p.collaboration_id, 0) <> COALESCE(this.collaboration_id, 0)"
 _OTHER_RUN = "COALESCE(p.run_id, 0) <> COALESCE(this.run_id, 0)"
+_OTHER_PARENT = (
+    f"EXISTS (SELECT 1 FROM task p WHERE p.id = this.parent_id AND ({_OTHER_COLLABORATION} OR {_OTHER_RUN}))"
+)
 
 RULES = (
     Rule(
@@ -282,11 +288,11 @@ RULES = (
         "its parent {detail}",
         "set the parent to a task of the same collaboration and run, or to None",
         "parent and child share the volumes of a run; what follows a ring of parents never ends",
-        f"this.parent_id IS NOT NULL AND (EXISTS (SELECT 1 FROM task p WHERE p.id = this.parent_id AND "
-        f"({_OTHER_COLLABORATION} OR {_OTHER_RUN})) OR {_RING})",
+        f"this.parent_id IS NOT NULL AND ({_OTHER_PARENT} OR {_RING})",
         f"(SELECT CASE WHEN {_OTHER_COLLABORATION} THEN 'is of another collaboration' WHEN {_OTHER_RUN} THEN "
         "'has another run_id' ELSE 'descends from it: the chain of parents is a ring' END "
         "FROM task p WHERE p.id = this.parent_id)",
+        many=f"this.parent_id IS NOT NULL AND ({_OTHER_PARENT} OR this.id IN ({{rings}}))",
     ),
     Rule(
         "TSK005", "task", INFO, AT_CHECK,
@@ -454,13 +460,14 @@ PARTINGS = (
 )
 
 
-def query(rule: Rule, scope: str = "", limit: int = 0) -> str:
+def query(rule: Rule, scope: str = "", limit: int = 0, where: str = "") -> str:
     """Return the SQL of the rows that break a rule: its code, the row's id and name, the detail of the sentence.
 
-    scope: a condition that narrows down the rows. limit: so many of them at most.
+    scope: a condition that narrows down the rows. limit: so many of them at most. where: the condition, put otherwise.
     """
     columns = f"'{rule.code}', this.id, CAST({LABELS[rule.entity]} AS TEXT), CAST({rule.detail} AS TEXT)"
     narrow = scope or rule.among
-    conditions = f"{narrow} AND ({rule.where})" if narrow else rule.where
+    breaks = where or rule.where
+    conditions = f"{narrow} AND ({breaks})" if narrow else breaks
     sql = f'SELECT {columns} FROM "{rule.entity}" AS this WHERE {conditions}'
     return f"SELECT * FROM ({sql} LIMIT {limit}) AS found" if limit else sql

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from vserverlib import Error, NotFound, UsageError, addresses, counted, inert
 from vserverlib.databases.drivers import peewee
-from vserverlib.entities.fields import LARGEST, Secret, whole
+from vserverlib.entities.fields import LARGEST, Secret, as_id, whole
 from vserverlib.entities.journal import CHANGE, RECORD, UNDOING, Pair, decoded, exact, pairs
 from vserverlib.entities.orm import by_table
 from vserverlib.entities.recording import BULK_WORK, PRUNE, UNDO, defer_links, one_change
@@ -152,7 +152,7 @@ def _newest(database: Any, count: int) -> list[int]:
 
 
 def _one(database: Any, change: int) -> int:
-    number = whole(change)
+    number = as_id(change)
     row = (
         None
         if number is None or number > LARGEST

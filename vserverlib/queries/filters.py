@@ -58,11 +58,12 @@ LONGEST = 1000  # characters that are looked for
 
 
 class Filter(NamedTuple):
-    """A filter taken apart. value: None for null."""
+    """A filter taken apart. value: None for null. quoted: whether it was in quotes, and so is what it is to a blank."""
 
     path: str
     operator: str
     value: str | None
+    quoted: bool = False
 
 
 def parse(text: str) -> Filter:
@@ -78,7 +79,7 @@ def parse(text: str) -> Filter:
     if value == "null":
         return Filter(path, operator, None)
     quoted = len(value) >= 2 and value[0] == value[-1] and value[0] in "\"'"
-    return Filter(path, operator, value[1:-1] if quoted else value)
+    return Filter(path, operator, value[1:-1] if quoted else value, quoted)
 
 
 def conditions(model: Any, filters: Sequence[Any]) -> list[Any]:
@@ -458,9 +459,7 @@ def _of_link(link: Any, asked: Filter) -> Any:
         return found
     if asked.operator in ORDERED:
         raise UsageError(f"{link.name} is a link: it is compared by =, != and ~ only")
-    id = whole(asked.value)
-    if id is None:
-        id = finding.id_of_reference(link.rel_model, asked.value)
+    id = finding.id_meant(link.rel_model, asked.value if asked.quoted else asked.value.strip())
     return link == (id if id is not None else _id_of(link.rel_model, asked.value))
 
 

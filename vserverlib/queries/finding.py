@@ -1,6 +1,7 @@
 """Which entity is meant: a word for a kind of entity, an id or a name for one of them.
 
-One way for all who ask: the commands, filters, watching, completion. It reads, and never writes.
+One way for all who ask: the commands, filters, watching, completion. An id is written as a list prints it: "003", "+3"
+and " 3 " are names. It reads, and never writes.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from typing import Any
 
 import models
 from vserverlib import Error, NotFound, UsageError, inert, near
-from vserverlib.entities.fields import whole
+from vserverlib.entities.fields import as_id
+from vserverlib.messages import tell
 
 ELSEWHERE = {"run": "result", "runs": "result"}  # what servers of release 4 call what is called otherwise here
 MOST_NAMES = 10_000  # names that are looked through for a near one
@@ -30,23 +32,59 @@ def kind(word: str) -> Any:
     return model
 
 
-def one(model: Any, word: str) -> Any:
+def one(model: Any, word: str, *, to_change: bool = False) -> Any:
     """Return the entity of a model with an id or a name; a NotFound error, which tells near names, where there is none.
 
     `task/12`, as `list -o name` prints it, is the id 12, whatever names there are. Raises an Error with the ids of all
-    where several have the name.
+    where several have the name, or, if it is to be changed, where the word is the id of one and the name of another;
+    who only reads gets the one with the id, and a line that says so.
     """
     id = id_of_reference(model, word)
     if id is not None:
         return model.by_id(id) or _raise(NotFound(f"no {model.noun} {id}"))
-    id, name = whole(word), model.name_field()
+    found = _of_name(model, word)
+    id = as_id(word)
     entity = None if id is None else model.by_id(id)
-    if entity is None and name is not None:
-        found = list(model.select().where(name == word).order_by(model.id).limit(MOST_CANDIDATES + 1))
-        if len(found) > 1:
-            raise _ambiguous(model, word, found)
-        entity = found[0] if found else None
-    return entity or _raise(unknown(model, word))
+    if entity is not None:
+        _note_namesakes(entity, word, found, to_change)
+    elif len(found) > 1:
+        raise _ambiguous(model, word, found)
+    return entity or next(iter(found), None) or _raise(unknown(model, word))
+
+
+def id_meant(model: Any, word: str) -> int | None:
+    """Return the id that a word means where entities are read, 12 or task/12; None where it is a name."""
+    id = as_id(word)
+    if id is None:
+        return id_of_reference(model, word)
+    others = [other for other in _of_name(model, word) if other.id != id]
+    if others and model.by_id(id) is not None:
+        tell(f"{_both(model, word, others)}: the id is meant", "yellow")
+    return id
+
+
+def _of_name(model: Any, word: str) -> list[Any]:
+    """Return the first entities that have a name, by their ids; of a kind without names there are none."""
+    name = model.name_field()
+    named = [] if name is None else model.select().where(name == word).order_by(model.id).limit(MOST_CANDIDATES + 1)
+    return list(named)
+
+
+def _note_namesakes(entity: Any, word: str, named: Sequence[Any], to_change: bool) -> None:
+    """Tell, or raise an Error, where the id of an entity is the name of others."""
+    model, others = type(entity), [other for other in named if other.id != entity.id]
+    if not others:
+        return
+    both = _both(model, word, others)
+    if to_change:
+        meant = " or ".join(reference(model, each.id) for each in (entity, *others[:1]))
+        raise Error(f"{both}: write {meant}")
+    tell(f"{both}: {reference(model, entity.id)} is shown", "yellow")
+
+
+def _both(model: Any, word: str, others: Sequence[Any]) -> str:
+    more = "" if len(others) == 1 else " and others"
+    return f'"{inert(word)}" is the id of one {model.noun} and the name of {reference(model, others[0].id)}{more}'
 
 
 def reference(model: Any, id: int) -> str:
@@ -57,12 +95,12 @@ def reference(model: Any, id: int) -> str:
 def id_of_reference(model: Any, word: str) -> int | None:
     """Return the id that a reference such as task/12 means; None where it is none to this model."""
     kind, slash, id = word.partition("/")
-    return whole(id) if slash and kind in (model.noun, model.plural) else None
+    return as_id(id) if slash and kind in (model.noun, model.plural) else None
 
 
 def unknown(model: Any, word: str) -> NotFound:
     """Return the error for an id or a name that nobody has: it tells a near one."""
-    id, name = whole(word), model.name_field()
+    id, name = as_id(word), model.name_field()
     if id is not None:
         return NotFound(f"no {model.noun} {id}")
     if name is None:

@@ -132,7 +132,8 @@ def _is_same(one: Path, other: Path) -> bool:
 def find(words: Iterable[Any]) -> list[int]:
     """Return the ids of tasks, each once. words: tasks, lists of them, ids or names; an Error where there is none."""
     each = itertools.chain.from_iterable([word] if isinstance(word, Task | str | int) else word for word in words)
-    tasks = (word if isinstance(word, Task) else finding.one(Task, str(word)) for word in each)
+    words = (finding.reference(Task, word) if type(word) is int else word for word in each)
+    tasks = (word if isinstance(word, Task) else finding.one(Task, str(word)) for word in words)
     return list(dict.fromkeys(task.id for task in tasks))
 
 

@@ -46,15 +46,15 @@ class Place(NamedTuple):
     column: int
 
 
-class Faults:
-    """What is wrong with a file: the first of it by place, and how much it is in all."""
+class Remarks:
+    """What there is to say of a file: the first of it by place, and how much it is in all."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.total = path, 0
         self._first: list[tuple[Place, str]] = []
 
     def add(self, place: Place, text: str) -> None:
-        """Count a fault, and keep it if it is one of the first that were found."""
+        """Count a remark, and keep it if it is one of the first."""
         self.total += 1
         if len(self._first) < TOLD:
             self._first.append((place, text))
@@ -65,6 +65,17 @@ class Faults:
             yield f"{shown(self.path)}:{place.line}:{place.column}: {text}"
         if self.total > len(self._first):
             yield f"and {self.total - len(self._first):,} more"
+
+
+class Faults(Remarks):
+    """What is wrong with a file.
+
+    unusual: what is read although it breaks a rule, as servers read it. lost: what of it is passed over, as they do.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.unusual, self.lost = Remarks(path), Remarks(path)
 
     def refuse(self) -> None:
         """Raise all of them as one, where there are any."""
@@ -131,6 +142,8 @@ Value: TypeAlias = Text | List | Mapping | Unread
 def read(path: Path, faults: Faults) -> Value:
     """Return what the one document of a file holds. What is wrong with single values of it is added to the faults.
 
+    path: what is read; it is called by the name that the faults have for it.
+
     Raises an Error where it is too large, no text in UTF-8, or no YAML.
     """
     text = _text(path, faults)
@@ -138,7 +151,7 @@ def read(path: Path, faults: Faults) -> Value:
 
     loader: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # in C, where it was built: ten times as fast
     try:
-        return _Builder(path, faults).document(yaml.parse(text, Loader=loader))
+        return _Builder(faults).document(yaml.parse(text, Loader=loader))
     except yaml.MarkedYAMLError as error:
         raise _refused(faults, _place(error.problem_mark or error.context_mark), _said(error, text)) from None
     except (yaml.YAMLError, ValueError, OverflowError) as error:  # escapes and directives of numbers beyond all bounds
@@ -167,13 +180,14 @@ def _said(error: Any, text: str) -> str:
 
 def _text(path: Path, faults: Faults) -> str:
     """Return the text of a file."""
-    with files.told(f"{shown(path)} cannot be read"), open(path, "rb") as file:
+    with files.told(f"{shown(faults.path)} cannot be read"), open(path, "rb") as file:
         data = file.read(LARGEST + 1)
     if len(data) > LARGEST:
-        raise Error(f"{shown(path)} is larger than {LARGEST // 1024 // 1024} MiB: split it, and import it in parts")
+        told = f"is larger than {LARGEST // 1024 // 1024} MiB"
+        raise Error(f"{shown(faults.path)} {told}: split it, and import it in parts")
     for name, marks in BOMS.items():
         if data.startswith(marks):
-            raise Error(f"{shown(path)} is text in {name}: save it as UTF-8")
+            raise Error(f"{shown(faults.path)} is text in {name}: save it as UTF-8")
     text = _decoded(data.removeprefix(codecs.BOM_UTF8), faults)
     if found := UNPRINTABLE.search(text):
         told = f"this is no YAML: there is a control character, {inert(found[0])}: leave it out, or write it in quotes"
@@ -198,8 +212,8 @@ def _place_at(before: str) -> Place:
 class _Builder:
     """Makes values of what PyYAML finds, one after the other."""
 
-    def __init__(self, path: Path, faults: Faults) -> None:
-        self._path, self._faults = path, faults
+    def __init__(self, faults: Faults) -> None:
+        self._path, self._faults = faults.path, faults
         self._anchors: dict[str, Value] = {}
         self._left = VALUES
 
@@ -280,14 +294,23 @@ class _Builder:
         return made
 
     def _put(self, made: Mapping, key: Value, value: Value) -> None:
-        """Add a key and its value to a mapping; a key that is none, or is there already, is told."""
-        if isinstance(key, Text) and key.text not in made.values:
+        """Add a key and its value to a mapping; a key that is none, or is there already, is told.
+
+        Of a key that is there twice, the last value counts, as for PyYAML, by which the servers read.
+        """
+        if isinstance(key, Text):
+            if key.text in made.values:
+                self._note_second(key, made.keys[key.text].line, _is_same_text(made.values[key.text], value))
             made.values[key.text], made.keys[key.text] = value, key.place
-        elif isinstance(key, Text):
-            first = made.keys[key.text].line
-            self._faults.add(key.place, f'the key "{inert(key.text)}" is there already, in line {first}: leave one out')
         elif not isinstance(key, Unread):
             self._faults.add(key.place, "a list or a mapping stands here as a key: write a text")
+
+    def _note_second(self, key: Text, first: int, is_same: bool) -> None:
+        told = f'the key "{inert(key.text)}" is there already, in line {first}'
+        if is_same:
+            self._faults.unusual.add(key.place, f"{told}, with the same value")
+        else:
+            self._faults.lost.add(key.place, f"{told}: this one is read, and the other is not, as servers do it")
 
     def _merge(self, made: Mapping, key: Text, value: Value) -> None:
         """Add what a merge key brings: its mapping, or several of which the first wins, below what is there."""
@@ -299,6 +322,13 @@ class _Builder:
                     made.keys.setdefault(name, each.keys[name])
             elif not isinstance(each, Unread):
                 self._faults.add(key.place, "<< takes a mapping, or a list of them: *NAME of one with &NAME")
+
+
+def _is_same_text(one: Value, other: Value) -> bool:
+    """Whether two values are the same: texts, or what one anchor stands for. Others may stand for much."""
+    if isinstance(one, Text) and isinstance(other, Text):
+        return (one.text, one.is_nothing) == (other.text, other.is_nothing)
+    return one is other
 
 
 SECOND = "a second document begins here (---): put both into one, or into two files"

@@ -110,6 +110,7 @@ class Export(WhollyOurs):
     """An export, as a source. counts: how many rows its head tells; starts: where the rows of a table begin."""
 
     path: Path
+    named: Path  # what it is called by, of which `path` may be a copy
     counts: dict[str, int]
     has_hashes: bool
     beside: Beside
@@ -119,7 +120,7 @@ class Export(WhollyOurs):
     @property
     def about(self) -> str:
         """Return what the journal says was imported."""
-        return f"{inert(self.path.name)}, an export of vserver"
+        return f"{inert(self.named.name)}, an export of vserver"
 
     @property
     def origins(self) -> tuple[Origin, ...]:
@@ -129,7 +130,7 @@ class Export(WhollyOurs):
     def told(self) -> str:
         """Return what it is, in a line."""
         without = "" if self.has_hashes else ", made without hashes: its users and nodes have no passwords and keys"
-        return f"{shown(self.path)} is an export of vserver{without}"
+        return f"{shown(self.named)} is an export of vserver{without}"
 
     def count(self, table: str) -> int:
         """Return how many rows a table has."""
@@ -137,7 +138,7 @@ class Export(WhollyOurs):
 
     def rows(self, origin: Origin, notes: Notes) -> Iterator[Row]:
         """Return the rows of a table, one line after the other; an Error where one is none."""
-        with files.told(f"{shown(self.path)} cannot be read"), open(self.path, "rb") as file:
+        with files.told(f"{shown(self.named)} cannot be read"), open(self.path, "rb") as file:
             first = self._go_to(origin, file)
             for number in range(first, first + self.counts[origin.table]):
                 yield _read(self._line(file, number, origin), self._place(number), origin)
@@ -159,31 +160,35 @@ class Export(WhollyOurs):
         number = self.starts[origin.table][1] + self.counts[origin.table]
         if following < len(ORIGINS):
             self.starts[ORIGINS[following].table] = (file.tell(), number)
-        elif file.read(1):
+        elif file.read(HEAD).strip():  # an empty line more is nothing
             raise Error(f"{self._place(number)} is one more than its head tells of: {REMEDY}")
 
     def _line(self, file: BinaryIO, number: int, origin: Origin) -> bytes:
         line = file.readline(LONGEST)
         if not line:
             told = f"{self.counts[origin.table]:,} of {origin.table}"
-            raise Error(f"{shown(self.path)} ends before all rows that its head tells of ({told}): it is cut off")
+            raise Error(f"{shown(self.named)} ends before all rows that its head tells of ({told}): it is cut off")
         if len(line) == LONGEST:
             raise Error(f"{self._place(number)} is longer than {LONGEST:,} bytes: {REMEDY}")
         return line
 
     def _place(self, number: int) -> str:
-        return f"{shown(self.path)}, line {number}"
+        return f"{shown(self.named)}, line {number}"
 
     def refuse_changed(self) -> None:
         """Raise an Error where the file was written to since it was opened."""
         if _state(self.path) != self.state:
-            raise Error(f"{shown(self.path)} was written to while it was read: nothing was imported; try again")
+            raise Error(f"{shown(self.named)} was written to while it was read: nothing was imported; try again")
 
 
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator[Export]:
-    """Open an export to be imported; an Error where it is none, or of a newer version than this release knows."""
-    with files.told(f"{shown(path)} cannot be read"), open(path, "rb") as file:
+def opened(plain: Path, named: Path | None = None) -> Iterator[Export]:
+    """Open an export to be imported; an Error where it is none, or of a newer version than this release knows.
+
+    named: the file that it is called by, of which `plain` may be a copy.
+    """
+    path = named or plain
+    with files.told(f"{shown(path)} cannot be read"), open(plain, "rb") as file:
         line = file.readline(HEAD)
     head = _parsed(line, f"{shown(path)}, line 1")
     version = head.get("version")
@@ -195,7 +200,7 @@ def opened(path: Path) -> Iterator[Export]:
         raise Error(f"{shown(path)} has no head that an export of vserver has: {REMEDY}")
     beside = Beside(_numbers(head, "counters") or {}, _last_ids(head), _salt(head))
     start = {ORIGINS[0].table: (len(line), 2)}
-    yield Export(path, counts, head.get("hashes") is True, beside, _state(path), start)
+    yield Export(plain, path, counts, head.get("hashes") is True, beside, _state(plain), start)
 
 
 TABLES = {origin.table for origin in ORIGINS}

@@ -22,14 +22,15 @@ from vserverlib.databases.drivers import peewee
 from vserverlib.entities import hashing
 from vserverlib.queries import formats
 from vserverlib.transfer import fixtures, handouts
+from vserverlib.transfer.fixture_source import ORGANIZATION, ROLES, USER
 from vserverlib.transfer.handouts import Handout
 
 RELEASES = (1, 2, 3, 4)
 HAS_ROLES = (1,)  # the releases that read the roles of a user; the others fail on them
 HAS_ENCRYPTED = (2, 3, 4)  # those that read whether a collaboration is encrypted
 NEEDS_USER = (3, 4)  # those that give each task a user, and fail where there is none
-ADDRESS = [key for key in fixtures.ORGANIZATION if key not in ("name", "public_key")]
-PERSON = [key for key in (*fixtures.USER, fixtures.ROLES) if key != "password"]
+ADDRESS = [key for key in ORGANIZATION if key not in ("name", "public_key")]
+PERSON = [key for key in (*USER, ROLES) if key != "password"]
 AT_ONCE = 1000  # images that are made YAML by one call
 HEAD = """\
 # A fixture file for a vantage6 server of release {release}, made by vserver.

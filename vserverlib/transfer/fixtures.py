@@ -1,10 +1,11 @@
-"""A fixture file, as a source: what vantage6 servers import to have something to begin with.
+"""A fixture file: what vantage6 servers import to have something to begin with.
 
 The whole file is read and looked at before anything is given to be written, and all that is wrong with it is told at
-once, with line and column. Texts are kept as they were typed. Secrets that the file does not give are made.
+once, with line and column. Texts are kept as they were typed. What a server imports is read here, too: what breaks a
+rule with it is told, and what a server refuses is a fault. (Seen by running the importer of release 4.15.2.)
 
 It owns the format: what an exporter has to write is here too (ORGANIZATION, USER, PARTICIPANT_KEY, NODE_NAME, …).
-YAML is documents.py's, and what becomes of the rows is importer.py's.
+YAML is documents.py's, and what was read, as a source, is fixture_source.py's.
 """
 
 from __future__ import annotations
@@ -12,36 +13,32 @@ from __future__ import annotations
 import base64
 import binascii
 import contextlib
-import dataclasses
 import datetime
 import itertools
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from vserverlib import Error, counted, inert, near
+from vserverlib import Error, inert, near
 from vserverlib.entities import hashing
 from vserverlib.files import shown
-from vserverlib.transfer import documents, handouts
+from vserverlib.transfer import documents
 from vserverlib.transfer.documents import Faults, List, Mapping, Place, Text, Unread, Value
-from vserverlib.transfer.handouts import Handout
-from vserverlib.transfer.sources import Notes, Origin, Row
+from vserverlib.transfer.fixture_source import COLUMNS, ORGANIZATION, ROLES, USER, Fixture
+from vserverlib.transfer.sources import Row
 
 # The format, of all releases
 
 TOP = ("organizations", "collaborations")
-ORGANIZATION = ("name", "domain", "address1", "address2", "zipcode", "country", "public_key")  # a server wants them all
 USERS = "users"
-USER = ("username", "password", "firstname", "lastname", "email")  # a server of release 2 to 4 takes no other
-ROLES = "roles"  # of a user, in release 1 alone
+EMPTY = ("rules", "created_tasks", "organization")  # of a user, which a server takes as long as nothing is in it
 COLLABORATION = ("name", "encrypted", "participants", "tasks")
 PARTICIPANT_KEY = {1: "api-key", 2: "api-key", 3: "api_key", 4: "api_key"}  # what a release calls it
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.ASCII)  # a key from 3.3 on
 NODE_NAME = "{organization} - {collaboration} Node"
 TASK_NAME = "Example task"
-ENCRYPTED = True  # a collaboration that does not say
 
 # What we read beside that: columns of later releases that a user may have there, and that have no place here
 ELSEWHERE = (
@@ -50,17 +47,6 @@ ELSEWHERE = (
 )
 FLAGS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 
-COLUMNS = {
-    "organization": ("id", *ORGANIZATION),
-    "user": ("id", *USER, ROLES, "organization_id"),
-    "collaboration": ("id", "name", "encrypted"),
-    "member": ("organization_id", "collaboration_id"),
-    "node": ("id", "name", "api_key", "collaboration_id", "organization_id"),
-    "task": ("id", "name", "image", "collaboration_id", "run_id", "initiator_id", "created_at"),
-    "result": ("id", "task_id", "organization_id", "assigned_at", "status"),
-}
-MADE_UP = {"task": ("run_id", "created_at"), "result": ("assigned_at", "status")}  # for which the format has no place
-SECRETS = {"user": "password", "node": "api_key"}
 HALF_OR_NUL = re.compile("[\0\ud800-\udfff]")
 ENTRIES = 1_000_000  # entries of lists, each time that an alias stands for them; and results
 CHARACTERS = 64 * 1024 * 1024  # of all texts, each time that an alias stands for one
@@ -68,113 +54,19 @@ HINTS = 1000  # different keys without a place that are compared with those that
 NAMES, NAME_HINTS = 10_000, 20  # names among which a near one is looked for, and how often: it takes long
 
 
-@dataclasses.dataclass
-class Fixture:
-    """A fixture file without a fault, read whole.
-
-    made: the secrets that were made for it, once it is complete. handing_out: is called with them, before the import
-    is committed.
-    """
-
-    path: Path
-    tables: dict[str, list[Row]]  # of each table its rows; but the results, which follow from these
-    members: dict[int, list[int]]  # of each collaboration its organizations, in the order of the file
-    lost: dict[str, int]
-    made: list[Handout] = dataclasses.field(default_factory=list)
-    handing_out: Callable[[list[Handout]], object] = bool
-    beside = None  # it is no database of ours
-    made_up = MADE_UP
-
-    @property
-    def about(self) -> str:
-        """What the journal says was imported."""
-        return f"{inert(self.path.name)}, a fixture file"
-
-    @property
-    def origins(self) -> list[Origin]:
-        """The tables that there are rows for, in an order in which these can be written."""
-        return [Origin(table, table, columns) for table, columns in COLUMNS.items() if self.count(table)]
-
-    def told(self) -> str:
-        """Return what it is, in a line, and how many secrets are to be made for it."""
-        lacking = {"password": self._lacking("user"), "API key": self._lacking("node")}
-        words = [counted(count, what) for what, count in lacking.items() if count]
-        without = f"; it lacks {' and '.join(words)}, made where there are none yet" if words else ""
-        return f"{shown(self.path)} is a fixture file of vantage6{without}"
-
-    def _lacking(self, table: str) -> int:
-        at = COLUMNS[table].index(SECRETS[table])
-        return sum(row[at] is None for row in self.tables[table])
-
-    def count(self, table: str) -> int:
-        """Return how many rows a table has."""
-        if table == "result":
-            return sum(len(self.members[row[3]]) for row in self.tables["task"])
-        return len(self.tables.get(table, ()))
-
-    def rows(self, origin: Origin, notes: Notes) -> Iterator[Row]:
-        """Return the rows of a table, with ids that are counted from 1."""
-        return self._results() if origin.table == "result" else iter(self.tables[origin.table])
-
-    def _results(self) -> Iterator[Row]:
-        ids = itertools.count(1)
-        for task, _, _, collaboration, _, _, created_at in self.tables["task"]:
-            for organization in self.members[collaboration]:
-                yield next(ids), task, organization, created_at, "pending"
-
-    def strays(self, notes: Notes) -> dict[str, int]:
-        """Note nothing: what stands in a file stands where it belongs."""
-        return {}
-
-    def elsewhere(self) -> dict[str, int]:
-        """Return no table: a fixture file holds nothing that has no place here, but keys."""
-        return {}
-
-    def lost_columns(self) -> dict[str, int]:
-        """Return the keys that have no place in ours, each with how often it is there."""
-        return self.lost
-
-    def refuse_changed(self) -> None:
-        """Do nothing: the file was read whole, and closed."""
-
-    # Secrets
-
-    def complete(self, database: Any) -> None:
-        """Make the secrets that lack, but for whom the database has one already. Writes nothing."""
-        self.made.clear()
-        self._make("user", "password", handouts.new_password, USERNAMES, database)
-        self._make("node", "API key", hashing.new_key, NODE_NAMES, database)
-
-    def hand_out(self) -> None:
-        """Hand out the secrets that were made."""
-        self.handing_out(self.made)
-
-    def _make(self, table: str, kind: str, make: Callable[[], str], known: str, database: Any) -> None:
-        """Make secrets for those rows of a table that have none, and are not in the database."""
-        at = COLUMNS[table].index(SECRETS[table])
-        there = {name for (name,) in database.execute_sql(known).fetchall()} if self._lacking(table) else set()
-        for place, row in enumerate(self.tables[table]):
-            if row[at] is None and row[1] not in there:
-                self.made.append(Handout(table, row[1], kind, make()))
-                self.tables[table][place] = (*row[:at], self.made[-1].secret, *row[at + 1 :])
-
-
-USERNAMES = 'SELECT username FROM "user" WHERE password IS NOT NULL'
-NODE_NAMES = """
-SELECT o.name || ' - ' || c.name || ' Node' FROM node AS n JOIN organization AS o ON o.id = n.organization_id
-JOIN collaboration AS c ON c.id = n.collaboration_id WHERE n.api_key IS NOT NULL
-"""  # by whose it is, whatever it is called: the name that a fixture would give it
-
-
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator[Fixture]:
-    """Read a fixture file; an Error with all its faults where it has any. Nothing is open afterwards."""
+def opened(plain: Path, named: Path | None = None) -> Iterator[Fixture]:
+    """Read a fixture file; an Error with all its faults where it has any. Nothing is open afterwards.
+
+    named: the file that it is called by, of which `plain` may be a copy.
+    """
+    path = named or plain
     faults = Faults(path)
     reader = _Reader(path, faults)
-    reader.document(documents.read(path, faults))
+    reader.document(documents.read(plain, faults))
     faults.refuse()
     lost = {f"{name}, first in line {reader.lost_at[name]}": count for name, count in reader.lost.items()}
-    yield Fixture(path, reader.tables, reader.members, lost)
+    yield Fixture(path, reader.tables, reader.members, lost, faults.unusual, faults.lost)
 
 
 # Reading
@@ -218,8 +110,10 @@ class _Reader:
         self._tell_unknown(mapping, owner, "organization", (*ORGANIZATION, USERS))
         texts = [self._text(mapping, key, owner) for key in ORGANIZATION]
         id = self._row("organization", *texts)
-        if self._is_given(mapping, "name", texts[0], owner):
-            self._organizations.setdefault(str(texts[0]), id)  # as the servers do: of two, the older one is meant
+        if "name" not in mapping.values:
+            self._faults.add(mapping.place, f"{owner} has no name: add name: and a text")
+        elif texts[0]:
+            self._organizations.setdefault(texts[0], id)  # as the servers do: of two, the older one is meant
         self._refuse_no_key(mapping, texts[-1], owner)
         for each_number, each in enumerate(self._entries(mapping, USERS, owner), 1):
             self._user(each, each_number, owner, id)
@@ -240,14 +134,31 @@ class _Reader:
             return
         owner = self._owner("user", mapping, "username", number)
         self._tell_unknown(mapping, owner, "user", (*USER, ROLES), ELSEWHERE)
-        texts = {key: self._text(mapping, key, owner) for key in (*USER, ROLES)}
+        self._refuse_filled(mapping, owner)
+        texts = {key: self._text(mapping, key, owner) for key in USER}
+        texts[ROLES] = self._text(mapping, ROLES, owner) if isinstance(mapping.values.get(ROLES), Text) else None
         texts["email"] = texts["email"] or None
-        if self._is_given(mapping, "username", texts["username"], owner):
-            self._refuse_second(mapping, "username", texts["username"], owner)
-        if texts["email"]:
-            self._refuse_second(mapping, "email", texts["email"], owner)
+        for key in ("username", "email"):
+            if texts[key] is not None:
+                self._refuse_second(mapping, key, texts[key], owner)
+        if texts["password"] == "":
+            place = mapping.values["password"].place
+            self._faults.unusual.add(place, f"{owner}: password is empty, so one is made, unless there is one already")
+            texts["password"] = None
         self._check_secret(mapping, "password", texts["password"], owner)
         self._row("user", *texts.values(), id)
+
+    def _refuse_filled(self, mapping: Mapping, owner: str) -> None:
+        """Tell of what a user has in the place of an empty list, which is all that a server takes there."""
+        for key in (ROLES, *EMPTY):
+            value = mapping.values.get(key)
+            is_empty = isinstance(value, List) and not value.items
+            if value is None or is_empty or _is_nothing(value) or isinstance(value, Unread):
+                continue
+            if key != ROLES or not isinstance(value, Text):
+                taken = "a text such as researcher (release 1)" if key == ROLES else "[]"
+                told = f"{owner}: {key} is {_described(value)}, of which a server takes none but an empty list"
+                self._faults.add(value.place, f"{told}: write {taken}, or leave it out")
 
     # Collaborations, participants, tasks
 
@@ -258,19 +169,26 @@ class _Reader:
         owner = self._owner("collaboration", mapping, "name", number)
         self._tell_unknown(mapping, owner, "collaboration", COLLABORATION)
         name = self._text(mapping, "name", owner)
-        if self._is_given(mapping, "name", name, owner):
+        if name is not None:
             self._refuse_second(mapping, "name", name, owner)
         id = self._row("collaboration", name, self._flag(mapping, owner))
         members = self.members.setdefault(id, [])
         for each in self._entries(mapping, "participants", owner):
-            self._participant(each, owner, id, str(name), members)
+            self._participant(each, owner, id, name, members)
         self._tasks(mapping, owner, id, members)
 
     def _flag(self, mapping: Mapping, owner: str) -> bool | None:
-        """Return whether a collaboration is encrypted: nothing but a plain true or false says so."""
+        """Return whether a collaboration is encrypted: nothing but a plain true or false says so.
+
+        None: it says nothing, which a server takes for true.
+        """
         value = mapping.values.get("encrypted")
         if value is None or isinstance(value, Unread):
-            return ENCRYPTED
+            return None
+        if _is_nothing(value):
+            told = "encrypted is empty, as if it was left out: true, unless the collaboration is there already"
+            self._faults.unusual.add(value.place, f"{owner}: {told}")
+            return None
         text = value.text if isinstance(value, Text) and not value.quoted else ""
         if text in (text.lower(), text.upper(), text.title()) and text.lower() in FLAGS:
             return FLAGS[text.lower()]
@@ -278,7 +196,7 @@ class _Reader:
         self._faults.add(value.place, f"{owner}: encrypted is {_described(value)}: {remedy}")
         return None
 
-    def _participant(self, value: Value, owner: str, id: int, collaboration: str, members: list[int]) -> None:
+    def _participant(self, value: Value, owner: str, id: int, collaboration: str | None, members: list[int]) -> None:
         """Read a participant: it is a member, and has a node."""
         name, given = self._named_participant(value, owner)
         organization = None if name is None else self._organizations.get(name)
@@ -291,6 +209,10 @@ class _Reader:
         elif self._is_second(("participant", f"{id} {organization}"), value.place):
             told = f'{owner}: organization "{inert(name)}" takes part twice: leave out one of them'
             self._faults.add(value.place, told)
+        elif collaboration is None and self._is_second(("participant without", str(organization)), value.place):
+            line = self._first["participant without", str(organization)].line
+            told = f'organization "{inert(name)}" takes part in another one without a name, in line {line}'
+            self._faults.add(value.place, f"{owner}: {told}: their nodes would have one name; name the collaborations")
         else:
             node = NODE_NAME.format(organization=name, collaboration=collaboration)
             self._spend(len(node))
@@ -328,8 +250,8 @@ class _Reader:
             elif not self._check_secret(mapping, key, text, owner):
                 continue
             elif self._is_second(("key", text), place):
-                line = self._first["key", text].line
-                self._faults.add(place, f"{owner}: {key} is that of line {line}: each node needs its own")
+                told = f"{key} is that of line {self._first['key', text].line}, so a log-in with it is that of one node"
+                self._faults.unusual.add(place, f"{owner}: {told}: vserver apikey makes a new one for the other")
         return next(iter(found.values()), None)
 
     def _tasks(self, mapping: Mapping, owner: str, id: int, members: list[int]) -> None:
@@ -338,13 +260,14 @@ class _Reader:
         if asked and not getattr(mapping.values.get("participants"), "items", None):
             self._faults.add(mapping.keys["tasks"], f"{owner}: it has tasks, but no participants: add some")
         for value in asked:
-            if not isinstance(value, Text) or value.is_nothing or not value.text:
+            if not isinstance(value, Text):
                 told = f"{owner}: a task is {_described(value)}: write the name of an image"
                 self._faults.add(value.place, told) if not isinstance(value, Unread) else None
-            elif image := self._checked(value, f"{owner}: a task"):
-                self._count(len(members))
-                run_id = len(self.tables["task"]) + 1
-                self._row("task", TASK_NAME, image, id, run_id, members[0] if members else None, self._written)
+                continue
+            image = None if value.is_nothing else self._checked(value, f"{owner}: a task")
+            self._count(len(members))
+            run_id = len(self.tables["task"]) + 1
+            self._row("task", TASK_NAME, image, id, run_id, members[0] if members else None, self._written)
 
     # What they share
 
@@ -373,7 +296,7 @@ class _Reader:
             for each in value.items:
                 self._count(1)
                 yield each
-        elif (isinstance(value, Text) and not value.is_nothing) or (isinstance(value, Mapping) and value.values):
+        elif (isinstance(value, Text) and not _is_nothing(value)) or (isinstance(value, Mapping) and value.values):
             told = f"{owner}: {key} is {_described(value)}, not a list: begin each entry with a dash"
             self._faults.add(value.place, told)
 
@@ -432,7 +355,8 @@ class _Reader:
 
         The servers pass over what they do not know, but of a user.
         """
-        for key in [key for key in mapping.values if key not in known]:
+        taken = (*known, *(EMPTY if table == "user" else ()))
+        for key in [key for key in mapping.values if key not in taken]:
             hint = self._hint(key, *(name for name in known if name not in mapping.values))
             if not hint and (elsewhere is None or key in elsewhere):
                 self.lost[f"{table}.{inert(key)}"] += 1
@@ -461,6 +385,11 @@ class _Reader:
         if self._characters_left < 0:
             size = f"{CHARACTERS // 1024 // 1024} MiB"
             raise Error(f"{shown(self._path)} makes more than {size} of text, aliases followed: import it in parts")
+
+
+def _is_nothing(value: Value) -> bool:
+    """Whether a text is no value, or an empty one."""
+    return isinstance(value, Text) and (value.is_nothing or not value.text)
 
 
 def _described(value: Value) -> str:

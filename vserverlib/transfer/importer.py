@@ -53,6 +53,11 @@ class Work(NamedTuple):
     hashes: bool = True
     loose: bool = True
 
+    @property
+    def unsaid(self) -> merging.Unsaid:
+        """What the source says nothing of."""
+        return merging.Unsaid(self.source.made_up, self.source.defaults)
+
     def collect(self, database: Any, outcome: Outcome, prefix: str = "", stored: Stored | None = None) -> None:
         """Write all rows into the tables of this prefix, and note what becomes of them."""
         if self.hashes and isinstance(self.source, Lacking):
@@ -62,7 +67,10 @@ class Work(NamedTuple):
         for origin in self.source.origins:
             keeper = Keeper(origin, outcome, hashes=self.hashes, loose=self.loose, stored=stored, exactly=exactly)
             writer, before = Writer(database, origin, outcome, prefix), (outcome.left_out.total, outcome.doubled.total)
-            rows, kept = map(tick, keeper.kept(self.source.rows(origin, outcome))), 0
+            found = self.source.rows(origin, outcome)
+            if not prefix:  # else a merge gives them to new rows alone
+                found = values.completed(found, origin, self.source.defaults.get(origin.entity, {}))
+            rows, kept = map(tick, keeper.kept(found)), 0
             while chunk := list(itertools.islice(rows, CHUNK)):
                 kept += writer.write(chunk)
             left_out, doubled = outcome.left_out.total - before[0], outcome.doubled.total - before[1]
@@ -276,12 +284,12 @@ def _merged(work: Work, database: Any, confirm: Confirm | None, dry: bool) -> Ou
         work.collect(database, outcome, merging.PREFIX, partial(_password, database))
     if confirm is not None:
         with database.reading():
-            outcome.plan, seen = merging.plan(database, outcome, work.source.made_up), merging.newest_change(database)
+            outcome.plan, seen = merging.plan(database, outcome, work.unsaid), merging.newest_change(database)
         if outcome.has_news:
             confirm(outcome)
     with database.atomic() as transaction:
         if confirm is None:
-            outcome.plan = merging.plan(database, outcome, work.source.made_up)
+            outcome.plan = merging.plan(database, outcome, work.unsaid)
         elif merging.newest_change(database) != seen:
             raise Error(f"{database.title} was changed by others meanwhile: nothing was imported; try again")
         _apply(work, database, outcome)
@@ -297,7 +305,7 @@ def _apply(work: Work, database: Any, outcome: Outcome) -> None:
     if outcome.has_news:
         with recording.one_change(database, None, f"merged {work.source.about}") as outcome.change:
             recording.defer_links(database)
-            merging.apply(database, work.source.made_up)
+            merging.apply(database, work.unsaid)
     work.judge(database, outcome, merging.imported)
 
 

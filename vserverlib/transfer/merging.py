@@ -6,8 +6,8 @@ compared and written is so by statements over whole tables, and memory does not 
 Two rows are the same by what an entity is known by (KEYS), whatever their ids: an organization by its name, a node by
 its organization and its collaboration. Where several have the same key, the one with the same id is it, and of the
 others the first there is the first here, and so on: so the same source, merged twice, adds nothing. What is new gets
-new ids, above all that were ever given. What a source has no value for stays as it is here; what it only makes up
-(sources.Source.made_up) tells no two rows apart, and is for new rows alone.
+new ids, above all that were ever given. What a source has no value for, or an empty text, stays as it is here; what
+it only makes up (sources.Source.made_up, defaults) tells no two rows apart, and is for new rows alone.
 
 It owns the comparing and the writing. Collecting the rows, and the transaction, is importer.py's.
 """
@@ -18,12 +18,12 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from vserverlib.entities import fields
 from vserverlib.transfer.outcomes import Outcome, Planned
-from vserverlib.transfer.sources import Notes
+from vserverlib.transfer.sources import NO_DEFAULTS, NOTHING, Default, Defaults, Notes
 from vserverlib.transfer.writing import MODELS, note_lost, taken_value
 
 PREFIX = "incoming_"  # before the names of the tables that rows are collected in
-MadeUp = Mapping[str, Collection[str]]  # columns, by entity
 NEW, CHANGED, SAME, REFUSED = "new", "changed", "same", "refused"
 
 
@@ -32,6 +32,25 @@ class Key(NamedTuple):
 
     columns: tuple[str, ...]
     others: tuple[str, ...] = ()
+
+
+class Unsaid(NamedTuple):
+    """What a source says nothing of: columns that it makes up, by entity, and what new rows have in others."""
+
+    made_up: Mapping[str, Collection[str]] = NOTHING
+    defaults: Defaults = NO_DEFAULTS
+
+    def columns(self, table: str) -> list[str]:
+        """Return the columns of a table by which no two rows are told apart."""
+        return [*self.made_up.get(table, ()), *self.defaults.get(table, ())]
+
+    def default(self, table: str, name: str) -> Default | None:
+        """Return what new rows have in a column where the source says nothing."""
+        return self.defaults.get(table, {}).get(name)
+
+    def values(self, table: str) -> list[str]:
+        """Return the columns of a table that a row which is there can get from the source."""
+        return [name for name in _values(table) if name not in self.made_up.get(table, ())]
 
 
 KEYS = {
@@ -61,31 +80,31 @@ def prepare(database: Any) -> None:
             _index(database, table, columns, "UNIQUE")
 
 
-def plan(database: Any, outcome: Outcome, made_up: MadeUp) -> list[Planned]:
+def plan(database: Any, outcome: Outcome, unsaid: Unsaid) -> list[Planned]:
     """Find out what each of the collected rows is here, and return how many are what, by entity. Once."""
     planned = []
     database.execute_sql(f'DROP INDEX "{_index_name("member", KEYS["member"].columns)}"')  # its columns are translated
     for table in MODELS:
         outcome.links.update(_follow_links(database, table, outcome, own=False))
-        _find(database, table, made_up.get(table, ()))
-        _number(database, table, made_up.get(table, ()))
+        _find(database, table, unsaid.columns(table))
+        _number(database, table, unsaid.columns(table))
         outcome.links.update(_follow_links(database, table, outcome, own=True))
-        _compare(database, table, made_up.get(table, ()))
+        _compare(database, table, unsaid)
         _refuse_taken(database, table, outcome)
         counts: Counter[str] = Counter(dict(database.execute_sql(_counted(table)).fetchall()))
         outcome.refused[table] += counts[REFUSED]
         if counts[CHANGED]:
-            outcome.replaced |= _replaced(database, table, made_up.get(table, ()))
+            outcome.replaced |= _replaced(database, table, unsaid)
         planned.append(Planned(table, counts[NEW], counts[CHANGED], counts[SAME], outcome.refused[table]))
     _note_shared_runs(database, outcome)
     return planned
 
 
-def apply(database: Any, made_up: MadeUp) -> None:
+def apply(database: Any, unsaid: Unsaid) -> None:
     """Write what is new, and what is others than here. Within a transaction that looks at links at its end."""
     for table in MODELS:
-        _add(database, table)
-        _change(database, table, made_up.get(table, ()))
+        _add(database, table, unsaid)
+        _change(database, table, unsaid)
 
 
 def imported(table: str) -> str:
@@ -189,23 +208,38 @@ def _follow_links(database: Any, table: str, notes: Notes, *, own: bool) -> Coun
     return found
 
 
-def _compare(database: Any, table: str, made_up: Collection[str]) -> None:
+def _compare(database: Any, table: str, unsaid: Unsaid) -> None:
     """Find out which of the rows that are there are others here."""
-    mine = f'"{PREFIX}{table}"'
-    differ = " OR ".join(_differs(mine, name) for name in _values(table, made_up))
-    other = f'SELECT 1 FROM "{table}" AS t WHERE t.id = {mine}.here AND ({differ})'
-    database.execute_sql(f"UPDATE {mine} SET fate = '{CHANGED}' WHERE fate = '{SAME}' AND EXISTS ({other})")
+    differ = " OR ".join(_differs(table, name, unsaid) for name in unsaid.values(table))
+    other = f'SELECT 1 FROM "{table}" AS t WHERE t.id = i.here AND ({differ})'
+    mine = f'UPDATE "{PREFIX}{table}" AS i SET fate'
+    database.execute_sql(f"{mine} = '{CHANGED}' WHERE fate = '{SAME}' AND EXISTS ({other})")
 
 
-def _differs(mine: str, name: str) -> str:
-    """Return the condition that a row here, t, has another value than a collected one."""
-    return f"({mine}.{name} IS NOT NULL AND (t.{name} IS NULL OR t.{name} <> {mine}.{name}))"
+def _said(table: str, name: str) -> str:
+    """Return the SQL of what a collected row, i, says in a column: NULL where that is nothing, or an empty text."""
+    is_text = isinstance(MODELS[table]._meta.columns[name], fields.Text)
+    return f"NULLIF(i.{name}, '')" if is_text else f"i.{name}"
 
 
-def _replaced(database: Any, table: str, made_up: Collection[str]) -> dict[str, int]:
+def _given(table: str, name: str, unsaid: Unsaid) -> str:
+    """Return the SQL of what a row that is there, t, gets in a column: what is said, or what it had."""
+    default = unsaid.default(table, name)
+    otherwise = default.changed if default else ""
+    return f"COALESCE({_said(table, name)}, {otherwise or f't.{name}'})"
+
+
+def _differs(table: str, name: str, unsaid: Unsaid) -> str:
+    """Return the condition that a row here, t, has another value than it would be given."""
+    default = unsaid.default(table, name)
+    said = _given(table, name, unsaid) if default and default.changed else _said(table, name)
+    return f"({said} IS NOT NULL AND (t.{name} IS NULL OR t.{name} <> {said}))"
+
+
+def _replaced(database: Any, table: str, unsaid: Unsaid) -> dict[str, int]:
     """Return in how many of the rows that change a value is replaced, by table and column."""
-    names = _values(table, made_up)
-    counts = ", ".join(f"COUNT(CASE WHEN {_differs('i', name)} THEN 1 END)" for name in names)
+    names = unsaid.values(table)
+    counts = ", ".join(f"COUNT(CASE WHEN {_differs(table, name, unsaid)} THEN 1 END)" for name in names)
     joined = f'"{PREFIX}{table}" AS i JOIN "{table}" AS t ON t.id = i.here'
     found = database.execute_sql(f"SELECT {counts} FROM {joined} WHERE i.fate = '{CHANGED}'").fetchone()
     return {f"{table}.{name}": count for name, count in zip(names, found, strict=True) if count}
@@ -242,19 +276,25 @@ def _counted(table: str) -> str:
 # Writing
 
 
-def _add(database: Any, table: str) -> None:
+def _add(database: Any, table: str, unsaid: Unsaid) -> None:
     names = _values(table)
-    rows = f"SELECT here, {_listed(names)} FROM \"{PREFIX}{table}\" WHERE fate = '{NEW}' ORDER BY here"
+    given = ", ".join(_begun(name, unsaid.default(table, name)) for name in names)
+    rows = f"SELECT here, {given} FROM \"{PREFIX}{table}\" AS i WHERE fate = '{NEW}' ORDER BY here"
     database.execute_sql(f'INSERT INTO "{table}" (id, {_listed(names)}) {rows}')
 
 
-def _change(database: Any, table: str, made_up: Collection[str]) -> None:
-    """Give the rows that are others what the source has; what it has no value for stays."""
-    names = _values(table, made_up)
+def _begun(name: str, default: Default | None) -> str:
+    """Return the SQL of what a new row has in a column."""
+    return f"COALESCE(i.{name}, {default.sql})" if default else f'i."{name}"'
+
+
+def _change(database: Any, table: str, unsaid: Unsaid) -> None:
+    """Give the rows that are others what the source has; what it says nothing of stays."""
+    names = unsaid.values(table)
     incoming = f"FROM \"{PREFIX}{table}\" AS i WHERE i.fate = '{CHANGED}'"
-    given = ", ".join(f'COALESCE(i.{name}, "{table}".{name})' for name in names)
-    values = f'SELECT {given} {incoming} AND i.here = "{table}".id'
-    sql = f'UPDATE "{table}" SET ({_listed(names)}) = ({values}) WHERE id IN (SELECT i.here {incoming})'
+    given = ", ".join(_given(table, name, unsaid) for name in names)
+    values = f"SELECT {given} {incoming} AND i.here = t.id"
+    sql = f'UPDATE "{table}" AS t SET ({_listed(names)}) = ({values}) WHERE id IN (SELECT i.here {incoming})'
     database.execute_sql(sql)
 
 
@@ -265,8 +305,8 @@ def _columns(table: str) -> list[str]:
     return [field.column_name for field in MODELS[table].stored_fields()]
 
 
-def _values(table: str, but: Collection[str] = ()) -> list[str]:
-    return [name for name in _columns(table) if name != "id" and name not in but]
+def _values(table: str) -> list[str]:
+    return [name for name in _columns(table) if name != "id"]
 
 
 def _listed(names: Sequence[str]) -> str:

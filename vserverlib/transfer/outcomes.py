@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from vserverlib import Error, counted, inert
 from vserverlib.transfer.sources import Lines, Notes
 
-LINES = ("left_out", "doubled", "renumbered", "lost_values", "broken")  # what an outcome has a line for each of
+LINES = ("left_out", "doubled", "renumbered", "unusual", "lost_values", "broken")  # an outcome has a line for each of
 COUNTS = ("links", "values", "elsewhere", "lost", "breaches", "replaced")  # and what numbers by name
 
 
@@ -73,6 +73,7 @@ class Outcome(Notes):
         yield from self.left_out.told("more left out (--dry-run --strict names all)", everything)
         yield from self.doubled.told("more results are kept once", everything)
         yield from self.renumbered.told("more with new ids", everything)
+        yield from self.unusual.told("more of this kind (--dry-run --strict names all)", everything)
         yield from self.lost_values.told("more values are lost (--dry-run --strict names all)", everything)
         for link, count in self.links.items():
             yield f"{link}: {count:,} led to rows that do not exist, and {'is' if count == 1 else 'are'} empty now"

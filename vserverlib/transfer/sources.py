@@ -26,6 +26,7 @@ from vserverlib import Error, addresses, files
 from vserverlib.advance import Advance
 from vserverlib.databases import headers, servers, storage
 from vserverlib.files import shown
+from vserverlib.transfer import documents, wrappings
 
 STDIN = "-"
 NOTHING: Mapping[str, Collection[str]] = MappingProxyType({})
@@ -36,6 +37,22 @@ EXPORT = b'{"vserver"'  # what our own exports begin with, white space aside
 READ = "name the SQLite file or the URL of a vantage6 server, a fixture file, or an export"
 
 Row = tuple[Any, ...]
+
+
+class Default(NamedTuple):
+    """What a new row has in a column of which its source says nothing: worked out of its other values, by name.
+
+    sql: the same, of a row `i`. changed: what a row `t` that is there has in it, when it gets values of such a row; it
+    keeps what it has where that is empty.
+    """
+
+    value: Callable[[Mapping[str, Any]], Any]
+    sql: str
+    changed: str = ""
+
+
+Defaults = Mapping[str, Mapping[str, Default]]  # by entity and column
+NO_DEFAULTS: Defaults = MappingProxyType({})
 
 
 class Origin(NamedTuple):
@@ -103,12 +120,13 @@ class Notes:
     """What could not be kept as it was, noted by a source while it gives its rows, and by what writes them.
 
     left_out, doubled, renumbered: a line for each row that cannot be kept, is kept once because it is there twice, has
-    a new id. lost_values: a line for each value of which something is lost. values: how many were changed, these too,
-    by what was done to them.
+    a new id. unusual: a line for what is read although it breaks a rule of the source's format. lost_values: a line
+    for each value of which something is lost. values: how many were changed, these too, by what was done to them.
     """
 
     left_out: Lines = dataclasses.field(default_factory=Lines)
     doubled: Lines = dataclasses.field(default_factory=Lines)
+    unusual: Lines = dataclasses.field(default_factory=Lines)
     renumbered: Lines = dataclasses.field(default_factory=Lines)
     lost_values: Lines = dataclasses.field(default_factory=Lines)
     values: Counter[str] = dataclasses.field(default_factory=Counter)
@@ -132,6 +150,10 @@ class Source(Protocol):
     @property
     def made_up(self) -> Mapping[str, Collection[str]]:
         """The columns, by entity, that the source knows nothing of: it gives a new row what such a row begins with."""
+
+    @property
+    def defaults(self) -> Defaults:
+        """What new rows have where the source says nothing, which it gives as None."""
 
     def told(self) -> str:
         """Return what it is, in a line."""
@@ -163,6 +185,7 @@ class WhollyOurs:
     """What is true of a source all of whose tables and columns have their place: a database of ours, what it wrote."""
 
     made_up = NOTHING
+    defaults = NO_DEFAULTS
 
     def strays(self, notes: Notes) -> dict[str, int]:
         """Note nothing: every row is of a table that is read."""
@@ -219,12 +242,24 @@ def _source(name: str, bar: Bar) -> Opened:
     if addresses.is_url(name):
         return _server(name, bar)
     path = _path(name)
-    return _kind(path)(path)
+    return _file(path)
+
+
+@contextlib.contextmanager
+def _file(path: Path) -> Iterator[Source]:
+    """Open a file, what is around its text taken off in a private copy."""
+    head = _head(path)
+    with contextlib.ExitStack() as stack:
+        plain = path
+        if wrappings.is_wrapped(head):
+            plain = stack.enter_context(files.passing_folder()) / "unwrapped"
+            wrappings.unwrap(path, plain, documents.LARGEST, _is_export)
+        yield stack.enter_context(_kind(plain, path)(plain, path))
 
 
 def is_database(name: str) -> bool:
     """Whether a source is a database, which -d takes as well as an import does."""
-    return addresses.is_url(name) or (not _is_piped(name) and _kind(_path(name)) in (_database, _vantage6))
+    return addresses.is_url(name) or (not _is_piped(name) and headers.read_header(_head(_path(name))[:100]) is not None)
 
 
 def _is_piped(name: str) -> bool:
@@ -242,7 +277,7 @@ def _piped(name: str) -> Iterator[Source]:
         place = files.make_private(folder / "stdin")
         with files.told(f"{shown(name)} cannot be copied to {shown(folder)}"):
             _copy(name, place)
-        with _kind(place)(place) as source:
+        with _file(place) as source:
             yield source
 
 
@@ -266,17 +301,29 @@ def _path(name: str) -> Path:
     return path
 
 
-def _kind(path: Path) -> Callable[[Path], Opened]:
-    """Return what opens a file, by its first bytes; an Error where they are those of nothing that is known."""
+def _is_export(head: bytes) -> bool:
+    return b"".join(head[:200].split()).startswith(EXPORT)
+
+
+def _head(path: Path) -> bytes:
     with files.told(f"{shown(path)} cannot be read"), open(path, "rb") as file:
-        head = file.read(HEAD)
+        return file.read(HEAD)
+
+
+def _kind(plain: Path, path: Path) -> Callable[[Path, Path], Opened]:
+    """Return what opens a file, by its first bytes; an Error where they are those of nothing that is known.
+
+    plain: the copy that is read, or the file itself. path: the file as it is named.
+    """
+    head = _head(plain)
+    wrappings.refuse_others(path, head)
     header = headers.read_header(head[:100])
     if header is not None:
         return _database if header.application_id == storage.APPLICATION_ID else _vantage6
     headers.refuse_dump(path, head)
     if not head.strip():
         raise Error(f"{shown(path)} is empty: there is nothing to import")
-    if b"".join(head[:200].split()).startswith(EXPORT):
+    if _is_export(head):
         return _export
     if any(word in head for word in FIXTURE) or path.suffix in (".yaml", ".yml"):
         return _fixture
@@ -288,28 +335,28 @@ def _kind(path: Path) -> Callable[[Path], Opened]:
 # Each kind: what opens it is imported when there is one
 
 
-def _vantage6(path: Path) -> Opened:
+def _vantage6(plain: Path, path: Path) -> Opened:
     from vserverlib.transfer import vantage6
 
     return vantage6.opened(path)
 
 
-def _database(path: Path) -> Opened:
+def _database(plain: Path, path: Path) -> Opened:
     from vserverlib.transfer import ours
 
     return ours.opened(path)
 
 
-def _export(path: Path) -> Opened:
+def _export(plain: Path, path: Path) -> Opened:
     from vserverlib.transfer import exchange
 
-    return exchange.opened(path)
+    return exchange.opened(plain, path)
 
 
-def _fixture(path: Path) -> Opened:
+def _fixture(plain: Path, path: Path) -> Opened:
     from vserverlib.transfer import fixtures
 
-    return fixtures.opened(path)
+    return fixtures.opened(plain, path)
 
 
 @contextlib.contextmanager

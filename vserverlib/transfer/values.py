@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vserverlib import Error, inert
 from vserverlib.entities import fields, hashing, relations
-from vserverlib.transfer.sources import Notes, Origin, Row, Undecodable
+from vserverlib.transfer.sources import Default, Notes, Origin, Row, Undecodable
 from vserverlib.transfer.writing import MODELS
 
 if TYPE_CHECKING:
@@ -31,6 +31,21 @@ class Plain(NamedTuple):
 
     text: str
     salt: str | None
+
+
+def completed(rows: Iterator[Row], origin: Origin, defaults: Mapping[str, Default]) -> Iterator[Row]:
+    """Return rows with what a new one has in the columns of which their source says nothing."""
+    for name, default in defaults.items():
+        rows = _completed(rows, origin, origin.columns.index(name), default)
+    return rows
+
+
+def _completed(rows: Iterator[Row], origin: Origin, at: int, default: Default) -> Iterator[Row]:
+    for row in rows:
+        if row[at] is None:
+            value = default.value(dict(zip(origin.columns, row, strict=True)))
+            row = (*row[:at], value, *row[at + 1 :])
+        yield row
 
 
 class Keeper:

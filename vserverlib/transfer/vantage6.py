@@ -16,7 +16,7 @@ import itertools
 import os
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from vserverlib.databases.connection import quoted
 from vserverlib.databases.sqlite import PROGRESS_STEPS
 from vserverlib.entities import progress
 from vserverlib.files import shown
-from vserverlib.transfer.sources import NOTHING, Notes, Origin, Row
+from vserverlib.transfer.sources import NOTHING, Default, Notes, Origin, Row
 
 Columns = dict[str, frozenset[str]]  # the names of the columns of each table
 
@@ -95,6 +95,24 @@ TABLES = (  # each with what its rows become, and its columns: under our name, t
     ("result", "result", _RESULT),
     ("run", "result", _RESULT),
 )
+# The releases up to 3.5 kept no status of a result: it is the one that its times say. A failure that is known stays.
+_FAILED = ", ".join(f"'{status}'" for status in progress.FAILED)
+_FOLLOWED = (
+    "CASE WHEN {finished} IS NOT NULL THEN 'completed' WHEN {started} IS NOT NULL THEN 'active' ELSE 'pending' END"
+)
+_LATER = " OR ".join(
+    f"(i.{n} IS NOT NULL AND (t.{n} IS NULL OR t.{n} <> i.{n}))" for n in ("started_at", "finished_at")
+)
+_LATEST = {name: f"COALESCE(i.{name}_at, t.{name}_at)" for name in ("started", "finished")}
+DEFAULTS = {
+    "result": {
+        "status": Default(
+            lambda row: progress.follow(None, row["started_at"], row["finished_at"]),
+            _FOLLOWED.format(started="i.started_at", finished="i.finished_at"),
+            f"CASE WHEN t.status IN ({_FAILED}) OR NOT ({_LATER}) THEN t.status ELSE {_FOLLOWED.format(**_LATEST)} END",
+        )
+    }
+}
 NAMES = {table: columns for table, _, columns in TABLES}
 READ = NAMES.keys() | MERGED.keys()  # the tables of which more is read than how many rows there are
 ORIGINS = tuple(Origin(table, entity, tuple(columns)) for table, entity, columns in TABLES)
@@ -153,7 +171,12 @@ class Source:
     release: int
     remains: tuple[str, ...]
     refuse_changed: Callable[[], None]
-    made_up = NOTHING
+    defaults = DEFAULTS
+
+    @property
+    def made_up(self) -> Mapping[str, Collection[str]]:
+        """The times when tasks were made, which releases before 3.11 do not note: they tell no tasks apart."""
+        return NOTHING if self._has("task", "created_at") else {"task": ("created_at",)}
 
     @property
     def beside(self) -> None:
@@ -183,9 +206,9 @@ class Source:
         rows = self._stored(origin)
         if origin.table == "run":
             self._note_cleaned(notes)
-            return _statuses(_new_ids(rows, self.taken_run_ids(), notes), origin)
+            return _new_ids(rows, self.taken_run_ids(), notes)
         if origin.table == "result":
-            return _statuses(_once(rows, self.doubled(), notes), origin)
+            return _once(rows, self.doubled(), notes)
         return _roles(rows, origin.columns.index("roles")) if origin.table == "user" else rows
 
     def _note_cleaned(self, notes: Notes) -> None:
@@ -290,16 +313,6 @@ def _once(rows: Iterable[Row], doubled: Iterator[int], notes: Notes) -> Iterator
             double = next(doubled, None)
         else:
             yield row
-
-
-def _statuses(rows: Iterable[Row], origin: Origin) -> Iterator[Row]:
-    """Give a result without a status the one that its times say: the releases up to 3.5 kept none."""
-    status, started, finished = map(origin.columns.index, ("status", "started_at", "finished_at"))
-    for row in rows:
-        if row[status] is None:
-            followed = progress.follow(None, row[started], row[finished])
-            row = (*row[:status], followed, *row[status + 1 :])
-        yield row
 
 
 def _roles(rows: Iterable[Row], place: int) -> Iterator[Row]:
