@@ -29,7 +29,8 @@ from vserverlib.entities import orm
 from vserverlib.messages import check_theme, plain_warnings, tell
 from vserverlib.queries import inspection
 from vserverlib.queries.overview import counts
-from vserverlib.terminal.masking import MASK, mask
+from vserverlib.terminal.masking import mask, remember
+from vserverlib.terminal.scanning import MASK
 
 WIDTH = 80  # columns of the banner
 INTERRUPTED = 130  # what a shell gives as the status of a program that Ctrl-C ended
@@ -290,7 +291,7 @@ def _remember(source: str | bytes, filename: str) -> None:
     """Have tracebacks show the lines of a source, secrets masked: they are kept in logs."""
     with contextlib.suppress(SyntaxError, UnicodeDecodeError):  # which compile() tells better
         text = importlib.util.decode_source(source) if isinstance(source, bytes) else source
-        linecache.cache[filename] = (len(text), None, mask(text).splitlines(keepends=True), filename)
+        remember(text, filename)
 
 
 def _exit_status(code: object) -> int:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from vserverlib.terminal.masking import MASK, mask_obvious, names_secret
+from vserverlib.terminal.scanning import MASK, mask_obvious, names_secret
 
 _TOKENS = re.compile(
     r"""
