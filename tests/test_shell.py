@@ -244,26 +244,31 @@ def test_queries_are_told_with_their_secrets_masked(database: Any, capsys: Print
     models.User(username="other").save()
     models.User.update(password=user.__data__["password"]).where(models.User.username == "other").execute()
     told = capsys.readouterr().err
-    assert "'root', '********'" in told
-    assert "['********', 'other']" in told
+    assert "['********', '********']" in told
+    assert "root" not in told and "other" not in told
     assert "$2b$" not in told
 
 
 @pytest.mark.parametrize(
     ("sql", "parameters", "shown"),
     [
-        ("SELECT ? FROM user WHERE password = ? AND username = ?", ["a", "b", "c"], "'a', '********', 'c'"),
+        (
+            "SELECT ? FROM user WHERE password = ? AND username = ?",
+            ["a", "b", "c"],
+            "'********', '********', '********'",
+        ),
         (
             'SELECT 1 FROM node AS "t1" WHERE "t1"."api_key" IN (?, ?) AND name = ?',
             ["a", "b", "c"],
-            "'********', '********', 'c'",
+            "'********', '********', '********'",
         ),
         (
             "INSERT INTO user (username, password) VALUES (?, ?), (?, ?)",
             list("abcd"),
-            "'a', '********', 'c', '********'",
+            "'********', '********', '********', '********'",
         ),
         ("SELECT '?' , ?", ["a"], "'a'"),
+        ("SELECT name FROM task WHERE id = ?", [5], "5"),
         ("SELECT ?", ["x" * 100], f"'{'x' * 58}…"),
         ("SELECT ?", ["$2b$12$abcdefghijklmnopqrstuv"], "'********'"),
         ("SELECT ?", ["red\x1b[31m"], "'red\\x1b[31m'"),
