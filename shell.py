@@ -22,7 +22,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any, NamedTuple
 
 import models
-from vserverlib import Error, UsageError, counted, inert, near
+from vserverlib import Error, UsageError, counted, counterparts, inert, near
 from vserverlib.databases import statements
 from vserverlib.databases.drivers import peewee
 from vserverlib.entities import orm
@@ -72,7 +72,7 @@ class Db(SimpleNamespace):
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
-        raise NoSuchName(f'db has no "{inert(name)}"{near(name, vars(self))}')
+        raise NoSuchName(f'db has no "{inert(name)}"{counterparts.entity(name) or near(name, vars(self))}')
 
     def __repr__(self) -> str:
         return f"<db: {self.database.title}, {self.database.mode}>"
@@ -281,6 +281,8 @@ def _status(source: str | bytes, filename: str, module: ModuleType, debug: bool)
     except SystemExit as leaving:
         return _exit_status(leaving.code)
     except BaseException as error:
+        if hint := counterparts.of_error(error):
+            error.add_note(hint.removeprefix(": "))
         sys.stdout.flush()
         sys.stderr.write("".join(_traceback(error, debug)))
         return INTERRUPTED if isinstance(error, KeyboardInterrupt) else 1

@@ -28,7 +28,7 @@ from prompt_toolkit.history import InMemoryHistory
 from pygments.token import Token
 from traitlets.config import Config
 
-from vserverlib import Error, home, inert, messages
+from vserverlib import Error, counterparts, home, inert, messages
 from vserverlib.databases.drivers import peewee
 from vserverlib.entities.orm import Entity
 from vserverlib.terminal import completion, display, masking
@@ -272,8 +272,8 @@ class Shell(InteractiveShellEmbed):
         if issubclass(kind, KeyboardInterrupt):
             sys.stderr.write("\n")  # after the ^C
             messages.tell("interrupted", "yellow")
-        elif _is_ours(error) and not self.tells_all:
-            messages.tell(f"error: {str(error).partition(chr(10))[0]}", "red")
+        elif (hint := counterparts.of_error(error)) or (_is_ours(error) and not self.tells_all):
+            messages.tell(f"error: {str(error).partition(chr(10))[0]}{hint}", "red")
             if line := self._typed_line(frames):
                 messages.tell(f"  {line}")
         else:
