@@ -15,7 +15,7 @@ import os
 import sys
 import textwrap
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -34,6 +34,7 @@ from vserverlib.terminal.scanning import MASK
 
 WIDTH = 80  # columns of the banner
 INTERRUPTED = 130  # what a shell gives as the status of a program that Ctrl-C ended
+CALLED = {"<command line>": "-c", "<stdin>": "-"}  # what sys.argv[0] is of source that is no file
 LONGEST_VALUE = 60  # characters of a value that is shown with its SQL
 
 _HELP = "Type db for an overview, db.Task.help() for the fields of an entity. Tab completes, Ctrl-D leaves."
@@ -220,7 +221,7 @@ def start(database: Any, *, quiet: bool = False, debug: bool = False, print_sql:
         shell = console.Shell(database, namespace(database), banner=text, debug=debug)
     if print_sql:
         print_queries(database)
-    with plain_warnings(), _modules_at_hand(None):
+    with plain_warnings(), _modules_at_hand(None), _argv(""):
         shell.run()
 
 
@@ -233,6 +234,16 @@ def _no_collecting() -> Iterator[None]:
     finally:
         gc.freeze()
         gc.enable()
+
+
+@contextlib.contextmanager
+def _argv(*words: str) -> Iterator[None]:
+    """Have sys.argv be these words: what is run here does not see the arguments of vserver."""
+    before, sys.argv = sys.argv, list(words)
+    try:
+        yield
+    finally:
+        sys.argv = before
 
 
 @contextlib.contextmanager
@@ -253,21 +264,22 @@ def run(
     database: Any,
     names: Mapping[str, Any] | None = None,
     *,
+    arguments: Sequence[str] = (),
     debug: bool = False,
 ) -> int:
     """Run source as plain Python and return its exit status: 1 after an exception, whose traceback goes to stderr.
 
     filename: the path of a file, or what stands for one, such as "<stdin>". names: what is at hand in place of
-    namespace(). debug: a traceback of an Error shows our own frames, too.
+    namespace(). arguments: what sys.argv has after the file. debug: a traceback of an Error shows our own frames, too.
     """
     module = ModuleType("__main__")
     module.__dict__.update(namespace(database) if names is None else names)
     file = None if filename.startswith("<") else filename
     if file:
-        module.__dict__["__file__"] = file
+        module.__dict__["__file__"] = os.path.abspath(file)
     main, sys.modules["__main__"] = sys.modules["__main__"], module
     try:
-        with plain_warnings(), _modules_at_hand(file):
+        with plain_warnings(), _modules_at_hand(file), _argv(CALLED.get(filename, filename), *arguments):
             return _status(source, filename, module, debug)
     finally:
         sys.modules["__main__"] = main
