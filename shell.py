@@ -15,23 +15,25 @@ import os
 import sys
 import textwrap
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any, NamedTuple
 
 import models
-from vserverlib import Error, UsageError, counted, inert, near
+from vserverlib import Error, UsageError, counted, counterparts, inert, near
 from vserverlib.databases import secret_columns, statements
 from vserverlib.databases.drivers import peewee
 from vserverlib.messages import check_theme, plain_warnings, tell
 from vserverlib.queries import inspection
 from vserverlib.queries.overview import counts
-from vserverlib.terminal.masking import MASK, mask
+from vserverlib.terminal.masking import mask, remember
+from vserverlib.terminal.scanning import MASK
 
 WIDTH = 80  # columns of the banner
 INTERRUPTED = 130  # what a shell gives as the status of a program that Ctrl-C ended
+CALLED = {"<command line>": "-c", "<stdin>": "-"}  # what sys.argv[0] is of source that is no file
 LONGEST_VALUE = 60  # characters of a value that is shown with its SQL
 
 _HELP = "Type db for an overview, db.Task.help() for the fields of an entity. Tab completes, Ctrl-D leaves."
@@ -70,7 +72,7 @@ class Db(SimpleNamespace):
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
-        raise NoSuchName(f'db has no "{inert(name)}"{near(name, vars(self))}')
+        raise NoSuchName(f'db has no "{inert(name)}"{counterparts.entity(name) or near(name, vars(self))}')
 
     def __repr__(self) -> str:
         return f"<db: {self.database.title}, {self.database.mode}>"
@@ -217,7 +219,7 @@ def start(database: Any, *, quiet: bool = False, debug: bool = False, print_sql:
         shell = console.Shell(database, namespace(database), banner=text, debug=debug)
     if print_sql:
         print_queries(database)
-    with plain_warnings(), _modules_at_hand(None):
+    with plain_warnings(), _modules_at_hand(None), _argv(""):
         shell.run()
 
 
@@ -230,6 +232,16 @@ def _no_collecting() -> Iterator[None]:
     finally:
         gc.freeze()
         gc.enable()
+
+
+@contextlib.contextmanager
+def _argv(*words: str) -> Iterator[None]:
+    """Have sys.argv be these words: what is run here does not see the arguments of vserver."""
+    before, sys.argv = sys.argv, list(words)
+    try:
+        yield
+    finally:
+        sys.argv = before
 
 
 @contextlib.contextmanager
@@ -250,21 +262,22 @@ def run(
     database: Any,
     names: Mapping[str, Any] | None = None,
     *,
+    arguments: Sequence[str] = (),
     debug: bool = False,
 ) -> int:
     """Run source as plain Python and return its exit status: 1 after an exception, whose traceback goes to stderr.
 
     filename: the path of a file, or what stands for one, such as "<stdin>". names: what is at hand in place of
-    namespace(). debug: a traceback of an Error shows our own frames, too.
+    namespace(). arguments: what sys.argv has after the file. debug: a traceback of an Error shows our own frames, too.
     """
     module = ModuleType("__main__")
     module.__dict__.update(namespace(database) if names is None else names)
     file = None if filename.startswith("<") else filename
     if file:
-        module.__dict__["__file__"] = file
+        module.__dict__["__file__"] = os.path.abspath(file)
     main, sys.modules["__main__"] = sys.modules["__main__"], module
     try:
-        with plain_warnings(), _modules_at_hand(file):
+        with plain_warnings(), _modules_at_hand(file), _argv(CALLED.get(filename, filename), *arguments):
             return _status(source, filename, module, debug)
     finally:
         sys.modules["__main__"] = main
@@ -278,6 +291,8 @@ def _status(source: str | bytes, filename: str, module: ModuleType, debug: bool)
     except SystemExit as leaving:
         return _exit_status(leaving.code)
     except BaseException as error:
+        if hint := counterparts.of_error(error):
+            error.add_note(hint.removeprefix(": "))
         sys.stdout.flush()
         sys.stderr.write("".join(_traceback(error, debug)))
         return INTERRUPTED if isinstance(error, KeyboardInterrupt) else 1
@@ -288,7 +303,7 @@ def _remember(source: str | bytes, filename: str) -> None:
     """Have tracebacks show the lines of a source, secrets masked: they are kept in logs."""
     with contextlib.suppress(SyntaxError, UnicodeDecodeError):  # which compile() tells better
         text = importlib.util.decode_source(source) if isinstance(source, bytes) else source
-        linecache.cache[filename] = (len(text), None, mask(text).splitlines(keepends=True), filename)
+        remember(text, filename)
 
 
 def _exit_status(code: object) -> int:

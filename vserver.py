@@ -99,7 +99,33 @@ for _command in (*looking.COMMANDS, *changing.COMMANDS, *keeping.COMMANDS):
 # The shell
 
 
-@main.command("shell")
+class WithArguments(completers.Command):
+    """A command that runs a program: what comes behind `--` is that program's, and not looked at."""
+
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        return [*super().collect_usage_pieces(ctx), "[-- ARGUMENT...]"]
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        end = args.index("--") if "--" in args else len(args)
+        own, ctx.params["arguments"] = args[:end], tuple(args[end + 1 :])
+        try:
+            rest: list[str] = super().parse_args(ctx, list(own))
+            return rest
+        except click.UsageError as error:
+            raise self._meant(ctx, own) or error from None
+
+    def _meant(self, ctx: click.Context, words: list[str]) -> click.UsageError | None:
+        """Return the error for words that are meant for the program, as far as can be seen; None for others."""
+        at = next((at for at, word in enumerate(words) if word[:1] != "-" or words[at - 1 : at] == ["-c"]), None)
+        flags = {name for param in self.get_params(ctx) for name in param.opts}
+        if at is None or set(words[at + 1 :]) <= flags or not {"-d", "--database"}.isdisjoint(words):
+            return None
+        own = [*words[: at + 1], *(word for word in words[at + 1 :] if word in flags)]
+        line = ctx.obj.command("shell", *own, "--", *(word for word in words[at + 1 :] if word not in flags))
+        return click.UsageError(f"what is for the program comes behind --: {line}", ctx)
+
+
+@main.command("shell", cls=WithArguments)
 @click.argument("file", required=False, shell_complete=completers.files)
 @click.option("-c", "code", metavar="CODE", help="Run this as Python, in place of a file.")
 @click.option("--demo", is_flag=True, help="Open a private copy of the example data, thrown away at the end.")
@@ -108,14 +134,20 @@ for _command in (*looking.COMMANDS, *changing.COMMANDS, *keeping.COMMANDS):
 @click.option("--print-sql", is_flag=True, help="Write each statement to stderr, with the time that it took.")
 @click.option("-q", "--quiet", is_flag=True, help="Leave out what the shell says at its start.")
 @click.pass_context
-def shell_command(ctx: click.Context, /, file: str | None, code: str | None, **options: bool) -> None:
+def shell_command(
+    ctx: click.Context, /, file: str | None, code: str | None, arguments: tuple[str, ...], **options: bool
+) -> None:
     """Open a Python prompt on the entities, or run Python.
 
-    FILE, CODE, or what is piped in, is run as plain Python, without a prompt. FILE may be - for what is piped in.
-    Without -d, and where there is no vserver.db, an empty one is made.
+    FILE, CODE, or what is piped in, is run as plain Python, without a prompt. FILE may be - for what is piped in. What
+    comes behind -- are its arguments, in sys.argv. Without -d, and where there is no vserver.db, an empty one is made.
     """
     print_sql, quiet = options.pop("print_sql"), options.pop("quiet")
     _refuse_contradictions(ctx, file, code, options)
+    if arguments and file is None and code is None:
+        raise click.UsageError(
+            "behind -- come the arguments of FILE or CODE: name it before, - for what is piped in", ctx
+        )
     source = _source(file, code)
     with ctx.obj.open_session(**options) as database:
         import shell
@@ -125,7 +157,7 @@ def shell_command(ctx: click.Context, /, file: str | None, code: str | None, **o
             return
         if print_sql:
             shell.print_queries(database)
-        status = shell.run(*source, database, debug=ctx.obj.debug)
+        status = shell.run(*source, database, arguments=arguments, debug=ctx.obj.debug)
     ctx.exit(status)
 
 
@@ -137,7 +169,7 @@ def _refuse_contradictions(ctx: click.Context, file: str | None, code: str | Non
     if options["read_only"] and options["sandbox"]:
         raise click.UsageError("--read-only and --sandbox exclude each other: choose one", ctx)
     if file is not None and code is not None:
-        raise click.UsageError("-c and FILE are two programs: choose one", ctx)
+        raise click.UsageError("-c and FILE are two programs: choose one; arguments of CODE come behind --", ctx)
 
 
 def _source(file: str | None, code: str | None) -> tuple[str | bytes, str] | None:

@@ -320,15 +320,116 @@ def test_a_line_with_a_mistake_in_it_is_kept_without_its_secrets(place: Path, tm
     assert history(tmp_path) == ['password = "********" "********"', 'user.password = "********"']
 
 
-def test_a_line_for_the_systems_shell_is_kept_without_its_secret(place: Path, tmp_path: Path) -> None:
-    with shell_at(place / "vserver.db", tmp_path) as terminal:
-        terminal.enter(f"!true passwd {SECRET}")
-        terminal.enter(f"x = !echo {SECRET} | true passwd")
-        terminal.enter("y = 1")
+VALUES = {  # what is typed, and what is shown
+    "%pwd": "Out[1]: '",
+    "%env HOME": "Out[2]: '",
+    'db.Organization.get(1).name.startswith("-----BEGIN PRIVATE KEY-----")': "Out[3]: False",
+    "import os; os.environ['PGPASSWORD'] = 'x'; os.environ['PGPASSWORD']": "Out[4]: 'x'",
+    "%env PGPASSWORD": "Out[5]: 'x'",
+    "1 + 1; 'password: x'": "Out[6]: 'password: x'",
+    "f'password: {1}' '''x'''": "Out[7]: 'password: 1x'",
+    "%time 'password: x'": "Out[8]: 'password: x'",
+    "password = 'a;'; password": "Out[9]: 'a;'",
+}
+
+
+def test_a_masked_line_gives_its_value_all_the_same(place: Path, tmp_path: Path) -> None:
+    with shell_at(place / "vserver.db", tmp_path, columns=120, lines=100) as terminal:
+        for line, shown in VALUES.items():
+            assert shown in terminal.enter(line), line
+        assert terminal.enter("password = 'x'; password;") == ""
+        assert terminal.enter(" 1 + 1") == "Out[11]: 2"
+        assert terminal.enter(" 1 + 1;") == ""
+
+
+FOR_OTHERS = [
+    "!echo SECRET! | cat - passwd anna --stdin",
+    "x = !PGPASSWORD=SECRET true",
+    "!!true -pSECRET",
+    "%sx echo SECRET",
+    "%env PGPASSWORD=SECRET",
+    "%alias login echo SECRET",
+    "echo SECRET | vserver passwd anna --stdin",
+    "import os; os.system('echo SECRET')",
+    "%%bash\necho SECRET | cat - passwd",
+    "%%writefile /dev/null\nSECRET",
+    "%%python\nx = 'SECRET'; 1 / 0",
+    "%time db.User(username='x', password='SECRET');",
+]
+
+
+def test_a_line_for_another_program_is_nowhere_when_in_doubt(place: Path, tmp_path: Path) -> None:
+    (tmp_path / "tmp").mkdir()
+    with shell_at(place / "vserver.db", tmp_path, columns=200, lines=200, TMPDIR=str(tmp_path / "tmp")) as terminal:
+        for line in FOR_OTHERS:
+            terminal.wait_for_prompt()
+            terminal.paste(line.replace("SECRET", SECRET))
+            terminal.send("\x1b\r")
+            terminal.answer()
+        terminal.enter(f"open({str(tmp_path / 'memory')!r}, 'w').write(repr((In, _ih, _i, _ii, _iii, _i1, _i9)));")
+        terminal.enter(f"%save {tmp_path / 'saved.py'} 1-12")
+        terminal.enter("%macro again 1-12")
+        terminal.enter(f"open({str(tmp_path / 'macro')!r}, 'w').write(again.value);")
+        terminal.enter("!ls -d .")
         terminal.leave()
-    assert history(tmp_path) == ["!true passwd ********", "x = !echo ********", "y = 1"]
-    kept = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
-    assert SECRET.encode() not in kept
+    assert "left out: a line for another program" in (tmp_path / "memory").read_text()
+    assert history(tmp_path)[-1] == "!ls -d ."
+    assert len(history(tmp_path)) == 5
+    assert leaking(tmp_path) == []
+
+
+def leaking(folder: Path) -> list[str]:
+    """Return the files below a folder that hold the secret."""
+    return [str(path) for path in folder.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()]
+
+
+OFF = {
+    "%logstart -o -r -t log.py": "%logstart is off",
+    "get_ipython().logger.logstart('log.py')": "%logstart is off",
+    "%notebook lines.ipynb": "%notebook is off",
+    "%pastebin 1": "%pastebin is off",
+    "%history -o -f outputs.txt": "%history -o with -f is off",
+    "%hist -of outputs.txt": "%history -o with -f is off",
+}
+
+
+def test_no_magic_writes_what_was_typed_or_what_came_out(place: Path, tmp_path: Path) -> None:
+    (tmp_path / "tmp").mkdir()
+    env = {"TMPDIR": str(tmp_path / "tmp"), "EDITOR": "true"}
+    with shell_at(place / "vserver.db", tmp_path, columns=200, lines=200, **env) as terminal:
+        terminal.enter(f"import os; os.chdir({str(tmp_path)!r})")
+        terminal.enter(f"password = '{SECRET}'")
+        terminal.enter("password")
+        for line, told in OFF.items():
+            assert terminal.enter(line).startswith(f"error: {told}"), line
+        terminal.enter("%config HistoryManager.db_log_output = True")
+        terminal.enter("password")
+        assert "password = '********'" in terminal.enter("%history 2")
+        assert SECRET in terminal.enter("%history -o 3")
+        for line in ("%edit -x 2", "%edit -x 2", "%save lines 2", "%save -r raw 1-3", "%history -f lines.txt", "%tb"):
+            terminal.enter(line)
+        assert len(list((tmp_path / "tmp").iterdir())) == 2
+        terminal.leave()
+    assert "password = '********'" in (tmp_path / "lines.py").read_text()
+    assert list((tmp_path / "tmp").iterdir()) == []
+    assert leaking(tmp_path) == []
+
+
+def test_the_traceback_of_a_file_that_was_run_shows_no_secret(place: Path, tmp_path: Path) -> None:
+    file = tmp_path / "given.py"
+    file.write_text(f"password = '{SECRET}'; 1 / 0\n")
+    with shell_at(place / "vserver.db", tmp_path, columns=200) as terminal:
+        told = terminal.enter(f"%run {file}")
+    assert "ZeroDivisionError" in told and "password = '********'; 1 / 0" in told and SECRET not in told
+
+
+def test_a_cell_of_another_language_that_fails_is_not_shown(place: Path, tmp_path: Path) -> None:
+    with shell_at(place / "vserver.db", tmp_path, columns=200) as terminal:
+        terminal.wait_for_prompt()
+        terminal.paste(f"%%bash\nword={SECRET}; false")
+        terminal.send("\x1b\r")
+        assert terminal.answer().count(SECRET) == 1  # where it was typed
+        assert "CalledProcessError: Command '********'" in terminal.text
 
 
 @pytest.mark.parametrize("debug", [False, True])
@@ -485,7 +586,8 @@ def test_print_sql_tells_each_statement_with_its_secrets_masked(place: Path) -> 
     ) as terminal:
         assert "SELECT" not in terminal.wait_for_prompt()
         told = terminal.enter(f'db.User(username="sql", password="{SECRET}").save()')
-        assert re.search(r'INSERT INTO "user" .*\[.*\'sql\'.*\'\*{8}\'', told.replace("\n", ""))
+        assert re.search(r'INSERT INTO "user" .*"password".*\[\'\*{8}\'', told.replace("\n", ""))
+        assert "'sql'" not in told
         assert "$2b$" not in terminal.raw
         asked = terminal.enter("database.execute_sql('SELECT 1 FROM user WHERE password = ?', ['plain text']);")
         assert "['********']" in asked

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+import ast
+import re
+from collections.abc import Callable
 
-from vserverlib.terminal.masking import mask, scan
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from IPython.core.inputtransformer2 import TransformerManager
+from terminal import ROOT
+
+from vserverlib.terminal import literals
+from vserverlib.terminal.masking import kept, mask
+from vserverlib.terminal.scanning import scan
 
 SECRET = "hunter2 is s3cret"
 HASH = "$2b$12$abcdefghijklmnopqrstuuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ01234"
@@ -138,3 +146,243 @@ def test_no_secret_survives_however_it_is_written(place: str, secret: str, rest:
 def test_any_text_can_be_scanned_and_masked_without_losing_a_line(text: str) -> None:
     assert "".join(token.text for token in scan(text)) == text
     assert mask(text).count("\n") == text.count("\n")
+
+
+# What is Python stays Python
+
+
+def compiles(source: str) -> bool:
+    return literals.parsed(source) is not None
+
+
+# A secret as it may be written in Python.
+WRITTEN: list[Callable[[str], str]] = [
+    repr,
+    lambda text: repr(text.encode()),
+    lambda text: f'"""{escaped(text)}"""',
+    lambda text: f"'''\n{escaped(text)}\n'''",
+    lambda text: f'f"{escaped(text).replace("{", "{{").replace("}", "}}")}"',
+    lambda text: f'f"{{1}}{escaped(text).replace("{", "{{").replace("}", "}}")}{{2!r:>4}}"',
+    lambda text: f"({text[:3]!r} {text[3:]!r})",
+    lambda text: f"({text[:3]!r}\n  # and\n  {text[3:]!r})",
+    lambda text: f"{text[:3]!r} + {text[3:]!r}",
+    lambda text: '"' + "".join(f"\\u{ord(char):04x}" if ord(char) < 65536 else char for char in text) + '"',
+]
+
+
+def escaped(text: str) -> str:
+    return text.encode("unicode_escape").decode().replace('"', '\\"').replace("'", "\\'")
+
+
+# Where it may stand; N and M are anything else.
+AROUND = [
+    "user.password = S",
+    "user.password = N if M else S",
+    "db.User(username=N, password=S, roles=M)",
+    "db.User(\n    username=N,\n    password=S,\n)",
+    "user.set_password(S); x = N",
+    'values = {N: M, "password": S, "name": N}',
+    'setattr(user, "password", S)',
+    "def f(name, password=S, *, roles=N):\n    return [M for x in (1, 2)]",
+    "class C:\n    password = S\n    other = N",
+    "with open(N) as file:\n    user.password = S\n    print(M)",
+    "for pw in (S, S):\n    total += 1",
+    "try:\n    user.check_password(S)\nexcept ValueError:\n    x = N",
+    "await user.set_password(S)",
+    "if (password := S) != N:\n    pass",
+    "lambda password=S: N",
+    'database.execute_sql("UPDATE user SET password = ? WHERE ip = ?", [S, N])',
+    'os.environ["PGPASSWORD"] = S',
+    '"user=%s password=%s" % (N, S)',
+    '"--password=" + S',
+    'get_ipython().run_line_magic("env", "PGPASSWORD=" + S)',
+    'get_ipython().run_cell_magic("bash", N, S)',
+    "os.system(S)",
+    'subprocess.run(["vserver", "passwd", N, "--stdin"], input=S)',
+    "x = get_ipython().getoutput(S)",
+    '"-----BEGIN PRIVATE KEY-----\\n" + S + "\\n-----END PRIVATE KEY-----"',
+]
+OTHERS = ["'x'", "None", "[1, 2.5, 3j]", "b'y'", "f'{x}'", '"it\'s"', "r'\\d'", "db.Task.get(1).name", "''"]
+
+
+@given(
+    st.sampled_from(AROUND),
+    st.sampled_from(WRITTEN),
+    st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=6, max_size=12),
+    st.sampled_from(OTHERS),
+    st.sampled_from(OTHERS),
+    st.booleans(),
+)
+def test_what_is_python_stays_the_same_python_without_its_secret(
+    around: str, write: Callable[[str], str], secret: str, other: str, more: str, is_at_prompt: bool
+) -> None:
+    secret = f"<{secret}>"
+    source = re.sub(r"\b[SNM]\b", lambda found: {"S": write(secret), "N": other, "M": more}[found[0]], around)
+    assume(compiles(source))
+    masked = mask(source, {"user", "db", "os", "x"} if is_at_prompt else None)
+    tree = literals.parsed(source)
+    assert tree is not None and literals.is_same(tree, masked), masked
+    assert masked.count("\n") == source.count("\n")
+    assert secret[1:-1] not in masked and repr(secret)[2:-2] not in masked and escaped(secret)[1:-1] not in masked
+    assert not any(secret[1:-1] in str(leaf.value) for leaf in texts(masked))
+
+
+def texts(source: str) -> list[ast.Constant]:
+    return [node for node in ast.walk(literals.parsed(source) or ast.Module()) if isinstance(node, ast.Constant)]
+
+
+@pytest.mark.parametrize("known", [None, {"self"}], ids=["script", "prompt"])
+@pytest.mark.long
+def test_our_own_modules_stay_the_same_python(known: set[str] | None) -> None:
+    for path in sorted((ROOT / "vserverlib").rglob("*.py")):
+        source = path.read_text()
+        tree = literals.parsed(source)
+        masked = mask(source, known)
+        assert tree is not None and literals.is_same(tree, masked), path
+        compile(masked, str(path), "exec")
+
+
+SAME = [
+    "match x:\n    case {'password': 'a', 'b': -1}:\n        pass",
+    "for pw in a: b += 1",
+    "pw = [y for y in z if y := 1]",
+    "password = other = third = 3",
+    "x: password = 1",
+    "pw = lambda x: x",
+    "print(f'{password!r:>{width}}')",
+    "global password\ndel password",
+    "node.api_key = 12345678-1234-1234-1234-123456789012",
+    "user.password = 1if x else 2",
+    "password\x0c= 'x'",
+]
+
+
+@pytest.mark.parametrize("source", SAME)
+def test_python_that_is_seldom_stays_python(source: str) -> None:
+    if compiles(source):
+        for known in (None, set[str]()):
+            tree = literals.parsed(source)
+            assert tree is not None and literals.is_same(tree, mask(source, known)), mask(source, known)
+
+
+def test_where_the_words_mislead_all_texts_are_masked() -> None:
+    source = "pw = [y for y in z]; x = 'a'; user.password = f'{1}'  # b"
+    assert literals.without(source, literals.parsed(source), lambda name: name != "z") == (
+        'pw = [y for y in "********"]; x = "********"; user.password = "********"  # ********'
+    )
+
+
+# What the history keeps of a cell
+
+
+def as_ipython_has_it(cell: str) -> str:
+    return TransformerManager().transform_cell(cell)
+
+
+HARMLESS = [
+    "%pwd",
+    "%env PGPASSWORD",
+    "%cd /tmp/x-1",
+    "!ls -l *.db",
+    "files = !ls *.db",
+    "!!ls",
+    "%sx ls -a",
+    "!pwd",
+    "!vserver list tasks --wide",
+    "%timeit len(db.Task.get())",
+    "%time db.Task.get(1)",
+    "%%time\nx = 1\ndb.Task.get(1)",
+    "%hist -n 1-3",
+    "%save lines.py 1-3",
+    "%rerun 3",
+    "%who",
+    "%run script.py",
+    "db.Task?",
+    "user.password?",
+    "%lsmagic",
+    "x = 1\n%pwd",
+]
+
+
+@pytest.mark.parametrize("cell", HARMLESS)
+def test_a_harmless_line_for_another_program_is_kept_as_it_was_typed(cell: str) -> None:
+    source = as_ipython_has_it(cell)
+    assert kept(source, cell, KNOWN) == (source, cell)
+
+
+LEFT_OUT = [
+    "!echo hunter2 | vserver passwd anna --stdin",
+    "!!echo hunter2",
+    "!echo hunter2-is-secret",
+    "!echo --x=hunter2-is-secret",
+    "!true -phunter2-is-secret",
+    "!true hunter2-is-secret=",
+    "!true hunter2-is-secret:x",
+    "!echo password-hunter2",
+    "!echo Passw0rd-hunter2",
+    "!echo secret:hunter2",
+    "!mysql -phunter2",
+    "!PGPASSWORD=hunter2 psql",
+    "!FOO=hunter2 psql",
+    "!vserver passwd anna --stdin <<< hunter2",
+    "!cat << hunter2",
+    "!ls; echo hunter2",
+    "!ls $(echo hunter2)",
+    "!rm 'hunter2'",
+    "x = !echo hunter2",
+    "x = 1\nfor y in z:\n    !echo hunter2",
+    "%sx echo hunter2",
+    "%sc x=echo hunter2",
+    "%system echo hunter2",
+    "%env PGPASSWORD=hunter2",
+    "%env PGPASSWORD hunter2",
+    "%env FOO=hunter2",
+    "%set_env PGPASSWORD hunter2",
+    "%run script.py --password hunter2",
+    "%run script.py hunter2",
+    "%alias login echo hunter2",
+    "%time user.set_password('hunter2')",
+    "%%time\nuser.set_password('hunter2')",
+    "%%bash\necho hunter2 | vserver passwd anna --stdin",
+    "%%sh\nhunter2",
+    "%%!\necho hunter2",
+    "%%script mysql -phunter2\nselect 1",
+    "%%python\nx = 'hunter2'",
+    "%%html\n<b>hunter2</b>",
+    "%%writefile x.txt\nhunter2",
+    "%%unknown\nhunter2",
+    "%unknown hunter2",
+    "%hist -g hunter2",
+    "%config History.x = 'hunter2'",
+    "%pip install --index-url https://me:hunter2@host/ x",
+    "import os; os.system('echo hunter2')",
+    "import subprocess\nsubprocess.run(['mysql', '-phunter2'])",
+    "get_ipython().system('echo hunter2')",
+    "get_ipython().run_cell('!echo hunter2')",
+    "echo hunter2 | vserver passwd anna --stdin",
+    "export PGPASSWORD=hunter2",
+    "!echo hunter2\nx = = 1",
+]
+
+
+@pytest.mark.parametrize("cell", LEFT_OUT)
+def test_a_line_for_another_program_is_left_out_in_doubt(cell: str) -> None:
+    source = as_ipython_has_it(cell)
+    assert kept(source, cell, KNOWN) is None
+    assert "hunter2" not in mask(source, KNOWN) and "hunter2" not in mask(cell, KNOWN)
+
+
+MASKED_CELLS = {
+    "user.password = 'S'": "user.password = '********'",
+    ">>> user.password = 'S'": "user.password = '********'\n",
+    "password = 'S' x": "password = '********' \"********\"",
+    "user.password = 'S'\n%pwd": "user.password = '********'\nget_ipython().run_line_magic('pwd', '')\n",
+}
+
+
+@pytest.mark.parametrize("cell", MASKED_CELLS)
+def test_a_line_of_python_is_kept_with_its_secrets_masked(cell: str) -> None:
+    typed = cell.replace("S", "hunter2")
+    found = kept(as_ipython_has_it(typed), typed, KNOWN)
+    assert found is not None and found[1] == MASKED_CELLS[cell]
+    assert "hunter2" not in found[0]

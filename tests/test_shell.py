@@ -11,7 +11,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from terminal import ROOT, environment, shell_at
+from helpers.process import PROGRAM, python, vserver
+from terminal import ROOT, Terminal, environment, shell_at
 
 import models
 import shell
@@ -244,26 +245,31 @@ def test_queries_are_told_with_their_secrets_masked(database: Any, capsys: Print
     models.User(username="other").save()
     models.User.update(password=user._stored["password"]).where(models.User.username == "other").execute()
     told = capsys.readouterr().err
-    assert "'root', '********'" in told
-    assert "['********', 'other']" in told
+    assert "['********', '********']" in told
+    assert "root" not in told and "other" not in told
     assert "$2b$" not in told
 
 
 @pytest.mark.parametrize(
     ("sql", "parameters", "shown"),
     [
-        ("SELECT ? FROM user WHERE password = ? AND username = ?", ["a", "b", "c"], "'a', '********', 'c'"),
+        (
+            "SELECT ? FROM user WHERE password = ? AND username = ?",
+            ["a", "b", "c"],
+            "'********', '********', '********'",
+        ),
         (
             'SELECT 1 FROM node AS "t1" WHERE "t1"."api_key" IN (?, ?) AND name = ?',
             ["a", "b", "c"],
-            "'********', '********', 'c'",
+            "'********', '********', '********'",
         ),
         (
             "INSERT INTO user (username, password) VALUES (?, ?), (?, ?)",
             list("abcd"),
-            "'a', '********', 'c', '********'",
+            "'********', '********', '********', '********'",
         ),
         ("SELECT '?' , ?", ["a"], "'a'"),
+        ("SELECT name FROM task WHERE id = ?", [5], "5"),
         ("SELECT ?", ["x" * 100], f"'{'x' * 58}…"),
         ("SELECT ?", ["$2b$12$abcdefghijklmnopqrstuv"], "'********'"),
         ("SELECT ?", ["red\x1b[31m"], "'red\\x1b[31m'"),
@@ -284,3 +290,61 @@ def test_no_module_of_the_working_directory_stands_in_for_another(path: Path, tm
 import models, shell
 shell.run("import getpass", "<string>", models.connect(sys.argv[1]))"""
     assert plainly(code, path, tmp_path).stdout == ""
+
+
+# The arguments of a script
+
+
+SHOW_ARGV = "import sys; print(sys.argv)"
+PARSES = """import argparse
+parser = argparse.ArgumentParser()
+parser.add_argument("--days", type=int, default=1)
+parser.add_argument("names", nargs="*")
+print(parser.parse_args(), __name__, __file__)
+import beside
+"""
+
+
+def test_a_script_has_its_own_arguments(tmp_path: Path) -> None:
+    (tmp_path / "r.py").write_text(PARSES)
+    (tmp_path / "beside.py").write_text("import sys; print(sys.argv)")
+    demo = ("shell", "--demo", "-q")
+    for given in ([], ["--days", "7", "a b", "--", "-x"]):
+        ended = vserver(*demo, "r.py", *(["--", *given] if given else []), cwd=tmp_path)
+        plain = python("r.py", *given, cwd=tmp_path)
+        assert ended == plain and ended.status == 0
+    asked = vserver(*demo, "r.py", "--", "--help", cwd=tmp_path)
+    assert asked.out.startswith("usage: r.py [-h] [--days DAYS]") and asked.status == 0
+    wrong = vserver(*demo, "r.py", "--", "--days", "x", cwd=tmp_path)
+    assert wrong.status == 2 and "r.py: error: argument --days" in wrong.err
+
+
+def test_each_way_to_run_a_script_has_the_arguments_of_that_way(tmp_path: Path) -> None:
+    demo = ("shell", "--demo", "-q")
+    assert vserver(*demo, "-c", SHOW_ARGV, "--", "-c", "--demo").out == "['-c', '-c', '--demo']\n"
+    assert vserver(*demo, given=SHOW_ARGV).out == "['-']\n"
+    assert vserver(*demo, "-", "--", "a", given=SHOW_ARGV).out == "['-', 'a']\n"
+    terminal = Terminal([*PROGRAM, *demo], environment(tmp_path))
+    assert terminal.enter("import sys; sys.argv") == "Out[1]: ['']"
+    terminal.leave()
+
+
+def test_arguments_that_are_not_behind_dashes_are_refused_with_the_line_to_type() -> None:
+    lines = {
+        ("r.py", "--days", "7"): "vserver shell r.py -- --days 7",
+        ("r.py", "-q", "a b"): "vserver shell r.py -q -- 'a b'",
+    }
+    for words, line in lines.items():
+        ended = vserver("shell", *words)
+        assert ended.status == 2 and ended.err.splitlines()[-1].endswith(f"comes behind --: {line}"), ended
+    assert "arguments of CODE come behind --" in vserver("shell", "-c", "pass", "x").err
+    assert "name it before" in vserver("shell", "--", "r.py").err
+    assert "No such option '--days'" in vserver("shell", "--days").err
+    assert "-d goes before the command" in vserver("shell", "r.py", "-d", "x.db").err
+
+
+def test_the_arguments_of_the_program_are_back_afterwards(database: Any, capsys: Printed) -> None:
+    before = sys.argv
+    assert shell.run("import sys; sys.argv.append('x'); print(sys.argv)", "r.py", database, arguments=["a"]) == 0
+    assert capsys.readouterr().out == "['r.py', 'a', 'x']\n"
+    assert sys.argv is before

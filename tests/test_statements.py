@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
+from helpers.process import vserver
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,76 +17,119 @@ from vserverlib.databases.statements import masked
 
 MASK = "********"
 
-# A statement, and the numbers of its parameters that are secret.
-PARAMETERS = {
-    "UPDATE user SET password = ? WHERE id = ?": {1},
-    "UPDATE user SET username = ?, password = ?, email = ? WHERE id = ? RETURNING username": {2},
-    "UPDATE user SET password = CASE WHEN id = ? AND ip = ? THEN ? ELSE ? END, ip = ?": {1, 2, 3, 4},
-    "UPDATE user SET (username, password) = (?, ?) WHERE id = ?": {1, 2},
-    "UPDATE user SET password = lower(? || ?), ip = ?": {1, 2},
-    "UPDATE user SET password = v.column2 FROM (VALUES (?, ?)) AS v WHERE v.column1 = id": set(),
-    "INSERT INTO user (username, password) VALUES (?, ?), (?, ?) RETURNING id": {2, 4},
-    'INSERT INTO "user" ("password", "username") VALUES (lower(?), ?)': {1},
-    "INSERT OR REPLACE INTO user (username, password) SELECT ?, ? UNION ALL SELECT ?, ?": {1, 2, 3, 4},
-    "REPLACE INTO user VALUES (?, ?, ?)": {1, 2, 3},
-    "INSERT INTO user VALUES (?, ?)": {1, 2},
-    "INSERT INTO organization VALUES (?, ?)": set(),
-    "INSERT INTO organization (name) SELECT ?": set(),
-    "INSERT INTO user (username) VALUES (?) ON CONFLICT (username) DO UPDATE SET password = ?, ip = ?": {2},
-    "WITH new AS (SELECT ?) INSERT INTO node (name, api_key) VALUES (?, ?)": {3},
-    "SELECT id, password FROM user WHERE username = ?": set(),
-    "SELECT 1 FROM user WHERE ? = password AND username = ?": {1},
-    "SELECT 1 FROM user WHERE password NOT IN (?, ?) OR ip = ?": {1, 2},
-    "SELECT 1 FROM user WHERE password BETWEEN ? AND ? AND ip = ?": {1, 2},
-    "SELECT 1 FROM user WHERE (username, password) = (?, ?)": {1, 2},
-    "SELECT 1 FROM user WHERE coalesce(password, ?) = ? AND ip = ?": {1, 2},
-    "SELECT 1 FROM user WHERE password = (SELECT ? UNION SELECT ?)": {1, 2},
-    "SELECT 1 FROM user WHERE ? IN (SELECT password FROM user)": {1},
-    "SELECT 1 FROM user WHERE ip = ? AND NOT EXISTS (SELECT 1 FROM user WHERE password = ?)": {2},
-    "SELECT 1 FROM (SELECT password AS p FROM user WHERE ip = ?) WHERE p = ?": {2},
-    "SELECT 1 FROM record WHERE secrets LIKE ? AND entity = ?": {1},
-    "SELECT 1 FROM node WHERE [api_key] = ? OR `api_key` = ? OR name = ?": {1, 2},
-    "SELECT 1 FROM user WHERE password = ?2 AND username = ?1": {2},
-    "SELECT 1 FROM user WHERE password = %s AND username = %s": {1},
-    "SELECT 1 FROM user WHERE a = '?' -- ?\n AND password = ? AND b = ?": {1},
-    "SELECT json_set(x, '$.password', ?), ?": {1},
-    "UPDATE user SET pasword = ?, ip = ?": {1},
-    "DELETE FROM user WHERE password GLOB ? OR ip = ?": {1},
-}
+# Statements that may hold a secret
+HIDDEN = [
+    "UPDATE user SET password = ? WHERE id = ?",
+    "UPDATE user SET username = ?, password = ?, email = ? WHERE id = ? RETURNING username",
+    "UPDATE user SET password = CASE WHEN id = ? AND ip = ? THEN ? ELSE ? END, ip = ?",
+    "UPDATE user SET (username, password) = (?, ?) WHERE id = ?",
+    "UPDATE user SET password = lower(? || ?), ip = ?",
+    "UPDATE user SET password = v.column2 FROM (VALUES (?, ?)) AS v WHERE v.column1 = id",
+    "INSERT INTO user (username, password) VALUES (?, ?), (?, ?) RETURNING id",
+    'INSERT INTO "user" ("password", "username") VALUES (lower(?), ?)',
+    "INSERT OR REPLACE INTO user (username, password) SELECT ?, ? UNION ALL SELECT ?, ?",
+    "REPLACE INTO user VALUES (?, ?, ?)",
+    "INSERT INTO user VALUES (?, ?)",
+    "INSERT INTO user (username) VALUES (?) ON CONFLICT (username) DO UPDATE SET password = ?, ip = ?",
+    "WITH new AS (SELECT ?) INSERT INTO node (name, api_key) VALUES (?, ?)",
+    "SELECT id, password FROM user WHERE username = ?",
+    "SELECT 1 FROM user WHERE ? = password AND username = ?",
+    "SELECT 1 FROM user WHERE password NOT IN (?, ?) OR ip = ?",
+    "SELECT 1 FROM user WHERE password BETWEEN ? AND ? AND ip = ?",
+    "SELECT 1 FROM user WHERE (username, password) = (?, ?)",
+    "SELECT 1 FROM user WHERE coalesce(password, ?) = ? AND ip = ?",
+    "SELECT 1 FROM user WHERE password = (SELECT ? UNION SELECT ?)",
+    "SELECT 1 FROM user WHERE ? IN (SELECT password FROM user)",
+    "SELECT 1 FROM user WHERE ip = ? AND NOT EXISTS (SELECT 1 FROM user WHERE password = ?)",
+    "SELECT 1 FROM (SELECT password AS p FROM user WHERE ip = ?) WHERE p = ?",
+    "SELECT 1 FROM record WHERE secrets LIKE ? AND entity = ?",
+    "SELECT 1 FROM node WHERE [api_key] = ? OR `api_key` = ? OR name = ?",
+    "SELECT 1 FROM user WHERE password = ?2 AND username = ?1",
+    "SELECT 1 FROM user WHERE password = %s AND username = %s",
+    "SELECT 1 FROM user WHERE a = '?' -- ?\n AND password = ? AND b = ?",
+    "SELECT json_set(x, '$.password', ?), ?",
+    "UPDATE user SET pasword = ?, ip = ?",
+    "DELETE FROM user WHERE password GLOB ? OR ip = ?",
+    "WITH p(x) AS (VALUES (?)) UPDATE user SET email = (SELECT x FROM p)",
+    "INSERT INTO main.user VALUES (?, ?)",
+    'insert into "main"."USER" values (?)',
+    "REPLACE INTO node SELECT ?, ?",
+    "INSERT INTO record VALUES (?, ?)",
+    "DELETE FROM node WHERE name = ?",
+    "SELECT * FROM user INTERSECT VALUES (?, ?)",
+    "SELECT name FROM view_of_users WHERE p = ?",
+    "SELECT 1 FROM task JOIN view_of_users ON p = ?",
+    "EXPLAIN UPDATE user SET email = ?",
+    'SELECT U&"p\\0061ssword" FROM "user" WHERE ip = ?',
+    "CREATE ROLE me PASSWORD ?",
+    "PRAGMA key = ?",
+    "SELECT value FROM setting WHERE name = 'api_key_salt' AND value = ?",
+]
+
+# Statements that can hold none.
+SHOWN = [
+    "INSERT INTO organization VALUES (?, ?)",
+    "INSERT INTO organization (name) SELECT ?",
+    "SELECT COUNT(*) FROM user WHERE username = ?",
+    'SELECT "t1"."id", "t1"."name" FROM "task" AS "t1" WHERE "t1"."id" = ? LIMIT ?',
+    "UPDATE task SET name = ? WHERE id = ?",
+    "DELETE FROM task WHERE id = ?",
+    "WITH x AS (SELECT ?) SELECT * FROM x",
+    "SELECT name FROM sqlite_master WHERE type = ?",
+    "SELECT value FROM json_each(?)",
+]
 
 LITERALS = {
-    "UPDATE user SET password = 'S', ip = 'x'": "UPDATE user SET password = '********', ip = 'x'",
-    "UPDATE user SET password = 'it''s S', ip = 'x'": "UPDATE user SET password = '********', ip = 'x'",
-    'UPDATE user SET password = "S", ip = "x"': "UPDATE user SET password = '********', ip = \"x\"",
+    "UPDATE user SET password = 'S', ip = 'x'": "UPDATE user SET password = '********', ip = '********'",
+    "UPDATE user SET password = 'it''s S', ip = 'x'": "UPDATE user SET password = '********', ip = '********'",
+    'UPDATE user SET password = "S", ip = "x"': "UPDATE user SET password = '********', ip = '********'",
     "UPDATE user SET password = x'S'": "UPDATE user SET password = '********'",
+    "UPDATE user SET password = S'": "UPDATE user SET password = '********''********'",
     "UPDATE user SET password = 4711": "UPDATE user SET password = '********'",
-    "INSERT INTO user (ip, password) VALUES ('x', 'S')": "INSERT INTO user (ip, password) VALUES ('x', '********')",
+    "INSERT INTO user VALUES (1, 'x', 'S')": "INSERT INTO user VALUES (1, '********', '********')",
+    "with p(x) as (values('S')) update user set password=x": (
+        "with '********'('********') as (values('********')) update user set password='********'"
+    ),
     "SELECT 1 FROM user WHERE 'S' = password": "SELECT 1 FROM user WHERE '********' = password",
-    "SELECT 1 /* password S */": "SELECT 1 /* ******** */",
+    "SELECT 1 /* password S' */": "SELECT 1 /* ******** */",
     "UPDATE user SET password = 'S": "UPDATE user SET password = '********'",
+    "UPDATE user SET email = E'\\'S'": "UPDATE user SET email = '********''********''********''********'",
+    "UPDATE user SET email = $a$S'$a$": "UPDATE user SET email = '********''********''********'",
     "SELECT password FROM user WHERE password = ''": "SELECT password FROM user WHERE password = ''",
     'SELECT "t1"."password" FROM "user" AS "t1"': 'SELECT "t1"."password" FROM "user" AS "t1"',
+    "SELECT name FROM task WHERE name = 'x' LIMIT 50": "SELECT name FROM task WHERE name = 'x' LIMIT 50",
 }
 
 
-@pytest.mark.parametrize("sql", PARAMETERS)
-def test_a_parameter_is_masked_where_it_meets_a_secret_column(sql: str) -> None:
+def values_for(sql: str) -> list[str]:
     number = max(sql.count(mark) for mark in ("?", "%s")) - sql.count("'?'") - sql.count("-- ?")
-    parameters = [f"value {at}" for at in range(1, number + 1)]
-    shown = masked(sql, parameters, SECRET_COLUMNS)[1]
-    assert {at for at, value in enumerate(shown, start=1) if value == MASK} == PARAMETERS[sql]
-    assert [value for value in shown if value != MASK] == [value for value in parameters if value in shown]
+    return [f"value {at}" for at in range(1, number + 1)]
+
+
+@pytest.mark.parametrize("sql", HIDDEN)
+def test_a_statement_that_may_hold_a_secret_shows_no_value(sql: str) -> None:
+    parameters = values_for(sql)
+    assert parameters and masked(sql, parameters, SECRET_COLUMNS)[1] == [MASK] * len(parameters)
+    assert masked(sql.lower(), parameters, SECRET_COLUMNS)[1] == [MASK] * len(parameters)
+
+
+@pytest.mark.parametrize("sql", SHOWN)
+def test_a_statement_that_can_hold_no_secret_is_shown_as_it_is(sql: str) -> None:
+    parameters = values_for(sql)
+    assert masked(sql, parameters, SECRET_COLUMNS) == (sql, parameters)
 
 
 @pytest.mark.parametrize("sql", LITERALS)
 def test_a_text_in_the_statement_is_masked_too(sql: str) -> None:
-    assert masked(sql.replace("S'", "hunter2'"), (), SECRET_COLUMNS)[0] == LITERALS[sql]
+    shown = masked(sql.replace("S'", "hunter2'"), (), SECRET_COLUMNS)[0]
+    assert shown == LITERALS[sql]
+    assert "hunter2" not in shown
 
 
-def test_parameters_with_names_are_masked_by_them() -> None:
+def test_parameters_with_names_are_masked() -> None:
     sql = "UPDATE user SET password = :new WHERE username = :name AND password = :new"
-    assert masked(sql, {"name": "root", "new": "S"}, SECRET_COLUMNS)[1] == ["root", MASK]
-    assert masked(sql, ["S", "root"], SECRET_COLUMNS)[1] == [MASK, "root"]
+    assert masked(sql, {"name": "root", "new": "S"}, SECRET_COLUMNS)[1] == [MASK, MASK]
+    assert masked("SELECT :name", {"name": "root"}, SECRET_COLUMNS)[1] == ["root"]
 
 
 def test_bytes_and_numbers_are_masked_and_nothing_stays_nothing() -> None:
@@ -108,6 +153,9 @@ def test_no_secret_survives_in_a_statement(secret: str) -> None:
         f"UPDATE user SET ip = '', password = '{literal}' WHERE id = 1",
         f"INSERT INTO user (username, password) VALUES ('root', '{literal}')",
         f"SELECT 1 FROM user WHERE ip = 1 AND '{literal}' <> password",
+        f"INSERT INTO user VALUES (1, 'root', '{literal}')",
+        f"WITH p(x) AS (VALUES ('{literal}')) UPDATE user SET email = (SELECT x FROM p)",
+        f"REPLACE INTO node SELECT 1, '{literal}'",
     ):
         assert literal not in masked(sql, (), SECRET_COLUMNS)[0]
 
@@ -126,4 +174,26 @@ def test_the_statements_of_rules_journal_and_bulk_work_show_no_hash(
     shell.Db(database).check()
     told = capsys.readouterr().err
     assert "$2b$" not in told and "Bulk" not in told and "Another" not in told
-    assert "'a', '********'" in told
+    assert 'INSERT INTO "user" ("username", "password") VALUES' in told
+    for values in re.findall(r'INTO "user".*  \[(.*)\]', told):
+        assert set(values.split(", ")) <= {"'********'", "None"}
+
+
+WRITES = """
+for sql in (
+    "INSERT INTO user VALUES (99, 'x', 'hunter2', NULL, NULL, NULL, NULL, 1, NULL, NULL, NULL)",
+    "with p(x) as (values('hunter2')) update user set password=(select x from p) where id=99",
+    "update node set api_key='hunter2' where id=0",
+    "select name from task where name='shown'",
+):
+    database.execute_sql(sql)
+database.execute_sql("insert or replace into user (id, password) values (?, ?)", [98, "hunter2"])
+"""
+
+
+def test_print_sql_shows_no_secret_in_a_process_of_its_own() -> None:
+    ended = vserver("shell", "--demo", "--print-sql", "-q", "-c", WRITES)
+    assert ended.status == 0, ended.err
+    assert "hunter2" not in ended.out + ended.err
+    assert "INSERT INTO user VALUES ('********', " in ended.err
+    assert "select name from task where name='shown'" in ended.err

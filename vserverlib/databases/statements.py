@@ -1,24 +1,28 @@
-"""SQL as a person is shown it: the statement and its parameters, a mask in place of what meets a secret column.
+"""SQL as a person is shown it: a statement that may hold a secret shows none of its values.
 
-A clause is what stands between two separators (a comma, AND, WHERE and the like), with the brackets in it. A value is
-secret where its clause names a secret column, whichever of the two comes first; in the rows of an INSERT the place of
-the column decides. In doubt more is masked than a secret. Which columns are secret is told by the caller.
+No parser is asked which value belongs to which column: whatever names the column of a secret, writes to a table that
+has one, or reads what is unknown here, may hold a secret in any of its values. Of such a statement the keywords, the
+tables and columns of ours and the functions are shown, and nothing else of it. Which columns are secret is told by the
+caller.
 """
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from vserverlib.terminal.masking import MASK, mask_obvious, names_secret
+from vserverlib.terminal.scanning import MASK, mask_obvious, names_secret
 
+SCHEMA = Path(__file__).parent.parent / "migrations" / "schema.sql"
 _TOKENS = re.compile(
     r"""
       (?P<text>[xX]?'(?:[^']|'')*'?)
     | (?P<quoted>"(?:[^"]|"")*"?|`(?:[^`]|``)*`?|\[[^\]]*\]?)
     | (?P<comment>--[^\n]*|/\*.*?(?:\*/|\Z))
-    | (?P<mark>\?\d*|[:@$]\w+|%s)
+    | (?P<mark>\?\d*|[:@$][^\W\d]\w*|%s)
     | (?P<number>\d[\w.]*)
     | (?P<word>\w+)
     | (?P<space>\s+)
@@ -26,186 +30,152 @@ _TOKENS = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
-_SEPARATORS = frozenset(
-    {",", ";", "AND", "OR", "WHERE", "FROM", "SET", "SELECT", "VALUES", "RETURNING", "HAVING", "ORDER", "GROUP"}
-    | {"LIMIT", "JOIN", "ON", "USING", "UNION", "EXCEPT", "INTERSECT", "DO"}
+_WORD = re.compile(r"\w+")
+_ESCAPED = re.compile(r"\bu&[\"']", re.IGNORECASE)  # PostgreSQL: a name may be written in escapes
+_STAR = re.compile(r"(?<!\()\s*\*")  # every column; not COUNT(*)
+_READ = re.compile(r"\b(?:FROM|JOIN)\s+(?:ONLY\s+|LATERAL\s+)?(?:[\w\"`\[\]]+\.)?([\w\"`\[\]]+)(\s*\()?", re.IGNORECASE)
+_NAMED = re.compile(r"\b(?:WITH|RECURSIVE|,)\s*\"?(\w+)\"?\s*(?:\([^()]*\)\s*)?AS\b", re.IGNORECASE)
+_ALIAS = re.compile(r"t\d+")
+_SHOWN = frozenset({"?", "%s", "''", *"0123456789"})
+_BEGINS = frozenset({"select", "values", "with"})
+_WRITES = frozenset(
+    {"insert", "update", "delete", "replace", "merge", "copy", "create", "alter", "attach", "do", "call"}
+    | {"execute", "prepare", "into"}
 )
-_APART = frozenset({"FROM", "JOIN", "EXISTS", "AS"})  # before a bracket whose values meet nothing outside of it
-_COMPARED = frozenset({"=", "<", ">", "|", "(", ",", "LIKE", "IS"})  # after these a name in quotes may be a text, too
-
-
-class _Bracket:
-    """What is inside a pair of brackets, CASE and END, or the whole: its values, and those of the clause at hand.
-
-    stored: of the row of an INSERT, whether each column is a secret one.
-    """
-
-    def __init__(self, opened: str, is_apart: bool = False, stored: Sequence[bool] = ()) -> None:
-        self.opened, self.is_apart, self.stored = opened, is_apart, stored
-        self.place, self.has_secret, self.in_between = 0, False, False
-        self.values: list[int] = []
-        self.clause: list[int] = []
-        self.is_secret = False
-
-    def end_clause(self) -> list[int]:
-        """Return the values that are secret in the clause that ends here."""
-        is_stored = bool(self.stored) and self.stored[self.place % len(self.stored)]
-        found = self.clause if self.is_secret or is_stored else []
-        self.values += self.clause
-        self.has_secret = self.has_secret or self.is_secret
-        self.clause, self.is_secret, self.place = [], False, self.place + 1
-        return found
-
-
-class _Reader:
-    """Reads a statement token by token, and collects which of them are secret."""
-
-    def __init__(self, columns: Iterable[tuple[str, str]]) -> None:
-        self.tables = {table.casefold() for table, _ in columns}
-        self.names = {name.casefold() for _, name in columns}
-        self.named = re.compile(rf"\b(?:{'|'.join(map(re.escape, sorted(self.names)))})\b", re.IGNORECASE)
-        self.secret: set[int] = set()
-        self.brackets = [_Bracket("")]
-        self.before, self.into = "", ""  # the word before; the table of an INSERT until its columns are known
-        self.stored: list[bool] | None = None  # the columns of an INSERT, from its list on
-        self.in_rows = self.in_list = False
-
-    def read(self, tokens: Sequence[re.Match[str]]) -> set[int]:
-        """Return the places of the tokens that are secret."""
-        for at, token in enumerate(tokens):
-            if token.lastgroup == "comment":
-                self.secret |= {at} if self.named.search(token.group()) else set()
-            elif token.lastgroup != "space":
-                self._read(at, token, tokens[at + 1].group() if at + 1 < len(tokens) else "")
-        while len(self.brackets) > 1:
-            self._close()
-        self._end_clause()
-        return self.secret
-
-    def _read(self, at: int, token: re.Match[str], follows: str) -> None:
-        text = token.group()
-        word = text.upper() if token.lastgroup in ("word", "op") else ""
-        if word in ("(", "CASE"):
-            self._open(word)
-        elif (word, self.brackets[-1].opened) in ((")", "("), ("END", "CASE")):
-            self._close()
-        elif word in _SEPARATORS:
-            self._separate(word)
-        elif token.lastgroup in ("word", "quoted"):
-            self._name(at, text, is_text=token.lastgroup == "quoted" and follows != ".")
-        elif token.lastgroup != "op":
-            self._value(at, text)
-        self.before = word or text
-
-    def _open(self, word: str) -> None:
-        is_list = bool(self.into) and self.stored is None and word == "("
-        self.in_list = is_list
-        self.stored = [] if is_list else self.stored
-        is_row = self.in_rows and len(self.brackets) == 1
-        bracket = _Bracket(word, is_list or self.before in _APART, (self.stored or ()) if is_row else ())
-        self.brackets.append(bracket)
-
-    def _close(self) -> None:
-        self._end_clause()
-        closed = self.brackets.pop()
-        outer = self.brackets[-1]
-        outer.clause += closed.values
-        outer.is_secret = outer.is_secret or (closed.has_secret and not closed.is_apart)
-        self.in_list = False
-
-    def _separate(self, word: str) -> None:
-        bracket = self.brackets[-1]
-        if word == "AND" and bracket.in_between:
-            bracket.in_between = False
-            return
-        self._end_clause()
-        if self.into and word in ("VALUES", "SELECT", "SET", "DO", "RETURNING", "ON"):
-            self._begin_rows(word)
-
-    def _begin_rows(self, word: str) -> None:
-        """Follow an INSERT to what is stored: rows, in which the place counts, or a query, all of whose values do."""
-        if self.stored is None:
-            self.stored = [self.into in self.tables]
-        self.in_rows = word == "VALUES"
-        if word == "SELECT" and any(self.stored):
-            self.brackets[0].stored = [True]
-        if not self.in_rows and word != "SELECT":
-            self.into = ""
-
-    def _end_clause(self) -> None:
-        self.secret.update(self.brackets[-1].end_clause())
-
-    def _name(self, at: int, text: str, is_text: bool) -> None:
-        bracket, name = self.brackets[-1], text.strip('"`[]').casefold()
-        if self.before == "INTO":
-            self.into, self.stored, self.in_rows = name, None, False
-        elif self.in_list and self.stored is not None:
-            self.stored.append(self._is_secret(name))
-        elif self._is_secret(name):
-            bracket.is_secret = True
-        elif self.before == "AS" and bracket.is_secret:
-            self.names.add(name)
-        elif is_text and self.before in _COMPARED:
-            bracket.clause.append(at)
-        bracket.in_between = bracket.in_between or name == "between"
-
-    def _is_secret(self, name: str) -> bool:
-        """Whether a name is that of a secret column, or of what such a column is called here; or was meant for one."""
-        return name in self.names or names_secret(name)
-
-    def _value(self, at: int, text: str) -> None:
-        bracket = self.brackets[-1]
-        bracket.is_secret = bracket.is_secret or bool(self.named.search(text))
-        if text != "''":
-            bracket.clause.append(at)
+_OTHERS = frozenset(
+    {"sqlite_master", "sqlite_schema", "sqlite_sequence", "pg_catalog", "information_schema", "generate_series"}
+)
+_KEYWORDS = frozenset(
+    {
+        "abort",
+        "all",
+        "alter",
+        "and",
+        "any",
+        "as",
+        "asc",
+        "begin",
+        "between",
+        "by",
+        "case",
+        "cast",
+        "coalesce",
+        "collate",
+    }
+    | {"commit", "conflict", "cross", "current_timestamp", "default", "deferred", "delete", "desc", "distinct", "do"}
+    | {"else", "end", "escape", "except", "excluded", "exists", "explain", "false", "fetch", "filter", "first", "for"}
+    | {"from", "full", "glob", "group", "having", "ignore", "ilike", "immediate", "in", "inner", "insert", "intersect"}
+    | {"into", "is", "isnull", "join", "last", "lateral", "left", "like", "limit", "match", "materialized", "natural"}
+    | {"new", "not", "nothing", "notnull", "null", "nulls", "of", "offset", "old", "on", "only", "or", "order", "outer"}
+    | {
+        "over",
+        "partition",
+        "plan",
+        "pragma",
+        "query",
+        "recursive",
+        "regexp",
+        "release",
+        "replace",
+        "returning",
+        "right",
+    }
+    | {
+        "rollback",
+        "row",
+        "rows",
+        "savepoint",
+        "select",
+        "set",
+        "similar",
+        "table",
+        "temp",
+        "then",
+        "ties",
+        "to",
+        "true",
+    }
+    | {"truncate", "union", "unique", "unknown", "update", "user", "using", "value", "values", "view", "when", "where"}
+    | {"window", "with", "work"}
+    | {
+        "abs",
+        "avg",
+        "count",
+        "date",
+        "datetime",
+        "format",
+        "group_concat",
+        "hex",
+        "ifnull",
+        "instr",
+        "json",
+        "json_each",
+    }
+    | {"json_extract", "json_object", "json_quote", "json_set", "julianday", "length", "lower", "max", "min", "now"}
+    | {"nullif", "printf", "quote", "random", "round", "row_number", "strftime", "string_agg", "substr", "substring"}
+    | {"sum", "time", "total", "total_changes", "trim", "typeof", "upper"}
+)
 
 
 def masked(sql: str, parameters: Any, columns: Iterable[tuple[str, str]]) -> tuple[str, list[Any]]:
-    """Return a statement, and its parameters in their order, a mask in place of each that is a secret.
+    """Return a statement, and its parameters in their order; a mask in place of every value if it may hold a secret.
 
     columns: the (table, column) pairs of secrets.
     """
+    values = list(parameters.values()) if isinstance(parameters, Mapping) else list(parameters or ())
     tokens = list(_TOKENS.finditer(sql))
-    secret = _Reader(list(columns)).read(tokens)
-    marks = [(token.group(), at in secret) for at, token in enumerate(tokens) if token.lastgroup == "mark"]
-    return mask_obvious("".join(_shown(tokens, secret))), list(_values(marks, parameters or ()))
+    if may_hold_secret(sql, columns):
+        return mask_obvious("".join(_shown(tokens))), [None if value is None else MASK for value in values]
+    is_known = isinstance(parameters, Mapping) or _fits(tokens, len(values))
+    return mask_obvious(sql), [_value(value) if is_known else MASK for value in values]
 
 
-def _shown(tokens: Sequence[re.Match[str]], secret: set[int]) -> Iterator[str]:
-    for at, token in enumerate(tokens):
-        is_hidden = at in secret and token.lastgroup != "mark"
-        yield (f"/* {MASK} */" if token.lastgroup == "comment" else f"'{MASK}'") if is_hidden else token.group()
+def may_hold_secret(sql: str, columns: Iterable[tuple[str, str]]) -> bool:
+    """Whether a statement names a secret, writes to a table that has one, or reads what is unknown here."""
+    pairs = {(table.casefold(), name.casefold()) for table, name in columns}
+    words = [word.casefold() for word in _WORD.findall(sql)]
+    is_named = any(map(names_secret, words)) or not {name for _, name in pairs}.isdisjoint(words)
+    if is_named or _ESCAPED.search(sql) or _reads_unknown(sql):
+        return True
+    if {table for table, _ in pairs}.isdisjoint(words):
+        return False
+    return words[0] not in _BEGINS or not _WRITES.isdisjoint(words) or bool(_STAR.search(sql))
 
 
-def _values(marks: Sequence[tuple[str, bool]], parameters: Any) -> Iterator[Any]:
-    """Return parameters as they are shown; where it is not known which mark is whose, none of them."""
-    if isinstance(parameters, Mapping):
-        hidden = {mark[1:] for mark, is_secret in marks if is_secret}
-        yield from (_value(value, name in hidden) for name, value in parameters.items())
-        return
-    numbers = list(_numbers(mark for mark, _ in marks))
-    is_known = max(numbers, default=0) == len(parameters)
-    secret = {number for number, (_, is_secret) in zip(numbers, marks, strict=True) if is_secret}
-    for number, value in enumerate(parameters, start=1):
-        yield _value(value, not is_known or number in secret)
+def _reads_unknown(sql: str) -> bool:
+    """Whether a statement reads a table or a view that is none of ours: a view may give a secret another name."""
+    known = _names() | _OTHERS | {name.casefold() for name in _NAMED.findall(sql)} | {"select", "values"}
+    found = ((name.strip('"`[]').casefold(), called) for name, called in _READ.findall(sql))
+    return any(name not in known and not called and not name.startswith("pg_") for name, called in found)
 
 
-def _numbers(marks: Iterable[str]) -> Iterator[int]:
-    """Return the number of the parameter that each mark takes, as SQLite counts them: ?, ?3, :name."""
-    last, known = 0, dict[str, int]()
-    for mark in marks:
-        if mark[1:].isdigit() and mark[0] == "?":
-            number = int(mark[1:])
-        elif mark in ("?", "%s"):
-            number = last + 1
+@functools.cache
+def _names() -> frozenset[str]:
+    """Return the words of our tables, among them the names of all tables and columns."""
+    return frozenset(_WORD.findall(SCHEMA.read_text().casefold()))
+
+
+def _shown(tokens: Iterable[re.Match[str]]) -> Iterator[str]:
+    """Return the tokens of a statement without its values, and without any word that is not known to be a name."""
+    for token in tokens:
+        kind, text = str(token.lastgroup), token.group()
+        if kind in ("space", "op") or text in _SHOWN or (kind in ("word", "quoted") and _is_name(text)):
+            yield text
         else:
-            number = known.setdefault(mark, last + 1)
-        last = max(last, number)
-        yield number
+            yield f"/* {MASK} */" if kind == "comment" else f"'{MASK}'"
 
 
-def _value(value: Any, is_secret: bool) -> Any:
-    if value is None or not is_secret:
-        text = value.decode(errors="replace") if isinstance(value, bytes) else value
-        return mask_obvious(text) if isinstance(text, str) and mask_obvious(text) != text else value
-    return MASK
+def _is_name(text: str) -> bool:
+    word = text.strip('"`[]').casefold()
+    return word in _KEYWORDS or word in _names() or bool(_ALIAS.fullmatch(word))
+
+
+def _fits(tokens: Sequence[re.Match[str]], number: int) -> bool:
+    """Whether a statement takes so many parameters, so far as that can be seen."""
+    marks = [token.group() for token in tokens if token.lastgroup == "mark"]
+    return len(marks) == number or any(mark not in ("?", "%s") for mark in marks)
+
+
+def _value(value: Any) -> Any:
+    text = value.decode(errors="replace") if isinstance(value, bytes) else value
+    return mask_obvious(text) if isinstance(text, str) and mask_obvious(text) != text else value

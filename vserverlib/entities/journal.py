@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, NamedTuple, overload
 
-from vserverlib import Error, UsageError, counted, inert, near
+from vserverlib import Error, UsageError, counted, counterparts, inert, near
 from vserverlib.databases.drivers import peewee
 from vserverlib.entities.fields import LARGEST, Cleaned, Instant, Secret, as_id
 from vserverlib.entities.orm import Entity, by_table
@@ -137,7 +137,7 @@ def table(entity: Any) -> str:
     word = str(entity).casefold()
     if word not in words:
         known = f": there are {', '.join(model.plural for model in by_table().values())}"
-        raise UsageError(f'no entity "{inert(entity)}"{near(word, words) or known}')
+        raise UsageError(f'no entity "{inert(entity)}"{counterparts.entity(word) or near(word, words) or known}')
     return words[word]
 
 

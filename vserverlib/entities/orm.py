@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, NamedTuple
 
-from vserverlib import CheckError, CheckWarning, Error, NotObeyed, UsageError, inert, near
+from vserverlib import CheckError, CheckWarning, Error, NotObeyed, UsageError, counterparts, inert, near
 from vserverlib.databases.drivers import peewee
 from vserverlib.entities import hashing
 from vserverlib.entities.bridge import Decoded, Hydrating, OfInstance, WritersOfClass
@@ -118,7 +118,9 @@ class Entity(Decoded, WritersOfClass, ShownInNotebooks, peewee.Model):
         """Make what few entities of a list ever need, at its first use: 280 bytes less for each of the others."""
         if name in ("_dirty", "__rel__"):
             return self.__dict__.setdefault(name, set() if name == "_dirty" else {})
-        hint = "" if name.startswith("_") else near(name, [n for n in dir(type(self)) if not n.startswith("_")])
+        hint = counterparts.field(type(self).noun, name)
+        if not hint and not name.startswith("_"):
+            hint = near(name, [each for each in dir(type(self)) if not each.startswith("_")])
         raise AttributeError(f'{type(self).__name__} has no attribute "{inert(name)}"{hint}', name=name, obj=None)
 
     # What there is
@@ -146,7 +148,8 @@ class Entity(Decoded, WritersOfClass, ShownInNotebooks, peewee.Model):
             return
         if hasattr(cls, name):
             raise UsageError(f"{cls.__name__}.{name} cannot be assigned: it is worked out, or a method")
-        raise UsageError(f'{cls.__name__} has no field "{inert(name)}"{near(name, cls.attributes())}')
+        meant = counterparts.field(cls.noun, name) or near(name, cls.attributes())
+        raise UsageError(f'{cls.__name__} has no field "{inert(name)}"{meant}')
 
     @classmethod
     def require_field(cls, name: Any) -> Any:
@@ -155,7 +158,8 @@ class Entity(Decoded, WritersOfClass, ShownInNotebooks, peewee.Model):
         if field is None:
             derived = [each for each, value in vars(cls).items() if isinstance(value, Derived)]
             names = [*cls._meta.sorted_field_names, *derived]
-            raise UsageError(f'{cls.__name__} has no field "{inert(name)}"{near(str(name), names)}')
+            meant = counterparts.field(cls.noun, str(name)) or near(str(name), names)
+            raise UsageError(f'{cls.__name__} has no field "{inert(name)}"{meant}')
         return field
 
     @classmethod

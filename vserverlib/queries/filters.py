@@ -22,7 +22,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from vserverlib import UsageError, inert, near
+from vserverlib import UsageError, counterparts, inert, near
 from vserverlib.databases.drivers import peewee
 from vserverlib.entities import progress
 from vserverlib.entities.fields import LARGEST, Flag, Instant, Secret, Whole, WorkedOut, as_utc, now, whole
@@ -255,7 +255,8 @@ def _link(model: Any, name: str) -> Any:
         raise UsageError(f"{model.noun} has many {name}: compare how many, {name}>0, or list those instead")
     if not isinstance(field, Link):
         links = [link.name for link in model._meta.refs]
-        raise UsageError(f'{model.noun} has no link "{inert(name)}"{near(name, links)}')
+        meant = counterparts.field(model.noun, name) or near(name, links)
+        raise UsageError(f'{model.noun} has no link "{inert(name)}"{meant}')
     return getattr(model, field.name)
 
 
@@ -311,7 +312,8 @@ def _value(model: Any, name: str) -> Value:
     if isinstance(field, Secret):
         raise UsageError(f"{field} is a secret: it is neither shown nor searched for")
     if field is None:
-        raise UsageError(f'{model.noun} has no field "{inert(name)}"{near(name, names(model))}')
+        meant = counterparts.field(model.noun, name) or near(name, names(model))
+        raise UsageError(f'{model.noun} has no field "{inert(name)}"{meant}')
     kinds = {Flag: "flag", Instant: "time"}
     kind = "number" if isinstance(field, Whole | Link) else kinds.get(type(field), "text")
     choices = progress.STATES if isinstance(field, WorkedOut) else ()

@@ -10,11 +10,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import models
-from vserverlib import Error, NotFound, UsageError, inert, near
+from vserverlib import Error, NotFound, UsageError, counterparts, inert, near
 from vserverlib.entities.fields import as_id
 from vserverlib.messages import tell
 
-ELSEWHERE = {"run": "result", "runs": "result"}  # what servers of release 4 call what is called otherwise here
 MOST_NAMES = 10_000  # names that are looked through for a near one
 MOST_CANDIDATES = 10  # ids that are told of a name that several have
 
@@ -23,12 +22,10 @@ def kind(word: str) -> Any:
     """Return the entity class that a word means, in the singular or plural; a UsageError where there is none."""
     words = {name: model for model in models.ENTITIES for name in (model.plural, model.noun)}
     model = words.get(word.casefold())
-    if model is None and word.casefold() in ELSEWHERE:
-        here = ELSEWHERE[word.casefold()]
-        raise UsageError(f'no entity "{inert(word)}": what vantage6 4 calls a run is a {here} here')
     if model is None:
         names = ", ".join(model.plural for model in models.ENTITIES)
-        raise UsageError(f'no entity "{inert(word)}"{near(word, words) or f": there are {names}"}')
+        meant = counterparts.entity(word) or near(word, words) or f": there are {names}"
+        raise UsageError(f'no entity "{inert(word)}"{meant}')
     return model
 
 

@@ -24,7 +24,7 @@ from vserverlib.entities.fields import Flag, Id, Instant, Secret, Text, Whole
 from vserverlib.entities.lists import EntityList
 from vserverlib.entities.orm import Entity, relations
 from vserverlib.entities.relations import Link, MemberList
-from vserverlib.terminal.masking import Token, scan, string_parts
+from vserverlib.terminal.scanning import Token, scan, string_parts
 
 MOST_NAMES = 50  # names of the database that are offered
 

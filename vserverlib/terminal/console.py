@@ -8,10 +8,11 @@ look, views.py's. It is imported by shell.start() only.
 from __future__ import annotations
 
 import contextlib
-import inspect
 import linecache
-import sqlite3
+import shutil
+import subprocess
 import sys
+import tokenize
 import traceback
 from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
@@ -20,100 +21,27 @@ from typing import Any
 from IPython.core.compilerop import CachingCompiler
 from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
 from IPython.core.formatters import DisplayFormatter
-from IPython.core.history import HistoryManager
 from IPython.terminal.embed import InteractiveShellEmbed
-from IPython.terminal.interactiveshell import PtkHistoryAdapter
 from IPython.terminal.prompts import Prompts, RichPromptDisplayHook
 from IPython.terminal.ptutils import IPythonPTLexer
-from prompt_toolkit.history import History as PromptHistory
 from prompt_toolkit.history import InMemoryHistory
 from pygments.token import Token
 from traitlets.config import Config
 
-from vserverlib import Error, home, inert, messages
+from vserverlib import Error, counterparts, home, inert, messages
 from vserverlib.databases.drivers import peewee
 from vserverlib.entities.orm import Entity
 from vserverlib.terminal import completion, display, masking
+from vserverlib.terminal.history import History, Recall
+from vserverlib.terminal.magics import NoLog, OurMagics
+from vserverlib.terminal.scanning import MASK
 
 LONGEST_TITLE = 40  # characters of the database's name in the prompt
-PATIENCE = 3.0  # seconds to wait for another shell that writes to the history
 COLOURS = {"light": "lightbg", "dark": "linux", "none": "nocolor", "": "neutral"}  # VSERVER_THEME: IPython's name
 ATTENTION = Token.Prompt.Attention
 
 
-# History
-
-
-class History(HistoryManager):
-    """What was typed, secrets masked; a line that begins with a space is left out. Two shells may write at once.
-
-    In memory until keep_in() names a file. Each line is written when it is entered, before it runs.
-    """
-
-    def keep_in(self, path: Path) -> None:
-        """Read from and write to a file; tell in one line where that cannot be, and stay in memory."""
-        try:
-            self._open(home.own_file(path))
-            self.db.execute("PRAGMA synchronous = OFF")  # a line is not worth the wait for the disk
-        except (OSError, sqlite3.Error) as error:
-            self._open(":memory:")
-            reason = getattr(error, "strerror", None) or error
-            messages.tell(f"history is off: {inert(path, 200)} cannot be used ({reason})", "yellow")
-
-    def _open(self, path: Path | str) -> None:
-        self.db.close()
-        self.hist_file, self.connection_options = path, {"timeout": PATIENCE}
-        # Unwrapped, for it would move a file away that is damaged, or that another shell just writes to.
-        inspect.unwrap(HistoryManager.init_db)(self)
-
-    def new_session(self, conn: Any = None) -> None:
-        """Begin a session, at its first line: a shell that is opened and left again writes nothing."""
-        if self.db_input_cache:
-            super().new_session(conn)
-
-    def store_inputs(self, line_num: int, source: str, source_raw: str | None = None) -> None:
-        """Keep a line, in memory (for `In`, `%save`) as in the file."""
-        raw = source if source_raw is None else source_raw
-        if raw.startswith((" ", "\t")):
-            nothing = ";" if source.rstrip().endswith(";") else ""  # IPython looks here whether to display the value
-            super().store_inputs(line_num, nothing, nothing)
-            self._forget()
-            return
-        known = self.shell.user_ns
-        super().store_inputs(line_num, masking.mask(source, known), masking.mask(raw, known))
-        self.writeout_cache()
-
-    def writeout_cache(self, conn: Any = None) -> None:
-        """Write what is not written yet; where the file is not to be had now, it is lost."""
-        if not self.db_input_cache:
-            return
-        try:
-            if not self.session_number:
-                self.new_session(conn)
-            super().writeout_cache(conn)
-        except sqlite3.Error:
-            self._forget()
-
-    def _forget(self) -> None:
-        """Write nothing of what was entered last."""
-        self.db_input_cache = []  # type: ignore[var-annotated]  # IPython's
-
-    def end_session(self) -> None:
-        """Note when the session ended, if it was begun."""
-        with contextlib.suppress(sqlite3.Error):
-            if self.session_number:
-                super().end_session()
-
-
-class Recall(PtkHistoryAdapter):
-    """What the arrow keys bring back: this session's lines as they were typed, earlier ones as they were kept."""
-
-    def __init__(self, shell: Shell) -> None:
-        PromptHistory.__init__(self)
-        self.shell = shell
-
-    def append_string(self, string: str) -> None:
-        PromptHistory.append_string(self, string)
+# What is typed
 
 
 class Compiler(CachingCompiler):
@@ -163,6 +91,10 @@ class DisplayHook(RichPromptDisplayHook):
     def __call__(self, result: Any = None) -> None:
         self.is_view = display.is_viewed(result)
         super().__call__(result)
+
+    def quiet(self) -> bool:
+        """Whether the cell ends with a semicolon: the one that runs, not what the history holds of it."""
+        return bool(self.shell.history_manager.is_quiet)
 
     def write_output_prompt(self) -> None:
         if self.is_view:
@@ -244,14 +176,25 @@ class Shell(InteractiveShellEmbed):
         """Show the banner, and run what is typed until the shell is left."""
         hook = sys.excepthook
         self.show_banner()
+        try:
+            self._loop()
+        finally:
+            self._remove_drafts()
+        self._atexit_once()
+        sys.excepthook = hook
+
+    def _loop(self) -> None:
         while True:
             try:
                 self.mainloop()
                 break
             except KeyboardInterrupt:  # pressed again while the first was told
                 messages.tell("interrupted", "yellow")
-        self._atexit_once()
-        sys.excepthook = hook
+
+    def _remove_drafts(self) -> None:
+        """Remove what %edit has written for the editor: IPython leaves every other file."""
+        for folder in self.tempdirs:
+            shutil.rmtree(folder, ignore_errors=True)
 
     # What IPython would take from the user's own IPython
 
@@ -271,6 +214,11 @@ class Shell(InteractiveShellEmbed):
         self.history_manager = History(shell=self, parent=self, hist_file=":memory:")
         self.configurables.append(self.history_manager)
         self.history_manager.keep_in(home.folder() / "history.sqlite")
+
+    def init_magics(self) -> None:
+        super().init_magics()
+        self.register_magics(OurMagics)
+        self.logger = NoLog(self.home_dir)
 
     def init_display_formatter(self) -> None:
         self.display_formatter = Display(parent=self)
@@ -304,16 +252,28 @@ class Shell(InteractiveShellEmbed):
             found = completion.complete(before, self.user_ns)
         return SimpleMatcherResult(completions=[]) if found is None else _result(found.typed, found.offers)
 
+    # Files that run
+
+    def safe_execfile(self, fname: Any, *where: Any, **options: Any) -> None:
+        """Run a file, for %run and %edit; tracebacks show its lines with secrets masked."""
+        path = Path(fname).expanduser().resolve()
+        # What cannot be read is told when it runs.
+        with contextlib.suppress(OSError, SyntaxError, UnicodeDecodeError), tokenize.open(path) as file:
+            masking.remember(file.read(), str(path))
+        super().safe_execfile(fname, *where, **options)
+
     # Errors
 
     def showtraceback(self, exc_tuple: Any = None, *args: Any, **options: Any) -> None:
         """Tell of an error of ours, or of the database, in its message and the line that was typed."""
         kind, error, frames = self._get_exc_info(exc_tuple)
+        if isinstance(error, subprocess.CalledProcessError):
+            error.cmd = MASK  # of %%bash it is the whole cell
         if issubclass(kind, KeyboardInterrupt):
             sys.stderr.write("\n")  # after the ^C
             messages.tell("interrupted", "yellow")
-        elif _is_ours(error) and not self.tells_all:
-            messages.tell(f"error: {str(error).partition(chr(10))[0]}", "red")
+        elif (hint := counterparts.of_error(error)) or (_is_ours(error) and not self.tells_all):
+            messages.tell(f"error: {str(error).partition(chr(10))[0]}{hint}", "red")
             if line := self._typed_line(frames):
                 messages.tell(f"  {line}")
         else:

@@ -1,103 +1,41 @@
 """Secrets in what a person typed: recognized by the words around them, and replaced.
 
-It owns `mask`, which the history of the shell and all tracebacks go through, and `scan`, the tokens that it and the
-completion read. Text that is no Python (a line with a mistake, a comment, a line for the system's shell) is masked as
-well. In doubt more is masked than a secret. It does not find a secret that nothing tells of, such as a password in a
+It owns `mask`, which all tracebacks and the history of the shell go through, and `kept`, what the history may hold of a
+cell. In doubt more is masked than a secret. It does not find a secret that nothing tells of, such as a password in a
 variable called `x`. What becomes of a secret in the database is fields.py's, what is shown of SQL, statements.py's.
+
+What is Python stays the same Python, but for texts, numbers and comments: this is checked each time, and where it is
+not so, every text and number is masked. Text that is no Python (a line with a mistake, a line for the system's shell)
+is masked word by word.
 """
 
 from __future__ import annotations
 
+import ast
 import builtins
 import functools
 import keyword
+import linecache
 import re
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any
 
-MASK = "********"  # the same that the models show, and refuse as a secret: a masked line that is run again says so
+from vserverlib.terminal import literals, programs
+from vserverlib.terminal.literals import Place
+from vserverlib.terminal.scanning import MASK, Token, mask_obvious, names_secret, scan, string_parts
 
-_TOKENS = re.compile(
-    r"""
-      (?P<string>(?P<prefix>(?i:[rbuft]{0,3}))(?P<quote>\"{3}|'{3})(?:\\.|(?!(?P=quote))[^\\])*(?:(?P=quote)|\\?\Z)
-                |(?i:[rbuft]{0,3})(?:"(?:\\.|[^"\\\n])*(?:"|\\?)|'(?:\\.|[^'\\\n])*(?:'|\\?)))
-    | (?P<comment>\#[^\n]*)
-    | (?P<newline>\n)
-    | (?P<space>(?:[^\S\n]|\\\n)+)
-    | (?P<number>\d[\w.]*)
-    | (?P<name>\w+)
-    | (?P<op>:=|[=!<>]=|[-+*/%&|^@]=|.)
-    """,
-    re.VERBOSE | re.DOTALL,
-)
-_STRING = re.compile(
-    r"(?P<prefix>\w*)(?P<quote>\"{3}|'{3}|\"|')(?P<body>(?:\\.|(?!(?P=quote))[^\\])*\\?)(?P<end>(?P=quote)?)", re.DOTALL
-)
-_SECRET_WORD = re.compile(r"passw|passphrase|secret|credential|api_?key|private_?key|token(?!i)", re.IGNORECASE)
-_SECRET_PARTS = frozenset({"pw", "pwd", "pass", "passwd", "key", "keys", "hash", "hashpw"})
-_MISTYPED = ("password", "api_key")  # the fields: what stands beside a typo in one of them is meant for it
-_NEAR = 0.8  # how alike a typo is (difflib)
-_PARTS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
-_OBVIOUS = re.compile(
-    r"\$2[abxy]?\$\d\d?\$[./A-Za-z0-9]*"  # bcrypt
-    r"|\b[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\b"  # a UUID, which API keys are
-    r"|(?<=://)[^/\s@'\"]*:[^/\s@'\"]+(?=@)"  # user:password in a URL
-    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)",
-    re.DOTALL,
-)
-# A line for the system's shell, a magic, a call without its brackets: `!cmd`, `x = !cmd`, `%run …`, `,print a`; what
-# IPython makes of it; also the words with which such a line may begin by themselves. From its first secret word on,
-# all of it is masked.
-_COMMAND = re.compile(
-    r"""
-    ^[^\S\n]* (?:\w[\w,\ .\[\]]*=[^\S\n]*)?
-    (?:[!%,;/] | get_ipython\(\) | (?:vserver|run|sx|system|alias)[^\S\n])
-    (?:\\\n|[^\n])*
-    """,
-    re.VERBOSE | re.MULTILINE,
-)
 _SQL = re.compile(r"\s*(?:INSERT|REPLACE|UPDATE|SELECT|DELETE|WITH)\s", re.IGNORECASE)
 _WORD = re.compile(r"\w+")
-_FIRST_WORD = re.compile(r"(?:[^!|]*!)?\s*\S*")
+_KEY_BEGINS = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----")
+_KEY_ENDS = re.compile(r"-----END [A-Z ]*PRIVATE KEY-----")
+# What asks for a value at its end: `password`, `--password`, `Password: `, `user=%s password=%s`.
+_ASKS = re.compile(r"^(--?[\w-]+|\w+)\W*\Z|(\w+)['\"]?\s*[=:]\s*['\"]?(?:%[sr]|\{[^{}]*\})?['\"]?\s*\Z")
+LONGEST_END = 100  # characters at the end of a text that are looked at for what asks for a value
+_OPTION = re.compile(r"--([a-z][\w-]*)[ =]+(?=\S)[^\s'\"]*")
+_LINE = re.compile(r"[^\n]*\n|[^\n]+")
+_PIPED = re.compile(r"\||<<")
 _GIVES = frozenset({"=", ":=", "==", "!=", "+=", "|=", ":"})  # what comes after these is the value
-
-
-class Token(NamedTuple):
-    """A piece of source; kind: string, comment, newline, space, number, name or op."""
-
-    kind: str
-    text: str
-    start: int
-
-
-def scan(source: str) -> list[Token]:
-    """Return the tokens of a source, which add up to it. A string that is not closed ends with its line."""
-    return [Token(str(match.lastgroup), match.group(), match.start()) for match in _TOKENS.finditer(source)]
-
-
-def string_parts(text: str) -> tuple[str, str, str, bool]:
-    """Return the prefix, the quote and the body of a string's source, and whether it has an end."""
-    parts = _STRING.fullmatch(text)
-    assert parts is not None, text
-    return parts["prefix"], parts["quote"], parts["body"], bool(parts["end"])
-
-
-@functools.lru_cache(maxsize=1000)
-def names_secret(name: str) -> bool:
-    """Whether a name, or the text of a string that is a name, says that what it stands for is a secret."""
-    if not name.isidentifier() or "public" in name.lower() or keyword.iskeyword(name):
-        return False
-    parts = {part.lower() for part in _PARTS.findall(name)}
-    return bool(_SECRET_WORD.search(name) or parts & _SECRET_PARTS or any(map(_is_mistyped, {name.lower(), *parts})))
-
-
-def _is_mistyped(name: str) -> bool:
-    if name[0] not in "pa":
-        return False
-    import difflib  # 4 ms that few sources have to pay
-
-    return bool(difflib.get_close_matches(name, _MISTYPED, cutoff=_NEAR))
 
 
 def mask(source: str, known: Container[str] | None = None) -> str:
@@ -106,31 +44,128 @@ def mask(source: str, known: Container[str] | None = None) -> str:
     known: the names that are defined where it runs. With it, a bare word where a secret belongs is taken for one that
     was typed without its quotes, and masked.
     """
+    tree = literals.parsed(source)
+    if tree is None:
+        return _mask_text(source, known)
+    for masked in _ways(source, tree, known):
+        if masked.count("\n") == source.count("\n") and literals.is_same(tree, masked):
+            return masked
+    return f"# {MASK}" + "\n" * source.count("\n")
+
+
+def _ways(source: str, tree: ast.AST, known: Container[str] | None) -> Iterator[str]:
+    """Return the source masked, more and more of it: the first that is the same Python will do."""
+    calls = {**_joined(source, tree, known), **_calls(source, tree, known)}
+    yield "".join(_masked(source, known, calls))
+    masked = "".join(_masked(source, None, calls))
+    if known is not None and literals.is_same(tree, masked):
+        yield literals.without(masked, literals.parsed(masked), lambda name: _is_defined(name, known), names_only=True)
+    yield literals.without(source, tree, lambda name: _is_defined(name, known))
+
+
+def kept(source: str, raw: str, known: Container[str] | None = None) -> tuple[str, str] | None:
+    """Return what the history may hold of a cell: its source and what was typed, masked; None for nothing of it.
+
+    source: what IPython has made of what was typed. A line for another program, or for IPython, is kept as it was or
+    not at all: with a mask in it, it would do something else (`!rm ********`).
+    """
+    tree = literals.parsed(source)
+    if tree is None:
+        return None if programs.may_be_command(raw) else (mask(source, known), mask(raw, known))
+    if any(text is not None for text in _calls(source, tree, known).values()):
+        return None
+    masked = mask(source, known)
+    if masked == source:
+        return source, raw
+    return masked, masked if literals.parsed(raw) is None else mask(raw, known)
+
+
+class MaskedLines(Sequence[str]):
+    """The lines of a source, for tracebacks: masked when they are first asked for, which takes its time."""
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+
+    @functools.cached_property
+    def _lines(self) -> list[str]:
+        return _LINE.findall(mask(self._source))
+
+    def __getitem__(self, at: Any) -> Any:
+        return self._lines[at]
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+
+def remember(source: str, filename: str) -> None:
+    """Have tracebacks show the lines of a file masked: they are kept in logs."""
+    entry: Any = (len(source), None, MaskedLines(source), filename)
+    linecache.cache[filename] = entry
+
+
+# Text that is no Python
+
+
+def _mask_text(source: str, known: Container[str] | None) -> str:
     is_all_commands = source.lstrip().startswith("%%")  # the lines below may be of any language
-    without = _COMMAND.sub(lambda found: mask_from_word(found[0]), source)
     if is_all_commands:
-        without = "\n".join(map(mask_from_word, without.split("\n")))
-    return "".join(_masked(without, known, prose=False))
+        source = "\n".join(map(_mask_foreign, source.split("\n")))
+    else:
+        source = programs.COMMAND.sub(lambda found: programs.mask_command(found[0]), source)
+    return "".join(_masked(mask_obvious(source), known, {}))
+
+
+def _mask_foreign(line: str) -> str:
+    """Return a line of a cell of another language: a single word may be a line of a text."""
+    word = line.strip()
+    is_text = word and len(word.split()) == 1 and word.strip("%") not in programs.HARMLESS and word[0] != "%"
+    return MASK if is_text else programs.mask_command(line)
 
 
 def mask_from_word(text: str) -> str:
-    """Return a text with all that follows its first secret word replaced by a mask; its lines stay as many.
-
-    Where something is piped (`echo … | vserver passwd`), all that follows the first command is.
-    """
+    """Return a text with all that follows its first secret word replaced by a mask; its lines stay as many."""
     for word in _WORD.finditer(text):
         if names_secret(word[0]):
-            piped = _FIRST_WORD.match(text) if "|" in text else None
-            end = (piped or word).end()
-            kept, rest = text[:end], text[end:]
+            kept, rest = text[: word.end()], text[word.end() :]
             between = rest[0] if rest[:1] in (" ", "=", ":", "(") else ""
             return kept + between + MASK + "\\\n" * rest.count("\n") if rest.strip() else text
     return text
 
 
-def mask_obvious(text: str) -> str:
-    """Return a text with a mask in place of what looks like a secret wherever it stands: a hash, a UUID, a key."""
-    return _OBVIOUS.sub(lambda found: MASK + "\n" * found[0].count("\n"), text)
+# Calls of other programs
+
+
+def _calls(source: str, tree: ast.AST, known: Container[str] | None) -> dict[Place, str | None]:
+    """Return the texts that are given to other programs, or to IPython: where each is, and what replaces it.
+
+    None for one that is harmless, and stays as it is.
+    """
+    places = literals.Places(source)
+    found: dict[Place, str | None] = {}
+    for method, nodes, is_ipython in literals.calls(tree):
+        words = [literals.word(node) for node in nodes]
+        if is_ipython:
+            masked = programs.mask_magic(method, words, lambda text: mask(text, known))
+        else:
+            masked = words if programs.is_harmless(words) else [MASK] * len(words)
+        for node, before, after in zip(nodes, words, masked, strict=True):
+            found[places.of(node)] = None if before == after else literals.written(after, source, places.of(node))
+    return found
+
+
+def _joined(source: str, tree: ast.AST, known: Container[str] | None) -> dict[Place, str | None]:
+    """Return the texts that are written in several pieces (`"pass" "word: x"`) and hold a secret: where, and a mask."""
+    places = literals.Places(source)
+    found: dict[Place, str | None] = {}
+    for leaf in literals.texts([tree]):
+        said, place = getattr(leaf, "value", None), places.of(leaf)
+        pieces = [token for token in scan(source[slice(*place)]) if token.kind == "string"]
+        if isinstance(said, str) and len(pieces) > 1 and _mask_prose(said, known) != said:
+            found[place] = literals.written(MASK, source, place)
+    return found
+
+
+# Where a secret is to be expected
 
 
 class _Level:
@@ -160,14 +195,15 @@ class _Follower:
 
     def __init__(self, prose: bool) -> None:
         self.prose, self.levels, self.before = prose, [_Level(False)], Token("newline", "\n", 0)
+        self.in_key = False  # a private key has begun, in a text that does not hold its end
 
     @property
     def masking(self) -> bool:
-        return self.levels[-1].masking
+        return self.levels[-1].masking or self.in_key
 
     def follow(self, token: Token) -> None:
         if token.kind == "newline" and len(self.levels) == 1:
-            self.levels = [_Level(False)]
+            self.levels, self.in_key = [_Level(False)], False
         if token.kind in ("name", "string", "op"):
             getattr(self, f"_{token.kind}")(token)
         if token.kind not in ("space", "newline", "comment"):
@@ -186,8 +222,16 @@ class _Follower:
 
     def _string(self, token: Token) -> None:
         body = string_parts(token.text)[2]
-        if names_secret(body) or _is_sql_of_secrets(body):  # the values of SQL follow it
-            self.levels[-1].saw(body, is_text=True)
+        self._follow_key(body)
+        last = _asked_for(body)
+        if not self.masking and (names_secret(last) or _is_sql_of_secrets(body)):  # the values of SQL follow it
+            self.levels[-1].saw(last or body, is_text=True)
+
+    def _follow_key(self, body: str) -> None:
+        begins = [found.start() for found in _KEY_BEGINS.finditer(body)]
+        ends = [found.start() for found in _KEY_ENDS.finditer(body)]
+        if begins or ends:
+            self.in_key = begins[-1:] > ends[-1:]
 
     def _op(self, token: Token) -> None:
         level = self.levels[-1]
@@ -197,13 +241,14 @@ class _Follower:
             self._close(token.text)
         elif token.text == ",":
             level.next_value(outermost=len(self.levels) == 1 and not self.prose)
-        elif token.text in _GIVES:
+        elif token.text in _GIVES or (level.is_text and token.text in ("+", "%")):
             level.gives()
         elif token.text == ";":
             self.levels = [_Level(False)]
 
     def _open(self, bracket: str, level: _Level) -> None:
         called = bracket == "(" and self.before.kind == "name" and names_secret(self.before.text)
+        called = called or (level.is_text and bool(level.word) and self.before.text == "format")
         if called:
             level.word = ""
         self.levels.append(_Level(level.masking or called))
@@ -214,10 +259,16 @@ class _Follower:
             self.levels[-1].saw(closed.word)
 
 
-def _masked(source: str, known: Container[str] | None, prose: bool) -> Iterator[str]:
-    tokens, follower, seen = scan(mask_obvious(source)), _Follower(prose), set[str]()
+def _masked(
+    source: str, known: Container[str] | None, calls: Mapping[Place, str | None], prose: bool = False
+) -> Iterator[str]:
+    tokens, follower, seen = scan(source), _Follower(prose), set[str]()
     is_kept = known is None and not prose  # a bare word is a variable
+    pieces = _Pieces(calls)
     for token, follows in pairwise([*tokens, Token("newline", "\n", 0)]):
+        if pieces.holds(token):
+            yield pieces.shown(token)
+            continue
         if not follower.masking:
             seen.add(token.text)
             yield _looked_into(token, known)
@@ -228,12 +279,29 @@ def _masked(source: str, known: Container[str] | None, prose: bool) -> Iterator[
         follower.follow(token)
 
 
+class _Pieces:
+    """The texts that are given to other programs: token by token, as they are, or what replaces all of one."""
+
+    def __init__(self, calls: Mapping[Place, str | None]) -> None:
+        self.calls = sorted(calls.items(), reverse=True)
+
+    def holds(self, token: Token) -> bool:
+        while self.calls and self.calls[-1][0][1] <= token.start:
+            self.calls.pop()
+        return bool(self.calls) and self.calls[-1][0][0] <= token.start
+
+    def shown(self, token: Token) -> str:
+        (start, _), replaced = self.calls[-1]
+        if replaced is None:
+            return token.text
+        return replaced if token.start == start else ""
+
+
 def _replaced(token: Token, known: Container[str], quote: str) -> str:
     """Return a token that stands where a secret is expected."""
     if token.kind == "string":
         _, own, body, _ = string_parts(token.text)
-        lines = ("\n" if len(own) == 3 else "\\\n") * body.count("\n")  # tracebacks count lines
-        return f"{own}{MASK}{lines}{own}" if body else token.text
+        return _whole_mask("", own, body) if body else token.text
     if token.kind == "comment":
         return f"# {MASK}"
     if token.kind == "number" or (token.kind == "name" and not _is_defined(token.text, known)):
@@ -241,19 +309,57 @@ def _replaced(token: Token, known: Container[str], quote: str) -> str:
     return token.text
 
 
-def _is_defined(name: str, known: Container[str]) -> bool:
-    return name in known or hasattr(builtins, name) or keyword.iskeyword(name)
+def _whole_mask(prefix: str, quote: str, body: str) -> str:
+    """Return the source of a text that is masked; tracebacks count its lines."""
+    lines = ("\n" if len(quote) == 3 else "\\\n") * body.count("\n")
+    return f"{prefix}{quote}{MASK}{lines}{quote}"
+
+
+def _is_defined(name: str, known: Container[str] | None) -> bool:
+    return known is None or name in known or hasattr(builtins, name) or keyword.iskeyword(name)
 
 
 def _looked_into(token: Token, known: Container[str] | None) -> str:
     """Return a string or comment, in which a secret may be told in words: `# password: …`, `'{"password": …}'`."""
     if token.kind == "comment":
-        return "#" + "".join(_masked(token.text[1:], known, prose=True))
-    if token.kind == "string":
-        prefix, quote, body, ended = string_parts(token.text)
-        inside = mask_from_word(body) if _is_sql_of_secrets(body) else "".join(_masked(body, known, prose=True))
-        return prefix + quote + inside + quote * ended
-    return token.text
+        return "#" + "".join(_masked(mask_obvious(token.text[1:]), known, {}, prose=True))
+    return _mask_string(token.text, known) if token.kind == "string" else token.text
+
+
+def _mask_string(text: str, known: Container[str] | None) -> str:
+    """Return the source of a text, masked by what it says; its own escapes are not taken for words."""
+    prefix, quote, body, ended = string_parts(text)
+    value = literals.value(text)
+    said = value.decode("latin-1") if isinstance(value, bytes) else value
+    shown = prefix + quote + _mask_prose(body, known) + quote * ended
+    if not isinstance(said, str):  # it is formatted, or has no end
+        is_whole = shown == text or not ended or literals.parsed(shown) is not None
+        return shown if is_whole else _whole_mask("", quote, body)
+    masked = _mask_prose(said, known)
+    if masked == said:
+        return text
+    meant = masked.encode("latin-1", "replace") if isinstance(value, bytes) else masked
+    return shown if literals.value(shown) == meant else _whole_mask("b" * isinstance(value, bytes), quote, body)
+
+
+def _mask_prose(text: str, known: Container[str] | None) -> str:
+    """Return a text that says something, masked: SQL, a command line, words."""
+    text = _OPTION.sub(_mask_option, mask_obvious(text))
+    if _is_sql_of_secrets(text):
+        return mask_from_word(text)
+    if _PIPED.search(text) and any(map(names_secret, _WORD.findall(text))):
+        return "\n".join(map(programs.mask_command, text.split("\n")))
+    return "".join(_masked(text, known, {}, prose=True))
+
+
+def _mask_option(found: re.Match[str]) -> str:
+    return f"--{found[1]} {MASK}" if names_secret(found[1].replace("-", "_")) else found[0]
+
+
+def _asked_for(text: str) -> str:
+    """Return the word at the end of a text that a value is to follow; "" if it asks for none."""
+    found = _ASKS.search(text if len(text) <= LONGEST_END else " " + text[-LONGEST_END:])
+    return (found[1] or found[2]).strip("-").replace("-", "_") if found else ""
 
 
 def _is_sql_of_secrets(text: str) -> bool:

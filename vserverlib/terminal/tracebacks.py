@@ -58,7 +58,7 @@ def _mask_sources(files: set[str]) -> None:
 
 def _without_marks(traceback: Any, frame: Any) -> Any:
     """Return a frame without the marks under its line if the line is masked: they would be in another place."""
-    from vserverlib.terminal.masking import MASK
+    from vserverlib.terminal.scanning import MASK
 
     if MASK not in (frame.line or ""):
         return frame

@@ -20,7 +20,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
-from vserverlib import Error, files, inert
+from vserverlib import Error, counterparts, files, inert
 from vserverlib.databases import headers
 from vserverlib.databases.connection import quoted
 from vserverlib.databases.sqlite import PROGRESS_STEPS
@@ -70,7 +70,8 @@ TABLES = (  # each with what its rows become, and its columns: under our name, t
     (
         "organization",
         "organization",
-        _same("id", "name", "domain", "address1", "address2", "zipcode", "country") | {"public_key": ("_public_key",)},
+        _same("id", "name", "domain", "address1", "address2", "zipcode", "country")
+        | {"public_key": counterparts.columns("organization", "public_key")},
     ),
     ("collaboration", "collaboration", _same("id", "name", "encrypted")),
     ("Member", "member", _same("organization_id", "collaboration_id")),
@@ -87,13 +88,13 @@ TABLES = (  # each with what its rows become, and its columns: under our name, t
         "task",
         _same("id", "name", "description", "image", "collaboration_id", "parent_id", "created_at")
         | {
-            "run_id": ("job_id", "run_id"),
-            "initiator_id": ("init_org_id", "initiator_id"),
+            "run_id": counterparts.columns("task", "run_id"),
+            "initiator_id": counterparts.columns("task", "initiator_id"),
             "database": ("taskdatabase.database", "database"),
         },
     ),
     ("result", "result", _RESULT),
-    ("run", "result", _RESULT),
+    ("run", counterparts.ENTITIES["run"].here, _RESULT),
 )
 # The releases up to 3.5 kept no status of a result: it is the one that its times say. A failure that is known stays.
 _FAILED = ", ".join(f"'{status}'" for status in progress.FAILED)

@@ -1,0 +1,56 @@
+"""Magics of IPython that are other than IPython's here, because what they write could hold secrets.
+
+All others read what the history holds, in which secrets are masked (`%save`, `%macro`, `%rerun`, `%edit`), or write
+what the person gives them (`%%writefile`), or write nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from IPython.core.logger import Logger
+from IPython.core.magic import Magics, line_magic, magics_class
+
+from vserverlib import Error
+
+INSTEAD = "%history -f FILE writes the lines of this session, with secrets masked"
+NO_LOG = f"%logstart is off: the log would hold passwords as they are typed; {INSTEAD}"
+NO_NOTEBOOK = f"%notebook is off: the notebook would hold what cells gave, such as a new key; {INSTEAD}"
+NO_PASTEBIN = f"%pastebin is off: it would publish lines of this session; {INSTEAD}"
+NO_OUTPUTS = "%history -o with -f is off: the file would hold what cells gave, such as a new key; leave out -o"
+
+
+class NoLog(Logger):
+    """A log that cannot be started."""
+
+    def logstart(self, *args: Any, **options: Any) -> None:
+        raise Error(NO_LOG)
+
+
+@magics_class
+class OurMagics(Magics):
+    """What takes the place of IPython's own."""
+
+    @line_magic  # type: ignore[untyped-decorator]
+    def logstart(self, line: str) -> None:
+        """Not available here: the log would hold passwords as they are typed."""
+        raise Error(NO_LOG)
+
+    @line_magic  # type: ignore[untyped-decorator]
+    def notebook(self, line: str) -> None:
+        """Not available here: the notebook would hold what cells gave, such as a new key."""
+        raise Error(NO_NOTEBOOK)
+
+    @line_magic  # type: ignore[untyped-decorator]
+    def pastebin(self, line: str) -> None:
+        """Not available here: it would publish lines of this session."""
+        raise Error(NO_PASTEBIN)
+
+    @line_magic  # type: ignore[untyped-decorator]
+    def history(self, line: str) -> None:
+        """Print the lines of this session, or write them to a file: see %history? of IPython. Not -o with -f."""
+        own = self.shell.magics_manager.registry["HistoryMagics"]
+        asked = own.history.__func__.parser.parse_argstring(line)
+        if asked.filename and asked.get_output:
+            raise Error(NO_OUTPUTS)
+        own.history(line)
