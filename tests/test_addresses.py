@@ -184,6 +184,11 @@ def test_the_program_shows_no_password_whichever_way_it_is_named(tmp_path: Path)
         ({}, ["-d", "postgresql://u:geheim@2024@localhost:1/x", "list", "tasks"], unread),
         ({}, ["--debug", "-d", "postgresql://u:ge%heim@127.0.0.1:1/x", "list", "tasks"], "write % as %25"),
         ({"VSERVER_DATABASE": "postgresql://u:geheim"}, ["check"], "its port no number"),
+        (
+            {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+            ["-d", "postgresql://u:ge/heim@h/x", "check"],
+            unread,
+        ),
         ({}, ["import", "postgresql://u:12/geheim@127.0.0.1:1/x"], unread),
         ({}, ["copy", "u:geheim@h/x", "z.db"], refused),
         ({"VSERVER_DATABASE": "url=postgresql://u:geheim@h/x"}, ["init"], refused),

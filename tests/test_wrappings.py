@@ -63,7 +63,10 @@ def test_what_is_around_a_fixture_is_taken_off_and_faults_name_the_file(what: st
 
 
 REFUSED = {
-    "xz": (lzma.compress(b"x"), "is packed: unpack it first, and name what is in it: unxz -k "),
+    "xz": (
+        lzma.compress(b"x"),
+        "is packed, and so is no SQLite database and no text: unpack it first, and name what is in it: unxz -k ",
+    ),
     "bz2": (bz2.compress(b"x"), ": bunzip2 -k "),
     "zst": (b"\x28\xb5\x2f\xfdxxxx", ": unzstd "),
     "zip": (b"PK\x03\x04xxxx", ": unzip "),

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from vserverlib import inert
 
@@ -22,25 +22,36 @@ DEFAULT = "vserver.db"  # what is meant where nothing is named
 VARIABLE = "VSERVER_DATABASE"  # of the environment, which names another one
 MEANT = "postgresql://USER@HOST/DATABASE"
 
-URL = re.compile(r"postgres(?:ql)?(?P<driver>\+\w+)?://", re.IGNORECASE)
+
+class Form:
+    """A regular expression, compiled when it is first asked for: each start has names, and most need few of these."""
+
+    def __init__(self, text: str, flags: int = 0) -> None:
+        self.text, self.flags = text, flags
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(re.compile(self.text, self.flags), name)
+
+
+URL = Form(r"postgres(?:ql)?(?P<driver>\+\w+)?://", re.IGNORECASE)
 SPELLINGS = ("postgresql://", "postgres://")  # those that libpq knows
-FILE_URL = re.compile(r"sqlite(?:\+pysqlite)?:///", re.IGNORECASE)  # SQLAlchemy's name of a SQLite file
+FILE_URL = Form(r"sqlite(?:\+pysqlite)?:///", re.IGNORECASE)  # SQLAlchemy's name of a SQLite file
 # How an address begins, that of a database or any other; a path does not. SCHEME is what of it may be shown.
-ADDRESS = re.compile(r"(?P<scheme>postgres\w*(?:\+\w+)?(?=:|//)|[\w+.-]*(?=://)|[\w+.-]{2,}(?=:/)):?/*", re.IGNORECASE)
-WITHIN = re.compile(r"(?P<scheme>[\w+.-]*)://")  # quotes that do not pair, a variable's name or the like are before it
-LOG_IN = re.compile(r"\s*(?:[^\s@]*//)?[^:/\s]*:.*@.*", re.DOTALL)  # user:password@host, without a scheme
+ADDRESS = Form(r"(?P<scheme>postgres\w*(?:\+\w+)?(?=:|//)|[\w+.-]*(?=://)|[\w+.-]{2,}(?=:/)):?/*", re.IGNORECASE)
+OF_SCHEME = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+.-"
+LOG_IN = Form(r"\s*(?:[^\s@]*//)?[^:/\s]*:.*@.*", re.DOTALL)  # user:password@host, without a scheme
 # SQLAlchemy's regular expression (engine/url.py, 1.4, which the servers of release 4 have).
-DRIVEN = re.compile(
+DRIVEN = Form(
     r"[\w+]+://(?:(?P<user>[^:/]*)(?::(?P<password>[^@]*))?@)?"
     r"(?:(?:\[(?P<ipv6>[^/?]+)\]|(?P<host>[^/:?]+))?(?::(?P<port>[^/?]*))?)?"
     r"(?:/(?P<database>[^?]*))?(?:\?(?P<query>.*))?",
     re.DOTALL,
 )
-QUERY = re.compile(r"\?(?=[\w%]+=)")  # where the options of a URL begin
-HOSTS = re.compile(r"(?:\[[^\]]*\]|[^/?])*")  # as a URL has them, with their ports
-PLACE = re.compile(r"(?:\[[\w:.%]*\]|[\w.%~-]*)(?P<port>:.*)?", re.DOTALL)  # one of them: a host, its port
-PORT = re.compile(r":?[0-9]{0,5}", re.ASCII)
-HOST_AND_PORT = re.compile(r"[A-Za-z0-9.-]*:[0-9]*")  # in the option `host` of SQLAlchemy's
+QUERY = Form(r"\?(?=[\w%]+=)")  # where the options of a URL begin
+HOSTS = Form(r"(?:\[[^\]]*\]|[^/?])*")  # as a URL has them, with their ports
+PLACE = Form(r"(?:\[[\w:.%]*\]|[\w.%~-]*)(?P<port>:.*)?", re.DOTALL)  # one of them: a host, its port
+PORT = Form(r":?[0-9]{0,5}", re.ASCII)
+HOST_AND_PORT = Form(r"[A-Za-z0-9.-]*:[0-9]*")  # in the option `host` of SQLAlchemy's
 
 # Libpq's options, but those that it calls secret itself (a test asks it) or that hold a text of any kind.
 OPTIONS = frozenset(
@@ -58,9 +69,9 @@ OPTIONS = frozenset(
 )
 SECRETS = ("password", "sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key")  # libpq's
 KEYWORD = rf"(?:{'|'.join(sorted((*OPTIONS, *SECRETS)))})\s*="
-PAIRS = re.compile(rf"\s*(?:{KEYWORD}|\w+\s*=.*\s{KEYWORD})", re.IGNORECASE | re.DOTALL)  # libpq's connection strings
-ASSIGNED = re.compile(rf"(?![./~]).*?\b(?:{'|'.join(SECRETS)})\s*=", re.IGNORECASE | re.DOTALL)  # with more before it
-PAIR = re.compile(r"\s*(\w+)\s*=\s*([\w.,/+-]*)(?=\s|$)", re.ASCII)  # with a value that is what it seems
+PAIRS = Form(rf"\s*(?:{KEYWORD}|\w+\s*=.*\s{KEYWORD})", re.IGNORECASE | re.DOTALL)  # libpq's connection strings
+ASSIGNED = Form(rf"(?![./~]).*?\b(?:{'|'.join(SECRETS)})\s*=", re.IGNORECASE | re.DOTALL)  # with more before it
+PAIR = Form(r"\s*(\w+)\s*=\s*([\w.,/+-]*)(?=\s|$)", re.ASCII)  # with a value that is what it seems
 
 DRIVER = "begin it with postgresql+psycopg2://"
 ENCODED = "write % as %25, @ as %40, / as %2F, ? as %3F and # as %23 in a user name or password"
@@ -90,7 +101,8 @@ def unquoted(name: str) -> str:
 
 def is_url(name: str | os.PathLike[str]) -> bool:
     """Whether a name is the URL of a PostgreSQL database."""
-    return URL.match(unwrapped(name)) is not None
+    text = os.fspath(name)
+    return "://" in text and URL.match(unwrapped(text)) is not None
 
 
 def file_of(name: str) -> str:
@@ -129,7 +141,7 @@ class Parts(NamedTuple):
     def without_secrets(self, start: str) -> str:
         """Return the URL without passwords, behind how it begins."""
         if self.fault is not None:
-            return f"{start}…"
+            return f"{start}..."
         user = "" if self.log_in is None else f"{self.log_in.partition(':')[0]}@"
         database = "" if self.database is None else f"/{self.database}"
         options = [pair for pair in self.options or () if _key(pair) in OPTIONS]
@@ -257,22 +269,28 @@ def plain(name: str) -> str:
     In doubt more is taken away than a password. A path is as it was.
     """
     text = unwrapped(name)
-    if FILE_URL.match(text):
+    if _is_plain(text) or FILE_URL.match(text):
         return name
     if URL.match(text):
         url = for_libpq(text)
         start = url[: url.index("://") + 3]
-        return f"{start}…" if _parts(text).fault else _apart(url[len(start) :]).without_secrets(start)
+        return f"{start}..." if _parts(text).fault else _apart(url[len(start) :]).without_secrets(start)
     if PAIRS.match(text):
         return "".join(_plain_pairs(text))
     if found := ADDRESS.match(text):
         return _apart(text[found.end() :])._replace(options=None).without_secrets(found[0])
     if _is_disguised(text):
-        return "…"
-    if found := WITHIN.search(text):
-        return text[: found.start()] + plain(text[found.start() :])
+        return "..."
+    if "://" in text:  # quotes that do not pair, the name of a variable or the like are before an address
+        before = text.partition("://")[0].rstrip(OF_SCHEME)
+        return before + plain(text.removeprefix(before))
     found = ASSIGNED.match(text)
-    return f"{found[0]}…" if found else name
+    return f"{found[0]}..." if found else name
+
+
+def _is_plain(text: str) -> bool:
+    """Whether nothing in a name is as in an address or a connection string."""
+    return text.isascii() and not ("=" in text or ":" in text or "//" in text)
 
 
 def _plain_pairs(text: str) -> Iterator[str]:
@@ -283,7 +301,7 @@ def _plain_pairs(text: str) -> Iterator[str]:
         at = found.end()
     if text[at:].strip():
         key = re.match(r"\s*\w+\s*=", text[at:])
-        yield key[0] if key else "…"
+        yield key[0] if key else "..."
 
 
 def _is_disguised(text: str) -> bool:
@@ -298,7 +316,7 @@ def _is_disguised(text: str) -> bool:
 def refusal(name: str) -> str | None:
     """Return why a name that looks like an address is no database here, and what to type; None for a URL or a path."""
     text = unwrapped(name)
-    if is_url(text) or FILE_URL.match(text):
+    if _is_plain(text) or is_url(text) or FILE_URL.match(text):
         return None
     if PAIRS.match(text):
         keys = re.findall(rf"\b{KEYWORD}", "".join(_plain_pairs(text)), re.IGNORECASE)
@@ -306,7 +324,7 @@ def refusal(name: str) -> str | None:
         return f"a connection string ({typed}) is not the name of a database here: type a URL, {MEANT}"
     if found := ADDRESS.match(text):
         return _refused_address(found["scheme"], text)
-    if WITHIN.search(text) or ASSIGNED.match(text) or _is_disguised(text):
+    if "://" in text or ASSIGNED.match(text) or _is_disguised(text):
         return f"an address with something before it, or in other letters, is no database: type a URL, {MEANT}"
     if LOG_IN.fullmatch(text) and not os.path.lexists(text):
         return f"what looks like user:password@host is no database: type a URL, {MEANT}, or ./ before a path"

@@ -58,7 +58,8 @@ def refuse_packed(path: Path, head: bytes, but: bytes = b"") -> None:
     """Raise an Error where the first bytes are those of a packed file. but: how what is taken all the same begins."""
     for command, starts in PACKED.items():
         if head.startswith(starts) and not (but and head.startswith(but)):
-            raise Error(f"{shown(path)} is packed: unpack it first, and name what is in it: {unpacking(path, command)}")
+            told = f"{shown(path)} is packed, and so is no SQLite database and no text"
+            raise Error(f"{told}: unpack it first, and name what is in it: {unpacking(path, command)}")
 
 
 def unpacking(path: Path, command: str = "gunzip -k") -> str:
