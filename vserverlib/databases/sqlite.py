@@ -107,8 +107,8 @@ class Sqlite(Opened, peewee.SqliteDatabase):
         return self.atomic("DEFERRED")
 
     def highest_id(self, table: str) -> int:
-        row = self.execute_sql("SELECT seq FROM sqlite_sequence WHERE name = ?", [table]).fetchone()
-        return int(row[0]) if row else 0
+        asked = "SELECT MAX(seq) FROM sqlite_sequence WHERE name = ? AND typeof(seq) = 'integer'"
+        return int(self.execute_sql(asked, [table]).fetchone()[0] or 0)
 
     def use_ids_after(self, table: str, last: int) -> None:
         self.execute_sql("DELETE FROM sqlite_sequence WHERE name = ?", [table])

@@ -12,7 +12,8 @@ from typing import Any, ClassVar, NamedTuple
 
 from vserverlib import CheckError, CheckWarning, Error, NotFound, NotObeyed, UsageError, inert, near
 from vserverlib.databases.drivers import peewee
-from vserverlib.entities.fields import LARGEST, Derived, Id, Secret, WorkedOut, whole
+from vserverlib.entities.computed import Aliased, Derived, WorkedOut
+from vserverlib.entities.fields import Id, Secret, fits, shown, whole
 from vserverlib.entities.lists import EntityList, Peers, ShownInNotebooks
 from vserverlib.entities.recording import SECRETS
 from vserverlib.entities.relations import BackrefAccessor, Link, MemberList, Memberships
@@ -196,6 +197,10 @@ class Entity(ShownInNotebooks, peewee.Model):
         return EntityList(cls, fields or cls.stored_fields(), is_default=not fields)
 
     @classmethod
+    def alias(cls, alias: str | None = None) -> Aliased:
+        return Aliased(cls, alias)
+
+    @classmethod
     def get(cls, id: Any = _ALL, *query: Any, **filters: Any) -> Any:
         """Return all entities, as a list that is read when needed; or the one with an id, None where there is none.
 
@@ -210,7 +215,7 @@ class Entity(ShownInNotebooks, peewee.Model):
         number = whole(id)
         if number is None:
             by_name = f": {cls.__name__}.get_by_name({id!r}) finds one by name" if hasattr(cls, "get_by_name") else ""
-            raise Error(f"{cls.__name__}.get takes an id, a whole number, not {inert(repr(id))}{by_name}")
+            raise Error(f"{cls.__name__}.get takes an id, a whole number, not {inert(shown(id))}{by_name}")
         return cls.by_id(number)
 
     @classmethod
@@ -223,7 +228,7 @@ class Entity(ShownInNotebooks, peewee.Model):
     @classmethod
     def by_id(cls, id: int) -> Any:
         """Return the entity with an id, or None."""
-        return cls.first_where(cls.id == id) if abs(id) <= LARGEST else None
+        return cls.first_where(cls.id == id) if fits(id) else None
 
     @classmethod
     def first_where(cls, condition: Any) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 
 from vserverlib import Error, NotFound, inert
 from vserverlib.databases.drivers import peewee
-from vserverlib.entities.fields import Cleaned, whole
+from vserverlib.entities.fields import MOST_BITS, Cleaned, fits, whole
 from vserverlib.entities.lists import ShownInNotebooks, picked, shown
 
 
@@ -74,6 +74,8 @@ class Link(Cleaned, peewee.ForeignKeyField):
             id: int | None = value.id
             return id
         number = whole(value)
+        if number is not None and not fits(number):
+            raise self.refuse(value, MOST_BITS)
         if value is not None and number is None:
             finder = getattr(self.rel_model, "get_by_name", None)
             named = isinstance(value, str) and finder is not None

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import models
 from vserverlib.databases.drivers import peewee
-from vserverlib.entities import progress
+from vserverlib.entities import moments, progress
 from vserverlib.entities.checks import Last, last
 from vserverlib.entities.fields import now
 from vserverlib.entities.progress import RESULT
@@ -31,11 +31,11 @@ class Share(NamedTuple):
 
 
 class Unseen(NamedTuple):
-    """A node that was not seen for long, or never (last_seen None)."""
+    """A node that was not seen for long, or never (last_seen None; a text that is no time is what the table holds)."""
 
     id: int
     name: str | None
-    last_seen: datetime.datetime | None
+    last_seen: Any
 
 
 class Overview(NamedTuple):
@@ -134,9 +134,14 @@ def _organizations(database: Any) -> list[Share]:
     by_state: dict[int | None, dict[str, int]] = {id: {} for id in names}
     for id, state, count in database.execute_sql("SELECT organization_id, state, COUNT(*) FROM result GROUP BY 1, 2"):
         by_state.setdefault(id, {})[state] = count
-    waited = "SELECT organization_id, MIN(assigned_at) FROM result WHERE state IN ('pending', 'active') GROUP BY 1"
-    since = dict(database.execute_sql(waited).fetchall())
+    since = dict(database.execute_sql(WAITED_FOR).fetchall())
     return [_share(id, names.get(id), found, since.get(id)) for id, found in by_state.items()]
+
+
+WAITED_FOR = f"""
+SELECT organization_id, MIN(CASE WHEN {moments.HOLDS_TIME.format("assigned_at")} THEN assigned_at END)
+FROM result WHERE state IN ('pending', 'active') GROUP BY 1
+"""
 
 
 def _by_wait(share: Share) -> tuple[bool, str, int, int]:
@@ -152,9 +157,10 @@ def _share(id: int | None, name: str | None, states: dict[str, int], since: Any)
 
 
 def _unseen() -> list[Unseen]:
-    """Return the nodes that were not seen for long, those that never were first."""
+    """Return the nodes that were not seen for long, those that never were, as far as that is a time, first."""
     node = models.Node
-    found = node.select().where(node.last_seen.is_null() | (node.last_seen < now() - UNSEEN))
+    seen = peewee.Case(None, [(moments.dated(node.last_seen), 1)], 0)
+    found = node.select().where((seen == 0) | (node.last_seen < now() - UNSEEN))
     return [Unseen(each.id, each.name, each.last_seen) for each in found.sort("last_seen")]
 
 
