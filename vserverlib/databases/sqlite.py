@@ -248,7 +248,9 @@ READ_ACTIONS = frozenset(
 
 def _has_text(text: object, part: str) -> bool | None:
     """Whether a text holds another one, whatever the case of any letter."""
-    return None if text is None else part.casefold() in str(text).casefold()
+    if text is None:
+        return None
+    return part.casefold() in (_read_as_far_as_it_goes(text) if isinstance(text, bytes) else str(text)).casefold()
 
 
 # What tells of the file, and cannot change it, whatever it is given.

@@ -31,7 +31,9 @@ DATED = re.compile(r"(?!0000)\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])(?!.*C\Z
 
 # Nearly the same of a column {0}, in SQL that both databases know, and without a % that a driver would take for a mark.
 LIKE_A_DATE = "SUBSTR(CAST({0} AS TEXT), 1, 10) LIKE '____-__-__'"
-HOLDS_TIME = f"({{0}} BETWEEN '{LEAST}' AND '{MOST}' AND {LIKE_A_DATE})"
+HAS_MONTH = "SUBSTR(CAST({0} AS TEXT), 6, 2) BETWEEN '01' AND '12'"
+HAS_DAY = "SUBSTR(CAST({0} AS TEXT), 9, 2) BETWEEN '01' AND '31'"
+HOLDS_TIME = f"({{0}} BETWEEN '{LEAST}' AND '{MOST}' AND {LIKE_A_DATE} AND {HAS_MONTH} AND {HAS_DAY})"
 
 
 class Span(NamedTuple):
@@ -48,13 +50,13 @@ def is_time(stored: object) -> bool:
 
 def dated(column: Any) -> Any:
     """Return the condition that a column, or another expression, holds a time: see HOLDS_TIME."""
-    before, within, after = map(peewee.SQL, HOLDS_TIME.split("{0}"))
-    return peewee.NodeList((before, column, within, column, after))
+    return _of(HOLDS_TIME, column)
 
 
-def _like_a_date(column: Any) -> Any:
-    before, after = map(peewee.SQL, LIKE_A_DATE.split("{0}"))
-    return peewee.NodeList((before, column, after))
+def _of(template: str, column: Any) -> Any:
+    """Return a condition with an expression wherever it has {0}."""
+    first, *others = map(peewee.SQL, template.split("{0}"))
+    return peewee.NodeList([first, *(node for part in others for node in (column, part))])
 
 
 def between(expression: Any, first: str, last: str) -> Any:
@@ -163,7 +165,7 @@ def compared(expression: Any, operator: str, span: Span) -> Any:
     if not isinstance(expression, peewee.Field) or getattr(expression, "is_computed", False):
         return found
     end = _compare(expression, "GTE", LEAST) if operator[0] == "<" else _compare(expression, "LTE", MOST)
-    return found & end & _like_a_date(expression)
+    return found & end & _of(LIKE_A_DATE, expression)
 
 
 def _compare(expression: Any, operator: str, value: str) -> Any:

@@ -226,9 +226,10 @@ class Entity(ShownInNotebooks, peewee.Model):
             cls.require_field(name)
 
     @classmethod
-    def by_id(cls, id: int) -> Any:
-        """Return the entity with an id, or None."""
-        return cls.first_where(cls.id == id) if fits(id) else None
+    def by_id(cls, id: Any) -> Any:
+        """Return the entity with an id, or None: another program may have stored a link that can be no id."""
+        number = whole(id)
+        return None if number is None or not fits(number) else cls.first_where(cls.id == number)
 
     @classmethod
     def first_where(cls, condition: Any) -> Any:

@@ -25,7 +25,8 @@ class LinkAccessor(peewee.ForeignKeyAccessor):
             linked = instance._peers and instance._peers.linked(self.field, id)
             linked = linked or self.rel_model.by_id(id)
             if linked is None:
-                raise NotFound(f"{instance.named()} is linked to {self.rel_model.noun} {id}, which does not exist")
+                there = f"{self.rel_model.noun} {inert(id)}"
+                raise NotFound(f"{instance.named()} is linked to {there}, which does not exist")
             instance.__rel__[self.name] = linked
         return linked
 

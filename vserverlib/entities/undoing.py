@@ -385,7 +385,7 @@ class Work:
             nowhere = f'{to} IS NOT NULL AND {to} NOT IN (SELECT id FROM "{other._meta.table_name}")'
             found = self._one(f'SELECT id, {to} FROM "{table}" WHERE {among} AND {nowhere} LIMIT 1', [])
             if found:
-                linked = f"{model.noun} {found[0]} is linked to {other.noun} {found[1]}"
+                linked = f"{model.noun} {found[0]} is linked to {other.noun} {inert(found[1])}"
                 raise Error(
                     f"{linked}, which would not be there: take back first what deleted the one or made the other"
                 )

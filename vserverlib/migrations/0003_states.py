@@ -32,9 +32,7 @@ STATE = f"""CASE
 
 
 def state(dated):
-    return STATE.format(
-        finished=dated.format("finished_at", "completed"), started=dated.format("started_at", "active")
-    )
+    return STATE.format(finished=dated.format("finished_at", "completed"), started=dated.format("started_at", "active"))
 
 
 # SQLite

@@ -7,6 +7,7 @@ PostgreSQL takes two expressions with parameters for different ones, in GROUP BY
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -24,16 +25,22 @@ class Computed(Cleaned):
     """
 
     is_computed = True
+    is_named = True  # by AS, where a query selects it, so that an outer one can ask for it
 
     def __init__(self, model: Any, name: str, expression: Any) -> None:
         super().__init__(null=True)
         self.model, self.name, self.expression = model, name, expression
         self.column_name = self.safe_name = name
 
+    def alias(self, alias: str | None = None) -> Any:
+        bare = copy.copy(self)
+        bare.is_named = False
+        return peewee.Alias(bare, alias) if alias else self
+
     def __sql__(self, ctx: Any) -> Any:
         ctx.sql(self.expression)
-        is_selected = ctx.scope == peewee.SCOPE_SOURCE and not ctx.state.in_function and not ctx.state.in_expr
-        return ctx.literal(" AS ").sql(peewee.Entity(self.name)) if is_selected else ctx
+        is_part = ctx.scope != peewee.SCOPE_SOURCE or ctx.state.in_function or ctx.state.in_expr
+        return ctx if is_part or not self.is_named else ctx.literal(" AS ").sql(peewee.Entity(self.name))
 
 
 class ComputedChoice(Computed, Choice):

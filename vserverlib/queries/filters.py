@@ -444,7 +444,11 @@ def _contains(expression: Any, text: str) -> Any:
     LIKE knows only the letters of ASCII; others are compared by a function of ours, which takes longer.
     """
     if not isinstance(expression, Link):
-        return expression.contains(text) if text.isascii() else peewee.fn.has_text(expression, text)
+        if text.isascii():
+            return expression.contains(text)
+        # As bytes: Python is given no text by SQLite that is not UTF-8.
+        given = peewee.Cast(expression, "BLOB") if _is_sqlite(expression.model) else expression
+        return peewee.fn.has_text(given, text)
     target, name = expression.rel_model, expression.rel_model.name_field()
     return name and expression.in_(target.select(target.id).where(_contains(name, text)))
 
@@ -486,6 +490,9 @@ def _id_of(model: Any, name: str) -> Any:
 def _term(model: Any, word: str) -> Any:
     """Return what to order by. What has no value comes first upwards and last downwards, as SQLite has it by itself."""
     expression, is_down = value(model, word.removeprefix("-")).expression, word.startswith("-")
-    is_sqlite = getattr(model._meta.database, "is_sqlite", True)  # none is open where an order is only checked
-    nulls = None if is_sqlite else "last" if is_down else "first"
+    nulls = None if _is_sqlite(model) else "last" if is_down else "first"
     return (peewee.Desc if is_down else peewee.Asc)(expression, nulls=nulls)
+
+
+def _is_sqlite(model: Any) -> bool:
+    return bool(getattr(model._meta.database, "is_sqlite", True))  # none is open where an order is only checked

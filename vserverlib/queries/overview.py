@@ -52,7 +52,12 @@ class Overview(NamedTuple):
 def overview(database: Any) -> Overview:
     """Return how things stand, at one moment. Eight queries, of which two go through all results, whatever there is."""
     with database.reading():
-        return _overview(database)
+        try:
+            return _overview(database)
+        except Exception as error:
+            if not database.tolerates(error):
+                raise
+            return _overview(database)
 
 
 def _overview(database: Any) -> Overview:
@@ -126,7 +131,7 @@ def _collaborations(statuses: Statuses) -> list[Share]:
         found = statuses.get(id, {})
         done = found.get(progress.COMPLETED, 0) + found.get(progress.FAILURE, 0)
         shares.append(Share(id, names.get(id), sum(found.values()), done, found.get(progress.FAILURE, 0)))
-    return sorted(shares, key=lambda share: (share.done - share.total, share.id or 0))
+    return sorted(shares, key=lambda share: (share.done - share.total, *_by_id(share.id)))
 
 
 def _organizations(database: Any) -> list[Share]:
@@ -144,8 +149,14 @@ FROM result WHERE state IN ('pending', 'active') GROUP BY 1
 """
 
 
-def _by_wait(share: Share) -> tuple[bool, str, int, int]:
-    return share.since is None, str(share.since), share.done - share.total, share.id or 0
+def _by_wait(share: Share) -> tuple[Any, ...]:
+    return share.since is None, str(share.since), share.done - share.total, *_by_id(share.id)
+
+
+def _by_id(id: Any) -> tuple[bool, Any]:
+    """Return what to sort by an id: another program may have stored a text in its place."""
+    is_number = id is None or isinstance(id, int | float)
+    return not is_number, (id or 0) if is_number else str(id)
 
 
 def _share(id: int | None, name: str | None, states: dict[str, int], since: Any) -> Share:

@@ -71,7 +71,7 @@ class Board:
             yield Text(f"{look.more} {len(shares) - MOST_SHARES:,} more", "dim")
 
     def _share(self, share: Share, noun: str, look: Look) -> tuple[Text, ...]:
-        nobody = f"(no {noun})" if share.id is None else f"({noun} {share.id})"
+        nobody = f"(no {noun})" if share.id is None else f"({noun} {look.safe(share.id)})"
         name = nobody if share.name is None else look.safe(share.name)
         waited = "" if share.since is None else f"{as_text(share.since, 'minutes')} ({self._age(share.since)})"
         bar = look.progress(Counts(share.total, share.done), BAR)
