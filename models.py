@@ -16,21 +16,22 @@ from __future__ import annotations
 import datetime
 from typing import Any
 
-from vserverlib import NotFound, NotObeyed, inert, near
+from vserverlib import Error, NotFound, NotObeyed, inert, near
 from vserverlib.databases.storage import connect
 from vserverlib.entities import hashing
+from vserverlib.entities.computed import Derived, WorkedOut
 from vserverlib.entities.fields import (
+    LARGEST,
     ApiKey,
-    Derived,
     Flag,
     Instant,
     Password,
     PublicKey,
     Text,
     Whole,
-    WorkedOut,
     key_salt,
     now,
+    whole,
 )
 from vserverlib.entities.lists import Reader
 from vserverlib.entities.orm import Entity, Told, database
@@ -39,6 +40,7 @@ from vserverlib.entities.progress import (
     FAILURE,
     NO_RESULTS,
     PENDING,
+    STATES,
     UNFINISHED_RESULTS,
     Counts,
     follow,
@@ -261,14 +263,19 @@ class Task(Named, Entity):
         """
         database = cls._meta.database
         with database.foreseen():
-            return int(database.execute_sql(NEXT_RUN_ID).fetchone()[0])
+            (number,) = database.execute_sql(NEXT_RUN_ID).fetchone()
+        if number >= LARGEST:
+            remedy = "set it, and the highest run_id of a task, to lower numbers"
+            raise Error(f"no run_id is left: the counter run_id of {database.title} has reached the highest: {remedy}")
+        return int(number)
 
     def complete_fields(self) -> Told:
         """Give a new task the time of saving, and its parent's run_id or the next one."""
         if self._new and self.created_at is None:
             self.created_at = now()
         if self._new and self.run_id is None:
-            self.run_id = (self.parent and self.parent.run_id) or self.next_run_id()
+            shared = whole(self.parent.run_id) if self.parent else None  # another program may have written anything
+            self.run_id = shared or self.next_run_id()
         return []
 
     # How far it is. Read for all tasks of a list at once; asked anew each time of a task that came alone.
@@ -327,7 +334,7 @@ class Result(Entity):
     log = Text(null=True)
     status = Text(null=True, default=PENDING)
 
-    state = WorkedOut(null=True)
+    state = WorkedOut(STATES, null=True)
 
     class Meta:
         # What the counts of tasks, and those of organizations, are grouped by.
@@ -390,10 +397,13 @@ def is_filled() -> bool:
     return any(model.select().exists() for model in ENTITIES)
 
 
-# The counter stays above numbers that were written by hand. One statement: atomic on SQLite and PostgreSQL.
-NEXT_RUN_ID = """
-UPDATE counter SET value = 1 + (
-    SELECT CASE WHEN highest > counter.value THEN highest ELSE counter.value END
-    FROM (SELECT COALESCE(MAX(run_id), 0) AS highest FROM task) AS used
-) WHERE name = 'run_id' RETURNING value
+# The counter stays above numbers that were written by hand; what another program has written in place of a number, in a
+# task or in the counter, is passed over. One statement: atomic on SQLite and PostgreSQL.
+NEXT_RUN_ID = f"""
+INSERT INTO counter (name, value) VALUES (
+    'run_id', 1 + (SELECT COALESCE(MAX(CAST(run_id AS BIGINT)), 0) FROM task WHERE run_id BETWEEN 1 AND {LARGEST - 1})
+) ON CONFLICT (name) DO UPDATE SET value = CASE
+    WHEN counter.value BETWEEN excluded.value AND {LARGEST - 1} THEN CAST(counter.value AS BIGINT) + 1
+    WHEN counter.value = {LARGEST} THEN counter.value ELSE excluded.value END
+RETURNING value
 """

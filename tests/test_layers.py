@@ -108,7 +108,7 @@ def test_a_library_is_imported_by_its_owners_only(library: str) -> None:
 
 @pytest.mark.parametrize("path", MIGRATIONS, ids=lambda path: path.name)
 def test_a_migration_imports_peewee_and_finds_older_ones_but_nothing_else(path: Path) -> None:
-    assert {each.name for each in imports("migration", path)} <= {"importlib", "peewee"}
+    assert {each.name for each in imports("migration", path)} <= {"importlib", "peewee", "re"}
 
 
 def test_no_heavy_library_is_imported_at_start() -> None:

@@ -100,7 +100,10 @@ def inert(value: object, limit: int = 80) -> str:
 
     Control characters, line breaks, marks of direction, what is invisible or of no certain width become escapes.
     """
-    text = str(value)
+    try:
+        text = str(value)
+    except ValueError:  # Python writes no number of thousands of digits
+        text = f"a {type(value).__name__} of thousands of digits"
     if not (text.isascii() and text.isprintable()):
         text = _visible(text[: limit + 1])
     return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -11,6 +11,7 @@ from typing import Any
 
 from models import MODELS
 from vserverlib import inert
+from vserverlib.entities import fields, moments
 
 Schema = dict[tuple[str, str], Any]  # by kind and name: of a table its columns
 
@@ -31,6 +32,10 @@ ORPHANS = """
 SELECT row.id, row."{column}" FROM "{table}" row
 WHERE row."{column}" IS NOT NULL AND NOT EXISTS (SELECT 1 FROM "{parent}" p WHERE p.id = row."{column}") ORDER BY row.id
 """
+BEYOND = f"""
+SELECT id, "{{column}}"::text FROM "{{table}}"
+WHERE "{{column}}" NOT BETWEEN '{moments.LEAST}' AND '{moments.MOST}' ORDER BY id
+"""
 EVENTS = ("_insert", "_update", "_delete")  # a trigger of SQLite's is for one of these, of PostgreSQL's for all three
 
 
@@ -40,8 +45,14 @@ def damage(database: Any) -> Iterator[tuple[int | None, str]]:
 
 
 def misfits(database: Any) -> Iterator[tuple[int | None, str]]:
-    """Tell nothing: a column of the server takes values of its type alone."""
-    yield from ()
+    """Find times beyond the years 1 to 9999, infinity among them: else a column takes values of its type alone."""
+    for model in MODELS.values():
+        for field in model.stored_fields():
+            if isinstance(field, fields.Instant):
+                sql = BEYOND.format(column=field.column_name, table=model._meta.table_name)
+                for id, value in database.execute_sql(sql).fetchall():
+                    its = f'its {field.column_name} is "{inert(value)}"'
+                    yield id, f"{model.noun} {id}: {its}, which is not {field.takes}"
 
 
 def orphans(database: Any) -> Iterator[tuple[int | None, str]]:

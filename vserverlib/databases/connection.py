@@ -199,7 +199,10 @@ class Opened(peewee.Database):
         if kind in WRITES and self.stands_alone(sql):
             with self.atomic():
                 return self._execute_cursor(sql, params, **options)
-        return self.run(kind, sql, params, **options)
+        try:
+            return self.run(kind, sql, params, **options)
+        except OverflowError as error:
+            raise Error("a number in a query has more than 64 bits: give one that a database can hold") from error
 
     def insert_many(self, table: str, columns: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> None:
         """Write rows into a table by one call. Within a transaction; what was read is not forgotten for it."""

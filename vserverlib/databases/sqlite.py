@@ -143,8 +143,8 @@ class Sqlite(Opened, peewee.SqliteDatabase):
         return self.atomic("DEFERRED")
 
     def highest_id(self, table: str) -> int:
-        row = self.execute_sql("SELECT seq FROM sqlite_sequence WHERE name = ?", [table]).fetchone()
-        return int(row[0]) if row else 0
+        asked = "SELECT MAX(seq) FROM sqlite_sequence WHERE name = ? AND typeof(seq) = 'integer'"
+        return int(self.execute_sql(asked, [table]).fetchone()[0] or 0)
 
     def use_ids_after(self, table: str, last: int) -> None:
         self.execute_sql("DELETE FROM sqlite_sequence WHERE name = ?", [table])
@@ -284,7 +284,9 @@ READ_ACTIONS = frozenset(
 
 def _has_text(text: object, part: str) -> bool | None:
     """Whether a text holds another one, whatever the case of any letter."""
-    return None if text is None else part.casefold() in str(text).casefold()
+    if text is None:
+        return None
+    return part.casefold() in (_read_as_far_as_it_goes(text) if isinstance(text, bytes) else str(text)).casefold()
 
 
 # What tells of the file, and cannot change it, whatever it is given.

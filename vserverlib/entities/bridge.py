@@ -14,7 +14,8 @@ from typing import Any
 
 from vserverlib import Error, NotExecuted, NotFound, inert
 from vserverlib.databases.drivers import peewee
-from vserverlib.entities.fields import Secret, WorkedOut
+from vserverlib.entities.computed import WorkedOut
+from vserverlib.entities.fields import Secret
 from vserverlib.entities.relations import BackrefAccessor, Link
 from vserverlib.messages import warn
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from vserverlib.entities.fields import Derived, Secret
+from vserverlib.entities.computed import Derived, WorkedOut
+from vserverlib.entities.fields import Secret
 from vserverlib.entities.orm import Entity, relations
 
 
@@ -15,7 +16,8 @@ def describe(model: type[Entity]) -> str:
             notes = ["given at the first save"]
         if isinstance(field, Secret):
             notes = ["stored hashed, never shown"]
-        lines.append(f"  {field.name:<14} {field.takes}" + "".join(f", {note}" for note in notes))
+        takes = "worked out, cannot be assigned" if isinstance(field, WorkedOut) else field.takes
+        lines.append(f"  {field.name:<14} {takes}" + "".join(f", {note}" for note in notes))
     worked_out = {name: value.__doc__ or "" for name, value in vars(model).items() if isinstance(value, Derived)}
     lines += ["", "Worked out"] if worked_out else []
     lines += [f"  {name:<14} {text[0].lower()}{text[1:].rstrip('.')}" for name, text in worked_out.items()]

@@ -13,14 +13,19 @@ from __future__ import annotations
 import base64
 import binascii
 import datetime
+import functools
+import operator
 from typing import TYPE_CHECKING, Any
 
-from vserverlib import Error, UsageError, inert
+from vserverlib import Error, inert
 from vserverlib.databases.drivers import peewee
 from vserverlib.databases.secret_columns import SECRET_COLUMNS
-from vserverlib.entities import hashing
+from vserverlib.entities import hashing, moments
+from vserverlib.entities.moments import as_utc
 
-LARGEST = 2**63 - 1
+LEAST, LARGEST = -(2**63), 2**63 - 1
+LONGEST_NUMBER = len(str(LEAST))  # characters: Python refuses to read a number of thousands of digits
+MOST_SHOWN = 256  # bits of a number that an error tells in full
 LENGTH = len("2026-03-01 09:00:00.000000+00:00")
 
 
@@ -71,8 +76,8 @@ class Cleaned(peewee.Field):
 
     def refuse(self, value: Any, remedy: str = "") -> Error:
         """Return the error for a value of the wrong type."""
-        shown = f'"{inert(value)}"' if isinstance(value, str) else inert(repr(value))
-        return Error(f"{self} takes {self.takes}, not {shown}" + (f": {remedy}" if remedy else ""))
+        given = f'"{inert(value)}"' if isinstance(value, str) else inert(shown(value))
+        return Error(f"{self} takes {self.takes}, not {given}" + (f": {remedy}" if remedy else ""))
 
     def __str__(self) -> str:
         return f"{self.model.__name__}.{self.name}"
@@ -98,6 +103,9 @@ class Text(Cleaned, peewee.TextField):
         return value
 
 
+MOST_BITS = "it has more than 64 bits"
+
+
 class Whole(Cleaned, peewee.BigIntegerField):
     """A whole number of 64 bits, or its digits as text."""
 
@@ -105,13 +113,15 @@ class Whole(Cleaned, peewee.BigIntegerField):
     takes = "a whole number"
 
     def clean(self, value: Any) -> int | None:
-        if value is None:
-            return None
+        return None if value is None else self.whole(value)
+
+    def whole(self, value: Any, remedy: str = "") -> int:
+        """Return the whole number that a value is; raise an Error if it is none, or has more than 64 bits."""
         number = whole(value)
         if number is None:
-            raise self.refuse(value)
-        if abs(number) > LARGEST:
-            raise self.refuse(value, "it has more than 64 bits")
+            raise self.refuse(value, remedy)
+        if not fits(number):
+            raise self.refuse(value, MOST_BITS)
         return number
 
 
@@ -121,24 +131,28 @@ class Id(Whole, peewee.AutoField):
     field_type = "AUTO"
 
 
-class Derived(property):
-    """What is worked out of an entity. Asked of its class, it is what a query compares: Task.status == "failed"."""
-
-    def __get__(self, instance: Any, owner: type | None = None) -> Any:
-        if instance is not None or owner is None:
-            return super().__get__(instance, owner)
-        from vserverlib.queries import derived  # few ask the class
-
-        return derived.expression(owner, self.fget.__name__)  # type: ignore[union-attr]  # it is made of a function
-
-
 def whole(value: Any) -> int | None:
-    """Return the whole number that a value is, an int or a text of digits; None where it is none."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    if isinstance(value, str) and len(value) <= 20 and value.isascii() and value.strip().removeprefix("-").isdigit():
-        return int(value)
-    return None
+    """Return the whole number that a value is, an integer or a text of digits; None for anything else.
+
+    It may have more than 64 bits: see fits(). A text of more digits than any id has is none.
+    """
+    if isinstance(value, str):
+        is_number = len(value) <= LONGEST_NUMBER and value.isascii() and value.strip().removeprefix("-").isdigit()
+        return int(value) if is_number else None
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        return None
+    return operator.index(value)
+
+
+def shown(value: Any) -> str:
+    """Return the repr of a value: Python has none of a number of thousands of digits."""
+    is_long = isinstance(value, int) and not fits(value) and value.bit_length() > MOST_SHOWN
+    return f"a number of {value.bit_length():,} bits" if is_long else repr(value)
+
+
+def fits(number: int) -> bool:
+    """Whether a whole number has 64 bits at most, which is what the databases hold."""
+    return LEAST <= number <= LARGEST
 
 
 def as_id(value: Any) -> int | None:
@@ -175,13 +189,7 @@ class Instant(Cleaned):
     takes = "a time"
 
     def clean(self, value: Any) -> str | None:
-        if value is None:
-            return None
-        try:
-            moment = as_utc(value)
-        except (TypeError, ValueError, OverflowError):
-            raise self.refuse(value, 'such as datetime.now(UTC) or "2026-03-01 09:00"') from None
-        return moment.isoformat(" ", "microseconds")
+        return None if value is None else moments.stored(self._read(as_utc, value))
 
     def decode(self, stored: Any) -> Any:
         if isinstance(stored, str):
@@ -191,59 +199,76 @@ class Instant(Cleaned):
                 return stored  # another program wrote it: shown as it is, checked elsewhere
         return stored
 
+    def _read(self, read: Any, value: Any) -> Any:
+        try:
+            return read(value)
+        except (TypeError, ValueError, OverflowError):
+            raise self.refuse(value, 'such as datetime.now(UTC) or "2026-03-01 09:00"') from None
 
-class WorkedOutAccessor(peewee.FieldAccessor):
-    """Reads what the entity works out from its own fields, saved or not."""
+    # Compared: a date, or a text, means all that it does not say
 
-    def __get__(self, instance: Any, instance_type: type | None = None) -> Any:
-        return self.field if instance is None else instance._work_out()
+    def _compared(self, operator: str, value: Any) -> Any:
+        return moments.compared(self, operator, self._read(moments.span, value))
 
-    def __set__(self, instance: Any, value: Any) -> None:
-        raise UsageError(f"{self.model.__name__}.{self.name} cannot be assigned: it is worked out")
+    def __eq__(self, other: object) -> Any:
+        return super().__eq__(other) if _is_open(other) else self._compared("=", other)
+
+    def __ne__(self, other: object) -> Any:
+        return super().__ne__(other) if _is_open(other) else self._compared("!=", other)
+
+    def __lt__(self, other: Any) -> Any:
+        return super().__lt__(other) if _is_open(other) else self._compared("<", other)
+
+    def __le__(self, other: Any) -> Any:
+        return super().__le__(other) if _is_open(other) else self._compared("<=", other)
+
+    def __gt__(self, other: Any) -> Any:
+        return super().__gt__(other) if _is_open(other) else self._compared(">", other)
+
+    def __ge__(self, other: Any) -> Any:
+        return super().__ge__(other) if _is_open(other) else self._compared(">=", other)
+
+    __hash__ = peewee.Field.__hash__
+
+    def between(self, lo: Any, hi: Any) -> Any:
+        if _is_open(lo) or _is_open(hi):
+            return super().between(lo, hi)
+        first, last = (moments.stored(self._read(moments.span, value)[at]) for at, value in enumerate((lo, hi)))
+        return moments.between(self, first, last)
+
+    def in_(self, values: Any) -> Any:
+        if _is_open(values):
+            return super().in_(values)
+        spans = [self._read(moments.span, value) for value in values]
+        exact = super().in_([span.first for span in spans if span.first == span.last])
+        found = [moments.compared(self, "=", span) for span in spans if span.first != span.last]
+        return functools.reduce(operator.or_, [exact, *found])
+
+    def not_in(self, values: Any) -> Any:
+        return super().not_in(values) if _is_open(values) else ~self.in_(values)
+
+    __lshift__ = in_
 
 
-class WorkedOut(peewee.TextField):
-    """A text that the database works out from other columns of the row: it can be searched for, not assigned.
-
-    It is not read with a row: the entity works it out in the same way, by its _work_out().
-    """
-
-    accessor_class = WorkedOutAccessor
-
-    if TYPE_CHECKING:
-
-        def __get__(self, instance: Any, owner: type | None = None) -> Any: ...
-
-    takes = "worked out, cannot be assigned"
-
-
-def as_utc(value: Any) -> datetime.datetime:
-    """Return a moment in UTC; raise TypeError, ValueError or OverflowError where the value is none."""
-    if isinstance(value, str):
-        value = datetime.datetime.fromisoformat(value)
-    elif isinstance(value, datetime.date) and not isinstance(value, datetime.datetime):
-        value = datetime.datetime.combine(value, datetime.time())
-    if not isinstance(value, datetime.datetime):
-        raise TypeError(value)
-    if value.tzinfo is None:
-        return value.replace(tzinfo=datetime.UTC)
-    return value.astimezone(datetime.UTC)
+def _is_open(value: Any) -> bool:
+    """Whether a value is nothing, or another expression."""
+    return value is None or isinstance(value, peewee.Node)
 
 
 def as_iso(stored: Any) -> Any:
-    """Return a stored time as ISO 8601, 2026-03-01T09:00:00Z; what is none as it is.
+    """Return a stored time as ISO 8601, 2026-03-01T09:00:00Z; any other value as it is.
 
     The same as decoding it and writing it again, in a third of the time: a long list has two in each row.
     """
     if not isinstance(stored, str):
         return stored
     try:
-        moment = datetime.datetime.fromisoformat(stored)
-    except ValueError:
+        if len(stored) == LENGTH and stored[19] == "." and stored.endswith("+00:00"):
+            datetime.datetime.fromisoformat(stored)
+            return f"{stored[:10]}T{stored[11:19]}Z" if stored[20:26] == "000000" else f"{stored[:10]}T{stored[11:26]}Z"
+        return iso(as_utc(stored))
+    except (ValueError, OverflowError):
         return stored
-    if len(stored) == LENGTH and stored[19] == "." and stored.endswith("+00:00"):
-        return f"{stored[:10]}T{stored[11:19]}Z" if stored[20:26] == "000000" else f"{stored[:10]}T{stored[11:26]}Z"
-    return iso(as_utc(moment))
 
 
 def iso(moment: datetime.datetime) -> str:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import datetime
 import json
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, NamedTuple, overload
 
 from vserverlib import Error, UsageError, counted, counterparts, inert, near
 from vserverlib.databases.drivers import peewee
-from vserverlib.entities.fields import LARGEST, Cleaned, Instant, Secret, as_id
+from vserverlib.entities.fields import Cleaned, Instant, Secret, as_id, fits, shown
 from vserverlib.entities.orm import Entity, by_table
 from vserverlib.entities.recording import PRUNE, one_change
 from vserverlib.queries import filters
@@ -94,8 +95,8 @@ def log(
     """
     if isinstance(entity, Entity):
         entity, id = type(entity), entity.id
-    if not isinstance(limit, int) or limit < 1:
-        raise UsageError(f"limit is how many records at most, a whole number from 1, not {inert(repr(limit))}")
+    if not isinstance(limit, int) or not 0 < limit < sys.maxsize:
+        raise UsageError(f"limit is how many records at most, a whole number from 1, not {inert(shown(limit))}")
     asked = conditions(entity, id, actor=actor, since=since, session=session)
     found = list(islice(entries(database, asked), limit + 1))
     return Log(found[:limit], len(found) > limit)
@@ -120,10 +121,11 @@ def conditions(
     """Return the conditions of a query of the journal; a UsageError where something in them means nothing."""
     if id is not None and entity is None:
         raise UsageError("an id alone is none: say of which entity")
-    if id is not None and (as_id(id) is None or abs(int(id)) > LARGEST):
+    number = as_id(id)
+    if id is not None and (number is None or not fits(number)):
         raise UsageError(f"{inert(id)} is no id: it is a whole number")
     found = [] if entity is None else [RECORD.entity == table(entity)]
-    given = ((RECORD.entity_id, id), (CHANGE.actor, actor), (CHANGE.session, session))
+    given = ((RECORD.entity_id, number), (CHANGE.actor, actor), (CHANGE.session, session))
     found += [column == value for column, value in given if value is not None]
     found += [CHANGE.at >= stored(since)] if since is not None else []
     return [*found, CHANGE.id << list(changes)] if changes else found

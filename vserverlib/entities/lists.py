@@ -23,6 +23,7 @@ from vserverlib.entities import progress
 
 Reader = Callable[[Any, Collection[int]], dict[int, Any]]  # (database, ids) → what it tells of each, one query
 
+MOST_ROWS = 2**62  # more than any table has: an offset and a limit have 64 bits together
 WINDOW = 100  # rows fetched around an index that is asked for
 SHOWN = 20  # entities in the repr of a list
 
@@ -281,7 +282,8 @@ class EntityList(ShownInNotebooks, peewee.ModelSelect):
         return self._pick(operator.index(index))
 
     def _slice(self, index: slice) -> Any:
-        start, stop = index.start or 0, index.stop
+        start, stop = (min(end or 0, MOST_ROWS) for end in (index.start, index.stop))
+        stop = None if index.stop is None else stop
         if start < 0 or (stop or 0) < 0 or index.step not in (None, 1):
             return self.execute().row_cache[index]
         return list(self._part(start, None if stop is None else max(0, stop - start)))
@@ -335,7 +337,8 @@ def _is_list(other: object) -> bool:
 def _name(node: Any, model: Any) -> str:
     if isinstance(node, peewee.Alias):
         return str(node._alias)
-    return node.name if isinstance(node, peewee.Field) and node.model is model else ""
+    is_of_row = isinstance(node, peewee.Field) and node.model is model and node.name in model._meta.fields
+    return node.name if is_of_row else ""
 
 
 def picked(entities: list[Any], index: Any, model: Any) -> Any:

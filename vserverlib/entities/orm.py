@@ -13,7 +13,8 @@ from vserverlib import CheckError, CheckWarning, Error, NotObeyed, UsageError, c
 from vserverlib.databases.drivers import peewee
 from vserverlib.entities import hashing
 from vserverlib.entities.bridge import Decoded, Hydrating, OfInstance, WritersOfClass
-from vserverlib.entities.fields import LARGEST, Derived, Id, Secret, WorkedOut, as_id
+from vserverlib.entities.computed import Aliased, Derived, WorkedOut
+from vserverlib.entities.fields import Id, Secret, as_id, fits, shown, whole
 from vserverlib.entities.lists import EntityList, Peers, ShownInNotebooks
 from vserverlib.entities.registry import Registry, registry
 from vserverlib.entities.relations import BackrefAccessor, Link, MemberList, Memberships
@@ -176,6 +177,10 @@ class Entity(Decoded, WritersOfClass, ShownInNotebooks, peewee.Model):
         return EntityList(cls, fields or cls.stored_fields(), is_default=not fields)
 
     @classmethod
+    def alias(cls, alias: str | None = None) -> Aliased:
+        return Aliased(cls, alias)
+
+    @classmethod
     def get(cls, id: Any = _ALL, *query: Any, **filters: Any) -> Any:
         """Return all entities, as a list that is read when needed; or the one with an id, None where there is none.
 
@@ -191,7 +196,7 @@ class Entity(Decoded, WritersOfClass, ShownInNotebooks, peewee.Model):
         number = as_id(id)
         if number is None:
             by_name = f": {cls.__name__}.get_by_name({id!r}) finds one by name" if hasattr(cls, "get_by_name") else ""
-            raise Error(f"{cls.__name__}.get takes an id, a whole number, not {inert(repr(id))}{by_name}")
+            raise Error(f"{cls.__name__}.get takes an id, a whole number, not {inert(shown(id))}{by_name}")
         return cls.by_id(number)
 
     @classmethod
@@ -202,9 +207,10 @@ class Entity(Decoded, WritersOfClass, ShownInNotebooks, peewee.Model):
             cls.require_field(name)
 
     @classmethod
-    def by_id(cls, id: int) -> Any:
-        """Return the entity with an id, or None."""
-        return cls.first_where(cls.id == id) if abs(id) <= LARGEST else None
+    def by_id(cls, id: Any) -> Any:
+        """Return the entity with an id, or None: another program may have stored a link that can be no id."""
+        number = whole(id)
+        return None if number is None or not fits(number) else cls.first_where(cls.id == number)
 
     @classmethod
     def first_where(cls, condition: Any) -> Any:

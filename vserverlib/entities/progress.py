@@ -1,12 +1,14 @@
 """How far a task is: the states of a result and of a task, and grouped queries that tell them for a whole list.
 
 * a result has failed when its status is one of FAILED; else it is completed, active or pending as its times say. The
-  database works this out by itself (the column result.state), whoever writes the row;
+  database computes this by itself (the column result.state), whoever writes the row. A blank text that another program
+  has written counts as no time, and any other text that is no time only if the status says the same: what a time is,
+  moments.is_time() decides, and migration 0003 in SQL;
 * a result has finished when it is completed or has failed; a task is complete when it has results and all have;
 * a task's status is empty without results, else the first of failed, active, pending, completed that one of its
   results is in.
 
-The status texts are vantage6's (vantage6-common, globals and task_status, release 4.15).
+The status texts are vantage6's (vantage6-common, globals and task_status, releases 4.15 and 5.0).
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from collections.abc import Collection
 from typing import Any
 
 from vserverlib.databases.drivers import peewee
+from vserverlib.entities import moments
 
 PENDING, ACTIVE, COMPLETED, FAILURE, EMPTY = "pending", "active", "completed", "failed", "empty"
 FAILED = (
@@ -27,6 +30,9 @@ FAILED = (
     "killed by user",
     "not allowed",
     "unknown error",
+    "dataframe not found",
+    "depended on failed task",
+    "unexpected output",
 )
 STATUSES = (PENDING, "initializing", ACTIVE, COMPLETED, *FAILED)  # what a server writes as the status of a result
 STATES = (PENDING, ACTIVE, COMPLETED, FAILURE)
@@ -35,6 +41,7 @@ TASK_STATUSES = (EMPTY, *STATES)
 UNFINISHED_RESULTS = peewee.SQL("state IN ('pending', 'active')")  # word by word what the partial index says
 
 RESULT = peewee.Table("result", ("id", "task_id", "organization_id", "finished_at", "state"))
+BLANK = "\t\n\v\f\r "  # what a text is made of that holds nothing
 MOST_IDS = 10_000  # ids in one IN (…); a longer list asks for the range that holds them
 
 
@@ -77,10 +84,17 @@ NO_RESULTS = Counts()
 
 
 def state_of(status: str | None, started_at: object, finished_at: object) -> str:
-    """Return the state of a result, as the database works it out."""
+    """Return the state of a result, as the database computes it of what is stored."""
     if status in FAILED:
         return FAILURE
-    return COMPLETED if finished_at is not None else ACTIVE if started_at is not None else PENDING
+    if _has_come(finished_at, status == COMPLETED):
+        return COMPLETED
+    return ACTIVE if _has_come(started_at, status == ACTIVE) else PENDING
+
+
+def _has_come(stored: object, is_confirmed: bool) -> bool:
+    """Whether a value in the place of a time tells that something happened: a time does; another text if confirmed."""
+    return moments.is_time(stored) or (is_confirmed and isinstance(stored, str) and stored.strip(BLANK) != "")
 
 
 def follow(status: str | None, started_at: object, finished_at: object) -> str:
@@ -88,11 +102,25 @@ def follow(status: str | None, started_at: object, finished_at: object) -> str:
     return status if status in FAILED else state_of(status, started_at, finished_at)
 
 
+def literal(state: str) -> Any:
+    """Return a state as SQL: PostgreSQL takes two expressions that have parameters for different ones (GROUP BY)."""
+    return peewee.SQL(f"'{state}'")
+
+
+def literals(*states: str) -> Any:
+    """Return states as SQL has a list of them."""
+    return peewee.EnclosedNodeList([literal(state) for state in states])
+
+
 def columns(result: Any = RESULT) -> tuple[Any, ...]:
     """Return the expressions of Counts, less the task's id, over the results of a group."""
-    state = result.state
-    wanted = (state.in_((COMPLETED, FAILURE)), state == FAILURE, state == ACTIVE)
-    return (peewee.fn.COUNT(result.id), *(peewee.fn.COUNT(peewee.Case(None, [(each, 1)])) for each in wanted))
+    state, one = result.state, peewee.SQL("1")
+    wanted = (state.in_(literals(COMPLETED, FAILURE)), state == literal(FAILURE), state == literal(ACTIVE))
+    return (peewee.fn.COUNT(result.id), *(peewee.fn.COUNT(peewee.Case(None, [(each, one)])) for each in wanted))
+
+
+# Of what another program has stored in place of times, none is the last.
+LAST = peewee.fn.MAX(peewee.Case(None, [(moments.dated(RESULT.finished_at), RESULT.finished_at)]))
 
 
 def read_counts(database: Any, ids: Collection[int]) -> dict[int, Counts]:
@@ -109,7 +137,7 @@ def read_counts(database: Any, ids: Collection[int]) -> dict[int, Counts]:
 
 def read_finished(database: Any, ids: Collection[int]) -> dict[int, Any]:
     """Return when the last result of the tasks with these ids finished, as the database tells it, by one query."""
-    last = RESULT.select(RESULT.task_id, peewee.fn.MAX(RESULT.finished_at)).where(among(RESULT.task_id, ids))
+    last = RESULT.select(RESULT.task_id, LAST).where(among(RESULT.task_id, ids))
     with database.fetching():
         return dict(database.execute(last.group_by(RESULT.task_id)))
 
@@ -127,7 +155,7 @@ def packed(task_id: Any) -> Any:
 
 def last_finished(task_id: Any) -> Any:
     """Return when the last result of one task finished, for a query over tasks."""
-    return RESULT.select(peewee.fn.MAX(RESULT.finished_at)).where(RESULT.task_id == task_id)
+    return RESULT.select(LAST).where(RESULT.task_id == task_id)
 
 
 def among(column: Any, ids: Collection[int]) -> Any:

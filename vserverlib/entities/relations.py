@@ -11,7 +11,7 @@ from typing import Any
 
 from vserverlib import Error, NotFound, inert
 from vserverlib.databases.drivers import peewee
-from vserverlib.entities.fields import Cleaned, as_id
+from vserverlib.entities.fields import MOST_BITS, Cleaned, as_id, fits
 from vserverlib.entities.lists import EntityList, Loaded, ShownInNotebooks, picked, shown
 
 
@@ -37,7 +37,8 @@ class LinkAccessor(peewee.ForeignKeyAccessor):
             linked = instance._peers and instance._peers.linked(self.field, id)
             linked = linked or self.rel_model.by_id(id)
             if linked is None:
-                raise NotFound(f"{instance.named()} is linked to {self.rel_model.noun} {id}, which does not exist")
+                there = f"{self.rel_model.noun} {inert(id)}"
+                raise NotFound(f"{instance.named()} is linked to {there}, which does not exist")
             instance.__rel__[self.name] = linked
         return linked
 
@@ -99,6 +100,8 @@ class Link(Cleaned, peewee.ForeignKeyField):
             id: int | None = value.id
             return id
         number = as_id(value)
+        if number is not None and not fits(number):
+            raise self.refuse(value, MOST_BITS)
         if value is not None and number is None:
             finder = getattr(self.rel_model, "get_by_name", None)
             named = isinstance(value, str) and finder is not None

@@ -13,6 +13,8 @@ from __future__ import annotations
 import string
 from typing import NamedTuple
 
+from vserverlib.entities.moments import HOLDS_TIME
+
 ERROR, WARNING, INFO = "error", "warning", "info"  # levels
 LEVELS = (ERROR, WARNING, INFO)
 BOTH, AT_SAVE, AT_CHECK = "at save and check", "at save only", "at check only"
@@ -89,6 +91,15 @@ def _first_too_long(*columns: str) -> str:
 
 def _first_other(table: str, same: str) -> str:
     return f"(SELECT MIN(o.id) FROM {table} o WHERE {same} AND o.id <> this.id)"
+
+
+def _time(column: str) -> str:
+    return HOLDS_TIME.format(f"this.{column}")
+
+
+def _before(earlier: str, later: str) -> str:
+    """Return the condition that one time is before another: what is no time is neither."""
+    return f"(this.{earlier} < this.{later} AND {_time(earlier)} AND {_time(later)})"
 
 
 _ADDRESS = ("domain", "address1", "address2", "zipcode", "country")
@@ -339,10 +350,10 @@ RULES = (
         "it {detail}",
         "correct its times",
         "how long it took is worked out from its times; the clock of a node may be wrong",
-        "this.finished_at < this.started_at OR this.started_at < this.assigned_at OR "
-        "(this.finished_at IS NOT NULL AND this.started_at IS NULL)",
-        "CASE WHEN this.finished_at < this.started_at THEN 'finished before it started' WHEN "
-        "this.started_at < this.assigned_at THEN 'started before it was assigned' ELSE "
+        f"{_before('finished_at', 'started_at')} OR {_before('started_at', 'assigned_at')} OR "
+        f"({_time('finished_at')} AND NOT COALESCE({_time('started_at')}, FALSE))",
+        f"CASE WHEN {_before('finished_at', 'started_at')} THEN 'finished before it started' WHEN "
+        f"{_before('started_at', 'assigned_at')} THEN 'started before it was assigned' ELSE "
         "'finished without having started' END",
     ),
     Rule(

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from vserverlib import Error, NotFound, UsageError, addresses, counted, inert
 from vserverlib.databases.drivers import peewee
-from vserverlib.entities.fields import LARGEST, Secret, as_id, whole
+from vserverlib.entities.fields import Secret, as_id, fits, whole
 from vserverlib.entities.journal import CHANGE, RECORD, UNDOING, Pair, decoded, exact, pairs
 from vserverlib.entities.orm import by_table
 from vserverlib.entities.recording import BULK_WORK, PRUNE, UNDO, defer_links, one_change
@@ -122,7 +122,7 @@ def require_one(*asked: Any) -> None:
 
 def _number(count: Any) -> int:
     number = whole(count)
-    if number is None or number < 1:
+    if number is None or number < 1 or not fits(number):
         raise UsageError(f'"{inert(count)}" is no number of changes: write 1 or more')
     return number
 
@@ -155,7 +155,7 @@ def _one(database: Any, change: int) -> int:
     number = as_id(change)
     row = (
         None
-        if number is None or number > LARGEST
+        if number is None or not fits(number)
         else database.execute(_changes().where(CHANGE.id == number)).fetchone()
     )
     if row is None:
@@ -385,7 +385,7 @@ class Work:
             nowhere = f'{to} IS NOT NULL AND {to} NOT IN (SELECT id FROM "{other._meta.table_name}")'
             found = self._one(f'SELECT id, {to} FROM "{table}" WHERE {among} AND {nowhere} LIMIT 1', [])
             if found:
-                linked = f"{model.noun} {found[0]} is linked to {other.noun} {found[1]}"
+                linked = f"{model.noun} {found[0]} is linked to {other.noun} {inert(found[1])}"
                 raise Error(
                     f"{linked}, which would not be there: take back first what deleted the one or made the other"
                 )

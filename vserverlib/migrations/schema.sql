@@ -1,4 +1,4 @@
--- Made by `make schema` from the migrations up to 2: change those.
+-- Made by `make schema` from the migrations up to 3: change those.
 BEGIN;
 CREATE TABLE "schema_migration" ("id" INTEGER NOT NULL PRIMARY KEY, "name" VARCHAR(255) NOT NULL, "applied" DATETIME NOT NULL);
 CREATE UNIQUE INDEX "schema_migration_name" ON "schema_migration" ("name");
@@ -23,9 +23,13 @@ CREATE INDEX "task_parent_id" ON "task" ("parent_id");
 CREATE INDEX "task_initiator_id" ON "task" ("initiator_id");
 CREATE INDEX "task_created_at" ON "task" ("created_at");
 CREATE TABLE "result" ("id" INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, "input" TEXT, "task_id" INTEGER, "organization_id" INTEGER, "result" TEXT, "assigned_at" TEXT, "started_at" TEXT, "finished_at" TEXT, "log" TEXT, "status" TEXT, "state" TEXT GENERATED ALWAYS AS (CASE
-    WHEN status IN ('failed', 'start failed', 'non-existing Docker image', 'crashed', 'killed by user', 'not allowed', 'unknown error') THEN 'failed'
-    WHEN finished_at IS NOT NULL THEN 'completed'
-    WHEN started_at IS NOT NULL THEN 'active'
+    WHEN status IN ('failed', 'start failed', 'non-existing Docker image', 'crashed', 'killed by user', 'not allowed', 'unknown error', 'dataframe not found', 'depended on failed task', 'unexpected output') THEN 'failed'
+    WHEN typeof(finished_at) = 'text' AND (finished_at GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]*' AND finished_at NOT GLOB '*C'
+        AND finished_at >= '0001' AND substr(finished_at, 6, 2) BETWEEN '01' AND '12' AND substr(finished_at, 9, 2) BETWEEN '01' AND '31'
+        OR status = 'completed' AND trim(finished_at, char(9, 10, 11, 12, 13, 32)) <> '') THEN 'completed'
+    WHEN typeof(started_at) = 'text' AND (started_at GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]*' AND started_at NOT GLOB '*C'
+        AND started_at >= '0001' AND substr(started_at, 6, 2) BETWEEN '01' AND '12' AND substr(started_at, 9, 2) BETWEEN '01' AND '31'
+        OR status = 'active' AND trim(started_at, char(9, 10, 11, 12, 13, 32)) <> '') THEN 'active'
     ELSE 'pending' END) STORED, FOREIGN KEY ("task_id") REFERENCES "task" ("id"), FOREIGN KEY ("organization_id") REFERENCES "organization" ("id"));
 CREATE INDEX "result_task_id_state" ON "result" ("task_id", "state");
 CREATE INDEX "result_organization_id_state" ON "result" ("organization_id", "state");
@@ -378,5 +382,6 @@ BEGIN
 END;
 INSERT INTO schema_migration (name, applied) VALUES ('0001_initial', strftime('%Y-%m-%d %H:%M:%f', 'now'));
 INSERT INTO schema_migration (name, applied) VALUES ('0002_journal', strftime('%Y-%m-%d %H:%M:%f', 'now'));
+INSERT INTO schema_migration (name, applied) VALUES ('0003_states', strftime('%Y-%m-%d %H:%M:%f', 'now'));
 INSERT INTO counter (name, value) VALUES ('run_id', 0);
 COMMIT;

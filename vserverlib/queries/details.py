@@ -178,7 +178,7 @@ def owed(entity: Any) -> Owed:
         mine = Task.select(peewee.SQL("1")).where(Task.id == Result.task, Task.collaboration == collaboration)
         waited_for = waited_for.where(peewee.fn.EXISTS(mine))
     page = listing.page(waited_for.order_by(Result.assigned_at, Result.id), 0, OWED, in_tables(Result))
-    return Owed(page, _moment(page.rows[0]["assigned_at"]) if page.rows else None)
+    return Owed(page, next((since for row in page.rows if (since := _moment(row["assigned_at"]))), None))
 
 
 def moments(lanes: Sequence[Lane]) -> list[datetime.datetime]:

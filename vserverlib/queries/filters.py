@@ -24,8 +24,10 @@ from typing import Any, NamedTuple
 
 from vserverlib import UsageError, counterparts, inert, near
 from vserverlib.databases.drivers import peewee
-from vserverlib.entities import progress
-from vserverlib.entities.fields import LARGEST, Flag, Instant, Secret, Whole, WorkedOut, as_utc, now, whole
+from vserverlib.entities import moments, progress
+from vserverlib.entities.computed import WorkedOut
+from vserverlib.entities.fields import Flag, Instant, Secret, Whole, fits, now, shown, whole
+from vserverlib.entities.moments import Span
 from vserverlib.entities.orm import Entity, relations
 from vserverlib.entities.progress import RESULT
 from vserverlib.entities.relations import BackrefAccessor, Link, Memberships
@@ -34,7 +36,8 @@ from vserverlib.queries.derived import DERIVED
 
 FORM = re.compile(r"\s*([\w.]+)\s*([!=<>~]+)\s?(.*)", re.DOTALL)
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d{1,3})?", re.ASCII)
-AGE = re.compile(r"-\s*(\d{1,6})\s*([smhdw])")
+DIGITS = re.compile(r"[-+]?\d+", re.ASCII)
+AGE = re.compile(r"-\s*(\d{1,6})\s*([smhdw])", re.ASCII)
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 YES, NO = ("true", "yes", "1"), ("false", "no", "0")
 ORDERED = ("<", "<=", ">", ">=")
@@ -51,7 +54,6 @@ OPERATORS = {
     "text": (*EQUAL, *ORDERED, "~"),
 }
 KINDS = {"flag": "true or false", "number": "a number", "share": "a number", "time": "a time", "text": "a text"}
-DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 MOST_FILTERS = 50  # of one query: SQLite takes no condition that is 100 deep
 MOST_LINKS = 5  # that a path follows
 LONGEST = 1000  # characters that are looked for
@@ -111,8 +113,11 @@ def _typed(name: str, value: Any) -> str:
         return YES[0] if value else NO[0]
     if isinstance(value, str):
         return f'"{value}"'  # as it stands
-    if isinstance(value, int | float):
-        return str(value)
+    number = value if isinstance(value, float) else whole(value)
+    if number is not None:
+        return shown(number)
+    if isinstance(value, datetime.datetime):
+        return value.isoformat(" ", "microseconds")
     if isinstance(value, datetime.date):
         return value.isoformat()
     if isinstance(value, Entity):
@@ -226,12 +231,12 @@ def _condition(model: Any, path: list[str], asked: Filter) -> Any:
     return found if narrower is None else narrower & found
 
 
-def _at_the_end(model: Any, path: str) -> Any:
-    """Return the expression of what a path ends in: of a link, the id. Nothing where there is nothing on the way."""
+def _at_the_end(model: Any, path: str) -> Value:
+    """Return what a path ends in: of a link, the id. Nothing where there is nothing on the way."""
     start, _, name = path.rpartition(".")
     owner = _led_to(model, start)
     field = owner._meta.fields.get(name) if owner is not None else None
-    return value(model, f"{start}.{field.object_id_name}" if isinstance(field, Link) else path).expression
+    return value(model, f"{start}.{field.object_id_name}" if isinstance(field, Link) else path)
 
 
 def _narrower(model: Any, name: str, asked: Filter) -> Any:
@@ -331,20 +336,16 @@ def _count(model: Any, relation: Any) -> Any:
 
 def _of_value(value: Value, asked: Filter) -> Any:
     if asked.value is None:
-        return _null(value.expression, asked)
+        return _null(value, asked)
     if asked.operator not in value.operators:
         known = " ".join(value.operators)
         raise UsageError(f"{value.name} is {value.what}: it is compared by {known}, not {asked.operator}")
     if asked.operator == "~":
         return _contains(value.expression, asked.value)
-    reader = READERS[value.kind]
-    if value.kind == "time" and asked.operator == "=" and DAY.fullmatch(asked.value):
-        day = as_utc(reader(value, asked))
-        found = value.expression >= _stored(day)
-        if day.date() < datetime.date.max:
-            found &= value.expression < _stored(day + datetime.timedelta(days=1))
-        return _with_index(value.expression, found)
-    found = _compared(value.expression, asked.operator, reader(value, asked))
+    if value.kind == "time":
+        found = moments.compared(value.expression, asked.operator, _as_span(value, asked))
+        return _with_index(value.expression, found) if asked.operator in ("=", ">", ">=") else found
+    found = _compared(value.expression, asked.operator, READERS[value.kind](value, asked))
     return _with_index(value.expression, found) if asked.operator in (">", ">=") else found
 
 
@@ -368,10 +369,13 @@ def _compared(left: Any, operator: str, right: Any) -> Any:
     return peewee.Expression(left, getattr(peewee.OP, compare), peewee.Value(right, converter=False))
 
 
-def _null(expression: Any, asked: Filter) -> Any:
+def _null(value: Value, asked: Filter) -> Any:
+    """Return the condition that there is no value; of a time, also none that is a time."""
     if asked.operator != "=":
         raise UsageError(f"{asked.path}{asked.operator}null asks nothing: null is compared by = and != only")
-    return peewee.Expression(expression, peewee.OP.IS, None)
+    if value.kind == "time":
+        return _opposite(moments.dated(value.expression))
+    return peewee.Expression(value.expression, peewee.OP.IS, None)
 
 
 def _opposite(found: Any) -> Any:
@@ -381,12 +385,16 @@ def _opposite(found: Any) -> Any:
 
 def _as_number(value: Value, asked: Filter) -> float:
     text = (asked.value or "").strip()
-    number = whole(text)
-    if number is not None and abs(number) > LARGEST:
-        raise UsageError(f"{value.name} has at most 64 bits: {inert(text)} is too large")
+    number = int(text) if DIGITS.fullmatch(text) else None
+    if number is not None and not fits(number):
+        raise _too_large(value.name, text)
     if number is None and not NUMBER.fullmatch(text):
         raise UsageError(f'{value.name} is a number, not "{inert(text)}"')
     return float(text) if number is None else number
+
+
+def _too_large(name: str, text: str) -> UsageError:
+    return UsageError(f"{name} has at most 64 bits: {inert(text)} is too large")
 
 
 def _as_flag(value: Value, asked: Filter) -> bool:
@@ -405,10 +413,10 @@ def _as_text(value: Value, asked: Filter) -> str:
     return text
 
 
-def _as_time(value: Value, asked: Filter) -> str:
+def _as_span(value: Value, asked: Filter) -> Span:
     text = (asked.value or "").strip()
     try:
-        return _stored(_moment(text))
+        return _span(text)
     except (ValueError, OverflowError):
         raise UsageError(f'{value.name} is a time, not "{inert(text)}": write {FORMS} -2d (s, m, h, d, w)') from None
 
@@ -416,22 +424,21 @@ def _as_time(value: Value, asked: Filter) -> str:
 FORMS = "2026-03-01, 2026-03-01T09:30 (UTC) or an age such as"
 
 
-def _moment(text: str) -> datetime.datetime:
-    age = AGE.fullmatch(text)
-    return now() - datetime.timedelta(**{UNITS[age[2]]: int(age[1])}) if age else as_utc(text)
+def _span(text: str) -> Span:
+    age, moment = AGE.fullmatch(text), now()
+    if age:
+        moment -= datetime.timedelta(**{UNITS[age[2]]: int(age[1])})
+    is_moment = age or text.casefold() == "now"
+    return Span(moment, moment) if is_moment else moments.span(moment.date() if text.casefold() == "today" else text)
 
 
 def past(text: str) -> datetime.datetime:
-    """Return the moment that a time means, or an age, which needs no minus here: 90d."""
+    """Return the moment at which a time begins; or that of an age, which needs no minus here: 90d."""
     given = text.strip()
     try:
-        return _moment(f"-{given}" if AGE.fullmatch(f"-{given}") else given)
+        return _span(f"-{given}" if AGE.fullmatch(f"-{given}") else given).first
     except (ValueError, OverflowError):
         raise UsageError(f'"{inert(text)}" is no time: write {FORMS} 2d (s, m, h, d, w)') from None
-
-
-def _stored(moment: datetime.datetime) -> str:
-    return moment.isoformat(" ", "microseconds")
 
 
 def _contains(expression: Any, text: str) -> Any:
@@ -440,12 +447,16 @@ def _contains(expression: Any, text: str) -> Any:
     LIKE knows only the letters of ASCII; others are compared by a function of ours, which takes longer.
     """
     if not isinstance(expression, Link):
-        return expression.contains(text) if text.isascii() else peewee.fn.has_text(expression, text)
+        if text.isascii():
+            return expression.contains(text)
+        # As bytes: Python is given no text by SQLite that is not UTF-8.
+        given = peewee.Cast(expression, "BLOB") if _is_sqlite(expression.model) else expression
+        return peewee.fn.has_text(given, text)
     target, name = expression.rel_model, expression.rel_model.name_field()
     return name and expression.in_(target.select(target.id).where(_contains(name, text)))
 
 
-READERS = {"number": _as_number, "share": _as_number, "flag": _as_flag, "time": _as_time, "text": _as_text}
+READERS = {"number": _as_number, "share": _as_number, "flag": _as_flag, "text": _as_text}
 
 
 # Links
@@ -453,7 +464,7 @@ READERS = {"number": _as_number, "share": _as_number, "flag": _as_flag, "time": 
 
 def _of_link(link: Any, asked: Filter) -> Any:
     if asked.value is None:
-        return _null(link, asked)
+        return _null(Value(link, "number", asked.path), asked)
     if asked.operator == "~":
         found = _contains(link, asked.value)
         if found is None:
@@ -461,7 +472,11 @@ def _of_link(link: Any, asked: Filter) -> Any:
         return found
     if asked.operator in ORDERED:
         raise UsageError(f"{link.name} is a link: it is compared by =, != and ~ only")
+    if DIGITS.fullmatch(asked.value) and not fits(int(asked.value)):
+        raise _too_large(link.name, asked.value)
     id = finding.id_meant(link.rel_model, asked.value if asked.quoted else asked.value.strip())
+    if not fits(id or 0):
+        raise _too_large(link.name, asked.value)
     return link == (id if id is not None else _id_of(link.rel_model, asked.value))
 
 
@@ -478,6 +493,9 @@ def _id_of(model: Any, name: str) -> Any:
 def _term(model: Any, word: str) -> Any:
     """Return what to order by. What has no value comes first upwards and last downwards, as SQLite has it by itself."""
     expression, is_down = value(model, word.removeprefix("-")).expression, word.startswith("-")
-    is_sqlite = getattr(model._meta.database, "is_sqlite", True)  # none is open where an order is only checked
-    nulls = None if is_sqlite else "last" if is_down else "first"
+    nulls = None if _is_sqlite(model) else "last" if is_down else "first"
     return (peewee.Desc if is_down else peewee.Asc)(expression, nulls=nulls)
+
+
+def _is_sqlite(model: Any) -> bool:
+    return bool(getattr(model._meta.database, "is_sqlite", True))  # none is open where an order is only checked

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import models
 from vserverlib.databases.drivers import peewee
-from vserverlib.entities import progress
+from vserverlib.entities import moments, progress
 from vserverlib.entities.checks import Last, last
 from vserverlib.entities.fields import now
 from vserverlib.entities.progress import RESULT
@@ -31,11 +31,11 @@ class Share(NamedTuple):
 
 
 class Unseen(NamedTuple):
-    """A node that was not seen for long, or never (last_seen None)."""
+    """A node that was not seen for long, or never (last_seen None; a text that is no time is what the table holds)."""
 
     id: int
     name: str | None
-    last_seen: datetime.datetime | None
+    last_seen: Any
 
 
 class Overview(NamedTuple):
@@ -52,7 +52,12 @@ class Overview(NamedTuple):
 def overview(database: Any) -> Overview:
     """Return how things stand, at one moment. Eight queries, of which two go through all results, whatever there is."""
     with database.reading():
-        return _overview(database)
+        try:
+            return _overview(database)
+        except Exception as error:
+            if not database.tolerates(error):
+                raise
+            return _overview(database)
 
 
 def _overview(database: Any) -> Overview:
@@ -126,7 +131,7 @@ def _collaborations(statuses: Statuses) -> list[Share]:
         found = statuses.get(id, {})
         done = found.get(progress.COMPLETED, 0) + found.get(progress.FAILURE, 0)
         shares.append(Share(id, names.get(id), sum(found.values()), done, found.get(progress.FAILURE, 0)))
-    return sorted(shares, key=lambda share: (share.done - share.total, share.id or 0))
+    return sorted(shares, key=lambda share: (share.done - share.total, *_by_id(share.id)))
 
 
 def _organizations(database: Any) -> list[Share]:
@@ -134,13 +139,24 @@ def _organizations(database: Any) -> list[Share]:
     by_state: dict[int | None, dict[str, int]] = {id: {} for id in names}
     for id, state, count in database.execute_sql("SELECT organization_id, state, COUNT(*) FROM result GROUP BY 1, 2"):
         by_state.setdefault(id, {})[state] = count
-    waited = "SELECT organization_id, MIN(assigned_at) FROM result WHERE state IN ('pending', 'active') GROUP BY 1"
-    since = dict(database.execute_sql(waited).fetchall())
+    since = dict(database.execute_sql(WAITED_FOR).fetchall())
     return [_share(id, names.get(id), found, since.get(id)) for id, found in by_state.items()]
 
 
-def _by_wait(share: Share) -> tuple[bool, str, int, int]:
-    return share.since is None, str(share.since), share.done - share.total, share.id or 0
+WAITED_FOR = f"""
+SELECT organization_id, MIN(CASE WHEN {moments.HOLDS_TIME.format("assigned_at")} THEN assigned_at END)
+FROM result WHERE state IN ('pending', 'active') GROUP BY 1
+"""
+
+
+def _by_wait(share: Share) -> tuple[Any, ...]:
+    return share.since is None, str(share.since), share.done - share.total, *_by_id(share.id)
+
+
+def _by_id(id: Any) -> tuple[bool, Any]:
+    """Return what to sort by an id: another program may have stored a text in its place."""
+    is_number = id is None or isinstance(id, int | float)
+    return not is_number, (id or 0) if is_number else str(id)
 
 
 def _share(id: int | None, name: str | None, states: dict[str, int], since: Any) -> Share:
@@ -152,9 +168,10 @@ def _share(id: int | None, name: str | None, states: dict[str, int], since: Any)
 
 
 def _unseen() -> list[Unseen]:
-    """Return the nodes that were not seen for long, those that never were first."""
+    """Return the nodes that were not seen for long, those that never were, as far as that is a time, first."""
     node = models.Node
-    found = node.select().where(node.last_seen.is_null() | (node.last_seen < now() - UNSEEN))
+    seen = peewee.Case(None, [(moments.dated(node.last_seen), 1)], 0)
+    found = node.select().where((seen == 0) | (node.last_seen < now() - UNSEEN))
     return [Unseen(each.id, each.name, each.last_seen) for each in found.sort("last_seen")]
 
 

@@ -19,7 +19,7 @@ from vserverlib.entities.progress import Counts
 from vserverlib.queries import finding, listing
 from vserverlib.queries.overview import Overview, Share
 from vserverlib.terminal import report
-from vserverlib.terminal.views import BAR, GAP, Look, span
+from vserverlib.terminal.views import BAR, GAP, LONGEST_ODD, Look, as_text, span
 
 MOST_SHARES = 4  # lines of collaborations, and of organizations: all of it fits 80 columns and 24 lines
 MOST_NODES = 2
@@ -39,7 +39,7 @@ class Board:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Any]:
         look, found = Look(options.encoding), self.found
         told = [listing.counted(count, finding.kind(plural)) for plural, count in found.entities.items()]
-        yield Text(f"{look.safe(self.title)}, {self.moment:%Y-%m-%d %H:%M} UTC", "bold")
+        yield Text(f"{look.safe(self.title)}, {as_text(self.moment, 'minutes')} UTC", "bold")
         yield Text(", ".join(told) + "\n")
         yield look.statuses(found.tasks, options.max_width)
         yield self._check()
@@ -71,11 +71,16 @@ class Board:
             yield Text(f"{look.more} {len(shares) - MOST_SHARES:,} more", "dim")
 
     def _share(self, share: Share, noun: str, look: Look) -> tuple[Text, ...]:
-        nobody = f"(no {noun})" if share.id is None else f"({noun} {share.id})"
+        nobody = f"(no {noun})" if share.id is None else f"({noun} {look.safe(share.id)})"
         name = nobody if share.name is None else look.safe(share.name)
-        waited = "" if share.since is None else f"{share.since:%Y-%m-%d %H:%M} ({self._age(share.since)})"
+        waited = "" if share.since is None else f"{as_text(share.since, 'minutes')} ({self._age(share.since)})"
         bar = look.progress(Counts(share.total, share.done), BAR)
         return Text(look.cut(name, NAME_ROOM)), bar, Text(f"{share.failed:,}", justify="right"), Text(waited)
+
+    def _seen(self, last: Any, look: Look) -> str:
+        if isinstance(last, datetime.datetime):
+            return f"last seen {self._age(last)} ago"
+        return "was never seen" if last is None else f"last seen {look.value(last, LONGEST_ODD)}"
 
     def _age(self, since: datetime.datetime) -> str:
         return span(self.moment - since, units=1)
@@ -84,7 +89,7 @@ class Board:
         nodes = self.found.unseen
         yield from [Text()] if nodes else []
         for node in nodes[:MOST_NODES]:
-            seen = "was never seen" if node.last_seen is None else f"last seen {self._age(node.last_seen)} ago"
+            seen = self._seen(node.last_seen, look)
             name = look.cut(f"node {node.id} {look.safe(node.name or '')}", NODE_ROOM)
             yield Text(f"{name}  {seen}")
         if len(nodes) > MOST_NODES:

@@ -15,7 +15,7 @@ from rich.console import Console, ConsoleOptions
 from rich.text import Text
 
 from vserverlib.entities.journal import CHANGED, Entry, Pair
-from vserverlib.terminal.views import Look
+from vserverlib.terminal.views import Look, as_text
 
 CHUNK = 200  # entries that are printed at once
 VERBS = {"insert": ("made", "green"), "update": ("changed", "cyan"), "delete": ("deleted", "red")}
@@ -88,4 +88,4 @@ def _pair(pair: Pair, op: str, look: Look, room: int) -> str:
 def _value(value: Any, look: Look) -> str:
     if value is None:
         return look.none
-    return f"{value:%Y-%m-%d %H:%M:%S}" if isinstance(value, datetime.datetime) else look.value(value)
+    return as_text(value) if isinstance(value, datetime.datetime) else look.value(value)

@@ -26,7 +26,7 @@ from vserverlib.queries import details, listing
 from vserverlib.queries.columns import COLUMNS, Column
 from vserverlib.queries.details import Lane, Owed, Post
 from vserverlib.queries.listing import Page, Row
-from vserverlib.terminal.views import GAP, LONGEST, WIDE_BAR, Look, span
+from vserverlib.terminal.views import GAP, LONGEST, WIDE_BAR, Look, as_text, span
 
 MOST_LINES = 8  # lines of a long text in a panel
 MOST_WRAPPED = 3  # lines of a text whose lines are wrapped; those of a longer one are cut
@@ -81,7 +81,7 @@ class Card:
             return _lines(value, look)
         text = look.cell(column, self.row, WIDE_BAR)
         if isinstance(value, datetime.datetime):
-            return Text(f"{value:%Y-%m-%d %H:%M:%S} UTC")
+            return Text(f"{as_text(value)} UTC")
         return text if id is None or value is None else Text(f"{look.safe(id)} {text}")
 
 
@@ -204,7 +204,7 @@ class LanesSection:
     def _scale(self, room: int) -> Text:
         """Return what the line of time goes from, and how long it is."""
         first, last = self._ends
-        long, short = f"{first:%Y-%m-%d %H:%M} UTC + {span(last - first)}", f"+ {span(last - first)}"
+        long, short = f"{as_text(first, 'minutes')} UTC + {span(last - first)}", f"+ {span(last - first)}"
         return Text(long if len(long) <= room else short, "dim")
 
     def _line(self, lane: Lane, look: Look, room: int) -> Text:

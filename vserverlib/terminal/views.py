@@ -97,7 +97,7 @@ class Look:
         if isinstance(value, bool):
             return "yes" if value else "no"
         if isinstance(value, datetime.datetime):
-            return f"{value:%Y-%m-%d %H:%M}"
+            return as_text(value, "minutes")
         text = self.safe(value, limit)
         is_plain = text.strip(" ") == text and text not in ("", self.none)
         return text if is_plain else f'"{text}"'
@@ -139,6 +139,11 @@ class Look:
         full, rest = self.bar
         colour = STATES[counts.status][2]
         return Text.assemble((full * done, colour), (rest * (width - done), "dim"), f" {counts.done}/{counts.total}")
+
+
+def as_text(moment: datetime.datetime, unit: str = "seconds") -> str:
+    """Return a time down to a unit, as filters take it: with four digits for each year, which %Y does not give."""
+    return moment.replace(tzinfo=None).isoformat(" ", unit)
 
 
 def _signs(status: Any) -> tuple[str, str, str]:

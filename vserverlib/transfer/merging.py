@@ -65,7 +65,9 @@ KEYS = {
 
 
 LAST_RUN_ID = """
-SELECT MAX(value) FROM (SELECT value FROM counter WHERE name = 'run_id' UNION ALL SELECT MAX(run_id) FROM task) AS used
+SELECT COALESCE(MAX(CAST(value AS BIGINT)), 0) FROM (
+    SELECT value FROM counter WHERE name = 'run_id' UNION ALL SELECT run_id FROM task
+) AS used WHERE value BETWEEN 0 AND 9223372036854775806
 """
 
 

@@ -112,6 +112,8 @@ class Keeper:
     def _plain(self, field: Any, value: Any) -> Any:
         if self._exactly and not isinstance(value, Undecodable):
             return value
+        if isinstance(field, fields.Instant) and isinstance(value, str) and not value.strip():
+            return self._change(field, "an empty text, no time now", None)
         try:
             kept = field.clean(value)
         except Error:

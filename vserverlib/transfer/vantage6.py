@@ -215,7 +215,7 @@ class Source:
     def _note_cleaned(self, notes: Notes) -> None:
         """Count the runs that finished, for all that is known, when they were cleaned up."""
         if self._has("run", CLEANED):
-            cleaned = f"SELECT COUNT(*) FROM run WHERE finished_at IS NULL AND {CLEANED} IS NOT NULL"
+            cleaned = f"SELECT COUNT(*) FROM run WHERE {_time('finished_at')} IS NULL AND {_time(CLEANED)} IS NOT NULL"
             if count := self.conn.execute(cleaned).fetchone()[0]:
                 notes.values[f"run.finished_at, it had none and got its {CLEANED}"] = count
 
@@ -230,7 +230,7 @@ class Source:
         """Return the SQL of a value: the first of its names that has one."""
         places = [name.rpartition(".") for name in names]
         known = [(at or "t", name) for at, _, name in places if self._has(at or table, name)]
-        parts = ", ".join(f"{at}.{quoted(name)}" for at, name in known)
+        parts = ", ".join(map(_time if CLEANED in names else str, (f"{at}.{quoted(name)}" for at, name in known)))
         return f"COALESCE({parts})" if len(known) > 1 else parts or "NULL"
 
     def _has(self, table: str, name: str) -> bool:
@@ -287,6 +287,11 @@ class Source:
         sums = ", ".join(f"SUM({quoted(name)} NOT IN (0, ''))" for name in names)
         counts = self.conn.execute(f"SELECT {sums} FROM {quoted(table)}").fetchone() if names else ()
         return {f"{table}.{name}": count for name, count in zip(names, counts, strict=True) if count}
+
+
+def _time(place: str) -> str:
+    """Return the SQL of a time: an empty text is none."""
+    return f"CASE WHEN TRIM({place}) <> '' THEN {place} END"
 
 
 # What is worked out of a row

@@ -136,7 +136,7 @@ def count_on(database: Any) -> None:
     """Have numbers that are drawn from now on be above those of the rows."""
     for table in MODELS:
         database.go_on(table)
-    highest = "(SELECT COALESCE(MAX(run_id), 0) FROM task)"
+    highest = f"(SELECT COALESCE(MAX(CAST(run_id AS BIGINT)), 0) FROM task WHERE run_id < {fields.LARGEST})"
     database.execute_sql(f"UPDATE counter SET value = {highest} WHERE name = 'run_id' AND value < {highest}")
 
 
