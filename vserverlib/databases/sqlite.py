@@ -2,10 +2,11 @@
 
 It owns what happens between a query and SQLite. Which file that is, and whether it is ours, is storage.py's.
 
-Two things are added to Peewee's database:
+Three things are added to Peewee's database:
 
 * A lock is waited for in short steps, so that Ctrl-C ends the wait, and a person is told who holds it.
 * A query that runs is ended by Ctrl-C (SQLite's progress handler lets Python see the signal).
+* A file that is moved, removed or replaced while it is open is noticed: nothing more is saved to it.
 """
 
 from __future__ import annotations
@@ -15,20 +16,25 @@ import os
 import re
 import sqlite3
 import time
+import urllib.parse
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
 from vserverlib import Error, inert
-from vserverlib.databases.connection import Opened
+from vserverlib.databases.connection import READS, Opened
 from vserverlib.databases.drivers import peewee
 from vserverlib.entities.recording import Recorder
+from vserverlib.messages import tell
 
 LOCK_STEP = 0.1  # seconds that SQLite itself waits: no signal is seen in it
 PROGRESS_STEPS = 10_000  # virtual machine steps between two looks for a signal: under a millisecond
 LAST_ID = 2**63 - 1  # that SQLite gives to a row
 ENDS = ("COMMIT", "END", "END TR")
+GONE, REPLACED = "was moved or removed", "was replaced by another file"  # while it was open
+_connected: weakref.WeakSet[Sqlite] = weakref.WeakSet()
 
 TAKEN = re.compile("UNIQUE constraint failed: (.+)")
 
@@ -62,12 +68,26 @@ class Sqlite(Opened, peewee.SqliteDatabase):
     ) -> None:
         self.open_as(title or path.name, mode, hidden, patience, path)
         self.recorder = recorder
+        self.file: Path | None = None  # what is open: without links, None in memory
+        self.identity: tuple[int, int] | None = None  # its device and inode
+        self._is_writing, self._said = False, ""
         settings = {"foreign_keys": 1, "recursive_triggers": 1, "synchronous": "FULL", **(pragmas or {})}
         super().__init__(file, pragmas=settings, lock_type="IMMEDIATE", timeout=LOCK_STEP, uri=True)
 
     def connect(self, reuse_if_open: bool = False) -> bool:
         """Open the file; one that another program keeps for itself is waited for, as any lock is."""
         return bool(self._waiting(lambda: super(Sqlite, self).connect(reuse_if_open)))
+
+    def _connect(self) -> sqlite3.Connection:
+        self.file = _file_of(str(self.database))
+        before = _identity(self.file)
+        conn: sqlite3.Connection = super()._connect()
+        self.identity = _identity(self.file)
+        if before not in (None, self.identity):  # replaced just now
+            conn.close()
+            raise busy()
+        _connected.add(self)
+        return conn
 
     def _add_conn_hooks(self, conn: sqlite3.Connection) -> None:
         super()._add_conn_hooks(conn)
@@ -99,8 +119,12 @@ class Sqlite(Opened, peewee.SqliteDatabase):
     # Queries
 
     def run(self, kind: str, sql: str, params: Any, **options: Any) -> Any:
-        if kind in ENDS and self.recorder is not None:  # by hand: commit() is not called
-            self.recorder.close(self.connection())
+        if not self.connection().in_transaction:
+            self.refresh(kind)
+        elif kind in ENDS and not self.read_only:  # by hand: commit() is not called
+            self._refuse_moved()
+            if self.recorder is not None:
+                self.recorder.close(self.connection())
         return self._patiently(lambda: super(Opened, self)._execute_cursor(sql, params, **options))
 
     def reading(self) -> Any:
@@ -150,6 +174,8 @@ class Sqlite(Opened, peewee.SqliteDatabase):
     def begin(self, lock_type: str | None = None) -> None:
         # A read-only session has no write lock to ask for.
         kind = "DEFERRED" if self.read_only else lock_type
+        self._is_writing = kind != "DEFERRED"
+        self.refresh("INSERT" if self._is_writing else "SELECT")
         with self._ended_by_ctrl_c():
             self._patiently(lambda: super(Sqlite, self).begin(kind))
         if self.recorder is not None:
@@ -161,11 +187,48 @@ class Sqlite(Opened, peewee.SqliteDatabase):
         self.undo.clear()
 
     def _commit(self) -> None:
+        if self._is_writing:
+            self._refuse_moved()
         if self.recorder is not None:
             self.recorder.close(self.connection())
         super().commit()
         if self.recorder is not None:
             self.recorder.end(committed=True)
+
+    # The file, while it is open
+
+    def refresh(self, kind: str) -> None:
+        """Between transactions, see whether the file is still there: one that is not is read, and not written to.
+
+        kind: of the statement that comes, as in run().
+        """
+        if kind not in READS and not self.read_only:
+            self._refuse_moved()
+        elif moved := self._moved():
+            self.tell_moved(moved)
+
+    def _moved(self) -> str:
+        """Return what became of the file since it was opened; "" if it is as it was."""
+        if self.file is None:
+            return ""
+        try:
+            found = os.stat(self.file)
+        except OSError:
+            return GONE
+        if (found.st_dev, found.st_ino) != self.identity:
+            return REPLACED
+        return "" if found.st_nlink == 1 or self.read_only else f"got another name (it has {found.st_nlink} hard links)"
+
+    def _refuse_moved(self) -> None:
+        if moved := self._moved():
+            remedy = "remove the others" if "name" in moved else "put it back, or open what is there now"
+            raise Error(f"{self.title} {moved} while it was open: nothing was saved; {remedy}")
+
+    def tell_moved(self, moved: str) -> None:
+        """Say, once, that what is read is no longer what is there."""
+        if moved != self._said:
+            self._said = moved
+            tell(f"{self.title} {moved} while it was open: what it held is still shown; open it again", "yellow")
 
     @contextmanager
     def _ended_by_ctrl_c(self) -> Iterator[None]:
@@ -230,7 +293,7 @@ class Sqlite(Opened, peewee.SqliteDatabase):
 
     def writer(self) -> str:
         """Return who holds the write lock, as far as the operating system tells (Linux does)."""
-        pid = _lock_holder(self.path)
+        pid = _lock_holder(self.file or self.path)
         return f"{_program(pid)} (process {pid})" if pid else "another program"
 
 
@@ -244,6 +307,35 @@ READ_ACTIONS = frozenset(
         sqlite3.SQLITE_RECURSIVE,
     }
 )
+
+
+def is_open(file: Path | os.stat_result) -> bool:
+    """Whether this process has a file open by SQLite, by whatever name: opening and closing it ends SQLite's locks."""
+    identity = _identity(file) if isinstance(file, Path) else (file.st_dev, file.st_ino)
+    return any(known.identity == identity and not known.is_closed() for known in list(_connected)) and bool(identity)
+
+
+def _identity(file: Path | None) -> tuple[int, int] | None:
+    try:
+        found = os.stat(file) if file is not None else None
+    except OSError:
+        return None
+    return (found.st_dev, found.st_ino) if found is not None else None
+
+
+def _file_of(name: str) -> Path | None:
+    """Return the file that SQLite opens by a name or URI, without links; None if it is in memory."""
+    if name.startswith("file:"):
+        name = urllib.parse.unquote(urllib.parse.urlsplit(name).path)
+    return None if name in ("", ":memory:") else Path(os.path.realpath(name))
+
+
+def busy() -> sqlite3.OperationalError:
+    """Return what SQLite raises when it has waited for a lock in vain, after a wait as long as SQLite's."""
+    time.sleep(LOCK_STEP)
+    error = sqlite3.OperationalError("database is locked")
+    error.sqlite_errorcode = sqlite3.SQLITE_BUSY
+    return error
 
 
 def _has_text(text: object, part: str) -> bool | None:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vserverlib import Error, counted, files, home, inert
-from vserverlib.databases import headers, schemas, servers, storage
+from vserverlib.databases import headers, schemas, servers, snapshots, storage
 from vserverlib.files import shown
 
 if TYPE_CHECKING:
@@ -127,12 +127,7 @@ def refuse_look(database: Any, name: str) -> None:
 
 def _stats(path: Path) -> Stats:
     """Return what the system tells of a file and its logs: where they are, their sizes, when they were changed."""
-    found = []
-    for ending in ("", *files.LOGS):
-        with contextlib.suppress(FileNotFoundError):
-            stat = os.stat(f"{path}{ending}")
-            found.append((stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))
-    return tuple(found)
+    return snapshots.settled(files.real(path))
 
 
 def _key_of(database: Any) -> str:
@@ -181,7 +176,7 @@ def _digest(path: Path) -> str:
     """Return what stands for all that a source holds, and for the code that makes a copy of it."""
     found = hashlib.sha256(_ourselves().encode())
     for ending in ("", *files.LOGS):
-        part = Path(f"{path}{ending}")
+        part = Path(f"{files.real(path)}{ending}")
         if part.is_file():
             found.update(f"{ending}:{_content(part)}".encode())
     return found.hexdigest()[:32]
