@@ -267,8 +267,9 @@ def test_few_copies_are_kept_those_that_were_looked_at_last(server: Path, monkey
 
 
 def test_what_was_left_by_those_who_were_killed_is_removed(server: Path) -> None:
-    draft = home.folder() / "servers" / f"{foreign.DRAFT}x"
-    draft.mkdir(parents=True)
+    draft = home.own_folder(home.folder() / "servers") / f"{foreign.DRAFT}abcd_123"
+    draft.mkdir()
+    (draft / foreign.COPY).touch()
     os.utime(draft, (1, 1))
     run("list", "tasks")
     assert not draft.exists() and len(copies()) == 1

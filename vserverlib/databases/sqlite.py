@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from vserverlib import Error, inert
+from vserverlib.databases import reading
 from vserverlib.databases.connection import READS, Opened
 from vserverlib.databases.drivers import peewee
 from vserverlib.entities.recording import Recorder
@@ -70,7 +71,8 @@ class Sqlite(Opened, peewee.SqliteDatabase):
         self.recorder = recorder
         self.file: Path | None = None  # what is open: without links, None in memory
         self.identity: tuple[int, int] | None = None  # its device and inode
-        self._is_writing, self._said = False, ""
+        self._is_writing, self._said, self._denied = False, "", ""
+        self._modules: frozenset[str] = frozenset()
         settings = {"foreign_keys": 1, "recursive_triggers": 1, "synchronous": "FULL", **(pragmas or {})}
         super().__init__(file, pragmas=settings, lock_type="IMMEDIATE", timeout=LOCK_STEP, uri=True)
 
@@ -94,18 +96,18 @@ class Sqlite(Opened, peewee.SqliteDatabase):
         conn.create_function("has_text", 2, _has_text, deterministic=True)
         conn.set_progress_handler(lambda: 0, PROGRESS_STEPS)  # being called at all is what lets Python see a signal
         if self.mode == "read-only":
+            self._modules = frozenset(name.lower() for (name,) in conn.execute("PRAGMA module_list"))
             conn.set_authorizer(self._authorize)
         if self.recorder is not None:
             self.recorder.introduce(conn)
 
     def _authorize(self, action: int, table: str | None, column: str | None, *_: str | None) -> int:
-        if action == sqlite3.SQLITE_READ:
-            return sqlite3.SQLITE_IGNORE if (table, column) in self.hidden else sqlite3.SQLITE_OK
-        if action == sqlite3.SQLITE_FUNCTION and column == "load_extension":
-            return sqlite3.SQLITE_DENY
-        if action == sqlite3.SQLITE_PRAGMA and (table in READ_PRAGMAS or (table == "user_version" and column is None)):
+        if action == sqlite3.SQLITE_READ and (table, column) in self.hidden:
+            return sqlite3.SQLITE_IGNORE
+        if reading.allows(action, table, column, self._modules):
             return sqlite3.SQLITE_OK
-        return sqlite3.SQLITE_OK if action in READ_ACTIONS else sqlite3.SQLITE_DENY
+        self._denied = reading.denied(action, table, column)
+        return sqlite3.SQLITE_DENY
 
     @property
     def last_change(self) -> int | None:
@@ -274,6 +276,10 @@ class Sqlite(Opened, peewee.SqliteDatabase):
         if code == sqlite3.SQLITE_INTERRUPT:
             raise KeyboardInterrupt from None
         if self.read_only and (code in (sqlite3.SQLITE_AUTH, sqlite3.SQLITE_READONLY) or "authorized" in text):
+            if denied := self._denied:
+                self._denied = ""
+                told = f"{denied} is not available there: use a private copy, shell --sandbox"
+                raise Error(f"{self.title} is open read-only, and {told}") from error
             raise Error(f"{self.title} is open read-only ({text}): {self.to_write} to change it") from error
         if code == sqlite3.SQLITE_FULL and (table := self._used_up()):
             told = f"no id is left for a new {table}, the highest that there can be ({LAST_ID}) was given"
@@ -295,18 +301,6 @@ class Sqlite(Opened, peewee.SqliteDatabase):
         """Return who holds the write lock, as far as the operating system tells (Linux does)."""
         pid = _lock_holder(self.file or self.path)
         return f"{_program(pid)} (process {pid})" if pid else "another program"
-
-
-READ_ACTIONS = frozenset(
-    {
-        sqlite3.SQLITE_SELECT,
-        sqlite3.SQLITE_READ,
-        sqlite3.SQLITE_FUNCTION,
-        sqlite3.SQLITE_TRANSACTION,
-        sqlite3.SQLITE_SAVEPOINT,
-        sqlite3.SQLITE_RECURSIVE,
-    }
-)
 
 
 def is_open(file: Path | os.stat_result) -> bool:
@@ -341,10 +335,6 @@ def busy() -> sqlite3.OperationalError:
 def _has_text(text: object, part: str) -> bool | None:
     """Whether a text holds another one, whatever the case of any letter."""
     return None if text is None else part.casefold() in str(text).casefold()
-
-
-# What tells of the file, and cannot change it, whatever it is given.
-READ_PRAGMAS = frozenset({"data_version", "integrity_check", "foreign_key_check", "foreign_key_list", "table_xinfo"})
 
 
 def _read_as_far_as_it_goes(data: bytes) -> str:
