@@ -15,7 +15,7 @@ import contextlib
 import os
 import sqlite3
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -120,11 +120,11 @@ class Reader(Sqlite):
         return not snapshots.is_wal(descriptor) or all(os.access(side, os.R_OK) for side in sides)
 
     def _tried(self) -> sqlite3.Connection | None:
-        conn = self._opened(self.source)
         try:
-            conn.execute("SELECT 1 FROM sqlite_master").fetchone()
+            conn = self._opened(self.source)
+            with _closed_on_error(conn):
+                conn.execute("SELECT 1 FROM sqlite_master").fetchone()
         except sqlite3.OperationalError as error:
-            conn.close()
             if error.sqlite_errorcode & 0xFF not in UNREADABLE:
                 raise
             return None
@@ -196,6 +196,15 @@ class Reader(Sqlite):
         while self._earlier:
             self._earlier.pop()()
         return closed
+
+
+@contextlib.contextmanager
+def _closed_on_error(conn: sqlite3.Connection) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        conn.close()
+        raise
 
 
 def _may_write_beside(file: Path) -> bool:
