@@ -133,6 +133,46 @@ def test_nothing_is_saved_to_a_file_that_is_no_longer_there(
                 act()
 
 
+def test_a_backup_that_is_copied_over_an_open_file_is_noticed_and_stays_whole(path: Path, tmp_path: Path) -> None:
+    """Cp writes into the same file: its log is not of what is in it then."""
+    with closing(db.connect(path)):
+        db.Organization(name="in the backup").save()
+    backup = backups.make(path, tmp_path / "backup.db").path
+    code = f"""
+import shutil
+Organization(name='later').save()
+shutil.copyfile({str(backup)!r}, {str(path)!r})
+try:
+    Organization(name='lost').save()
+except Exception as error:
+    print(error)
+"""
+    done = process.vserver("-d", path, "shell", "-q", "-c", code)
+    assert (
+        done.out
+        == "vserver.db was overwritten while it was open: nothing was saved; put it back, or open what is there now\n"
+    )
+    assert "the log of what vserver.db was before is kept in " in done.err and done.err.count("\n") == 1, done
+    assert names(path) == ["in the backup"] and path.read_bytes() == backup.read_bytes()
+    assert process.vserver("-d", path, "check").status == process.vserver("-d", backup, "check").status
+    with closing(db.connect(path)):
+        db.Organization(name="goes on").save()
+    assert names(path) == ["in the backup", "goes on"]
+
+
+def test_what_other_programs_write_by_sqlite_is_not_taken_for_that(path: Path, tmp_path: Path) -> None:
+    backup = backups.make(path, tmp_path / "backup.db").path
+    with closing(db.connect(path)):
+        for change in ("CREATE TABLE x (y)", "VACUUM", "DROP TABLE x", "PRAGMA wal_checkpoint(TRUNCATE)"):
+            with closing(sqlite3.connect(path, timeout=30)) as conn:
+                conn.execute(change).fetchall()
+                conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            db.Organization(name=change).save()
+        assert process.vserver("-d", path, "restore", backup, "--yes").status == 0
+        db.Organization(name="after").save()
+    assert names(path) == ["after"]
+
+
 def test_a_transaction_by_hand_is_not_ended_in_a_file_that_was_replaced(path: Path, other: Path) -> None:
     with closing(db.connect(path)) as database:
         database.execute_sql("BEGIN")

@@ -94,7 +94,7 @@ class Reader(Sqlite):
         self._refuse_others(descriptor, other_names)
         if not other_names and self._is_ready(descriptor) and (conn := self._tried()) is not None:
             snapshots.unlock(descriptor)  # SQLite has it now, and keeps it as long as is right
-            self.at_close.append(partial(_let_go, descriptor))
+            self.at_close.append(partial(sqlite.let_go, descriptor))
             return conn
         known, folder = snapshots.settled(self.source), files.private_folder()
         try:
@@ -111,7 +111,7 @@ class Reader(Sqlite):
         self._known, self._held = known, descriptor if other_names else None
         if not snapshots.is_wal(descriptor):
             snapshots.unlock(descriptor)  # in rollback mode it would keep others from writing
-        self.at_close.append(partial(_let_go, descriptor))
+        self.at_close.append(partial(sqlite.let_go, descriptor))
         return conn
 
     def _is_ready(self, descriptor: int) -> bool:
@@ -218,12 +218,6 @@ def _may_write_beside(file: Path) -> bool:
 def writable(path: Path) -> bool:
     """Whether this user may write to a file or folder, and its mount allows it."""
     return os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
-
-
-def _let_go(descriptor: int) -> None:
-    """Close a descriptor, and with it the lock; not while SQLite has the file open here, whose locks would end too."""
-    if not sqlite.is_open(os.fstat(descriptor)):
-        os.close(descriptor)
 
 
 def _is_bare(file: Path) -> bool:

@@ -23,6 +23,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from vserverlib import Error, files
 from vserverlib.files import shown
@@ -142,6 +143,53 @@ def refuse_log_of_another(file: Path) -> None:
         time.sleep(STEP)
     told = f"a program has the file open that was there before, and {shown(index)} with its log is that one's"
     raise Error(f"{shown(file)} was replaced while it was open: {told}; end that program first")
+
+
+# A file that is open
+
+
+class Mark(NamedTuple):
+    """What tells that a file was written to, and by what: its size, its time (ns), and SQLite's count of changes.
+
+    SQLite never counts down. It does not count up with every change in WAL mode.
+    """
+
+    size: int
+    time: int
+    counter: int
+
+    def is_of(self, found: os.stat_result) -> bool:
+        """Whether a file was not written to since, by what the system tells of it now."""
+        return (found.st_size, found.st_mtime_ns) == (self.size, self.time)
+
+
+def mark(file: Path) -> Mark | None:
+    """Return the mark of a file that SQLite does not have open in this process; None if it cannot be read."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return mark_of(descriptor)
+        finally:
+            os.close(descriptor)
+    return None
+
+
+def mark_of(descriptor: int) -> Mark:
+    """Return the mark of an open file."""
+    found = os.fstat(descriptor)
+    return Mark(found.st_size, found.st_mtime_ns, int.from_bytes(os.pread(descriptor, 4, 24)))
+
+
+def put_log_aside(file: Path) -> Path | None:
+    """Give the log beside a file another name, and return that, unless somebody has the log open or there is none."""
+    log, index = Path(f"{file}-wal"), Path(f"{file}-shm")
+    with contextlib.suppress(OSError):
+        if is_locked(index, CONNECTED, 1) is False and log.stat().st_size:
+            aside = files.dated(file.parent, log.name, ".old")
+            os.rename(log, aside)
+            index.unlink()
+            return aside
+    return None
 
 
 # One moment

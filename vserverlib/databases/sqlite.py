@@ -24,9 +24,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from vserverlib import Error, inert
-from vserverlib.databases import reading
+from vserverlib.databases import reading, snapshots
 from vserverlib.databases.connection import READS, Opened
 from vserverlib.databases.drivers import peewee
+from vserverlib.databases.snapshots import Mark
 from vserverlib.entities.recording import Recorder
 from vserverlib.messages import tell
 
@@ -34,7 +35,7 @@ LOCK_STEP = 0.1  # seconds that SQLite itself waits: no signal is seen in it
 PROGRESS_STEPS = 10_000  # virtual machine steps between two looks for a signal: under a millisecond
 LAST_ID = 2**63 - 1  # that SQLite gives to a row
 ENDS = ("COMMIT", "END", "END TR")
-GONE, REPLACED = "was moved or removed", "was replaced by another file"  # while it was open
+GONE, REPLACED, OVERWRITTEN = "was moved or removed", "was replaced by another file", "was overwritten"  # while open
 _connected: weakref.WeakSet[Sqlite] = weakref.WeakSet()
 
 TAKEN = re.compile("UNIQUE constraint failed: (.+)")
@@ -72,6 +73,9 @@ class Sqlite(Opened, peewee.SqliteDatabase):
         self.file: Path | None = None  # what is open: without links, None in memory
         self.identity: tuple[int, int] | None = None  # its device and inode
         self._is_writing, self._said, self._denied = False, "", ""
+        self._mark: Mark | None = None  # of a file that is written to, when it was looked at last
+        self._descriptor: int | None = None  # of a file that others have written to meanwhile
+        self._is_overwritten = False
         self._modules: frozenset[str] = frozenset()
         settings = {"foreign_keys": 1, "recursive_triggers": 1, "synchronous": "FULL", **(pragmas or {})}
         super().__init__(file, pragmas=settings, lock_type="IMMEDIATE", timeout=LOCK_STEP, uri=True)
@@ -83,6 +87,8 @@ class Sqlite(Opened, peewee.SqliteDatabase):
     def _connect(self) -> sqlite3.Connection:
         self.file = _file_of(str(self.database))
         before = _identity(self.file)
+        is_ours = self.file is not None and before is not None and not self.read_only and not is_open(self.file)
+        self._mark = snapshots.mark(self.file) if is_ours and self.file is not None else None
         conn: sqlite3.Connection = super()._connect()
         self.identity = _identity(self.file)
         if before not in (None, self.identity):  # replaced just now
@@ -219,7 +225,32 @@ class Sqlite(Opened, peewee.SqliteDatabase):
             return GONE
         if (found.st_dev, found.st_ino) != self.identity:
             return REPLACED
+        if self._is_overwritten or self._looks_overwritten(found):
+            return OVERWRITTEN
         return "" if found.st_nlink == 1 or self.read_only else f"got another name (it has {found.st_nlink} hard links)"
+
+    def _looks_overwritten(self, found: os.stat_result) -> bool:
+        """Whether something else than SQLite has written to the file: cp keeps its inode, but not what it counts."""
+        if self._mark is None or self.file is None or self._mark.is_of(found):
+            return False
+        if self._descriptor is None:  # open as long as SQLite has the file open: closing it ends SQLite's locks
+            self._descriptor = os.open(self.file, os.O_RDONLY | os.O_CLOEXEC)
+        now = snapshots.mark_of(self._descriptor)
+        self._is_overwritten = now.counter < self._mark.counter
+        self._mark = now
+        return self._is_overwritten
+
+    def close(self) -> bool:
+        """Close the file. The log of one that was overwritten is not of what is in it now: it is put aside."""
+        if self._is_overwritten and self._descriptor is not None:
+            snapshots.lock(self._descriptor)  # now SQLite cannot have the file for itself, and leaves the log alone
+        closed = super().close()
+        if self._descriptor is not None:
+            if self._is_overwritten and self.file is not None and (log := snapshots.put_log_aside(self.file)):
+                tell(f"the log of what {self.title} was before is kept in {inert(log, 200)}", "yellow")
+            let_go(self._descriptor)
+        self._descriptor, self._is_overwritten = None, False
+        return closed
 
     def _refuse_moved(self) -> None:
         if moved := self._moved():
@@ -307,6 +338,12 @@ def is_open(file: Path | os.stat_result) -> bool:
     """Whether this process has a file open by SQLite, by whatever name: opening and closing it ends SQLite's locks."""
     identity = _identity(file) if isinstance(file, Path) else (file.st_dev, file.st_ino)
     return any(known.identity == identity and not known.is_closed() for known in list(_connected)) and bool(identity)
+
+
+def let_go(descriptor: int) -> None:
+    """Close a descriptor, and with it its lock; not while SQLite has the file open here, whose locks would end too."""
+    if not is_open(os.fstat(descriptor)):
+        os.close(descriptor)
 
 
 def _identity(file: Path | None) -> tuple[int, int] | None:
