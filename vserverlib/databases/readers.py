@@ -62,11 +62,9 @@ class Reader(Sqlite):
     # In place
 
     def _in_place(self) -> sqlite3.Connection:
-        has_log = os.path.exists(f"{self.source}-wal")
-        conn = self._opened(self.source)
-        if not has_log and _may_write_beside(self.source):
-            self.at_close.append(partial(_tidy, self.source))
-        return conn
+        if not os.path.exists(f"{self.source}-wal") and _may_write_beside(self.source):
+            self.at_close.append(partial(_tidy, self.source))  # also of a damaged file, which cannot be opened
+        return self._opened(self.source)
 
     def _opened(self, file: Path, how: str = "mode=ro") -> sqlite3.Connection:
         self.database = f"{file.as_uri()}?{how}"
