@@ -153,6 +153,7 @@ def test_the_database_itself_is_never_replaced(story: SimpleNamespace, path: Pat
     os.link(path, tmp_path / "hard.db")
     with pytest.raises(Error, match="is the database itself, or belongs to it|is there already"):
         backups.make(path, tmp_path / name, force=True)
+    (tmp_path / "hard.db").unlink()
     add("the session goes on")
     assert names(path)[-1] == "the session goes on"
 

@@ -17,11 +17,12 @@ import fleet
 import pytest
 from click.shell_completion import ShellComplete
 from click.testing import CliRunner, Result
+from helpers import process
 
 import models as db
 import vserver
 from vserverlib import Error, home
-from vserverlib.databases import headers
+from vserverlib.databases import headers, storage
 from vserverlib.entities import hashing
 from vserverlib.transfer import foreign, importer, sources
 
@@ -267,11 +268,65 @@ def test_few_copies_are_kept_those_that_were_looked_at_last(server: Path, monkey
 
 
 def test_what_was_left_by_those_who_were_killed_is_removed(server: Path) -> None:
-    draft = home.folder() / "servers" / f"{foreign.DRAFT}x"
-    draft.mkdir(parents=True)
+    draft = home.own_folder(home.folder() / "servers") / f"{foreign.DRAFT}abcd_123"
+    draft.mkdir(mode=0o700)
+    (draft / foreign.COPY).touch()
     os.utime(draft, (1, 1))
     run("list", "tasks")
     assert not draft.exists() and len(copies()) == 1
+
+
+@pytest.mark.parametrize("mode", [0o700, 0o755])
+def test_files_of_the_user_in_the_folder_of_copies_are_left_alone(server: Path, tmp_path: Path, mode: int) -> None:
+    """Also those that are called like ours, and those that are databases of ours but are not called like a copy."""
+    folder = tmp_path / "mine" / "servers"
+    (folder / f"{foreign.DRAFT}abcd_123").mkdir(parents=True)
+    (folder / f"{foreign.DRAFT}notes").mkdir()
+    folder.chmod(mode)
+    users = [folder / f"{number}.db" for number in range(foreign.KEPT + 4)]
+    users += [folder / f"{'a' * 32}-{number:032x}.db" for number in range(foreign.KEPT + 4)]
+    users += [folder / f"{number:032x}.seen" for number in range(foreign.NOTES + 4)]
+    users += [folder / f"{foreign.DRAFT}{name}" / "text" for name in ("abcd_123", "notes")]
+    for file in users:
+        file.write_text("the user's")
+        os.utime(file, (1, 1))
+        os.utime(file.parent, (1, 1))
+    users += [folder / "ours.db", folder / f"{'b' * 32}.db"]
+    for file in users[-2:]:
+        storage.create(file)
+        os.utime(file, (1, 1))
+    os.utime(folder / f"{foreign.DRAFT}abcd_123", (1, 1))
+    for _ in range(2):
+        assert process.vserver("-d", NAME, "list", "tasks", VSERVER_HOME=str(folder.parent)).status == 0
+    assert [file for file in users if not file.exists()] == []
+    kept = [file for file in folder.iterdir() if file not in users and file.suffix == ".db"]
+    assert len(kept) == (1 if mode == 0o700 else 0)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a link of another user takes root's rights")
+@pytest.mark.parametrize("owner", [0, 65534])
+def test_a_link_in_the_place_of_the_folder_of_copies_is_not_followed(server: Path, tmp_path: Path, owner: int) -> None:
+    target = home.own_folder(tmp_path / "target")
+    note = target / "1.db"
+    note.write_text("another user's")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "servers").symlink_to(target)
+    os.lchown(tmp_path / "mine" / "servers", owner, owner)
+    done = process.vserver("-d", NAME, "list", "tasks", VSERVER_HOME=str(tmp_path / "mine"))
+    assert done.status == 0 and "task 5" in done.out and list(target.iterdir()) == [note], done
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a folder of another user takes root's rights")
+def test_copies_in_a_folder_of_another_user_are_not_believed(server: Path) -> None:
+    before = run("list", "organizations").stdout
+    (copy,) = copies()
+    with closing(sqlite3.connect(copy)) as conn:
+        conn.execute(RENAMED)
+        conn.commit()
+    copy.rename(copy.with_name(f"{copy.name[:32]}-{foreign._content(copy)[:32]}.db"))
+    assert "renamed" in run("list", "organizations").stdout
+    os.chown(copy.parent, 65534, 65534)
+    assert run("list", "organizations").stdout == before
 
 
 def test_an_import_that_fails_leaves_nothing(server: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -31,3 +32,30 @@ def test_a_file_and_its_folder_are_its_owners_alone(tmp_path: Path) -> None:
         assert home.own_file(path).stat().st_mode & 0o777 == 0o600
         path.chmod(0o644)
     assert path.parent.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a file of another user takes root's rights")
+@pytest.mark.parametrize("is_link", [True, False])
+def test_a_file_of_another_user_is_not_written_to(tmp_path: Path, is_link: bool) -> None:
+    (tmp_path / "target").write_text("theirs")
+    file = tmp_path / "target"
+    if is_link:
+        file = tmp_path / "file"
+        file.symlink_to(tmp_path / "target")
+    os.lchown(file, 65534, 65534)
+    with pytest.raises(PermissionError, match="another user's file or link"):
+        home.own_file(file)
+    assert (tmp_path / "target").stat().st_mode & 0o777 == 0o644
+
+
+def test_a_folder_that_is_open_to_others_is_not_ours(tmp_path: Path) -> None:
+    folder = home.own_folder(tmp_path / "new" / "folder")
+    (folder / "file").touch()
+    every = re.compile(".*")
+    assert home.own_entries(folder, every) == [folder / "file"]
+    folder.chmod(0o755)
+    (tmp_path / "link").symlink_to(folder)
+    for other in (folder, tmp_path / "link", tmp_path / "none"):
+        assert home.own_entries(other, every) == []
+    with pytest.raises(PermissionError, match="is a link, another user's, or open to others"):
+        home.own_folder(folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shlex
 import shutil
 import sqlite3
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 from closed import as_nobody, close_folder
+from helpers import process
 
 import models as db
 from vserverlib import Error
@@ -256,6 +258,56 @@ def test_read_only_is_enforced_by_sqlite(read_only: Any, path: Path, sql: str) -
     with pytest.raises(Error, match="vserver.db is open read-only .*: open it without --read-only to change it"):
         read_only.execute_sql(sql)
     assert digest(path) == before
+
+
+READS = (
+    "SELECT value FROM json_each('[1,2]')",
+    "SELECT count(*) FROM json_tree('[1]')",
+    "PRAGMA table_info(user)",
+    "PRAGMA TABLE_INFO = user",
+    "SELECT name FROM pragma_table_info('user')",
+    "SELECT m.name, i.name FROM sqlite_master AS m, pragma_index_list(m.name) AS i",
+    "PRAGMA table_list",
+    "PRAGMA index_xinfo(user_username)",
+    "PRAGMA database_list",
+    "PRAGMA compile_options",
+    "PRAGMA page_count",
+    "PRAGMA encoding",
+    "PRAGMA main.user_version",
+    "PRAGMA journal_mode",
+    "PRAGMA quick_check",
+)
+HASHES = (
+    "SELECT j.value FROM user, json_each(json_array(user.password)) AS j",
+    "SELECT value FROM json_each((SELECT json_group_array(api_key) FROM node))",
+    "SELECT value FROM json_tree((SELECT json_group_object(username, password) FROM user)) WHERE atom IS NOT NULL",
+)
+REFUSED = {
+    "SELECT * FROM dbstat": "dbstat is not available there: use a private copy, shell --sandbox",
+    "SELECT data FROM sqlite_dbpage": "no such table|sqlite_dbpage is not available there",
+    "PRAGMA optimize": "PRAGMA optimize is not available there: use a private copy, shell --sandbox",
+    "PRAGMA wal_checkpoint": "PRAGMA wal_checkpoint is not available there",
+    "PRAGMA user_version = 3": "open it without --read-only to change it",
+    "PRAGMA journal_mode = DELETE": "open it without --read-only to change it",
+    "UPDATE sqlite_master SET sql = 'x'": "may not be modified",
+    "DELETE FROM sqlite_master": "may not be modified|open it without --read-only",
+    "CREATE VIRTUAL TABLE x USING fts5(a)": "open it without --read-only to change it",
+    "ALTER TABLE user RENAME TO people": "open it without --read-only to change it",
+}
+
+
+@pytest.mark.parametrize("way", ["-c", "script"])
+def test_what_only_reads_is_allowed_read_only_and_shows_no_hash(
+    read_only: Any, path: Path, tmp_path: Path, way: str
+) -> None:
+    read_only.close()
+    print_all = "print(list(database.execute_sql({!r})))"
+    snippets = {sql: print_all.format(sql) for sql in (*READS, *HASHES, *REFUSED)}
+    found = process.answers(snippets, path, tmp_path, "--read-only", way=way)
+    assert {sql: found[sql] for sql in READS if "Error" in found[sql] or found[sql] == "[]\n"} == {}
+    assert all(re.search(message, found[sql]) for sql, message in REFUSED.items()), found
+    if way == "script":  # the models are imported before the database is opened
+        assert "$2b$" not in "".join(found.values())
 
 
 def test_read_only_refuses_saves_and_the_session_goes_on(read_only: Any) -> None:

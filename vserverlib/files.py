@@ -12,6 +12,7 @@ import contextlib
 import datetime
 import errno
 import os
+import re
 import shlex
 import sqlite3
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import TextIO
 
 from vserverlib import Error, inert
+from vserverlib.databases import mounts
 from vserverlib.databases.drivers import peewee
 from vserverlib.messages import tell
 
@@ -60,6 +62,49 @@ def _is_ctrl_c(error: BaseException) -> bool:
     """Whether Ctrl-C ended a statement: SQLite tells it as an error of its own."""
     found = (error, error.__cause__, error.__context__)
     return any(getattr(each, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT for each in found)
+
+
+# The names of a file
+
+
+def real(path: Path) -> Path:
+    """Return where a file is, without links: SQLite keeps what it needs beside the file itself, not beside a link."""
+    return Path(os.path.realpath(path))
+
+
+def other_names(file: Path) -> str:
+    """Return what other names a file has, for a message; "" if it has none. file: where it is, without links.
+
+    SQLite keeps a log beside each name. What is in one is not seen through the other, and is lost.
+    """
+    found = os.stat(file)
+    if found.st_nlink > 1:
+        return f"has {found.st_nlink} names (hard links{_twins(file, found)})"
+    return "is mounted as a single file" if mounts.is_mount_point(file) else ""
+
+
+def _twins(file: Path, found: os.stat_result) -> str:
+    """Return the other names of a file in its folder, as far as it can be read."""
+    names = list[str]()
+    with contextlib.suppress(OSError), os.scandir(file.parent) as entries:
+        names = sorted(each.name for each in entries if each.inode() == found.st_ino and each.name != file.name)
+    return f": {', '.join(map(shown, names[:3]))}" if names else ""
+
+
+def remove_draft_of(file: Path) -> None:
+    """Remove the name of a draft that a killed program left: it had put the file in its place, and went no further."""
+    found = os.stat(file)
+    if found.st_nlink == 1:
+        return
+    with contextlib.suppress(OSError), os.scandir(file.parent) as entries:
+        for each in entries:
+            if each.inode() == found.st_ino and _is_draft_of(each.name, file) and os.path.samefile(each.path, file):
+                os.unlink(each.path)
+
+
+def _is_draft_of(name: str, file: Path) -> bool:
+    """Whether a name is one that unfinished() gives."""
+    return re.fullmatch(re.escape(f".{file.name[:100]}.") + r"[a-z0-9_]{8}\.new", name) is not None
 
 
 # Making and putting

@@ -199,7 +199,7 @@ def restore(path: Path, draft: Path) -> Backup | None:
         return None
     if not storage.is_open(path):
         storage.check_ours(path)
-    database = Sqlite(str(path.absolute()), path=path)
+    database = Sqlite(str(storage.refuse_other_names(path)), path=path)
     with files.told(f"{shown(path)} cannot be restored, and is as it was"), contextlib.closing(database):
         kept = _replaced(database, draft)
     _put_on_record(path, kept)

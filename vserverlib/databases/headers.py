@@ -5,11 +5,13 @@ Whether it is a database of ours is storage.py's to say.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from pathlib import Path
 from typing import NamedTuple
 
-from vserverlib import Error
+from vserverlib import Error, files
+from vserverlib.databases import snapshots
 from vserverlib.files import shown
 
 _MAGIC = b"SQLite format 3\0"
@@ -70,10 +72,18 @@ def unpacking(path: Path, command: str = "gunzip -k") -> str:
 
 
 def refuse_cut_off(path: Path, header: Header, size: int) -> None:
-    """Raise an Error where a file is shorter than its header tells, and no log has the rest."""
-    wal = Path(f"{path}-wal")
-    if size < header.pages * header.page_size and not (wal.exists() and wal.stat().st_size):
-        whole = header.pages * header.page_size
+    """Raise an Error where a file is shorter than its header tells, and no log has the rest.
+
+    A file that is written to just now may look so: it is looked at again when its writer is done.
+    """
+    whole, file = header.pages * header.page_size, files.real(path)
+    if size >= whole:
+        return
+    with files.told(f"{shown(path)} cannot be read"), snapshots.held(file) as descriptor:
+        again, size = read_header(os.pread(descriptor, 100, 0)), os.fstat(descriptor).st_size
+        has_log = any(os.path.exists(log) and os.path.getsize(log) for log in (f"{file}{each}" for each in files.LOGS))
+    whole = again.pages * again.page_size if again is not None else whole
+    if size < whole and not has_log:
         raise Error(f"{shown(path)} is cut off ({size:,} of {whole:,} bytes): use an earlier backup")
 
 

@@ -2,10 +2,11 @@
 
 It owns what happens between a query and SQLite. Which file that is, and whether it is ours, is storage.py's.
 
-Two things are added to Peewee's database:
+Three things are added to Peewee's database:
 
 * A lock is waited for in short steps, so that Ctrl-C ends the wait, and a person is told who holds it.
 * A query that runs is ended by Ctrl-C (SQLite's progress handler lets Python see the signal).
+* A file that is moved, removed or replaced while it is open is noticed: nothing more is saved to it.
 """
 
 from __future__ import annotations
@@ -15,21 +16,28 @@ import os
 import re
 import sqlite3
 import time
+import urllib.parse
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
 from vserverlib import Error, inert
-from vserverlib.databases.connection import Opened
+from vserverlib.databases import reading, snapshots
+from vserverlib.databases.connection import READS, Opened
 from vserverlib.databases.drivers import peewee
 from vserverlib.databases.secret_columns import is_secret
+from vserverlib.databases.snapshots import Mark
 from vserverlib.entities.recording import Recorder
+from vserverlib.messages import tell
 
 LOCK_STEP = 0.1  # seconds that SQLite itself waits: no signal is seen in it
 PROGRESS_STEPS = 10_000  # virtual machine steps between two looks for a signal: under a millisecond
 LAST_ID = 2**63 - 1  # that SQLite gives to a row
 ENDS = ("COMMIT", "END", "END TR")
+GONE, REPLACED, OVERWRITTEN = "was moved or removed", "was replaced by another file", "was overwritten"  # while open
+_connected: weakref.WeakSet[Sqlite] = weakref.WeakSet()
 
 TAKEN = re.compile("UNIQUE constraint failed: (.+)")
 
@@ -84,6 +92,13 @@ class Sqlite(Opened, peewee.SqliteDatabase):
     ) -> None:
         self.open_as(title or path.name, mode, patience, path)
         self.recorder = recorder
+        self.file: Path | None = None  # what is open: without links, None in memory
+        self.identity: tuple[int, int] | None = None  # its device and inode
+        self._is_writing, self._said, self._denied = False, "", ""
+        self._mark: Mark | None = None  # of a file that is written to, when it was looked at last
+        self._descriptor: int | None = None  # of a file that others have written to meanwhile
+        self._is_overwritten = False
+        self._modules: frozenset[str] = frozenset()
         settings = {"foreign_keys": 1, "recursive_triggers": 1, "synchronous": "FULL", **(pragmas or {})}
         options: dict[str, Any] = {"timeout": LOCK_STEP, "uri": True, "factory": Connection}
         super().__init__(file, pragmas=settings, lock_type="IMMEDIATE", **options)
@@ -92,24 +107,37 @@ class Sqlite(Opened, peewee.SqliteDatabase):
         """Open the file; one that another program keeps for itself is waited for, as any lock is."""
         return bool(self._waiting(lambda: super(Sqlite, self).connect(reuse_if_open)))
 
+    def _connect(self) -> sqlite3.Connection:
+        self.file = _file_of(str(self.database))
+        before = _identity(self.file)
+        is_ours = self.file is not None and before is not None and not self.read_only and not is_open(self.file)
+        self._mark = snapshots.mark(self.file) if is_ours and self.file is not None else None
+        conn: sqlite3.Connection = super()._connect()
+        self.identity = _identity(self.file)
+        if before not in (None, self.identity):  # replaced just now
+            conn.close()
+            raise busy()
+        _connected.add(self)
+        return conn
+
     def _add_conn_hooks(self, conn: Connection) -> None:
         super()._add_conn_hooks(conn)
         conn.create_function("has_text", 2, _has_text, deterministic=True)
         conn.set_progress_handler(lambda: 0, PROGRESS_STEPS)  # being called at all is what lets Python see a signal
         if self.mode == "read-only":
+            self._modules = frozenset(name.lower() for (name,) in conn.execute("PRAGMA module_list"))
             conn.set_authorizer(self._authorize)
             conn.hides = lambda: bool(self.hidden)
         if self.recorder is not None:
             self.recorder.introduce(conn)
 
     def _authorize(self, action: int, table: str | None, column: str | None, *_: str | None) -> int:
-        if action == sqlite3.SQLITE_READ:
-            return sqlite3.SQLITE_IGNORE if self.hidden and is_secret(table, column) else sqlite3.SQLITE_OK
-        if action == sqlite3.SQLITE_FUNCTION and column == "load_extension":
-            return sqlite3.SQLITE_DENY
-        if action == sqlite3.SQLITE_PRAGMA and (table in READ_PRAGMAS or (table == "user_version" and column is None)):
+        if action == sqlite3.SQLITE_READ and self.hidden and is_secret(table, column):
+            return sqlite3.SQLITE_IGNORE
+        if reading.allows(action, table, column, self._modules):
             return sqlite3.SQLITE_OK
-        return sqlite3.SQLITE_OK if action in READ_ACTIONS else sqlite3.SQLITE_DENY
+        self._denied = reading.denied(action, table, column)
+        return sqlite3.SQLITE_DENY
 
     @contextmanager
     def unhidden(self) -> Iterator[None]:
@@ -135,8 +163,12 @@ class Sqlite(Opened, peewee.SqliteDatabase):
     # Queries
 
     def run(self, kind: str, sql: str, params: Any, **options: Any) -> Any:
-        if kind in ENDS and self.recorder is not None:  # by hand: commit() is not called
-            self.recorder.close(self.connection())
+        if not self.connection().in_transaction:
+            self.refresh(kind)
+        elif kind in ENDS and not self.read_only:  # by hand: commit() is not called
+            self._refuse_moved()
+            if self.recorder is not None:
+                self.recorder.close(self.connection())
         return self._patiently(lambda: super(Opened, self)._execute_cursor(sql, params, **options))
 
     def reading(self) -> Any:
@@ -186,6 +218,8 @@ class Sqlite(Opened, peewee.SqliteDatabase):
     def begin(self, lock_type: str | None = None) -> None:
         # A read-only session has no write lock to ask for.
         kind = "DEFERRED" if self.read_only else lock_type
+        self._is_writing = kind != "DEFERRED"
+        self.refresh("INSERT" if self._is_writing else "SELECT")
         with self._ended_by_ctrl_c():
             self._patiently(lambda: super(Sqlite, self).begin(kind))
         if self.recorder is not None:
@@ -197,11 +231,73 @@ class Sqlite(Opened, peewee.SqliteDatabase):
         self.undo.clear()
 
     def _commit(self) -> None:
+        if self._is_writing:
+            self._refuse_moved()
         if self.recorder is not None:
             self.recorder.close(self.connection())
         super().commit()
         if self.recorder is not None:
             self.recorder.end(committed=True)
+
+    # The file, while it is open
+
+    def refresh(self, kind: str) -> None:
+        """Between transactions, see whether the file is still there: one that is not is read, and not written to.
+
+        kind: of the statement that comes, as in run().
+        """
+        if kind not in READS and not self.read_only:
+            self._refuse_moved()
+        elif moved := self._moved():
+            self.tell_moved(moved)
+
+    def _moved(self) -> str:
+        """Return what became of the file since it was opened; "" if it is as it was."""
+        if self.file is None:
+            return ""
+        try:
+            found = os.stat(self.file)
+        except OSError:
+            return GONE
+        if (found.st_dev, found.st_ino) != self.identity:
+            return REPLACED
+        if self._is_overwritten or self._looks_overwritten(found):
+            return OVERWRITTEN
+        return "" if found.st_nlink == 1 or self.read_only else f"got another name (it has {found.st_nlink} hard links)"
+
+    def _looks_overwritten(self, found: os.stat_result) -> bool:
+        """Whether something else than SQLite has written to the file: cp keeps its inode, but not what it counts."""
+        if self._mark is None or self.file is None or self._mark.is_of(found):
+            return False
+        if self._descriptor is None:  # open as long as SQLite has the file open: closing it ends SQLite's locks
+            self._descriptor = os.open(self.file, os.O_RDONLY | os.O_CLOEXEC)
+        now = snapshots.mark_of(self._descriptor)
+        self._is_overwritten = now.counter < self._mark.counter
+        self._mark = now
+        return self._is_overwritten
+
+    def close(self) -> bool:
+        """Close the file. The log of one that was overwritten is not of what is in it now: it is put aside."""
+        if self._is_overwritten and self._descriptor is not None:
+            snapshots.lock(self._descriptor)  # now SQLite cannot have the file for itself, and leaves the log alone
+        closed = super().close()
+        if self._descriptor is not None:
+            if self._is_overwritten and self.file is not None and (log := snapshots.put_log_aside(self.file)):
+                tell(f"the log of what {self.title} was before is kept in {inert(log, 200)}", "yellow")
+            let_go(self._descriptor)
+        self._descriptor, self._is_overwritten = None, False
+        return closed
+
+    def _refuse_moved(self) -> None:
+        if moved := self._moved():
+            remedy = "remove the others" if "name" in moved else "put it back, or open what is there now"
+            raise Error(f"{self.title} {moved} while it was open: nothing was saved; {remedy}")
+
+    def tell_moved(self, moved: str) -> None:
+        """Say, once, that what is read is no longer what is there."""
+        if moved != self._said:
+            self._said = moved
+            tell(f"{self.title} {moved} while it was open: what it held is still shown; open it again", "yellow")
 
     @contextmanager
     def _ended_by_ctrl_c(self) -> Iterator[None]:
@@ -247,6 +343,10 @@ class Sqlite(Opened, peewee.SqliteDatabase):
         if code == sqlite3.SQLITE_INTERRUPT:
             raise KeyboardInterrupt from None
         if self.read_only and (code in (sqlite3.SQLITE_AUTH, sqlite3.SQLITE_READONLY) or "authorized" in text):
+            if denied := self._denied:
+                self._denied = ""
+                told = f"{denied} is not available there: use a private copy, shell --sandbox"
+                raise Error(f"{self.title} is open read-only, and {told}") from error
             raise Error(f"{self.title} is open read-only ({text}): {self.to_write} to change it") from error
         if code == sqlite3.SQLITE_FULL and (table := self._used_up()):
             told = f"no id is left for a new {table}, the highest that there can be ({LAST_ID}) was given"
@@ -266,20 +366,43 @@ class Sqlite(Opened, peewee.SqliteDatabase):
 
     def writer(self) -> str:
         """Return who holds the write lock, as far as the operating system tells (Linux does)."""
-        pid = _lock_holder(self.path)
+        pid = _lock_holder(self.file or self.path)
         return f"{_program(pid)} (process {pid})" if pid else "another program"
 
 
-READ_ACTIONS = frozenset(
-    {
-        sqlite3.SQLITE_SELECT,
-        sqlite3.SQLITE_READ,
-        sqlite3.SQLITE_FUNCTION,
-        sqlite3.SQLITE_TRANSACTION,
-        sqlite3.SQLITE_SAVEPOINT,
-        sqlite3.SQLITE_RECURSIVE,
-    }
-)
+def is_open(file: Path | os.stat_result) -> bool:
+    """Whether this process has a file open by SQLite, by whatever name: opening and closing it ends SQLite's locks."""
+    identity = _identity(file) if isinstance(file, Path) else (file.st_dev, file.st_ino)
+    return any(known.identity == identity and not known.is_closed() for known in list(_connected)) and bool(identity)
+
+
+def let_go(descriptor: int) -> None:
+    """Close a descriptor, and with it its lock; not while SQLite has the file open here, whose locks would end too."""
+    if not is_open(os.fstat(descriptor)):
+        os.close(descriptor)
+
+
+def _identity(file: Path | None) -> tuple[int, int] | None:
+    try:
+        found = os.stat(file) if file is not None else None
+    except OSError:
+        return None
+    return (found.st_dev, found.st_ino) if found is not None else None
+
+
+def _file_of(name: str) -> Path | None:
+    """Return the file that SQLite opens by a name or URI, without links; None if it is in memory."""
+    if name.startswith("file:"):
+        name = urllib.parse.unquote(urllib.parse.urlsplit(name).path)
+    return None if name in ("", ":memory:") else Path(os.path.realpath(name))
+
+
+def busy() -> sqlite3.OperationalError:
+    """Return what SQLite raises when it has waited for a lock in vain, after a wait as long as SQLite's."""
+    time.sleep(LOCK_STEP)
+    error = sqlite3.OperationalError("database is locked")
+    error.sqlite_errorcode = sqlite3.SQLITE_BUSY
+    return error
 
 
 def _has_text(text: object, part: str) -> bool | None:
@@ -287,10 +410,6 @@ def _has_text(text: object, part: str) -> bool | None:
     if text is None:
         return None
     return part.casefold() in (_read_as_far_as_it_goes(text) if isinstance(text, bytes) else str(text)).casefold()
-
-
-# What tells of the file, and cannot change it, whatever it is given.
-READ_PRAGMAS = frozenset({"data_version", "integrity_check", "foreign_key_check", "foreign_key_list", "table_xinfo"})
 
 
 def _read_as_far_as_it_goes(data: bytes) -> str:

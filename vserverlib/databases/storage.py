@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from vserverlib import Error, addresses, files, inert
-from vserverlib.databases import headers, schemas, servers
+from vserverlib.databases import headers, schemas, servers, snapshots, sqlite
 from vserverlib.databases.connection import Opened
+from vserverlib.databases.readers import Reader, writable
 from vserverlib.databases.sqlite import Sqlite
 from vserverlib.entities import checks, hashing, orm
 from vserverlib.entities.recording import Recorder
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
 
 DEFAULT = addresses.DEFAULT
 APPLICATION_ID = 0x76736572  # "vser", at offset 68 of the file
-ROOM_TO_READ = 65536  # bytes: the index of a log, which SQLite makes beside a database, takes half of that
-_open: weakref.WeakSet[Sqlite] = weakref.WeakSet()
 
 
 # Making one
@@ -162,7 +161,7 @@ def glance(url: str | os.PathLike[str]) -> Opened:
         from vserverlib.transfer import foreign  # few databases are a server's
 
         return _opened_copy(name, foreign.glance(name))
-    return bind(_in_place(name, patience=0.0))
+    return bind(Reader(name, in_place_only=True, patience=0.0))
 
 
 def as_path(url: str | os.PathLike[str]) -> Path:
@@ -191,6 +190,7 @@ def check(path: Path) -> int:
         return schemas.NEWEST
     header, size = check_ours(path)
     _check_header(path, header, size)
+    snapshots.refuse_log_of_another(files.real(path))
     files.tell_of_others(path)
     return header.schema
 
@@ -198,7 +198,7 @@ def check(path: Path) -> int:
 def _refuse_server(path: Path) -> None:
     """Raise an Error where a file is the database of a server: whoever makes another one is not told to remove it."""
     try:
-        if path.is_file():
+        if path.is_file() and not is_open(path):
             check_ours(path)
     except servers.OfServer:
         raise
@@ -208,7 +208,7 @@ def _refuse_server(path: Path) -> None:
 
 def is_open(path: Path) -> bool:
     """Whether this process has a database open."""
-    return any(path.samefile(known.path) for known in _open if not known.is_closed() and known.path.exists())
+    return sqlite.is_open(path)
 
 
 def check_ours(path: Path) -> tuple[headers.Header, int]:
@@ -288,95 +288,46 @@ def bind(database: AnyDatabase) -> AnyDatabase:
     orm.database.initialize(database)
     checks.install()
     tracebacks.install()
-    if isinstance(database, Sqlite):
-        _open.add(database)
     return database
 
 
 def _read_write(path: Path) -> Sqlite:
-    for needed in (path, path.absolute().parent):
-        if not _writable(needed):
+    file = refuse_other_names(path)
+    for needed in (path, file.parent):
+        if not writable(needed):
             raise Error(f"{shown(needed)} cannot be written: look at it with list, show, or shell --read-only")
-    return Sqlite(str(path.absolute()), path=path, recorder=Recorder())
+    return Sqlite(str(file), path=path, recorder=Recorder())
+
+
+def refuse_other_names(path: Path) -> Path:
+    """Return where a database is that is to be written to, without links; an Error if it has several names there."""
+    file = files.real(path)
+    files.remove_draft_of(file)
+    if not (names := files.other_names(file)):
+        return file
+    if "mounted" in names:
+        remedy = "the log of what is saved would lie elsewhere for others; mount its folder"
+    else:
+        backup = addresses.command(shown(path), "backup", "NEW.db")
+        remedy = f"each has its own log, and changes would be lost; remove the others, or go on in a copy: {backup}"
+    raise Error(f"{shown(path)} {names}, and cannot be written: {remedy}")
 
 
 # Read-only
 
 
 def reader(path: Path) -> Sqlite:
-    """Return a database for reading, not open yet.
-
-    Where SQLite cannot open it (a folder that cannot be written, a full disk), a private copy with its log is read.
-    """
-    file = path.absolute()
-    if not _has_room(file.parent) and not _never_changes(file) and not _opens(file):
-        import shutil
-
-        copy = files.private_folder() / path.name
-        for ending in ("", "-wal"):
-            if os.path.exists(f"{file}{ending}"):
-                shutil.copyfile(f"{file}{ending}", files.make_private(Path(f"{copy}{ending}")))
-        database = _reader(f"{copy.as_uri()}?mode=ro", path)
-        _gone_at_close(database, copy.parent)
-        return database
-    return _in_place(path)
-
-
-def _has_room(folder: Path) -> bool:
-    """Whether SQLite can make beside a database what it needs for reading it."""
-    disk = os.statvfs(folder)
-    return _writable(folder) and disk.f_bavail * disk.f_frsize >= ROOM_TO_READ
-
-
-def _in_place(path: Path, **options: Any) -> Sqlite:
-    """Open the file itself for reading; what SQLite makes beside it is gone when it is closed."""
-    file, log = path.absolute(), Path(f"{path}-wal")
-    if _never_changes(file):
-        return _reader(f"{file.as_uri()}?immutable=1", path, **options)
-    database = _reader(f"{file.as_uri()}?mode=ro", path, **options)
-    if not log.exists():
-        database.at_close.append(lambda: _tidy(file))
-    return database
-
-
-def _never_changes(file: Path) -> bool:
-    """Whether a file is on a file system that nobody can write to, and has no log."""
-    is_bare = not _writable(file.parent) and not Path(f"{file}-wal").exists()
-    return is_bare and bool(os.statvfs(file).f_flag & os.ST_RDONLY)
+    """Return a database for reading, not open yet: in place, or where that cannot be, as it is at one moment."""
+    return Reader(path)
 
 
 def _upgraded_copy(path: Path) -> Sqlite:
     """Return a private copy of an older database, upgraded: what is only read is left as it is."""
-    copy = _private_copy(path)
-    database = _reader(f"{copy.as_uri()}?mode=ro", path)
-    _gone_at_close(database, copy.parent)
-    return database
-
-
-def _writable(path: Path) -> bool:
-    return os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
+    return Reader(path, copied=lambda: _private_copy(path))
 
 
 def _reader(uri: str, path: Path, **options: Any) -> Sqlite:
     return Sqlite(uri, path=path, mode="read-only", **options)
-
-
-def _opens(file: Path) -> bool:
-    try:
-        with contextlib.closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as conn:
-            conn.execute("SELECT 1 FROM sqlite_master").fetchone()
-    except sqlite3.Error:
-        return False
-    return True
-
-
-def _tidy(file: Path) -> None:
-    """Have SQLite remove the empty log that a reader leaves behind: only who may write can, as the last to close."""
-    log = Path(f"{file}-wal")
-    with contextlib.suppress(OSError, sqlite3.Error):
-        if log.stat().st_size == 0:
-            with contextlib.closing(sqlite3.connect(f"{file.as_uri()}?mode=rw", uri=True)) as conn:
-                conn.execute("SELECT 1 FROM sqlite_master").fetchone()
 
 
 def _look(name: Path | str, sandbox: bool) -> Sqlite:
@@ -397,9 +348,7 @@ def _opened_copy(name: Path | str, copy: Copy, sandbox: bool = False) -> Sqlite:
     database.to_write = f"import it ({servers.import_line(title or shown(path))})"
     if not copy.is_kept:
         _gone_at_close(database, copy.file.parent)
-    bind(database)
-    _open.discard(database)  # what was named is not open
-    return database
+    return bind(database)
 
 
 # Sandbox and demo
@@ -435,6 +384,7 @@ def as_it_is(path: Path) -> Path:
     copy = files.make_private(files.private_folder() / path.name)
     try:
         with contextlib.closing(reader(path)) as source, contextlib.closing(sqlite3.connect(copy)) as target:
+            source.connect()
             sqlite3.Connection.backup(source.connection(), target)  # with the hashes, which a reader hides
     except BaseException:
         files.remove_folder(copy.parent)

@@ -135,7 +135,7 @@ def upgrade(url: str | os.PathLike[str], *, backup: bool = True) -> Upgraded | N
         return _upgrade_on_server(os.fspath(url), backup)
     path = storage.as_path(url)
     storage.check(path)
-    database = schemas.for_migration(path, path)
+    database = schemas.for_migration(storage.refuse_other_names(path), path)
     with files.told(f"{shown(path)} cannot be upgraded, and is as it was"), contextlib.closing(database):
         return _upgrade(database)
 

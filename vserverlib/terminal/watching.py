@@ -19,7 +19,6 @@ import select
 import sqlite3
 import sys
 import time
-import urllib.parse
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -117,9 +116,9 @@ class Signs:
 
 
 def _file(database: Any) -> Path:
-    """Return the file that is open: the one that was named, or a private copy of it."""
-    name = str(database.database)
-    return Path(urllib.parse.unquote(urllib.parse.urlsplit(name).path) if name.startswith("file:") else name)
+    """Return the file that is seen: the one that was named, or a private copy that stays as it is."""
+    found: Path = getattr(database, "source", database.file)
+    return found
 
 
 def _is_same(one: Path, other: Path) -> bool:

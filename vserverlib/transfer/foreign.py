@@ -14,6 +14,7 @@ import contextlib
 import functools
 import hashlib
 import os
+import re
 import shutil
 import sqlite3
 import tempfile
@@ -23,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vserverlib import Error, counted, files, home, inert
-from vserverlib.databases import headers, schemas, servers, storage
+from vserverlib.databases import headers, schemas, servers, snapshots, storage
 from vserverlib.files import shown
 
 if TYPE_CHECKING:
@@ -39,6 +40,10 @@ ABANDONED = 24 * 3600.0  # seconds after which nobody is at work on a draft any 
 ROOM, SPARE = 3, 2 << 20  # what making a copy takes: times the size of a source, for its log too; bytes of empty tables
 TRIES = 3  # where a server writes meanwhile
 DRAFT, COPY = ".making-", "a private copy"  # the folder of a draft, and the name that messages have for it
+KEPT_NAME = re.compile(r"[0-9a-f]{32}-[0-9a-f]{32}\.db")  # the source, by its digest, and the copy's own
+NOTE_NAME = re.compile(r"[0-9a-f]{32}\.seen")
+DRAFT_NAME = re.compile(re.escape(DRAFT) + r"[a-z0-9_]{8}")
+IN_DRAFT = re.compile(rf"{COPY}(-wal|-shm|-journal)?|\.{COPY}\..*\.new(-wal|-shm|-journal)?")
 WHAT, LESS = "look_what", "look_less"  # settings of a copy: what it is of, and what is not as it was
 
 Stats = tuple[tuple[int, ...], ...]
@@ -127,12 +132,7 @@ def refuse_look(database: Any, name: str) -> None:
 
 def _stats(path: Path) -> Stats:
     """Return what the system tells of a file and its logs: where they are, their sizes, when they were changed."""
-    found = []
-    for ending in ("", *files.LOGS):
-        with contextlib.suppress(FileNotFoundError):
-            stat = os.stat(f"{path}{ending}")
-            found.append((stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))
-    return tuple(found)
+    return snapshots.settled(files.real(path))
 
 
 def _key_of(database: Any) -> str:
@@ -155,6 +155,7 @@ def _key(path: Path, stats: Stats) -> str:
     key = _digest(path)
     if note and _is_settled(stats, began) and _stats(path) == stats:
         with contextlib.suppress(OSError):
+            home.own_folder(note.parent)
             home.own_file(note).write_text(key)
     return key
 
@@ -172,6 +173,8 @@ def _note(stats: Stats) -> Path:
 
 def _noted(note: Path) -> str:
     with contextlib.suppress(OSError, UnicodeDecodeError):
+        if not home.is_own_folder(note.parent):
+            return ""
         key = note.read_text()
         return key if len(key) == 32 and key.isalnum() else ""
     return ""
@@ -181,7 +184,7 @@ def _digest(path: Path) -> str:
     """Return what stands for all that a source holds, and for the code that makes a copy of it."""
     found = hashlib.sha256(_ourselves().encode())
     for ending in ("", *files.LOGS):
-        part = Path(f"{path}{ending}")
+        part = Path(f"{files.real(path)}{ending}")
         if part.is_file():
             found.update(f"{ending}:{_content(part)}".encode())
     return found.hexdigest()[:32]
@@ -210,7 +213,9 @@ def _folder() -> Path:
 
 def _find(key: str) -> Path | None:
     """Return the copy of this name, and keep it for longer; a damaged one is removed."""
-    for file in _folder().glob(f"{key}-*.db"):
+    for file in home.own_entries(_folder(), KEPT_NAME):
+        if not file.name.startswith(key):
+            continue
         if _is_sound(file):
             with contextlib.suppress(OSError):  # a folder that cannot be written
                 os.utime(file)
@@ -233,19 +238,35 @@ def _is_sound(file: Path) -> bool:
 def _prune() -> None:
     """Remove the copies that were not looked at for longest, and what was left by those who were ended at work."""
     size = 0
-    for place, file in enumerate(_by_age("*.db")):
+    for place, file in enumerate(filter(_is_copy, _by_age(KEPT_NAME))):
         size += _size(file)
         if place >= KEPT or (place and size > LARGEST):
             _remove(file)
-    for file in _by_age("*.seen")[NOTES:]:
+    for file in [note for note in _by_age(NOTE_NAME) if _noted(note)][NOTES:]:
         _remove(file)
-    for draft in _by_age(f"{DRAFT}*"):
+    for draft in _by_age(DRAFT_NAME):
         if _changed(draft) < time.time() - ABANDONED:
-            files.remove_folder(draft)
+            _remove_draft(draft)
 
 
-def _by_age(pattern: str) -> list[Path]:
-    return sorted(_folder().glob(pattern), key=_changed, reverse=True)
+def _by_age(name: re.Pattern[str]) -> list[Path]:
+    return sorted(home.own_entries(_folder(), name), key=_changed, reverse=True)
+
+
+def _is_copy(file: Path) -> bool:
+    """Whether a file is a database of ours by its header, and not only by its name."""
+    with contextlib.suppress(OSError), open(file, "rb") as opened:
+        header = headers.read_header(opened.read(100))
+        return header is not None and header.application_id == storage.APPLICATION_ID
+    return False
+
+
+def _remove_draft(draft: Path) -> None:
+    """Remove a draft: what we put there, and then the folder, if nothing else is in it."""
+    for file in home.own_entries(draft, IN_DRAFT):
+        _remove(file)
+    with contextlib.suppress(OSError):
+        draft.rmdir()
 
 
 def _changed(file: Path) -> float:
@@ -306,7 +327,7 @@ def _draft(size: int) -> Iterator[Path]:
 def _place(size: int) -> Path:
     """Return a new folder to make a copy in: the application's, or where it has no room the system's."""
     with contextlib.suppress(OSError):
-        home.make_folder(_folder())
+        home.own_folder(_folder())
         if shutil.disk_usage(_folder()).free > ROOM * size + SPARE:
             return Path(tempfile.mkdtemp(prefix=DRAFT, dir=_folder()))
     return files.private_folder()
@@ -319,8 +340,11 @@ def _keep(draft: Path, key: str) -> Copy:
     """
     if draft.parent.parent != _folder():
         return Copy(draft, is_kept=False)
-    place = _find(key) or _folder() / f"{key}-{_content(draft)[:32]}.db"
-    if not place.exists():
+    place = _find(key)
+    if place is None:
+        place = _folder() / f"{key}-{_content(draft)[:32]}.db"
+        if os.path.lexists(place):  # by that name, but none of ours
+            return Copy(draft, is_kept=False)
         os.replace(draft, place)
     files.remove_folder(draft.parent)
     _prune()

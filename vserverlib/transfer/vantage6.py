@@ -14,14 +14,13 @@ import contextlib
 import dataclasses
 import itertools
 import os
-import shutil
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
 from vserverlib import Error, counterparts, files, inert
-from vserverlib.databases import headers
+from vserverlib.databases import headers, snapshots
 from vserverlib.databases.connection import quoted
 from vserverlib.databases.sqlite import PROGRESS_STEPS
 from vserverlib.entities import progress
@@ -340,12 +339,12 @@ def is_one(path: Path, conn: sqlite3.Connection) -> bool:
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[Source]:
     """Open the database of a server; an Error where it is something else, damaged, locked, or of a release too new."""
-    title = shown(path)
+    title, file = shown(path), files.real(path)
     with contextlib.ExitStack() as stack:
         with files.told(f"{title} cannot be read"):
             _refuse_cut_off(path)
-            state = _state(path)
-            conn = stack.enter_context(contextlib.closing(_connection(path, stack)))
+            state = snapshots.settled(file), _header(file)
+            conn = stack.enter_context(contextlib.closing(_connection(file, stack)))
             source = source_of(conn, title, inert(path.name), partial(_refuse_changed, path, state))
         source.refuse_changed()
         with _damage_told(source):
@@ -363,9 +362,10 @@ def source_of(conn: sqlite3.Connection, title: str, named: str, refuse_changed: 
     return Source(title, named, conn, columns, release, remains, refuse_changed)
 
 
-def _refuse_changed(path: Path, state: tuple[int, ...]) -> None:
+def _refuse_changed(path: Path, state: tuple[snapshots.State, bytes]) -> None:
     """Raise an Error where a file was written to since then: what was read need not fit together."""
-    if _state(path) != state:
+    file = files.real(path)
+    if (snapshots.state(file), _header(file)) != state:
         told = "was written to while it was read: nothing was imported; stop its server first, or import a backup"
         raise Error(f"{shown(path)} {told}")
 
@@ -414,27 +414,18 @@ def release_of(title: str, columns: Columns) -> int:
 def _connection(path: Path, stack: contextlib.ExitStack) -> sqlite3.Connection:
     """Open the file, or where it has a log a private copy of both: SQLite would write beside it, or into it."""
     if any(Path(f"{path}{ending}").exists() and os.path.getsize(f"{path}{ending}") for ending in files.LOGS):
-        conn = sqlite3.connect(_copy(path, stack))
+        conn = sqlite3.connect(snapshots.copied(path, stack.enter_context(files.passing_folder())))
     else:
-        _refuse_locked(path)
+        if _header(path)[18:20] == snapshots.WAL_MODE:
+            stack.enter_context(snapshots.held(path))  # who writes meanwhile leaves a log
+        else:
+            _refuse_locked(path)
         conn = headers.immutable(path)
     return conn
 
 
-def _copy(path: Path, stack: contextlib.ExitStack) -> Path:
-    folder = stack.enter_context(files.passing_folder())
-    for ending in ("", *files.LOGS):
-        if os.path.exists(f"{path}{ending}"):
-            shutil.copyfile(f"{path}{ending}", files.make_private(folder / f"source{ending}"))
-    return folder / "source"
-
-
 def _refuse_locked(path: Path) -> None:
-    """Raise an Error where another program is about to write. SQLite is not asked where it would make a file (WAL)."""
-    with open(path, "rb") as file:
-        is_wal = file.read(20)[18:] == b"\2\2"
-    if is_wal:
-        return
+    """Raise an Error where another program is about to write to a file in rollback mode."""
     try:
         with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=0)) as conn:
             conn.execute("SELECT 1 FROM sqlite_master").fetchone()
@@ -453,10 +444,10 @@ def _text(data: bytes) -> str | bytes:
         return data
 
 
-def _state(path: Path) -> tuple[int, ...]:
-    """Return what changes when a database is written to: size and time of its file, and of its logs."""
-    stats = [os.stat(f"{path}{ending}") for ending in ("", *files.LOGS) if os.path.exists(f"{path}{ending}")]
-    return tuple(number for each in stats for number in (each.st_size, each.st_mtime_ns))
+def _header(file: Path) -> bytes:
+    """Return the header, which has a number that every transaction in rollback mode counts up."""
+    with open(file, "rb") as opened:
+        return opened.read(100)
 
 
 @contextlib.contextmanager

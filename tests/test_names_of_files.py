@@ -1,0 +1,232 @@
+"""A database that has several names, or whose name leads elsewhere while it is open: nothing that is saved is lost."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from helpers import process
+from terminal import environment
+from test_faults import names
+
+import models as db
+from vserverlib import Error
+from vserverlib.databases import backups, storage
+
+KINDS = ["sqlite"]  # it is about files
+
+
+@pytest.fixture
+def other(path: Path, tmp_path: Path) -> Path:
+    """Another database of ours."""
+    return storage.create(tmp_path / "other.db")
+
+
+# Several names
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("shell", "-c", "Organization(name='x').save()"),
+        ("restore", "backup.db", "--yes"),
+        ("import", "backup.db", "--merge", "--yes"),
+        ("undo", "--yes"),
+    ],
+    ids=" ".join,
+)
+def test_a_database_with_two_names_is_not_written_to(path: Path, tmp_path: Path, words: tuple[str, ...]) -> None:
+    backups.make(path, tmp_path / "backup.db")
+    os.link(path, tmp_path / "second.db")
+    before = path.read_bytes()
+    done = process.vserver("-d", "second.db", *words, cwd=tmp_path)
+    assert (done.status, done.out) == (1, ""), done
+    line = "Error: second.db has 2 names (hard links: vserver.db), and cannot be written: "
+    assert done.err.splitlines()[-1].startswith(line), done
+    assert path.read_bytes() == before and not (tmp_path / "second.db-wal").exists()
+
+
+def test_a_database_with_two_names_is_read_unless_it_is_open_by_the_other(path: Path, tmp_path: Path) -> None:
+    os.link(path, tmp_path / "second.db")
+    with closing(sqlite3.connect(path)) as conn:
+        conn.execute("INSERT INTO organization (name) VALUES ('seen')")
+        conn.commit()
+        done = process.vserver("-d", "second.db", "list", "organizations", cwd=tmp_path)
+        assert done.status == 1 and "a program has it open, perhaps by another one" in done.err, done
+    done = process.vserver("-d", "second.db", "list", "organizations", cwd=tmp_path)
+    assert done.status == 0 and "seen" in done.out and {each.name for each in tmp_path.glob("*.db-*")} == set(), done
+
+
+def test_the_remedy_for_two_names_works(path: Path, tmp_path: Path) -> None:
+    os.link(path, tmp_path / "second.db")
+    assert process.vserver("-d", "second.db", "backup", "NEW.db", cwd=tmp_path).status == 0
+    assert process.vserver("-d", "NEW.db", "shell", "-c", "Organization(name='x').save()", cwd=tmp_path).status == 0
+    (tmp_path / "second.db").unlink()
+    assert process.vserver("shell", "-c", "Organization(name='x').save()", cwd=tmp_path).status == 0
+
+
+def test_the_name_of_a_draft_that_a_killed_program_left_is_removed(path: Path, tmp_path: Path) -> None:
+    """It was killed after it had put a new database in its place, and before it had removed the draft's name."""
+    draft, users = tmp_path / ".vserver.db.abcd_123.new", tmp_path / ".vserver.db.notes.new"
+    os.link(path, draft)
+    users.write_text("a file of the user's, which is not the database")
+    with closing(db.connect(path)):
+        db.Organization(name="x").save()
+    assert not draft.exists() and users.exists()
+
+
+# Moved, removed or replaced while it is open
+
+
+def move(path: Path, other: Path) -> None:
+    path.rename(path.with_name("moved.db"))
+
+
+def move_folder(path: Path, other: Path) -> None:
+    path.parent.rename(path.parent.with_name(path.parent.name + "-moved"))
+
+
+def remove(path: Path, other: Path) -> None:
+    path.unlink()
+
+
+def replace(path: Path, other: Path) -> None:
+    os.replace(other, path)
+
+
+def remove_and_copy(path: Path, other: Path) -> None:
+    path.unlink()
+    shutil.copy(other, path)
+
+
+WAYS = [move, move_folder, remove, replace, remove_and_copy]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_nothing_is_saved_to_a_file_that_is_no_longer_there(
+    path: Path, other: Path, way: Callable[[Path, Path], None]
+) -> None:
+    """At the next save, and at the end of a transaction that had begun before."""
+    with closing(db.connect(path)) as database:
+        db.Organization(name="before").save()
+        late = db.Organization(name="late")
+        with pytest.raises(Error, match="nothing was saved; put it back, or open what is there now"), database.atomic():
+            late.save()
+            way(path, other)
+        assert late.id is None
+        for act in (
+            late.save,
+            lambda: database.execute_sql("DELETE FROM organization"),
+            lambda: database.execute_sql("INSERT INTO organization (name) VALUES ('x') RETURNING id").fetchall(),
+            lambda: db.Organization.update(name="x").where(db.Organization.id == 1).execute(),
+        ):
+            with pytest.raises(
+                Error, match="vserver.db was (moved or removed|replaced by another file) while it was open"
+            ):
+                act()
+
+
+def test_a_backup_that_is_copied_over_an_open_file_is_noticed_and_stays_whole(path: Path, tmp_path: Path) -> None:
+    """Cp writes into the same file: its log is not of what is in it then."""
+    with closing(db.connect(path)):
+        db.Organization(name="in the backup").save()
+    backup = backups.make(path, tmp_path / "backup.db").path
+    code = f"""
+import shutil
+Organization(name='later').save()
+shutil.copyfile({str(backup)!r}, {str(path)!r})
+try:
+    Organization(name='lost').save()
+except Exception as error:
+    print(error)
+"""
+    done = process.vserver("-d", path, "shell", "-q", "-c", code)
+    assert (
+        done.out
+        == "vserver.db was overwritten while it was open: nothing was saved; put it back, or open what is there now\n"
+    )
+    assert "the log of what vserver.db was before is kept in " in done.err and done.err.count("\n") == 1, done
+    assert names(path) == ["in the backup"] and path.read_bytes() == backup.read_bytes()
+    assert process.vserver("-d", path, "check").status == process.vserver("-d", backup, "check").status
+    with closing(db.connect(path)):
+        db.Organization(name="goes on").save()
+    assert names(path) == ["in the backup", "goes on"]
+
+
+def test_what_other_programs_write_by_sqlite_is_not_taken_for_that(path: Path, tmp_path: Path) -> None:
+    backup = backups.make(path, tmp_path / "backup.db").path
+    with closing(db.connect(path)):
+        for change in ("CREATE TABLE x (y)", "VACUUM", "DROP TABLE x", "PRAGMA wal_checkpoint(TRUNCATE)"):
+            with closing(sqlite3.connect(path, timeout=30)) as conn:
+                conn.execute(change).fetchall()
+                conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            db.Organization(name=change).save()
+        assert process.vserver("-d", path, "restore", backup, "--yes").status == 0
+        db.Organization(name="after").save()
+    assert names(path) == ["after"]
+
+
+def test_a_transaction_by_hand_is_not_ended_in_a_file_that_was_replaced(path: Path, other: Path) -> None:
+    with closing(db.connect(path)) as database:
+        database.execute_sql("BEGIN")
+        database.execute_sql("INSERT INTO organization (name) VALUES ('x')")
+        replace(path, other)
+        with pytest.raises(Error, match="was replaced by another file while it was open: nothing was saved"):
+            database.execute_sql("COMMIT")
+        database.execute_sql("ROLLBACK")
+    assert names(path) == []
+
+
+def test_saving_goes_on_when_the_file_is_put_back(path: Path, other: Path) -> None:
+    with closing(db.connect(path)):
+        path.rename("moved.db")
+        with pytest.raises(Error, match="was moved or removed"):
+            db.Organization(name="x").save()
+        Path("moved.db").rename(path)
+        db.Organization(name="y").save()
+    assert names(path) == ["y"]
+
+
+@pytest.mark.parametrize("options", [(), ("--read-only",)])
+def test_reading_goes_on_and_says_so_once(path: Path, other: Path, tmp_path: Path, options: tuple[str, ...]) -> None:
+    code = f"import os; os.replace({str(other)!r}, {str(path)!r})\nfor _ in range(3): print(len(db.Organization.get()))"
+    done = process.vserver("-d", path, "shell", "-q", *options, "-c", code)
+    assert (done.status, done.out, done.err.count("\n")) == (0, "0\n0\n0\n", 1), done
+    assert "vserver.db was replaced by another file while it was open: what it held is still shown" in done.err
+
+
+def test_what_is_there_now_is_not_mixed_with_the_log_of_what_was(path: Path, other: Path, tmp_path: Path) -> None:
+    """A program has the earlier file open, and its log: SQLite would take that for the log of the new file."""
+    session = (
+        "import sqlite3, sys\nconn = sqlite3.connect(sys.argv[1])\nconn.execute('DELETE FROM setting')\nconn.commit()"
+    )
+    session += "\nprint('open', flush=True)\nsys.stdin.read()\nconn.close()"
+    words, pipes = [sys.executable, "-c", session, str(path)], {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(words, **pipes, env=environment(tmp_path)) as holder:  # type: ignore[call-overload]
+        assert holder.stdout.readline() == b"open\n"
+        assert process.vserver("-d", path, "list", "tasks").status == 0
+        replace(path, other)
+        for command in (("list", "tasks"), ("shell", "-c", "Organization(name='x').save()"), ("backup", "b.db")):
+            done = process.vserver("-d", path, *command, cwd=tmp_path)
+            assert done.status == 1 and "was replaced while it was open: a program has the file open" in done.err, done
+    assert process.vserver("-d", path, "shell", "-c", "Organization(name='x').save()").status == 0
+    assert names(path) == ["x"]
+
+
+def test_a_link_leads_to_the_file_that_is_open(path: Path, other: Path, tmp_path: Path) -> None:
+    """Where a link leads to is looked up when it is opened: another target is another file, which is opened anew."""
+    link = tmp_path / "link.db"
+    link.symlink_to(path)
+    with closing(db.connect(link)) as database:
+        assert database.title == "link.db"
+        link.unlink()
+        link.symlink_to(other)
+        db.Organization(name="x").save()
+    assert (names(path), names(other)) == (["x"], [])

@@ -1,0 +1,55 @@
+"""What the system's table of mounts says of a file (Linux: /proc/self/mountinfo, see proc(5)).
+
+Elsewhere nothing is known: no file system is taken to be read-only, and no file to be mounted.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+TABLE = Path("/proc/self/mountinfo")
+_ESCAPED = re.compile(rb"\\([0-7]{3})")
+
+
+class Mount(NamedTuple):
+    """One line of the table: the device (major, minor), where it is mounted, and the options of the file system."""
+
+    device: tuple[int, int]
+    point: bytes
+    options: frozenset[bytes]
+
+
+def _mounts() -> Iterator[Mount]:
+    try:
+        lines = TABLE.read_bytes().splitlines()
+    except OSError:
+        return
+    for line in lines:  # 36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue
+        ours, _, of_file_system = line.partition(b" - ")
+        fields = ours.split(b" ")
+        major, _, minor = fields[2].partition(b":")
+        point = _ESCAPED.sub(lambda found: bytes([int(found[1], 8)]), fields[4])
+        yield Mount((int(major), int(minor)), point, frozenset(of_file_system.split(b" ")[-1].split(b",")))
+
+
+def is_mount_point(file: Path) -> bool:
+    """Whether a file, named without links, is mounted by itself: what lies beside it lies elsewhere for others."""
+    name = os.fsencode(file)
+    return any(mount.point == name for mount in _mounts())
+
+
+def never_written(file: Path) -> bool:
+    """Whether nobody writes to a file, whatever their rights: its file system itself is read-only.
+
+    A mount that is read-only is not enough, as the same file system may be mounted elsewhere to be written to. Nor are
+    network, overlay and similar file systems, which others write to from behind: the system gives these no block
+    device, but a number whose major part is 0.
+    """
+    device = os.stat(file).st_dev
+    numbers = os.major(device), os.minor(device)
+    found = [mount for mount in _mounts() if mount.device == numbers]
+    return numbers[0] != 0 and bool(found) and all(b"ro" in mount.options for mount in found)

@@ -1,0 +1,231 @@
+"""A SQLite database that is only read: in place if that leaves nothing behind, else as a copy of one moment.
+
+SQLite reads a database in WAL mode with the help of files beside it. It makes them, so it needs the right to do so; and
+if they are not the owner's, the owner cannot write any more. So who cannot write both the file and its folder reads
+
+* in place, by what others who have it open made there; or if nobody has
+* a private copy, which is made anew when the file has changed: a session that lasts is never stale.
+
+It owns how a file is opened for reading. Whether it is ours is storage.py's; the lock and the copy are snapshots.py's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import weakref
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from vserverlib import Error, files
+from vserverlib.databases import mounts, snapshots, sqlite
+from vserverlib.databases.sqlite import Sqlite
+from vserverlib.files import shown
+
+ROOM_TO_READ = 65536  # bytes: the index of a log, which SQLite makes beside a database, takes half of that
+UNREADABLE = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL)
+
+
+class Reader(Sqlite):
+    """A database that is only read, however its file can be.
+
+    copied: makes the private copy that is read in place of the file, always; without it, a copy is made only if the
+    file cannot be read in place. in_place_only: never copy, and leave nothing behind; an Error if that takes a copy.
+    """
+
+    def __init__(
+        self, path: Path, *, copied: Callable[[], Path] | None = None, in_place_only: bool = False, **options: Any
+    ) -> None:
+        self.source, self.copied, self.in_place_only = files.real(path), copied, in_place_only
+        self._known: snapshots.State | None = None  # of the source, when a copy of it was made
+        self._held: int | None = None  # a descriptor of the source that has SQLite's lock
+        self._turn, self._earlier = 0, list[Callable[[], object]]()
+        super().__init__(str(self.source), path=path, mode="read-only", **options)
+
+    def _connect(self) -> sqlite3.Connection:
+        self._known, self._held = None, None
+        if self.copied is not None:
+            return self._copied(self.copied)
+        other_names = files.other_names(self.source)
+        if sqlite.is_open(self.source) or (_may_write_beside(self.source) and not other_names):
+            return self._in_place()
+        if self.in_place_only:
+            raise Error(f"{shown(self.path)} cannot be read in place")
+        if _is_bare(self.source) and mounts.never_written(self.source):
+            self._known = snapshots.state(self.source)
+            return self._opened(self.source, "immutable=1")
+        return self._by_lock(other_names)
+
+    # In place
+
+    def _in_place(self) -> sqlite3.Connection:
+        if not os.path.exists(f"{self.source}-wal") and _may_write_beside(self.source):
+            self.at_close.append(partial(_tidy, self.source))  # also of a damaged file, which cannot be opened
+        return self._opened(self.source)
+
+    def _opened(self, file: Path, how: str = "mode=ro") -> sqlite3.Connection:
+        self.database = f"{file.as_uri()}?{how}"
+        conn: sqlite3.Connection = super()._connect()
+        return conn
+
+    # Held by SQLite's lock
+
+    def _by_lock(self, other_names: str) -> sqlite3.Connection:
+        """Open the file in place if it can be, else a copy of one moment; in WAL mode the lock is kept."""
+        descriptor = os.open(self.source, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            for _ in range(snapshots.TRIES):
+                if not snapshots.lock(descriptor):
+                    raise sqlite.busy()
+                if (conn := self._attempt(descriptor, other_names)) is not None:
+                    return conn
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+        raise snapshots.changing(self.path)
+
+    def _attempt(self, descriptor: int, other_names: str) -> sqlite3.Connection | None:
+        self._refuse_others(descriptor, other_names)
+        if not other_names and self._is_ready(descriptor) and (conn := self._tried()) is not None:
+            snapshots.unlock(descriptor)  # SQLite has it now, and keeps it as long as is right
+            self.at_close.append(partial(sqlite.let_go, descriptor))
+            return conn
+        known, folder = snapshots.settled(self.source), files.private_folder()
+        try:
+            with files.told(f"{shown(self.path)} cannot be copied to {shown(folder)}"):
+                copy = snapshots.copy(self.source, folder, descriptor)
+            self._refuse_others(descriptor, other_names)
+            if snapshots.state(self.source) != known:
+                files.remove_folder(folder)
+                return None
+            conn = self._of_copy(copy)
+        except BaseException:
+            files.remove_folder(folder)
+            raise
+        self._known, self._held = known, descriptor if other_names else None
+        if not snapshots.is_wal(descriptor):
+            snapshots.unlock(descriptor)  # in rollback mode it would keep others from writing
+        self.at_close.append(partial(sqlite.let_go, descriptor))
+        return conn
+
+    def _is_ready(self, descriptor: int) -> bool:
+        """Whether there is what SQLite needs for reading in place: in WAL mode, what others have made beside it."""
+        sides = [f"{self.source}{ending}" for ending in ("-wal", "-shm")]
+        return not snapshots.is_wal(descriptor) or all(os.access(side, os.R_OK) for side in sides)
+
+    def _tried(self) -> sqlite3.Connection | None:
+        try:
+            conn = self._opened(self.source)
+            with _closed_on_error(conn):
+                conn.execute("SELECT 1 FROM sqlite_master").fetchone()
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF not in UNREADABLE:
+                raise
+            return None
+        return conn
+
+    def _refuse_others(self, descriptor: int, other_names: str) -> None:
+        """Raise an Error if a file is open by another of its names: what is in the log there cannot be seen."""
+        if other_names and snapshots.others_lock(descriptor) is not False:
+            told = f"{other_names}, and a program has it open, perhaps by another one"
+            raise Error(f"{shown(self.path)} {told}: what it writes would not be seen here; end it first")
+
+    # A copy
+
+    def _copied(self, made: Callable[[], Path]) -> sqlite3.Connection:
+        self._known = snapshots.state(self.source)
+        return self._of_copy(made())
+
+    def _of_copy(self, copy: Path) -> sqlite3.Connection:
+        self.at_close.append(weakref.finalize(self, files.remove_folder, copy.parent))
+        if os.path.exists(f"{copy}-journal"):  # of a program that was killed: it is rolled back, in the copy
+            with contextlib.closing(sqlite3.connect(copy)) as conn:
+                conn.execute("SELECT 1 FROM sqlite_master").fetchone()
+        return self._opened(copy)
+
+    # Following the file
+
+    def version(self) -> Any:
+        self.refresh("SELECT")
+        return self._turn, super().version()
+
+    def refresh(self, kind: str) -> None:
+        """Between transactions, read anew what is a copy of a file that has changed since."""
+        if self._known is None:
+            return super().refresh(kind)
+        try:
+            if self._held is not None:
+                self._refuse_others(self._held, files.other_names(self.source))
+            now = snapshots.state(self.source)
+        except FileNotFoundError:
+            return self.tell_moved(sqlite.GONE)
+        if now[0][:2] != self._known[0][:2]:
+            return self.tell_moved(sqlite.REPLACED)
+        if now != self._known:
+            self._follow()
+        return None
+
+    def _follow(self) -> None:
+        """Open what there is now. What a cursor still gives of the earlier one goes on until the next change."""
+        for end in reversed(self._earlier):
+            end()
+        earlier, known, held = self.connection(), self._known, self._held
+        self._earlier, self.at_close = [*self.at_close, earlier.close], []
+        self._state.reset()
+        try:
+            self.connect()
+        except BaseException:
+            for end in reversed(self.at_close):
+                end()
+            self._state.set_connection(earlier)
+            self.at_close, self._earlier = self._earlier[:-1], []
+            self._known, self._held = known, held
+            raise
+        self._turn += 1
+        self.cached.clear()
+        self.forget()
+
+    def close(self) -> bool:
+        closed = super().close()
+        while self._earlier:
+            self._earlier.pop()()
+        return closed
+
+
+@contextlib.contextmanager
+def _closed_on_error(conn: sqlite3.Connection) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        conn.close()
+        raise
+
+
+def _may_write_beside(file: Path) -> bool:
+    """Whether SQLite can make beside a database what it needs for reading it, and remove it in the end."""
+    if not (writable(file) and writable(file.parent)):
+        return False
+    disk = os.statvfs(file.parent)
+    return disk.f_bavail * disk.f_frsize >= ROOM_TO_READ
+
+
+def writable(path: Path) -> bool:
+    """Whether this user may write to a file or folder, and its mount allows it."""
+    return os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
+
+
+def _is_bare(file: Path) -> bool:
+    return not any(os.path.exists(f"{file}{ending}") for ending in files.LOGS)
+
+
+def _tidy(file: Path) -> None:
+    """Have SQLite remove the empty log that a reader leaves behind: only who may write can, as the last to close."""
+    log = Path(f"{file}-wal")
+    with contextlib.suppress(OSError, sqlite3.Error):
+        if log.stat().st_size == 0:
+            with contextlib.closing(sqlite3.connect(f"{file.as_uri()}?mode=rw", uri=True)) as conn:
+                conn.execute("SELECT 1 FROM sqlite_master").fetchone()

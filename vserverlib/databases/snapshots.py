@@ -1,0 +1,271 @@
+"""A SQLite file that others may write to: held by SQLite's own lock, copied as it is at one moment, known again.
+
+SQLite reads a database in WAL mode with the help of files beside it. Without the right to make them there is only the
+copy, and a copy of a file that is written to meanwhile is of no moment at all. What makes it one moment is the shared
+lock that every connection of SQLite's has:
+
+* In rollback mode nobody writes to the file while it is held.
+* In WAL mode nobody removes the log while it is held, as that takes the file for oneself. What is written meanwhile
+  leaves a log, so where there is none at the end, nothing was written.
+
+File systems without locks are left with a second look at sizes and times, and a wait before the first one, until a
+write from then on has another time than the last.
+
+It owns the lock and the copy. Who reads what, and when a copy is made anew, is readers.py's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import struct
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from vserverlib import Error, files
+from vserverlib.files import shown
+
+PENDING, SHARED, SHARED_SIZE = 0x40000000, 0x40000002, 510  # the bytes that SQLite locks (os_unix.c)
+CONNECTED = 128  # the byte of -shm that every connection in WAL mode has locked (os_unix.c: DMS)
+WAL_MODE = b"\2\2"  # at offset 18 of the file
+TICK, COARSE = 0.02, 2.0  # seconds between two times that a file system tells apart; of those that have no fractions
+TRIES = 5
+PIECE = 1 << 20  # bytes that are copied between two looks for Ctrl-C
+PATIENCE, STEP = 5.0, 0.05  # seconds that a writer is waited for here; between two attempts
+
+State = tuple[tuple[int, ...], ...]
+
+
+# SQLite's lock
+
+
+@contextlib.contextmanager
+def held(file: Path, patience: float = PATIENCE) -> Iterator[int]:
+    """Hold SQLite's shared lock on a file in a block, and give the descriptor that has it.
+
+    Raises an Error if a writer has the file for itself for so many seconds. Not for a file that this process has open
+    by SQLite: closing the descriptor would end SQLite's locks.
+    """
+    descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        until = time.monotonic() + patience
+        while not lock(descriptor):
+            if time.monotonic() > until:
+                raise Error(f"{shown(file)} is locked by a program that writes to it: try again later")
+            time.sleep(STEP)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def lock(descriptor: int) -> bool:
+    """Take SQLite's shared lock, and return whether nobody was in the way. A file system without locks has nobody."""
+    import fcntl
+
+    if not _set(descriptor, fcntl.F_RDLCK, PENDING, 1):
+        return False
+    try:
+        return _set(descriptor, fcntl.F_RDLCK, SHARED, SHARED_SIZE)
+    finally:
+        _set(descriptor, fcntl.F_UNLCK, PENDING, 1)
+
+
+def unlock(descriptor: int) -> None:
+    """Give the lock back; the descriptor stays open."""
+    import fcntl
+
+    _set(descriptor, fcntl.F_UNLCK, PENDING, SHARED - PENDING + SHARED_SIZE)
+
+
+def _set(descriptor: int, kind: int, start: int, size: int) -> bool:
+    import fcntl
+
+    try:
+        if sys.platform == "linux":  # a lock of the descriptor: SQLite in this process neither sees nor ends it
+            fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _flock(kind, start, size))
+        else:
+            fcntl.lockf(
+                descriptor, {fcntl.F_RDLCK: fcntl.LOCK_SH}.get(kind, fcntl.LOCK_UN) | fcntl.LOCK_NB, size, start
+            )
+    except (BlockingIOError, PermissionError):
+        return False
+    except OSError:  # a file system that has no locks
+        return True
+    return True
+
+
+def _flock(kind: int, start: int, size: int) -> bytes:
+    return struct.pack("hhqqi", kind, os.SEEK_SET, start, size, 0)  # struct flock of Linux, fcntl(2)
+
+
+def is_locked(file: Path, start: int = PENDING, size: int = SHARED - PENDING + SHARED_SIZE) -> bool | None:
+    """Whether anybody has a lock on some bytes of a file; None if the system does not tell.
+
+    Not for a file that this process has open by SQLite.
+    """
+    with contextlib.suppress(OSError):
+        descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return others_lock(descriptor, start, size)
+        finally:
+            os.close(descriptor)
+    return None
+
+
+def others_lock(descriptor: int, start: int = PENDING, size: int = SHARED - PENDING + SHARED_SIZE) -> bool | None:
+    """Whether anybody but the descriptor has a lock on some bytes of its file; None if the system does not tell."""
+    import fcntl
+
+    if sys.platform != "linux":
+        return None
+    try:
+        told = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, _flock(fcntl.F_WRLCK, start, size))
+    except OSError:
+        return None
+    return bool(struct.unpack("hhqqi", told)[0] != fcntl.F_UNLCK)
+
+
+def refuse_log_of_another(file: Path) -> None:
+    """Raise an Error if what is beside a file belongs to another one, which a program has open.
+
+    That one was called so until this file was put in its place. SQLite would take its log for this file's. A connection
+    that has locked -shm has locked its file, too.
+    """
+    index = Path(f"{file}-shm")
+    if not index.exists():
+        return
+    for _ in range(3):  # a connection may end, or begin, between the two questions
+        if not is_locked(index, CONNECTED, 1) or is_locked(file) is not False:
+            return
+        time.sleep(STEP)
+    told = f"a program has the file open that was there before, and {shown(index)} with its log is that one's"
+    raise Error(f"{shown(file)} was replaced while it was open: {told}; end that program first")
+
+
+# A file that is open
+
+
+class Mark(NamedTuple):
+    """What tells that a file was written to, and by what: its size, its time (ns), and SQLite's count of changes.
+
+    SQLite never counts down. It does not count up with every change in WAL mode.
+    """
+
+    size: int
+    time: int
+    counter: int
+
+    def is_of(self, found: os.stat_result) -> bool:
+        """Whether a file was not written to since, by what the system tells of it now."""
+        return (found.st_size, found.st_mtime_ns) == (self.size, self.time)
+
+
+def mark(file: Path) -> Mark | None:
+    """Return the mark of a file that SQLite does not have open in this process; None if it cannot be read."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return mark_of(descriptor)
+        finally:
+            os.close(descriptor)
+    return None
+
+
+def mark_of(descriptor: int) -> Mark:
+    """Return the mark of an open file."""
+    found = os.fstat(descriptor)
+    return Mark(found.st_size, found.st_mtime_ns, int.from_bytes(os.pread(descriptor, 4, 24)))
+
+
+def put_log_aside(file: Path) -> Path | None:
+    """Give the log beside a file another name, and return that, unless somebody has the log open or there is none."""
+    log, index = Path(f"{file}-wal"), Path(f"{file}-shm")
+    with contextlib.suppress(OSError):
+        if is_locked(index, CONNECTED, 1) is False and log.stat().st_size:
+            aside = files.dated(file.parent, log.name, ".old")
+            os.rename(log, aside)
+            index.unlink()
+            return aside
+    return None
+
+
+# One moment
+
+
+def is_wal(descriptor: int) -> bool:
+    """Whether the header of a file says that it is in WAL mode."""
+    return os.pread(descriptor, 2, 18) == WAL_MODE
+
+
+def state(file: Path) -> State:
+    """Return what the system tells of a file and its logs: which files, their sizes, when they were changed.
+
+    Raises FileNotFoundError if there is no such file.
+    """
+    found = [os.stat(file)]
+    for ending in files.LOGS:
+        with contextlib.suppress(FileNotFoundError):
+            found.append(os.stat(f"{file}{ending}"))
+    return tuple((each.st_dev, each.st_ino, each.st_size, each.st_mtime_ns, each.st_ctime_ns) for each in found)
+
+
+def settled(file: Path) -> State:
+    """Return the state of a file from which any change that comes after this differs, after a wait if need be."""
+    for _ in range(TRIES):
+        now = state(file)
+        newest = max(max(times) for _, _, _, *times in now)
+        grain = TICK if newest % 1_000_000_000 else COARSE
+        since = time.time() - newest / 1e9
+        if not 0 <= since < grain:
+            break
+        time.sleep(grain - since)
+    return now
+
+
+def copy(file: Path, folder: Path, descriptor: int) -> Path:
+    """Copy a file, through a descriptor that holds it, and its logs into a private folder; return the copy.
+
+    Whether that is one moment is seen by the state of the file, before and after.
+    """
+    target = files.make_private(folder / file.name)
+    _copy(descriptor, target)
+    for ending in files.LOGS:
+        with contextlib.suppress(FileNotFoundError):
+            log = os.open(f"{file}{ending}", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                _copy(log, files.make_private(folder / f"{file.name}{ending}"))
+            finally:
+                os.close(log)
+    return target
+
+
+def _copy(descriptor: int, target: Path) -> None:
+    place = 0
+    with open(target, "wb") as out:
+        while piece := os.pread(descriptor, PIECE, place):
+            out.write(piece)
+            place += len(piece)
+
+
+def copied(file: Path, folder: Path) -> Path:
+    """Make a copy of a file and its logs as they are at one moment; an Error if they change again and again.
+
+    Not of a file that this process has open by SQLite.
+    """
+    with held(file) as descriptor:
+        for _ in range(TRIES):
+            before = settled(file)
+            made = copy(file, folder, descriptor)
+            if state(file) == before:
+                return made
+            for ending in ("", *files.LOGS):
+                Path(f"{made}{ending}").unlink(missing_ok=True)
+    raise changing(file)
+
+
+def changing(file: Path) -> Error:
+    """Return what there is to say if no copy of one moment could be made."""
+    return Error(f"{shown(file)} is written to again and again, so that no copy is of one moment: try again later")
