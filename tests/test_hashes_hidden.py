@@ -120,7 +120,7 @@ PYTHON_OF_SQLITE = {
     "print([dict(row) for row in c.execute('SELECT * FROM user')]); c.row_factory = None",
 }
 REFUSED = {  # in a read-only session of SQLite
-    "iterdump": "print('\\n'.join(database.connection().iterdump()))",
+    "iterdump": "print('\\n'.join(line for line in database.connection().iterdump() if 'key_salt' not in line))",
     "json_each": "print(database.execute_sql('SELECT value FROM user, json_each(json_array(password))').fetchall())",
     "ATTACH": "database.execute_sql(\"ATTACH '{path}' AS other\"); "
     "print(database.execute_sql('SELECT password FROM other.user').fetchall())",
