@@ -10,6 +10,9 @@ status is decided in one place, `Commands`. What a command needs is imported whe
 from __future__ import annotations
 
 if __name__ == "__main__":  # before the other imports, which take their time
+    from vserverlib import signals
+
+    signals.watch()
     from vserverlib import arguments
 
     arguments.hide()

@@ -22,7 +22,7 @@ from terminal import Terminal, environment
 import models as db
 import vserver
 from vserverlib import Error
-from vserverlib.databases import backups, connection, storage
+from vserverlib.databases import backups, connection, raw, storage
 
 NAMED = re.compile(r"vserver-\d{8}-\d{6}(-\d+)?\.db")
 
@@ -118,8 +118,8 @@ def test_a_backup_holds_up_no_writer(database: Any, path: Path, monkeypatch: pyt
         if not len(db.Organization.get()):
             add("written meanwhile")
 
-    monkeypatch.setattr(backups, "STEP", 1)
-    monkeypatch.setattr(backups, "_let_ctrl_c_be_seen", write)
+    monkeypatch.setattr(raw, "COPIED", 1)
+    monkeypatch.setattr(raw, "_look_amid_copying", write)
     made = backups.make(path)
     assert names(path) == ["written meanwhile"] and names(made.path) == []
 
@@ -274,8 +274,8 @@ def test_nobody_writes_between_the_backup_that_is_kept_and_the_replacing(
 ) -> None:
     made, keep = backups.make(path), backups.keep
 
-    def keep_and_try_to_write(database: Path) -> backups.Backup:
-        kept = keep(database)
+    def keep_and_try_to_write(database: Path, **options: bool) -> backups.Backup:
+        kept = keep(database, **options)
         locked = pytest.raises(sqlite3.OperationalError, match="locked")
         with closing(sqlite3.connect(path, timeout=0)) as other, locked:
             other.execute("INSERT INTO organization (name) VALUES ('lost')")
@@ -333,7 +333,8 @@ def test_a_damaged_database_is_replaced_and_kept_as_it_was(story: SimpleNamespac
     assert kept is not None and not kept.is_sound and names(path) == ["IKNL", "Oslo"]
     damage(path)
     result = run("restore", made.path.name, "--yes")
-    assert re.search(r"what it held is kept in \S+, damaged as it was; go back with", result.stderr)
+    told = r"what it held is kept in (\S+), damaged as it was: what can be read of it is shown by: sqlite3 \1 \.recover"
+    assert re.search(told, result.stderr)
 
 
 def test_what_is_no_database_of_ours_is_not_replaced(story: SimpleNamespace, path: Path, tmp_path: Path) -> None:

@@ -486,6 +486,9 @@ def test_without_pg_dump_one_on_a_server_is_not_upgraded_unless_somebody_says_th
     assert server_schema(older_url) == schemas.NEWEST
 
 
-def test_of_a_file_a_backup_is_always_made(older: Path, newer: Newer) -> None:
+def test_a_file_is_upgraded_without_a_backup_where_one_says_so(older: Path, newer: Newer) -> None:
     newer()
-    assert run("upgrade", "--no-backup").exit_code == 2 and schema(older) == schemas.NEWEST - 1
+    assert run("upgrade", "--dry-run", "--no-backup").stderr.endswith("; no backup is made\n")
+    done = run("upgrade", "--no-backup")
+    assert done.exit_code == 0 and done.stderr.endswith(f"from schema {schemas.NEWEST - 1} to {schemas.NEWEST}\n")
+    assert schema(older) == schemas.NEWEST and beside(older) == []

@@ -23,6 +23,7 @@ from typing import IO, NamedTuple
 
 from vserverlib import Error, addresses, files
 from vserverlib.databases import dumps, headers, schemas, servers
+from vserverlib.databases.backups import Backup, discard
 from vserverlib.files import shown
 from vserverlib.transfer import sources
 
@@ -84,6 +85,20 @@ def opened(path: Path, name: str) -> Dump:
     _refuse_unknown(path, dump.migrations)
     with contextlib.closing(dump.parts()) as parts:
         return dump._replace(rows=sum(1 for part in parts for _ in part.rows))
+
+
+def keep(url: str) -> Backup:
+    """Make a dump in the current folder of a database that is about to be changed as a whole, verified by reading it.
+
+    Raises an Error where restoring would refuse it; then there is none.
+    """
+    made = dumps.make(url)
+    try:
+        opened(made.path, addresses.shown(url))
+    except BaseException:
+        discard(made)
+        raise
+    return made
 
 
 def _migrations(path: Path, entries: list[tuple[str, str]]) -> list[str]:

@@ -5,7 +5,7 @@ It owns what happens between a query and SQLite. Which file that is, and whether
 Two things are added to Peewee's database:
 
 * A lock is waited for in short steps, so that Ctrl-C ends the wait, and a person is told who holds it.
-* A query that runs is ended by Ctrl-C (SQLite's progress handler lets Python see the signal).
+* A query that runs is ended by Ctrl-C, and other signals: see raw.py.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
-from vserverlib import Error, inert
+from vserverlib import Error, inert, signals
+from vserverlib.databases import raw
 from vserverlib.databases.connection import Opened
 from vserverlib.databases.drivers import peewee
 from vserverlib.entities.recording import Recorder
 
 LOCK_STEP = 0.1  # seconds that SQLite itself waits: no signal is seen in it
-PROGRESS_STEPS = 10_000  # virtual machine steps between two looks for a signal: under a millisecond
 LAST_ID = 2**63 - 1  # that SQLite gives to a row
 ENDS = ("COMMIT", "END", "END TR")
 
@@ -63,7 +63,8 @@ class Sqlite(Opened, peewee.SqliteDatabase):
         self.open_as(title or path.name, mode, hidden, patience, path)
         self.recorder = recorder
         settings = {"foreign_keys": 1, "recursive_triggers": 1, "synchronous": "FULL", **(pragmas or {})}
-        super().__init__(file, pragmas=settings, lock_type="IMMEDIATE", timeout=LOCK_STEP, uri=True)
+        options = {"timeout": LOCK_STEP, "uri": True, "factory": raw.Connection}
+        super().__init__(file, pragmas=settings, lock_type="IMMEDIATE", **options)
 
     def connect(self, reuse_if_open: bool = False) -> bool:
         """Open the file; one that another program keeps for itself is waited for, as any lock is."""
@@ -72,12 +73,12 @@ class Sqlite(Opened, peewee.SqliteDatabase):
     def _add_conn_hooks(self, conn: sqlite3.Connection) -> None:
         super()._add_conn_hooks(conn)
         conn.create_function("has_text", 2, _has_text, deterministic=True)
-        conn.set_progress_handler(lambda: 0, PROGRESS_STEPS)  # being called at all is what lets Python see a signal
         if self.mode == "read-only":
             conn.set_authorizer(self._authorize)
         if self.recorder is not None:
             self.recorder.introduce(conn)
 
+    @signals.callback
     def _authorize(self, action: int, table: str | None, column: str | None, *_: str | None) -> int:
         if action == sqlite3.SQLITE_READ:
             return sqlite3.SQLITE_IGNORE if (table, column) in self.hidden else sqlite3.SQLITE_OK
@@ -126,16 +127,6 @@ class Sqlite(Opened, peewee.SqliteDatabase):
         is_outside = not self.transaction_depth() and not self.connection().in_transaction
         return self.recorder is not None and is_outside and "RETURNING" not in sql.upper()
 
-    @contextmanager
-    def fetching(self) -> Iterator[None]:
-        """For reading the rows of a cursor: Ctrl-C ends that too, and not as an error of SQLite's."""
-        try:
-            yield
-        except sqlite3.OperationalError as error:
-            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT:  # Python's own errors have no code
-                raise KeyboardInterrupt from None
-            raise
-
     def tolerates(self, error: Exception) -> bool:
         """Whether reading again will do: from now on, bytes that are no UTF-8 are read as replacement characters.
 
@@ -157,15 +148,17 @@ class Sqlite(Opened, peewee.SqliteDatabase):
 
     def commit(self) -> None:
         with self._ended_by_ctrl_c():
+            signals.check()
             self._patiently(self._commit)
-        self.undo.clear()
 
     def _commit(self) -> None:
-        if self.recorder is not None:
-            self.recorder.close(self.connection())
-        super().commit()
-        if self.recorder is not None:
-            self.recorder.end(committed=True)
+        with signals.held():  # it is committed, and all of us know it, or it is not
+            if self.recorder is not None:
+                self.recorder.close(self.connection())
+            super().commit()
+            if self.recorder is not None:
+                self.recorder.end(committed=True)
+            self.undo.clear()
 
     @contextmanager
     def _ended_by_ctrl_c(self) -> Iterator[None]:
@@ -178,11 +171,12 @@ class Sqlite(Opened, peewee.SqliteDatabase):
             raise
 
     def rollback(self) -> None:
-        try:
-            super().rollback()
-        finally:
-            if self.recorder is not None:
-                self.recorder.end(committed=False)
+        with signals.held():
+            try:
+                super().rollback()
+            finally:
+                if self.recorder is not None:
+                    self.recorder.end(committed=False)
 
     def has_rolled_back(self, error: peewee.DatabaseError) -> bool:
         return "no such savepoint" in str(error) or "no transaction is active" in str(error)
@@ -208,8 +202,6 @@ class Sqlite(Opened, peewee.SqliteDatabase):
     def explain(self, error: peewee.DatabaseError) -> None:
         """Raise what a person can act on in place of what SQLite says, where we know better."""
         text, code = str(error), _code(error) & 0xFF
-        if code == sqlite3.SQLITE_INTERRUPT:
-            raise KeyboardInterrupt from None
         if self.read_only and (code in (sqlite3.SQLITE_AUTH, sqlite3.SQLITE_READONLY) or "authorized" in text):
             raise Error(f"{self.title} is open read-only ({text}): {self.to_write} to change it") from error
         if code == sqlite3.SQLITE_FULL and (table := self._used_up()):
@@ -246,6 +238,7 @@ READ_ACTIONS = frozenset(
 )
 
 
+@signals.callback
 def _has_text(text: object, part: str) -> bool | None:
     """Whether a text holds another one, whatever the case of any letter."""
     return None if text is None else part.casefold() in str(text).casefold()

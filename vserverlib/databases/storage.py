@@ -18,8 +18,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from vserverlib import Error, addresses, files, inert
-from vserverlib.databases import headers, schemas, servers
+from vserverlib import Error, addresses, files, inert, signals
+from vserverlib.databases import headers, raw, schemas, servers
 from vserverlib.databases.connection import Opened
 from vserverlib.databases.sqlite import Sqlite
 from vserverlib.entities import checks, hashing, orm
@@ -137,8 +137,9 @@ def for_reading(path: Path) -> Sqlite:
 def _upgrade(url: str | Path) -> None:
     from vserverlib.databases import upgrades  # few databases are older
 
-    if done := upgrades.upgrade(url):
-        tell(done.told(), "yellow")
+    with signals.finishing():
+        if done := upgrades.upgrade(url):
+            tell(done.told(), "yellow")
 
 
 def _is_older(path: Path) -> bool:
@@ -361,7 +362,7 @@ def _reader(uri: str, path: Path, **options: Any) -> Sqlite:
 
 def _opens(file: Path) -> bool:
     try:
-        with contextlib.closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as conn:
+        with contextlib.closing(raw.connect(f"{file.as_uri()}?mode=ro", uri=True)) as conn:
             conn.execute("SELECT 1 FROM sqlite_master").fetchone()
     except sqlite3.Error:
         return False
@@ -373,7 +374,7 @@ def _tidy(file: Path) -> None:
     log = Path(f"{file}-wal")
     with contextlib.suppress(OSError, sqlite3.Error):
         if log.stat().st_size == 0:
-            with contextlib.closing(sqlite3.connect(f"{file.as_uri()}?mode=rw", uri=True)) as conn:
+            with contextlib.closing(raw.connect(f"{file.as_uri()}?mode=rw", uri=True)) as conn:
                 conn.execute("SELECT 1 FROM sqlite_master").fetchone()
 
 
@@ -409,7 +410,7 @@ def _sandbox(file: Path, path: Path, title: str | None = None) -> Sqlite:
     Its log is never written back, so the file itself stays as it was copied: see differences.report().
     """
     copy = _private_copy(file)
-    with contextlib.closing(sqlite3.connect(copy)) as conn:
+    with contextlib.closing(raw.connect(copy)) as conn:
         conn.execute("PRAGMA journal_mode = WAL")
     return _throw_away(copy, path, "sandbox", title)
 
@@ -432,7 +433,7 @@ def as_it_is(path: Path) -> Path:
     """Make a copy of a database in a private folder, which whoever asked for it removes."""
     copy = files.make_private(files.private_folder() / path.name)
     try:
-        with contextlib.closing(reader(path)) as source, contextlib.closing(sqlite3.connect(copy)) as target:
+        with contextlib.closing(reader(path)) as source, contextlib.closing(raw.connect(copy)) as target:
             source.connection().backup(target)
     except BaseException:
         files.remove_folder(copy.parent)

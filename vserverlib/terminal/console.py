@@ -30,7 +30,7 @@ from prompt_toolkit.history import InMemoryHistory
 from pygments.token import Token
 from traitlets.config import Config
 
-from vserverlib import Error, home, inert, messages
+from vserverlib import Error, home, inert, messages, signals
 from vserverlib.databases.drivers import peewee
 from vserverlib.entities.orm import Entity
 from vserverlib.terminal import completion, display, masking
@@ -243,15 +243,32 @@ class Shell(InteractiveShellEmbed):
     def run(self) -> None:
         """Show the banner, and run what is typed until the shell is left."""
         hook = sys.excepthook
-        self.show_banner()
-        while True:
+        try:
+            self.show_banner()
+            self._run()
+        finally:
+            with signals.held():
+                self._atexit_once()
+                sys.excepthook = hook
+
+    def _run(self) -> None:
+        while not signals.is_ending():
             try:
                 self.mainloop()
                 break
             except KeyboardInterrupt:  # pressed again while the first was told
-                messages.tell("interrupted", "yellow")
-        self._atexit_once()
-        sys.excepthook = hook
+                if not signals.is_ending():
+                    messages.tell("interrupted", "yellow")
+
+    def interact(self) -> None:
+        """Run what is typed until the shell is left, or a signal ends it."""
+        with contextlib.suppress(signals.Terminated):
+            super().interact()
+
+    def run_cell(self, *args: Any, **options: Any) -> Any:
+        """Run what was typed. A Ctrl-C that came before is none of it."""
+        signals.begin_anew()
+        return super().run_cell(*args, **options)
 
     # What IPython would take from the user's own IPython
 
@@ -309,7 +326,9 @@ class Shell(InteractiveShellEmbed):
     def showtraceback(self, exc_tuple: Any = None, *args: Any, **options: Any) -> None:
         """Tell of an error of ours, or of the database, in its message and the line that was typed."""
         kind, error, frames = self._get_exc_info(exc_tuple)
-        if issubclass(kind, KeyboardInterrupt):
+        if signals.is_ending():
+            self.ask_exit()
+        elif issubclass(kind, KeyboardInterrupt):
             sys.stderr.write("\n")  # after the ^C
             messages.tell("interrupted", "yellow")
         elif _is_ours(error) and not self.tells_all:

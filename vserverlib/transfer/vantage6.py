@@ -21,9 +21,8 @@ from functools import partial
 from pathlib import Path
 
 from vserverlib import Error, files, inert
-from vserverlib.databases import headers
+from vserverlib.databases import headers, raw
 from vserverlib.databases.connection import quoted
-from vserverlib.databases.sqlite import PROGRESS_STEPS
 from vserverlib.entities import progress
 from vserverlib.files import shown
 from vserverlib.transfer.sources import NOTHING, Notes, Origin, Row
@@ -336,7 +335,6 @@ def opened(path: Path) -> Iterator[Source]:
 def source_of(conn: sqlite3.Connection, title: str, named: str, refuse_changed: Callable[[], None]) -> Source:
     """Return the source that an open file is; an Error where it is something else, or of a release too new."""
     conn.text_factory = _text
-    conn.set_progress_handler(lambda: 0, PROGRESS_STEPS)  # being called at all is what lets Python see a signal
     columns = _columns(conn)
     release = release_of(title, columns)
     refuse_views(title, {name for (name,) in conn.execute(VIEWS)})
@@ -395,7 +393,7 @@ def release_of(title: str, columns: Columns) -> int:
 def _connection(path: Path, stack: contextlib.ExitStack) -> sqlite3.Connection:
     """Open the file, or where it has a log a private copy of both: SQLite would write beside it, or into it."""
     if any(Path(f"{path}{ending}").exists() and os.path.getsize(f"{path}{ending}") for ending in files.LOGS):
-        conn = sqlite3.connect(_copy(path, stack))
+        conn = raw.connect(_copy(path, stack))
     else:
         _refuse_locked(path)
         conn = headers.immutable(path)
@@ -417,7 +415,7 @@ def _refuse_locked(path: Path) -> None:
     if is_wal:
         return
     try:
-        with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=0)) as conn:
+        with contextlib.closing(raw.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=0)) as conn:
             conn.execute("SELECT 1 FROM sqlite_master").fetchone()
     except sqlite3.OperationalError as error:
         if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
