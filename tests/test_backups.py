@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 from terminal import Terminal, environment
+from test_upgrades import hide_from_index
 
 import models as db
 import vserver
@@ -333,8 +334,7 @@ def test_a_damaged_database_is_replaced_and_kept_as_it_was(story: SimpleNamespac
     assert kept is not None and not kept.is_sound and names(path) == ["IKNL", "Oslo"]
     damage(path)
     result = run("restore", made.path.name, "--yes")
-    told = r"what it held is kept in (\S+), damaged as it was: what can be read of it is shown by: sqlite3 \1 \.recover"
-    assert re.search(told, result.stderr)
+    assert re.search(r"what it held is kept in \S+, damaged as it was: restore would refuse it\n", result.stderr)
 
 
 def test_what_is_no_database_of_ours_is_not_replaced(story: SimpleNamespace, path: Path, tmp_path: Path) -> None:
@@ -462,3 +462,28 @@ def test_a_copy_that_lacks_rows_is_no_backup(
     with pytest.raises(Error, match="has not all of its rows: nothing was changed; try again"):
         backups.make(path, tmp_path / "backup.db")
     assert not (tmp_path / "backup.db").exists()
+
+
+def test_a_damaged_database_is_not_replaced_by_an_import(story: SimpleNamespace, path: Path, database: Any) -> None:
+    shutil.copy(backups.make(path).path, "source.db")
+    database.close()
+    fault = hide_from_index(path)
+    before = path.read_bytes()
+    result = run("import", "--replace", "--yes", "source.db")
+    told = f"vserver.db is damaged ({fault}): restore would refuse its backup, so nothing was imported; repair it"
+    assert result.exit_code == 1 and f"{told} (sqlite3 vserver.db REINDEX)" in result.stderr
+    assert path.read_bytes() == before and len(list(path.parent.glob("vserver-*"))) == 1
+
+
+def test_a_file_that_cannot_be_read_now_is_not_called_damaged(
+    story: SimpleNamespace, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(conn: sqlite3.Connection) -> Any:
+        error = sqlite3.OperationalError("disk I/O error")
+        error.sqlite_errorcode = sqlite3.SQLITE_IOERR_READ
+        raise error
+
+    monkeypatch.setattr(backups, "_count", fails)
+    with pytest.raises(Error, match=r"disk I/O error") as raised:
+        backups.make(path)
+    assert "damaged" not in str(raised.value) and files_beside(path) == []

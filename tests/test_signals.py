@@ -25,7 +25,8 @@ import fleet
 import psycopg
 import pytest
 from servers import Server
-from terminal import environment
+from terminal import Terminal, environment
+from test_connection import process_that_writes
 
 from vserverlib.examples import demo
 
@@ -121,11 +122,11 @@ def widen(file: Path) -> Path:
     return file
 
 
-def run(folder: Path, *words: str, given: str = "", **env: str) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, *words: str, given: str = "", ends: int = 0, **env: str) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
     home, options = environment(folder, **env), {"capture_output": True, "text": True}
     done = subprocess.run([*PROGRAM, *words], cwd=folder, env=home, input=given, check=False, **options)  # type: ignore[call-overload]
-    assert done.returncode in (0, 1, 3), done
+    assert done.returncode == ends, done
     return done
 
 
@@ -376,3 +377,254 @@ def _check_kept(place: Place, state: str, before: str, context: str) -> None:
         assert all(digest(file) == before for file in kept), context
     if "secrets.json" in place.act.words and place.act.result == "new.db":
         assert (place.folder / "secrets.json").exists() <= (state != before), context
+
+
+# At places that are known: each script is the program, in which a signal is sent by what it calls
+
+STRIKE = """
+import os, signal, sys
+from vserverlib import signals
+signals.watch()
+import vserver
+from vserverlib import files
+from vserverlib.databases import backups, raw, schemas
+NUMBER, TIMES = signal.Signals({number}), {times}
+def strike():
+    os.kill(os.getpid(), NUMBER)
+def struck(function, before=True):
+    def call(*args, **options):
+        global TIMES
+        TIMES -= 1
+        if before and TIMES == 0:
+            strike()
+        done = function(*args, **options)
+        if not before and TIMES == 0:
+            strike()
+        return done
+    return call
+{code}
+vserver.main(prog_name="vserver")
+"""
+# A signal that comes while SQLite runs the check: its exception is lost in a callback, and SQLite says "interrupted".
+AMID_A_CHECK = """
+def amid(fault):
+    def call(conn):
+        global TIMES
+        TIMES -= 1
+        conn.set_progress_handler(strike if TIMES == 0 else None, 1)
+        return fault(conn)
+    return call
+backups._fault = amid(backups._fault)
+"""
+
+
+def strike(folder: Path, number: signal.Signals, code: str, *words: str, times: int = 1, given: str = "") -> Any:
+    """Run a command of the program in a folder, in which `code` has a signal come, and return how it ended."""
+    program = folder / "strike.py"
+    program.write_text(STRIKE.format(number=int(number), times=times, code=code))
+    env = environment(folder, TMPDIR=str(folder / "tmp"))
+    (folder / "tmp").mkdir(exist_ok=True)
+    return subprocess.run(
+        [sys.executable, program.name, *words],
+        cwd=folder,
+        env={**env, "PYTHONPATH": str(Path(__file__).parent.parent)},
+        input=given,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def is_clean(folder: Path) -> bool:
+    """Whether neither a draft nor a private folder is left."""
+    return not list(folder.glob(".*.new*")) and not list((folder / "tmp").iterdir())
+
+
+@pytest.fixture
+def place(example: Path) -> Path:
+    """A folder with vserver.db, other.db (the same with other domains), a backup of that, and older.db."""
+    folder = example.parent
+    shutil.copy(example, folder / "other.db")
+    with closing(sqlite3.connect(folder / "other.db")) as conn:
+        conn.execute("UPDATE organization SET domain = 'other.example'")
+        conn.commit()
+        conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    shutil.copy(Path(__file__).parent / "data" / "schema-1.sqlite", folder / "older.db").chmod(0o600)
+    return folder
+
+
+CHECKING = {
+    "backup": ("backup b.db", "vserver.db", 1),
+    "backup -": ("backup -", "vserver.db", 1),
+    "restore, what is restored": ("restore other.db --yes", "vserver.db", 1),
+    "restore, what is kept": ("restore other.db --yes", "vserver.db", 2),
+    "import": ("import --replace --yes other.db", "vserver.db", 1),
+    "upgrade": ("-d older.db upgrade", "older.db", 1),
+    "passwd": ("-d older.db passwd root --stdin", "older.db", 1),
+}
+
+
+@pytest.mark.parametrize("name", CHECKING)
+def test_a_signal_amid_a_check_is_no_damage_and_nothing_is_replaced(name: str, place: Path) -> None:
+    words, file, times = CHECKING[name]
+    before, number = digest(place / file), SIGNALS[len(name) % 3]
+    done = strike(place, number, AMID_A_CHECK, *words.split(), times=times, given="Geheim-999!\n")
+    assert done.returncode == status(number) and "damaged" not in done.stderr and "Traceback" not in done.stderr
+    assert digest(place / file) == before and is_clean(place)
+    assert [each.name for each in place.glob("*-2*.db")] == [] and not (place / "b.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        ("restore other.db --yes", "backups.write_back = struck(backups.write_back)"),
+        ("import --replace --yes other.db", "Sqlite.commit = committing(Sqlite.commit)"),
+        ("-d older.db upgrade", "backups.write_back = struck(backups.write_back)"),
+    ],
+)
+def test_what_cannot_be_taken_back_any_more_is_reported_before_a_signal_ends_it(
+    words: str, code: str, place: Path
+) -> None:
+    committing = (
+        "from pathlib import Path\nfrom vserverlib.databases.sqlite import Sqlite\n"
+        "def committing(commit):\n"
+        "    return lambda self: (commit(self), list(Path().glob('vserver-2*.db')) and strike())[0]\n"
+    )
+    file = place / ("older.db" if "older" in words else "vserver.db")
+    before = digest(file)
+    done = strike(place, signal.SIGTERM, committing + code, *words.split())
+    (kept,) = list(place.glob("*-2*.db"))
+    assert done.returncode == -signal.SIGTERM and kept.name in done.stderr
+    assert digest(file) != before == digest(kept) and is_clean(place)
+
+
+def test_secrets_that_are_stored_are_not_lost_by_a_signal(place: Path) -> None:
+    (place / "f.yaml").write_text(
+        "organizations:\n  - name: a\n    users:\n      - username: anna\ncollaborations: []\n"
+    )
+    for times, is_there in ((2, False), (3, True)):  # as the list is put in its place, and as the database is
+        code = "files.put = struck(files.put)"
+        words = ("-d", "new.db", "import", "f.yaml", "--secrets", "secrets.json")
+        done = strike(place, signal.SIGINT, code, *words, times=times)
+        assert done.returncode == 130
+        assert (place / "secrets.json").exists() == (place / "new.db").exists() == is_there, done.stderr
+        assert ("nothing was imported" in done.stderr) != is_there and is_clean(place)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_second_signal_does_not_break_into_cleaning_up(number: signal.Signals, place: Path) -> None:
+    code = (
+        "from pathlib import Path\nimport shutil\n"
+        "backups._fault = struck(backups._fault)\n"
+        "def again(function):\n"
+        "    def call(*a, **o):\n        strike()\n        return function(*a, **o)\n    return call\n"
+        "Path.unlink, shutil.rmtree = again(Path.unlink), again(shutil.rmtree)\n"
+    )
+    done = strike(place, number, code, "backup", "-")
+    assert done.returncode == status(number) and "Traceback" not in done.stderr and is_clean(place)
+
+
+SWALLOWED = {
+    "a finalizer": "class A:\n    def __del__(self): strike()\nA()",
+    "a weak reference": "import weakref\nclass A: pass\na = A(); r = weakref.ref(a, lambda _: strike()); del a",
+}
+
+
+@pytest.mark.parametrize("where", SWALLOWED)
+def test_a_signal_that_python_swallows_is_raised_at_the_next_statement(where: str, place: Path) -> None:
+    head = "import os, signal\ndef strike(): os.kill(os.getpid(), signal.SIGTERM)\n"
+    code = f"{head}{SWALLOWED[where]}\ndb.Organization(name='lost').save()\nprint('it went on')"
+    done = run(place, "shell", "-c", code, ends=-signal.SIGTERM)
+    assert (done.stdout, done.stderr) == ("", "")
+    with closing(sqlite3.connect(place / "vserver.db")) as conn:
+        assert conn.execute("SELECT COUNT(*) FROM organization WHERE name = 'lost'").fetchone() == (0,)
+
+
+# From outside
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("words", ["restore other.db --yes", "delete task 1 --dependents --yes", "check"])
+def test_a_signal_ends_a_wait_and_a_query(words: str, number: signal.Signals, place: Path) -> None:
+    before, env = digest(place / "vserver.db"), environment(place, TMPDIR=str(place / "tmp"))
+    (place / "tmp").mkdir()
+    command = [*PROGRAM, *words.split()]
+    if words == "check":
+        command = [*PROGRAM, "shell", "-c", f"database.execute_sql('{ENDLESS}')"]
+    with process_that_writes(place / "vserver.db"):
+        process = subprocess.Popen(command, cwd=place, env=env, stderr=subprocess.PIPE, text=True)
+        assert process.stderr is not None
+        if words == "check":
+            wait_until_handled(process)
+            time.sleep(0.5)
+        else:
+            assert "waiting for" in process.stderr.readline()
+        process.send_signal(number)
+        told = process.communicate(timeout=LONGEST)[1]
+    assert process.returncode == status(number) and "Traceback" not in told and "damaged" not in told
+    assert digest(place / "vserver.db") == before and is_clean(place)
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT])
+def test_what_is_ignored_when_the_program_starts_stays_ignored(number: signal.Signals, place: Path) -> None:
+    """As by nohup, and of a job in the background."""
+    code = "import os, signal; [os.kill(os.getpid(), n) for n in ({0}, {0})]; print('went on')".format(int(number))
+    command = [*PROGRAM, "shell", "-c", code]
+    ignoring = f"import signal, os; signal.signal({int(number)}, signal.SIG_IGN); os.execv({command[0]!r}, {command!r})"
+    done = subprocess.run(
+        [sys.executable, "-c", ignoring], cwd=place, env=environment(place), capture_output=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"went on\n", b"")
+
+
+def test_a_pipe_that_nobody_reads_does_not_keep_a_signal_from_ending_it(place: Path) -> None:
+    reading, writing = os.pipe()
+    command = [*PROGRAM, "shell", "-c", "print('x' * 10_000_000)"]
+    with subprocess.Popen(
+        command, cwd=place, env=environment(place), stdout=writing, stderr=subprocess.PIPE
+    ) as process:
+        os.read(reading, 1)
+        process.send_signal(signal.SIGTERM)
+        assert process.communicate(timeout=LONGEST)[1] == b"" and process.returncode == -signal.SIGTERM
+    os.close(reading)
+    os.close(writing)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("where", ["prompt", "cell", "query"])
+def test_a_signal_ends_the_shell_and_leaves_the_terminal_as_it_was(
+    where: str, number: signal.Signals, place: Path
+) -> None:
+    """What was typed is kept, and what was private is gone."""
+    (place / "tmp").mkdir()
+    env = environment(place, TMPDIR=str(place / "tmp"))
+    line = f"{sys.executable} -m vserver shell --demo -q & echo $! > pid; fg > /dev/null; echo ended $?; stty -a"
+    terminal = Terminal(["bash", "--norc", "-mc", line], env, 120, 40)
+    terminal.wait_for_prompt(1)
+    terminal.enter("known = 41")
+    if where == "cell":
+        terminal.send("import time; print('begun'); time.sleep(100)\r")
+    elif where == "query":
+        terminal.send(f"print('begun'); database.execute_sql('{ENDLESS}')\r")
+    if where != "prompt":
+        terminal.wait_for("^begun")
+    os.kill(int((place / "pid").read_text()), number)
+    shown = terminal.wait_for(r"extproc")
+    terminal.child.close(force=True)
+    assert f"ended {128 + number}" in shown and " icanon " in shown and " echo " in shown
+    assert "Traceback" not in shown and "escaped" not in shown and is_clean(place)
+    (history,) = place.rglob("history.sqlite")
+    with closing(sqlite3.connect(history)) as conn:
+        assert conn.execute("SELECT source FROM history").fetchall()[0] == ("known = 41",)
+        assert conn.execute("SELECT COUNT(*) FROM sessions WHERE end IS NOT NULL").fetchone() == (1,)
+
+
+def test_ctrl_c_at_the_prompt_ends_what_runs_and_no_more(place: Path) -> None:
+    terminal = Terminal([*PROGRAM, "shell", "-q"], environment(place), 120, 40)
+    terminal.wait_for_prompt(1)
+    terminal.send(f"print('begun'); database.execute_sql('{ENDLESS}')\r")
+    terminal.wait_for("^begun")
+    terminal.send("\x03")
+    assert "interrupted" in terminal.answer()
+    assert terminal.enter("len(db.Task.get())").endswith("24")
+    assert terminal.leave() == 0

@@ -492,3 +492,109 @@ def test_a_file_is_upgraded_without_a_backup_where_one_says_so(older: Path, newe
     done = run("upgrade", "--no-backup")
     assert done.exit_code == 0 and done.stderr.endswith(f"from schema {schemas.NEWEST - 1} to {schemas.NEWEST}\n")
     assert schema(older) == schemas.NEWEST and beside(older) == []
+
+
+# A damaged one
+
+
+def hide_from_index(file: Path) -> str:
+    """Have a row of organizations be missing from an index, and return how SQLite calls that."""
+    with closing(sqlite3.connect(file, isolation_level=None)) as conn:
+        conn.execute("CREATE INDEX organization_country ON organization (country)")
+        entry = conn.execute("SELECT * FROM sqlite_master WHERE name = 'organization_country'").fetchone()
+        conn.execute("PRAGMA writable_schema = ON")
+        conn.execute("DELETE FROM sqlite_master WHERE name = 'organization_country'")
+    with closing(sqlite3.connect(file, isolation_level=None)) as conn:
+        conn.execute("INSERT INTO organization (name) VALUES ('unseen')")
+        conn.execute("PRAGMA writable_schema = ON")
+        conn.execute("INSERT INTO sqlite_master VALUES (?, ?, ?, ?, ?)", entry)
+    return "row 3 missing from index organization_country"
+
+
+def lengthen_free_list(file: Path) -> str:
+    """Have the header tell of more free pages than there are."""
+    with closing(sqlite3.connect(file, isolation_level=None)) as conn:
+        conn.execute("CREATE TABLE passing (value)")
+        conn.execute("INSERT INTO passing VALUES (zeroblob(40000))")
+        conn.execute("DROP TABLE passing")
+        conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    with open(file, "r+b") as writer:
+        writer.seek(36)
+        writer.write((3).to_bytes(4))
+    return "Main freelist"
+
+
+def overwrite_a_page(file: Path) -> str:
+    """Write over the first page of results."""
+    with closing(sqlite3.connect(file)) as conn:
+        (root,) = conn.execute("SELECT rootpage FROM sqlite_master WHERE name = 'result'").fetchone()
+        (size,) = conn.execute("PRAGMA page_size").fetchone()
+    with open(file, "r+b") as writer:
+        writer.seek((root - 1) * size)
+        writer.write(b"\xff" * size)
+    return f"Page {root}"
+
+
+def empty_a_value(file: Path) -> str:
+    """Have a column that is never NULL hold one."""
+    with closing(sqlite3.connect(file, isolation_level=None)) as conn:
+        sql = "SELECT sql FROM sqlite_master WHERE name = 'setting'"
+        (table,) = conn.execute(sql).fetchone()
+        conn.execute("PRAGMA writable_schema = ON")
+        conn.execute("UPDATE sqlite_master SET sql = replace(sql, ' NOT NULL', '') WHERE name = 'setting'")
+    with closing(sqlite3.connect(file, isolation_level=None)) as conn:
+        conn.execute("INSERT INTO setting VALUES ('another', NULL)")
+        conn.execute("PRAGMA writable_schema = ON")
+        conn.execute("UPDATE sqlite_master SET sql = ? WHERE name = 'setting'", [table])
+    return "NULL value in setting.value"
+
+
+DAMAGES = [hide_from_index, lengthen_free_list, overwrite_a_page, empty_a_value]
+
+
+@pytest.fixture
+def released(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What the first release wrote, in vserver.db of the current folder."""
+    monkeypatch.chdir(tmp_path)
+    path = Path(shutil.copy(RELEASED[0], tmp_path / "vserver.db"))
+    path.chmod(0o600)
+    return path
+
+
+@pytest.mark.parametrize("harm", DAMAGES)
+def test_a_damaged_database_is_not_upgraded_and_the_person_is_told_how_to_go_on(
+    released: Path, harm: Callable[[Path], str]
+) -> None:
+    """Its backup would be refused when it is needed."""
+    fault = harm(released)
+    before = released.read_bytes()
+    for words in ("upgrade", "upgrade --dry-run", "passwd root --stdin", "shell -c 1", "import --replace --yes x.db"):
+        shutil.copy(RELEASED[0], "x.db")
+        done = CliRunner().invoke(vserver.main, words.split(), input="Geheim-999!\n", prog_name="vserver")
+        assert done.exit_code == 1 and done.stdout == "", words
+        told = done.stderr.splitlines()[-1]
+        assert told.startswith(f"Error: vserver.db is damaged ({fault}"), words
+        assert "): restore would refuse its backup, so it is not upgraded; repair it (sqlite3 vserver.db" in told
+        assert told.endswith("or go on without one: vserver upgrade --no-backup")
+        assert released.read_bytes() == before and beside(released) == []
+
+
+def test_what_is_told_of_a_damaged_index_repairs_it(released: Path) -> None:
+    hide_from_index(released)
+    with closing(sqlite3.connect(released)) as conn:
+        conn.execute("REINDEX")
+    assert run("upgrade").exit_code == 0 and schema(released) == schemas.NEWEST and len(beside(released)) == 1
+
+
+def test_a_damaged_database_is_upgraded_without_a_backup_where_one_says_so(released: Path) -> None:
+    hide_from_index(released)
+    assert run("upgrade", "--no-backup").exit_code == 0
+    assert schema(released) == schemas.NEWEST and beside(released) == []
+
+
+def test_links_that_lead_nowhere_are_no_damage(released: Path) -> None:
+    with closing(sqlite3.connect(released, isolation_level=None)) as conn:
+        conn.execute("UPDATE result SET task_id = 999 WHERE id = 1")
+    assert run("upgrade").exit_code == 0
+    (kept,) = beside(released)
+    assert run("restore", str(kept), "--yes").exit_code == 0

@@ -40,7 +40,7 @@ class _State:
 
     waiting: one that was not raised yet; since: when it came; ending: the one that ends the program in any case;
     is_interrupted: whether Ctrl-C ends it; held: how many blocks are open in which none is raised; finishing: the block
-    that is open in which what was done is reported.
+    that is open in which what was done is reported; leave: what leaves the prompt that is shown.
     """
 
     def __init__(self) -> None:
@@ -50,6 +50,7 @@ class _State:
         self.is_interrupted = False
         self.held = 0
         self.finishing: finishing | None = None
+        self.leave: Callable[[], object] | None = None
 
 
 _state = _State()
@@ -62,6 +63,9 @@ _callbacks: set[CodeType] = set()
 def _handle(number: int, frame: FrameType | None) -> None:
     if number != signal.SIGINT:
         _state.ending = number
+        if _state.leave is not None:
+            _state.leave()
+            return
     if _waits(frame):
         if _state.waiting is None:
             _state.since = time.monotonic()
@@ -170,6 +174,19 @@ def point_of_no_return() -> None:
     if block is not None and not block.is_done:
         _state.held += 1
         block.is_done = True
+
+
+class left_by:  # noqa: N801
+    """A block in which a signal that ends the program is not raised: this is called. For a loop of events."""
+
+    def __init__(self, leave: Callable[[], object]) -> None:
+        self.leave = leave
+
+    def __enter__(self) -> None:
+        _state.leave = self.leave
+
+    def __exit__(self, *error: object) -> None:
+        _state.leave = None
 
 
 # The program

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
 import sys
 from collections.abc import Iterator
 from functools import partial
@@ -118,8 +117,7 @@ def _tell_kept(target: Target, kept: Backup) -> None:
         back = target.command("restore", str(kept.path))
         tell(f"what it held is kept in {kept.path}; go back with: {back}")
     else:
-        read = f"sqlite3 {shlex.quote(str(kept.path))} .recover"
-        tell(f"what it held is kept in {kept.path}, damaged as it was: what can be read of it is shown by: {read}")
+        tell(f"what it held is kept in {kept.path}, damaged as it was: restore would refuse it", "yellow")
 
 
 def _restore_on_server(target: Target, file: str, yes: bool) -> None:

@@ -41,11 +41,15 @@ Counts = dict[str, int]  # rows by table
 
 
 class Damaged(Error):
-    """A database is damaged, so a copy of it is no backup: restore would refuse it. fault: what SQLite finds."""
+    """A database is damaged, so a copy of it is no backup: restore would refuse it.
 
-    def __init__(self, name: str, fault: str, remedy: str = "use an earlier backup") -> None:
-        super().__init__(f"{name} is damaged ({fault}): {remedy}")
-        self.fault = fault
+    fault: what SQLite finds; repair: what is typed to repair it.
+    """
+
+    def __init__(self, path: Path, fault: str, remedy: str = "") -> None:
+        self.fault, self.repair = fault, _repair(path, fault)
+        remedy = remedy or f"use an earlier backup, or repair it: {self.repair}"
+        super().__init__(f"{shown(path)} is damaged ({fault}): {remedy}")
 
 
 class Backup(NamedTuple):
@@ -125,13 +129,15 @@ def keeping_first(database: Opened) -> Iterator[list[Backup]]:
             raise
 
 
-def repair(path: Path, fault: str) -> str:
+def _repair(path: Path, fault: str) -> str:
     """Return what is typed to repair a database that has this fault: by SQLite's own program."""
     name = shlex.quote(shown(path))
     if "index" in fault:
         return f"sqlite3 {name} REINDEX"
     if any(words in fault for words in OF_VALUES):
         return f"sqlite3 {name}, to give the rows values that the table takes"
+    if "reelist" in fault:
+        return f"sqlite3 {name} \"VACUUM INTO 'NEW'\""
     return f"sqlite3 {name} .recover | sqlite3 NEW, for what can be read of it"
 
 
@@ -164,7 +170,7 @@ def _copy_verified(path: Path, draft: Path) -> None:
     except (peewee.DatabaseError, sqlite3.DatabaseError) as error:
         if not _is_damage(error):
             raise
-        raise Damaged(shown(path), files.reason(error)) from error
+        raise Damaged(path, files.reason(error)) from error
 
 
 def _copy(path: Path, draft: Path, count: Callable[[sqlite3.Connection], Counts] = lambda conn: {}) -> Counts:
@@ -195,7 +201,7 @@ def _verify(file: Path, original: Path, rows: Counts | None = None) -> None:
     with contextlib.closing(headers.immutable(file)) as conn:
         fault = _fault(conn)
         if fault:
-            raise Damaged(shown(original), fault)
+            raise Damaged(original, fault)
         if rows is not None and _count(conn) != rows:
             raise Error(f"the copy of {shown(original)} has not all of its rows: nothing was changed; try again")
 
@@ -211,7 +217,7 @@ def _fault(conn: sqlite3.Connection) -> str:
         return files.reason(error)
     if application_id != storage.APPLICATION_ID:
         return "it is no database of vserver"
-    return "" if found == "ok" else " ".join(str(found).split())[:100]
+    return "" if found == "ok" else " ".join(str(found).replace("*** in database main ***", "").split())[:100]
 
 
 def _is_damage(error: BaseException) -> bool:

@@ -92,7 +92,7 @@ class Cursor(sqlite3.Cursor):
 
 
 class Connection(sqlite3.Connection):
-    """A connection all of whose statements are ended by a signal. Its execute() goes through its cursors."""
+    """A connection all of whose statements are ended by a signal."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -100,6 +100,17 @@ class Connection(sqlite3.Connection):
 
     def cursor(self, factory: Callable[[sqlite3.Connection], Any] = Cursor) -> Any:  # type: ignore[override]
         return super().cursor(factory)
+
+    # sqlite3's own would make a cursor of its own kind
+
+    def execute(self, *args: Any) -> Any:
+        return self.cursor().execute(*args)
+
+    def executemany(self, *args: Any) -> Any:
+        return self.cursor().executemany(*args)
+
+    def executescript(self, *args: Any) -> Any:
+        return self.cursor().executescript(*args)
 
     def backup(
         self,

@@ -163,10 +163,10 @@ def _with_a_way_on(path: Path) -> Iterator[None]:
     try:
         yield
     except backups.Damaged as error:
-        as_it_is = addresses.command(shown(path), *NO_BACKUP)
-        remedy = f"repair it ({backups.repair(path, error.fault)}), restore an earlier backup, or upgrade it as it is"
-        told = f"which restore would refuse; {remedy}: {as_it_is}"
-        raise backups.Damaged(shown(path), error.fault, f"it is not upgraded without a backup, {told}") from error
+        remedy = f"repair it ({error.repair}), restore an earlier backup, or go on without one"
+        told = f"restore would refuse its backup, so it is not upgraded; {remedy}"
+        command = addresses.command(shown(path), *NO_BACKUP)
+        raise backups.Damaged(path, error.fault, f"{told}: {command}") from error
 
 
 # On a server

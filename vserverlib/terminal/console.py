@@ -305,6 +305,25 @@ class Shell(InteractiveShellEmbed):
         options: dict[str, Any] = super()._extra_prompt_options()
         return {**options, "lexer": self.lexer}
 
+    def prompt_for_code(self) -> str:
+        """Return what is typed; a signal that ends the program leaves the prompt as Ctrl-D does."""
+        if self.pt_app is None:
+            return super().prompt_for_code()  # type: ignore[no-any-return]
+        with signals.left_by(self._leave_prompt):
+            self.pt_app.app.pre_run_callables.append(self._leave_prompt)  # for one that comes before it is shown
+            return super().prompt_for_code()  # type: ignore[no-any-return]
+
+    def _leave_prompt(self) -> None:
+        """Leave the prompt, if the program is to end: in its loop of events, or when that has begun."""
+        app = self.pt_app.app
+
+        def leave() -> None:
+            if app.is_running and not app.is_done:
+                app.exit(exception=EOFError())
+
+        if signals.is_ending() and app.loop is not None:
+            app.loop.call_soon_threadsafe(leave)
+
     def init_completer(self) -> None:
         super().init_completer()
 

@@ -260,9 +260,9 @@ def _kept(target: Target) -> backups.Backup:
         return backups.keep(target)
     except backups.Damaged as error:
         elsewhere = addresses.command("NEW", "import", "SOURCE")
-        remedy = f"repair it ({backups.repair(target, error.fault)}), or import into a new one: {elsewhere}"
-        told = f"nothing was imported, as restore would refuse a backup of it; {remedy}"
-        raise backups.Damaged(files.shown(target), error.fault, told) from error
+        remedy = f"repair it ({error.repair}), or import into a new one: {elsewhere}"
+        told = f"restore would refuse its backup, so nothing was imported; {remedy}"
+        raise backups.Damaged(target, error.fault, told) from error
 
 
 def _give_room(database: Any) -> None:
