@@ -598,3 +598,41 @@ def test_links_that_lead_nowhere_are_no_damage(released: Path) -> None:
     assert run("upgrade").exit_code == 0
     (kept,) = beside(released)
     assert run("restore", str(kept), "--yes").exit_code == 0
+
+
+CUTS_OFF = """#!{python}
+import os, subprocess, sys
+status = subprocess.call([{program!r}, *sys.argv[1:]])
+for word in sys.argv:
+    if word.startswith("--file="):
+        os.truncate(word[7:], os.path.getsize(word[7:]) - 300)
+sys.exit(status)
+"""
+
+
+@pytest.fixture
+def cut_off(programs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have pg_dump succeed, with a dump that lacks its end."""
+    folder = tmp_path / "programs"
+    folder.mkdir()
+    (folder / "pg_restore").symlink_to(programs / "pg_restore")
+    (folder / "pg_dump").write_text(CUTS_OFF.format(python=sys.executable, program=str(programs / "pg_dump")))
+    (folder / "pg_dump").chmod(0o700)
+    monkeypatch.setenv("PATH", str(folder))
+
+
+def test_a_dump_that_could_not_be_restored_stops_an_upgrade(older_url: str, cut_off: None, tmp_path: Path) -> None:
+    told = refused(older_url, "upgrade")
+    assert "pg_dump made a backup of postgresql://" in told and "cannot be read by pg_restore" in told
+    assert told.endswith(f"make one by your own means, and then: vserver -d '{older_url}' upgrade --no-backup\n")
+    assert server_schema(older_url) == 1 and dumps_in(tmp_path) == []
+    assert run("-d", older_url, "upgrade", "--no-backup").exit_code == 0
+
+
+def test_a_dump_that_could_not_be_restored_stops_an_import(url: str, cut_off: None, tmp_path: Path) -> None:
+    shutil.copy(RELEASED[0], tmp_path / "source.db")
+    with closing(db.connect(url)):
+        db.Organization(name="kept").save()
+    done = run("-d", url, "import", "--replace", "--yes", "source.db")
+    assert done.exit_code == 1 and "a backup of postgresql://" in done.stderr and "pg_restore" in done.stderr
+    assert "kept" in run("-d", url, "list", "organizations").stdout and dumps_in(tmp_path) == []

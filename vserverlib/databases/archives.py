@@ -42,6 +42,10 @@ ENCODING = re.compile(rb"SET client_encoding = '(.*)';\n")
 SEQUENCE = "{}_id_seq"  # what PostgreSQL calls what gives a table its ids
 
 
+class Unusable(Error):
+    """A dump was made that restoring would refuse."""
+
+
 class Part(NamedTuple):
     """What a dump has of a table: rows, as lines of COPY with these columns, or else the highest id that was given."""
 
@@ -90,11 +94,14 @@ def opened(path: Path, name: str) -> Dump:
 def keep(url: str) -> Backup:
     """Make a dump in the current folder of a database that is about to be changed as a whole, verified by reading it.
 
-    Raises an Error where restoring would refuse it; then there is none.
+    Raises Unusable where restoring would refuse it; then there is none.
     """
-    made = dumps.make(url)
+    made, name = dumps.make(url), addresses.shown(url)
     try:
-        opened(made.path, addresses.shown(url))
+        opened(made.path, name)
+    except Error as error:
+        discard(made)
+        raise Unusable(f"{dumps.PROGRAM} made a backup of {name} that could not be restored ({error})") from error
     except BaseException:
         discard(made)
         raise

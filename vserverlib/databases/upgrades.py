@@ -179,7 +179,7 @@ def _upgrade_on_server(url: str, backup: bool) -> Upgraded | None:
             return None
         if backup:
             _refuse_lack(url)
-            kept.append(archives.keep(url))
+            kept.append(_kept_there(url))
         database.wait_at_most(LOCK_WAIT)
         schemas.apply(database)
     return Upgraded(database.title, before, schemas.NEWEST, kept[0] if kept else None)
@@ -200,6 +200,15 @@ def _refuse_lack(url: str) -> str:
         remedy = f"{dumps.INSTALL}; or make one by your own means, and then: {addresses.command(name, *NO_BACKUP)}"
         raise Error(f"{name} is of an older release, and needs a backup before it is upgraded, but {why}: {remedy}")
     return about.name
+
+
+def _kept_there(url: str) -> Backup:
+    try:
+        return archives.keep(url)
+    except archives.Unusable as error:
+        command = addresses.command(addresses.shown(url), *NO_BACKUP)
+        remedy = f"make one by your own means, and then: {command}"
+        raise archives.Unusable(f"{error}, so it is not upgraded: {remedy}") from error
 
 
 def _trial_on_server(url: str, backup: bool) -> Trial:
