@@ -275,12 +275,11 @@ def test_nobody_writes_between_the_backup_that_is_kept_and_the_replacing(
 ) -> None:
     made, keep = backups.make(path), backups.keep
 
-    def keep_and_try_to_write(database: Path, **options: bool) -> backups.Backup:
-        kept = keep(database, **options)
+    def keep_and_try_to_write(database: Path, *words: Any, **options: bool) -> None:
+        keep(database, *words, **options)
         locked = pytest.raises(sqlite3.OperationalError, match="locked")
         with closing(sqlite3.connect(path, timeout=0)) as other, locked:
             other.execute("INSERT INTO organization (name) VALUES ('lost')")
-        return kept
 
     monkeypatch.setattr(backups, "keep", keep_and_try_to_write)
     add("newer")

@@ -199,6 +199,14 @@ def watch() -> None:
     for number in WATCHED:
         if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
             signal.signal(number, _handle)
+    os.register_at_fork(after_in_child=_leave_alone)
+
+
+def _leave_alone() -> None:
+    """Have a process that a script has forked handle signals as Python does."""
+    for number in WATCHED:
+        if signal.getsignal(number) is _handle:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
 def block() -> None:

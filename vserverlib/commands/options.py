@@ -105,7 +105,7 @@ class Commands(click.Group):
         """Run a command; what a person can act on becomes one line, all else keeps its traceback."""
         try:
             with _flushed(), _inert_usage():
-                return super().invoke(ctx)
+                super().invoke(ctx)
         except (KeyboardInterrupt, click.Abort):
             if not signals.is_ending():
                 click.echo(err=True)  # behind the ^C of the terminal

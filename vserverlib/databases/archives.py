@@ -23,7 +23,7 @@ from typing import IO, NamedTuple
 
 from vserverlib import Error, addresses, files
 from vserverlib.databases import dumps, headers, schemas, servers
-from vserverlib.databases.backups import Backup, discard
+from vserverlib.databases.backups import Backup
 from vserverlib.files import shown
 from vserverlib.transfer import sources
 
@@ -91,21 +91,17 @@ def opened(path: Path, name: str) -> Dump:
         return dump._replace(rows=sum(1 for part in parts for _ in part.rows))
 
 
-def keep(url: str) -> Backup:
+def keep(url: str, kept: list[Backup]) -> None:
     """Make a dump in the current folder of a database that is about to be changed as a whole, verified by reading it.
 
-    Raises Unusable where restoring would refuse it; then there is none.
+    kept: it is put into this list, as soon as it is there: what then fails removes it. Raises Unusable where restoring
+    would refuse it.
     """
-    made, name = dumps.make(url), addresses.shown(url)
+    made, name = dumps.make(url, kept=kept), addresses.shown(url)
     try:
         opened(made.path, name)
     except Error as error:
-        discard(made)
         raise Unusable(f"{dumps.PROGRAM} made a backup of {name} that could not be restored ({error})") from error
-    except BaseException:
-        discard(made)
-        raise
-    return made
 
 
 def _migrations(path: Path, entries: list[tuple[str, str]]) -> list[str]:

@@ -95,11 +95,12 @@ def stream(path: Path, out: BinaryIO) -> None:
             raise Error(f"the backup of {shown(path)} was not read to its end: what was read is no backup") from None
 
 
-def keep(path: Path, *, or_damaged: bool = False) -> Backup:
+def keep(path: Path, kept: list[Backup], *, or_damaged: bool = False) -> None:
     """Make a backup beside a database that is about to be changed as a whole, verified as restoring verifies one.
 
-    Raises Damaged where it would be refused by that; or_damaged: keeps it all the same, and says so. Opens the
-    database by SQLite only: the caller holds its write lock, which reading the file would end.
+    kept: it is put into this list as soon as it is there, so that who is interrupted then can discard() it. Raises
+    Damaged where restoring would refuse it; or_damaged: keeps it all the same, and says so. Opens the database by
+    SQLite only: the caller holds its write lock, which reading the file would end.
     """
     place, is_sound = default_name(path), True
     with files.told(f"{shown(place)} cannot be made"), files.unfinished(place) as draft:
@@ -110,9 +111,10 @@ def keep(path: Path, *, or_damaged: bool = False) -> Backup:
                 raise
             _copy(path, draft)
             is_sound = False
-        size = draft.stat().st_size
-        files.put(draft, place)
-    return Backup(place, size, is_sound)
+        signals.check()
+        with signals.held():
+            files.put(draft, place)
+            kept.append(Backup(place, place.stat().st_size, is_sound))
 
 
 @contextlib.contextmanager
@@ -304,7 +306,7 @@ def _replace(database: Sqlite, draft: Path) -> Backup:
         if status in BUSY and time.monotonic() - started > connection.LOCK_WAIT:
             raise Error(f"{database.title} is locked by {database.writer()}: try again later")
         if status not in BUSY and not kept:
-            kept.append(keep(database.path, or_damaged=True))
+            keep(database.path, kept, or_damaged=True)
         (signals.check if left > LAST else signals.point_of_no_return)()
 
     try:

@@ -61,7 +61,7 @@ def _replace(database: Any, url: str, dump: Dump, kept: list[Backup], advance: A
         schema = schemas.of(database)
         schemas.refuse_newer(database.title, schema)
         database.execute_sql(f"LOCK TABLE {_listed(_ours(database))} IN SHARE ROW EXCLUSIVE MODE")  # for other programs
-        kept.append(archives.keep(url))
+        archives.keep(url, kept)
     made_anew = schema > wanted or (schema == wanted and set(_ours(database)) != dump.tables)  # or some are lost
     if made_anew:
         _take_out(database)

@@ -151,7 +151,7 @@ def _upgrade(database: Sqlite, backup: bool) -> Upgraded | None:
             return None
         if backup:
             with _with_a_way_on(database.path):
-                kept.append(backups.keep(database.path))
+                backups.keep(database.path, kept)
         schemas.migrate(database)
     backups.write_back(database)
     return Upgraded(shown(database.path), before, schemas.NEWEST, kept[0] if kept else None)
@@ -179,7 +179,7 @@ def _upgrade_on_server(url: str, backup: bool) -> Upgraded | None:
             return None
         if backup:
             _refuse_lack(url)
-            kept.append(_kept_there(url))
+            _keep_there(url, kept)
         database.wait_at_most(LOCK_WAIT)
         schemas.apply(database)
     return Upgraded(database.title, before, schemas.NEWEST, kept[0] if kept else None)
@@ -202,9 +202,9 @@ def _refuse_lack(url: str) -> str:
     return about.name
 
 
-def _kept_there(url: str) -> Backup:
+def _keep_there(url: str, kept: list[Backup]) -> None:
     try:
-        return archives.keep(url)
+        archives.keep(url, kept)
     except archives.Unusable as error:
         command = addresses.command(addresses.shown(url), *NO_BACKUP)
         remedy = f"make one by your own means, and then: {command}"

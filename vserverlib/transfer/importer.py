@@ -244,7 +244,7 @@ def _into(work: Work, target: Target, replace: bool) -> Outcome:
             if not replace:
                 _refuse_filled(database)
             if replace or isinstance(target, Path):
-                kept.append(_kept(target))
+                _keep(target, kept)
             named = str(kept[0].path.absolute()) if kept else None
             with recording.suspended(database, about, named), database.fetching():
                 writing.clear(database)
@@ -252,12 +252,12 @@ def _into(work: Work, target: Target, replace: bool) -> Outcome:
     return dataclasses.replace(outcome, backup=kept[0].path if kept else None)
 
 
-def _kept(target: Target) -> backups.Backup:
+def _keep(target: Target, kept: list[backups.Backup]) -> None:
     """Make a backup of what an import replaces; an Error, with a way on, where it could not be restored."""
     if not isinstance(target, Path):
-        return archives.keep(target)
+        return archives.keep(target, kept)
     try:
-        return backups.keep(target)
+        return backups.keep(target, kept)
     except backups.Damaged as error:
         elsewhere = addresses.command("NEW", "import", "SOURCE")
         remedy = f"repair it ({error.repair}), or import into a new one: {elsewhere}"
