@@ -13,7 +13,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from vserverlib import signals
 
@@ -34,61 +34,71 @@ def _look_amid_copying(status: int, remaining: int, total: int) -> None:
         signals.check()
 
 
-def meant(error: sqlite3.OperationalError) -> BaseException:
-    """Return what an error of SQLite's stands for: the exception of a signal, or itself."""
+def _pass_on(error: sqlite3.Error) -> NoReturn:
+    """Raise an error; the exception of a signal in the place of one that says that the statement was interrupted."""
     # Errors that Python raises itself have no code.
     if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT:
-        return signals.interrupted()
-    return error
+        raise signals.interrupted() from None
+    raise error
 
 
 class Cursor(sqlite3.Cursor):
-    """A cursor whose statements and rows are ended by a signal as anything else is."""
+    """A cursor whose statements and rows are ended by a signal as anything else is.
+
+    A frame is part of the traceback of an error: if one held a cursor, a database that is closed would stay open.
+    """
 
     def execute(self, *args: Any) -> Any:
         signals.check()
         try:
             return super().execute(*args)
-        except sqlite3.OperationalError as error:
-            raise meant(error) from None
+        except sqlite3.Error as error:
+            del self
+            _pass_on(error)
 
     def executemany(self, *args: Any) -> Any:
         signals.check()
         try:
             return super().executemany(*args)
-        except sqlite3.OperationalError as error:
-            raise meant(error) from None
+        except sqlite3.Error as error:
+            del self
+            _pass_on(error)
 
     def executescript(self, *args: Any) -> Any:
         signals.check()
         try:
             return super().executescript(*args)
-        except sqlite3.OperationalError as error:
-            raise meant(error) from None
+        except sqlite3.Error as error:
+            del self
+            _pass_on(error)
 
     def fetchone(self) -> Any:
         try:
             return super().fetchone()
-        except sqlite3.OperationalError as error:
-            raise meant(error) from None
+        except sqlite3.Error as error:
+            del self
+            _pass_on(error)
 
     def fetchmany(self, *args: Any, **options: Any) -> Any:
         try:
             return super().fetchmany(*args, **options)
-        except sqlite3.OperationalError as error:
-            raise meant(error) from None
+        except sqlite3.Error as error:
+            del self
+            _pass_on(error)
 
     def fetchall(self) -> Any:
         try:
             return super().fetchall()
-        except sqlite3.OperationalError as error:
-            raise meant(error) from None
+        except sqlite3.Error as error:
+            del self
+            _pass_on(error)
 
     def __next__(self) -> Any:
         try:
             return super().__next__()
-        except sqlite3.OperationalError as error:
-            raise meant(error) from None
+        except sqlite3.Error as error:
+            del self
+            _pass_on(error)
 
 
 class Connection(sqlite3.Connection):
