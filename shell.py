@@ -22,7 +22,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any, NamedTuple
 
 import models
-from vserverlib import Error, UsageError, counted, counterparts, inert, near
+from vserverlib import Error, UsageError, counted, counterparts, inert, near, signals
 from vserverlib.databases import secret_columns, statements
 from vserverlib.databases.drivers import peewee
 from vserverlib.messages import check_theme, plain_warnings, tell
@@ -32,7 +32,6 @@ from vserverlib.terminal.masking import mask, remember
 from vserverlib.terminal.scanning import MASK
 
 WIDTH = 80  # columns of the banner
-INTERRUPTED = 130  # what a shell gives as the status of a program that Ctrl-C ended
 CALLED = {"<command line>": "-c", "<stdin>": "-"}  # what sys.argv[0] is of source that is no file
 LONGEST_VALUE = 60  # characters of a value that is shown with its SQL
 
@@ -290,13 +289,25 @@ def _status(source: str | bytes, filename: str, module: ModuleType, debug: bool)
         exec(code, module.__dict__)
     except SystemExit as leaving:
         return _exit_status(leaving.code)
+    except KeyboardInterrupt as error:
+        return _interrupted(error, debug)
     except BaseException as error:
         if hint := counterparts.of_error(error):
             error.add_note(hint.removeprefix(": "))
         sys.stdout.flush()
         sys.stderr.write("".join(_traceback(error, debug)))
-        return INTERRUPTED if isinstance(error, KeyboardInterrupt) else 1
+        return 1
     return 0
+
+
+def _interrupted(error: KeyboardInterrupt, debug: bool) -> int:
+    """Return the exit status of a script that a signal has ended. Where it was is only shown if debug."""
+    if debug:
+        sys.stderr.write("".join(_traceback(error, debug)))
+    elif not signals.is_ending():
+        sys.stderr.write("KeyboardInterrupt\n")
+    signals.end_interrupted()
+    return signals.INTERRUPTED
 
 
 def _remember(source: str | bytes, filename: str) -> None:

@@ -10,12 +10,16 @@ status is decided in one place, `Commands`. What a command needs is imported whe
 from __future__ import annotations
 
 if __name__ == "__main__":  # before the other imports, which take their time
+    from vserverlib import signals
+
+    signals.watch()
     from vserverlib import arguments
 
     arguments.hide()
 
 import os
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -251,16 +255,18 @@ def demo_command(
     small example that has log-ins, see: vserver init --demo
     """
     import models
-    from vserverlib.databases import storage
     from vserverlib.examples import simulation
 
     if (until_done or yes) and not live:
         raise click.UsageError("--until-done and --yes go with --live")
-    if not target.is_there:
-        tell(f"made a new database, {storage.create(target.file)}")
+    size, is_new = (tasks or simulation.TASKS, organizations or simulation.ORGANIZATIONS), not target.is_there
+    if is_new:
+        _fill(simulation.make, target.file, *size)
+        tell(f"made a new database, {target.file}, with {counted(size[0], 'task')} of a made-up consortium")
     with target.open() as database:
-        if tasks or organizations or not live or not models.is_filled():
-            _fill(database, tasks or simulation.TASKS, organizations or simulation.ORGANIZATIONS)
+        if not is_new and (tasks or organizations or not live or not models.is_filled()):
+            _fill(simulation.fill, database, *size)
+            tell(f"{database.title} has {counted(size[0], 'task')} of a made-up consortium")
         if live:
             simulation.refuse_real(yes)
             _play(database, until_done, target.command("watch"))
@@ -268,13 +274,11 @@ def demo_command(
             tell(f"have its nodes at work with: {target.command('demo', '--live')}")
 
 
-def _fill(database: Any, tasks: int, organizations: int) -> None:
-    from vserverlib.examples import simulation
+def _fill(fill: Callable[..., None], place: Any, tasks: int, organizations: int) -> None:
     from vserverlib.terminal import screens
 
     with screens.progress_bar("tasks", tasks) as advance:
-        simulation.fill(database, tasks, organizations, advance)
-    tell(f"{database.title} has {counted(tasks, 'task')} of a made-up consortium")
+        fill(place, tasks, organizations, advance)
 
 
 def _play(database: Any, until_done: bool, look_on: str) -> None:

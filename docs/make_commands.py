@@ -24,7 +24,8 @@ Generated from `vserver --help` by [make_commands.py](make_commands.py): change 
 
 What you asked for goes to stdout; messages, warnings and errors go to stderr, each in one line. The exit status is 0
 when all went well, 1 when something failed (an id or a name that does not exist, too), 2 when the command was not
-understood (an option, an entity or a field that does not exist), and 130 after Ctrl-C.
+understood (an option, an entity or a field that does not exist), and 130 after Ctrl-C. SIGTERM and SIGHUP end it by
+themselves: a shell gives 143 and 129.
 """
 
 

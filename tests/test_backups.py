@@ -18,11 +18,12 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 from terminal import Terminal, environment
+from test_upgrades import hide_from_index
 
 import models as db
 import vserver
 from vserverlib import Error
-from vserverlib.databases import backups, connection, storage
+from vserverlib.databases import backups, connection, raw, storage
 
 NAMED = re.compile(r"vserver-\d{8}-\d{6}(-\d+)?\.db")
 
@@ -118,8 +119,8 @@ def test_a_backup_holds_up_no_writer(database: Any, path: Path, monkeypatch: pyt
         if not len(db.Organization.get()):
             add("written meanwhile")
 
-    monkeypatch.setattr(backups, "STEP", 1)
-    monkeypatch.setattr(backups, "_let_ctrl_c_be_seen", write)
+    monkeypatch.setattr(raw, "COPIED", 1)
+    monkeypatch.setattr(raw, "_look_amid_copying", write)
     made = backups.make(path)
     assert names(path) == ["written meanwhile"] and names(made.path) == []
 
@@ -275,12 +276,11 @@ def test_nobody_writes_between_the_backup_that_is_kept_and_the_replacing(
 ) -> None:
     made, keep = backups.make(path), backups.keep
 
-    def keep_and_try_to_write(database: Path) -> backups.Backup:
-        kept = keep(database)
+    def keep_and_try_to_write(database: Path, *words: Any, **options: bool) -> None:
+        keep(database, *words, **options)
         locked = pytest.raises(sqlite3.OperationalError, match="locked")
         with closing(sqlite3.connect(path, timeout=0)) as other, locked:
             other.execute("INSERT INTO organization (name) VALUES ('lost')")
-        return kept
 
     monkeypatch.setattr(backups, "keep", keep_and_try_to_write)
     add("newer")
@@ -334,7 +334,7 @@ def test_a_damaged_database_is_replaced_and_kept_as_it_was(story: SimpleNamespac
     assert kept is not None and not kept.is_sound and names(path) == ["IKNL", "Oslo"]
     damage(path)
     result = run("restore", made.path.name, "--yes")
-    assert re.search(r"what it held is kept in \S+, damaged as it was; go back with", result.stderr)
+    assert re.search(r"what it held is kept in \S+, damaged as it was: restore would refuse it\n", result.stderr)
 
 
 def test_what_is_no_database_of_ours_is_not_replaced(story: SimpleNamespace, path: Path, tmp_path: Path) -> None:
@@ -462,3 +462,28 @@ def test_a_copy_that_lacks_rows_is_no_backup(
     with pytest.raises(Error, match="has not all of its rows: nothing was changed; try again"):
         backups.make(path, tmp_path / "backup.db")
     assert not (tmp_path / "backup.db").exists()
+
+
+def test_a_damaged_database_is_not_replaced_by_an_import(story: SimpleNamespace, path: Path, database: Any) -> None:
+    shutil.copy(backups.make(path).path, "source.db")
+    database.close()
+    fault = hide_from_index(path)
+    before = path.read_bytes()
+    result = run("import", "--replace", "--yes", "source.db")
+    told = f"vserver.db is damaged ({fault}): restore would refuse its backup, so nothing was imported; repair it"
+    assert result.exit_code == 1 and f"{told} (sqlite3 vserver.db REINDEX)" in result.stderr
+    assert path.read_bytes() == before and len(list(path.parent.glob("vserver-*"))) == 1
+
+
+def test_a_file_that_cannot_be_read_now_is_not_called_damaged(
+    story: SimpleNamespace, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(conn: sqlite3.Connection) -> Any:
+        error = sqlite3.OperationalError("disk I/O error")
+        error.sqlite_errorcode = sqlite3.SQLITE_IOERR_READ
+        raise error
+
+    monkeypatch.setattr(backups, "_count", fails)
+    with pytest.raises(Error, match=r"disk I/O error") as raised:
+        backups.make(path)
+    assert "damaged" not in str(raised.value) and files_beside(path) == []

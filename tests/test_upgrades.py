@@ -486,6 +486,153 @@ def test_without_pg_dump_one_on_a_server_is_not_upgraded_unless_somebody_says_th
     assert server_schema(older_url) == schemas.NEWEST
 
 
-def test_of_a_file_a_backup_is_always_made(older: Path, newer: Newer) -> None:
+def test_a_file_is_upgraded_without_a_backup_where_one_says_so(older: Path, newer: Newer) -> None:
     newer()
-    assert run("upgrade", "--no-backup").exit_code == 2 and schema(older) == schemas.NEWEST - 1
+    assert run("upgrade", "--dry-run", "--no-backup").stderr.endswith("; no backup is made\n")
+    done = run("upgrade", "--no-backup")
+    assert done.exit_code == 0 and done.stderr.endswith(f"from schema {schemas.NEWEST - 1} to {schemas.NEWEST}\n")
+    assert schema(older) == schemas.NEWEST and beside(older) == []
+
+
+# A damaged one
+
+
+def hide_from_index(file: Path) -> str:
+    """Have a row of organizations be missing from an index, and return how SQLite calls that."""
+    with closing(sqlite3.connect(file, isolation_level=None)) as conn:
+        conn.execute("CREATE INDEX organization_country ON organization (country)")
+        entry = conn.execute("SELECT * FROM sqlite_master WHERE name = 'organization_country'").fetchone()
+        conn.execute("PRAGMA writable_schema = ON")
+        conn.execute("DELETE FROM sqlite_master WHERE name = 'organization_country'")
+    with closing(sqlite3.connect(file, isolation_level=None)) as conn:
+        conn.execute("INSERT INTO organization (name) VALUES ('unseen')")
+        conn.execute("PRAGMA writable_schema = ON")
+        conn.execute("INSERT INTO sqlite_master VALUES (?, ?, ?, ?, ?)", entry)
+    return "row 3 missing from index organization_country"
+
+
+def lengthen_free_list(file: Path) -> str:
+    """Have the header tell of more free pages than there are."""
+    with closing(sqlite3.connect(file, isolation_level=None)) as conn:
+        conn.execute("CREATE TABLE passing (value)")
+        conn.execute("INSERT INTO passing VALUES (zeroblob(40000))")
+        conn.execute("DROP TABLE passing")
+        conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    with open(file, "r+b") as writer:
+        writer.seek(36)
+        writer.write((3).to_bytes(4))
+    return "Main freelist"
+
+
+def overwrite_a_page(file: Path) -> str:
+    """Write over the first page of results."""
+    with closing(sqlite3.connect(file)) as conn:
+        (root,) = conn.execute("SELECT rootpage FROM sqlite_master WHERE name = 'result'").fetchone()
+        (size,) = conn.execute("PRAGMA page_size").fetchone()
+    with open(file, "r+b") as writer:
+        writer.seek((root - 1) * size)
+        writer.write(b"\xff" * size)
+    return f"Page {root}"
+
+
+def empty_a_value(file: Path) -> str:
+    """Have a column that is never NULL hold one."""
+    with closing(sqlite3.connect(file, isolation_level=None)) as conn:
+        sql = "SELECT sql FROM sqlite_master WHERE name = 'setting'"
+        (table,) = conn.execute(sql).fetchone()
+        conn.execute("PRAGMA writable_schema = ON")
+        conn.execute("UPDATE sqlite_master SET sql = replace(sql, ' NOT NULL', '') WHERE name = 'setting'")
+    with closing(sqlite3.connect(file, isolation_level=None)) as conn:
+        conn.execute("INSERT INTO setting VALUES ('another', NULL)")
+        conn.execute("PRAGMA writable_schema = ON")
+        conn.execute("UPDATE sqlite_master SET sql = ? WHERE name = 'setting'", [table])
+    return "NULL value in setting.value"
+
+
+DAMAGES = [hide_from_index, lengthen_free_list, overwrite_a_page, empty_a_value]
+
+
+@pytest.fixture
+def released(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What the first release wrote, in vserver.db of the current folder."""
+    monkeypatch.chdir(tmp_path)
+    path = Path(shutil.copy(RELEASED[0], tmp_path / "vserver.db"))
+    path.chmod(0o600)
+    return path
+
+
+@pytest.mark.parametrize("harm", DAMAGES)
+def test_a_damaged_database_is_not_upgraded_and_the_person_is_told_how_to_go_on(
+    released: Path, harm: Callable[[Path], str]
+) -> None:
+    """Its backup would be refused when it is needed."""
+    fault = harm(released)
+    before = released.read_bytes()
+    for words in ("upgrade", "upgrade --dry-run", "passwd root --stdin", "shell -c 1", "import --replace --yes x.db"):
+        shutil.copy(RELEASED[0], "x.db")
+        done = CliRunner().invoke(vserver.main, words.split(), input="Geheim-999!\n", prog_name="vserver")
+        assert done.exit_code == 1 and done.stdout == "", words
+        told = done.stderr.splitlines()[-1]
+        assert told.startswith(f"Error: vserver.db is damaged ({fault}"), words
+        assert "): restore would refuse its backup, so it is not upgraded; repair it (sqlite3 vserver.db" in told
+        assert told.endswith("or go on without one: vserver upgrade --no-backup")
+        assert released.read_bytes() == before and beside(released) == []
+
+
+def test_what_is_told_of_a_damaged_index_repairs_it(released: Path) -> None:
+    hide_from_index(released)
+    with closing(sqlite3.connect(released)) as conn:
+        conn.execute("REINDEX")
+    assert run("upgrade").exit_code == 0 and schema(released) == schemas.NEWEST and len(beside(released)) == 1
+
+
+def test_a_damaged_database_is_upgraded_without_a_backup_where_one_says_so(released: Path) -> None:
+    hide_from_index(released)
+    assert run("upgrade", "--no-backup").exit_code == 0
+    assert schema(released) == schemas.NEWEST and beside(released) == []
+
+
+def test_links_that_lead_nowhere_are_no_damage(released: Path) -> None:
+    with closing(sqlite3.connect(released, isolation_level=None)) as conn:
+        conn.execute("UPDATE result SET task_id = 999 WHERE id = 1")
+    assert run("upgrade").exit_code == 0
+    (kept,) = beside(released)
+    assert run("restore", str(kept), "--yes").exit_code == 0
+
+
+CUTS_OFF = """#!{python}
+import os, subprocess, sys
+status = subprocess.call([{program!r}, *sys.argv[1:]])
+for word in sys.argv:
+    if word.startswith("--file="):
+        os.truncate(word[7:], os.path.getsize(word[7:]) - 300)
+sys.exit(status)
+"""
+
+
+@pytest.fixture
+def cut_off(programs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have pg_dump succeed, with a dump that lacks its end."""
+    folder = tmp_path / "programs"
+    folder.mkdir()
+    (folder / "pg_restore").symlink_to(programs / "pg_restore")
+    (folder / "pg_dump").write_text(CUTS_OFF.format(python=sys.executable, program=str(programs / "pg_dump")))
+    (folder / "pg_dump").chmod(0o700)
+    monkeypatch.setenv("PATH", str(folder))
+
+
+def test_a_dump_that_could_not_be_restored_stops_an_upgrade(older_url: str, cut_off: None, tmp_path: Path) -> None:
+    told = refused(older_url, "upgrade")
+    assert "pg_dump made a backup of postgresql://" in told and "cannot be read by pg_restore" in told
+    assert told.endswith(f"make one by your own means, and then: vserver -d '{older_url}' upgrade --no-backup\n")
+    assert server_schema(older_url) == 1 and dumps_in(tmp_path) == []
+    assert run("-d", older_url, "upgrade", "--no-backup").exit_code == 0
+
+
+def test_a_dump_that_could_not_be_restored_stops_an_import(url: str, cut_off: None, tmp_path: Path) -> None:
+    shutil.copy(RELEASED[0], tmp_path / "source.db")
+    with closing(db.connect(url)):
+        db.Organization(name="kept").save()
+    done = run("-d", url, "import", "--replace", "--yes", "source.db")
+    assert done.exit_code == 1 and "a backup of postgresql://" in done.stderr and "pg_restore" in done.stderr
+    assert "kept" in run("-d", url, "list", "organizations").stdout and dumps_in(tmp_path) == []

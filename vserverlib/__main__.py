@@ -1,15 +1,19 @@
 """The door of the program, which `vserver` and `python -m vserverlib` go through.
 
-A password among the arguments is hidden here, before the program is imported, which takes its time.
+Signals are handled, and a password among the arguments is hidden here, before the program is imported, which takes its
+time.
 """
 
 from __future__ import annotations
 
-from vserverlib import arguments
+from vserverlib import signals
 
 
 def main() -> None:
     """Be the program."""
+    signals.watch()
+    from vserverlib import arguments
+
     arguments.hide()
     import vserver
 

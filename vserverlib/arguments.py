@@ -15,7 +15,7 @@ import json
 import os
 import sys
 
-from vserverlib import addresses
+from vserverlib import addresses, signals
 
 VARIABLE = "VSERVER_URLS"  # of the environment, between the start and the new one: the process and the end of its pipe
 BEFORE = ("--database=", "-d")  # what may stand before a name in the same word
@@ -26,6 +26,7 @@ _whole: dict[str, str] = {}
 def hide() -> None:
     """Start the program anew, if its arguments hold a password; to be called before all else."""
     if VARIABLE in os.environ:
+        signals.let_through()
         with contextlib.suppress(OSError, TypeError, ValueError):  # it is not ours
             _remember(_read(*map(int, os.environ.pop(VARIABLE).split(":"))))
         return
@@ -34,9 +35,11 @@ def hide() -> None:
     if words != typed:
         found = {_name(word): _name(whole) for word, whole in zip(words, typed, strict=True) if word != whole}
         front = sys.orig_argv[1 : len(sys.orig_argv) - len(typed)]
+        signals.block()
         with contextlib.suppress(OSError):  # more than the system takes
             given = f"{os.getpid()}:{_written(json.dumps(found))}"
             os.execve(sys.executable, [sys.executable, *front, *words], {**os.environ, VARIABLE: given})
+        signals.let_through()
 
 
 def _written(text: str) -> int:

@@ -8,6 +8,7 @@ whatever is put in its place. So nothing is put where one is.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import datetime
 import errno
@@ -19,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
-from vserverlib import Error, inert
+from vserverlib import Error, inert, signals
 from vserverlib.databases import mounts
 from vserverlib.databases.drivers import peewee
 from vserverlib.messages import tell
@@ -29,6 +30,7 @@ LOGS = ("-wal", "-journal")  # those of them whose content would be applied to a
 PUBLIC = ".example"  # the end of the name of a database that is meant to be read by all
 OTHERS = 0o077  # what the mode of a file should not grant
 _told: set[Path] = set()
+_passing: dict[Path, int] = {}  # drafts and private folders that are there, with the process that made them
 
 
 # In messages
@@ -53,15 +55,7 @@ def told(what: str) -> Iterator[None]:
     try:
         yield
     except (OSError, sqlite3.Error, peewee.PeeweeException) as error:
-        if _is_ctrl_c(error):
-            raise KeyboardInterrupt from None
         raise Error(f"{what}: {reason(error)}") from error
-
-
-def _is_ctrl_c(error: BaseException) -> bool:
-    """Whether Ctrl-C ended a statement: SQLite tells it as an error of its own."""
-    found = (error, error.__cause__, error.__context__)
-    return any(getattr(each, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT for each in found)
 
 
 # The names of a file
@@ -115,13 +109,21 @@ def unfinished(target: Path) -> Iterator[Path]:
     """A file beside the target, 0600, that is gone at the end unless it was put in the target's place."""
     import tempfile  # with shutil and random, 4 ms that most commands need not pay
 
-    handle, name = tempfile.mkstemp(prefix=f".{target.name[:100]}.", suffix=".new", dir=target.parent)
-    os.close(handle)
+    with signals.held():
+        handle, name = tempfile.mkstemp(prefix=f".{target.name[:100]}.", suffix=".new", dir=target.parent)
+        os.close(handle)
+        _passing[Path(name)] = os.getpid()
     try:
         yield Path(name)
     finally:
+        _remove_draft(Path(name))
+
+
+def _remove_draft(draft: Path) -> None:
+    with signals.held():
         for ending in ("", *SIDES):
-            Path(name + ending).unlink(missing_ok=True)
+            Path(f"{draft}{ending}").unlink(missing_ok=True)
+        _passing.pop(draft, None)
 
 
 def put(draft: Path, target: Path, *, replace: bool = False) -> None:
@@ -132,6 +134,7 @@ def put(draft: Path, target: Path, *, replace: bool = False) -> None:
     refuse_leftovers(target)
     with open(draft, "rb") as written:
         os.fsync(written.fileno())
+    signals.check()
     if replace:
         os.replace(draft, target)
     else:
@@ -224,11 +227,17 @@ def _taken(target: Path) -> Error:
 # Its owner's alone
 
 
-def private_folder() -> Path:
-    """Return a new folder, 0700, under the system's folder for temporary files."""
+def private_folder(parent: Path | None = None, prefix: str = "vserver-") -> Path:
+    """Return a new folder, 0700, in a parent or else under the system's folder for temporary files.
+
+    It is removed by remove_folder(), or else when the process ends.
+    """
     import tempfile
 
-    return Path(tempfile.mkdtemp(prefix="vserver-"))
+    with signals.held():
+        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+        _passing[folder] = os.getpid()
+    return folder
 
 
 def dated(folder: Path, stem: str, ending: str) -> Path:
@@ -253,7 +262,16 @@ def remove_folder(folder: Path) -> None:
     """Remove a folder and all in it, as far as that can be done."""
     import shutil
 
-    shutil.rmtree(folder, ignore_errors=True)
+    with signals.held():
+        shutil.rmtree(folder, ignore_errors=True)
+        _passing.pop(folder, None)
+
+
+@atexit.register
+def _remove_passing() -> None:
+    """Remove what a signal has kept from being removed: one that came between a block and its end, for one."""
+    for place in [place for place, process in _passing.items() if process == os.getpid()]:
+        (remove_folder if place.is_dir() else _remove_draft)(place)
 
 
 def make_private(path: Path) -> Path:

@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vserverlib import Error, addresses, inert
+from vserverlib import Error, addresses, inert, signals
 from vserverlib.commands import completers, printing
-from vserverlib.commands.options import INTERRUPTED, OUTPUT, YES, Target, command, require_yes
+from vserverlib.commands.options import OUTPUT, YES, Target, command, require_yes
 from vserverlib.messages import tell
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from vserverlib.databases.backups import Backup
 
 
 @command()
@@ -98,15 +100,24 @@ def restore(target: Target, file: str, yes: bool) -> None:
 
     if target.is_url:
         return _restore_on_server(target, file, yes)
-    with backups.verified(storage.as_path(file), target.file) as draft:
-        if os.path.lexists(target.file):
-            require_yes(f"Replace all that is in {inert(target.file, 200)} by {inert(file, 200)}?", yes)
-        kept = backups.restore(target.file, draft)
-    tell(f"{target.file} holds what is in {file}")
-    if kept is not None:
-        damaged = "" if kept.is_sound else ", damaged as it was"
-        tell(f"what it held is kept in {kept.path}{damaged}; go back with: {target.command('restore', str(kept.path))}")
+    with signals.finishing():
+        with backups.verified(storage.as_path(file), target.file) as draft:
+            if os.path.lexists(target.file):
+                require_yes(f"Replace all that is in {inert(target.file, 200)} by {inert(file, 200)}?", yes)
+            kept = backups.restore(target.file, draft)
+        tell(f"{target.file} holds what is in {file}")
+        if kept is not None:
+            _tell_kept(target, kept)
     return None
+
+
+def _tell_kept(target: Target, kept: Backup) -> None:
+    """Tell where a restored database has what it held before, and what can be done with that."""
+    if kept.is_sound:
+        back = target.command("restore", str(kept.path))
+        tell(f"what it held is kept in {kept.path}; go back with: {back}")
+    else:
+        tell(f"what it held is kept in {kept.path}, damaged as it was: restore would refuse it", "yellow")
 
 
 def _restore_on_server(target: Target, file: str, yes: bool) -> None:
@@ -116,31 +127,30 @@ def _restore_on_server(target: Target, file: str, yes: bool) -> None:
     dump = archives.opened(storage.as_path(file), target.name)
     if restores.replaces(target.path):
         require_yes(f"Replace all that vserver has in {target.name} by {inert(file, 200)}?", yes)
-    with screens.progress_bar("rows", dump.rows) as advance:
-        done = restores.restore(target.path, dump, advance)
-    older = ", upgraded to the schema of this release" if done.upgraded else ""
-    tell(f"{target.name} holds what is in {file}{older}")
-    if done.made_anew:
-        tell("its tables were made anew: grant other roles their rights on them again, if they had any", "yellow")
-    if done.kept is not None:
-        line = target.command("restore", str(done.kept.path))
-        tell(f"what it held is kept in {done.kept.path}; go back with: {line}")
+    with signals.finishing():
+        with screens.progress_bar("rows", dump.rows) as advance:
+            done = restores.restore(target.path, dump, advance)
+        older = ", upgraded to the schema of this release" if done.upgraded else ""
+        tell(f"{target.name} holds what is in {file}{older}")
+        if done.made_anew:
+            tell("its tables were made anew: grant other roles their rights on them again, if they had any", "yellow")
+        if done.kept is not None:
+            _tell_kept(target, done.kept)
 
 
 @command()
 @click.option("--dry-run", is_flag=True, help="Only tell what it would do: it is tried on a private copy.")
-@click.option("--no-backup", is_flag=True, help="Of a database on a server: you have made a backup by your own means.")
+@click.option("--no-backup", is_flag=True, help="Make no backup first: you have made one by your own means.")
 @click.pass_obj
 def upgrade(target: Target, dry_run: bool, no_backup: bool) -> None:
     """Upgrade the database to what this release of vserver works with.
 
-    What opens it to write does that, too. A backup is made first; of a PostgreSQL database by pg_dump, in the folder
-    that you are in, and --dry-run is a transaction there that is taken back.
+    What opens it to write does that, too. A backup is made and checked first; of a PostgreSQL database by pg_dump, in
+    the folder that you are in, and --dry-run is a transaction there that is taken back. A damaged database is not
+    upgraded without --no-backup: its backup could not be restored.
     """
     from vserverlib.databases import upgrades
 
-    if no_backup and not target.is_url:
-        raise click.UsageError("--no-backup is for a database on a server: that of a file is always made")
     schema, due = upgrades.due(target.path)
     if not due:
         tell(f"{target.name} has schema {schema}, the newest: nothing is due")
@@ -148,8 +158,10 @@ def upgrade(target: Target, dry_run: bool, no_backup: bool) -> None:
         trial = upgrades.trial(target.path, backup=not no_backup)
         click.echo("\n".join(f"{step.name}  {step.told}".rstrip() for step in trial.steps))
         tell(trial.told())
-    elif done := upgrades.upgrade(target.path, backup=not no_backup):
-        tell(done.told())
+    else:
+        with signals.finishing():
+            if done := upgrades.upgrade(target.path, backup=not no_backup):
+                tell(done.told())
 
 
 @command("import")
@@ -186,16 +198,17 @@ def import_command(
         raise click.UsageError("--merge and --replace exclude each other: choose one")
     if yes and not (options["merge"] or options["replace"]):
         raise click.UsageError("--yes goes with --merge and --replace")
-    with (
-        _telling_of_an_end(),
-        sources.opened(source, screens.progress_bar) as found,
-        _handing_out(found, secrets, options["dry_run"]),
-    ):
-        tell(found.told())
-        done = _imported(target, found, yes, **options)
-    for line in done.told():
-        tell(line, "yellow")
-    _tell_imported(target, done, source, options["dry_run"])  # first: what it prints may have no room
+    with signals.finishing() as block:
+        with (
+            _telling_of_an_end(block),
+            sources.opened(source, screens.progress_bar) as found,
+            _handing_out(found, secrets, options["dry_run"]),
+        ):
+            tell(found.told())
+            done = _imported(target, found, yes, **options)
+        for line in done.told():
+            tell(line, "yellow")
+        _tell_imported(target, done, source, options["dry_run"])  # first: what it prints may have no room
     if output == "table":
         printing.counts([row._asdict() for row in done.plan or done.tables], output)
     else:
@@ -203,17 +216,18 @@ def import_command(
 
 
 @contextlib.contextmanager
-def _telling_of_an_end() -> Iterator[None]:
+def _telling_of_an_end(block: signals.finishing) -> Iterator[None]:
     """Have who ends an import by Ctrl-C, or a signal, be told that nothing is left of it."""
     try:
         yield
-    except SystemExit:
-        tell("nothing was imported")
-        raise
     except (KeyboardInterrupt, click.Abort):
-        click.echo(err=True)  # behind the ^C of the terminal
+        if block.is_done:  # it is committed, but could not be reported
+            raise
+        if not signals.is_ending():
+            click.echo(err=True)  # behind the ^C of the terminal
         tell("nothing was imported")
-        raise click.exceptions.Exit(INTERRUPTED) from None
+        signals.end_interrupted()
+        raise click.exceptions.Exit(signals.INTERRUPTED) from None
 
 
 def _imported(target: Target, found: Any, yes: bool, *, dry_run: bool, merge: bool, replace: bool, strict: bool) -> Any:
@@ -402,15 +416,15 @@ def _export_fixture(target: Target, file: str, release: int, secrets: str | None
     _refuse_place(target, place, force)
     if listed is not None and listed.absolute() == place.absolute():
         raise Error(f"{inert(file, 200)} is named twice: one file cannot be both, name another one for the secrets")
-    with target.open(read_only=True) as database, database.reading():
-        made = exporting.export(place, release, secrets=listed, force=force)
-    for line in made.told:
-        tell(line, "yellow")
-    tell(
-        f"made {place} for a server of release {release}, which you alone can read: it holds new passwords and API keys"
-    )
-    if listed is not None and made.handouts:
-        tell(f"whose they are is in {listed}, which you alone can read: hand them out, and remove it")
+    with signals.finishing():
+        with target.open(read_only=True) as database, database.reading():
+            made = exporting.export(place, release, secrets=listed, force=force)
+        for line in made.told:
+            tell(line, "yellow")
+        found = "which you alone can read: it holds new passwords and API keys"
+        tell(f"made {place} for a server of release {release}, {found}")
+        if listed is not None and made.handouts:
+            tell(f"whose they are is in {listed}, which you alone can read: hand them out, and remove it")
 
 
 @command("copy")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
-from vserverlib import Error, UsageError, addresses, inert, streams
+from vserverlib import Error, UsageError, addresses, inert, signals, streams
 from vserverlib.commands import completers
 from vserverlib.messages import tell
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-INTERRUPTED = 130  # what a shell gives as the status of a program that Ctrl-C ended
 COMPLETING = "_VSERVER_COMPLETE"  # of the environment, as click names it: a shell asks what Tab is to offer
 COLLECTED = 50_000  # objects made until the garbage collector runs (Python's own 700 suits small programs)
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -89,18 +88,31 @@ class Commands(click.Group):
             ctx.exit()
         return super().resolve_command(ctx, [*args[1:2], "--help"] if args[0] == "help" else args)
 
+    def main(self, *args: Any, standalone_mode: bool = True, **options: Any) -> Any:
+        """Be the program: a signal has the same exit status everywhere, also while click reads what was typed."""
+        run: Callable[[], Any] = functools.partial(super().main, *args, standalone_mode=False, **options)
+        if not standalone_mode:
+            return run()
+        try:
+            status = run()
+        except click.ClickException as error:
+            error.show()
+            status = error.exit_code
+        except (KeyboardInterrupt, click.Abort):  # what printed a line for it has raised an Exit
+            status = _interrupted()
+        sys.exit(status if isinstance(status, int) else 0)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; what a person can act on becomes one line, all else keeps its traceback."""
         try:
-            try:
-                with _leaving_in_order(), _inert_usage():
-                    return super().invoke(ctx)
-            finally:
-                sys.stdout.flush()  # here, where a full disk still becomes an exit status
+            with _flushed(), _inert_usage():
+                super().invoke(ctx)
         except (KeyboardInterrupt, click.Abort):
-            click.echo(err=True)
-            raise click.exceptions.Exit(INTERRUPTED) from None
+            if not signals.is_ending():
+                click.echo(err=True)  # behind the ^C of the terminal
+            raise click.exceptions.Exit(_interrupted()) from None
         except Exception as error:
+            signals.check()  # what it interrupted may have failed by it
             failure = failure_of(error)
             if failure is None:
                 raise
@@ -113,6 +125,22 @@ class Commands(click.Group):
 def command(name: str | None = None) -> Callable[[Callable[..., Any]], click.Command]:
     """Return what makes a function a command, for vserver.py to put into the program."""
     return click.command(name, cls=Commands.command_class)
+
+
+@contextmanager
+def _flushed() -> Iterator[None]:
+    """Have what was printed be written at the end, where a full disk still becomes an exit status.
+
+    Not after a signal: the pipe may be full, and nobody read it.
+    """
+    try:
+        yield
+    except (KeyboardInterrupt, click.Abort):
+        raise
+    except BaseException:
+        sys.stdout.flush()
+        raise
+    sys.stdout.flush()
 
 
 @contextmanager
@@ -155,6 +183,12 @@ def _is_of_database(error: Exception) -> bool:
     from vserverlib.databases.drivers import peewee
 
     return isinstance(error, peewee.PeeweeException | sqlite3.Error)
+
+
+def _interrupted() -> int:
+    """Return the exit status of a program that a signal has ended; one of SIGTERM's is set when it ends."""
+    signals.end_interrupted()
+    return signals.INTERRUPTED
 
 
 def _give_up_stdout() -> None:
@@ -255,34 +289,6 @@ class Target(NamedTuple):
             return storage.connect(self.path, read_only=read_only, sandbox=sandbox)
         except servers.OfServer:
             return storage.connect(self.path, read_only=True)
-
-
-@contextmanager
-def _leaving_in_order() -> Iterator[None]:
-    """Have the end of the terminal, or a signal to end, not leave a private copy or a draft behind."""
-    import signal
-    import threading
-
-    came: list[int] = []
-
-    def leave(number: int, frame: object) -> None:
-        came.append(number)
-        sys.exit(128 + number)
-
-    meant = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
-    if threading.current_thread() is not threading.main_thread():  # where no signal comes to
-        meant = []
-    for number in meant:
-        signal.signal(number, leave)
-    try:
-        yield
-    except (KeyboardInterrupt, click.exceptions.Exit):
-        if came:  # in a query, which ends as it does by Ctrl-C
-            sys.exit(128 + came[0])
-        raise
-    finally:
-        for number in meant:
-            signal.signal(number, signal.SIG_DFL)
 
 
 def sandbox_report(database: Any) -> str:

@@ -23,6 +23,7 @@ from typing import IO, NamedTuple
 
 from vserverlib import Error, addresses, files
 from vserverlib.databases import dumps, headers, schemas, servers
+from vserverlib.databases.backups import Backup
 from vserverlib.files import shown
 from vserverlib.transfer import sources
 
@@ -39,6 +40,10 @@ COPIED = re.compile(rb'COPY \S+ \(("?\w+"?(?:, "?\w+"?)*)\) FROM stdin;\n')
 GIVEN = re.compile(rb"SELECT pg_catalog\.setval\('\S+', (\d+), (true|false)\);\n")
 ENCODING = re.compile(rb"SET client_encoding = '(.*)';\n")
 SEQUENCE = "{}_id_seq"  # what PostgreSQL calls what gives a table its ids
+
+
+class Unusable(Error):
+    """A dump was made that restoring would refuse."""
 
 
 class Part(NamedTuple):
@@ -84,6 +89,19 @@ def opened(path: Path, name: str) -> Dump:
     _refuse_unknown(path, dump.migrations)
     with contextlib.closing(dump.parts()) as parts:
         return dump._replace(rows=sum(1 for part in parts for _ in part.rows))
+
+
+def keep(url: str, kept: list[Backup]) -> None:
+    """Make a dump in the current folder of a database that is about to be changed as a whole, verified by reading it.
+
+    kept: it is put into this list, as soon as it is there: what then fails removes it. Raises Unusable where restoring
+    would refuse it.
+    """
+    made, name = dumps.make(url, kept=kept), addresses.shown(url)
+    try:
+        opened(made.path, name)
+    except Error as error:
+        raise Unusable(f"{dumps.PROGRAM} made a backup of {name} that could not be restored ({error})") from error
 
 
 def _migrations(path: Path, entries: list[tuple[str, str]]) -> list[str]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import shutil
 import sqlite3
 import time
@@ -20,18 +21,35 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from vserverlib import Error, files
-from vserverlib.databases import connection, headers, schemas, sqlite, storage
+from vserverlib import Error, files, signals
+from vserverlib.databases import connection, headers, raw, schemas, sqlite, storage
+from vserverlib.databases.connection import Opened
 from vserverlib.databases.drivers import peewee
 from vserverlib.databases.sqlite import Sqlite
 from vserverlib.entities import recording
 from vserverlib.files import shown
 from vserverlib.messages import tell
 
-STEP = 2000  # pages that are copied between two looks for Ctrl-C
 BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)  # the last: a schema that is no SQL
+
+OF_VALUES = ("NULL value in", "CHECK constraint", "value in")  # what SQLite says of rows that no table of ours takes
+
+LAST = 1  # pages that are left to be copied when the next step commits
 
 Counts = dict[str, int]  # rows by table
+
+
+class Damaged(Error):
+    """A database is damaged, so a copy of it is no backup: restore would refuse it.
+
+    fault: what SQLite finds; repair: what is typed to repair it.
+    """
+
+    def __init__(self, path: Path, fault: str, remedy: str = "") -> None:
+        self.fault, self.repair = fault, _repair(path, fault)
+        remedy = remedy or f"use an earlier backup, or repair it: {self.repair}"
+        super().__init__(f"{shown(path)} is damaged ({fault}): {remedy}")
 
 
 class Backup(NamedTuple):
@@ -77,22 +95,52 @@ def stream(path: Path, out: BinaryIO) -> None:
             raise Error(f"the backup of {shown(path)} was not read to its end: what was read is no backup") from None
 
 
-def keep(path: Path) -> Backup:
-    """Make a backup beside a database that is about to be changed as a whole, also of a damaged one.
+def keep(path: Path, kept: list[Backup], *, or_damaged: bool = False) -> None:
+    """Make a backup beside a database that is about to be changed as a whole, verified as restoring verifies one.
 
-    Opens the database by SQLite only: the caller holds its write lock, which reading the file would end.
+    kept: it is put into this list as soon as it is there, so that who is interrupted then can discard() it. Raises
+    Damaged where restoring would refuse it; or_damaged: keeps it all the same, and says so. Opens the database by
+    SQLite only: the caller holds its write lock, which reading the file would end.
     """
-    place = default_name(path)
-    is_sound = True
+    place, is_sound = default_name(path), True
     with files.told(f"{shown(place)} cannot be made"), files.unfinished(place) as draft:
-        _copy(path, draft)
         try:
-            _verify(draft, path)
-        except Error:
+            _copy_verified(path, draft)
+        except Damaged:
+            if not or_damaged:
+                raise
+            _copy(path, draft)
             is_sound = False
-        size = draft.stat().st_size
-        files.put(draft, place)
-    return Backup(place, size, is_sound)
+        signals.check()
+        with signals.held():
+            files.put(draft, place)
+            kept.append(Backup(place, place.stat().st_size, is_sound))
+
+
+@contextlib.contextmanager
+def keeping_first(database: Opened) -> Iterator[list[Backup]]:
+    """A transaction that begins with a backup, which is put into this list: gone again unless it is committed."""
+    kept: list[Backup] = []
+    with signals.finishing():
+        try:
+            with database.atomic():
+                yield kept
+                signals.point_of_no_return()
+        except BaseException:
+            discard(*kept)
+            raise
+
+
+def _repair(path: Path, fault: str) -> str:
+    """Return what is typed to repair a database that has this fault: by SQLite's own program."""
+    name = shlex.quote(shown(path))
+    if "index" in fault:
+        return f"sqlite3 {name} REINDEX"
+    if any(words in fault for words in OF_VALUES):
+        return f"sqlite3 {name}, to give the rows values that the table takes"
+    if "reelist" in fault:
+        return f"sqlite3 {name} \"VACUUM INTO 'NEW'\""
+    return f"sqlite3 {name} .recover | sqlite3 NEW, for what can be read of it"
 
 
 def default_name(path: Path) -> Path:
@@ -113,25 +161,35 @@ def _place(path: Path, target: Path | None) -> Path:
 def _copied(path: Path, beside: Path) -> Iterator[Path]:
     """A verified copy of a database in a private file beside a place; gone at the end unless it was put there."""
     with files.unfinished(beside) as draft:
-        _verify(draft, path, _copy(path, draft, _count))
+        _copy_verified(path, draft)
         yield draft
+
+
+def _copy_verified(path: Path, draft: Path) -> None:
+    """Copy what a database holds at one moment; raise Damaged where restoring would refuse such a copy."""
+    try:
+        _verify(draft, path, _copy(path, draft, _count))
+    except (peewee.DatabaseError, sqlite3.DatabaseError) as error:
+        if not _is_damage(error):
+            raise
+        raise Damaged(path, files.reason(error)) from error
 
 
 def _copy(path: Path, draft: Path, count: Callable[[sqlite3.Connection], Counts] = lambda conn: {}) -> Counts:
     """Copy what a database holds at one moment, and return the counts of its rows at that moment."""
-    with contextlib.closing(storage.reader(path)) as source, contextlib.closing(sqlite3.connect(draft)) as target:
+    with contextlib.closing(storage.reader(path)) as source, contextlib.closing(raw.connect(draft)) as target:
         for pragma in ("journal_mode = OFF", "synchronous = OFF"):  # the copy is complete, or thrown away
             target.execute(f"PRAGMA {pragma}")
         with source.atomic():
             source.execute_sql("SELECT 1 FROM sqlite_master").fetchone()  # from here on it is one moment
             rows = count(source.connection())
-            copy_of = sqlite3.Connection.backup  # with the hashes, which a reader hides
-            copy_of(source.connection(), target, pages=STEP, progress=_let_ctrl_c_be_seen)
+            raw.Connection.backup(source.connection(), target)  # with the hashes, which a reader hides
     return rows
 
 
-def _let_ctrl_c_be_seen(status: int, remaining: int, total: int) -> None:
-    """Be called from time to time: that is what lets Python see a signal."""
+def refuse_damaged(copy: Path, original: Path) -> None:
+    """Raise Damaged where a copy is damaged, as the database that it was made of then is."""
+    _verify(copy, original)
 
 
 def _count(conn: sqlite3.Connection) -> Counts:
@@ -143,10 +201,9 @@ def _count(conn: sqlite3.Connection) -> Counts:
 def _verify(file: Path, original: Path, rows: Counts | None = None) -> None:
     """Raise an Error unless a copy is a sound database of ours, with the rows that it was made of."""
     with contextlib.closing(headers.immutable(file)) as conn:
-        conn.set_progress_handler(lambda: 0, sqlite.PROGRESS_STEPS)
         fault = _fault(conn)
         if fault:
-            raise Error(f"{shown(original)} is damaged ({fault}): use an earlier backup")
+            raise Damaged(original, fault)
         if rows is not None and _count(conn) != rows:
             raise Error(f"the copy of {shown(original)} has not all of its rows: nothing was changed; try again")
 
@@ -157,10 +214,18 @@ def _fault(conn: sqlite3.Connection) -> str:
         (found,) = conn.execute("PRAGMA integrity_check(1)").fetchone()
         (application_id,) = conn.execute("PRAGMA application_id").fetchone()
     except sqlite3.DatabaseError as error:
+        if not _is_damage(error):
+            raise
         return files.reason(error)
     if application_id != storage.APPLICATION_ID:
         return "it is no database of vserver"
-    return "" if found == "ok" else " ".join(str(found).split())[:100]
+    return "" if found == "ok" else " ".join(str(found).replace("*** in database main ***", "").split())[:100]
+
+
+def _is_damage(error: BaseException) -> bool:
+    """Whether an error says that a file is damaged, and not that it could not be read now."""
+    found = (getattr(each, "sqlite_errorcode", 0) & 0xFF for each in (error, error.__cause__, error.__context__))
+    return any(code in DAMAGED for code in found)
 
 
 # Putting one back
@@ -182,7 +247,7 @@ def verified(file: Path, path: Path) -> Iterator[Path]:
     with contextlib.ExitStack() as stack:
         with files.told(f"{shown(file)} cannot be restored"):
             draft = stack.enter_context(files.unfinished(path))
-            _verify(draft, file, _copy(file, draft, _count))
+            _copy_verified(file, draft)
             if schemas.migrate_copy(draft, file):
                 tell(f"{shown(file)} is of an older schema: what is restored is an upgraded copy", "yellow")
         yield draft
@@ -200,9 +265,10 @@ def restore(path: Path, draft: Path) -> Backup | None:
     if not storage.is_open(path):
         storage.check_ours(path)
     database = Sqlite(str(storage.refuse_other_names(path)), path=path)
-    with files.told(f"{shown(path)} cannot be restored, and is as it was"), contextlib.closing(database):
-        kept = _replaced(database, draft)
-    _put_on_record(path, kept)
+    with signals.finishing():
+        with files.told(f"{shown(path)} cannot be restored, and is as it was"), contextlib.closing(database):
+            kept = _replaced(database, draft)
+        _put_on_record(path, kept)
     return kept
 
 
@@ -230,20 +296,25 @@ def _replace(database: Sqlite, draft: Path) -> Backup:
     database.execute_sql("PRAGMA journal_mode = WAL")  # in which others may read while it is written
     with database.atomic():
         _same_pages(draft, database)  # waits for the lock, and tells for whom
-    kept, started = list[Backup](), time.monotonic()
+    kept, started, left = list[Backup](), time.monotonic(), LAST + 1
 
+    @signals.callback
     def progress(status: int, remaining: int, total: int) -> None:
         """Be called after each page, the first of which has taken the lock: from then on nobody else writes."""
-        if status not in BUSY and not kept:
-            kept.append(keep(database.path))
+        nonlocal left
+        left = remaining
         if status in BUSY and time.monotonic() - started > connection.LOCK_WAIT:
             raise Error(f"{database.title} is locked by {database.writer()}: try again later")
+        if status not in BUSY and not kept:
+            keep(database.path, kept, or_damaged=True)
+        (signals.check if left > LAST else signals.point_of_no_return)()
 
     try:
         with contextlib.closing(headers.immutable(draft)) as source:
             source.backup(database.connection(), pages=1, progress=progress, sleep=sqlite.LOCK_STEP)
-    except BaseException:
-        discard(*kept)
+    except BaseException as error:
+        if left > LAST or isinstance(error, Exception):  # else it may be that all of it was written
+            discard(*kept)
         raise
     return kept[0]
 
@@ -251,7 +322,7 @@ def _replace(database: Sqlite, draft: Path) -> Backup:
 def _same_pages(draft: Path, database: Sqlite) -> None:
     """Give a copy the size of pages of the database that it is to replace: SQLite takes no other."""
     (size,) = database.execute_sql("PRAGMA page_size").fetchone()
-    with contextlib.closing(sqlite3.connect(draft)) as conn:
+    with contextlib.closing(raw.connect(draft)) as conn:
         if conn.execute("PRAGMA page_size").fetchone() != (size,):
             for statement in ("PRAGMA journal_mode = DELETE", f"PRAGMA page_size = {size}", "VACUUM"):
                 conn.execute(statement)
@@ -259,8 +330,9 @@ def _same_pages(draft: Path, database: Sqlite) -> None:
 
 def discard(*backups: Backup) -> None:
     """Remove backups of what then was not changed after all."""
-    for backup in backups:
-        backup.path.unlink(missing_ok=True)
+    with signals.held():
+        for backup in backups:
+            backup.path.unlink(missing_ok=True)
 
 
 def write_back(database: Sqlite) -> None:

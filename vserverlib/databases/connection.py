@@ -17,7 +17,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from vserverlib import Error, inert
+from vserverlib import Error, inert, signals
 from vserverlib.databases.drivers import peewee
 from vserverlib.databases.secret_columns import SECRET_COLUMNS
 from vserverlib.messages import tell
@@ -191,6 +191,7 @@ class Opened(peewee.Database):
         return super().execute(query, **options)
 
     def _execute_cursor(self, sql: str, params: Any = None, **options: Any) -> Any:
+        signals.check()
         kind = sql.lstrip()[:6].upper().strip(" ;")
         if kind not in READS:
             self.writes += 1
@@ -251,9 +252,10 @@ class Opened(peewee.Database):
         self.undo.append(restore)
 
     def close(self) -> bool:
-        closed: bool = super().close()
-        while self.at_close:  # also where a damaged file could not be opened
-            self.at_close.pop()()
+        with signals.held():
+            closed: bool = super().close()
+            while self.at_close:  # also where a damaged file could not be opened
+                self.at_close.pop()()
         return closed
 
     def rollback(self) -> None:

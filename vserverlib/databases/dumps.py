@@ -14,7 +14,7 @@ import subprocess
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from vserverlib import Error, addresses, files, inert
+from vserverlib import Error, addresses, files, inert, signals
 from vserverlib.databases import connection, servers
 from vserverlib.databases.backups import Backup
 from vserverlib.files import shown
@@ -23,21 +23,23 @@ PROGRAM = "pg_dump"
 INSTALL = "install PostgreSQL's client programs, of the server's release or a newer one"
 
 
-def make(url: str, target: Path | None = None, *, force: bool = False) -> Backup:
+def make(url: str, target: Path | None = None, *, force: bool = False, kept: list[Backup] | None = None) -> Backup:
     """Make a dump of a database, readable by its owner alone, and return it. Complete, or not there at all.
 
     target: a file, or a folder to make it in; without one it is made in the current folder. Raises an Error where there
-    is a file already, unless `force` replaces it.
+    is a file already, unless `force` replaces it. kept: a list that it is put into as soon as it is there.
     """
-    found = about(url)
+    found, kept = about(url), [] if kept is None else kept
     found.refuse_lack()
     place = place_of(found.name, target)
     files.refuse_place(place, None, force=force)
     with files.told(f"{shown(place)} cannot be made"), files.unfinished(place) as draft:
         _run(url, found.schema, f"--file={draft.absolute()}")  # to stdout it could not note where each table begins
-        size = draft.stat().st_size
-        files.put(draft, place, replace=force)
-    return Backup(place, size)
+        signals.check()
+        with signals.held():
+            files.put(draft, place, replace=force)
+            kept.append(Backup(place, place.stat().st_size))
+    return kept[-1]
 
 
 def stream(url: str, out: BinaryIO) -> None:

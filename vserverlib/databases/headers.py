@@ -6,12 +6,11 @@ Whether it is a database of ours is storage.py's to say.
 from __future__ import annotations
 
 import os
-import sqlite3
 from pathlib import Path
 from typing import NamedTuple
 
 from vserverlib import Error, files
-from vserverlib.databases import snapshots
+from vserverlib.databases import raw, snapshots
 from vserverlib.files import shown
 
 _MAGIC = b"SQLite format 3\0"
@@ -87,6 +86,6 @@ def refuse_cut_off(path: Path, header: Header, size: int) -> None:
         raise Error(f"{shown(path)} is cut off ({size:,} of {whole:,} bytes): use an earlier backup")
 
 
-def immutable(path: Path) -> sqlite3.Connection:
+def immutable(path: Path) -> raw.Connection:
     """Open a file so that nothing beside it is made: what a write-ahead log holds is not seen."""
-    return sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True)
+    return raw.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True)

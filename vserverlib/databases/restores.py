@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from vserverlib import Error, files
 from vserverlib.advance import Advance, ticker
-from vserverlib.databases import backups, connection, dumps, schemas, servers
+from vserverlib.databases import archives, backups, connection, dumps, schemas, servers
 from vserverlib.databases.archives import Dump
 from vserverlib.databases.backups import Backup
 from vserverlib.entities import recording
@@ -48,15 +48,10 @@ def restore(url: str, dump: Dump, advance: Advance = bool) -> Restored:
     advance: is called from time to time with how many rows are written.
     Raises an Error where that fails; the database is then as it was, and nothing is kept.
     """
-    kept = list[Backup]()
     with contextlib.closing(servers.reached(url)) as database:
-        try:
-            with files.told(f"{database.title} cannot be restored, and is as it was"), database.atomic():
-                done = _replace(database, url, dump, kept, advance)
-        except BaseException:
-            backups.discard(*kept)
-            raise
-    return done
+        cannot = files.told(f"{database.title} cannot be restored, and is as it was")
+        with cannot, backups.keeping_first(database) as kept:
+            return _replace(database, url, dump, kept, advance)
 
 
 def _replace(database: Any, url: str, dump: Dump, kept: list[Backup], advance: Advance) -> Restored:
@@ -66,7 +61,7 @@ def _replace(database: Any, url: str, dump: Dump, kept: list[Backup], advance: A
         schema = schemas.of(database)
         schemas.refuse_newer(database.title, schema)
         database.execute_sql(f"LOCK TABLE {_listed(_ours(database))} IN SHARE ROW EXCLUSIVE MODE")  # for other programs
-        kept.append(dumps.make(url))
+        archives.keep(url, kept)
     made_anew = schema > wanted or (schema == wanted and set(_ours(database)) != dump.tables)  # or some are lost
     if made_anew:
         _take_out(database)

@@ -5,7 +5,7 @@ It owns what happens between a query and SQLite. Which file that is, and whether
 Three things are added to Peewee's database:
 
 * A lock is waited for in short steps, so that Ctrl-C ends the wait, and a person is told who holds it.
-* A query that runs is ended by Ctrl-C (SQLite's progress handler lets Python see the signal).
+* A query that runs is ended by Ctrl-C, and other signals: see raw.py.
 * A file that is moved, removed or replaced while it is open is noticed: nothing more is saved to it.
 """
 
@@ -23,8 +23,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
-from vserverlib import Error, inert
-from vserverlib.databases import reading, snapshots
+from vserverlib import Error, inert, signals
+from vserverlib.databases import raw, reading, snapshots
 from vserverlib.databases.connection import READS, Opened
 from vserverlib.databases.drivers import peewee
 from vserverlib.databases.secret_columns import is_secret
@@ -33,7 +33,6 @@ from vserverlib.entities.recording import Recorder
 from vserverlib.messages import tell
 
 LOCK_STEP = 0.1  # seconds that SQLite itself waits: no signal is seen in it
-PROGRESS_STEPS = 10_000  # virtual machine steps between two looks for a signal: under a millisecond
 LAST_ID = 2**63 - 1  # that SQLite gives to a row
 ENDS = ("COMMIT", "END", "END TR")
 GONE, REPLACED, OVERWRITTEN = "was moved or removed", "was replaced by another file", "was overwritten"  # while open
@@ -45,7 +44,7 @@ TAKEN = re.compile("UNIQUE constraint failed: (.+)")
 SQLITE_TYPES = {"INSTANT": "TEXT"}
 
 
-class Connection(sqlite3.Connection):
+class Connection(raw.Connection):
     """A connection that gives no hash past its authorizer: neither the bytes of a column, nor those of all tables."""
 
     hides: Callable[[], bool] = bool
@@ -62,7 +61,7 @@ class Connection(sqlite3.Connection):
         self._refuse("serialize()")
         return super().serialize(**options)
 
-    def backup(self, target: sqlite3.Connection, **options: Any) -> None:
+    def backup(self, target: sqlite3.Connection, **options: Any) -> None:  # ours: raw.Connection.backup(this, target)
         self._refuse("backup()")
         super().backup(target, **options)
 
@@ -123,7 +122,6 @@ class Sqlite(Opened, peewee.SqliteDatabase):
     def _add_conn_hooks(self, conn: Connection) -> None:
         super()._add_conn_hooks(conn)
         conn.create_function("has_text", 2, _has_text, deterministic=True)
-        conn.set_progress_handler(lambda: 0, PROGRESS_STEPS)  # being called at all is what lets Python see a signal
         if self.mode == "read-only":
             self._modules = frozenset(name.lower() for (name,) in conn.execute("PRAGMA module_list"))
             conn.set_authorizer(self._authorize)
@@ -131,6 +129,7 @@ class Sqlite(Opened, peewee.SqliteDatabase):
         if self.recorder is not None:
             self.recorder.introduce(conn)
 
+    @signals.callback
     def _authorize(self, action: int, table: str | None, column: str | None, *_: str | None) -> int:
         if action == sqlite3.SQLITE_READ and self.hidden and is_secret(table, column):
             return sqlite3.SQLITE_IGNORE
@@ -194,16 +193,6 @@ class Sqlite(Opened, peewee.SqliteDatabase):
         is_outside = not self.transaction_depth() and not self.connection().in_transaction
         return self.recorder is not None and is_outside and "RETURNING" not in sql.upper()
 
-    @contextmanager
-    def fetching(self) -> Iterator[None]:
-        """For reading the rows of a cursor: Ctrl-C ends that too, and not as an error of SQLite's."""
-        try:
-            yield
-        except sqlite3.OperationalError as error:
-            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT:  # Python's own errors have no code
-                raise KeyboardInterrupt from None
-            raise
-
     def tolerates(self, error: Exception) -> bool:
         """Whether reading again will do: from now on, bytes that are no UTF-8 are read as replacement characters.
 
@@ -227,17 +216,19 @@ class Sqlite(Opened, peewee.SqliteDatabase):
 
     def commit(self) -> None:
         with self._ended_by_ctrl_c():
+            signals.check()
             self._patiently(self._commit)
-        self.undo.clear()
 
     def _commit(self) -> None:
         if self._is_writing:
             self._refuse_moved()
-        if self.recorder is not None:
-            self.recorder.close(self.connection())
-        super().commit()
-        if self.recorder is not None:
-            self.recorder.end(committed=True)
+        with signals.held():  # it is committed, and all of us know it, or it is not
+            if self.recorder is not None:
+                self.recorder.close(self.connection())
+            super().commit()
+            if self.recorder is not None:
+                self.recorder.end(committed=True)
+            self.undo.clear()
 
     # The file, while it is open
 
@@ -310,11 +301,12 @@ class Sqlite(Opened, peewee.SqliteDatabase):
             raise
 
     def rollback(self) -> None:
-        try:
-            super().rollback()
-        finally:
-            if self.recorder is not None:
-                self.recorder.end(committed=False)
+        with signals.held():
+            try:
+                super().rollback()
+            finally:
+                if self.recorder is not None:
+                    self.recorder.end(committed=False)
 
     def has_rolled_back(self, error: peewee.DatabaseError) -> bool:
         return "no such savepoint" in str(error) or "no transaction is active" in str(error)
@@ -340,8 +332,6 @@ class Sqlite(Opened, peewee.SqliteDatabase):
     def explain(self, error: peewee.DatabaseError) -> None:
         """Raise what a person can act on in place of what SQLite says, where we know better."""
         text, code = str(error), _code(error) & 0xFF
-        if code == sqlite3.SQLITE_INTERRUPT:
-            raise KeyboardInterrupt from None
         if self.read_only and (code in (sqlite3.SQLITE_AUTH, sqlite3.SQLITE_READONLY) or "authorized" in text):
             if denied := self._denied:
                 self._denied = ""
@@ -405,6 +395,7 @@ def busy() -> sqlite3.OperationalError:
     return error
 
 
+@signals.callback
 def _has_text(text: object, part: str) -> bool | None:
     """Whether a text holds another one, whatever the case of any letter."""
     if text is None:

@@ -18,8 +18,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from vserverlib import Error, addresses, files, inert
-from vserverlib.databases import headers, schemas, servers, snapshots, sqlite
+from vserverlib import Error, addresses, files, inert, signals
+from vserverlib.databases import headers, raw, schemas, servers, snapshots, sqlite
 from vserverlib.databases.connection import Opened
 from vserverlib.databases.readers import Reader, writable
 from vserverlib.databases.sqlite import Sqlite
@@ -137,8 +137,9 @@ def for_reading(path: Path) -> Sqlite:
 def _upgrade(url: str | Path) -> None:
     from vserverlib.databases import upgrades  # few databases are older
 
-    if done := upgrades.upgrade(url):
-        tell(done.told(), "yellow")
+    with signals.finishing():
+        if done := upgrades.upgrade(url):
+            tell(done.told(), "yellow")
 
 
 def _is_older(path: Path) -> bool:
@@ -360,7 +361,7 @@ def _sandbox(file: Path, path: Path, title: str | None = None) -> Sqlite:
     Its log is never written back, so the file itself stays as it was copied: see differences.report().
     """
     copy = _private_copy(file)
-    with contextlib.closing(sqlite3.connect(copy)) as conn:
+    with contextlib.closing(raw.connect(copy)) as conn:
         conn.execute("PRAGMA journal_mode = WAL")
     return _throw_away(copy, path, "sandbox", title)
 
@@ -383,9 +384,9 @@ def as_it_is(path: Path) -> Path:
     """Make a copy of a database in a private folder, which whoever asked for it removes."""
     copy = files.make_private(files.private_folder() / path.name)
     try:
-        with contextlib.closing(reader(path)) as source, contextlib.closing(sqlite3.connect(copy)) as target:
+        with contextlib.closing(reader(path)) as source, contextlib.closing(raw.connect(copy)) as target:
             source.connect()
-            sqlite3.Connection.backup(source.connection(), target)  # with the hashes, which a reader hides
+            raw.Connection.backup(source.connection(), target)  # with the hashes, which a reader hides
     except BaseException:
         files.remove_folder(copy.parent)
         raise

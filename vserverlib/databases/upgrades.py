@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from vserverlib import Error, addresses, counted, files
-from vserverlib.databases import backups, dumps, schemas, servers, storage
+from vserverlib.databases import archives, backups, dumps, schemas, servers, storage
 from vserverlib.databases.backups import Backup
 from vserverlib.databases.connection import LOCK_WAIT
 from vserverlib.databases.sqlite import Sqlite
@@ -98,18 +98,22 @@ def trial(url: str | os.PathLike[str], *, backup: bool = True) -> Trial:
     It is done to a private copy, which is thrown away; or on a server, and taken back. The rows are those that the
     migrations write; each also notes that it was done, which is not counted.
     """
-    return _trial_on_server(os.fspath(url), backup) if addresses.is_url(url) else _trial(storage.as_path(url))
+    return _trial_on_server(os.fspath(url), backup) if addresses.is_url(url) else _trial(storage.as_path(url), backup)
 
 
-def _trial(path: Path) -> Trial:
+def _trial(path: Path, backup: bool) -> Trial:
     before, names = due(path)
     with files.told(f"{shown(path)} cannot be upgraded"), _copied(path) as copy:
         size = copy.stat().st_size
+        if backup:
+            with _with_a_way_on(path):
+                backups.refuse_damaged(copy, path)
         with contextlib.closing(schemas.for_migration(copy, path)) as database:
             counter, began = database.connection(), time.monotonic()
             schemas.migrate(database)
             rows, seconds = counter.total_changes - len(names), time.monotonic() - began
-    return Trial(before, _steps(names), rows, seconds, backups.default_name(path), size, "on a private copy")
+    place = backups.default_name(path) if backup else None
+    return Trial(before, _steps(names), rows, seconds, place, size, "on a private copy")
 
 
 def _steps(names: list[str]) -> list[Step]:
@@ -128,8 +132,8 @@ def _copied(path: Path) -> Iterator[Path]:
 def upgrade(url: str | os.PathLike[str], *, backup: bool = True) -> Upgraded | None:
     """Upgrade a database, and return what was done; None where it needed nothing, or another program did it meanwhile.
 
-    backup: whether one is made first, which of a file is always done. Raises an Error where that fails; the database is
-    then as it was.
+    backup: whether one is made first. Raises an Error where that fails, also of a damaged database, whose backup would
+    be refused when it is needed; the database is then as it was.
     """
     if addresses.is_url(url):
         return _upgrade_on_server(os.fspath(url), backup)
@@ -137,44 +141,47 @@ def upgrade(url: str | os.PathLike[str], *, backup: bool = True) -> Upgraded | N
     storage.check(path)
     database = schemas.for_migration(storage.refuse_other_names(path), path)
     with files.told(f"{shown(path)} cannot be upgraded, and is as it was"), contextlib.closing(database):
-        return _upgrade(database)
+        return _upgrade(database, backup)
 
 
-def _upgrade(database: Sqlite) -> Upgraded | None:
-    kept = list[Backup]()
-    try:
-        with database.atomic():
-            before = schemas.of(database)
-            if before >= schemas.NEWEST:
-                return None
-            kept.append(backups.keep(database.path))
-            schemas.migrate(database)
-    except BaseException:
-        backups.discard(*kept)
-        raise
+def _upgrade(database: Sqlite, backup: bool) -> Upgraded | None:
+    with backups.keeping_first(database) as kept:
+        before = schemas.of(database)
+        if before >= schemas.NEWEST:
+            return None
+        if backup:
+            with _with_a_way_on(database.path):
+                backups.keep(database.path, kept)
+        schemas.migrate(database)
     backups.write_back(database)
-    return Upgraded(shown(database.path), before, schemas.NEWEST, kept[0])
+    return Upgraded(shown(database.path), before, schemas.NEWEST, kept[0] if kept else None)
+
+
+@contextlib.contextmanager
+def _with_a_way_on(path: Path) -> Iterator[None]:
+    """Have a damaged database not be upgraded, and the person be told how to go on."""
+    try:
+        yield
+    except backups.Damaged as error:
+        remedy = f"repair it ({error.repair}), restore an earlier backup, or go on without one"
+        told = f"restore would refuse its backup, so it is not upgraded; {remedy}"
+        command = addresses.command(shown(path), *NO_BACKUP)
+        raise backups.Damaged(path, error.fault, f"{told}: {command}") from error
 
 
 # On a server
 
 
 def _upgrade_on_server(url: str, backup: bool) -> Upgraded | None:
-    kept = list[Backup]()
-    with _to_be_upgraded(url) as database:
-        try:
-            with database.atomic():
-                before = schemas.of(database)
-                if before >= schemas.NEWEST:
-                    return None
-                if backup:
-                    _refuse_lack(url)
-                    kept.append(dumps.make(url))
-                database.wait_at_most(LOCK_WAIT)
-                schemas.apply(database)
-        except BaseException:
-            backups.discard(*kept)
-            raise
+    with _to_be_upgraded(url) as database, backups.keeping_first(database) as kept:
+        before = schemas.of(database)
+        if before >= schemas.NEWEST:
+            return None
+        if backup:
+            _refuse_lack(url)
+            _keep_there(url, kept)
+        database.wait_at_most(LOCK_WAIT)
+        schemas.apply(database)
     return Upgraded(database.title, before, schemas.NEWEST, kept[0] if kept else None)
 
 
@@ -193,6 +200,15 @@ def _refuse_lack(url: str) -> str:
         remedy = f"{dumps.INSTALL}; or make one by your own means, and then: {addresses.command(name, *NO_BACKUP)}"
         raise Error(f"{name} is of an older release, and needs a backup before it is upgraded, but {why}: {remedy}")
     return about.name
+
+
+def _keep_there(url: str, kept: list[Backup]) -> None:
+    try:
+        archives.keep(url, kept)
+    except archives.Unusable as error:
+        command = addresses.command(addresses.shown(url), *NO_BACKUP)
+        remedy = f"make one by your own means, and then: {command}"
+        raise archives.Unusable(f"{error}, so it is not upgraded: {remedy}") from error
 
 
 def _trial_on_server(url: str, backup: bool) -> Trial:

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from vserverlib import inert
+from vserverlib import inert, signals
 
 CLOSED, OPEN = 0, 1  # change.open: it has ended; rows are added to it
 UNDO, BULK_WORK, PRUNE = "undo", "bulk", "prune"  # change.kind, NULL where rows were changed
@@ -63,6 +63,7 @@ class Recorder:
         conn.create_function("vserver_begun", 1, self._begun)
         conn.execute(NAMED.format(actor=_quoted(self.actor), session=_quoted(self.session)))
 
+    @signals.callback
     def _begun(self, id: int) -> int | None:
         """Return the `open` of a change that was begun: NULL in a transaction that somebody began by hand."""
         if self._is_ours:

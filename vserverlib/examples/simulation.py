@@ -8,23 +8,26 @@ Nothing that is made here can log in: passwords and keys are not set. A small ex
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import random
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import models
 from models import Collaboration, Organization, Result, Task
-from vserverlib import Error
+from vserverlib import Error, files
 from vserverlib.advance import Advance
+from vserverlib.databases import storage
 from vserverlib.entities import progress, recording
 from vserverlib.entities.fields import now
 from vserverlib.examples import demo
 
 TASKS, ORGANIZATIONS = 1000, 12
-CHUNK = 32_000  # tasks of one transaction: about 100,000 results; whole families
+CHUNK = 32_000  # tasks of one entry in the journal: about 100,000 results; whole families
 DAY = 86400
 SPAN = 180 * DAY  # seconds over which the tasks are spread
 FAMILY = 4  # tasks of one run: a parent, and its steps
@@ -211,15 +214,30 @@ class Work(NamedTuple):
 
 
 def fill(database: Any, tasks: int = TASKS, organizations: int = ORGANIZATIONS, advance: Advance = bool) -> None:
-    """Fill an empty database. advance: called with how many tasks are done.
+    """Fill an empty database, in one transaction. advance: called with how many tasks are done.
 
-    A transaction for each CHUNK of tasks: what was written when it is interrupted is whole. Raises an Error where there
-    are entities already.
+    Raises an Error where there are entities already.
     """
     if models.is_filled():
         raise Error(f"{database.title} has entities already: name a database that is empty, or not there yet")
     if database.is_sqlite:
         database.execute_sql(f"PRAGMA cache_size = {CACHE}")
+    with database.atomic():
+        _fill(database, tasks, organizations, advance)
+
+
+def make(path: Path, tasks: int = TASKS, organizations: int = ORGANIZATIONS, advance: Advance = bool) -> None:
+    """Make a new database that is filled so, whole or not at all. An Error where there is a file already."""
+    files.refuse_taken(path)
+    with files.told(f"{files.shown(path)} cannot be made"), files.unfinished(path) as draft:
+        draft.unlink()
+        storage.create(draft)
+        with contextlib.closing(storage.connect(draft)) as database:
+            fill(database, tasks, organizations, advance)
+        files.put(draft, path)
+
+
+def _fill(database: Any, tasks: int, organizations: int, advance: Advance) -> None:
     consortium = Consortium(database, organizations, random.Random(1))
     (runs,) = database.execute_sql("SELECT value FROM counter WHERE name = 'run_id'").fetchone()
     work = Work(consortium, tasks, database.highest_id("task"), runs)

@@ -28,7 +28,7 @@ from prompt_toolkit.history import InMemoryHistory
 from pygments.token import Token
 from traitlets.config import Config
 
-from vserverlib import Error, counterparts, home, inert, messages
+from vserverlib import Error, counterparts, home, inert, messages, signals
 from vserverlib.databases.drivers import peewee
 from vserverlib.entities.orm import Entity
 from vserverlib.terminal import completion, display, masking
@@ -175,21 +175,33 @@ class Shell(InteractiveShellEmbed):
     def run(self) -> None:
         """Show the banner, and run what is typed until the shell is left."""
         hook = sys.excepthook
-        self.show_banner()
         try:
+            self.show_banner()
             self._loop()
         finally:
-            self._remove_drafts()
-        self._atexit_once()
-        sys.excepthook = hook
+            with signals.held():
+                self._remove_drafts()
+                self._atexit_once()
+                sys.excepthook = hook
 
     def _loop(self) -> None:
-        while True:
+        while not signals.is_ending():
             try:
                 self.mainloop()
                 break
             except KeyboardInterrupt:  # pressed again while the first was told
-                messages.tell("interrupted", "yellow")
+                if not signals.is_ending():
+                    messages.tell("interrupted", "yellow")
+
+    def interact(self) -> None:
+        """Run what is typed until the shell is left, or a signal ends it."""
+        with contextlib.suppress(signals.Terminated):
+            super().interact()
+
+    def run_cell(self, *args: Any, **options: Any) -> Any:
+        """Run what was typed. A Ctrl-C that came before is none of it."""
+        signals.begin_anew()
+        return super().run_cell(*args, **options)
 
     def _remove_drafts(self) -> None:
         """Remove what %edit has written for the editor: IPython leaves every other file."""
@@ -236,6 +248,25 @@ class Shell(InteractiveShellEmbed):
         options: dict[str, Any] = super()._extra_prompt_options()
         return {**options, "lexer": self.lexer}
 
+    def prompt_for_code(self) -> str:
+        """Return what is typed; a signal that ends the program leaves the prompt as Ctrl-D does."""
+        if self.pt_app is None:
+            return super().prompt_for_code()  # type: ignore[no-any-return]
+        with signals.left_by(self._leave_prompt):
+            self.pt_app.app.pre_run_callables.append(self._leave_prompt)  # for one that comes before it is shown
+            return super().prompt_for_code()  # type: ignore[no-any-return]
+
+    def _leave_prompt(self) -> None:
+        """Leave the prompt, if the program is to end: in its loop of events, or when that has begun."""
+        app = self.pt_app.app
+
+        def leave() -> None:
+            if app.is_running and not app.is_done:
+                app.exit(exception=EOFError())
+
+        if signals.is_ending() and app.loop is not None:
+            app.loop.call_soon_threadsafe(leave)
+
     def init_completer(self) -> None:
         super().init_completer()
 
@@ -269,7 +300,9 @@ class Shell(InteractiveShellEmbed):
         kind, error, frames = self._get_exc_info(exc_tuple)
         if isinstance(error, subprocess.CalledProcessError):
             error.cmd = MASK  # of %%bash it is the whole cell
-        if issubclass(kind, KeyboardInterrupt):
+        if signals.is_ending():
+            self.ask_exit()
+        elif issubclass(kind, KeyboardInterrupt):
             sys.stderr.write("\n")  # after the ^C
             messages.tell("interrupted", "yellow")
         elif (hint := counterparts.of_error(error)) or (_is_ours(error) and not self.tells_all):

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from vserverlib import messages
+from vserverlib import messages, signals
 from vserverlib.advance import Advance
 from vserverlib.terminal import views
 
@@ -36,8 +36,9 @@ class Screen:
         return self
 
     def __exit__(self, *error: Any) -> None:
-        self.live.__exit__(*error)
-        self.typing.__exit__(*error)
+        with signals.held():
+            self.live.__exit__(*error)
+            self.typing.__exit__(*error)
 
     @property
     def lines(self) -> int:
@@ -71,7 +72,8 @@ def _unseen_keys() -> Iterator[None]:
     try:
         yield
     finally:
-        termios.tcsetattr(keys, termios.TCSAFLUSH, before)
+        with signals.held():
+            termios.tcsetattr(keys, termios.TCSAFLUSH, before)
 
 
 def _keys() -> int | None:
@@ -107,4 +109,5 @@ def progress_bar(text: str, total: int) -> Iterator[Advance]:
     try:
         yield advance
     finally:
-        bar.stop()
+        with signals.held():
+            bar.stop()

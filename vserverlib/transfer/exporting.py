@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from models import Collaboration, Member, Node, Organization, Result, Task, User
-from vserverlib import counted, files, inert
+from vserverlib import counted, files, inert, signals
 from vserverlib.databases.drivers import peewee
 from vserverlib.entities import hashing
 from vserverlib.queries import formats
@@ -310,6 +310,7 @@ def export(target: Path, release: int, *, secrets: Path | None = None, force: bo
     with _handing_out(secrets) as hand_out, files.written(target, replace=force) as file:
         file.writelines(fixture.lines())
         hand_out(fixture.handouts)
+        signals.point_of_no_return()  # both files, or none
     return fixture
 
 

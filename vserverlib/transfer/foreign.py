@@ -16,15 +16,13 @@ import hashlib
 import os
 import re
 import shutil
-import sqlite3
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vserverlib import Error, counted, files, home, inert
-from vserverlib.databases import headers, schemas, servers, snapshots, storage
+from vserverlib.databases import headers, raw, schemas, servers, snapshots, storage
 from vserverlib.files import shown
 
 if TYPE_CHECKING:
@@ -329,7 +327,7 @@ def _place(size: int) -> Path:
     with contextlib.suppress(OSError):
         home.own_folder(_folder())
         if shutil.disk_usage(_folder()).free > ROOM * size + SPARE:
-            return Path(tempfile.mkdtemp(prefix=DRAFT, dir=_folder()))
+            return files.private_folder(_folder(), DRAFT)
     return files.private_folder()
 
 
@@ -363,7 +361,7 @@ def _import(source: Source, name: str, draft: Path) -> None:
 
 def _finish(draft: Path, what: str, less: str) -> None:
     """Have a copy tell what it is of, and be one file. It has no journal: a server keeps none."""
-    with contextlib.closing(sqlite3.connect(draft)) as conn:
+    with contextlib.closing(raw.connect(draft)) as conn:
         with conn:
             conn.execute("DELETE FROM change")
             conn.execute("DELETE FROM sqlite_sequence WHERE name = 'change'")

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import models
-from vserverlib import Error, files, inert
+from vserverlib import Error, addresses, files, inert, signals
 from vserverlib.advance import Advance, ticker
-from vserverlib.databases import backups, dumps, servers, storage
+from vserverlib.databases import archives, backups, servers, storage
 from vserverlib.entities import checks, recording, rules
 from vserverlib.queries import inspection
 from vserverlib.transfer import merging, values, writing
@@ -214,6 +214,7 @@ def _made(work: Work, target: Path) -> Outcome:
             storage.create(draft)
         outcome = _filled(work, draft, target.name)
         with files.told(cannot):
+            signals.point_of_no_return()
             files.put(draft, target)
     return dataclasses.replace(outcome, made=True)
 
@@ -226,6 +227,7 @@ def _made_there(work: Work, url: str) -> Outcome:
         storage.bind(database)
         with recording.suspended(database, f"imported {work.source.about}"):
             made.append(work.write(database))
+        signals.point_of_no_return()
 
     servers.create(url, fill=fill)
     return dataclasses.replace(made[0], made=True)
@@ -244,23 +246,31 @@ def _filled(work: Work, file: Path, title: str) -> Outcome:
 def _into(work: Work, target: Target, replace: bool) -> Outcome:
     """Import into a database that is there; replace: in the place of all that it holds."""
     about = f"imported {work.source.about}" + (", in the place of all that was there" if replace else "")
-    kept = list[backups.Backup]()
     with contextlib.closing(storage.connect(target)) as database:
         _give_room(database)
-        try:
-            with database.atomic():
-                if not replace:
-                    _refuse_filled(database)
-                if replace or isinstance(target, Path):
-                    kept.append(backups.keep(target) if isinstance(target, Path) else dumps.make(target))
-                named = str(kept[0].path.absolute()) if kept else None
-                with recording.suspended(database, about, named), database.fetching():
-                    writing.clear(database)
-                    outcome = work.write(database)
-        except BaseException:
-            backups.discard(*kept)
-            raise
+        with backups.keeping_first(database) as kept:
+            if not replace:
+                _refuse_filled(database)
+            if replace or isinstance(target, Path):
+                _keep(target, kept)
+            named = str(kept[0].path.absolute()) if kept else None
+            with recording.suspended(database, about, named), database.fetching():
+                writing.clear(database)
+                outcome = work.write(database)
     return dataclasses.replace(outcome, backup=kept[0].path if kept else None)
+
+
+def _keep(target: Target, kept: list[backups.Backup]) -> None:
+    """Make a backup of what an import replaces; an Error, with a way on, where it could not be restored."""
+    if not isinstance(target, Path):
+        return archives.keep(target, kept)
+    try:
+        return backups.keep(target, kept)
+    except backups.Damaged as error:
+        elsewhere = addresses.command("NEW", "import", "SOURCE")
+        remedy = f"repair it ({error.repair}), or import into a new one: {elsewhere}"
+        told = f"restore would refuse its backup, so nothing was imported; {remedy}"
+        raise backups.Damaged(target, error.fault, told) from error
 
 
 def _give_room(database: Any) -> None:
@@ -297,6 +307,7 @@ def _merged(work: Work, database: Any, confirm: Confirm | None, dry: bool) -> Ou
             transaction.rollback()
         else:
             writing.count_on(database)
+            signals.point_of_no_return()
     return outcome
 
 

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from vserverlib import files
 from vserverlib.advance import ticker
+from vserverlib.databases import raw
 from vserverlib.databases.connection import quoted
 from vserverlib.files import shown
 from vserverlib.transfer import vantage6
@@ -83,7 +84,7 @@ def _tables(database: Any) -> Tables:
 
 
 def _new(file: Path) -> sqlite3.Connection:
-    conn = sqlite3.connect(file, isolation_level=None)
+    conn = raw.connect(file, isolation_level=None)
     for pragma in ("journal_mode = OFF", "synchronous = OFF"):  # it is whole, or thrown away
         conn.execute(f"PRAGMA {pragma}")
     return conn

@@ -20,9 +20,8 @@ from functools import partial
 from pathlib import Path
 
 from vserverlib import Error, counterparts, files, inert
-from vserverlib.databases import headers, snapshots
+from vserverlib.databases import headers, raw, snapshots
 from vserverlib.databases.connection import quoted
-from vserverlib.databases.sqlite import PROGRESS_STEPS
 from vserverlib.entities import progress
 from vserverlib.files import shown
 from vserverlib.transfer.sources import NOTHING, Default, Notes, Origin, Row
@@ -354,7 +353,6 @@ def opened(path: Path) -> Iterator[Source]:
 def source_of(conn: sqlite3.Connection, title: str, named: str, refuse_changed: Callable[[], None]) -> Source:
     """Return the source that an open file is; an Error where it is something else, or of a release too new."""
     conn.text_factory = _text
-    conn.set_progress_handler(lambda: 0, PROGRESS_STEPS)  # being called at all is what lets Python see a signal
     columns = _columns(conn)
     release = release_of(title, columns)
     refuse_views(title, {name for (name,) in conn.execute(VIEWS)})
@@ -414,7 +412,7 @@ def release_of(title: str, columns: Columns) -> int:
 def _connection(path: Path, stack: contextlib.ExitStack) -> sqlite3.Connection:
     """Open the file, or where it has a log a private copy of both: SQLite would write beside it, or into it."""
     if any(Path(f"{path}{ending}").exists() and os.path.getsize(f"{path}{ending}") for ending in files.LOGS):
-        conn = sqlite3.connect(snapshots.copied(path, stack.enter_context(files.passing_folder())))
+        conn = raw.connect(snapshots.copied(path, stack.enter_context(files.passing_folder())))
     else:
         if _header(path)[18:20] == snapshots.WAL_MODE:
             stack.enter_context(snapshots.held(path))  # who writes meanwhile leaves a log
@@ -427,7 +425,7 @@ def _connection(path: Path, stack: contextlib.ExitStack) -> sqlite3.Connection:
 def _refuse_locked(path: Path) -> None:
     """Raise an Error where another program is about to write to a file in rollback mode."""
     try:
-        with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=0)) as conn:
+        with contextlib.closing(raw.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=0)) as conn:
             conn.execute("SELECT 1 FROM sqlite_master").fetchone()
     except sqlite3.OperationalError as error:
         if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
