@@ -23,7 +23,6 @@ from typing import Any, NamedTuple
 
 import models
 from vserverlib import Error, UsageError, counted, counterparts, inert, near
-from vserverlib.databases import statements
 from vserverlib.databases.drivers import peewee
 from vserverlib.entities import orm
 from vserverlib.messages import check_theme, plain_warnings, tell
@@ -195,6 +194,8 @@ def _where(path: Path) -> str:
 
 def print_queries(database: Any) -> None:
     """Write each statement that a database runs from now on to stderr, secrets masked."""
+    from vserverlib.databases import statements
+
     secret = orm.secret_columns()
 
     def tell_query(event: Any) -> None:
