@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 import models
 from vserverlib import Error, UsageError, counted, counterparts, inert, near, signals
-from vserverlib.databases import secret_columns, statements
+from vserverlib.databases import secret_columns
 from vserverlib.databases.drivers import peewee
 from vserverlib.messages import check_theme, plain_warnings, tell
 from vserverlib.queries import inspection
@@ -193,6 +193,7 @@ def _where(path: Path) -> str:
 
 def print_queries(database: Any) -> None:
     """Write each statement that a database runs from now on to stderr, secrets masked."""
+    from vserverlib.databases import statements
 
     def tell_query(event: Any) -> None:
         sql, parameters = statements.masked(event.sql, event.params, secret_columns.SECRET_COLUMNS)

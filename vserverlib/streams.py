@@ -17,7 +17,7 @@ CLOSED = "stdin is closed, and there is nothing to read: give it a file, a pipe 
 
 
 class _ClosedInput(io.RawIOBase):
-    """What stands for a closed stdin: an Error for whoever reads from it."""
+    """What stands for a closed stdin: reading from it is an Error."""
 
     def readable(self) -> bool:
         return True
