@@ -137,6 +137,14 @@ class Opened(peewee.Database):
         """Return a transaction that writes nothing but what is this session's own (TEMP), and holds up nobody."""
         raise NotImplementedError
 
+    @contextmanager
+    def with_tables(self) -> Iterator[None]:
+        """For transactions that share tables of this session's own (TEMP)."""
+        yield
+
+    def lock_out_others(self) -> None:
+        """Get the lock of who writes, in a transaction that may have begun without it."""
+
     def highest_id(self, table: str) -> int:
         """Return the highest id that a table has ever given, 0 where it has given none: none is given again."""
         raise NotImplementedError

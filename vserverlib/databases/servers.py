@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from vserverlib.databases.postgres import Postgres
 
 NO_DRIVER = "PostgreSQL needs psycopg, which is not installed: pip install 'vserver[postgres]'"
-MOMENT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 TABLES = (  # that the migrations make, in an order in which their rows can be written
     "schema_migration",
     "setting",
@@ -121,10 +120,8 @@ def has_tables(url: str) -> bool:
 @contextlib.contextmanager
 def at_one_moment(url: str) -> Iterator[Postgres]:
     """Open any database on a server for reading, as it is at this moment, with the hashes of its secrets."""
-    with contextlib.closing(_dialed(url, read_only=True)) as database, database.unhidden():
-        database.connection().execute(MOMENT)
+    with contextlib.closing(_dialed(url, read_only=True)) as database, database.unhidden(), database.reading():
         yield database
-        database.connection().execute("ROLLBACK")
 
 
 def create(url: str, key_salt: str | None = None, fill: Callable[[Postgres], None] | None = None) -> str:

@@ -162,6 +162,8 @@ def _upgrade(database: Sqlite) -> Upgraded | None:
 def _upgrade_on_server(url: str, backup: bool) -> Upgraded | None:
     kept = list[Backup]()
     with _to_be_upgraded(url) as database:
+        if backup and database.is_pooled and schemas.of(database) < schemas.NEWEST:
+            _refuse_lack(url)  # before a transaction has its session: there may be no other for this
         try:
             with database.atomic():
                 before = schemas.of(database)
@@ -190,7 +192,7 @@ def _refuse_lack(url: str) -> str:
     about = dumps.about(url)
     if (why := about.lack()) is not None:
         name = addresses.shown(url)
-        remedy = f"{dumps.INSTALL}; or make one by your own means, and then: {addresses.command(name, *NO_BACKUP)}"
+        remedy = f"{about.remedy}; or make one by your own means, and then: {addresses.command(name, *NO_BACKUP)}"
         raise Error(f"{name} is of an older release, and needs a backup before it is upgraded, but {why}: {remedy}")
     return about.name
 

@@ -237,6 +237,8 @@ def _into(work: Work, target: Target, replace: bool) -> Outcome:
     """Import into a database that is there; replace: in the place of all that it holds."""
     about = f"imported {work.source.about}" + (", in the place of all that was there" if replace else "")
     kept = list[backups.Backup]()
+    if replace and not isinstance(target, Path):
+        dumps.about(target).refuse_lack()
     with contextlib.closing(storage.connect(target)) as database:
         _give_room(database)
         try:
@@ -258,7 +260,7 @@ def _into(work: Work, target: Target, replace: bool) -> Outcome:
 def _give_room(database: Any) -> None:
     """Have a session use more memory than it would for a few rows."""
     if not database.is_sqlite:
-        database.execute_sql(f"SET work_mem = {CACHE}")
+        database.set_in_each(work_mem=CACHE)
         return
     for schema in ("main", "temp"):
         database.execute_sql(f"PRAGMA {schema}.cache_size = -{CACHE}")
@@ -269,17 +271,24 @@ def _merged(work: Work, database: Any, confirm: Confirm | None, dry: bool) -> Ou
 
     Somebody who is asked holds up nobody else: if one changes a row meanwhile, it is told, and nothing is written.
     """
-    outcome, seen = Outcome(), None
     _give_room(database)
+    with database.with_tables():
+        return _merged_within(work, database, confirm, dry)
+
+
+def _merged_within(work: Work, database: Any, confirm: Confirm | None, dry: bool) -> Outcome:
+    outcome, seen = Outcome(), None
     with database.reading(), database.fetching():
         merging.prepare(database)
         work.collect(database, outcome, merging.PREFIX, partial(_password, database))
     if confirm is not None:
         with database.reading():
-            outcome.plan, seen = merging.plan(database, outcome, work.source.made_up), merging.newest_change(database)
+            seen = merging.newest_change(database)
+            outcome.plan = merging.plan(database, outcome, work.source.made_up)
         if outcome.has_news:
             confirm(outcome)
     with database.atomic() as transaction:
+        database.lock_out_others()
         if confirm is None:
             outcome.plan = merging.plan(database, outcome, work.source.made_up)
         elif merging.newest_change(database) != seen:

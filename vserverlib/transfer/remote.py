@@ -34,7 +34,7 @@ SELECT relname FROM pg_class WHERE relkind IN ('v', 'm', 'f') AND pg_table_is_vi
 AND relnamespace <> 'pg_catalog'::regnamespace
 """
 # It takes as long as it takes; and rows that this role may not see are an error, in place of being left out.
-SETTINGS = ("statement_timeout = 0", "idle_in_transaction_session_timeout = 0", "row_security = off")
+SETTINGS = {"statement_timeout": 0, "idle_in_transaction_session_timeout": 0, "row_security": "off"}
 # What is to be seen changes with each transaction that ends, and a snapshot tells which have.
 STATE = """
 SELECT system_identifier, current_database(), pg_current_snapshot(), current_schemas(true), current_user
@@ -93,8 +93,7 @@ def _new(file: Path) -> sqlite3.Connection:
 
 
 def _copy(database: Any, conn: sqlite3.Connection, tables: Tables, bar: Bar) -> None:
-    for setting in SETTINGS:
-        database.connection().execute(f"SET LOCAL {setting}")
+    database.set_local(**SETTINGS)
     counts = [database.execute_sql(f"SELECT COUNT(*) FROM {quoted(table)}").fetchone()[0] for table in tables]
     conn.execute("BEGIN")
     with bar("rows from the server", sum(counts)) as advance:
