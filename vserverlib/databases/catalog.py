@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from vserverlib import inert
+from vserverlib.databases import sequences
 from vserverlib.entities import orm
 
 Schema = dict[tuple[str, str], Any]  # by kind and name: of a table its columns
@@ -42,6 +43,12 @@ def damage(database: Any) -> Iterator[tuple[int | None, str]]:
 def misfits(database: Any) -> Iterator[tuple[int | None, str]]:
     """Tell nothing: a column of the server takes values of its type alone."""
     yield from ()
+
+
+def behind(database: Any) -> Iterator[tuple[int | None, str]]:
+    """Find the sequences whose next number is the id of a row, or of one that is not far."""
+    for table, highest, sequence, _ in sequences.behind(database):
+        yield None, f"{table} has a row with id {highest}, which its sequence {inert(sequence)} has not given yet"
 
 
 def orphans(database: Any) -> Iterator[tuple[int | None, str]]:
@@ -82,4 +89,5 @@ TOLD: dict[str, Callable[[Any], Iterator[tuple[int | None, str]]]] = {
     "DBF001": damage,
     "DBF002": orphans,
     "DBF004": misfits,
+    "DBF005": behind,
 }

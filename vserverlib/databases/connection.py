@@ -152,6 +152,10 @@ class Opened(peewee.Database):
     def go_on(self, table: str) -> None:
         """Have a table give higher ids than those that are there: what SQLite does by itself after an id was given."""
 
+    def catch_up(self) -> bool:
+        """Whether what was refused for an id that is taken can be written now: no other id is given from now on."""
+        return False
+
     def marked(self, sql: str) -> str:
         """Return SQL of ours, which has a ? for each parameter and no other, with the marks of this database."""
         return sql if self.param == "?" else sql.replace("%", "%%").replace("?", self.param)
@@ -201,9 +205,19 @@ class Opened(peewee.Database):
         if not self._foreseen and kind not in READS:
             self.forget()
         if kind in WRITES and self.stands_alone(sql):
+            return self._execute_alone(sql, params, options)
+        return self.run(kind, sql, params, **options)
+
+    def _execute_alone(self, sql: str, params: Any, options: dict[str, Any]) -> Any:
+        """Run a statement in a transaction of its own."""
+        try:
             with self.atomic():
                 return self._execute_cursor(sql, params, **options)
-        return self.run(kind, sql, params, **options)
+        except peewee.IntegrityError:
+            if not self.catch_up():
+                raise
+        with self.atomic():
+            return self._execute_cursor(sql, params, **options)
 
     def insert_many(self, table: str, columns: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> None:
         """Write rows into a table by one call. Within a transaction; what was read is not forgotten for it."""

@@ -14,6 +14,7 @@ from typing import Any
 
 import psycopg
 
+from vserverlib import Error
 from vserverlib.databases.sessions import Session
 
 ENCODING = "UTF8"  # of what is sent and read
@@ -25,7 +26,7 @@ READ_ONLY = "default_transaction_read_only"  # which says nothing to a transacti
 def dial(url: str, **options: Any) -> Session:
     """Return a new connection that is idle. options: libpq's. Raises a psycopg.Error where there is none."""
     if not psycopg.Pipeline.is_supported():
-        raise psycopg.NotSupportedError("the installed libpq is older than 14: install psycopg[binary]")
+        raise Error("the installed libpq is older than release 14: pip install 'psycopg[binary]', which has its own")
     try:
         conn = _connected(url, options)
     except psycopg.OperationalError as error:
@@ -40,6 +41,12 @@ def dial(url: str, **options: Any) -> Session:
 def _connected(url: str, options: dict[str, Any]) -> Session:
     beside: dict[str, Any] = {"fallback_application_name": "vserver", "client_encoding": ENCODING, **options}
     return Session.connect(url, autocommit=True, prepare_threshold=None, **beside)
+
+
+def asked_encoding(url: str) -> str:
+    """Return the encoding that a URL, or else PGCLIENTENCODING, asks for, as PostgreSQL calls it; "" for none."""
+    asked = psycopg.conninfo.conninfo_to_dict(url).get("client_encoding") or os.environ.get("PGCLIENTENCODING", "")
+    return "" if asked == "auto" else str(asked)
 
 
 def asked_settings(url: str) -> dict[str, str]:

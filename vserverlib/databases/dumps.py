@@ -72,7 +72,7 @@ class About(NamedTuple):
         return PASS_BY if self.is_pooled else INSTALL
 
     def lack(self) -> str | None:
-        """Return why pg_dump cannot make a backup: there is a pooler, or it is not there, or too old. None if it can."""
+        """Return why pg_dump cannot make a backup: a pooler, or it is not there, or too old. None where it can."""
         if self.is_pooled:
             return POOLED
         program = shutil.which(PROGRAM)
@@ -97,7 +97,8 @@ def about(url: str) -> About:
     """Return what there is to know of a database; an Error where it cannot be reached, or is none of ours."""
     database = servers.opened(url, read_only=True, of_any_release=True)
     try:
-        return About(*database.execute_sql(ABOUT).fetchone(), database.is_pooled)
+        name, schema, release = database.execute_sql(ABOUT).fetchone()
+        return About(name, schema, release, database.is_pooled)
     finally:
         database.close()
 

@@ -24,7 +24,7 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 from vserverlib import Error, inert
-from vserverlib.databases import decoding, dialing, patience, rights
+from vserverlib.databases import decoding, dialing, patience, rights, sequences
 from vserverlib.databases.connection import Opened
 from vserverlib.databases.drivers import peewee
 from vserverlib.databases.hiding import Hiding
@@ -40,30 +40,20 @@ IN_HASTE = {"connect_timeout": 2}  # seconds: for Tab, which waits for no lock e
 NO_WAIT = "10ms"  # how long such a one waits for the locks of others
 FETCHED = 1000  # rows that a long query fetches at once
 SETTINGS = {"timezone": "UTC", "datestyle": "ISO, YMD", "intervalstyle": "iso_8601"}
+NO_ENCODING = "SQL_ASCII"
+AS_UTF8 = ("UTF8", "EUC_TW")  # encodings of which texts are read in UTF-8: Python lacks the second
 AT_ONE_MOMENT = "REPEATABLE READ"  # the isolation of who only reads, and waits for nobody
 UNLOCKED = "READ COMMITTED"  # that of who has no lock yet
 TAKEN = re.compile(r"Key \(([^)]+)\)=\(.*\) already exists", re.DOTALL)
 
 # SQLSTATE (PostgreSQL's manual, appendix A)
 READ_ONLY, NO_MODE, NO_RIGHT, NO_ROOM = "25006", "25001", "42501", ("53100", "53200")
-CANCELED, DEADLOCK, NO_LOCK, USED_UP = "57014", "40P01", "55P03", "2200H"
+CANCELED, DEADLOCK, NO_LOCK, USED_UP, TAKEN_VALUE = "57014", "40P01", "55P03", "2200H", "23505"
 
 WRITER = """
 SELECT a.application_name, a.usename, a.pid FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
 WHERE l.locktype = 'advisory' AND l.classid = 0 AND l.objid = %s AND l.granted AND l.database = (
     SELECT oid FROM pg_database WHERE datname = current_database()) LIMIT 1
-"""
-USE_IDS_AFTER = """
-SELECT setval(pg_get_serial_sequence('"{0}"', 'id'), %s, %s)
-"""
-# An id that was given by hand is not known to the sequence that gives the others.
-HIGHEST_ID = """
-SELECT COALESCE(pg_sequence_last_value(sequence), 0), has_sequence_privilege(sequence, 'SELECT')
-FROM (SELECT pg_get_serial_sequence('"{table}"', 'id')::regclass AS sequence)
-"""
-GO_ON = """
-SELECT setval(pg_get_serial_sequence('"{table}"', 'id')::regclass, MAX(id)) FROM "{table}"
-HAVING MAX(id) > COALESCE(pg_sequence_last_value(pg_get_serial_sequence('"{table}"', 'id')::regclass), 0)
 """
 
 
@@ -77,7 +67,7 @@ class Adapter(peewee.Psycopg3Adapter):
         pass
 
 
-class Postgres(Opened, peewee.PostgresqlDatabase):
+class Postgres(sequences.Ids, Opened, peewee.PostgresqlDatabase):
     """One PostgreSQL database, open.
 
     url: what libpq is given, as it is; it may hold a password, and is shown to nobody. name: the URL without it.
@@ -109,6 +99,7 @@ class Postgres(Opened, peewee.PostgresqlDatabase):
         self.recorder = recorder
         self._dial: Callable[..., Session] = lambda **options: dialing.dial(url, **options)  # shows no password
         self._asked: Callable[[], dict[str, str]] = lambda: dialing.asked_settings(url)
+        self.asked_encoding = dialing.asked_encoding(url)
         self._settings = dict(SETTINGS)
         self._hiding, self._numbers, self._readers = Hiding(hidden), itertools.count(1), 0
         self._given_up: Error | None = None  # of a statement that has waited too long, and is cancelled
@@ -202,7 +193,21 @@ class Postgres(Opened, peewee.PostgresqlDatabase):
         if columns[0] == "id":
             self.go_on(table)
 
-    def copied_out(self, query: str, kinds: Sequence[int]) -> Iterator[Any]:
+    def read_as_stored(self) -> str:
+        """Have texts be read in the encoding that they are stored in, until the transaction ends; return Python's name.
+
+        The server would refuse one that it cannot translate, and with it all of its table. A database without an
+        encoding (SQL_ASCII) has that which the URL asks for.
+        """
+        (stored,) = self._fetch_one("SHOW server_encoding", None)
+        asked = self.asked_encoding if stored == NO_ENCODING else ""
+        if stored not in AS_UTF8:
+            self.set_local(client_encoding=asked or stored)
+        conn = self.connection()
+        conn.adapters.register_loader("name", decoding.AnyName)
+        return decoding.codec(conn)
+
+    def copied_out(self, query: bytes, kinds: Sequence[int]) -> Iterator[Any]:
         """Give the rows of a query as they come, by one COPY, with the values that SQLite would keep.
 
         kinds: the number of the type of each column; what is neither a number, nor bytes, nor a truth value is a text.
@@ -210,7 +215,7 @@ class Postgres(Opened, peewee.PostgresqlDatabase):
         cursor = psycopg.Cursor(self.connection(), row_factory=psycopg.rows.tuple_row)  # one that is let copy
         cursor.adapters.register_loader(decoding.TEXT, decoding.AnyText)
         cursor.adapters.register_loader(decoding.BOOL, decoding.Flag)
-        with self._told(), cursor.copy(f"COPY ({query}) TO STDOUT") as copy:
+        with self._told(), cursor.copy(b"COPY (%b) TO STDOUT" % query) as copy:
             copy.set_types([kind if kind in decoding.PLAIN else decoding.TEXT for kind in kinds])
             yield from copy.rows()
 
@@ -229,9 +234,6 @@ class Postgres(Opened, peewee.PostgresqlDatabase):
     def wait_at_most(self, seconds: float) -> None:
         """Have what waits for others' locks on tables fail after so long, until the transaction ends."""
         self.set_local(lock_timeout=round(seconds * 1000))
-
-    def use_ids_after(self, table: str, last: int) -> None:
-        self._fetch_one(USE_IDS_AFTER.format(table), [max(last, 1), last > 0])
 
     def taken(self, error: Exception) -> list[str]:
         detail = getattr(getattr(error.__cause__ or error.__context__, "diag", None), "message_detail", None)
@@ -315,18 +317,6 @@ class Postgres(Opened, peewee.PostgresqlDatabase):
             self.explain(error)
             raise
 
-    # Ids, and many rows
-
-    def highest_id(self, table: str) -> int:
-        highest, is_known = self.execute_sql(HIGHEST_ID.format(table=table)).fetchone()
-        if not is_known:  # some releases say nothing, others that it is not to be known
-            raise self._lacking(f"permission denied for sequence {table}_id_seq")
-        return int(highest)
-
-    def go_on(self, table: str) -> None:
-        with self.foreseen():
-            self.execute_sql(GO_ON.format(table=table))
-
     # Transactions
 
     def reading(self) -> Any:
@@ -385,6 +375,7 @@ class Postgres(Opened, peewee.PostgresqlDatabase):
         while not self._fetch_one("SELECT pg_try_advisory_xact_lock(%s)", [LOCK])[0]:
             told = self.wait_on(waited_since, told)
             time.sleep(LOCK_STEP)
+        self.catch_up_once()
 
     def writer(self) -> str:
         """Return who has the lock of who writes, as far as the server tells."""
@@ -428,7 +419,13 @@ class Postgres(Opened, peewee.PostgresqlDatabase):
                     f"the connection to {self.title} was lost at the commit: look whether it is there"
                 ) from error
             raise
+        self.note_taken_id(False)
         self.undo.clear()
+
+    def rollback(self) -> None:
+        super().rollback()
+        if not self.is_lost():
+            self.catch_up_later()
 
     def has_rolled_back(self, error: peewee.DatabaseError) -> bool:
         return self.is_lost()
@@ -464,6 +461,10 @@ class Postgres(Opened, peewee.PostgresqlDatabase):
             raise Error(f"{self.title} takes no changes ({said}): a replica, or set so; try --read-only") from error
         if state == NO_RIGHT:
             raise self._lacking(said) from error
+        if state == TAKEN_VALUE and self.taken(error) == ["id"]:
+            self.note_taken_id()
+        if state == USED_UP:
+            sequences.refuse_used_up(self.title, said, error)
         if state in NO_ROOM:
             raise Error(f"{self.title} could not be written ({said}): nothing was changed; make room") from error
         if state == CANCELED and self._given_up is not None:

@@ -23,7 +23,6 @@ REMEDIES = (  # what libpq says, and what a person can do
     ("no such database", "check its name, and which databases the pooler knows"),
     ("no such user", "check the user's name, and which users the pooler knows"),
     ("max_client_conn", "end other connections, or try again later"),
-    ("libpq is older", "it comes with psycopg's wheels"),
     ("timeout", "check host and port, and whether a firewall is between"),
     ("starting up", "try again in a moment"),
     ("too many", "end other connections, or try again later"),

@@ -16,6 +16,7 @@ postgres.py's.
 
 from __future__ import annotations
 
+import logging
 import random
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -34,6 +35,7 @@ BEGINNING = ("BEGIN", "START")
 SEAL = "SELECT set_config('transaction_read_only', 'on', true)"
 REFUSED_ALONE = (psycopg.errors.ActiveSqlTransaction, psycopg.errors.SyntaxError)  # no transaction; two statements
 BLANK = re.compile(r"[\s(]+|--[^\r\n]*")
+logging.getLogger("psycopg").addHandler(logging.NullHandler())  # an error in a pipeline is raised, and not told twice
 COMMENT = re.compile(r"/\*|\*/")  # which PostgreSQL lets nest
 
 

@@ -23,6 +23,7 @@ from typing import Any, ClassVar
 from vserverlib import Error, inert
 from vserverlib.databases.connection import Opened
 from vserverlib.databases.drivers import peewee
+from vserverlib.databases.folding import has_text
 from vserverlib.entities.recording import Recorder
 
 LOCK_STEP = 0.1  # seconds that SQLite itself waits: no signal is seen in it
@@ -71,7 +72,7 @@ class Sqlite(Opened, peewee.SqliteDatabase):
 
     def _add_conn_hooks(self, conn: sqlite3.Connection) -> None:
         super()._add_conn_hooks(conn)
-        conn.create_function("has_text", 2, _has_text, deterministic=True)
+        conn.create_function("has_text", 2, has_text, deterministic=True)
         conn.set_progress_handler(lambda: 0, PROGRESS_STEPS)  # being called at all is what lets Python see a signal
         if self.mode == "read-only":
             conn.set_authorizer(self._authorize)
@@ -244,11 +245,6 @@ READ_ACTIONS = frozenset(
         sqlite3.SQLITE_RECURSIVE,
     }
 )
-
-
-def _has_text(text: object, part: str) -> bool | None:
-    """Whether a text holds another one, whatever the case of any letter."""
-    return None if text is None else part.casefold() in str(text).casefold()
 
 
 # What tells of the file, and cannot change it, whatever it is given.

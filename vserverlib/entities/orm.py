@@ -264,22 +264,27 @@ class Entity(ShownInNotebooks, peewee.Model):
         """
         if not (force_insert or self._unsaved()):
             return
-        database = self._meta.database
         try:
-            with database.atomic():
-                database.on_rollback(self._restorer())
-                if force_insert and not self._new:  # all of it, under its id: refused while that is there
-                    self._new = True
-                    self._dirty.update(self.__data__)
-                self._link_saved()
-                told = self.complete_fields()
-                written = Written(self, frozenset(self._dirty), self._new, self.parting())
-                self._write(None if only is None else {getattr(field, "name", field) for field in only})
-                for ask in before_commit:
-                    told += ask(written)
-                self._tell(told)
+            self._save(force_insert, only)
         except peewee.IntegrityError as error:
-            raise self._refusal(error) from error
+            if not self._meta.database.catch_up():
+                raise self._refusal(error) from error
+            self.save(force_insert, only)
+
+    def _save(self, force_insert: bool, only: Iterable[Any] | None) -> None:
+        database = self._meta.database
+        with database.atomic():
+            database.on_rollback(self._restorer())
+            if force_insert and not self._new:  # all of it, under its id: refused while that is there
+                self._new = True
+                self._dirty.update(self.__data__)
+            self._link_saved()
+            told = self.complete_fields()
+            written = Written(self, frozenset(self._dirty), self._new, self.parting())
+            self._write(None if only is None else {getattr(field, "name", field) for field in only})
+            for ask in before_commit:
+                told += ask(written)
+            self._tell(told)
 
     @classmethod
     def bulk_create(cls, model_list: Iterable[Any], batch_size: int | None = None) -> None:
@@ -300,7 +305,7 @@ class Entity(ShownInNotebooks, peewee.Model):
         if told and self._meta.database.strict:
             raise CheckError(told)
         for warning in told:
-            warnings.warn(warning, stacklevel=3)
+            warnings.warn(warning, stacklevel=4)
 
     def _restorer(self) -> Callable[[], None]:
         """Return what puts this object back as it is now."""

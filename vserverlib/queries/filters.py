@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from vserverlib import UsageError, inert, near
+from vserverlib.databases import folding
 from vserverlib.databases.drivers import peewee
 from vserverlib.entities import progress
 from vserverlib.entities.fields import LARGEST, Flag, Instant, Secret, Whole, WorkedOut, as_utc, now, whole
@@ -432,12 +433,10 @@ def _stored(moment: datetime.datetime) -> str:
 
 
 def _contains(expression: Any, text: str) -> Any:
-    """Return the condition that a text is contained, whatever the case.
-
-    LIKE knows only the letters of ASCII; others are compared by a function of ours, which takes longer.
-    """
+    """Return the condition that a text is contained, whatever the case."""
     if not isinstance(expression, Link):
-        return expression.contains(text) if text.isascii() else peewee.fn.has_text(expression, text)
+        is_sqlite = getattr(Entity._meta.database, "is_sqlite", True)  # none is open where a filter is only checked
+        return folding.contains(expression, text, is_sqlite=is_sqlite)
     target, name = expression.rel_model, expression.rel_model.name_field()
     return name and expression.in_(target.select(target.id).where(_contains(name, text)))
 
