@@ -145,7 +145,7 @@ class Postgres(sequences.Ids, Opened, peewee.PostgresqlDatabase):
     def set_local(self, **settings: str | int) -> None:
         """Set settings until the transaction ends that is open."""
         calls = ", ".join("set_config(%s, %s, true)" for _ in settings)
-        self._fetch_one(f"SELECT {calls}", [str(each) for pair in settings.items() for each in pair])
+        self.fetch_one(f"SELECT {calls}", [str(each) for pair in settings.items() for each in pair])
 
     def set_in_each(self, **settings: str | int) -> None:
         """Set settings in each transaction that begins from now on."""
@@ -199,7 +199,7 @@ class Postgres(sequences.Ids, Opened, peewee.PostgresqlDatabase):
         The server would refuse one that it cannot translate, and with it all of its table. A database without an
         encoding (SQL_ASCII) has that which the URL asks for.
         """
-        (stored,) = self._fetch_one("SHOW server_encoding", None)
+        (stored,) = self.fetch_one("SHOW server_encoding")
         asked = self.asked_encoding if stored == NO_ENCODING else ""
         if stored not in AS_UTF8:
             self.set_local(client_encoding=asked or stored)
@@ -372,14 +372,14 @@ class Postgres(sequences.Ids, Opened, peewee.PostgresqlDatabase):
     def lock_out_others(self) -> None:
         """Get the lock of who writes: it is waited for in short steps, and told."""
         waited_since, told = time.monotonic(), False
-        while not self._fetch_one("SELECT pg_try_advisory_xact_lock(%s)", [LOCK])[0]:
+        while not self.fetch_one("SELECT pg_try_advisory_xact_lock(%s)", [LOCK])[0]:
             told = self.wait_on(waited_since, told)
             time.sleep(LOCK_STEP)
         self.catch_up_once()
 
     def writer(self) -> str:
         """Return who has the lock of who writes, as far as the server tells."""
-        found = self._fetch_one(WRITER, [LOCK])
+        found = self.fetch_one(WRITER, [LOCK])
         return program(*found) if found else "another"
 
     def _looking(self, conn: Session) -> Callable[[float, bool], bool]:
@@ -405,7 +405,8 @@ class Postgres(sequences.Ids, Opened, peewee.PostgresqlDatabase):
             conn.cancel_safe()
             return told
 
-    def _fetch_one(self, sql: str, params: Any) -> Any:
+    def fetch_one(self, sql: str | bytes, params: Any = None) -> Any:
+        """Return the first row of a query, None where there is none."""
         with self._told():
             return self.connection().execute(sql, params).fetchone()
 
@@ -435,7 +436,7 @@ class Postgres(sequences.Ids, Opened, peewee.PostgresqlDatabase):
         """Return what the journal calls the newest change that this session has committed; None before the first."""
         if self.recorder is None:
             return None
-        row = self._fetch_one("SELECT MAX(id) FROM change WHERE session = %s", [self.recorder.session])
+        row = self.fetch_one("SELECT MAX(id) FROM change WHERE session = %s", [self.recorder.session])
         return row[0]  # type: ignore[no-any-return]
 
     def version(self) -> str:

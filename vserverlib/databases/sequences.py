@@ -64,14 +64,16 @@ def catch_up(database: Any, is_strict: bool = True) -> list[str]:
 
     is_strict: one that this role may not set is an Error, with the line that its owner can run.
     """
-    found = [each for each in behind(database) if is_strict or each.may_set]
-    for table, highest, sequence, may_set in found:
-        if not may_set:
-            told = f"the next id of a new {table} is taken: another program has given ids up to {highest} by hand"
-            line = f"SELECT setval('{inert(sequence)}', {highest})"
-            raise Error(f"{database.title}: {told}; have the owner of the tables run: {line}")
+    found = behind(database)
+    if is_strict and (others := [each for each in found if not each.may_set]):
+        tables = ", ".join(each.table for each in others)
+        line = ", ".join(f"setval('{inert(each.sequence)}', {each.highest})" for each in others)
+        told = f"the next ids of {tables} may be taken, as another program gave some by hand"
+        raise Error(f"{database.title}: {told}; have the owner of the tables run: SELECT {line}")
+    own = [each for each in found if each.may_set]
+    for table, highest, *_ in own:
         database.execute_sql(USE_IDS_AFTER.format(table), [highest, True])
-    return [each.table for each in found]
+    return [each.table for each in own]
 
 
 def refuse_used_up(title: str, said: str, error: Exception) -> None:

@@ -96,7 +96,7 @@ def _new(file: Path) -> sqlite3.Connection:
 def _copy(database: Any, conn: sqlite3.Connection, tables: Tables, codec: str, bar: Bar) -> None:
     database.set_local(**SETTINGS)
     asked = (_encoded(f"SELECT COUNT(*) FROM {quoted(table)}", codec) for table in tables)
-    counts = [database.connection().execute(sql).fetchone()[0] for sql in asked]
+    counts = [database.fetch_one(sql)[0] for sql in asked]
     conn.execute("BEGIN")
     with bar("rows from the server", sum(counts)) as advance:
         tick = ticker(advance)
