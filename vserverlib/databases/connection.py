@@ -153,7 +153,7 @@ class Opened(peewee.Database):
         """Have a table give higher ids than those that are there: what SQLite does by itself after an id was given."""
 
     def catch_up(self) -> bool:
-        """Whether what was refused for an id that is taken can be written now: no other id is given from now on."""
+        """Whether what was refused can be tried once more: for an id that is taken, and will not be given again."""
         return False
 
     def marked(self, sql: str) -> str:

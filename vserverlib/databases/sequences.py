@@ -105,7 +105,7 @@ class Ids:
 
     def note_taken_id(self, is_met: bool = True) -> None:
         """Note that an id was refused, which may have been a sequence's; or that all is well."""
-        self._has_met_taken_id = is_met
+        self._has_met_taken_id, self._has_caught_up = is_met, False
 
     def catch_up_once(self) -> None:
         """Set the sequences right that are behind when a session begins to write."""
@@ -119,17 +119,20 @@ class Ids:
             self._has_caught_up = self.catch_up()
 
     def catch_up(self: Any) -> bool:
-        """Set the sequences right that are behind, if an id was refused, and tell it; return whether it was so."""
-        caught_up, self._has_caught_up = self._has_caught_up, False
+        """Set the sequences right that are behind, if an id was refused, and tell it; return whether one was.
+
+        The one that gave the id has gone on by that, and need not be behind any more.
+        """
+        was_refused = self._has_met_taken_id or self._has_caught_up
         if self._has_met_taken_id:
             self._has_met_taken_id = False
-            caught_up = self._catch_up()
-        return bool(caught_up)
+            self._catch_up()
+        self._has_caught_up = False
+        return bool(was_refused)
 
-    def _catch_up(self: Any, is_strict: bool = True) -> bool:
+    def _catch_up(self: Any, is_strict: bool = True) -> None:
         with self.foreseen():
             tables = catch_up(self, is_strict)
         if tables:
             told = f"ids of {', '.join(tables)} were given by hand: the next are above them from now on"
             tell(f"in {self.title} {told}", "yellow")
-        return bool(tables)

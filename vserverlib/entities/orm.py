@@ -265,11 +265,14 @@ class Entity(ShownInNotebooks, peewee.Model):
         if not (force_insert or self._unsaved()):
             return
         try:
-            self._save(force_insert, only)
+            try:
+                self._save(force_insert, only)
+            except peewee.IntegrityError:
+                if not self._meta.database.catch_up():
+                    raise
+                self._save(force_insert, only)
         except peewee.IntegrityError as error:
-            if not self._meta.database.catch_up():
-                raise self._refusal(error) from error
-            self.save(force_insert, only)
+            raise self._refusal(error) from error
 
     def _save(self, force_insert: bool, only: Iterable[Any] | None) -> None:
         database = self._meta.database
