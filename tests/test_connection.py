@@ -21,7 +21,7 @@ import pytest
 
 import models as db
 from vserverlib import Error
-from vserverlib.databases import connection, postgres, sqlite, storage
+from vserverlib.databases import connection, postgres, sessions, sqlite, storage
 
 
 class Blocker(NamedTuple):
@@ -140,8 +140,9 @@ def is_in_transaction(database: Any) -> bool:
 def test_ctrl_c_at_the_edge_of_a_transaction_leaves_none_open(
     database: Any, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
-    kind = peewee.SqliteDatabase if database.is_sqlite else peewee.PostgresqlDatabase
-    plain = getattr(kind, where)
+    kind: Any = peewee.SqliteDatabase if database.is_sqlite else sessions.Session
+    name = where if database.is_sqlite else {"begin": "open_transaction"}.get(where, where)
+    plain = getattr(kind, name)
 
     def interrupted(self: Any, *args: Any) -> None:
         if where == "begin":
@@ -150,7 +151,7 @@ def test_ctrl_c_at_the_edge_of_a_transaction_leaves_none_open(
 
     organization = db.Organization(name="x")
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(kind, where, interrupted)
+        patch.setattr(kind, name, interrupted)
         organization.save()
     assert organization.id is None and not is_in_transaction(database)
     organization.save()

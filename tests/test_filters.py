@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,7 @@ from click.testing import CliRunner, Result
 import models as db
 import vserver
 from vserverlib import Error, NotFound, UsageError
+from vserverlib.databases import folding
 from vserverlib.databases.drivers import peewee
 from vserverlib.entities.fields import now
 from vserverlib.queries import filters, listing
@@ -362,3 +364,37 @@ def test_the_case_of_no_letter_matters(database: Any) -> None:
 def test_a_link_takes_what_list_prints_as_a_name(tasks: SimpleNamespace) -> None:
     assert [task.name for task in db.Task.where("collaboration=collaboration/2")] == ["active"]
     assert [result.id for result in db.Result.where("task=task/1")] == [1, 2]
+
+
+FOLDED = (
+    "STRASSE",
+    "Straße",
+    "ÉLODIE",
+    "élodie",
+    "İstanbul",
+    "istanbul",
+    "ﬁn",
+    "FIN",
+    "ΑΣ σας",
+    "K",
+    "Kelvin \u212a",
+    "ŉ",
+    "ᾳ",
+)
+
+
+@pytest.mark.parametrize(
+    "asked", ["straße", "ß", "É", "İ", "i̇s", "ﬁ", "fi", "ς", "ΣΑΣ", "k", "\u212a", "\u02bcn", "\u03b1\u03b9", "s", "n"]
+)
+def test_both_kinds_of_databases_find_a_text_by_one_rule(database: Any, asked: str) -> None:
+    for name in FOLDED:
+        db.Organization(name=name).save()
+    fold = str.lower if asked.isascii() else str.casefold
+    read = (lambda text: "".join(c.lower() if c.isascii() else c for c in text)) if asked.isascii() else fold
+    expected = [name for name in FOLDED if fold(asked) in read(name)]
+    assert [each.name for each in db.Organization.where(f"name~{asked}")] == expected
+    assert [each.name for each in db.Organization.search(asked)] == expected
+
+
+def test_no_letter_that_has_a_case_is_beyond_those_that_are_looked_at() -> None:
+    assert all(chr(code).casefold() == chr(code) for code in range(folding.LAST_LETTER, sys.maxunicode + 1))

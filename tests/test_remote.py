@@ -210,3 +210,56 @@ def test_a_look_at_it_changes_nothing_there_and_what_writes_is_refused(both: Fil
     assert run(url, "shell", "--sandbox", "-c", "db.Task.get_by_id(12).delete(dependents=True)").exit_code == 0
     with psycopg.connect(url) as conn:
         assert conn.execute("SELECT count(*) FROM task").fetchone() == (12,)
+
+
+# Encodings, and what is empty
+
+BYTES = {"SQL_ASCII": b"caf\xe9", "LATIN1": b"caf\xe9", "WIN1252": b"caf\x81", "EUC_JP": b"\xc6\xfc\xcb\xdc"}
+IN_ASCII = (
+    "UPDATE organization SET name = 'x' || id",
+    "UPDATE user SET firstname = 'x', lastname = 'y'",
+    "UPDATE task SET name = 't', description = ''",
+    "UPDATE node SET name = 'n' || id",
+    "UPDATE run SET result = NULL, log = NULL, input = NULL",
+)
+
+
+@pytest.fixture
+def encoded(server: servers.Server, tmp_path: Path) -> Iterator[Callable[[str], str]]:
+    """What makes the database of a server in an encoding, with a name that is not in UTF-8, and gives its URL."""
+
+    def make(encoding: str) -> str:
+        server.run(f"CREATE DATABASE encoded TEMPLATE template0 ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C'")
+        url = server.url_of("encoded")
+        fleet.fill(f"{url}&client_encoding=UTF8", fleet.copied("4.15.2", tmp_path / "server.sqlite", IN_ASCII))
+        with psycopg.connect(url, autocommit=True, client_encoding=encoding) as conn:
+            for sql in (b"UPDATE organization SET name = '%b' WHERE id = 1", b'CREATE TABLE "t%b" (id int)'):
+                conn.execute(sql.replace(b"%b", BYTES[encoding]))
+        return url
+
+    yield make
+    server.run("DROP DATABASE encoded WITH (FORCE)")
+
+
+@pytest.mark.parametrize(
+    ("encoding", "name"), [("SQL_ASCII", "caf�"), ("LATIN1", "café"), ("WIN1252", "caf�"), ("EUC_JP", "日本")]
+)
+def test_a_database_in_another_encoding_is_read_and_what_is_lost_is_told(
+    encoded: Callable[[str], str], tmp_path: Path, encoding: str, name: str
+) -> None:
+    url, ours = encoded(encoding), str(tmp_path / "ours.db")
+    done = run(ours, "import", url)
+    assert done.exit_code == 0, done.output
+    told = f'organization 1: name "{name}": characters that cannot be kept became �'
+    assert (told in done.stderr) is ("�" in name)
+    assert f'"name": "{name}"' in run(ours, "list", "organizations", "-o", "json").stdout
+    if encoding == "SQL_ASCII":
+        assert '"caf�"' in run(url, "list", "organizations", "-o", "json").stdout
+        assert '"café"' in run(f"{url}&client_encoding=LATIN1", "list", "organizations", "-o", "json").stdout
+
+
+def test_a_source_that_is_empty_is_not_told_to_be_made(server: servers.Server, tmp_path: Path) -> None:
+    with server.bare() as bare:
+        for words in ([str(tmp_path / "ours.db"), "import", bare], [None, "copy", bare, str(tmp_path / "ours.db")]):
+            done = run(*words)  # type: ignore[arg-type]  # the name of the database, then words
+            assert done.exit_code == 1 and "there is nothing to read" in done.stderr and "init" not in done.stderr

@@ -156,7 +156,7 @@ def test_a_read_only_session_writes_nothing_and_sees_no_hashes(url: str) -> None
     assert seen.stdout == "None\n"
     for code in (
         "db.User.get()[0].delete()",
-        "database.execute_sql(\"SELECT set_config('default_transaction_read_only', 'off', false)\")",
+        "database.execute_sql(\"SELECT set_config('transaction_read_only', 'off', false)\")",
         "database.execute_sql('SET default_transaction_read_only = off')",
     ):
         assert "read-only" in run(url, "shell", "--read-only", "-c", code).stderr
@@ -273,8 +273,9 @@ def door(url: str, tmp_path: Path) -> tuple[Path, str]:
 def test_a_list_is_shown_after_the_connection_was_dropped(
     server: running.Server, url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with opened(url) as database:
+    with opened(url):
         Organization(name="IKNL").save()
+    with opened(url, read_only=True) as database:
         cut_off(server, database)
         assert "IKNL" in display.text(Organization.get(), color=False)
         cut_off(server, database)

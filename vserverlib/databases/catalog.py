@@ -11,6 +11,7 @@ from typing import Any
 
 from models import MODELS
 from vserverlib import inert
+from vserverlib.databases import sequences
 from vserverlib.entities import fields, moments
 
 Schema = dict[tuple[str, str], Any]  # by kind and name: of a table its columns
@@ -55,6 +56,12 @@ def misfits(database: Any) -> Iterator[tuple[int | None, str]]:
                     yield id, f"{model.noun} {id}: {its}, which is not {field.takes}"
 
 
+def behind(database: Any) -> Iterator[tuple[int | None, str]]:
+    """Find the sequences whose next number is the id of a row, or of one that is not far."""
+    for table, highest, sequence, _ in sequences.behind(database):
+        yield None, f"{table} has a row with id {highest}, which its sequence {inert(sequence)} has not given yet"
+
+
 def orphans(database: Any) -> Iterator[tuple[int | None, str]]:
     """Find rows whose link leads to none: the server lets none in, but can be told to. One query for each link."""
     for model in MODELS.values():
@@ -93,4 +100,5 @@ TOLD: dict[str, Callable[[Any], Iterator[tuple[int | None, str]]]] = {
     "DBF001": damage,
     "DBF002": orphans,
     "DBF004": misfits,
+    "DBF005": behind,
 }

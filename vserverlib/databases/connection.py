@@ -139,12 +139,24 @@ class Opened(peewee.Database):
         """Return a transaction that writes nothing but what is this session's own (TEMP), and holds up nobody."""
         raise NotImplementedError
 
+    @contextmanager
+    def with_tables(self) -> Iterator[None]:
+        """For transactions that share tables of this session's own (TEMP)."""
+        yield
+
+    def lock_out_others(self) -> None:
+        """Get the lock of who writes, in a transaction that may have begun without it."""
+
     def highest_id(self, table: str) -> int:
         """Return the highest id that a table has ever given, 0 where it has given none: none is given again."""
         raise NotImplementedError
 
     def go_on(self, table: str) -> None:
         """Have a table give higher ids than those that are there: what SQLite does by itself after an id was given."""
+
+    def catch_up(self) -> bool:
+        """Whether what was refused can be tried once more: for an id that is taken, and will not be given again."""
+        return False
 
     def marked(self, sql: str) -> str:
         """Return SQL of ours, which has a ? for each parameter and no other, with the marks of this database."""
@@ -198,12 +210,22 @@ class Opened(peewee.Database):
             if not self._foreseen:
                 self.forget()
         if kind in WRITES and self.stands_alone(sql):
-            with self.atomic():
-                return self._execute_cursor(sql, params, **options)
+            return self._execute_alone(sql, params, options)
         try:
             return self.run(kind, sql, params, **options)
         except OverflowError as error:
             raise Error("a number in a query has more than 64 bits: give one that a database can hold") from error
+
+    def _execute_alone(self, sql: str, params: Any, options: dict[str, Any]) -> Any:
+        """Run a statement in a transaction of its own."""
+        try:
+            with self.atomic():
+                return self._execute_cursor(sql, params, **options)
+        except peewee.IntegrityError:
+            if not self.catch_up():
+                raise
+        with self.atomic():
+            return self._execute_cursor(sql, params, **options)
 
     def insert_many(self, table: str, columns: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> None:
         """Write rows into a table by one call. Within a transaction; what was read is not forgotten for it."""

@@ -57,7 +57,7 @@ def source(url: str) -> Iterator[Opened]:
     """Open the database that is to be copied: for reading, as it is at one moment, with the hashes of its secrets."""
     if addresses.is_url(url):
         with servers.at_one_moment(url) as there:
-            servers.require_ours(there)
+            servers.require_source(there)
             yield there
         return
     database = storage.for_reading(storage.as_path(url))

@@ -32,14 +32,31 @@ class WholeNumber(Loader):
         return float(text) if "." in text or not text.lstrip("-").isdigit() else int(text)
 
 
+def codec(conn: Any) -> str:
+    """Return the name that Python has for the encoding of a connection; of one without (SQL_ASCII), UTF-8."""
+    name = str(conn.info.encoding)
+    return "utf-8" if name == "ascii" else name
+
+
 class AnyText(Loader):
-    """Reads a text, and as bytes one that is none in UTF-8: a database without an encoding (SQL_ASCII) may hold it."""
+    """Reads a text, and as bytes one that is none in its encoding: a database without one (SQL_ASCII) may hold it."""
+
+    def __init__(self, oid: int, context: Any = None) -> None:
+        super().__init__(oid, context)
+        self._codec = codec(self.connection)
 
     def load(self, data: Any) -> str | bytes:
         try:
-            return bytes(data).decode()
+            return bytes(data).decode(self._codec)
         except UnicodeDecodeError:
             return bytes(data)
+
+
+class AnyName(AnyText):
+    """Reads a name in the catalog, which can be sent back whatever is in it: surrogates stand for what is no text."""
+
+    def load(self, data: Any) -> str:
+        return bytes(data).decode(self._codec, "surrogateescape")
 
 
 class Flag(Loader):

@@ -2,7 +2,9 @@
 
 It owns how that is run, and whether it can be: a password is in its environment, never among its arguments, which
 everybody can read. A dump is of the schema that our tables are in, so that what other programs keep elsewhere in the
-database is neither read nor needs a right. Reading a dump is archives.py's; backups of SQLite files are backups.py's.
+database is neither read nor needs a right. pg_dump sets much for its session, which a pooler in front of the server
+would hand on to others: so it is not run through one. Reading a dump is archives.py's; backups of SQLite files are
+backups.py's.
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ from vserverlib.files import shown
 
 PROGRAM = "pg_dump"
 INSTALL = "install PostgreSQL's client programs, of the server's release or a newer one"
+PASS_BY = "name the server itself in the URL, by its own host and port"
+POOLED = f"{PROGRAM} needs a session of the server to itself, which a pooler (PgBouncer) does not give"
 
 
 def make(url: str, target: Path | None = None, *, force: bool = False, kept: list[Backup] | None = None) -> Backup:
@@ -54,14 +58,25 @@ def stream(url: str, out: BinaryIO) -> None:
 
 
 class About(NamedTuple):
-    """What pg_dump has to know: what the server calls the database, the schema that our tables are in, its release."""
+    """What pg_dump has to know: what the server calls the database, the schema that our tables are in, its release.
+
+    is_pooled: whether the URL names a pooler in front of the server.
+    """
 
     name: str
     schema: str
     release: int
+    is_pooled: bool
+
+    @property
+    def remedy(self) -> str:
+        """Return what can be done where pg_dump cannot make a backup."""
+        return PASS_BY if self.is_pooled else INSTALL
 
     def lack(self) -> str | None:
-        """Return why pg_dump cannot make a backup: it is not there, or too old. None where it can."""
+        """Return why pg_dump cannot make a backup: a pooler, or it is not there, or too old. None where it can."""
+        if self.is_pooled:
+            return POOLED
         program = shutil.which(PROGRAM)
         if program is None:
             return f"{PROGRAM} is not on PATH"
@@ -71,7 +86,7 @@ class About(NamedTuple):
     def refuse_lack(self) -> None:
         """Raise an Error where pg_dump cannot make a backup."""
         if (why := self.lack()) is not None:
-            raise Error(f"{why}, so it makes no backup of the database {inert(self.name)}: {INSTALL}")
+            raise Error(f"{why}, so it makes no backup of the database {inert(self.name)}: {self.remedy}")
 
 
 ABOUT = """
@@ -84,7 +99,8 @@ def about(url: str) -> About:
     """Return what there is to know of a database; an Error where it cannot be reached, or is none of ours."""
     database = servers.opened(url, read_only=True, of_any_release=True)
     try:
-        return About(*database.execute_sql(ABOUT).fetchone())
+        name, schema, release = database.execute_sql(ABOUT).fetchone()
+        return About(name, schema, release, database.is_pooled)
     finally:
         database.close()
 

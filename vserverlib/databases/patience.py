@@ -15,9 +15,11 @@ import psycopg
 from vserverlib import inert
 from vserverlib.databases import connection
 
-BLOCKER = """
-SELECT application_name, usename, pid FROM unnest(pg_blocking_pids(%s)) AS blocking
-LEFT JOIN pg_stat_activity ON pid = blocking LIMIT 1
+TAGGED = 0x76736574  # "vset": of the advisory lock by whose number a transaction is found behind a pooler
+BLOCKER = f"""
+SELECT application_name, usename, pid FROM unnest(pg_blocking_pids(COALESCE(
+    (SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND classid = {TAGGED} AND objid = %s LIMIT 1), %s)
+)) AS blocking LEFT JOIN pg_stat_activity ON pid = blocking LIMIT 1
 """
 
 
@@ -44,6 +46,11 @@ class Connection(psycopg.Connection[Any]):
                 state = gen.send(ready)
         except StopIteration as ended:
             return ended.value
+
+
+def refuse_to_wait(since: float, told: bool) -> bool:
+    """Raise an error: for a connection that is only to say for whom another one waits."""
+    raise psycopg.OperationalError(f"no answer after {time.monotonic() - since:.0f} s")
 
 
 def program(name: str | None, user: str | None, pid: int | None) -> str:

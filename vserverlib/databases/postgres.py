@@ -1,4 +1,4 @@
-"""An open PostgreSQL database: one connection, made anew where it was dropped; what a read-only session may; locks.
+"""An open PostgreSQL database: one connection, made anew where it was dropped; its transactions; locks.
 
 It owns what happens between a query and the server (psycopg 3). Which databases there are, and whether one is ours, is
 servers.py's. The values of rows are the same as SQLite's: a time is a text in UTC, a sum of whole numbers is one.
@@ -6,11 +6,13 @@ servers.py's. The values of rows are the same as SQLite's: a time is a text in U
 * Who writes has an advisory lock until the transaction ends, as SQLite has one writer: so what the rules see at a save
   is what is there at its commit, and numbers of changes are in the order of time.
 * A dropped connection is told, and made anew for the next statement; a transaction that it ended is an error.
-* Read-only is a setting of the session on the server. What it hides is hiding.py's.
+* Every statement is in a transaction, which begins with our settings; that of a read-only session the server keeps
+  read-only: see sessions.py. What it does not show is hiding.py's.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import re
 import time
@@ -22,12 +24,13 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 from vserverlib import Error, inert
-from vserverlib.databases import decoding, rights
+from vserverlib.databases import decoding, dialing, patience, rights, sequences
 from vserverlib.databases.connection import Opened
 from vserverlib.databases.drivers import peewee
 from vserverlib.databases.hiding import Hiding
-from vserverlib.databases.patience import BLOCKER, Connection, program
+from vserverlib.databases.patience import program
 from vserverlib.databases.reaching import Unreachable, unreachable
+from vserverlib.databases.sessions import Cursor, ServerCursor, Session
 from vserverlib.entities.recording import Recorder
 from vserverlib.messages import tell
 
@@ -36,32 +39,21 @@ LOCK_STEP = 0.1  # seconds between two tries to get it
 IN_HASTE = {"connect_timeout": 2}  # seconds: for Tab, which waits for no lock either
 NO_WAIT = "10ms"  # how long such a one waits for the locks of others
 FETCHED = 1000  # rows that a long query fetches at once
-READING = ("SELECT", "WITH", "VALUES", "TABLE", "SHOW", "EXPLAIN", "FETCH", "SAVEPOINT", "RELEASE", "ROLLBACK")
-ESCAPES = ("set_config", "transaction_read_only", "session_authorization", "dblink", "pg_read_file", "lo_export")
-SETTINGS = {"timezone": "UTC", "datestyle": "ISO, YMD", "client_encoding": "UTF8", "intervalstyle": "iso_8601"}
+SETTINGS = {"timezone": "UTC", "datestyle": "ISO, YMD", "intervalstyle": "iso_8601"}
+NO_ENCODING = "SQL_ASCII"
+AS_UTF8 = ("UTF8", "EUC_TW")  # encodings of which texts are read in UTF-8: Python lacks the second
 AT_ONE_MOMENT = "REPEATABLE READ"  # the isolation of who only reads, and waits for nobody
+UNLOCKED = "READ COMMITTED"  # that of who has no lock yet
 TAKEN = re.compile(r"Key \(([^)]+)\)=\(.*\) already exists", re.DOTALL)
 
 # SQLSTATE (PostgreSQL's manual, appendix A)
-READ_ONLY, NO_RIGHT, NO_ROOM = "25006", "42501", ("53100", "53200")
-CANCELED, DEADLOCK, NO_LOCK = "57014", "40P01", "55P03"
+READ_ONLY, NO_MODE, NO_RIGHT, NO_ROOM = "25006", "25001", "42501", ("53100", "53200")
+CANCELED, DEADLOCK, NO_LOCK, USED_UP, TAKEN_VALUE = "57014", "40P01", "55P03", "2200H", "23505"
 
 WRITER = """
 SELECT a.application_name, a.usename, a.pid FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
-WHERE l.locktype = 'advisory' AND l.objid = %s AND l.granted AND l.database = (
+WHERE l.locktype = 'advisory' AND l.classid = 0 AND l.objid = %s AND l.granted AND l.database = (
     SELECT oid FROM pg_database WHERE datname = current_database()) LIMIT 1
-"""
-USE_IDS_AFTER = """
-SELECT setval(pg_get_serial_sequence('"{0}"', 'id'), %s, %s)
-"""
-# An id that was given by hand is not known to the sequence that gives the others.
-HIGHEST_ID = """
-SELECT COALESCE(pg_sequence_last_value(sequence), 0), has_sequence_privilege(sequence, 'SELECT')
-FROM (SELECT pg_get_serial_sequence('"{table}"', 'id')::regclass AS sequence)
-"""
-GO_ON = """
-SELECT setval(pg_get_serial_sequence('"{table}"', 'id')::regclass, MAX(id)) FROM "{table}"
-HAVING MAX(id) > COALESCE(pg_sequence_last_value(pg_get_serial_sequence('"{table}"', 'id')::regclass), 0)
 """
 
 
@@ -75,22 +67,7 @@ class Adapter(peewee.Psycopg3Adapter):
         pass
 
 
-class Cursor(psycopg.Cursor[Any]):
-    """A cursor to which a % in SQL without parameters is a %: psycopg looks for marks only where there are any."""
-
-    is_single: bool | None = None
-
-    def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
-        return super().execute(query, params or None, **{**options, "prepare": self.is_single})
-
-
-class SingleStatement(Cursor):
-    """A cursor that takes one statement at a time: what is prepared is one, and a second would not be looked at."""
-
-    is_single = True
-
-
-class Postgres(Opened, peewee.PostgresqlDatabase):
+class Postgres(sequences.Ids, Opened, peewee.PostgresqlDatabase):
     """One PostgreSQL database, open.
 
     url: what libpq is given, as it is; it may hold a password, and is shown to nobody. name: the URL without it.
@@ -119,38 +96,59 @@ class Postgres(Opened, peewee.PostgresqlDatabase):
     ) -> None:
         self.open_as(name, mode, patience, None)
         self.recorder = recorder
-        self._dial: Callable[..., Connection] = lambda **options: _connected(url, options)  # shows no password
-        self._numbers, self._readers = itertools.count(1), 0
+        self._dial: Callable[..., Session] = lambda **options: dialing.dial(url, **options)  # shows no password
+        self._asked: Callable[[], dict[str, str]] = lambda: dialing.asked_settings(url)
+        self.asked_encoding = dialing.asked_encoding(url)
+        self._settings = dict(SETTINGS)
+        self._hiding, self._numbers, self._readers = Hiding(), itertools.count(1), 0
         self._given_up: Error | None = None  # of a statement that has waited too long, and is cancelled
         super().__init__(name)
 
     # The connection
 
     def _connect(self) -> Any:
+        if self.patience == 0:
+            self._settings["lock_timeout"] = NO_WAIT
+        if self.recorder is not None:
+            self._settings |= {"vserver.actor": self.recorder.actor, "vserver.session": self.recorder.session}
+        return self._new_session(self.read_only)
+
+    def _new_session(self, is_read_only: bool) -> Session:
         try:
             conn = self._dial(**(IN_HASTE if self.patience == 0 else {}))
         except psycopg.Error as error:
             raise unreachable(self.title, str(error)) from error
-        conn.look = self._look
         conn.adapters.register_loader("timestamptz", decoding.InstantText)
         conn.adapters.register_loader("numeric", decoding.WholeNumber)
-        settings = dict(SETTINGS)
-        if self.read_only:
-            settings["default_transaction_read_only"] = "on"
-        if self.patience == 0:
-            settings["lock_timeout"] = NO_WAIT
-        if self.recorder is not None:
-            settings |= {"vserver.actor": self.recorder.actor, "vserver.session": self.recorder.session}
-        set_all = ", ".join("set_config(%s, %s, false)" for _ in settings)
-        conn.execute(f"SELECT {set_all}", list(itertools.chain.from_iterable(settings.items())))
-        conn.row_factory, conn.cursor_factory = self._row_factory, SingleStatement if self.read_only else Cursor
-        self._hiding = Hiding(conn.pgconn)
+        if conn.is_pooled:
+            for name, value in self._asked().items():
+                self._settings.setdefault(name, value)
+        conn.is_read_only, conn.settings, conn.look = is_read_only, self._settings, self._looking(conn)
+        conn.row_factory, conn.cursor_factory, conn.server_cursor_factory = self._row_factory, Cursor, ServerCursor
+        conn.look_at = self._look_at
         return conn
+
+    def _look_at(self, cursor: Any) -> None:
+        if self.hidden:
+            self._hiding.look_at(cursor)
 
     def _row_factory(self, cursor: Any) -> Callable[[Any], Any]:
         """Return what makes the rows of a cursor: with nothing in the place of what is hidden."""
-        result = cursor.pgresult
-        return self._hiding.rows_of(result) if self.hidden and result is not None else tuple
+        return self._hiding.row_factory(cursor) if self.hidden else tuple
+
+    @property
+    def is_pooled(self) -> bool:
+        """Whether a pooler stands between this program and the server, which may give a transaction any session."""
+        return self.connection().is_pooled  # type: ignore[no-any-return]
+
+    def set_local(self, **settings: str | int) -> None:
+        """Set settings until the transaction ends that is open."""
+        calls = ", ".join("set_config(%s, %s, true)" for _ in settings)
+        self.fetch_one(f"SELECT {calls}", [str(each) for pair in settings.items() for each in pair])
+
+    def set_in_each(self, **settings: str | int) -> None:
+        """Set settings in each transaction that begins from now on."""
+        self._settings.update({name: str(value) for name, value in settings.items()})  # the dict that sessions share
 
     def is_lost(self) -> bool:
         """Whether the server, or the network, has ended the connection."""
@@ -173,8 +171,6 @@ class Postgres(Opened, peewee.PostgresqlDatabase):
     # Queries
 
     def run(self, kind: str, sql: str, params: Any, **options: Any) -> Any:
-        if self.read_only:
-            self._refuse_escape(sql)
         try:
             return self._run(sql, params, options)
         except peewee.DatabaseError as error:
@@ -196,15 +192,29 @@ class Postgres(Opened, peewee.PostgresqlDatabase):
         if columns[0] == "id":
             self.go_on(table)
 
-    def copied_out(self, query: str, kinds: Sequence[int]) -> Iterator[Any]:
+    def read_as_stored(self) -> str:
+        """Have texts be read in the encoding that they are stored in, until the transaction ends; return Python's name.
+
+        The server would refuse one that it cannot translate, and with it all of its table. A database without an
+        encoding (SQL_ASCII) has that which the URL asks for.
+        """
+        (stored,) = self.fetch_one("SHOW server_encoding")
+        asked = self.asked_encoding if stored == NO_ENCODING else ""
+        if stored not in AS_UTF8:
+            self.set_local(client_encoding=asked or stored)
+        conn = self.connection()
+        conn.adapters.register_loader("name", decoding.AnyName)
+        return decoding.codec(conn)
+
+    def copied_out(self, query: bytes, kinds: Sequence[int]) -> Iterator[Any]:
         """Give the rows of a query as they come, by one COPY, with the values that SQLite would keep.
 
         kinds: the number of the type of each column; what is neither a number, nor bytes, nor a truth value is a text.
         """
-        cursor = self.connection().cursor()
+        cursor = psycopg.Cursor(self.connection(), row_factory=psycopg.rows.tuple_row)  # one that is let copy
         cursor.adapters.register_loader(decoding.TEXT, decoding.AnyText)
         cursor.adapters.register_loader(decoding.BOOL, decoding.Flag)
-        with self._told(), cursor.copy(f"COPY ({query}) TO STDOUT") as copy:
+        with self._told(), cursor.copy(b"COPY (%b) TO STDOUT" % query) as copy:
             copy.set_types([kind if kind in decoding.PLAIN else decoding.TEXT for kind in kinds])
             yield from copy.rows()
 
@@ -222,10 +232,7 @@ class Postgres(Opened, peewee.PostgresqlDatabase):
 
     def wait_at_most(self, seconds: float) -> None:
         """Have what waits for others' locks on tables fail after so long, until the transaction ends."""
-        self.execute_sql(f"SET LOCAL lock_timeout = {round(seconds * 1000)}")
-
-    def use_ids_after(self, table: str, last: int) -> None:
-        self._fetch_one(USE_IDS_AFTER.format(table), [max(last, 1), last > 0])
+        self.set_local(lock_timeout=round(seconds * 1000))
 
     def taken(self, error: Exception) -> list[str]:
         detail = getattr(getattr(error.__cause__ or error.__context__, "diag", None), "message_detail", None)
@@ -237,8 +244,7 @@ class Postgres(Opened, peewee.PostgresqlDatabase):
         return not self.read_only and not self.transaction_depth() and self._is_idle()
 
     def _is_idle(self) -> bool:
-        status = self.connection().pgconn.transaction_status
-        return bool(status in (TransactionStatus.IDLE, TransactionStatus.UNKNOWN))
+        return bool(self.connection().is_idle())
 
     def rows(self, query: Any) -> Generator[Any]:
         limit = getattr(query, "_limit", None)
@@ -263,37 +269,42 @@ class Postgres(Opened, peewee.PostgresqlDatabase):
 
     def _rows_there(self, sql: str, params: Any) -> Iterator[Any]:
         began = time.perf_counter()
-        with self._for_reading() as is_held, self._told(), self._held_there(is_held) as cursor:
+        with self._for_reading() as conn, self._told(), conn.cursor(name=f"rows_{next(self._numbers)}") as cursor:
+            cursor.itersize = FETCHED
             cursor.execute(sql, params or None)
             self._notify_hooks(sql, params, began, None)
             yield from cursor
 
     @contextmanager
-    def _held_there(self, is_held: bool) -> Iterator[Any]:
-        """A cursor of the server's."""
-        with self.connection().cursor(name=f"rows_{next(self._numbers)}", withhold=is_held) as cursor:
-            cursor.itersize = FETCHED
-            yield cursor
+    def _for_reading(self) -> Iterator[Session]:
+        """A connection with a transaction for a cursor of the server's, which would end with it.
 
-    @contextmanager
-    def _for_reading(self) -> Iterator[bool]:
-        """A transaction for a cursor of the server's; gives whether the server has to hold the rows without one.
-
-        Only a read-only session begins one: in another, a save would end it.
+        A session that writes, and has none open, reads over another connection: a save would end a transaction of its
+        own.
         """
-        conn = self.connection()
-        if not self.read_only or (self._is_idle() is False and not self._readers):
-            yield bool(self._is_idle())
-            return
+        conn: Session = self.connection()
+        if not self._readers and not conn.is_idle():
+            yield conn
+        elif self.read_only:
+            yield from self._shared(conn)
+        else:
+            with contextlib.closing(self._new_session(is_read_only=True)) as other:
+                with self._told():
+                    other.open_transaction()
+                yield other
+
+    def _shared(self, conn: Session) -> Iterator[Session]:
+        """Give the connection with the transaction that all cursors of a read-only session have in common."""
         if not self._readers:
-            conn.execute("BEGIN READ ONLY")
+            with self._told():
+                conn.open_transaction()
         self._readers += 1
         try:
-            yield False
+            yield conn
         finally:
             self._readers -= 1
-            if not self._readers and not conn.closed and not self.is_lost():  # closed: what is read was left half read
-                conn.execute("ROLLBACK")
+            if not self._readers and not self.is_lost():  # closed: what is read was left half read
+                conn.abandon()
 
     @contextmanager
     def _told(self) -> Iterator[None]:
@@ -305,18 +316,6 @@ class Postgres(Opened, peewee.PostgresqlDatabase):
             self.explain(error)
             raise
 
-    # Ids, and many rows
-
-    def highest_id(self, table: str) -> int:
-        highest, is_known = self.execute_sql(HIGHEST_ID.format(table=table)).fetchone()
-        if not is_known:  # some releases say nothing, others that it is not to be known
-            raise self._lacking(f"permission denied for sequence {table}_id_seq")
-        return int(highest)
-
-    def go_on(self, table: str) -> None:
-        with self.foreseen():
-            self.execute_sql(GO_ON.format(table=table))
-
     # Transactions
 
     def reading(self) -> Any:
@@ -325,23 +324,39 @@ class Postgres(Opened, peewee.PostgresqlDatabase):
     def begin(self, isolation_level: Any = None) -> None:
         with self._ended_by_ctrl_c():
             self._begin(isolation_level)
-        if not self.read_only and isolation_level != AT_ONE_MOMENT:
+        if not self.read_only and isolation_level not in (AT_ONE_MOMENT, UNLOCKED):
             try:
-                self._lock_out_others()
+                self.lock_out_others()
             except BaseException:
                 self.rollback()
                 raise
 
     def _begin(self, isolation_level: Any) -> None:
+        level = self._adapter.isolation_level_str(isolation_level) if isolation_level else ""
+        mode = f"ISOLATION LEVEL {level}" if level else ""
         if self.is_lost():
             self._dial_again()
         try:
-            super().begin(isolation_level)
+            self._open_transaction(mode)
         except peewee.DatabaseError:
             if not self.is_lost():
                 raise
             self._dial_again()
-            super().begin(isolation_level)
+            self._open_transaction(mode)
+
+    def _open_transaction(self, mode: str) -> None:
+        with self._told():
+            self.connection().open_transaction(mode)
+
+    @contextmanager
+    def with_tables(self) -> Iterator[None]:
+        """One transaction for tables of this session's own (TEMP), without the lock of who writes until it asks for it.
+
+        It may be open for as long as a person thinks.
+        """
+        with self.atomic(UNLOCKED):
+            self.set_local(idle_in_transaction_session_timeout=0)
+            yield
 
     @contextmanager
     def _ended_by_ctrl_c(self) -> Iterator[None]:
@@ -353,27 +368,31 @@ class Postgres(Opened, peewee.PostgresqlDatabase):
                 self.rollback()
             raise
 
-    def _lock_out_others(self) -> None:
+    def lock_out_others(self) -> None:
         """Get the lock of who writes: it is waited for in short steps, and told."""
         waited_since, told = time.monotonic(), False
-        while not self._fetch_one("SELECT pg_try_advisory_xact_lock(%s)", [LOCK])[0]:
+        while not self.fetch_one("SELECT pg_try_advisory_xact_lock(%s)", [LOCK])[0]:
             told = self.wait_on(waited_since, told)
             time.sleep(LOCK_STEP)
+        self.catch_up_once()
 
     def writer(self) -> str:
         """Return who has the lock of who writes, as far as the server tells."""
-        found = self._fetch_one(WRITER, [LOCK])
+        found = self.fetch_one(WRITER, [LOCK])
         return program(*found) if found else "another"
 
-    def _look(self, since: float, told: bool) -> bool:
+    def _looking(self, conn: Session) -> Callable[[float, bool], bool]:
+        return lambda since, told: self._look(conn, since, told)
+
+    def _look(self, conn: Session, since: float, told: bool) -> bool:
         """Have a statement that waits for others be told, and cancel it in the end; return whether it is told.
 
         Who has the lock is asked over another connection: this one is busy.
         """
-        conn = self._state.conn
         try:
-            with self._dial(**IN_HASTE) as other:
-                found = other.execute(BLOCKER, [conn.info.backend_pid]).fetchone()
+            with contextlib.closing(self._dial(**IN_HASTE)) as other:
+                other.look = patience.refuse_to_wait
+                found = other.execute(patience.BLOCKER, [conn.tag, conn.info.backend_pid]).fetchone()
         except psycopg.Error:
             return told
         if found is None:  # it works
@@ -385,21 +404,28 @@ class Postgres(Opened, peewee.PostgresqlDatabase):
             conn.cancel_safe()
             return told
 
-    def _fetch_one(self, sql: str, params: Any) -> Any:
+    def fetch_one(self, sql: str | bytes, params: Any = None) -> Any:
+        """Return the first row of a query, None where there is none."""
         with self._told():
             return self.connection().execute(sql, params).fetchone()
 
     def commit(self) -> None:
         try:
             with self._told(), self._ended_by_ctrl_c():
-                super().commit()
+                self.connection().commit()
         except peewee.DatabaseError as error:
             if self.is_lost():
                 raise Error(
                     f"the connection to {self.title} was lost at the commit: look whether it is there"
                 ) from error
             raise
+        self.note_taken_id(False)
         self.undo.clear()
+
+    def rollback(self) -> None:
+        super().rollback()
+        if not self.is_lost():
+            self.catch_up_later()
 
     def has_rolled_back(self, error: peewee.DatabaseError) -> bool:
         return self.is_lost()
@@ -409,7 +435,7 @@ class Postgres(Opened, peewee.PostgresqlDatabase):
         """Return what the journal calls the newest change that this session has committed; None before the first."""
         if self.recorder is None:
             return None
-        row = self._fetch_one("SELECT MAX(id) FROM change WHERE session = %s", [self.recorder.session])
+        row = self.fetch_one("SELECT MAX(id) FROM change WHERE session = %s", [self.recorder.session])
         return row[0]  # type: ignore[no-any-return]
 
     def version(self) -> str:
@@ -422,13 +448,6 @@ class Postgres(Opened, peewee.PostgresqlDatabase):
         if self.transaction_depth() or self._readers:
             raise Error(f"the connection to {self.title} was lost: nothing of the transaction is there") from error
 
-    def _refuse_escape(self, sql: str) -> None:
-        """Raise an Error for a statement that could end what makes a session read-only."""
-        first = sql.lstrip("( \n\t").split(None, 1)[0].upper().strip(";") if sql.strip() else ""
-        if first not in READING or any(word in sql.lower() for word in ESCAPES):
-            remedy = f"{self.to_write} to change it"
-            raise Error(f"{self.title} is open read-only ({inert(first, 20)}): {remedy}")
-
     def _lacking(self, said: str) -> Error:
         return rights.lacking(self.title, said, self.connection().info.user, to_read=self.read_only)
 
@@ -436,12 +455,16 @@ class Postgres(Opened, peewee.PostgresqlDatabase):
         """Raise what a person can act on in place of what PostgreSQL says, where we know better; else shorten it."""
         state = getattr(error.__cause__ or error.__context__, "sqlstate", None)
         said = _said(error)
-        if state == READ_ONLY and self.read_only:
+        if self.read_only and state in (READ_ONLY, NO_MODE):
             raise Error(f"{self.title} is open read-only ({said}): {self.to_write} to change it") from error
         if state == READ_ONLY:
             raise Error(f"{self.title} takes no changes ({said}): a replica, or set so; try --read-only") from error
         if state == NO_RIGHT:
             raise self._lacking(said) from error
+        if state == TAKEN_VALUE and self.taken(error) == ["id"]:
+            self.note_taken_id()
+        if state == USED_UP:
+            sequences.refuse_used_up(self.title, said, error)
         if state in NO_ROOM:
             raise Error(f"{self.title} could not be written ({said}): nothing was changed; make room") from error
         if state == CANCELED and self._given_up is not None:
@@ -450,10 +473,6 @@ class Postgres(Opened, peewee.PostgresqlDatabase):
         if state in (DEADLOCK, NO_LOCK):
             raise Error(f"{self.title}: others hold what this needs ({said}): try again later") from error
         error.args = (said,)
-
-
-def _connected(url: str, options: dict[str, Any]) -> Connection:
-    return Connection.connect(url, fallback_application_name="vserver", autocommit=True, **options)
 
 
 def _said(error: BaseException) -> str:

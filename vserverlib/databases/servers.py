@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from vserverlib.databases.postgres import Postgres
 
 NO_DRIVER = "PostgreSQL needs psycopg, which is not installed: pip install 'vserver[postgres]'"
-MOMENT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 TABLES = (  # that the migrations make, in an order in which their rows can be written
     "schema_migration",
     "setting",
@@ -121,10 +120,8 @@ def has_tables(url: str) -> bool:
 @contextlib.contextmanager
 def at_one_moment(url: str) -> Iterator[Postgres]:
     """Open any database on a server for reading, as it is at this moment, with the hashes of its secrets."""
-    with contextlib.closing(_dialed(url, read_only=True)) as database, database.unhidden():
-        database.connection().execute(MOMENT)
+    with contextlib.closing(_dialed(url, read_only=True)) as database, database.unhidden(), database.reading():
         yield database
-        database.connection().execute("ROLLBACK")
 
 
 def create(url: str, key_salt: str | None = None, fill: Callable[[Postgres], None] | None = None) -> str:
@@ -179,9 +176,10 @@ def _said_of_url(said: str) -> str:
 
 
 def tables(database: Any) -> set[str]:
-    """Return the names of the tables that a query finds without naming a schema."""
+    """Return the names of the tables that a query finds without naming a schema: of those that are known here."""
     query = "SELECT relname FROM pg_class WHERE relkind IN ('r', 'p') AND pg_table_is_visible(oid)"
-    return {name for (name,) in database.execute_sql(f"{query} AND relnamespace <> 'pg_catalog'::regnamespace")}
+    sql = f"{query} AND relnamespace <> 'pg_catalog'::regnamespace AND relname = ANY(%s)"
+    return {name for (name,) in database.execute_sql(sql, [[*TABLES, VANTAGE6]])}
 
 
 def is_ours(found: set[str]) -> bool:
@@ -207,6 +205,15 @@ def of_server(name: str) -> OfServer:
     """Return the error that a database, as it is shown, is that of a vantage6 server."""
     told = f"not of vserver (read it into a new one with: {import_line(name)}): nothing was changed"
     return OfServer(f"{name} is the database of a vantage6 server, {told}")
+
+
+def require_source(database: Any) -> None:
+    """Raise an Error unless a database that is to be read from is ours, and of this release."""
+    try:
+        require_ours(database)
+    except NoTables:
+        told = "has no tables of vserver, nor of a vantage6 server"
+        raise Error(f"{database.title} {told}: there is nothing to read; check the name of the database") from None
 
 
 def _no_tables(database: Any) -> NoTables:

@@ -27,6 +27,7 @@ from vserverlib import Error, inert, signals
 from vserverlib.databases import raw, reading, snapshots
 from vserverlib.databases.connection import READS, Opened
 from vserverlib.databases.drivers import peewee
+from vserverlib.databases.folding import has_text
 from vserverlib.databases.secret_columns import is_secret
 from vserverlib.databases.snapshots import Mark
 from vserverlib.entities.recording import Recorder
@@ -121,7 +122,7 @@ class Sqlite(Opened, peewee.SqliteDatabase):
 
     def _add_conn_hooks(self, conn: Connection) -> None:
         super()._add_conn_hooks(conn)
-        conn.create_function("has_text", 2, _has_text, deterministic=True)
+        conn.create_function("has_text", 2, has_text, deterministic=True)
         if self.mode == "read-only":
             self._modules = frozenset(name.lower() for (name,) in conn.execute("PRAGMA module_list"))
             conn.set_authorizer(self._authorize)
@@ -395,12 +396,6 @@ def busy() -> sqlite3.OperationalError:
     return error
 
 
-@signals.callback
-def _has_text(text: object, part: str) -> bool | None:
-    """Whether a text holds another one, whatever the case of any letter."""
-    if text is None:
-        return None
-    return part.casefold() in (_read_as_far_as_it_goes(text) if isinstance(text, bytes) else str(text)).casefold()
 
 
 def _read_as_far_as_it_goes(data: bytes) -> str:

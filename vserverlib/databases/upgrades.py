@@ -173,15 +173,18 @@ def _with_a_way_on(path: Path) -> Iterator[None]:
 
 
 def _upgrade_on_server(url: str, backup: bool) -> Upgraded | None:
-    with _to_be_upgraded(url) as database, backups.keeping_first(database) as kept:
-        before = schemas.of(database)
-        if before >= schemas.NEWEST:
-            return None
-        if backup:
-            _refuse_lack(url)
-            _keep_there(url, kept)
-        database.wait_at_most(LOCK_WAIT)
-        schemas.apply(database)
+    with _to_be_upgraded(url) as database:
+        if backup and database.is_pooled and schemas.of(database) < schemas.NEWEST:
+            _refuse_lack(url)  # before a transaction has its session: there may be no other for this
+        with backups.keeping_first(database) as kept:
+            before = schemas.of(database)
+            if before >= schemas.NEWEST:
+                return None
+            if backup:
+                _refuse_lack(url)
+                _keep_there(url, kept)
+            database.wait_at_most(LOCK_WAIT)
+            schemas.apply(database)
     return Upgraded(database.title, before, schemas.NEWEST, kept[0] if kept else None)
 
 
@@ -197,7 +200,7 @@ def _refuse_lack(url: str) -> str:
     about = dumps.about(url)
     if (why := about.lack()) is not None:
         name = addresses.shown(url)
-        remedy = f"{dumps.INSTALL}; or make one by your own means, and then: {addresses.command(name, *NO_BACKUP)}"
+        remedy = f"{about.remedy}; or make one by your own means, and then: {addresses.command(name, *NO_BACKUP)}"
         raise Error(f"{name} is of an older release, and needs a backup before it is upgraded, but {why}: {remedy}")
     return about.name
 

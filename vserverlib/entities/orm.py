@@ -251,22 +251,30 @@ class Entity(Decoded, WritersOfClass, ShownInNotebooks, peewee.Model):
         """
         if not (force_insert or self._unsaved()):
             return
-        database = self._meta.database
         try:
-            with database.atomic():
-                database.on_rollback(self._restorer())
-                if force_insert and not self._new:  # all of it, under its id: refused while that is there
-                    self._new = True
-                    self._dirty.update(self._stored)
-                self._link_saved()
-                told = self.complete_fields()
-                written = Written(self, frozenset(self._dirty), self._new, self.parting())
-                self._write(None if only is None else {getattr(field, "name", field) for field in only})
-                for ask in before_commit:
-                    told += ask(written)
-                self._tell(told)
+            try:
+                self._save(force_insert, only)
+            except peewee.IntegrityError:
+                if not self._meta.database.catch_up():
+                    raise
+                self._save(force_insert, only)
         except peewee.IntegrityError as error:
             raise self._refusal(error) from error
+
+    def _save(self, force_insert: bool, only: Iterable[Any] | None) -> None:
+        database = self._meta.database
+        with database.atomic():
+            database.on_rollback(self._restorer())
+            if force_insert and not self._new:  # all of it, under its id: refused while that is there
+                self._new = True
+                self._dirty.update(self._stored)
+            self._link_saved()
+            told = self.complete_fields()
+            written = Written(self, frozenset(self._dirty), self._new, self.parting())
+            self._write(None if only is None else {getattr(field, "name", field) for field in only})
+            for ask in before_commit:
+                told += ask(written)
+            self._tell(told)
 
     def _unsaved(self) -> bool:
         moved = any(self._stored.get(name) != linked.id for name, linked in self.__rel__.items() if linked is not None)

@@ -418,6 +418,14 @@ RULES = (
         "another program wrote it, and SQLite takes anything anywhere: what sorts, filters or exports by it is wrong, "
         "and a PostgreSQL database has no place for it",
     ),
+    Rule(
+        "DBF005", "", WARNING, AT_CHECK,
+        "a sequence of a PostgreSQL database that is behind the ids of its table",
+        "{detail}",
+        "save anything with vserver, which sets it, or have the owner of the table set it by setval()",
+        "another program gave ids by hand, or a replica took over: the next new row gets an id that is taken, and is "
+        "refused",
+    ),
 )  # fmt: skip
 
 BY_CODE = {rule.code: rule for rule in RULES}

@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from vserverlib import UsageError, counterparts, inert, near
+from vserverlib.databases import folding
 from vserverlib.databases.drivers import peewee
 from vserverlib.entities import moments, progress
 from vserverlib.entities.computed import WorkedOut
@@ -442,16 +443,9 @@ def past(text: str) -> datetime.datetime:
 
 
 def _contains(expression: Any, text: str) -> Any:
-    """Return the condition that a text is contained, whatever the case.
-
-    LIKE knows only the letters of ASCII; others are compared by a function of ours, which takes longer.
-    """
+    """Return the condition that a text is contained, whatever the case."""
     if not isinstance(expression, Link):
-        if text.isascii():
-            return expression.contains(text)
-        # As bytes: Python is given no text by SQLite that is not UTF-8.
-        given = peewee.Cast(expression, "BLOB") if _is_sqlite(expression.model) else expression
-        return peewee.fn.has_text(given, text)
+        return folding.contains(expression, text, is_sqlite=_is_sqlite(expression.model))
     target, name = expression.rel_model, expression.rel_model.name_field()
     return name and expression.in_(target.select(target.id).where(_contains(name, text)))
 

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import models
 from vserverlib import Error, addresses, files, inert, signals
 from vserverlib.advance import Advance, ticker
-from vserverlib.databases import archives, backups, servers, storage
+from vserverlib.databases import archives, backups, dumps, servers, storage
 from vserverlib.entities import checks, recording, rules
 from vserverlib.queries import inspection
 from vserverlib.transfer import merging, values, writing
@@ -246,6 +246,8 @@ def _filled(work: Work, file: Path, title: str) -> Outcome:
 def _into(work: Work, target: Target, replace: bool) -> Outcome:
     """Import into a database that is there; replace: in the place of all that it holds."""
     about = f"imported {work.source.about}" + (", in the place of all that was there" if replace else "")
+    if replace and not isinstance(target, Path):
+        dumps.about(target).refuse_lack()
     with contextlib.closing(storage.connect(target)) as database:
         _give_room(database)
         with backups.keeping_first(database) as kept:
@@ -276,7 +278,7 @@ def _keep(target: Target, kept: list[backups.Backup]) -> None:
 def _give_room(database: Any) -> None:
     """Have a session use more memory than it would for a few rows."""
     if not database.is_sqlite:
-        database.execute_sql(f"SET work_mem = {CACHE}")
+        database.set_in_each(work_mem=CACHE)
         return
     for schema in ("main", "temp"):
         database.execute_sql(f"PRAGMA {schema}.cache_size = -{CACHE}")
@@ -287,17 +289,24 @@ def _merged(work: Work, database: Any, confirm: Confirm | None, dry: bool) -> Ou
 
     Somebody who is asked holds up nobody else: if one changes a row meanwhile, it is told, and nothing is written.
     """
-    outcome, seen = Outcome(), None
     _give_room(database)
+    with database.with_tables():
+        return _merged_within(work, database, confirm, dry)
+
+
+def _merged_within(work: Work, database: Any, confirm: Confirm | None, dry: bool) -> Outcome:
+    outcome, seen = Outcome(), None
     with database.reading(), database.fetching():
         merging.prepare(database)
         work.collect(database, outcome, merging.PREFIX, partial(_password, database))
     if confirm is not None:
         with database.reading():
-            outcome.plan, seen = merging.plan(database, outcome, work.unsaid), merging.newest_change(database)
+            seen = merging.newest_change(database)
+            outcome.plan = merging.plan(database, outcome, work.unsaid)
         if outcome.has_news:
             confirm(outcome)
     with database.atomic() as transaction:
+        database.lock_out_others()
         if confirm is None:
             outcome.plan = merging.plan(database, outcome, work.unsaid)
         elif merging.newest_change(database) != seen:

@@ -76,7 +76,8 @@ def prepare(database: Any) -> None:
     for table, model in MODELS.items():
         more = "CAST(NULL AS TEXT) AS identity, CAST(NULL AS BIGINT) AS here, CAST(NULL AS TEXT) AS fate"
         made = f'SELECT {_listed(_columns(table))}, {more} FROM "{table}" WHERE 1 = 0'
-        database.execute_sql(f'CREATE TEMP TABLE "{PREFIX}{table}" AS {made}')
+        passing = "" if database.is_sqlite else "ON COMMIT DROP"  # a pooler gives the session to others
+        database.execute_sql(f'CREATE TEMP TABLE "{PREFIX}{table}" {passing} AS {made}')
         unique = {"id", *(field.column_name for field in model._meta.sorted_fields if field.unique)}
         for columns in [*((name,) for name in unique), *([KEYS[table].columns] if table == "member" else [])]:
             _index(database, table, columns, "UNIQUE")

@@ -35,7 +35,7 @@ SELECT relname FROM pg_class WHERE relkind IN ('v', 'm', 'f') AND pg_table_is_vi
 AND relnamespace <> 'pg_catalog'::regnamespace
 """
 # It takes as long as it takes; and rows that this role may not see are an error, in place of being left out.
-SETTINGS = ("statement_timeout = 0", "idle_in_transaction_session_timeout = 0", "row_security = off")
+SETTINGS = {"statement_timeout": 0, "idle_in_transaction_session_timeout": 0, "row_security": "off"}
 # What is to be seen changes with each transaction that ends, and a snapshot tells which have.
 STATE = """
 SELECT system_identifier, current_database(), pg_current_snapshot(), current_schemas(true), current_user
@@ -59,18 +59,19 @@ def opened(database: Any, bar: Bar) -> Iterator[vantage6.Source]:
 
     Raises an Error where it is none of a server, of a release too new, or there is no room for the copy.
     """
+    codec = database.read_as_stored()
     tables, title = _tables(database), database.title
     vantage6.release_of(title, {table: frozenset(name for name, _ in columns) for table, columns in tables.items()})
     vantage6.refuse_views(title, {name for (name,) in database.execute_sql(OTHERS)})
     with files.passing_folder() as folder, contextlib.closing(_new(files.make_private(folder / "source"))) as conn:
         with files.told(f"{title} cannot be copied to {shown(folder)}"):
-            _copy(database, conn, tables, bar)
+            _copy(database, conn, tables, codec, bar)
         yield vantage6.source_of(conn, title, database.place, lambda: None)
 
 
 def state(database: Any) -> str:
     """Return what stands for all that a database shows at this moment: another text after any change."""
-    return " ".join(map(str, database.execute_sql(STATE).fetchone()))
+    return " ".join(map(str, (*database.execute_sql(STATE).fetchone(), database.asked_encoding)))
 
 
 def _tables(database: Any) -> Tables:
@@ -93,15 +94,15 @@ def _new(file: Path) -> sqlite3.Connection:
 # Copying
 
 
-def _copy(database: Any, conn: sqlite3.Connection, tables: Tables, bar: Bar) -> None:
-    for setting in SETTINGS:
-        database.connection().execute(f"SET LOCAL {setting}")
-    counts = [database.execute_sql(f"SELECT COUNT(*) FROM {quoted(table)}").fetchone()[0] for table in tables]
+def _copy(database: Any, conn: sqlite3.Connection, tables: Tables, codec: str, bar: Bar) -> None:
+    database.set_local(**SETTINGS)
+    asked = (_encoded(f"SELECT COUNT(*) FROM {quoted(table)}", codec) for table in tables)
+    counts = [database.fetch_one(sql)[0] for sql in asked]
     conn.execute("BEGIN")
     with bar("rows from the server", sum(counts)) as advance:
         tick = ticker(advance)
         for table, named, columns in _in_order(tables):
-            _copy_table(database, conn, table, named, columns, tick)
+            _copy_table(database, conn, Copying(table, named, columns, codec), tick)
     conn.execute("COMMIT")
 
 
@@ -112,22 +113,39 @@ def _in_order(tables: Tables) -> Iterator[tuple[str, str, list[Column]]]:
     """
     taken = set[str]()
     for table in sorted(tables, key=lambda table: table not in vantage6.READ):
-        named = table
+        named = _printable(table)
         while named.lower() in taken or named.lower().startswith("sqlite_"):
             named = f"_{named}"
         taken.add(named.lower())
         yield table, named, tables[table] if table in vantage6.READ else []
 
 
-def _copy_table(
-    database: Any, conn: sqlite3.Connection, table: str, named: str, columns: list[Column], tick: Callable[[Any], Any]
-) -> None:
-    names = [quoted(name) for name, _ in columns]
+class Copying(NamedTuple):
+    """A table that is copied: its name there and here, its columns, and the codec of its names there."""
+
+    table: str
+    named: str
+    columns: list[Column]
+    codec: str
+
+
+def _copy_table(database: Any, conn: sqlite3.Connection, what: Copying, tick: Callable[[Any], Any]) -> None:
+    names = [quoted(name) for name, _ in what.columns]
     order = " ORDER BY id" if '"id"' in names else ""
-    query = f"SELECT {', '.join(names) or '1'} FROM {quoted(table)}{order}"
-    conn.execute(f"CREATE TABLE {quoted(named)} ({', '.join(names) or 'counted'})")
+    query = _encoded(f"SELECT {', '.join(names) or '1'} FROM {quoted(what.table)}{order}", what.codec)
+    conn.execute(f"CREATE TABLE {quoted(what.named)} ({', '.join(map(_printable, names)) or 'counted'})")
     marks = ", ".join("?" for _ in names) or "?"
-    rows = database.copied_out(query, [kind for _, kind in columns] or [COUNTED])
-    conn.executemany(f"INSERT INTO {quoted(named)} VALUES ({marks})", map(tick, rows))
+    rows = database.copied_out(query, [kind for _, kind in what.columns] or [COUNTED])
+    conn.executemany(f"INSERT INTO {quoted(what.named)} VALUES ({marks})", map(tick, rows))
     if order:
-        conn.execute(f"CREATE INDEX {quoted(f'{named}_id')} ON {quoted(named)} (id)")
+        conn.execute(f"CREATE INDEX {quoted(f'{what.named}_id')} ON {quoted(what.named)} (id)")
+
+
+def _encoded(sql: str, codec: str) -> bytes:
+    """Return SQL as the server takes it, with names as it gave them, whatever is in them."""
+    return sql.encode(codec, "surrogateescape")
+
+
+def _printable(name: str) -> str:
+    """Return a name as a text: with replacement characters where it is none."""
+    return name.encode(errors="surrogateescape").decode(errors="replace")

@@ -370,5 +370,5 @@ def _server(url: str, bar: Bar) -> Iterator[Source]:
         else:
             from vserverlib.transfer import ours
 
-            servers.require_ours(database)
+            servers.require_source(database)
             yield ours.Database(database, with_hashes=True)
