@@ -262,10 +262,12 @@ def demo_command(
     size, is_new = (tasks or simulation.TASKS, organizations or simulation.ORGANIZATIONS), not target.is_there
     if is_new:
         _fill(simulation.make, target.file, *size)
-        tell(f"made a new database, {target.file}, with {counted(size[0], 'task')} of a made-up consortium")
+        tell(f"made a new database, {target.file}")
     with target.open() as database:
-        if not is_new and (tasks or organizations or not live or not models.is_filled()):
+        is_filled = is_new or not (tasks or organizations or not live or not models.is_filled())
+        if not is_filled:
             _fill(simulation.fill, database, *size)
+        if is_new or not is_filled:
             tell(f"{database.title} has {counted(size[0], 'task')} of a made-up consortium")
         if live:
             simulation.refuse_real(yes)

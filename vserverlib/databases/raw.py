@@ -13,7 +13,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from vserverlib import signals
 
@@ -34,12 +34,9 @@ def _look_amid_copying(status: int, remaining: int, total: int) -> None:
         signals.check()
 
 
-def _pass_on(error: sqlite3.Error) -> NoReturn:
-    """Raise an error; the exception of a signal in the place of one that says that the statement was interrupted."""
-    # Errors that Python raises itself have no code.
-    if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT:
-        raise signals.interrupted() from None
-    raise error
+def _is_interrupted(error: sqlite3.Error) -> bool:
+    """Whether an error says that a signal has ended a statement. Errors that Python raises itself have no code."""
+    return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT
 
 
 class Cursor(sqlite3.Cursor):
@@ -54,7 +51,9 @@ class Cursor(sqlite3.Cursor):
             return super().execute(*args)
         except sqlite3.Error as error:
             del self
-            _pass_on(error)
+            if _is_interrupted(error):
+                raise signals.interrupted() from None
+            raise
 
     def executemany(self, *args: Any) -> Any:
         signals.check()
@@ -62,7 +61,9 @@ class Cursor(sqlite3.Cursor):
             return super().executemany(*args)
         except sqlite3.Error as error:
             del self
-            _pass_on(error)
+            if _is_interrupted(error):
+                raise signals.interrupted() from None
+            raise
 
     def executescript(self, *args: Any) -> Any:
         signals.check()
@@ -70,35 +71,45 @@ class Cursor(sqlite3.Cursor):
             return super().executescript(*args)
         except sqlite3.Error as error:
             del self
-            _pass_on(error)
+            if _is_interrupted(error):
+                raise signals.interrupted() from None
+            raise
 
     def fetchone(self) -> Any:
         try:
             return super().fetchone()
         except sqlite3.Error as error:
             del self
-            _pass_on(error)
+            if _is_interrupted(error):
+                raise signals.interrupted() from None
+            raise
 
     def fetchmany(self, *args: Any, **options: Any) -> Any:
         try:
             return super().fetchmany(*args, **options)
         except sqlite3.Error as error:
             del self
-            _pass_on(error)
+            if _is_interrupted(error):
+                raise signals.interrupted() from None
+            raise
 
     def fetchall(self) -> Any:
         try:
             return super().fetchall()
         except sqlite3.Error as error:
             del self
-            _pass_on(error)
+            if _is_interrupted(error):
+                raise signals.interrupted() from None
+            raise
 
     def __next__(self) -> Any:
         try:
             return super().__next__()
         except sqlite3.Error as error:
             del self
-            _pass_on(error)
+            if _is_interrupted(error):
+                raise signals.interrupted() from None
+            raise
 
 
 class Connection(sqlite3.Connection):
