@@ -173,7 +173,7 @@ print(len(seen) > 1)
 
 @needs_root
 @pytest.mark.parametrize(
-    ("rows", "times"), [(100, 5), pytest.param(40_000, 60, marks=pytest.mark.long)], ids=["small", "large"]
+    ("rows", "times"), [(100, 5), pytest.param(40_000, 30, marks=pytest.mark.long)], ids=["small", "large"]
 )
 def test_backups_and_reads_of_another_user_are_of_one_moment_while_the_owner_writes(
     there: Path, nobodys: Path, rows: int, times: int

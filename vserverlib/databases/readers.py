@@ -123,7 +123,7 @@ class Reader(Sqlite):
             with _closed_on_error(conn):
                 conn.execute("SELECT 1 FROM sqlite_master").fetchone()
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF not in UNREADABLE:
+            if error.sqlite_errorcode & 0xFF not in UNREADABLE or sqlite.is_passing(error.sqlite_errorcode):
                 raise
             return None
         return conn

@@ -328,6 +328,8 @@ class Sqlite(Opened, peewee.SqliteDatabase):
             except peewee.DatabaseError as error:
                 if not _is_busy(error):
                     raise
+                if is_passing(_code(error)):  # for which SQLite does not wait
+                    time.sleep(LOCK_STEP / 10)
             told = self.wait_on(waited_since, told)
 
     def explain(self, error: peewee.DatabaseError) -> None:
@@ -404,7 +406,16 @@ def _read_as_far_as_it_goes(data: bytes) -> str:
 
 def _is_busy(error: BaseException) -> bool:
     """Whether another connection is in the way. BUSY_SNAPSHOT is not meant: no wait mends a snapshot grown old."""
-    return _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_BUSY_RECOVERY)
+    return _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_BUSY_RECOVERY) or is_passing(_code(error))
+
+
+def is_passing(code: int) -> bool:
+    """Whether somebody who may write has just opened a file, and SQLite cannot read along until they have begun."""
+    return code in (
+        sqlite3.SQLITE_READONLY_RECOVERY,
+        sqlite3.SQLITE_READONLY_CANTLOCK,
+        sqlite3.SQLITE_READONLY_CANTINIT,
+    )
 
 
 def _code(error: BaseException) -> int:
