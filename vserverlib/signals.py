@@ -243,14 +243,18 @@ def end_interrupted() -> None:
 def _end() -> None:
     """Have the status of the program say which signal has ended it, as the last thing of all."""
     number = _state.ending or (signal.SIGINT if _state.is_interrupted else _state.waiting)
-    if number is None:
-        return
-    for each in {number, signal.SIGINT, signal.SIGTERM}:  # another one ends it at once
-        signal.signal(each, signal.SIG_DFL)
-    _flush()
-    if number == signal.SIGINT:
-        os._exit(INTERRUPTED)
-    os.kill(os.getpid(), number)
+
+    def end(*_: object) -> None:
+        if number == signal.SIGINT:
+            os._exit(INTERRUPTED)
+        signal.signal(number or signal.SIGTERM, signal.SIG_DFL)
+        os.kill(os.getpid(), number or signal.SIGTERM)
+
+    for each in WATCHED:  # one that comes now ends it at once; when all is done, it comes too late
+        signal.signal(each, signal.SIG_IGN if number is None else end)
+    if number is not None:
+        _flush()
+        end()
 
 
 def _flush() -> None:
