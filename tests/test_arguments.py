@@ -99,7 +99,6 @@ def test_nothing_that_takes_time_is_imported_before(door: str) -> None:
         "vserverlib",
         "vserverlib.addresses",
         "vserverlib.signals",
-        "vserverlib.signals",
         "vserverlib.arguments",
         "vserverlib.__main__",
     }
