@@ -7,7 +7,7 @@ What the user guide calls `db`. In the shell it is there; in a script::
     connect("vserver.db")
     Organization(name="IKNL", country="Netherlands").save()
 
-The fields and relations are those of vantage6 1.x. Each entity has what vserverlib.entities.orm.Entity gives: get(),
+The fields and relations are those of vantage6 1.x. Each entity has what vserverlib.entities.entity.Entity gives: get(),
 save(), delete(), exists(), help(). This module owns what is special to each; it knows no rules and no journal.
 """
 
@@ -16,10 +16,13 @@ from __future__ import annotations
 import datetime
 from typing import Any
 
-from vserverlib import Error, NotFound, NotObeyed, inert, near
-from vserverlib.databases.storage import connect
-from vserverlib.entities import hashing
-from vserverlib.entities.computed import Derived, WorkedOut
+from vserverlib import Error, NotFound, NotObeyed, hashing, inert, near
+from vserverlib.databases.connecting import connect, create
+from vserverlib.databases.current import database
+from vserverlib.databases.registry import registry
+from vserverlib.entities.choices import WorkedOut
+from vserverlib.entities.computed import Derived
+from vserverlib.entities.entity import Entity
 from vserverlib.entities.fields import (
     LARGEST,
     ApiKey,
@@ -34,7 +37,7 @@ from vserverlib.entities.fields import (
     whole,
 )
 from vserverlib.entities.lists import Reader
-from vserverlib.entities.orm import Entity, Told, database
+from vserverlib.entities.orm import Told
 from vserverlib.entities.progress import (
     COMPLETED,
     FAILURE,
@@ -48,7 +51,6 @@ from vserverlib.entities.progress import (
     read_finished,
     state_of,
 )
-from vserverlib.entities.registry import registry
 from vserverlib.entities.relations import Link, Memberships
 
 __all__ = [
@@ -61,6 +63,7 @@ __all__ = [
     "Task",
     "User",
     "connect",
+    "create",
     "database",
 ]
 
@@ -390,6 +393,7 @@ Result.add_index(Result.organization, Result.assigned_at, where=UNFINISHED_RESUL
 
 ENTITIES: tuple[type[Entity], ...] = (Organization, User, Collaboration, Node, Task, Result)
 MODELS = registry.fill((Organization, User, Collaboration, Member, Node, Task, Result))
+
 
 
 def is_filled() -> bool:

@@ -24,12 +24,13 @@ from typing import Any, NamedTuple
 import models
 from vserverlib import Error, UsageError, counted, counterparts, inert, near, signals
 from vserverlib.databases import secret_columns
-from vserverlib.databases.drivers import peewee
+from vserverlib.drivers import peewee
+from vserverlib.masking import mask, remember
 from vserverlib.messages import check_theme, plain_warnings, tell
 from vserverlib.queries import inspection
 from vserverlib.queries.overview import counts
-from vserverlib.terminal.masking import mask, remember
-from vserverlib.terminal.scanning import MASK
+from vserverlib.scanning import MASK
+from vserverlib.terminal import display
 
 WIDTH = 80  # columns of the banner
 CALLED = {"<command line>": "-c", "<stdin>": "-"}  # what sys.argv[0] is of source that is no file
@@ -76,11 +77,6 @@ class Db(SimpleNamespace):
     def __repr__(self) -> str:
         return f"<db: {self.database.title}, {self.database.mode}>"
 
-    def _view_(self) -> Any:
-        from vserverlib.terminal import views
-
-        return views.summary(summary(self.database))
-
 
 class Console:
     """A rich console, made when it is first used: its import takes time that most sessions need not spend."""
@@ -108,11 +104,22 @@ class Standing:
     def __repr__(self) -> str:
         return f"<overview of {self.title}>"
 
-    def _view_(self) -> Any:
-        from vserverlib.entities import fields
-        from vserverlib.terminal import board
 
-        return board.Board(self.figures, self.title, fields.now())
+def _board(standing: Standing) -> Any:
+    from vserverlib.entities import fields
+    from vserverlib.terminal import board
+
+    return board.Board(standing.figures, standing.title, fields.now())
+
+
+def _summary(db: Db) -> Any:
+    from vserverlib.terminal import views
+
+    return views.summary(summary(db.database))
+
+
+display.register(Db, _summary)
+display.register(Standing, _board)
 
 
 def namespace(database: Any) -> dict[str, Any]:

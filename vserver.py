@@ -29,7 +29,7 @@ from vserverlib.commands import changing, completers, keeping, looking
 from vserverlib.commands.options import Commands, Ordinal, Target, one_database
 from vserverlib.messages import plain_warnings, tell
 
-__version__ = "1.0.0"
+__version__ = "1.1.0"
 
 
 # The program
@@ -86,11 +86,11 @@ def init(target: Target, demo: bool) -> None:
 
     A file that exists is refused. With the URL of a PostgreSQL database, its tables are made, if it has none of them.
     """
-    from vserverlib.databases import storage
+    from vserverlib.databases import connecting
 
     if demo:
         from vserverlib.examples.demo import LOG_INS, make
-    (make if demo else storage.make)(target.path)
+    (make if demo else connecting.create)(target.path)
     tell(f"made {target.name}; open it with: {target.command('shell')}")
     if demo:
         tell(LOG_INS)
@@ -314,6 +314,14 @@ def completion_command(shell: str) -> None:
     from vserverlib.commands import dialects
 
     click.echo(dialects.script(shell, main), nl=False)
+
+
+# Notebooks
+
+
+def load_ipython_extension(ipython: Any) -> None:
+    """Show entities and lists in a notebook, or a plain IPython, as the shell does: `%load_ext vserver`."""
+    from vserverlib.terminal import display  # noqa: F401  # it registers itself
 
 
 if __name__ == "__main__":

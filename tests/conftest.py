@@ -21,8 +21,8 @@ sys.path.insert(0, str(Path(__file__).parent))  # for the helpers beside the tes
 import servers
 
 import models
+from vserverlib import hashing
 from vserverlib.databases import storage
-from vserverlib.entities import hashing
 from vserverlib.examples import demo
 
 KINDS = ["sqlite", "postgres"]

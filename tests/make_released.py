@@ -10,8 +10,8 @@ import contextlib
 from pathlib import Path
 
 import models as db
+from vserverlib import hashing
 from vserverlib.databases import schemas, storage
-from vserverlib.entities import hashing
 
 KEY = "00000000-0000-4000-8000-00000000000{}"
 

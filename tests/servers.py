@@ -14,8 +14,8 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from vserverlib.databases import schemas, storage
-from vserverlib.databases import servers as urls
+from vserverlib.databases import connecting, schemas
+from vserverlib.databases.postgresql import servers as urls
 
 RELEASED_FIRST = """
 INSERT INTO setting VALUES ('key_salt', '$2b$12$iK0hnihVJEkru50WXxc4be');
@@ -93,7 +93,7 @@ class Server:
         if not self._template:
             self.run("CREATE DATABASE vserver_template TEMPLATE template0")
             self._template = "vserver_template"
-            storage.make(self.url_of(self._template))
+            connecting.create(self.url_of(self._template))
             with psycopg.connect(self.url_of(self._template)) as conn:
                 self._emptying = _emptying(conn)
                 self._catalog = conn.execute(CATALOG).fetchone()

@@ -24,9 +24,9 @@ import models as db
 import vserver
 from vserverlib import Error
 from vserverlib.databases import storage
-from vserverlib.entities import fields, journal, relations
-from vserverlib.queries import filters, listing
-from vserverlib.terminal import panels, views, watching
+from vserverlib.entities import fields, filters, journal, relations
+from vserverlib.queries import listing
+from vserverlib.terminal import display, panels, views, watching
 
 MODELS = (*db.ENTITIES, db.Member)
 EDGES = ("0", "-1", "9223372036854775807", "-9223372036854775808")
@@ -249,8 +249,8 @@ def test_rows_are_changed_and_undone(kept: str, tmp_path: Path) -> None:
             for entity in list(model.get())[::STEP]:
                 setattr(entity, field.name, f"changed {entity.id}")
                 entity.save()
-                assert views.render(entity.history()._view_())
-        assert views.render(journal.log(database, limit=1000)._view_())
+                assert display.text(entity.history(), color=False)
+        assert display.text(journal.log(database, limit=1000), color=False)
     assert run(str(copy), "undo", "5", "--yes").exit_code == 0
 
 

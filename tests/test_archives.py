@@ -11,7 +11,8 @@ import typed
 from typed import run
 
 from vserverlib import Error
-from vserverlib.databases import archives, schemas, storage
+from vserverlib.databases import schemas, storage
+from vserverlib.databases.postgresql import archives
 
 pytestmark = pytest.mark.usefixtures("programs")
 

@@ -14,8 +14,7 @@ from peewee import PREFETCH_TYPE, Load, prefetch
 from playhouse.shortcuts import dict_to_model, model_to_dict, update_model_from_dict
 
 import models as db
-from vserverlib import Error, NotExecuted, NotFound
-from vserverlib.entities import hashing
+from vserverlib import Error, NotExecuted, NotFound, hashing
 
 pytestmark = pytest.mark.filterwarnings("ignore::vserverlib.CheckWarning")
 WAYS = [PREFETCH_TYPE.WHERE, PREFETCH_TYPE.JOIN]

@@ -16,8 +16,8 @@ from uuid import uuid1
 import pytest
 
 import models as db
-from vserverlib import CheckError, CheckWarning, Error, NotObeyed, home
-from vserverlib.entities import checks, hashing, rules
+from vserverlib import CheckError, CheckWarning, Error, NotObeyed, hashing, home
+from vserverlib.entities import checks, rules
 from vserverlib.entities.fields import now
 
 pytestmark = pytest.mark.filterwarnings("error::vserverlib.CheckWarning")

@@ -24,8 +24,9 @@ import models
 import vserver
 from vserverlib.commands import options
 from vserverlib.databases import storage
+from vserverlib.entities import finding
 from vserverlib.examples import demo
-from vserverlib.queries import finding
+from vserverlib.opening import opener
 
 ROOT = Path(__file__).parent.parent
 
@@ -337,8 +338,8 @@ def test_list_and_show_leave_the_file_and_its_folder_as_they_were(example: Path)
 
 def test_list_and_show_open_the_database_read_only(example: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[dict[str, bool]] = []
-    connect = models.connect
-    monkeypatch.setattr(models, "connect", lambda url, **how: (opened.append(how), connect(url, **how))[1])
+    connect = opener.connect
+    monkeypatch.setattr(opener, "connect", lambda url, **how: (opened.append(how), connect(url, **how))[1])
     run("list", "tasks")
     run("show", "task", "1")
     run("apikey", "1")

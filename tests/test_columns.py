@@ -15,9 +15,8 @@ from click.testing import CliRunner
 
 import models
 import vserver
-from models import Organization, Result, Task, User
+from models import MODELS, Organization, Result, Task, User
 from vserverlib import UsageError
-from vserverlib.entities import orm
 from vserverlib.entities.fields import Secret
 from vserverlib.queries import columns, listing
 
@@ -42,7 +41,7 @@ def test_every_field_is_said_and_no_secret_is(model: Any) -> None:
 
 
 def test_every_entity_and_the_membership_have_columns() -> None:
-    assert set(columns.COLUMNS) == set(orm.by_table().values())
+    assert set(columns.COLUMNS) == set(MODELS.values())
 
 
 @pytest.mark.parametrize("model", models.ENTITIES, ids=lambda model: model.__name__)

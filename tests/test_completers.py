@@ -19,7 +19,8 @@ import vserver
 from vserverlib import UsageError
 from vserverlib.commands import completers, dialects
 from vserverlib.databases import storage
-from vserverlib.queries import filters
+from vserverlib.entities import filters
+from vserverlib.opening import opener
 
 
 @pytest.fixture(autouse=True)
@@ -227,7 +228,7 @@ def test_completing_an_entity_imports_neither_peewee_nor_the_models() -> None:
 
 
 def test_names_are_found_by_the_index_not_by_looking_through_all_rows(names: Path) -> None:
-    database = storage.glance(names)
+    database = opener.glance(names)
     plans: list[str] = []
     with closing(sqlite3.connect(names)) as conn:
         database.query_hooks.append(

@@ -21,7 +21,8 @@ import pytest
 
 import models as db
 from vserverlib import Error
-from vserverlib.databases import connection, postgres, sessions, sqlite, storage
+from vserverlib.databases import connecting, connection, sqlite, storage
+from vserverlib.databases.postgresql import postgres, sessions
 
 
 class Blocker(NamedTuple):
@@ -75,7 +76,7 @@ def test_a_file_that_another_program_keeps_for_itself_is_waited_for_when_it_is_o
     keeper.execute("BEGIN IMMEDIATE")
     timer = threading.Timer(0.3, keeper.close)
     timer.start()
-    with contextlib.closing(storage.connect(path, read_only=True)) as opened:
+    with contextlib.closing(connecting.connect(path, read_only=True)) as opened:
         assert opened.execute_sql("SELECT COUNT(*) FROM task").fetchone() == (0,)
     timer.join()
 

@@ -13,7 +13,7 @@ import pytest
 from terminal import Terminal, shell_at
 
 import models
-from vserverlib.databases import storage
+from vserverlib.databases import connecting, storage
 from vserverlib.terminal import console
 
 SECRET = "hunter2-is-secret"
@@ -72,7 +72,7 @@ def test_the_prompt_is_red_where_others_are_at_work_in_the_database(url: str) ->
     class Shell:
         pt_app = None
         execution_count = 7
-        database = storage.connect(url)
+        database = connecting.connect(url)
 
     tokens = console.Prompt(Shell()).in_prompt_tokens()
     Shell.database.close()
@@ -192,7 +192,9 @@ def test_an_entity_among_other_things_is_shown_in_short(at_prompt: Terminal) -> 
 
 
 def test_a_display_that_fails_is_told_in_one_line(at_prompt: Terminal) -> None:
-    at_prompt.enter("class Bad: _view_ = lambda self: 1 / 0")
+    at_prompt.enter("from vserverlib.terminal import display")
+    at_prompt.enter("class Bad: pass")
+    at_prompt.enter("display.register(Bad, lambda obj: 1 / 0)")
     assert at_prompt.enter("Bad()") == "(Bad cannot be shown: ZeroDivisionError: division by zero)"
 
 

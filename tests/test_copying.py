@@ -12,8 +12,9 @@ from click.testing import CliRunner
 import models as db
 from vserver import main
 from vserverlib import Error
-from vserverlib.databases import copying, storage
+from vserverlib.databases import connecting
 from vserverlib.examples import demo
+from vserverlib.transfer import copying
 
 
 @pytest.fixture
@@ -88,7 +89,7 @@ def test_what_has_no_place_there_ends_it_and_nothing_is_there(example: Path, bar
     with pytest.raises(Error, match=r'task 20 has "yesterday" for created_at, which is no time: nothing was copied'):
         copied(example, bare)
     with pytest.raises(Error, match="has no tables of vserver"):
-        storage.connect(bare)
+        connecting.connect(bare)
 
 
 def test_the_command_prints_what_was_copied(example: Path, bare: str) -> None:

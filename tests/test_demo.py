@@ -20,11 +20,11 @@ import servers
 from terminal import ROOT, environment
 
 import models
-from vserverlib import Error
-from vserverlib.databases import storage
-from vserverlib.entities import hashing, journal, progress
+from vserverlib import Error, hashing
+from vserverlib.entities import journal, progress
 from vserverlib.entities.fields import Secret
 from vserverlib.examples import demo
+from vserverlib.opening import opener
 
 EXAMPLE = ROOT / "vserver.db.example"
 REMAKE = "to make it anew: rm vserver.db.example && vserver -d vserver.db.example init --demo"
@@ -270,12 +270,12 @@ def test_making_it_leaves_the_open_database_open(database: Any, tmp_path: Path) 
 
 
 def test_a_private_copy_is_gone_with_its_folder_when_it_is_closed() -> None:
-    database = storage.demo()
+    database = opener.demo()
     folder = Path(database.database).parent
     models.Task.get(1).delete(dependents=True)
     database.close()
     assert not folder.exists()
-    with contextlib.closing(storage.demo()):
+    with contextlib.closing(opener.demo()):
         assert len(models.Task.get()) == 24
 
 

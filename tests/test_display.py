@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import html
 import re
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from helpers import process
 from IPython.core.interactiveshell import InteractiveShell
 
 from models import Organization, Task
@@ -53,3 +55,18 @@ def test_nothing_of_a_name_is_html(database: Any) -> None:
 
 def test_rows_that_are_no_entities_are_left_to_ipython(story: SimpleNamespace) -> None:
     assert Task.select(Task.id).tuples()._repr_mimebundle_() is None
+
+
+def test_a_notebook_that_loads_the_extension_shows_tables(example: Path) -> None:
+    code = """
+from IPython.core.interactiveshell import InteractiveShell
+from models import Organization, connect
+connect("vserver.db")
+notebook = InteractiveShell.instance()
+shown = lambda: sorted(notebook.display_formatter.format(Organization.get())[0])
+print(shown())
+notebook.run_line_magic("load_ext", "vserver")
+print(shown())
+"""
+    done = process.python("-c", code)
+    assert done.out.splitlines() == ["['text/plain']", "['text/html', 'text/plain']"], done.err

@@ -18,8 +18,9 @@ import models
 import shell
 import vserver
 from vserverlib.databases import storage
-from vserverlib.entities import orm, rules
+from vserverlib.entities import relations, rules
 from vserverlib.examples import demo
+from vserverlib.opening import opener
 from vserverlib.queries import formats
 
 ROOT = Path(__file__).parent.parent
@@ -75,7 +76,7 @@ def test_the_tour_of_the_readme_runs(database: Any) -> None:
 
 @pytest.mark.parametrize("page", ["demo.md", "filters.md"])
 def test_what_is_told_of_the_example_data_is_so(page: str) -> None:
-    database = storage.demo()
+    database = opener.demo()
     for example in examples(DOCS / page):
         exec(example, shell.namespace(database))
     database.close()
@@ -131,7 +132,7 @@ def test_the_page_on_scripts_tells_the_formats_that_there_are() -> None:
 def test_the_guide_tells_of_every_field_and_relation(model: Any) -> None:
     text = section("guide.md", model.plural.capitalize())
     assert told("field", text) == model._meta.sorted_field_names
-    assert sorted(told("relation", text)) == [relation.name for relation in orm.relations(model)]
+    assert sorted(told("relation", text)) == [relation.name for relation in relations.relations(model)]
 
 
 def test_the_page_of_rules_tells_all_of_them_as_they_are() -> None:

@@ -12,7 +12,7 @@ import servers
 from typed import refused, run
 
 import models
-from vserverlib.databases import servers as urls
+from vserverlib.databases.postgresql import servers as urls
 from vserverlib.transfer import ours
 
 pytestmark = pytest.mark.usefixtures("programs")

@@ -22,10 +22,9 @@ from terminal import environment
 
 import models as db
 import vserver
-from vserverlib import Error, advance
-from vserverlib.databases import storage
-from vserverlib.entities import hashing
-from vserverlib.transfer import exchange, importer, ours, sources
+from vserverlib import Error, advance, hashing
+from vserverlib.databases import connecting, storage
+from vserverlib.transfer import choosing, exchange, importer, ours, sources
 
 DATA = Path(__file__).parent / "data"
 SAMPLES = sorted(DATA.glob("v*.sqlite"))
@@ -57,12 +56,12 @@ def done(file: Path, *words: str) -> Result:
 
 
 def imported(source: Path, target: Path) -> importer.Outcome:
-    with sources.opened(str(source)) as found:
+    with choosing.opened(str(source)) as found:
         return importer.run(found, target)
 
 
 def exported(file: Path, target: Path, with_hashes: bool = True) -> Path:
-    database = storage.connect(file, read_only=True)
+    database = connecting.connect(file, read_only=True)
     with contextlib.closing(database), ours.reading(database, with_hashes=with_hashes) as source:
         exchange.export(source, target, with_hashes=with_hashes)
     return target
@@ -355,7 +354,7 @@ def test_what_fails_leaves_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch
         if done > 40:
             raise KeyboardInterrupt
 
-    with sources.opened(str(folder / "first.db")) as source, pytest.raises(KeyboardInterrupt):
+    with choosing.opened(str(folder / "first.db")) as source, pytest.raises(KeyboardInterrupt):
         exchange.export(source, folder / "made.json", with_hashes=False, advance=interrupted)
     assert [file.name for file in folder.iterdir()] == ["first.db"]
 
@@ -434,7 +433,7 @@ def test_an_export_that_is_written_to_meanwhile_is_not_imported(folder: Path) ->
     (folder / "made.json").write_text(organization(name='"IKNL"'))
     with (
         pytest.raises(Error, match="was written to while it was read"),
-        sources.opened(str(folder / "made.json")) as found,
+        choosing.opened(str(folder / "made.json")) as found,
     ):
         os.utime(folder / "made.json", (1, 1))
         importer.run(found, folder / "new.db")
@@ -459,7 +458,7 @@ def test_links_that_lead_nowhere_are_emptied_and_told(folder: Path) -> None:
 
 def test_the_rows_of_any_table_can_be_asked_for_first_and_again(folder: Path) -> None:
     imported(DATA / "v4.15.2.sqlite", folder / "first.db")
-    with sources.opened(str(exported(folder / "first.db", folder / "made.json"))) as found:
+    with choosing.opened(str(exported(folder / "first.db", folder / "made.json"))) as found:
         by_table: dict[str, Callable[[], int]] = {
             origin.table: (lambda origin=origin: len(list(found.rows(origin, sources.Notes()))))
             for origin in found.origins

@@ -26,9 +26,9 @@ from test_exchange import LINKS
 
 import models as db
 import vserver
-from vserverlib.databases import storage
-from vserverlib.entities import hashing
-from vserverlib.transfer import exporting, importer, ours, sources
+from vserverlib import hashing
+from vserverlib.databases import connecting, storage
+from vserverlib.transfer import choosing, exporting, importer, ours
 
 DATA = Path(__file__).parent / "data"
 SAMPLES = sorted(DATA.glob("v*.sqlite"))
@@ -111,7 +111,7 @@ def done(file: Path, *words: str) -> Result:
 
 
 def exported(file: Path, release: int) -> tuple[SimpleNamespace, exporting.Fixture]:
-    with contextlib.closing(storage.connect(file, read_only=True)):
+    with contextlib.closing(connecting.connect(file, read_only=True)):
         fixture = exporting.Fixture(release)
         return taken("".join(fixture.lines()), release), fixture
 
@@ -142,7 +142,7 @@ def test_a_server_of_any_release_takes_what_one_of_any_release_left_behind(
     sample: Path, release: int, tmp_path: Path
 ) -> None:
     file = tmp_path / "ours.db"
-    with sources.opened(str(sample)) as source:
+    with choosing.opened(str(sample)) as source:
         importer.run(source, file)
     server, _ = exported(file, release)
     db.connect(file, read_only=True)
@@ -421,7 +421,7 @@ def without_secrets(server: SimpleNamespace) -> dict[str, Any]:
 def there_and_back(text: str, release: int, folder: Path) -> SimpleNamespace:
     """Return what a server makes of a fixture file that was imported here, and exported again."""
     (folder / "fixture.yaml").write_text(text, encoding="utf-8")
-    with sources.opened(str(folder / "fixture.yaml")) as source:
+    with choosing.opened(str(folder / "fixture.yaml")) as source:
         outcome = importer.run(source, folder / "ours.db")
     assert not outcome.left_out and not outcome.lost and not outcome.values
     return exported(folder / "ours.db", release)[0]

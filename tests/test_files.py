@@ -23,6 +23,7 @@ from vserverlib import Error, files, home
 from vserverlib.databases import backups, storage
 from vserverlib.entities import checks
 from vserverlib.examples import demo
+from vserverlib.opening import opener
 
 KINDS = ["sqlite"]  # it is about files
 
@@ -66,7 +67,7 @@ def test_whatever_is_made_is_its_owners_alone(any_umask: None, tmp_path: Path, q
 
 @pytest.mark.parametrize("how", ["sandbox", "demo"])
 def test_a_private_copy_is_private(any_umask: None, path: Path, how: str) -> None:
-    with closing(storage.demo() if how == "demo" else db.connect(path, sandbox=True)) as database:
+    with closing(opener.demo() if how == "demo" else db.connect(path, sandbox=True)) as database:
         db.Organization(name="x").save()
         copy = Path(database.database)
         assert mode(copy.parent) == PRIVATE_FOLDER

@@ -16,9 +16,10 @@ import models as db
 import vserver
 from vserverlib import Error, NotFound, UsageError
 from vserverlib.databases import folding
-from vserverlib.databases.drivers import peewee
+from vserverlib.drivers import peewee
+from vserverlib.entities import filters
 from vserverlib.entities.fields import now
-from vserverlib.queries import filters, listing
+from vserverlib.queries import listing
 
 
 @pytest.fixture

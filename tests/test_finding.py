@@ -11,19 +11,20 @@ from helpers.process import python, vserver
 import models
 from models import Node, Organization, Result, Task, User
 from vserverlib import Error, NotFound, UsageError
-from vserverlib.queries import finding
+from vserverlib.entities import finding
+from vserverlib.queries import kinds
 
 
 @pytest.mark.parametrize("word", ["organizations", "organization", "Organizations", "ORGANIZATION"])
 def test_an_entity_is_found_by_its_singular_and_plural(word: str) -> None:
-    assert finding.kind(word) is Organization
+    assert kinds.kind(word) is Organization
 
 
 def test_an_unknown_entity_suggests_the_one_that_was_meant() -> None:
     with pytest.raises(UsageError, match='no entity "taks"; did you mean "task'):
-        finding.kind("taks")
+        kinds.kind("taks")
     with pytest.raises(UsageError, match='no entity "xyz": there are organizations, users, collaborations, nodes'):
-        finding.kind("xyz")
+        kinds.kind("xyz")
 
 
 def test_one_is_found_by_id_and_by_name(consortium: Any) -> None:

@@ -21,10 +21,9 @@ from helpers import process
 
 import models as db
 import vserver
-from vserverlib import Error, home
+from vserverlib import Error, api, hashing, home
 from vserverlib.databases import headers, storage
-from vserverlib.entities import hashing
-from vserverlib.transfer import foreign, importer, sources
+from vserverlib.transfer import choosing, foreign, importer
 
 DATA = Path(__file__).parent / "data"
 RELEASES = ("1.2.3", "2.3.5", "3.11.1", "4.15.2")
@@ -95,7 +94,7 @@ def state() -> dict[str, Any]:
 @pytest.mark.parametrize("release", RELEASES)
 def test_every_release_is_listed_as_its_import_is(server: Path, release: str, quick_hashes: None) -> None:
     put(release)
-    with sources.opened(NAME) as source:
+    with choosing.opened(NAME) as source:
         importer.run(source, Path("imported.db"))
     for entity in ("organizations", "users", "collaborations", "nodes", "tasks", "results"):
         looked, imported = (run("list", entity, "-o", "json", "--all", file=file) for file in (NAME, "imported.db"))
@@ -172,11 +171,11 @@ def test_the_last_check_is_remembered_of_the_file_that_was_named(server: Path) -
 
 
 def test_a_session_of_python_opens_it_for_reading_and_another_database_after_it(server: Path, path: Path) -> None:
-    looked = db.connect(NAME, read_only=True)
+    looked = api.connect(NAME, read_only=True)
     assert (looked.title, looked.mode, db.Task.get().count()) == (NAME, "read-only", 12)
-    assert db.connect(NAME, read_only=True) is not looked and looked.is_closed()
+    assert api.connect(NAME, read_only=True) is not looked and looked.is_closed()
     with pytest.raises(Error, match="is the database of a vantage6 server"):
-        db.connect(NAME)
+        api.connect(NAME)
     assert db.connect(path).title == path.name and db.Task.get().count() == 0
 
 

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from vserverlib import Error
-from vserverlib.entities import hashing
+from vserverlib import Error, hashing
 from vserverlib.transfer import handouts
 from vserverlib.transfer.handouts import Handout
 

@@ -25,10 +25,10 @@ from click.testing import CliRunner, Result
 
 import models as db
 import vserver
-from vserverlib import Error, advance
+from vserverlib import Error, advance, hashing
 from vserverlib.databases import storage
-from vserverlib.entities import hashing, progress
-from vserverlib.transfer import importer, sources
+from vserverlib.entities import progress
+from vserverlib.transfer import choosing, importer, sources
 
 DATA = Path(__file__).parent / "data"
 RELEASES = ("1.2.3", "2.3.5", "3.11.1", "4.15.2")
@@ -76,7 +76,7 @@ def target(tmp_path: Path) -> Iterator[Path]:
 
 def imported(file: Path, target: Path) -> importer.Outcome:
     """Import a source, and open what it became."""
-    with sources.opened(str(file)) as source:
+    with choosing.opened(str(file)) as source:
         outcome = importer.run(source, target)
     db.connect(target)
     return outcome
@@ -227,7 +227,7 @@ def test_ctrl_c_while_secrets_are_hashed_leaves_nothing(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(hashing, "make_hash", interrupted)
-    with sources.opened(str(server("1.2.3"))) as source, pytest.raises(KeyboardInterrupt):
+    with choosing.opened(str(server("1.2.3"))) as source, pytest.raises(KeyboardInterrupt):
         importer.run(source, target)
     assert [each.name for each in target.parent.iterdir()] == ["server"]
 
@@ -259,7 +259,7 @@ def test_the_run_id_of_a_task_that_is_deleted_after_the_import_is_not_given_agai
 def test_a_hybrid_of_two_releases_is_read_row_by_row(server: Server, target: Path) -> None:
     file = server("3.11.1", *HYBRID)
     outcome = imported(file, target)
-    with sources.opened(str(file)) as source:
+    with choosing.opened(str(file)) as source:
         assert source.release == 4 and source.remains == ("result", "task.run_id")
     newer = db.Task.get(50)
     assert (newer.run_id, newer.initiator_id, newer.database) == (99, 2, "omop, lab")
@@ -466,7 +466,7 @@ def test_ctrl_c_leaves_nothing_half_imported(server: Server, target: Path, monke
         if done > 40:
             raise KeyboardInterrupt
 
-    with sources.opened(str(server("4.15.2"))) as source, pytest.raises(KeyboardInterrupt):
+    with choosing.opened(str(server("4.15.2"))) as source, pytest.raises(KeyboardInterrupt):
         importer.run(source, target, interrupted)
     assert [each.name for each in target.parent.iterdir()] == ["server"]
 
@@ -534,7 +534,7 @@ def test_a_damaged_source_leaves_nothing_half_imported(
 
 def test_a_source_that_is_written_to_meanwhile_is_not_imported(server: Server, target: Path) -> None:
     file = server("4.15.2")
-    with pytest.raises(Error, match="was written to while it was read"), sources.opened(str(file)) as source:
+    with pytest.raises(Error, match="was written to while it was read"), choosing.opened(str(file)) as source:
         with closing(sqlite3.connect(file)) as conn:
             conn.execute("DELETE FROM run")
             conn.commit()

@@ -16,8 +16,9 @@ from click.testing import CliRunner
 import models as db
 import shell
 import vserver
+from models import MODELS
 from vserverlib import UsageError, home
-from vserverlib.entities import checks, orm
+from vserverlib.entities import checks
 from vserverlib.queries import inspection
 
 
@@ -196,7 +197,7 @@ def test_a_list_of_findings_holds_the_first_and_counts_all(database: Any) -> Non
 
 
 def test_every_orphan_that_the_models_can_have_is_told_by_its_link(story: Any, database: Any, path: Path) -> None:
-    links = [field for model in orm.by_table().values() for field in model._meta.refs]
+    links = [field for model in MODELS.values() for field in model._meta.refs]
     story.task.parent = story.task
     with database.asking(False):
         story.task.save()

@@ -25,14 +25,15 @@ from terminal import Terminal, environment, shell_at
 import models as db
 import shell
 import vserver
+from vserverlib import hashing
 from vserverlib.databases import backups
-from vserverlib.entities import checks, hashing
+from vserverlib.entities import checks
 from vserverlib.queries import columns
 from vserverlib.terminal import display
 
 KINDS = ["sqlite"]  # it is about files
 
-QUICK = "from vserverlib.entities import hashing; hashing.ROUNDS = 4"
+QUICK = "from vserverlib import hashing; hashing.ROUNDS = 4"
 PROGRAM = f"{QUICK}; import vserver; vserver.main(prog_name='vserver')"
 HASH = re.compile(r"\$2[abxy]\$\d\d\$")
 
@@ -49,7 +50,7 @@ DOORS = {
     "check_password": 'print(U.check_password("SECRET"))',
     "check_key": 'print(N.check_key("SECRET"))',
     "get_by_api_key": 'print(db.Node.get_by_api_key("SECRET"))',
-    "make_hash": 'from vserverlib.entities import hashing; hashing.make_hash("SECRET"); 1 / 0',
+    "make_hash": 'from vserverlib import hashing; hashing.make_hash("SECRET"); 1 / 0',
     "formatted": 'U.set_password(f"SECRET{1 / 0}")',
     "unknown_field": 'db.User(usernam="new", password="SECRET")',
     "mistyped_field": 'db.User(username="new", pasword="SECRET")',

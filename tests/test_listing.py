@@ -13,7 +13,7 @@ from elsewhere import raw
 
 import models
 from models import Collaboration, Node, Organization, Result, Task
-from vserverlib.databases.drivers import peewee
+from vserverlib.drivers import peewee
 from vserverlib.queries import columns, formats, listing
 
 HOSTILE = 'a\x1b[31mb\r\n\t\x7f\x9b\u202e\u200b\U000e0041[red]\u00e9\u6f22\U0001f916"\\'

@@ -223,7 +223,7 @@ def test_the_prompt_has_log_undo_and_history(story: SimpleNamespace, database: A
     assert [entry.op for entry in at_hand.log("task")] == ["update", "insert"]
     assert list(at_hand.log(story.task)) == list(story.task.history()) == list(at_hand.log(db.Task, 1))
     done = at_hand.undo()
-    assert done._view_() == f"change 9 took back change 8: 1 row; take that back with: db.undo(change={done.change})"
+    assert done.told() == f"change 9 took back change 8: 1 row; take that back with: db.undo(change={done.change})"
     assert db.Task.get(1).name == "average"
     with pytest.raises(Error, match="has no history yet"):
         db.Task(name="x").history()
@@ -232,10 +232,10 @@ def test_the_prompt_has_log_undo_and_history(story: SimpleNamespace, database: A
 
 
 def test_the_log_of_the_prompt_has_a_view_that_says_when_it_is_not_all(story: SimpleNamespace, database: Any) -> None:
-    text = views.render(journal.log(database, limit=2)._view_(), width=80, color=False)
+    text = views.render(logbook.of(journal.log(database, limit=2)), width=80, color=False)
     assert text.count("made result") == 2 and text.endswith("there are more: limit=…\n")
     assert repr(journal.log(database, limit=2)) == "<2 entries of the journal, there are more>"
-    assert views.render(journal.log(database, actor="nobody")._view_(), width=80) == "nothing is on record\n"
+    assert views.render(logbook.of(journal.log(database, actor="nobody")), width=80) == "nothing is on record\n"
 
 
 def test_tab_offers_history_log_and_undo(story: SimpleNamespace, database: Any) -> None:

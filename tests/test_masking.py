@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from IPython.core.inputtransformer2 import TransformerManager
 from terminal import ROOT
 
-from vserverlib.terminal import literals
-from vserverlib.terminal.masking import kept, mask
-from vserverlib.terminal.scanning import scan
+from vserverlib import literals
+from vserverlib.masking import kept, mask
+from vserverlib.scanning import scan
 
 SECRET = "hunter2 is s3cret"
 HASH = "$2b$12$abcdefghijklmnopqrstuuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ01234"

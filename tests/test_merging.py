@@ -22,7 +22,7 @@ import models as db
 import vserver
 from vserverlib import Error
 from vserverlib.entities.undoing import undo
-from vserverlib.transfer import importer, merging, sources
+from vserverlib.transfer import choosing, importer, merging
 from vserverlib.transfer.outcomes import Outcome
 
 DATA = Path(__file__).parent / "data"
@@ -36,7 +36,7 @@ def server(folder: Path, *statements: str, release: str = "4.15.2") -> Path:
 
 def merge(file: Path, target: importer.Target, **options: Any) -> Outcome:
     """Merge a source, and open what it became."""
-    with sources.opened(str(file)) as source:
+    with choosing.opened(str(file)) as source:
         outcome = importer.merge(source, target, **options)
     db.connect(target)
     return outcome
@@ -98,7 +98,7 @@ def test_a_source_that_was_imported_is_the_same_when_it_is_merged(
     empty: importer.Target, tmp_path: Path, release: str
 ) -> None:
     file = server(tmp_path, release=release)
-    with sources.opened(str(file)) as source:
+    with choosing.opened(str(file)) as source:
         importer.run(source, empty)
     assert not merge(file, empty).has_news
 

@@ -15,8 +15,7 @@ from helpers.process import vserver as process
 import models as db
 import vserver
 from vserverlib import Error, UsageError
-from vserverlib.entities import fields, moments
-from vserverlib.queries import filters
+from vserverlib.entities import fields, filters, moments
 
 STORED = "2026-02-03 10:02:44.123456+00:00"
 AROUND = (  # what the time of a task is, and those before and after it

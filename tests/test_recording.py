@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 
 import models as db
-from vserverlib.databases import schemas, storage
-from vserverlib.entities import hashing, journal, recording
+from vserverlib import hashing
+from vserverlib.databases import recording, schemas, storage
+from vserverlib.entities import journal
 from vserverlib.examples import demo, simulation
 
 HOSTILE = 'a"b\\c\n\x1b[2J[red]\u202e\x00'

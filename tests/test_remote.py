@@ -16,10 +16,9 @@ from test_importer import HYBRID, RELEASES
 from typed import run
 
 import models as db
-from vserverlib import Error
+from vserverlib import Error, hashing
 from vserverlib.databases.secret_columns import SECRET_COLUMNS
-from vserverlib.entities import hashing
-from vserverlib.transfer import foreign, importer, sources
+from vserverlib.transfer import choosing, foreign, importer
 
 MESSY = (  # what servers were seen to leave behind
     "UPDATE task SET name = NULL WHERE id = 1",
@@ -46,7 +45,7 @@ def both(server: servers.Server, tmp_path: Path, quick_hashes: None) -> Iterator
 
 def imported(source: str, target: Path) -> tuple[importer.Outcome, dict[str, list[Any]]]:
     """Import a source, and return what became of it, and all rows: of a secret whether there is one."""
-    with sources.opened(source) as found:
+    with choosing.opened(source) as found:
         outcome = importer.run(found, target)
     with closing(sqlite3.connect(target)) as conn:
         return outcome, {model._meta.table_name: list(_rows(conn, model)) for model in (*db.ENTITIES, db.Member)}
@@ -108,7 +107,7 @@ def test_a_view_in_the_place_of_a_table_is_refused(both: Fill, tmp_path: Path) -
     with psycopg.connect(url) as conn:
         conn.execute("ALTER TABLE run RENAME TO stored")
         conn.execute("CREATE VIEW run AS SELECT * FROM stored")
-    with pytest.raises(Error, match="run is no table in it"), sources.opened(url):
+    with pytest.raises(Error, match="run is no table in it"), choosing.opened(url):
         pass
 
 
@@ -141,7 +140,7 @@ def test_names_that_are_one_to_sqlite_and_tables_of_others_are_counted(both: Fil
 def test_a_database_of_ours_on_a_server_is_a_source(url: str, tmp_path: Path) -> None:
     with closing(db.connect(url)):
         db.Organization(name="IKNL").save()
-    with sources.opened(url) as found:
+    with choosing.opened(url) as found:
         assert found.told() == f"{url} is a database of vserver"
     outcome, rows = imported(url, tmp_path / "ours.db")
     assert not list(outcome.told()) and [row[1] for row in rows["organization"]] == ["IKNL"]

@@ -12,7 +12,7 @@ HOSTILE = "\x1b[31m[red]\r\n\u202e" + "健" * 200
 
 
 def shown(found: checks.Findings, width: int = 80) -> str:
-    return views.render(found._view_(), width=width, color=False)
+    return views.render(report.Report(found), width=width, color=False)
 
 
 def test_what_is_worst_comes_first() -> None:

@@ -15,8 +15,9 @@ from typed import opened, refused, run
 
 import vserver
 from models import Organization, Task, User
-from vserverlib.databases import connection, copying, schemas
-from vserverlib.databases import servers as urls
+from vserverlib.databases import connection, schemas
+from vserverlib.databases.postgresql import servers as urls
+from vserverlib.transfer import copying
 
 pytestmark = pytest.mark.usefixtures("programs")
 ROOT = Path(vserver.__file__).parent
@@ -303,7 +304,8 @@ def test_a_program_that_is_killed_amid_it_leaves_all_as_it_was(
 ) -> None:
     before = held(filled)
     code = (
-        "import os, sys\nfrom vserverlib.databases import archives, postgres, restores\nfrom pathlib import Path\n"
+        "import os, sys\nfrom pathlib import Path\n"
+        "from vserverlib.databases.postgresql import archives, postgres, restores\n"
         "postgres.Postgres.use_ids_after = lambda *words: os._exit(9)\n"
         "restores.restore(sys.argv[1], archives.opened(Path(sys.argv[2]), ''))\n"
     )

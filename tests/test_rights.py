@@ -13,7 +13,7 @@ import servers
 from typed import run
 
 import models
-from vserverlib.databases import storage
+from vserverlib.databases import connecting
 
 KINDS = ["postgres"]
 PAGE = (Path(__file__).parent.parent / "docs" / "scale.md").read_text()
@@ -38,7 +38,7 @@ def role(server: servers.Server, url: str, name: str, sql: str = "") -> Iterator
 @pytest.fixture
 def filled(url: str) -> str:
     """A database with an entity of each kind, and secrets."""
-    with contextlib.closing(storage.connect(url)) as database, database.asking(False):
+    with contextlib.closing(connecting.connect(url)) as database, database.asking(False):
         iknl = models.Organization(name="IKNL")
         iknl.save()
         models.User(username="root", password=SECRET, organization=iknl).save()

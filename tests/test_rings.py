@@ -8,7 +8,8 @@ import pytest
 
 from models import Task
 from vserverlib import CheckWarning
-from vserverlib.entities import checks, recording, rules
+from vserverlib.databases import recording
+from vserverlib.entities import checks, rules
 
 RULE = rules.BY_CODE["TSK004"]
 

@@ -12,8 +12,7 @@ import bcrypt
 import pytest
 
 import models as db
-from vserverlib import Error
-from vserverlib.entities import hashing
+from vserverlib import Error, hashing
 
 KEY = "5e1a7c1e-0000-4000-8000-00000000c0de"
 

@@ -12,7 +12,7 @@ from typed import run
 
 import models as db
 from vserverlib import Error
-from vserverlib.databases import sequences, servers
+from vserverlib.databases.postgresql import sequences, servers
 
 KINDS = ["postgres"]
 BACK = "SELECT setval('{0}_id_seq', 1, false)"

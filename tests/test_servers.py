@@ -21,8 +21,8 @@ import models
 import vserver
 from models import Organization, Task
 from vserverlib import Error
-from vserverlib.databases import connection, storage
-from vserverlib.databases import servers as urls
+from vserverlib.databases import connecting, connection, storage
+from vserverlib.databases.postgresql import servers as urls
 from vserverlib.terminal import display, watching
 
 PASSWORD = "geheim-1914"
@@ -399,6 +399,6 @@ def test_a_url_is_no_path(url: str) -> None:
 
 
 def test_the_prompt_says_where_a_database_is_without_how_it_is_reached(url: str) -> None:
-    with contextlib.closing(storage.connect(url)) as database:
+    with contextlib.closing(connecting.connect(url)) as database:
         assert database.place == "postgres@" + url.partition("@")[2].partition("?")[0]
         assert "host=" in database.title

@@ -19,7 +19,8 @@ import pytest
 from helpers.process import vserver
 
 import models as db
-from vserverlib.databases import schemas, servers, upgrades
+from vserverlib.databases import schemas, upgrades
+from vserverlib.databases.postgresql import servers
 from vserverlib.entities import moments, progress
 from vserverlib.queries import overview
 from vserverlib.terminal import watching

@@ -20,7 +20,7 @@ from helpers import process
 
 import models as db
 from vserverlib import Error
-from vserverlib.databases import differences, schemas, storage
+from vserverlib.databases import connecting, differences, schemas, storage
 
 DATA = Path(__file__).parent / "data"
 
@@ -78,13 +78,13 @@ def test_create_needs_a_folder_that_can_be_written(tmp_path: Path, closed_folder
 def test_two_that_make_the_same_database_at_once_do_not_overwrite(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    target, fill = tmp_path / "new.db", storage._fill
+    target, fill = tmp_path / "new.db", storage.write
 
     def fill_late(file: Path, *options: Any) -> None:
         fill(file, *options)
         target.write_text("made by another process")
 
-    monkeypatch.setattr(storage, "_fill", fill_late)
+    monkeypatch.setattr(storage, "write", fill_late)
     with pytest.raises(Error, match="is there already"):
         storage.create(target)
     assert target.read_text() == "made by another process" and len(list(tmp_path.iterdir())) == 1
@@ -413,6 +413,6 @@ def test_a_command_that_is_told_can_be_typed_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "it's & mine.db"
     for _ in range(2):
         with pytest.raises(Error) as told:
-            storage.connect(path)
+            connecting.connect(path)
         assert shlex.split(str(told.value).partition("with: ")[2]) == ["vserver", "-d", str(path), "init"]
         path.touch()

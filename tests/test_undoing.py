@@ -17,9 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import models as db
-from vserverlib import Error, NotFound, UsageError
-from vserverlib.databases import storage
-from vserverlib.entities import hashing, journal, recording
+from vserverlib import Error, NotFound, UsageError, hashing
+from vserverlib.databases import recording, storage
+from vserverlib.entities import journal
 from vserverlib.entities.undoing import plan, undo
 
 Tables = dict[str, list[Any]]
@@ -313,7 +313,7 @@ def test_a_row_that_is_gone_is_refused_and_left_out_by_force(story: SimpleNamesp
     done = undo(database, change=number, force=True)
     assert (done.rows, list(done.left_out), db.Task.get(1).name) == (1, [GONE.format(1, number)], "average")
     assert str(done).endswith(": 1 row, 1 left out")
-    assert done._view_().splitlines()[1:] == [f"left out: {GONE.format(1, number)}"]
+    assert done.told().splitlines()[1:] == [f"left out: {GONE.format(1, number)}"]
 
 
 def test_force_names_the_first_rows_that_it_leaves_out_and_counts_the_others(database: Any) -> None:

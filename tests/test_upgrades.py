@@ -24,7 +24,8 @@ from click.testing import CliRunner, Result
 import models as db
 import vserver
 from vserverlib import Error
-from vserverlib.databases import backups, differences, schemas, servers, storage, upgrades
+from vserverlib.databases import backups, differences, schemas, storage, upgrades
+from vserverlib.databases.postgresql import servers
 
 DATA = Path(__file__).parent / "data"
 ROOT = Path(db.__file__).parent

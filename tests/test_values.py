@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import vserver
-from vserverlib.entities import hashing
+from vserverlib import hashing
 
 DATA = Path(__file__).parent / "data"
 LOST = (

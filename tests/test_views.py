@@ -17,7 +17,7 @@ from rich.cells import cell_len
 
 import models
 from models import Collaboration, Node, Organization, Result, Task, User
-from vserverlib.entities import orm
+from vserverlib.entities import relations
 from vserverlib.terminal import panels, views
 
 KINDS = ["sqlite"]  # what is shown of an entity has nothing to do with where it is kept
@@ -233,7 +233,7 @@ def test_a_panel_tells_every_field_and_relation(model: Any, consortium: Any) -> 
     text = panel(model.get(1))
     for field in model.stored_fields():
         line_of(text, field.name)
-    for relation in orm.relations(model):
+    for relation in relations.relations(model):
         assert re.match(r"\d+", line_of(text, relation.name))
 
 

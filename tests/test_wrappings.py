@@ -12,7 +12,7 @@ import pytest
 from helpers.process import ROOT, python, vserver
 
 from vserverlib import Error
-from vserverlib.transfer import documents, sources, wrappings
+from vserverlib.transfer import choosing, documents, wrappings
 from vserverlib.transfer.sources import Notes
 
 FIXTURE = "organizations:\n- name: Østfold\n  users:\n  - username: ål\n"
@@ -39,7 +39,7 @@ def export(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def read(file: Path) -> tuple[str, dict[str, list[object]]]:
-    with sources.opened(str(file)) as source:
+    with choosing.opened(str(file)) as source:
         return source.told(), {origin.table: list(source.rows(origin, Notes())) for origin in source.origins}
 
 

@@ -20,9 +20,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
-from vserverlib import Error, inert, signals
-from vserverlib.databases import mounts
-from vserverlib.databases.drivers import peewee
+from vserverlib import Error, inert, mounts, signals
+from vserverlib.drivers import peewee
 from vserverlib.messages import tell
 
 SIDES = ("-wal", "-shm", "-journal")  # what SQLite keeps beside a database

@@ -86,8 +86,8 @@ def apikey(target: Target, node: str) -> None:
     """
     with target.open() as database, database.atomic():
         import models
-        from vserverlib.entities import hashing
-        from vserverlib.queries import finding
+        from vserverlib import hashing
+        from vserverlib.entities import finding
 
         found = finding.one(models.Node, node, to_change=True)
         found.api_key = key = hashing.new_key()
@@ -118,12 +118,12 @@ def delete_command(
 
     ENTITY is organization, user, collaboration, node, task or result.
     """
-    from vserverlib.entities import deleting
-    from vserverlib.queries import finding
+    from vserverlib.entities import deleting, finding
+    from vserverlib.queries import kinds
 
     if not words and "/" not in entity:
         raise click.UsageError(f"which {inert(entity)}? Give ids or names, or both words as one: task/12")
-    model, words = finding.kind(entity.partition("/")[0] if not words else entity), words or (entity,)
+    model, words = kinds.kind(entity.partition("/")[0] if not words else entity), words or (entity,)
     with target.open(read_only=dry_run):
         found = [finding.one(model, word, to_change=not dry_run) for word in words]
         plan = deleting.planned(found)

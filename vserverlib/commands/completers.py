@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vserverlib import Error
+from vserverlib import Error, addresses
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -59,7 +59,7 @@ def silent(complete: Callable[[click.Context, str], Iterable[CompletionItem[str]
 def _is_foreseen(error: Exception) -> bool:
     import sqlite3
 
-    from vserverlib.databases.drivers import peewee
+    from vserverlib.drivers import peewee
 
     return isinstance(error, Error | OSError | sqlite3.Error | peewee.PeeweeException)
 
@@ -99,9 +99,9 @@ def files(ctx: click.Context, typed: str) -> Offers:
 
 def _model(ctx: click.Context) -> Any:
     """Return the model of the ENTITY of a command. click does not tell it apart while an option has no value yet."""
-    from vserverlib.queries import finding
+    from vserverlib.queries import kinds
 
-    return finding.kind(ctx.params.get("entity") or next(iter(ctx.args), ""))
+    return kinds.kind(ctx.params.get("entity") or next(iter(ctx.args), ""))
 
 
 def _fields(model: Any, path: str) -> dict[str, str]:
@@ -145,7 +145,7 @@ def _listed(fields: dict[str, str], before: str, typed: str) -> Offers:
 @silent
 def where(ctx: click.Context, typed: str) -> Offers:
     """Offer a field with = behind it, the operators of one that is typed in full, or the values that it may have."""
-    from vserverlib.queries import filters
+    from vserverlib.entities import filters
 
     model, found = _model(ctx), filters.FORM.fullmatch(typed)
     if found:
@@ -158,7 +158,7 @@ def where(ctx: click.Context, typed: str) -> Offers:
 
 def _values(ctx: click.Context, model: Any, path: str, typed: str) -> list[str]:
     """Return values to compare with: all of them where they are few, names where an index has them."""
-    from vserverlib.queries import filters
+    from vserverlib.entities import filters
     from vserverlib.terminal import completion
 
     choices = filters.choices(model, path)
@@ -179,10 +179,10 @@ def _values(ctx: click.Context, model: Any, path: str, typed: str) -> list[str]:
 @contextmanager
 def _database(ctx: click.Context) -> Iterator[None]:
     """Open the database that the command line names so far. The shell has not put in what ~ and $HOME stand for."""
-    from vserverlib.databases import storage
+    from vserverlib.opening import opener
 
     named = ctx.find_root().params.get("database")
-    database = storage.glance(os.path.expanduser(os.path.expandvars(named)) if named else storage.DEFAULT)
+    database = opener.glance(os.path.expanduser(os.path.expandvars(named)) if named else addresses.DEFAULT)
     try:
         yield
     finally:
@@ -191,10 +191,10 @@ def _database(ctx: click.Context) -> Iterator[None]:
 
 def _labels(ctx: click.Context, noun: str, typed: str) -> Offers:
     """Offer names and ids that begin so. A name that would be taken for an option is left out."""
-    from vserverlib.queries import finding
+    from vserverlib.queries import kinds
     from vserverlib.terminal import completion
 
-    model = finding.kind(noun)
+    model = kinds.kind(noun)
     reference = next((f"{word}/" for word in (model.noun, model.plural) if typed.startswith(f"{word}/")), "")
     with _database(ctx):
         field = None if reference else model.name_field()

@@ -55,7 +55,7 @@ def backup(target: Target, file: str | None, force: bool) -> None:
 
 def _back_up_server(target: Target, file: str | None, place: Path | None, force: bool) -> None:
     """Back up a database on a server: by pg_dump, or where that cannot be, by our own export."""
-    from vserverlib.databases import dumps
+    from vserverlib.databases.postgresql import dumps
 
     found = dumps.about(target.path)
     if (why := found.lack()) is not None:
@@ -121,7 +121,8 @@ def _tell_kept(target: Target, kept: Backup) -> None:
 
 
 def _restore_on_server(target: Target, file: str, yes: bool) -> None:
-    from vserverlib.databases import archives, restores, storage
+    from vserverlib.databases import storage
+    from vserverlib.databases.postgresql import archives, restores
     from vserverlib.terminal import screens
 
     dump = archives.opened(storage.as_path(file), target.name)
@@ -190,9 +191,9 @@ def import_command(
     to a new FILE, as JSON where its name ends in .json, else as YAML.
     """
     from vserverlib.terminal import screens
-    from vserverlib.transfer import sources
+    from vserverlib.transfer import choosing
 
-    if source == sources.STDIN and sys.stdin.isatty():
+    if source == choosing.STDIN and sys.stdin.isatty():
         raise click.UsageError("stdin is a terminal: send a source to it with | or <, or name a file")
     if options["merge"] and options["replace"]:
         raise click.UsageError("--merge and --replace exclude each other: choose one")
@@ -201,7 +202,7 @@ def import_command(
     with signals.finishing() as block:
         with (
             _telling_of_an_end(block),
-            sources.opened(source, screens.progress_bar) as found,
+            choosing.opened(source, screens.progress_bar) as found,
             _handing_out(found, secrets, options["dry_run"]),
         ):
             tell(found.told())
@@ -281,10 +282,10 @@ def _tell_imported(target: Target, done: Any, source: str, dry_run: bool) -> Non
 
 def _look_again(target: Target, done: Any, source: str) -> str:
     """Return what is typed to see what rows break rules that were not imported: in the source itself, if it can be."""
-    from vserverlib.transfer import sources
+    from vserverlib.transfer import choosing
 
     shown = addresses.shown(source) if addresses.is_url(source) else source
-    if not done.plan and sources.is_database(source):
+    if not done.plan and choosing.is_database(source):
         return addresses.command(shown, "check")
     return target.command("import", shown, "--dry-run", "--strict", *(["--merge"] if done.plan else []))
 
@@ -441,8 +442,8 @@ def copy_command(ctx: click.Context, source: str, to: str, output: str) -> None:
     parent = ctx.parent or ctx
     if parent.get_parameter_source("database") is click.core.ParameterSource.COMMANDLINE:
         raise click.UsageError("copy names both databases itself, FROM and TO: leave -d out", ctx)
-    from vserverlib.databases import copying
     from vserverlib.terminal import screens
+    from vserverlib.transfer import copying
 
     with copying.source(source) as database:
         with screens.progress_bar("rows", copying.total(database)) as advance:

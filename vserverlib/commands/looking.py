@@ -45,9 +45,9 @@ def list_command(
     A FILTER is a field, an operator (= != < <= > >=, or ~ for "contains") and a value: status=failed,
     collaboration=ROTTERDAM, organization.country=NL, created_at>-2d, finished_at=null.
     """
-    from vserverlib.queries import finding, listing
+    from vserverlib.queries import kinds, listing
 
-    model = finding.kind(entity)
+    model = kinds.kind(entity)
     if fields == "help":
         return _print_fields(model, output)
     columns = _columns(model, output, fields, wide)
@@ -102,11 +102,12 @@ def show(target: Target, entity: str, id_or_name: str | None, output: str) -> No
 
     ENTITY is organization, user, collaboration, node, task or result. One word will do, too: task/12.
     """
-    from vserverlib.queries import columns, finding, listing
+    from vserverlib.entities import finding
+    from vserverlib.queries import columns, kinds, listing
 
     if id_or_name is None and "/" not in entity:
         raise click.UsageError(f"which {inert(entity)}? Give an id or a name, or both words as one: task/12")
-    model = finding.kind(entity.partition("/")[0] if id_or_name is None else entity)
+    model = kinds.kind(entity.partition("/")[0] if id_or_name is None else entity)
     with target.open(read_only=True):
         found = finding.one(model, entity if id_or_name is None else id_or_name)
         if output == "table":
@@ -156,12 +157,12 @@ def check_command(
     ENTITY is organizations, users, collaborations, nodes, tasks or results.
     """
     from vserverlib.entities import checks
-    from vserverlib.queries import finding, inspection
+    from vserverlib.queries import inspection, kinds
 
     if explain is not None:
         _explain(inspection.find(explain))
         return
-    asked = inspection.chosen([finding.kind(entity)._meta.table_name for entity in entities], codes)
+    asked = inspection.chosen([kinds.kind(entity)._meta.table_name for entity in entities], codes)
     with ctx.obj.open(read_only=True) as database:
         levels = checks.levels(_print_findings(inspection.inspect(database, asked), output))
         if not entities and not codes:

@@ -180,7 +180,7 @@ def _of_system(error: OSError) -> str:
 def _is_of_database(error: Exception) -> bool:
     import sqlite3
 
-    from vserverlib.databases.drivers import peewee
+    from vserverlib.drivers import peewee
 
     return isinstance(error, peewee.PeeweeException | sqlite3.Error)
 
@@ -253,9 +253,9 @@ class Target(NamedTuple):
     @contextmanager
     def open(self, *, read_only: bool = False) -> Iterator[Any]:
         """Open the database for one command."""
-        import models
+        from vserverlib.opening import opener
 
-        database = models.connect(self.path, read_only=read_only)
+        database = opener.connect(self.path, read_only=read_only)
         database.strict = self.strict
         try:
             yield database
@@ -266,9 +266,10 @@ class Target(NamedTuple):
     def open_session(self, *, demo: bool, read_only: bool, sandbox: bool) -> Iterator[Any]:
         """Open the database for a shell or a script; at the end of a sandbox, tell what would have changed."""
         from vserverlib.databases import storage
+        from vserverlib.opening import opener
 
         if demo:
-            database = storage.demo(read_only=read_only, sandbox=sandbox)
+            database = opener.demo(read_only=read_only, sandbox=sandbox)
         else:
             if self.url is None and not read_only and not sandbox and not self.is_there:
                 tell(f"made a new database, {storage.create(self.path)}")
@@ -283,12 +284,13 @@ class Target(NamedTuple):
 
     def _opened(self, *, read_only: bool, sandbox: bool) -> Any:
         """Open the database; that of a vantage6 server, which cannot be written to, for a look."""
-        from vserverlib.databases import servers, storage
+        from vserverlib.databases import recognition
+        from vserverlib.opening import opener
 
         try:
-            return storage.connect(self.path, read_only=read_only, sandbox=sandbox)
-        except servers.OfServer:
-            return storage.connect(self.path, read_only=True)
+            return opener.connect(self.path, read_only=read_only, sandbox=sandbox)
+        except recognition.OfServer:
+            return opener.connect(self.path, read_only=True)
 
 
 def sandbox_report(database: Any) -> str:

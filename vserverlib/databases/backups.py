@@ -22,11 +22,10 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from vserverlib import Error, files, signals
-from vserverlib.databases import connection, headers, raw, schemas, sqlite, storage
+from vserverlib.databases import connection, headers, raw, recording, schemas, sqlite, storage
 from vserverlib.databases.connection import Opened
-from vserverlib.databases.drivers import peewee
 from vserverlib.databases.sqlite import Sqlite
-from vserverlib.entities import recording
+from vserverlib.drivers import peewee
 from vserverlib.files import shown
 from vserverlib.messages import tell
 

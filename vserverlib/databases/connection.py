@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from vserverlib import Error, inert, signals
-from vserverlib.databases.drivers import peewee
 from vserverlib.databases.secret_columns import SECRET_COLUMNS
+from vserverlib.drivers import peewee
 from vserverlib.messages import tell
 
 LOCK_WAIT = 60.0  # seconds until a wait for a lock is given up

@@ -6,8 +6,8 @@ import sqlite3
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from vserverlib.databases.registry import registry
 from vserverlib.databases.sqlite import Sqlite
-from vserverlib.entities import orm
 
 
 class Change(NamedTuple):
@@ -25,7 +25,7 @@ def report(database: Sqlite) -> list[Change]:
     conn = database.connection()
     conn.execute("ATTACH ? AS pristine", [f"{pristine.as_uri()}?immutable=1"])  # without the log: as it was copied
     try:
-        found = [Change(table, *_differences(conn, model._meta)) for table, model in orm.by_table().items()]
+        found = [Change(table, *_differences(conn, model._meta)) for table, model in registry.items()]
     finally:
         conn.execute("DETACH pristine")
     return [change for change in found if change.inserted or change.changed or change.deleted]

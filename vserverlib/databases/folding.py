@@ -12,7 +12,7 @@ import functools
 from typing import Any
 
 from vserverlib import signals
-from vserverlib.databases.drivers import peewee
+from vserverlib.drivers import peewee
 
 LAST_LETTER = 0x1F000  # from which on no letter has a case
 

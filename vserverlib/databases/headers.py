@@ -14,6 +14,8 @@ from vserverlib.databases import raw, snapshots
 from vserverlib.files import shown
 
 _MAGIC = b"SQLite format 3\0"
+HEAD = 65536  # bytes of a file that are looked at to see what it is
+EXPORT = b'{"vserver"'  # what our own exports begin with, white space aside
 DUMPS = (b"PGDMP", b"--\n-- PostgreSQL database")  # how what pg_dump makes begins, for programs and for eyes
 
 

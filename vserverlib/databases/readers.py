@@ -20,8 +20,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from vserverlib import Error, files
-from vserverlib.databases import mounts, raw, snapshots, sqlite
+from vserverlib import Error, files, mounts
+from vserverlib.databases import raw, snapshots, sqlite
 from vserverlib.databases.sqlite import Sqlite
 from vserverlib.files import shown
 

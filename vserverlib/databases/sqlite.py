@@ -26,11 +26,11 @@ from typing import Any, ClassVar
 from vserverlib import Error, inert, signals
 from vserverlib.databases import raw, reading, snapshots
 from vserverlib.databases.connection import READS, Opened
-from vserverlib.databases.drivers import peewee
 from vserverlib.databases.folding import has_text
+from vserverlib.databases.recording import Recorder
 from vserverlib.databases.secret_columns import is_secret
 from vserverlib.databases.snapshots import Mark
-from vserverlib.entities.recording import Recorder
+from vserverlib.drivers import peewee
 from vserverlib.messages import tell
 
 LOCK_STEP = 0.1  # seconds that SQLite itself waits: no signal is seen in it

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vserverlib.terminal.scanning import MASK, mask_obvious, names_secret
+from vserverlib.scanning import MASK, mask_obvious, names_secret
 
 SCHEMA = Path(__file__).parent.parent / "migrations" / "schema.sql"
 _TOKENS = re.compile(

@@ -1,10 +1,11 @@
-"""Database files: which one is meant, whether it is ours, making one, and opening it in one of three modes.
+"""Database files: which one is meant, whether it is ours, creating one, and opening it in one of three modes.
 
 * read-write: the file itself.
-* read-only: SQLite is told so (mode=ro, an authorizer); hashes of secrets read as NULL.
-* sandbox: a private copy, thrown away at the end; differences.py tells what would have changed.
+* read-only: SQLite is told so (mode=ro, an authorizer); hashes of secrets read as NULL. How is readers.py's.
+* sandbox: a private copy, removed at the end; differences.py reports what would have changed.
 
-It owns files. What happens between a query and SQLite is sqlite.py's; the models are bound through orm.database.
+It owns files. What happens between a query and SQLite is sqlite.py's; upgrading a file, and having the models use it,
+is connecting.py's.
 """
 
 from __future__ import annotations
@@ -16,21 +17,15 @@ import stat
 import weakref
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
-from vserverlib import Error, addresses, files, inert, signals
-from vserverlib.databases import headers, raw, schemas, servers, snapshots, sqlite
-from vserverlib.databases.connection import Opened
+from vserverlib import Error, addresses, files, hashing, inert
+from vserverlib.databases import headers, raw, recognition, schemas, snapshots, sqlite
 from vserverlib.databases.readers import Reader, writable
+from vserverlib.databases.recording import Recorder
 from vserverlib.databases.sqlite import Sqlite
-from vserverlib.entities import checks, hashing, orm
-from vserverlib.entities.recording import Recorder
 from vserverlib.files import shown
 from vserverlib.messages import tell
-from vserverlib.terminal import tracebacks
-
-if TYPE_CHECKING:
-    from vserverlib.transfer.foreign import Copy
 
 DEFAULT = addresses.DEFAULT
 APPLICATION_ID = 0x76736572  # "vser", at offset 68 of the file
@@ -53,19 +48,23 @@ def create(
     _refuse_server(target)
     files.refuse_taken(target)
     with files.told(f"{shown(target)} cannot be made"), files.unfinished(target) as draft:
-        _fill(draft, key_salt, fill)
+        write(draft, key_salt, fill)
         files.put(draft, target)
     return target
 
 
-def _fill(file: Path, key_salt: str | None, fill: Callable[[Sqlite], None] | None) -> None:
+def write(file: Path, key_salt: str | None, fill: Callable[[Sqlite], None] | None) -> None:
+    """Write a new database into an empty file, in no certain order on the disk: for a draft, or a private copy."""
     database = Sqlite(str(file), path=file, pragmas={"synchronous": "OFF"})  # made whole or not at all: see create()
-    try:
-        schemas.make_tables(database)
+
+    def first_rows() -> None:
         salt = key_salt or hashing.new_salt()
         database.execute_sql("INSERT INTO setting (name, value) VALUES ('key_salt', ?)", [salt])
         if fill is not None:
             fill(database)
+
+    try:
+        schemas.make_tables(database, first_rows)
         database.execute_sql(f"PRAGMA application_id = {APPLICATION_ID}")
         database.execute_sql(f"PRAGMA user_version = {schemas.NEWEST}")
         database.execute_sql("PRAGMA journal_mode = WAL")
@@ -73,96 +72,7 @@ def _fill(file: Path, key_salt: str | None, fill: Callable[[Sqlite], None] | Non
         database.close()
 
 
-def make(url: str | os.PathLike[str]) -> str:
-    """Make a new, empty database: a file, or the tables in a PostgreSQL database; return what it is called."""
-    return servers.create(os.fspath(url)) if addresses.is_url(url) else str(create(as_path(url)))
-
-
 # Opening one
-
-
-def connect(url: str | os.PathLike[str] = DEFAULT, *, read_only: bool = False, sandbox: bool = False) -> Opened:
-    """Open a database, have the models use it, and return it. A database that was open before is closed.
-
-    url: the path of a file, sqlite:///PATH, or postgresql://… (which has no sandbox). A file of an older schema is
-    upgraded, after a backup; read-only and in a sandbox it is a private copy that is, and on a server it is refused.
-    What opens of a vantage6 server's is a private copy: a servers.OfServer where it is to be written to. Raises an
-    Error where there is none, it is not ours, is damaged, or is of a newer schema; such a file is not touched.
-    """
-    if addresses.is_url(url):
-        return _on_server(os.fspath(url), read_only=read_only, sandbox=sandbox)
-    path = as_path(url)
-    try:
-        is_older = check(path) < schemas.NEWEST
-    except servers.OfServer:
-        if not (read_only or sandbox):
-            raise
-        return _look(path, sandbox)
-    if sandbox:
-        return bind(_sandbox(path, path))
-    if read_only:
-        return bind(for_reading(path))
-    writer = _read_write(path)
-    if is_older:
-        _upgrade(path)
-    return bind(writer)
-
-
-def _on_server(url: str, *, read_only: bool, sandbox: bool) -> Opened:
-    is_reading = read_only or sandbox
-    try:
-        database = servers.opened(url, read_only=is_reading)
-    except servers.OfServer:
-        if not is_reading:
-            raise
-        return _look(url, sandbox)
-    except servers.Older:
-        if is_reading:
-            raise
-        _upgrade(url)
-        database = servers.opened(url)
-    if sandbox:
-        database.close()
-        told = "copy it to a file first, and open that: vserver copy"
-        raise Error(f"a sandbox is a private copy, which is not made of a PostgreSQL database: {told}")
-    return bind(database)
-
-
-def for_reading(path: Path) -> Sqlite:
-    """Return a database for reading, not open yet, of the schema of this release: of an older one an upgraded copy."""
-    is_older = check(path) < schemas.NEWEST
-    return _upgraded_copy(path) if is_older and _is_older(path) else reader(path)
-
-
-def _upgrade(url: str | Path) -> None:
-    from vserverlib.databases import upgrades  # few databases are older
-
-    with signals.finishing():
-        if done := upgrades.upgrade(url):
-            tell(done.told(), "yellow")
-
-
-def _is_older(path: Path) -> bool:
-    """Whether a database whose header tells of an older schema is of one: an upgrade may still be in the log alone."""
-    with contextlib.closing(reader(path)) as database:
-        return schemas.of(database) < schemas.NEWEST
-
-
-def glance(url: str | os.PathLike[str]) -> Opened:
-    """Open a database for reading, have the models use it, and return it, if that can be done at once.
-
-    No lock is waited for, nothing is copied, and nothing stays behind. Raises an Error as connect() does.
-    """
-    name = os.fspath(url) if addresses.is_url(url) else as_path(url)
-    try:
-        if isinstance(name, str):
-            return bind(servers.opened(name, read_only=True, patience=0.0))
-        check(name)
-    except servers.OfServer:
-        from vserverlib.transfer import foreign  # few databases are a server's
-
-        return _opened_copy(name, foreign.glance(name))
-    return bind(Reader(name, in_place_only=True, patience=0.0))
 
 
 def as_path(url: str | os.PathLike[str]) -> Path:
@@ -201,7 +111,7 @@ def _refuse_server(path: Path) -> None:
     try:
         if path.is_file() and not is_open(path):
             check_ours(path)
-    except servers.OfServer:
+    except recognition.OfServer:
         raise
     except Error:  # that it is there is told all the same
         pass
@@ -256,43 +166,17 @@ def _check_header(path: Path, header: headers.Header, size: int) -> None:
 
 def _foreign(path: Path) -> Error:
     """Return what there is to say of a SQLite file that is not ours."""
-    from vserverlib.transfer import vantage6  # few files are not ours
-
     with contextlib.closing(headers.immutable(path)) as conn:
         try:
-            if vantage6.is_one(path, conn):
-                return servers.of_server(shown(path))
+            if recognition.is_one(path, conn):
+                return recognition.of_server(shown(path))
         except sqlite3.Error as error:
             return Error(f"{shown(path)} cannot be read: {files.reason(error)}; use a backup if it is damaged")
     return Error(f"{shown(path)} is a SQLite database of another program: nothing was changed")
 
 
-AnyDatabase = TypeVar("AnyDatabase", bound=Opened)
-
-
-def bind(database: AnyDatabase) -> AnyDatabase:
-    """Have the models use a database of ours, and return it. One that was open before is closed."""
-    earlier = orm.database.obj
-    if earlier is not None and earlier.in_transaction():
-        raise Error(f"{earlier.title} has a transaction open: end it before another database is opened")
-    try:
-        database.connect(reuse_if_open=True)
-        database.execute_sql("SELECT 1 FROM setting").fetchone()
-        schemas.refuse_newer(database.path or database.title, schemas.of(database))  # the header need not know
-    except Exception as error:
-        database.close()
-        if isinstance(error, Error):
-            raise
-        raise Error(f"{shown(database.path or database.title)} cannot be opened: {files.reason(error)}") from error
-    if earlier is not None and not earlier.is_closed():
-        earlier.close()
-    orm.database.initialize(database)
-    checks.install()
-    tracebacks.install()
-    return database
-
-
-def _read_write(path: Path) -> Sqlite:
+def read_write(path: Path) -> Sqlite:
+    """Return a database to be changed, not open yet; an Error if the file or its folder cannot be written."""
     file = refuse_other_names(path)
     for needed in (path, file.parent):
         if not writable(needed):
@@ -322,62 +206,9 @@ def reader(path: Path) -> Sqlite:
     return Reader(path)
 
 
-def _upgraded_copy(path: Path) -> Sqlite:
-    """Return a private copy of an older database, upgraded: what is only read is left as it is."""
-    return Reader(path, copied=lambda: _private_copy(path))
-
-
-def _reader(uri: str, path: Path, **options: Any) -> Sqlite:
+def open_read_only(uri: str, path: Path, **options: Any) -> Sqlite:
+    """Return a database for reading by a URI of SQLite's, not open yet. path: the file that a person named."""
     return Sqlite(uri, path=path, mode="read-only", **options)
-
-
-def _look(name: Path | str, sandbox: bool) -> Sqlite:
-    """Open a copy of the database of a vantage6 server, by its file or URL, and say so."""
-    from vserverlib.transfer import foreign
-
-    copy = foreign.look(name)
-    tell(foreign.told(shown(name) if isinstance(name, Path) else addresses.shown(name), copy, sandbox), "yellow")
-    return _opened_copy(name, copy, sandbox)
-
-
-def _opened_copy(name: Path | str, copy: Copy, sandbox: bool = False) -> Sqlite:
-    path, title = (name, None) if isinstance(name, Path) else (copy.file, addresses.shown(name))
-    if sandbox:
-        database = _sandbox(copy.file, path, title)
-    else:
-        database = _reader(f"{copy.file.as_uri()}?immutable=1", path, title=title)
-    database.to_write = f"import it ({servers.import_line(title or shown(path))})"
-    if not copy.is_kept:
-        _gone_at_close(database, copy.file.parent)
-    return bind(database)
-
-
-# Sandbox and demo
-
-
-def _sandbox(file: Path, path: Path, title: str | None = None) -> Sqlite:
-    """Open a private copy of a file, in place of what the user named.
-
-    Its log is never written back, so the file itself stays as it was copied: see differences.report().
-    """
-    copy = _private_copy(file)
-    with contextlib.closing(raw.connect(copy)) as conn:
-        conn.execute("PRAGMA journal_mode = WAL")
-    return _throw_away(copy, path, "sandbox", title)
-
-
-def _private_copy(path: Path) -> Path:
-    """Make a copy of a database in a folder of its own, brought to the schema of this release, which is told."""
-    with files.told(f"{shown(path)} cannot be copied"):
-        copy = as_it_is(path)
-        try:
-            if schemas.migrate_copy(copy, path):
-                told = "is of an older schema: this is an upgraded copy; vserver upgrade upgrades it"
-                tell(f"{shown(path)} {told}", "yellow")
-        except BaseException:
-            files.remove_folder(copy.parent)
-            raise
-    return copy
 
 
 def as_it_is(path: Path) -> Path:
@@ -393,26 +224,47 @@ def as_it_is(path: Path) -> Path:
     return copy
 
 
-def _throw_away(copy: Path, path: Path, mode: str, title: str | None) -> Sqlite:
+def throw_away(copy: Path, path: Path, mode: str, title: str | None) -> Sqlite:
+    """Return a private copy as a database, not open yet, whose folder is removed when it is closed."""
     pragmas = {"wal_autocheckpoint": 0, "synchronous": "OFF"}
     database = Sqlite(str(copy), path=path, mode=mode, title=title, pragmas=pragmas, recorder=Recorder())
-    _gone_at_close(database, copy.parent)
+    remove_at_close(database, copy.parent)
     return database
 
 
-def _gone_at_close(database: Sqlite, folder: Path) -> None:
+def remove_at_close(database: Sqlite, folder: Path) -> None:
     """Remove a private folder when its database is closed, or else when the process ends."""
     database.at_close.append(weakref.finalize(database, files.remove_folder, folder))
 
 
-def demo(*, read_only: bool = False, sandbox: bool = False) -> Sqlite:
-    """Open a private throw-away copy of the example data, and return it."""
-    from vserverlib.examples import demo as example
+# Private copies
 
-    copy = files.private_folder() / "demo"
-    example.create(copy)
-    if read_only:
-        database = _reader(f"{copy.as_uri()}?mode=ro", Path("demo"))
-        _gone_at_close(database, copy.parent)
-        return bind(database)
-    return bind(_throw_away(copy, Path("demo"), "sandbox" if sandbox else "read-write", "demo"))
+
+def sandbox(file: Path, path: Path, title: str | None = None) -> Sqlite:
+    """Open a private copy of a file, in place of what the user named.
+
+    Its log is never written back, so the file itself stays as it was copied: see differences.report().
+    """
+    copy = _upgraded(file)
+    with contextlib.closing(raw.connect(copy)) as conn:
+        conn.execute("PRAGMA journal_mode = WAL")
+    return throw_away(copy, path, "sandbox", title)
+
+
+def _upgraded(path: Path) -> Path:
+    """Make a copy of a database in a folder of its own, brought to the schema of this release, which is told."""
+    with files.told(f"{shown(path)} cannot be copied"):
+        copy = as_it_is(path)
+        try:
+            if schemas.migrate_copy(copy, path):
+                told = "is of an older schema: this is an upgraded copy; vserver upgrade upgrades it"
+                tell(f"{shown(path)} {told}", "yellow")
+        except BaseException:
+            files.remove_folder(copy.parent)
+            raise
+    return copy
+
+
+def upgraded_copy(path: Path) -> Sqlite:
+    """Return a private copy of an older database, upgraded: what is only read is left as it is."""
+    return Reader(path, copied=lambda: _upgraded(path))

@@ -15,14 +15,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from vserverlib import Error, addresses, counted, files
-from vserverlib.databases import archives, backups, dumps, schemas, servers, storage
+from vserverlib.databases import backups, schemas, storage
 from vserverlib.databases.backups import Backup
 from vserverlib.databases.connection import LOCK_WAIT
+from vserverlib.databases.postgresql import archives, dumps, servers
 from vserverlib.databases.sqlite import Sqlite
 from vserverlib.files import shown
 
 if TYPE_CHECKING:
-    from vserverlib.databases.postgres import Postgres
+    from vserverlib.databases.postgresql.postgres import Postgres
 
 
 class Upgraded(NamedTuple):

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from vserverlib import Error, NotExecuted, NotFound, inert
-from vserverlib.databases.drivers import peewee
-from vserverlib.entities.computed import WorkedOut
+from vserverlib.drivers import peewee
+from vserverlib.entities.choices import WorkedOut
 from vserverlib.entities.fields import Secret
 from vserverlib.entities.relations import BackrefAccessor, Link
 from vserverlib.messages import warn

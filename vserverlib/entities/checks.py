@@ -21,7 +21,6 @@ from typing import Any, NamedTuple
 
 from vserverlib import CheckWarning, home, inert, named
 from vserverlib.entities import orm, rings, rules
-from vserverlib.entities.bridge import OfInstance
 from vserverlib.entities.fields import now
 from vserverlib.entities.rules import Rule
 
@@ -59,11 +58,6 @@ class Findings(list[Finding]):
         """How many there are of each level."""
         return levels(self.counts)
 
-    def _view_(self) -> Any:
-        from vserverlib.terminal import report  # rich, which a save does not need
-
-        return report.Report(self)
-
 
 def counting(found: Iterable[Finding], counts: Counter[str]) -> Iterator[Finding]:
     """Pass findings on, and count them by their rules."""
@@ -90,12 +84,6 @@ def finding(code: str, id: int | None, name: object, detail: object) -> Finding:
 # At a save
 
 
-def install() -> None:
-    """Have each save ask the rules."""
-    if at_save not in orm.before_commit:
-        orm.before_commit.append(at_save)
-
-
 def at_save(written: orm.Written) -> orm.Told:
     """Return a warning for each rule that a save has broken. One statement, and one for each membership it ended."""
     entity = written.entity
@@ -108,6 +96,9 @@ def at_save(written: orm.Written) -> orm.Told:
     weak = _weak(entity, written.names) if entity._weak else ()
     found = [*weak, *(finding(*row) for row in broken)]
     return [CheckWarning(each.text, each.code) for each in found]
+
+
+orm.before_commit.append(at_save)  # each save asks the rules from here on
 
 
 def statement(database: Any, written: orm.Written) -> tuple[str, int]:
@@ -211,7 +202,6 @@ def check(self: Any) -> Findings:
     return Findings([*_weak(self, secrets), *(finding(*row) for row in broken)])
 
 
-orm.Entity.check = OfInstance(check)  # what needs the rules is attached by who owns them
 
 
 def everywhere(table: str) -> str:

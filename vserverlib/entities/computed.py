@@ -6,12 +6,9 @@ what such attributes are made of; which there are is said by the models, and wha
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from vserverlib import Error, UsageError, near
-from vserverlib.databases.drivers import peewee
-from vserverlib.entities.fields import Cleaned, PlainAccessor, Text
+from vserverlib.drivers import peewee
 
 
 class Derived(property):
@@ -29,7 +26,7 @@ class Derived(property):
 
     def of(self, model: Any) -> Any:
         """Return the field of a model, or of an alias of one, that this is in a query."""
-        from vserverlib.queries import derived  # few ask the class
+        from vserverlib.entities import derived  # few ask the class
 
         return derived.field(model, self.name)
 
@@ -47,91 +44,3 @@ class Aliased(peewee.ModelAlias):
     def __getattr__(self, name: str) -> Any:
         computed = vars(self.model).get(name)
         return computed.of(self) if isinstance(computed, Derived) else super().__getattr__(name)
-
-
-class Choice(Text):
-    """A text that is one of a few. Patterns are any text."""
-
-    options: tuple[str, ...] = ()
-
-    @property
-    def takes(self) -> str:  # type: ignore[override]
-        return f"one of {', '.join(self.options)}"
-
-    def clean(self, value: Any) -> str | None:
-        if value is None or value in self.options:
-            return value  # type: ignore[no-any-return]
-        meant = near(value, self.options) if isinstance(value, str) else ""
-        raise Error(f"{self.refuse(value)}{meant}")
-
-    def _like(self, operator: str, pattern: Any) -> Any:
-        given = pattern if isinstance(pattern, peewee.Node) else peewee.Value(pattern, converter=False)
-        return peewee.Expression(self, operator, given)
-
-    def like(self, pattern: Any) -> Any:
-        return self._like(peewee.OP.LIKE, pattern)
-
-    def ilike(self, pattern: Any) -> Any:
-        return self._like(peewee.OP.ILIKE, pattern)
-
-    def regexp(self, pattern: Any) -> Any:
-        return self._like(peewee.OP.REGEXP, pattern)
-
-    def iregexp(self, pattern: Any) -> Any:
-        return self._like(peewee.OP.IREGEXP, pattern)
-
-    def contains(self, rhs: Any) -> Any:
-        return self._like(peewee.OP.ILIKE, super().contains(rhs).rhs)
-
-    def startswith(self, rhs: Any) -> Any:
-        return self._like(peewee.OP.ILIKE, super().startswith(rhs).rhs)
-
-    def endswith(self, rhs: Any) -> Any:
-        return self._like(peewee.OP.ILIKE, super().endswith(rhs).rhs)
-
-    __mod__, __pow__ = like, ilike
-
-
-class Share(Cleaned, peewee.DoubleField):
-    """A number from 0 to 1."""
-
-    accessor_class = PlainAccessor
-    takes = "a number, such as 0.5"
-
-    def clean(self, value: Any) -> float | None:
-        if value is None:
-            return None
-        try:
-            number = float("" if isinstance(value, bool) else value)
-        except (TypeError, ValueError, OverflowError):
-            raise self.refuse(value) from None
-        if not math.isfinite(number):
-            raise self.refuse(value)
-        return number
-
-
-class WorkedOutAccessor(peewee.FieldAccessor):
-    """Reads what the entity works out from its own fields, saved or not."""
-
-    def __get__(self, instance: Any, instance_type: type | None = None) -> Any:
-        return self.field if instance is None else instance._work_out()
-
-    def __set__(self, instance: Any, value: Any) -> None:
-        raise UsageError(f"{self.model.__name__}.{self.name} cannot be assigned: it is worked out")
-
-
-class WorkedOut(Choice):
-    """A text, one of a few, that the database computes from other columns of the row: searched for, not assigned.
-
-    It is not read with a row: the entity computes it in the same way, by its _work_out().
-    """
-
-    accessor_class = WorkedOutAccessor
-
-    if TYPE_CHECKING:
-
-        def __get__(self, instance: Any, owner: type | None = None) -> Any: ...
-
-    def __init__(self, options: tuple[str, ...], **more: Any) -> None:
-        super().__init__(**more)
-        self.options = options

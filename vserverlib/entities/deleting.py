@@ -15,12 +15,12 @@ from typing import Any, NamedTuple
 
 from vserverlib import Error
 from vserverlib import counted as in_words
-from vserverlib.databases.drivers import peewee
-from vserverlib.entities.orm import Entity
+from vserverlib.drivers import peewee
+from vserverlib.entities.orm import EntityBase
 
 ALONG = "delete(dependents=True) takes them along"  # the remedy at the prompt
 
-Ids = dict[type[Entity], set[int]]
+Ids = dict[type[EntityBase], set[int]]
 
 
 class Branch(NamedTuple):
@@ -31,16 +31,16 @@ class Branch(NamedTuple):
     branches: list[Branch]
 
     @property
-    def model(self) -> type[Entity]:
+    def model(self) -> type[EntityBase]:
         """Return of which kind they are."""
-        model: type[Entity] = self.link.model
+        model: type[EntityBase] = self.link.model
         return model
 
 
 class Plan(NamedTuple):
     """What a deletion comes to: the entities that were named, all of one kind, and what hangs on them."""
 
-    model: type[Entity]
+    model: type[EntityBase]
     named: list[str]  # what messages call them
     ids: list[int]
     branches: list[Branch]
@@ -71,14 +71,14 @@ class Plan(NamedTuple):
 # Planning
 
 
-def planned(entities: Sequence[Entity]) -> Plan:
+def planned(entities: Sequence[EntityBase]) -> Plan:
     """Return what deleting these entities, all of one kind, comes to. Writes nothing."""
     model, ids = type(entities[0]), sorted({entity.id for entity in entities})
     named = {entity.id: entity.named() for entity in entities}
     return Plan(model, [named[id] for id in ids], ids, _branches(model, set(ids), {model: set(ids)}))
 
 
-def _branches(model: type[Entity], ids: set[int], known: Ids) -> list[Branch]:
+def _branches(model: type[EntityBase], ids: set[int], known: Ids) -> list[Branch]:
     """Return what hangs on some entities and is not known to go along yet."""
     found = []
     for link in model._meta.backrefs:
@@ -115,7 +115,7 @@ def counted(along: Ids) -> str:
 
 
 def delete(
-    entities: Sequence[Entity], along: bool = False, *, remedy: str = ALONG, expected: Plan | None = None
+    entities: Sequence[EntityBase], along: bool = False, *, remedy: str = ALONG, expected: Plan | None = None
 ) -> Plan:
     """Delete entities of one kind, and all that hangs on them where `along` says so; one transaction. Return the plan.
 
@@ -136,14 +136,14 @@ def delete(
     return plan if database.in_transaction() else plan._replace(change=database.last_change)
 
 
-def _require(entity: Entity) -> None:
+def _require(entity: EntityBase) -> None:
     if entity.id is None:
         raise Error(f"{entity.named()} is not in the database: there is nothing to delete")
     if type(entity).by_id(entity.id) is None:
         raise Error(f"{entity.named()} does not exist (any more): it was deleted meanwhile")
 
 
-def _execute(entities: Sequence[Entity], plan: Plan) -> None:
+def _execute(entities: Sequence[EntityBase], plan: Plan) -> None:
     if len(entities) == 1 and not plan.branches and entities[0].touched_tasks() is not None:
         return _delete_one(entities[0])
     going = plan.along()
@@ -153,14 +153,14 @@ def _execute(entities: Sequence[Entity], plan: Plan) -> None:
     return None
 
 
-def _delete_one(entity: Entity) -> None:
+def _delete_one(entity: EntityBase) -> None:
     database = entity._meta.database
     with database.foreseen():
         peewee.ModelDelete(type(entity)).where(type(entity).id == entity.id).execute()
     database.forget_tasks(entity.touched_tasks())
 
 
-def _ids(model: type[Entity], condition: Any) -> set[int]:
+def _ids(model: type[EntityBase], condition: Any) -> set[int]:
     return {id for (id,) in model.select(model.id).where(condition).tuples()}
 
 

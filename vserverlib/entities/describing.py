@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from vserverlib.entities.computed import Derived, WorkedOut
+from vserverlib.entities.choices import WorkedOut
+from vserverlib.entities.computed import Derived
 from vserverlib.entities.fields import Secret
-from vserverlib.entities.orm import Entity, relations
+from vserverlib.entities.orm import EntityBase
+from vserverlib.entities.relations import relations
 
 
-def describe(model: type[Entity]) -> str:
+def describe(model: type[EntityBase]) -> str:
     """Return the fields of a model, their types, and its relations, as text of at most 80 columns."""
     lines = [f"{model.__name__}: {model.about}", "", "Fields"]
     for field in model._meta.sorted_fields:

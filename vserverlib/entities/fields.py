@@ -17,10 +17,10 @@ import functools
 import operator
 from typing import TYPE_CHECKING, Any
 
-from vserverlib import Error, inert
-from vserverlib.databases.drivers import peewee
+from vserverlib import Error, hashing, inert
 from vserverlib.databases.secret_columns import SECRET_COLUMNS
-from vserverlib.entities import hashing, moments
+from vserverlib.drivers import peewee
+from vserverlib.entities import moments
 from vserverlib.entities.moments import as_utc
 
 LEAST, LARGEST = -(2**63), 2**63 - 1

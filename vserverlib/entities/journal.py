@@ -14,11 +14,12 @@ from itertools import islice
 from typing import Any, NamedTuple, overload
 
 from vserverlib import Error, UsageError, counted, counterparts, inert, near
-from vserverlib.databases.drivers import peewee
+from vserverlib.databases.recording import PRUNE, one_change
+from vserverlib.databases.registry import registry
+from vserverlib.drivers import peewee
+from vserverlib.entities import filters
 from vserverlib.entities.fields import Cleaned, Instant, Secret, as_id, fits, shown
-from vserverlib.entities.orm import Entity, by_table
-from vserverlib.entities.recording import PRUNE, one_change
-from vserverlib.queries import filters
+from vserverlib.entities.orm import EntityBase
 
 SHOWN = 20  # records that a table shows unless it is told
 CHANGED = "changed"  # what stands in place of a secret
@@ -69,11 +70,6 @@ class Log(Sequence[Entry]):
         entries = counted(len(self), "entry", "entries")
         return f"<{entries} of the journal{', there are more' if self.is_part else ''}>"
 
-    def _view_(self) -> Any:
-        from vserverlib.terminal import logbook
-
-        return logbook.Logbook(self.entries, "there are more: limit=…" if self.is_part else "")
-
 
 # What is asked
 
@@ -93,7 +89,7 @@ def log(
     entity: an entity, its class, or a word such as "task"; id: of one of them. since: a time, or an age such as "2d".
     limit: how many records at most.
     """
-    if isinstance(entity, Entity):
+    if isinstance(entity, EntityBase):
         entity, id = type(entity), entity.id
     if not isinstance(limit, int) or not 0 < limit < sys.maxsize:
         raise UsageError(f"limit is how many records at most, a whole number from 1, not {inert(shown(limit))}")
@@ -102,7 +98,7 @@ def log(
     return Log(found[:limit], len(found) > limit)
 
 
-def history(entity: Entity) -> Log:
+def history(entity: EntityBase) -> Log:
     """Return all that was recorded of one entity, newest first."""
     if entity.id is None:
         raise Error(f"{entity.named()} is not in the database: it has no history yet")
@@ -133,12 +129,12 @@ def conditions(
 
 def table(entity: Any) -> str:
     """Return the table that an entity class, or a word for one, means; a UsageError where there is none."""
-    if isinstance(entity, type) and issubclass(entity, Entity):
+    if isinstance(entity, type) and issubclass(entity, EntityBase):
         return str(entity._meta.table_name)
-    words = {word: name for name, model in by_table().items() for word in (model.noun, model.plural, name)}
+    words = {word: name for name, model in registry.items() for word in (model.noun, model.plural, name)}
     word = str(entity).casefold()
     if word not in words:
-        known = f": there are {', '.join(model.plural for model in by_table().values())}"
+        known = f": there are {', '.join(model.plural for model in registry.values())}"
         raise UsageError(f'no entity "{inert(entity)}"{counterparts.entity(word) or near(word, words) or known}')
     return words[word]
 
@@ -160,7 +156,7 @@ def entries(database: Any, asked: Sequence[Any] = ()) -> Iterator[Entry]:
     told = (CHANGE.id, CHANGE.at, CHANGE.actor, CHANGE.session, CHANGE.kind, CHANGE.about)
     recorded = (RECORD.id, RECORD.entity, RECORD.entity_id, RECORD.op, exact(database, RECORD.changes))
     query = _that_fit(CHANGE.select(*told, *recorded), asked).order_by(CHANGE.id.desc(), RECORD.id.desc())
-    known = by_table()
+    known = registry
     for row in database.rows(query):
         yield _entry(known, *row)
 

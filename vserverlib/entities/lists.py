@@ -17,19 +17,14 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from vserverlib import NotFound, counted, inert
-from vserverlib.databases.drivers import peewee
+from vserverlib.drivers import peewee
 from vserverlib.entities import progress
+from vserverlib.entities.sequences import ShownInNotebooks, no_place, picked, shown
 
 Reader = Callable[[Any, Collection[int]], dict[int, Any]]  # (database, ids) → what it tells of each, one query
 
 MOST_ROWS = 2**62  # more than any table has: an offset and a limit have 64 bits together
 WINDOW = 100  # rows fetched around an index that is asked for
-SHOWN = 20  # entities in the repr of a list
-
-
-class NoSuchPlace(NotFound, IndexError):
-    """An index past the end of a list."""
 
 
 class Peers:
@@ -134,33 +129,6 @@ def no_collection() -> Iterator[None]:
             gc.enable()
 
 
-class Loaded:
-    """Of one entity, the list that was read for many at once: it holds until this session writes.
-
-    query and condition: by which it is read then.
-    """
-
-    __slots__ = ("_condition", "_database", "_entities", "_query", "_writes")
-
-    def __init__(self, entities: list[Any], query: EntityList, condition: Any, database: Any) -> None:
-        self._entities, self._query, self._condition = entities, query, condition
-        self._database, self._writes = database, database.writes
-
-    def list(self) -> EntityList:
-        """Return the list: read, or to be read anew."""
-        found: EntityList = self._query.where(self._condition)
-        return found.as_read(self._entities) if self._writes == self._database.writes else found
-
-
-class ShownInNotebooks:
-    """What IPython asks for how an object looks; our own shell does not."""
-
-    def _repr_mimebundle_(self, **options: Any) -> dict[str, str] | None:
-        from vserverlib.terminal import display
-
-        return display.bundle(self) if display.is_viewed(self) else None
-
-
 class EntityList(ShownInNotebooks, peewee.ModelSelect):
     """A list of entities that is read when it is needed; Peewee's where(), order_by(), … give further ones.
 
@@ -188,7 +156,7 @@ class EntityList(ShownInNotebooks, peewee.ModelSelect):
 
     def where(self, *conditions: Any, **values: Any) -> Any:
         """Return those that all conditions hold for: Peewee's, filters as text, or values: where(status="failed")."""
-        from vserverlib.queries import filters  # 1 ms that only who filters has to pay
+        from vserverlib.entities import filters  # 1 ms that only who filters has to pay
 
         read = filters.conditions(self.model, conditions)
         read += [filters.equal(self.model, name, value) for name, value in values.items()]
@@ -200,13 +168,13 @@ class EntityList(ShownInNotebooks, peewee.ModelSelect):
 
     def search(self, text: str) -> Any:
         """Return those that have a text, whatever its case, in any of their texts or in the name of a link."""
-        from vserverlib.queries import filters
+        from vserverlib.entities import filters
 
         return super().where(filters.searched(self.model, text))
 
     def sort(self, fields: str) -> Any:
         """Return them in the order of fields, downwards after a minus: sort("collaboration,-created_at")."""
-        from vserverlib.queries import filters
+        from vserverlib.entities import filters
 
         return self.order_by(*filters.order(self.model, fields))
 
@@ -339,24 +307,3 @@ def _name(node: Any, model: Any) -> str:
         return str(node._alias)
     is_of_row = isinstance(node, peewee.Field) and node.model is model and node.name in model._meta.fields
     return node.name if is_of_row else ""
-
-
-def picked(entities: list[Any], index: Any, model: Any) -> Any:
-    """Return what a list that was read has at an index, or a slice; a NoSuchPlace error past its end."""
-    try:
-        return entities[index]
-    except IndexError:
-        raise no_place(index, len(entities), model) from None
-
-
-def no_place(index: Any, count: int, model: Any) -> NoSuchPlace:
-    """Return the error for an index past the end: how many there are."""
-    there = f"there {'is' if count == 1 else 'are'} {counted(count, model.noun, model.plural)}"
-    return NoSuchPlace(f"{there}: no index {inert(index)}")
-
-
-def shown(entities: Any) -> str:
-    """Return the repr of a list: its first entities and how many more there are. Reads no more than it shows."""
-    first = entities[: SHOWN + 1]
-    more = f", … {len(entities) - SHOWN:,} more" if len(first) > SHOWN else ""
-    return "[" + ", ".join(map(repr, first[:SHOWN])) + more + "]"

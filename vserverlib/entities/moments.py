@@ -12,7 +12,7 @@ import datetime
 import re
 from typing import Any, NamedTuple
 
-from vserverlib.databases.drivers import peewee
+from vserverlib.drivers import peewee
 
 LEAST, MOST = "0001-01-01 00:00:00.000000+00:00", "9999-12-31 23:59:59.999999+00:00"  # as they are stored
 TICK = datetime.timedelta(microseconds=1)

@@ -9,38 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, NamedTuple
 
-from vserverlib import CheckError, CheckWarning, Error, NotObeyed, UsageError, counterparts, inert, near
-from vserverlib.databases.drivers import peewee
-from vserverlib.entities import hashing
-from vserverlib.entities.bridge import Decoded, Hydrating, OfInstance, WritersOfClass
-from vserverlib.entities.computed import Aliased, Derived, WorkedOut
+from vserverlib import CheckError, CheckWarning, Error, NotObeyed, UsageError, counterparts, hashing, inert, near
+from vserverlib.databases.current import database
+from vserverlib.drivers import peewee
+from vserverlib.entities.bridge import Decoded, Hydrating, WritersOfClass
+from vserverlib.entities.choices import WorkedOut
+from vserverlib.entities.computed import Aliased, Derived
 from vserverlib.entities.fields import Id, Secret, as_id, fits, shown, whole
-from vserverlib.entities.lists import EntityList, Peers, ShownInNotebooks
-from vserverlib.entities.registry import Registry, registry
-from vserverlib.entities.relations import BackrefAccessor, Link, MemberList, Memberships
+from vserverlib.entities.lists import EntityList, Peers
+from vserverlib.entities.relations import BackrefAccessor, Link, MemberList, Memberships, relations
 from vserverlib.entities.rows import statement
+from vserverlib.entities.sequences import ShownInNotebooks
 from vserverlib.messages import warn
-
-
-class Current(peewee.DatabaseProxy):
-    """The database that is open now: what the models are bound to, before and after connect()."""
-
-    def __getattr__(self, name: str) -> Any:
-        if self.obj is None:
-            raise Error('no database is open: call connect("vserver.db") first')
-        return getattr(self.obj, name)
-
-    def atomic(self, *args: Any, **options: Any) -> Any:
-        return self.__getattr__("atomic")(*args, **options)
-
-    def transaction(self, *args: Any, **options: Any) -> Any:
-        return self.__getattr__("transaction")(*args, **options)
-
-    def savepoint(self) -> Any:
-        return self.__getattr__("savepoint")()
-
-
-database = Current()
 
 Told = list[CheckWarning | NotObeyed]  # what there is to say of a save
 
@@ -58,16 +38,8 @@ before_commit: list[Callable[[Written], Told]] = []
 _ALL: Any = object()
 
 
-class Relation(NamedTuple):
-    """What an entity has many of: the attribute, the model of its members, and how it is described."""
-
-    name: str
-    model: type[Entity]
-    editable: bool
-
-
-class Entity(Decoded, WritersOfClass, ShownInNotebooks, peewee.Model):
-    """One row of one of the six tables."""
+class EntityBase(Decoded, WritersOfClass, ShownInNotebooks, peewee.Model):
+    """One row of a table: finding, saving and describing it. What else an entity can do is entity.py's."""
 
     noun: ClassVar[str] = ""  # "organization"
     plural: ClassVar[str] = ""  # "organizations"
@@ -162,13 +134,6 @@ class Entity(Decoded, WritersOfClass, ShownInNotebooks, peewee.Model):
             meant = counterparts.field(cls.noun, str(name)) or near(str(name), names)
             raise UsageError(f'{cls.__name__} has no field "{inert(name)}"{meant}')
         return field
-
-    @classmethod
-    def help(cls) -> None:
-        """Print the fields, their types, and the relations."""
-        from vserverlib.entities.describing import describe
-
-        print(describe(cls))  # noqa: T201  # to print is what it is for
 
     # Finding
 
@@ -389,32 +354,6 @@ class Entity(Decoded, WritersOfClass, ShownInNotebooks, peewee.Model):
                 return Error(f'the {field.name} "{inert(value)}" is taken by {taken.named()}: choose another')
         return Error(f"{self.named()} was refused by the database: {inert(error, 200)}")
 
-    # Deleting
-
-    @OfInstance
-    def delete(self, dependents: bool = False) -> Any:
-        """Delete this entity, in one transaction.
-
-        Refused with the counts while something hangs on it; dependents=True takes all of that along, and returns what
-        that was: the shell shows it in one line.
-        """
-        from vserverlib.entities import deleting  # needed by few sessions
-
-        plan = deleting.delete([self], dependents)
-        return plan if dependents else None
-
-    @OfInstance
-    def delete_instance(self, recursive: bool = False, delete_nullable: bool = False) -> Any:
-        """Delete this entity: what Peewee calls delete(); recursive: with what hangs on it."""
-        return self.delete(dependents=recursive)
-
-    @OfInstance
-    def history(self) -> Any:
-        """Return what the journal has of this entity, newest first: who changed what, and when."""
-        from vserverlib.entities import journal  # needed by few sessions
-
-        return journal.history(self)
-
     @classmethod
     def truncate_table(cls, **options: Any) -> None:
         raise Error(f"this would delete every {cls.noun}: delete one by {cls.__name__}.get(1).delete()")
@@ -456,17 +395,3 @@ class Entity(Decoded, WritersOfClass, ShownInNotebooks, peewee.Model):
         return self is other or super().__eq__(other)
 
     __hash__ = peewee.Model.__hash__
-
-
-def relations(model: type[Entity]) -> list[Relation]:
-    """Return what an entity has many of, in the order of the alphabet."""
-    found = [Relation(link.backref, link.model, False) for link in model._meta.backrefs if link.backref[0] not in "+!"]
-    for name, value in vars(model).items():
-        if isinstance(value, Memberships):
-            found.append(Relation(name, value.rel_model, True))
-    return sorted(found)
-
-
-def by_table() -> Registry:
-    """Return the models by the names of their tables."""
-    return registry

@@ -18,7 +18,7 @@ import functools
 from collections.abc import Collection
 from typing import Any
 
-from vserverlib.databases.drivers import peewee
+from vserverlib.drivers import peewee
 from vserverlib.entities import moments
 
 PENDING, ACTIVE, COMPLETED, FAILURE, EMPTY = "pending", "active", "completed", "failed", "empty"

@@ -7,12 +7,12 @@ by the entity's save(), not before, and nothing else is: what others changed mea
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, MutableSequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from vserverlib import Error, NotFound, inert
-from vserverlib.databases.drivers import peewee
+from vserverlib.drivers import peewee
 from vserverlib.entities.fields import MOST_BITS, Cleaned, as_id, fits
-from vserverlib.entities.lists import EntityList, Loaded, ShownInNotebooks, picked, shown
+from vserverlib.entities.sequences import Loaded, ShownInNotebooks, picked, shown
 
 
 class LinkIdAccessor(peewee.ObjectIdAccessor):
@@ -64,7 +64,7 @@ class BackrefAccessor(peewee.BackrefAccessor):
 
     def load(self, instance: Any, entities: list[Any], query: Any = None) -> None:
         """Keep what Peewee has read for many at once. query: what it was read by; None: all of the table."""
-        everyone = query if isinstance(query, EntityList) else self.rel_model.get()
+        everyone = query if isinstance(query, ShownInNotebooks) else self.rel_model.get()
         loaded = Loaded(entities, everyone, self.field == instance.id, instance._meta.database)
         instance._loaded = {**(instance._loaded or {}), self.field.backref: loaded}
 
@@ -282,3 +282,20 @@ class Memberships:
 
     def __set__(self, instance: Any, value: Any) -> None:
         self.of(instance).assign(value)
+
+
+class Relation(NamedTuple):
+    """What an entity has many of: the attribute, the model of its members, and how it is described."""
+
+    name: str
+    model: Any
+    editable: bool
+
+
+def relations(model: Any) -> list[Relation]:
+    """Return what an entity has many of, in the order of the alphabet."""
+    found = [Relation(link.backref, link.model, False) for link in model._meta.backrefs if link.backref[0] not in "+!"]
+    for name, value in vars(model).items():
+        if isinstance(value, Memberships):
+            found.append(Relation(name, value.rel_model, True))
+    return sorted(found)

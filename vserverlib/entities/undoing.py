@@ -16,11 +16,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from vserverlib import Error, NotFound, UsageError, addresses, counted, inert
-from vserverlib.databases.drivers import peewee
+from vserverlib.databases.recording import BULK_WORK, PRUNE, UNDO, defer_links, one_change
+from vserverlib.databases.registry import registry
+from vserverlib.drivers import peewee
 from vserverlib.entities.fields import Secret, as_id, fits, whole
 from vserverlib.entities.journal import CHANGE, RECORD, UNDOING, Pair, decoded, exact, pairs
-from vserverlib.entities.orm import by_table
-from vserverlib.entities.recording import BULK_WORK, PRUNE, UNDO, defer_links, one_change
 
 LONGEST_PATH = 4096  # of a backup: it is to be typed
 CHUNK = 1000  # records that are in memory at a time
@@ -60,7 +60,8 @@ class Undone:
     def __repr__(self) -> str:
         return f"<{self}>"
 
-    def _view_(self) -> Any:
+    def told(self) -> str:
+        """Return what was done, how that is undone, and a line for each row that was left out."""
         return "\n".join([f"{self}; take that back with: db.undo(change={self.change})", *self.left_out.told()])
 
 
@@ -252,7 +253,7 @@ class Work:
     """An undo under way: takes back row by row, and remembers where links have to be looked at in the end."""
 
     def __init__(self, database: Any, force: bool) -> None:
-        self.database, self.force, self.models = database, force, by_table()
+        self.database, self.force, self.models = database, force, registry
         self.rows, self.left_out = 0, LeftOut()
         self.at: Row | None = None  # the one that is being taken back
         self.written: dict[str, set[int]] = {}

@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vserverlib import addresses
-from vserverlib.databases import servers, storage
-from vserverlib.entities import progress, recording
+from vserverlib.databases import recording, storage
+from vserverlib.databases.postgresql import servers
+from vserverlib.entities import progress
 
 Row = dict[str, Any]  # a value for each column, as the database stores it
 
@@ -198,13 +199,19 @@ def create(path: str | os.PathLike[str]) -> Path:
     return storage.create(path, KEY_SALT, _fill)
 
 
+def write(file: Path) -> None:
+    """Write the example data into an empty file that is private, and thrown away at the end: no disk is waited for."""
+    storage.write(file, KEY_SALT, _fill)
+
+
 def _fill(database: Any) -> None:
     conn = database.connection()
-    with recording.unrecorded(conn):
-        for table, rows in content().items():
-            columns, marks = ", ".join(f'"{name}"' for name in rows[0]), ", ".join(f":{name}" for name in rows[0])
-            conn.executemany(f'INSERT INTO "{table}" ({columns}) VALUES ({marks})', rows)
-        conn.execute(COUNT_ON)
+    conn.execute("BEGIN")
+    for table, rows in content().items():
+        columns, marks = ", ".join(f'"{name}"' for name in rows[0]), ", ".join(f":{name}" for name in rows[0])
+        conn.executemany(f'INSERT INTO "{table}" ({columns}) VALUES ({marks})', rows)
+    conn.execute(COUNT_ON)
+    conn.execute("COMMIT")
 
 
 def _fill_server(database: Any) -> None:

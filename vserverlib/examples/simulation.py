@@ -21,8 +21,8 @@ import models
 from models import Collaboration, Organization, Result, Task
 from vserverlib import Error, files
 from vserverlib.advance import Advance
-from vserverlib.databases import storage
-from vserverlib.entities import progress, recording
+from vserverlib.databases import connecting, recording, storage
+from vserverlib.entities import progress
 from vserverlib.entities.fields import now
 from vserverlib.examples import demo
 
@@ -232,7 +232,7 @@ def make(path: Path, tasks: int = TASKS, organizations: int = ORGANIZATIONS, adv
     with files.told(f"{files.shown(path)} cannot be made"), files.unfinished(path) as draft:
         draft.unlink()
         storage.create(draft)
-        with contextlib.closing(storage.connect(draft)) as database:
+        with contextlib.closing(connecting.connect(draft)) as database:
             fill(database, tasks, organizations, advance)
         files.put(draft, path)
 

@@ -45,6 +45,13 @@ CREATE INDEX "record_change_id" ON "record" ("change_id");
 CREATE INDEX "record_entity_entity_id" ON "record" ("entity", "entity_id");
 CREATE TABLE "undoing" ("change_id" INTEGER NOT NULL, "undone_id" INTEGER NOT NULL, PRIMARY KEY ("change_id", "undone_id"), FOREIGN KEY ("change_id") REFERENCES "change" ("id"), FOREIGN KEY ("undone_id") REFERENCES "change" ("id"));
 CREATE INDEX "undoing_undone_id" ON "undoing" ("undone_id");
+INSERT INTO schema_migration (name, applied) VALUES ('0001_initial', strftime('%Y-%m-%d %H:%M:%f', 'now'));
+INSERT INTO schema_migration (name, applied) VALUES ('0002_journal', strftime('%Y-%m-%d %H:%M:%f', 'now'));
+INSERT INTO schema_migration (name, applied) VALUES ('0003_states', strftime('%Y-%m-%d %H:%M:%f', 'now'));
+INSERT INTO counter (name, value) VALUES ('run_id', 0);
+COMMIT;
+-- The triggers of the journal, after the first rows of a new database.
+BEGIN;
 CREATE TRIGGER "journal_organization_insert" AFTER INSERT ON "organization"
 BEGIN
     INSERT INTO change (at) SELECT strftime('%Y-%m-%d %H:%M:%f000+00:00', 'now') WHERE NOT EXISTS (
@@ -380,8 +387,4 @@ BEGIN
         UNION ALL SELECT 'status' AS k, OLD."status" AS o, NULL AS n) WHERE o IS NOT n), ''), 2) || '}', NULL);
     UPDATE change SET counted = total_changes() + 1 WHERE id = (SELECT MAX(id) FROM change) AND open IS NULL;
 END;
-INSERT INTO schema_migration (name, applied) VALUES ('0001_initial', strftime('%Y-%m-%d %H:%M:%f', 'now'));
-INSERT INTO schema_migration (name, applied) VALUES ('0002_journal', strftime('%Y-%m-%d %H:%M:%f', 'now'));
-INSERT INTO schema_migration (name, applied) VALUES ('0003_states', strftime('%Y-%m-%d %H:%M:%f', 'now'));
-INSERT INTO counter (name, value) VALUES ('run_id', 0);
 COMMIT;

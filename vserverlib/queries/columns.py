@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 from models import Collaboration, Member, Node, Organization, Result, Task, User
 from vserverlib import UsageError, inert
-from vserverlib.entities import progress
+from vserverlib.entities import filters, finding, progress
+from vserverlib.entities.entity import Entity
 from vserverlib.entities.fields import Flag, Id, Instant, Whole
-from vserverlib.entities.orm import Entity, relations
-from vserverlib.queries import filters, finding
+from vserverlib.entities.relations import relations
 
 FIXED = ("id", "number", "flag", "time", "state", "progress")  # kinds whose values a table never cuts
 

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 
 import models
 from models import Node, Organization, Result, Task
-from vserverlib.databases.drivers import peewee
-from vserverlib.entities import progress
+from vserverlib.drivers import peewee
+from vserverlib.entities import filters, progress
 from vserverlib.entities.fields import whole
-from vserverlib.queries import filters, listing
+from vserverlib.queries import listing
 from vserverlib.queries.columns import COLUMNS, in_tables
 from vserverlib.queries.listing import Page, Row
 

@@ -14,12 +14,13 @@ from typing import Any
 
 from models import MODELS
 from vserverlib import Error, UsageError, inert, near
-from vserverlib.databases import catalog, schemas
+from vserverlib.databases import schemas
 from vserverlib.databases.connection import quoted
-from vserverlib.databases.drivers import peewee
+from vserverlib.drivers import peewee
 from vserverlib.entities import checks, fields, orm, relations, rules
 from vserverlib.entities.checks import Finding, Findings
 from vserverlib.entities.rules import Rule
+from vserverlib.queries import catalog, kinds
 
 Schema = dict[tuple[str, str], Any]  # by kind and name: what defines it
 
@@ -232,9 +233,7 @@ def _flag(name: str, on: object) -> bool:
 
 
 def _table_of(entity: Any) -> str:
-    from vserverlib.queries import finding
-
-    model: Any = finding.kind(entity) if isinstance(entity, str) else entity
-    if not (isinstance(model, type) and issubclass(model, orm.Entity)):
+    model: Any = kinds.kind(entity) if isinstance(entity, str) else entity
+    if not (isinstance(model, type) and issubclass(model, orm.EntityBase)):
         raise UsageError(f"{inert(repr(entity))} is no kind of entity: write such as db.check(db.Node)")
     return str(model._meta.table_name)

@@ -16,13 +16,12 @@ from typing import Any, NamedTuple
 
 from models import Collaboration, Result
 from vserverlib import counted as in_words
-from vserverlib.entities import progress
+from vserverlib.entities import filters, progress
+from vserverlib.entities.entity import Entity
 from vserverlib.entities.fields import as_iso
 from vserverlib.entities.lists import EntityList
-from vserverlib.entities.orm import Entity
 from vserverlib.entities.progress import Counts
 from vserverlib.entities.relations import BackrefAccessor, Link, Memberships
-from vserverlib.queries import filters
 from vserverlib.queries.columns import COLUMNS, MIXED, Column, in_tables, same
 
 SHOWN = 20  # rows that the shell shows of a list

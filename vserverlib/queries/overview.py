@@ -9,7 +9,7 @@ import datetime
 from typing import Any, NamedTuple
 
 import models
-from vserverlib.databases.drivers import peewee
+from vserverlib.drivers import peewee
 from vserverlib.entities import moments, progress
 from vserverlib.entities.checks import Last, last
 from vserverlib.entities.fields import now

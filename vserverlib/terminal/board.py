@@ -16,7 +16,7 @@ from rich.text import Text
 from vserverlib import counted
 from vserverlib.entities import rules
 from vserverlib.entities.progress import Counts
-from vserverlib.queries import finding, listing
+from vserverlib.queries import kinds, listing
 from vserverlib.queries.overview import Overview, Share
 from vserverlib.terminal import report
 from vserverlib.terminal.views import BAR, GAP, LONGEST_ODD, Look, as_text, span
@@ -38,7 +38,7 @@ class Board:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Any]:
         look, found = Look(options.encoding), self.found
-        told = [listing.counted(count, finding.kind(plural)) for plural, count in found.entities.items()]
+        told = [listing.counted(count, kinds.kind(plural)) for plural, count in found.entities.items()]
         yield Text(f"{look.safe(self.title)}, {as_text(self.moment, 'minutes')} UTC", "bold")
         yield Text(", ".join(told) + "\n")
         yield look.statuses(found.tasks, options.max_width)

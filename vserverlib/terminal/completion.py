@@ -18,13 +18,13 @@ from itertools import takewhile
 from types import FunctionType, SimpleNamespace
 from typing import Any, NamedTuple
 
-from vserverlib.databases.drivers import peewee
+from vserverlib.drivers import peewee
 from vserverlib.entities.bridge import OfInstance
+from vserverlib.entities.entity import Entity
 from vserverlib.entities.fields import Flag, Id, Instant, Secret, Text, Whole
 from vserverlib.entities.lists import EntityList
-from vserverlib.entities.orm import Entity, relations
-from vserverlib.entities.relations import Link, MemberList
-from vserverlib.terminal.scanning import Token, scan, string_parts
+from vserverlib.entities.relations import Link, MemberList, relations
+from vserverlib.scanning import Token, scan, string_parts
 
 MOST_NAMES = 50  # names of the database that are offered
 

@@ -28,13 +28,13 @@ from prompt_toolkit.history import InMemoryHistory
 from pygments.token import Token
 from traitlets.config import Config
 
-from vserverlib import Error, counterparts, home, inert, messages, signals
-from vserverlib.databases.drivers import peewee
-from vserverlib.entities.orm import Entity
-from vserverlib.terminal import completion, display, masking
+from vserverlib import Error, counterparts, home, inert, masking, messages, signals
+from vserverlib.drivers import peewee
+from vserverlib.entities.orm import EntityBase
+from vserverlib.scanning import MASK
+from vserverlib.terminal import completion, display
 from vserverlib.terminal.history import History, Recall
 from vserverlib.terminal.magics import NoLog, OurMagics
-from vserverlib.terminal.scanning import MASK
 
 LONGEST_TITLE = 40  # characters of the database's name in the prompt
 COLOURS = {"light": "lightbg", "dark": "linux", "none": "nocolor", "": "neutral"}  # VSERVER_THEME: IPython's name
@@ -140,7 +140,7 @@ def _is_ours(error: BaseException) -> bool:
     if isinstance(error, Error | peewee.PeeweeException):
         return True
     frames = list(traceback.walk_tb(error.__traceback__)) if isinstance(error, AttributeError) else []
-    return bool(frames) and frames[-1][0].f_globals.get("__name__") == Entity.__module__
+    return bool(frames) and frames[-1][0].f_globals.get("__name__") == EntityBase.__module__
 
 
 # The shell

@@ -1,17 +1,21 @@
 """What is shown of an object: which have a view of ours, as text at a prompt, as HTML in a notebook.
 
-An entity is a panel, a list of entities a table; other objects of ours have a `_view_`. How these look is views.py's
-and panels.py's. In a notebook it is the same drawing, in a font whose letters are of one width.
+An entity is a panel, a list of entities a table; other objects are drawn by the function that is registered for their
+type. How these look is views.py's and panels.py's. In a notebook it is the same drawing, in a font whose letters are of
+one width.
 """
 
 from __future__ import annotations
 
+import functools
 import io
 import re
+from collections.abc import Callable
 from typing import Any
 
+from vserverlib.entities import sequences
+from vserverlib.entities.entity import Entity
 from vserverlib.entities.lists import EntityList
-from vserverlib.entities.orm import Entity
 from vserverlib.entities.relations import MemberList
 
 IN_A_NOTEBOOK = 100  # columns
@@ -20,9 +24,33 @@ TEXT = re.compile(r"(?<=>)[^<]+")  # what is not a tag
 HTML = f'<pre style="white-space: pre; overflow-x: auto; line-height: normal; font-family: {FONT}">{{code}}</pre>'
 
 
+_drawn: dict[type, Callable[[Any], Any]] = {}
+
+
+def register(kind: type, draw: Callable[[Any], Any]) -> None:
+    """Have the objects of a type be drawn by a function, which returns what rich draws."""
+    _drawn[kind] = draw
+
+
+def _draw(obj: Any) -> Callable[[Any], Any] | None:
+    """Return what draws an object that is neither an entity nor a list of entities; None if nothing does."""
+    return _drawn.get(type(obj)) or _of_entities().get(type(obj))
+
+
+@functools.cache
+def _of_entities() -> dict[type, Callable[[Any], Any]]:
+    """Return what draws the answers of `entities/`. Imported with the first object that is shown, not at the start."""
+    from vserverlib.entities.checks import Findings
+    from vserverlib.entities.journal import Log
+    from vserverlib.entities.undoing import Undone
+    from vserverlib.terminal import logbook, report
+
+    return {Findings: report.Report, Log: logbook.of, Undone: Undone.told}
+
+
 def is_viewed(obj: Any) -> bool:
-    """Whether an object has a view of ours: an entity, a list of entities of one kind, or what has a `_view_`."""
-    if hasattr(type(obj), "_view_"):
+    """Whether an object has a view of ours: an entity, a list of entities of one kind, or a type that has one."""
+    if _draw(obj) is not None:
         return True
     if isinstance(obj, EntityList):
         return obj._row_type is None  # else it gives tuples or dicts
@@ -35,8 +63,8 @@ def renderable(obj: Any) -> Any:
     """Return what rich draws of an object that is_viewed."""
     from vserverlib.terminal import panels, views
 
-    if hasattr(type(obj), "_view_"):
-        return obj._view_()
+    if draw := _draw(obj):
+        return draw(obj)
     return panels.entity_panel(obj) if isinstance(obj, Entity) else views.entity_table(obj)
 
 
@@ -69,3 +97,6 @@ def _in_its_columns(char: str) -> str:
     columns = cell_len(char)
     style = f"display: inline-block; width: {columns}ch; overflow: hidden; vertical-align: bottom"
     return char if columns == 1 or char.isascii() else f'<span style="{style}">{char}</span>'
+
+
+sequences.notebook_views.append(lambda obj: bundle(obj) if is_viewed(obj) else None)

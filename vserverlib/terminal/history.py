@@ -17,8 +17,7 @@ from IPython.core.history import HistoryManager
 from IPython.terminal.interactiveshell import PtkHistoryAdapter
 from prompt_toolkit.history import History as PromptHistory
 
-from vserverlib import home, inert, messages
-from vserverlib.terminal import masking
+from vserverlib import home, inert, masking, messages
 
 PATIENCE = 3.0  # seconds to wait for another shell that writes to the history
 LEFT_OUT = "# left out: a line for another program, which may hold a secret"  # what `In` has in its place

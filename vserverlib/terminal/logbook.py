@@ -14,7 +14,7 @@ from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions
 from rich.text import Text
 
-from vserverlib.entities.journal import CHANGED, Entry, Pair
+from vserverlib.entities.journal import CHANGED, Entry, Log, Pair
 from vserverlib.terminal.views import Look, as_text
 
 CHUNK = 200  # entries that are printed at once
@@ -38,6 +38,12 @@ class Logbook:
             yield Text("nothing is on record", "dim")
         if self.hint:
             yield Text(self.hint, "dim")
+
+
+
+def of(log: Log) -> Logbook:
+    """Return the entries of a log as the prompt shows them."""
+    return Logbook(log.entries, "there are more: limit=…" if log.is_part else "")
 
 
 def pages(entries: Iterable[Entry]) -> Iterator[Logbook]:

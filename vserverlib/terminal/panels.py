@@ -19,9 +19,10 @@ from rich.text import Text
 
 from models import Collaboration, Node, Organization, Task
 from vserverlib import counted
+from vserverlib.entities.entity import Entity
 from vserverlib.entities.fields import Secret, now
-from vserverlib.entities.orm import Entity, Relation, relations
 from vserverlib.entities.progress import FAILED
+from vserverlib.entities.relations import Relation, relations
 from vserverlib.queries import details, listing
 from vserverlib.queries.columns import COLUMNS, Column
 from vserverlib.queries.details import Lane, Owed, Post

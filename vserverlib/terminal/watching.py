@@ -25,10 +25,10 @@ from typing import Any, NamedTuple
 
 from models import Result, Task
 from vserverlib import Error, UsageError, named
-from vserverlib.databases.reaching import Unreachable
-from vserverlib.entities import progress
+from vserverlib.databases.postgresql.reaching import Unreachable
+from vserverlib.entities import finding, progress
 from vserverlib.messages import is_capable, tell
-from vserverlib.queries import columns, finding, formats, listing
+from vserverlib.queries import columns, formats, listing
 from vserverlib.queries.listing import Page, Row
 
 LOOK = 0.15  # seconds between two looks

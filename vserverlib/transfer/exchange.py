@@ -25,14 +25,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from vserverlib import Error, files, inert
+from models import MODELS
+from vserverlib import Error, files, hashing, inert
 from vserverlib.advance import Advance, ticker
-from vserverlib.entities import fields, hashing
+from vserverlib.entities import fields
 from vserverlib.files import shown
 from vserverlib.queries import formats
 from vserverlib.transfer.ours import ORIGINS
 from vserverlib.transfer.sources import Beside, Notes, Origin, Row, Source, Undecodable, WhollyOurs
-from vserverlib.transfer.writing import MODELS
 
 VERSION = 1  # of the format: a reader refuses a newer one
 KIND = "export"  # what the head says that the file is

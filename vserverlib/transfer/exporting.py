@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from models import Collaboration, Member, Node, Organization, Result, Task, User
-from vserverlib import counted, files, inert, signals
-from vserverlib.databases.drivers import peewee
-from vserverlib.entities import hashing
+from vserverlib import counted, files, hashing, inert, signals
+from vserverlib.drivers import peewee
 from vserverlib.queries import formats
 from vserverlib.transfer import fixtures, handouts
 from vserverlib.transfer.fixture_source import ORGANIZATION, ROLES, USER

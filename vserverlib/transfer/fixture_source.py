@@ -11,8 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from vserverlib import counted, inert
-from vserverlib.entities import hashing
+from vserverlib import counted, hashing, inert
 from vserverlib.files import shown
 from vserverlib.transfer import handouts
 from vserverlib.transfer.documents import Remarks

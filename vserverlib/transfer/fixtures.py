@@ -21,8 +21,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from vserverlib import Error, inert, near
-from vserverlib.entities import hashing
+from vserverlib import Error, hashing, inert, near
 from vserverlib.files import shown
 from vserverlib.transfer import documents
 from vserverlib.transfer.documents import Faults, List, Mapping, Place, Text, Unread, Value

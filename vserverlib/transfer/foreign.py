@@ -22,8 +22,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vserverlib import Error, counted, files, home, inert
-from vserverlib.databases import headers, raw, schemas, servers, snapshots, storage
+from vserverlib.databases import headers, raw, recognition, schemas, snapshots, storage
+from vserverlib.databases.postgresql import servers
 from vserverlib.files import shown
+from vserverlib.transfer import choosing
+from vserverlib.transfer.sources import Bar, no_bar
 
 if TYPE_CHECKING:
     from vserverlib.transfer.outcomes import Outcome
@@ -61,33 +64,33 @@ class Changed(Error):
 # What there is to look at
 
 
-def look(name: Path | str) -> Copy:
+def look(name: Path | str, bar: Bar = no_bar) -> Copy:
     """Return a copy of what the database of a server holds now, by its file or its URL; one is made unless it is there.
 
-    Raises an Error where it cannot be read, or a file is written to again and again.
+    bar: shows how far the copy is. Raises an Error where it cannot be read, or a file is written to again and again.
     """
-    return _look(name) if isinstance(name, Path) else _look_there(name)
+    return _look(name, bar) if isinstance(name, Path) else _look_there(name, bar)
 
 
-def _look(path: Path) -> Copy:
+def _look(path: Path, bar: Bar) -> Copy:
     for left in reversed(range(TRIES)):
         before = _stats(path)
         try:
             with files.told(f"{shown(path)} cannot be looked at"):
                 key = _key(path, before)
                 found = _find(key)
-                return Copy(found, is_kept=True) if found else _make(path, key, before)
+                return Copy(found, is_kept=True) if found else _make(path, key, before, bar)
         except Error:
             if not left or _stats(path) == before:
                 raise
     raise AssertionError
 
 
-def _look_there(url: str) -> Copy:
+def _look_there(url: str, bar: Bar) -> Copy:
     with servers.at_one_moment(url) as database:
         key = _key_of(database)
         found = _find(key)
-        return Copy(found, is_kept=True) if found else _make_there(database, key)
+        return Copy(found, is_kept=True) if found else _make_there(database, key, bar)
 
 
 def glance(name: Path | str) -> Copy:
@@ -115,13 +118,13 @@ def told(name: str, copy: Copy, sandbox: bool) -> str:
     with contextlib.closing(headers.immutable(copy.file)) as conn:
         kept = dict(conn.execute("SELECT name, value FROM setting WHERE name IN (?, ?)", (WHAT, LESS)).fetchall())
     way = "a private copy of it, thrown away at the end" if sandbox else "a read-only look at it through a private copy"
-    return f"{name} is {kept[WHAT]}: this is {way}{kept[LESS]} (import it with: {servers.import_line(name)})"
+    return f"{name} is {kept[WHAT]}: this is {way}{kept[LESS]} (import it with: {recognition.import_line(name)})"
 
 
 def refuse_look(database: Any, name: str) -> None:
     """Raise an Error where what is open is a copy, which holds no hashes."""
     if database.execute_sql(f"SELECT 1 FROM setting WHERE name = '{WHAT}'").fetchone():
-        remedy = f"import it first ({servers.import_line(name)}), or leave out --with-hashes"
+        remedy = f"import it first ({recognition.import_line(name)}), or leave out --with-hashes"
         raise Error(f"{inert(name, 200)} is only looked at, through a copy that holds no hashes: {remedy}")
 
 
@@ -287,27 +290,24 @@ def _remove(file: Path) -> None:
 # Making one
 
 
-def _make(path: Path, key: str, before: Stats) -> Copy:
+def _make(path: Path, key: str, before: Stats, bar: Bar) -> Copy:
     """Make a copy of a file, and keep it under its name."""
-    from vserverlib.transfer import sources  # a second look needs none of what makes a copy
-
     with _draft(sum(size for _, _, size, *_ in before)) as draft:
-        with sources.opened(str(path)) as source:
-            _import(source, shown(path), draft)
+        with choosing.opened(str(path)) as source:
+            _import(source, shown(path), draft, bar)
         if _stats(path) != before:
             raise Changed(f"{shown(path)} was written to while it was read: try again, or stop its server first")
         return _keep(draft, key)
 
 
-def _make_there(database: Any, key: str) -> Copy:
+def _make_there(database: Any, key: str, bar: Bar) -> Copy:
     """Make a copy of a server's database, and keep it under its name."""
-    from vserverlib.terminal import screens
     from vserverlib.transfer import remote
 
     (size,) = database.execute_sql("SELECT pg_database_size(current_database())").fetchone()
     with _draft(size) as draft:
-        with remote.opened(database, screens.progress_bar) as source:
-            _import(source, database.title, draft)
+        with remote.opened(database, bar) as source:
+            _import(source, database.title, draft, bar)
         return _keep(draft, key)
 
 
@@ -349,12 +349,11 @@ def _keep(draft: Path, key: str) -> Copy:
     return Copy(place, is_kept=True)
 
 
-def _import(source: Source, name: str, draft: Path) -> None:
-    from vserverlib.terminal import screens
+def _import(source: Source, name: str, draft: Path, bar: Bar) -> None:
     from vserverlib.transfer import importer
 
     what = source.told().removeprefix(f"{name} is ")
-    with screens.progress_bar("rows", importer.total(source)) as advance:
+    with bar("rows", importer.total(source)) as advance:
         outcome = importer.run(source, draft, advance, hashes=False)
     _finish(draft, what, _less(outcome))
 

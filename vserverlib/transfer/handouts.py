@@ -11,8 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from vserverlib import files
-from vserverlib.entities import hashing
+from vserverlib import files, hashing
 from vserverlib.files import shown
 from vserverlib.queries import formats
 

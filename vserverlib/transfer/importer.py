@@ -21,8 +21,9 @@ from typing import Any, NamedTuple
 import models
 from vserverlib import Error, addresses, files, inert, signals
 from vserverlib.advance import Advance, ticker
-from vserverlib.databases import archives, backups, dumps, servers, storage
-from vserverlib.entities import checks, recording, rules
+from vserverlib.databases import backups, connecting, recording, storage
+from vserverlib.databases.postgresql import archives, dumps, servers
+from vserverlib.entities import checks, rules
 from vserverlib.queries import inspection
 from vserverlib.transfer import merging, values, writing
 from vserverlib.transfer.outcomes import Count, Outcome, Refused
@@ -160,7 +161,7 @@ def dry_run(
     """Return what an import would do: it is done in a private database, which is thrown away."""
     if _is_there(target):
         if not replace:
-            with contextlib.closing(storage.connect(target, read_only=True)) as database:
+            with contextlib.closing(connecting.connect(target, read_only=True)) as database:
                 _refuse_filled(database)
     elif isinstance(target, Path):
         files.refuse_taken(target)
@@ -186,7 +187,7 @@ def merge(
     """
     if _is_there(target):
         is_file = isinstance(target, Path)
-        with contextlib.closing(storage.connect(target, sandbox=dry and is_file)) as database:
+        with contextlib.closing(connecting.connect(target, sandbox=dry and is_file)) as database:
             if models.is_filled():
                 work = Work(source, advance, strict, loose=is_file)
                 return _merged(work, database, None if dry else confirm, dry and not is_file)
@@ -224,7 +225,7 @@ def _made_there(work: Work, url: str) -> Outcome:
     made = list[Outcome]()
 
     def fill(database: Any) -> None:
-        storage.bind(database)
+        connecting.bind(database)
         with recording.suspended(database, f"imported {work.source.about}"):
             made.append(work.write(database))
         signals.point_of_no_return()
@@ -235,7 +236,7 @@ def _made_there(work: Work, url: str) -> Outcome:
 
 def _filled(work: Work, file: Path, title: str) -> Outcome:
     """Import into a database that is new, and nobody else's yet."""
-    with contextlib.closing(storage.connect(file)) as database:
+    with contextlib.closing(connecting.connect(file)) as database:
         database.title = inert(title)
         database.execute_sql("PRAGMA synchronous = OFF")  # it is put in its place when it is whole, or not at all
         _give_room(database)
@@ -248,7 +249,7 @@ def _into(work: Work, target: Target, replace: bool) -> Outcome:
     about = f"imported {work.source.about}" + (", in the place of all that was there" if replace else "")
     if replace and not isinstance(target, Path):
         dumps.about(target).refuse_lack()
-    with contextlib.closing(storage.connect(target)) as database:
+    with contextlib.closing(connecting.connect(target)) as database:
         _give_room(database)
         with backups.keeping_first(database) as kept:
             if not replace:

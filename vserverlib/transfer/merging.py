@@ -18,10 +18,11 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from models import MODELS
 from vserverlib.entities import fields
 from vserverlib.transfer.outcomes import Outcome, Planned
 from vserverlib.transfer.sources import NO_DEFAULTS, NOTHING, Default, Defaults, Notes
-from vserverlib.transfer.writing import MODELS, note_lost, taken_value
+from vserverlib.transfer.writing import note_lost, taken_value
 
 PREFIX = "incoming_"  # before the names of the tables that rows are collected in
 NEW, CHANGED, SAME, REFUSED = "new", "changed", "same", "refused"

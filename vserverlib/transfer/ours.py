@@ -12,20 +12,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import models  # noqa: F401  # it is what there are tables for
+import models  # it is what there are tables for
 from vserverlib import files, inert
-from vserverlib.databases import storage
-from vserverlib.databases.drivers import peewee
-from vserverlib.entities import orm
+from vserverlib.databases import connecting
+from vserverlib.drivers import peewee
 from vserverlib.files import shown
 from vserverlib.transfer.sources import Beside, Notes, Origin, Row, Undecodable, WhollyOurs
 
 IN_ORDER = ("organization", "collaboration", "member", "user", "node", "task", "result")  # in which they can be written
-_TABLES = orm.by_table()
 
 
 def _origin(table: str) -> Origin:
-    return Origin(table, table, tuple(field.column_name for field in _TABLES[table].stored_fields()))
+    return Origin(table, table, tuple(field.column_name for field in models.MODELS[table].stored_fields()))
 
 
 ORIGINS = tuple(map(_origin, IN_ORDER))
@@ -112,6 +110,6 @@ def _text(data: bytes) -> str | Undecodable:
 def opened(path: Path) -> Iterator[Database]:
     """Open a database of ours to be imported, of an older schema as a private copy; an Error where it cannot be."""
     with files.told(f"{shown(path)} cannot be read"):
-        database = storage.for_reading(path)
+        database = connecting.for_reading(path)
     with contextlib.closing(database), reading(database, with_hashes=True) as source:
         yield source

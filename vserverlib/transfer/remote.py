@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from vserverlib import files
 from vserverlib.advance import ticker
-from vserverlib.databases import raw
+from vserverlib.databases import raw, recognition
 from vserverlib.databases.connection import quoted
 from vserverlib.files import shown
 from vserverlib.transfer import vantage6
@@ -61,7 +61,7 @@ def opened(database: Any, bar: Bar) -> Iterator[vantage6.Source]:
     """
     codec = database.read_as_stored()
     tables, title = _tables(database), database.title
-    vantage6.release_of(title, {table: frozenset(name for name, _ in columns) for table, columns in tables.items()})
+    recognition.release_of(title, {table: frozenset(name for name, _ in columns) for table, columns in tables.items()})
     vantage6.refuse_views(title, {name for (name,) in database.execute_sql(OTHERS)})
     with files.passing_folder() as folder, contextlib.closing(_new(files.make_private(folder / "source"))) as conn:
         with files.told(f"{title} cannot be copied to {shown(folder)}"):

@@ -11,31 +11,17 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
-import shutil
-import sys
 import tempfile
 import weakref
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from pathlib import Path
 from types import MappingProxyType
 from typing import IO, Any, NamedTuple, Protocol, runtime_checkable
 
-from vserverlib import Error, addresses, files
 from vserverlib.advance import Advance
-from vserverlib.databases import headers, servers, storage
-from vserverlib.files import shown
-from vserverlib.transfer import documents, wrappings
 
-STDIN = "-"
 NOTHING: Mapping[str, Collection[str]] = MappingProxyType({})
 TOLD = 20  # lines of one kind that are told where not all are asked for
-HEAD = 65536  # bytes of a file that are looked at to see what it is
-FIXTURE = (b"organizations:", b"collaborations:")  # one of these is in every fixture file
-EXPORT = b'{"vserver"'  # what our own exports begin with, white space aside
-READ = "name the SQLite file or the URL of a vantage6 server, a fixture file, or an export"
-
 Row = tuple[Any, ...]
 
 
@@ -221,154 +207,3 @@ Bar = Callable[[str, int], contextlib.AbstractContextManager[Advance]]  # what i
 def no_bar(what: str, total: int) -> Iterator[Advance]:
     """Show nobody how far it is."""
     yield bool
-
-
-# What a file is
-
-
-@contextlib.contextmanager
-def opened(name: str, bar: Bar = no_bar) -> Iterator[Source]:
-    """Open what can be imported, after a look at what it is; an Error where it is nothing that can be read.
-
-    bar: shows how far it is while a server's database is copied, which comes first.
-    """
-    with _source(name, bar) as source:
-        yield source
-
-
-def _source(name: str, bar: Bar) -> Opened:
-    if _is_piped(name):
-        return _piped(name)
-    if addresses.is_url(name):
-        return _server(name, bar)
-    path = _path(name)
-    return _file(path)
-
-
-@contextlib.contextmanager
-def _file(path: Path) -> Iterator[Source]:
-    """Open a file, what is around its text taken off in a private copy."""
-    head = _head(path)
-    with contextlib.ExitStack() as stack:
-        plain = path
-        if wrappings.is_wrapped(head):
-            plain = stack.enter_context(files.passing_folder()) / "unwrapped"
-            wrappings.unwrap(path, plain, documents.LARGEST, _is_export)
-        yield stack.enter_context(_kind(plain, path)(plain, path))
-
-
-def is_database(name: str) -> bool:
-    """Whether a source is a database, which -d takes as well as an import does."""
-    return addresses.is_url(name) or (not _is_piped(name) and headers.read_header(_head(_path(name))[:100]) is not None)
-
-
-def _is_piped(name: str) -> bool:
-    """Whether a source is what comes through stdin, or through a pipe of the shell's: <(…) is called /dev/fd/63.
-
-    One that lies in a folder is none: nobody need ever write to it.
-    """
-    return name == STDIN or (name.startswith("/dev/") and "\0" not in name and Path(name).is_fifo())
-
-
-@contextlib.contextmanager
-def _piped(name: str) -> Iterator[Source]:
-    """Open what comes through a pipe: a private copy, which is gone with the source, as it is read more than once."""
-    with files.passing_folder() as folder:
-        place = files.make_private(folder / "stdin")
-        with files.told(f"{shown(name)} cannot be copied to {shown(folder)}"):
-            _copy(name, place)
-        with _file(place) as source:
-            yield source
-
-
-def _copy(name: str, place: Path) -> None:
-    """Copy what comes through a pipe. Stdin is left open: somebody may ask whether it is a terminal."""
-    with contextlib.ExitStack() as stack:
-        stream = sys.stdin.buffer if name == STDIN else stack.enter_context(open(name, "rb"))
-        shutil.copyfileobj(stream, stack.enter_context(open(place, "wb")))
-
-
-def _path(name: str) -> Path:
-    if not name:
-        raise Error(f"the name of the source is empty: {READ}")
-    path = storage.as_path(name)
-    if not os.path.lexists(path):
-        raise Error(f"there is no file {shown(path)}: {READ}")
-    if path.is_dir():
-        raise Error(f"{shown(path)} is a folder: {READ}")
-    if not path.is_file():
-        raise Error(f"{shown(path)} is no regular file: {READ}")
-    return path
-
-
-def _is_export(head: bytes) -> bool:
-    return b"".join(head[:200].split()).startswith(EXPORT)
-
-
-def _head(path: Path) -> bytes:
-    with files.told(f"{shown(path)} cannot be read"), open(path, "rb") as file:
-        return file.read(HEAD)
-
-
-def _kind(plain: Path, path: Path) -> Callable[[Path, Path], Opened]:
-    """Return what opens a file, by its first bytes; an Error where they are those of nothing that is known.
-
-    plain: the copy that is read, or the file itself. path: the file as it is named.
-    """
-    head = _head(plain)
-    wrappings.refuse_others(path, head)
-    header = headers.read_header(head[:100])
-    if header is not None:
-        return _database if header.application_id == storage.APPLICATION_ID else _vantage6
-    headers.refuse_dump(path, head)
-    if not head.strip():
-        raise Error(f"{shown(path)} is empty: there is nothing to import")
-    if _is_export(head):
-        return _export
-    if any(word in head for word in FIXTURE) or path.suffix in (".yaml", ".yml"):
-        return _fixture
-    if head.lstrip()[:1] in (b"{", b"["):
-        raise Error(f"{shown(path)} is JSON, but none that vserver export wrote: {READ}")
-    raise Error(f"{shown(path)} is no SQLite database (or an encrypted one): {READ}")
-
-
-# Each kind: what opens it is imported when there is one
-
-
-def _vantage6(plain: Path, path: Path) -> Opened:
-    from vserverlib.transfer import vantage6
-
-    return vantage6.opened(path)
-
-
-def _database(plain: Path, path: Path) -> Opened:
-    from vserverlib.transfer import ours
-
-    return ours.opened(path)
-
-
-def _export(plain: Path, path: Path) -> Opened:
-    from vserverlib.transfer import exchange
-
-    return exchange.opened(plain, path)
-
-
-def _fixture(plain: Path, path: Path) -> Opened:
-    from vserverlib.transfer import fixtures
-
-    return fixtures.opened(plain, path)
-
-
-@contextlib.contextmanager
-def _server(url: str, bar: Bar) -> Iterator[Source]:
-    with servers.at_one_moment(url) as database:
-        if servers.is_of_server(database):
-            from vserverlib.transfer import remote
-
-            with remote.opened(database, bar) as source:
-                yield source
-        else:
-            from vserverlib.transfer import ours
-
-            servers.require_source(database)
-            yield ours.Database(database, with_hashes=True)

@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from vserverlib import Error, inert
-from vserverlib.entities import fields, hashing, relations
+from models import MODELS
+from vserverlib import Error, hashing, inert
+from vserverlib.entities import fields, relations
 from vserverlib.transfer.sources import Default, Notes, Origin, Row, Undecodable
-from vserverlib.transfer.writing import MODELS
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor

@@ -22,27 +22,12 @@ from pathlib import Path
 from vserverlib import Error, counterparts, files, inert
 from vserverlib.databases import headers, raw, snapshots
 from vserverlib.databases.connection import quoted
+from vserverlib.databases.recognition import Columns, columns_of, has, release_of
 from vserverlib.entities import progress
 from vserverlib.files import shown
 from vserverlib.transfer.sources import NOTHING, Default, Notes, Origin, Row
 
-Columns = dict[str, frozenset[str]]  # the names of the columns of each table
-
-CORE = {"organization", "collaboration", "authenticatable"}  # tables of every release
-MARKS = (  # a table, or a column of one, that a release brought; the first that is there tells the newest release
-    (5, "authenticatable.keycloak_id"),
-    (4, "run"),
-    (4, "task.job_id"),
-    (3, "algorithmport"),
-    (3, "nodeconfig"),
-    (3, "user.failed_login_attempts"),
-    (2, "role"),
-    (1, "user.roles"),
-)
 REMAINS = (("result", "run"), ("task.run_id", "task.job_id"), ("user.roles", "role"))  # of a release, beside a newer's
-THERE = """
-SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%' AND sql NOT LIKE 'CREATE VIRTUAL %'
-"""
 VIEWS = "SELECT name FROM sqlite_master WHERE type = 'view' OR sql LIKE 'CREATE VIRTUAL %'"
 SHARED = ("ip", "last_seen", "status")  # what users and nodes have in `authenticatable`
 MERGED = {  # read with the rows that they belong to: these columns
@@ -329,12 +314,6 @@ def _roles(rows: Iterable[Row], place: int) -> Iterator[Row]:
 # What a file is
 
 
-def is_one(path: Path, conn: sqlite3.Connection) -> bool:
-    """Whether an open file is the database of a server that can be read; an Error where its release is too new."""
-    columns = _columns(conn)
-    return columns.keys() >= CORE and bool(release_of(shown(path), columns))
-
-
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[Source]:
     """Open the database of a server; an Error where it is something else, damaged, locked, or of a release too new."""
@@ -353,10 +332,10 @@ def opened(path: Path) -> Iterator[Source]:
 def source_of(conn: sqlite3.Connection, title: str, named: str, refuse_changed: Callable[[], None]) -> Source:
     """Return the source that an open file is; an Error where it is something else, or of a release too new."""
     conn.text_factory = _text
-    columns = _columns(conn)
+    columns = columns_of(conn)
     release = release_of(title, columns)
     refuse_views(title, {name for (name,) in conn.execute(VIEWS)})
-    remains = tuple(old for old, new in REMAINS if _has(columns, old) and _has(columns, new))
+    remains = tuple(old for old, new in REMAINS if has(columns, old) and has(columns, new))
     return Source(title, named, conn, columns, release, remains, refuse_changed)
 
 
@@ -375,36 +354,12 @@ def _refuse_cut_off(path: Path) -> None:
         raise Error(f"{shown(path)} is no SQLite database")
     headers.refuse_cut_off(path, header, size)
 
-
-def _columns(conn: sqlite3.Connection) -> Columns:
-    tables = conn.execute(THERE).fetchall()
-    of = "SELECT name FROM pragma_table_info(?)"
-    return {table: frozenset(name for (name,) in conn.execute(of, [table])) for (table,) in tables}
-
-
 def refuse_views(title: str, others: set[str]) -> None:
     """Raise an Error where what has the name of a table is none: its rows would be left out in silence."""
     meant = sorted(others & READ)
     if meant:
         told = f"{', '.join(meant)} is no table in it, as it is in the database of a vantage6 server"
         raise Error(f"{title} cannot be read: {told}")
-
-
-def _has(columns: Columns, mark: str) -> bool:
-    table, _, column = mark.partition(".")
-    return table in columns and (not column or column in columns[table])
-
-
-def release_of(title: str, columns: Columns) -> int:
-    """Return the newest release that tables and columns are of; an Error where that is none, or none that is read."""
-    release = next((release for release, mark in MARKS if _has(columns, mark)), None)
-    if not columns.keys() >= CORE or release is None:
-        raise Error(f"{title} is a database of another program than a vantage6 server")
-    if release > 4:
-        why = "its users and keys are kept by Keycloak, not in the database"
-        raise Error(f"{title} is the database of a vantage6 server of release 5, which cannot be read: {why}")
-    return release
-
 
 # Opening it without a trace
 

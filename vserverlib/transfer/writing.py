@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
+from models import MODELS
 from vserverlib import inert
-from vserverlib.databases.drivers import peewee
-from vserverlib.entities import fields, orm
+from vserverlib.drivers import peewee
+from vserverlib.entities import fields
 from vserverlib.transfer.sources import Beside, Notes, Origin, Row
 
 CHUNK = 1000  # rows that are written by one call
 REFUSED = (peewee.IntegrityError, peewee.DataError)  # of a row, not of the whole
-MODELS = orm.by_table()  # links lead upwards
 
 
 class Writer:

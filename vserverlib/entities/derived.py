@@ -11,9 +11,9 @@ import copy
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from vserverlib.databases.drivers import peewee
+from vserverlib.drivers import peewee
 from vserverlib.entities import progress
-from vserverlib.entities.computed import Choice, Share
+from vserverlib.entities.choices import Choice, Share
 from vserverlib.entities.fields import Cleaned, Flag, Instant, Whole
 from vserverlib.entities.progress import RESULT, literal, literals
 

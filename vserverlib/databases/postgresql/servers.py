@@ -12,13 +12,12 @@ import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from vserverlib import Error, addresses, arguments, inert, near
-from vserverlib.databases import schemas
-from vserverlib.entities import hashing
-from vserverlib.entities.recording import Recorder
+from vserverlib import Error, addresses, arguments, hashing, inert, near
+from vserverlib.databases import recognition, schemas
+from vserverlib.databases.recording import Recorder
 
 if TYPE_CHECKING:
-    from vserverlib.databases.postgres import Postgres
+    from vserverlib.databases.postgresql.postgres import Postgres
 
 NO_DRIVER = "PostgreSQL needs psycopg, which is not installed: pip install 'vserver[postgres]'"
 TABLES = (  # that the migrations make, in an order in which their rows can be written
@@ -44,10 +43,6 @@ SELECT proname || '()' FROM pg_proc WHERE proname = ANY(%s) AND pronamespace = c
 ORDER BY 1
 """
 VANTAGE6 = "authenticatable"  # a table that every vantage6 server has, and we do not
-
-
-class OfServer(Error):
-    """The database is that of a vantage6 server, which can be looked at, and imported: see foreign.py."""
 
 
 class NoTables(Error):
@@ -98,7 +93,7 @@ def reached(url: str) -> Postgres:
     try:
         found = tables(database)
         if VANTAGE6 in found:
-            raise of_server(database.title)
+            raise recognition.of_server(database.title)
         if not is_ours(found):
             _refuse_namesakes(database)
             _refuse_encoding(database)
@@ -142,7 +137,7 @@ def create(url: str, key_salt: str | None = None, fill: Callable[[Postgres], Non
 
 def _dialed(url: str, *, read_only: bool = False, patience: float | None = None) -> Postgres:
     try:
-        from vserverlib.databases.postgres import Postgres
+        from vserverlib.databases.postgresql.postgres import Postgres
     except ImportError as error:
         raise Error(NO_DRIVER) from error
     name = _checked(url)
@@ -191,7 +186,7 @@ def require_ours(database: Any, of_any_release: bool = False) -> None:
     """Raise an Error unless a database is ours, and of this release: an OfServer, a NoTables, an Older, or another."""
     found = tables(database)
     if not is_ours(found):
-        raise of_server(database.title) if VANTAGE6 in found else _no_tables(database)
+        raise recognition.of_server(database.title) if VANTAGE6 in found else _no_tables(database)
     _require_schema(database, of_any_release)
 
 
@@ -199,12 +194,6 @@ def is_of_server(database: Any) -> bool:
     """Whether a database is that of a vantage6 server, as far as its tables tell."""
     found = tables(database)
     return VANTAGE6 in found and not is_ours(found)
-
-
-def of_server(name: str) -> OfServer:
-    """Return the error that a database, as it is shown, is that of a vantage6 server."""
-    told = f"not of vserver (read it into a new one with: {import_line(name)}): nothing was changed"
-    return OfServer(f"{name} is the database of a vantage6 server, {told}")
 
 
 def require_source(database: Any) -> None:
@@ -219,11 +208,6 @@ def require_source(database: Any) -> None:
 def _no_tables(database: Any) -> NoTables:
     line = addresses.command(database.title, "init")
     return NoTables(f"{database.title} has no tables of vserver: make them with: {line}")
-
-
-def import_line(name: str) -> str:
-    """Return what is typed to import a file, or the database of a URL."""
-    return addresses.command("NEW.db", "import", name)
 
 
 def _require_schema(database: Any, of_any_release: bool) -> None:

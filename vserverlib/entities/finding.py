@@ -9,24 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import models
-from vserverlib import Error, NotFound, UsageError, counterparts, inert, near
+from vserverlib import Error, NotFound, inert, near
 from vserverlib.entities.fields import as_id
 from vserverlib.messages import tell
 
 MOST_NAMES = 10_000  # names that are looked through for a near one
 MOST_CANDIDATES = 10  # ids that are told of a name that several have
-
-
-def kind(word: str) -> Any:
-    """Return the entity class that a word means, in the singular or plural; a UsageError where there is none."""
-    words = {name: model for model in models.ENTITIES for name in (model.plural, model.noun)}
-    model = words.get(word.casefold())
-    if model is None:
-        names = ", ".join(model.plural for model in models.ENTITIES)
-        meant = counterparts.entity(word) or near(word, words) or f": there are {names}"
-        raise UsageError(f'no entity "{inert(word)}"{meant}')
-    return model
 
 
 def one(model: Any, word: str, *, to_change: bool = False) -> Any:

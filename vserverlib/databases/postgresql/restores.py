@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 
 from vserverlib import Error, files
 from vserverlib.advance import Advance, ticker
-from vserverlib.databases import archives, backups, connection, dumps, schemas, servers
-from vserverlib.databases.archives import Dump
+from vserverlib.databases import backups, connection, recording, schemas
 from vserverlib.databases.backups import Backup
-from vserverlib.entities import recording
+from vserverlib.databases.postgresql import archives, dumps, servers
+from vserverlib.databases.postgresql.archives import Dump
 
 
 class Restored(NamedTuple):

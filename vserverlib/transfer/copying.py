@@ -18,10 +18,10 @@ from typing import Any, NamedTuple
 from models import ENTITIES, Member
 from vserverlib import Error, addresses, inert
 from vserverlib.advance import Advance, ticker
-from vserverlib.databases import servers, storage
+from vserverlib.databases import connecting, recording, storage
 from vserverlib.databases.connection import Opened
-from vserverlib.databases.drivers import peewee
-from vserverlib.entities import recording
+from vserverlib.databases.postgresql import servers
+from vserverlib.drivers import peewee
 from vserverlib.entities.fields import Instant
 
 CHUNK = 5000  # rows that are written by one call
@@ -60,7 +60,7 @@ def source(url: str) -> Iterator[Opened]:
             servers.require_source(there)
             yield there
         return
-    database = storage.for_reading(storage.as_path(url))
+    database = connecting.for_reading(storage.as_path(url))
     with contextlib.closing(database), database.unhidden(), database.atomic():
         yield database
 

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from vserverlib import Error, addresses, files, inert, signals
-from vserverlib.databases import connection, servers
+from vserverlib.databases import connection
 from vserverlib.databases.backups import Backup
+from vserverlib.databases.postgresql import servers
 from vserverlib.files import shown
 
 PROGRAM = "pg_dump"

@@ -14,9 +14,9 @@ from typing import Any
 
 import psycopg
 
+from vserverlib.databases.postgresql.sessions import Cursor, Session
 from vserverlib.databases.secret_columns import is_secret
-from vserverlib.databases.sessions import Cursor, Session
-from vserverlib.entities.hashing import holds_hash
+from vserverlib.hashing import holds_hash
 
 # Of each column of some tables: its name, and whether its values are those of a table.
 COLUMNS = """

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from vserverlib.terminal.scanning import MASK, scan
+from vserverlib.scanning import MASK, scan
 
 Place = tuple[int, int]  # where something begins and ends in a source
 

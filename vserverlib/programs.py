@@ -13,7 +13,7 @@ import re
 import shlex
 from collections.abc import Callable, Sequence
 
-from vserverlib.terminal.scanning import MASK, names_secret
+from vserverlib.scanning import MASK, names_secret
 
 
 def _words(text: str) -> frozenset[str]:

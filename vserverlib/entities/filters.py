@@ -24,16 +24,14 @@ from typing import Any, NamedTuple
 
 from vserverlib import UsageError, counterparts, inert, near
 from vserverlib.databases import folding
-from vserverlib.databases.drivers import peewee
-from vserverlib.entities import moments, progress
-from vserverlib.entities.computed import WorkedOut
+from vserverlib.drivers import peewee
+from vserverlib.entities import finding, moments, progress
+from vserverlib.entities.choices import WorkedOut
+from vserverlib.entities.derived import DERIVED
 from vserverlib.entities.fields import Flag, Instant, Secret, Whole, fits, now, shown, whole
 from vserverlib.entities.moments import Span
-from vserverlib.entities.orm import Entity, relations
 from vserverlib.entities.progress import RESULT
-from vserverlib.entities.relations import BackrefAccessor, Link, Memberships
-from vserverlib.queries import finding
-from vserverlib.queries.derived import DERIVED
+from vserverlib.entities.relations import BackrefAccessor, Link, Memberships, relations
 
 FORM = re.compile(r"\s*([\w.]+)\s*([!=<>~]+)\s?(.*)", re.DOTALL)
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d{1,3})?", re.ASCII)
@@ -121,7 +119,7 @@ def _typed(name: str, value: Any) -> str:
         return value.isoformat(" ", "microseconds")
     if isinstance(value, datetime.date):
         return value.isoformat()
-    if isinstance(value, Entity):
+    if isinstance(value, peewee.Model):
         if not value.is_saved:
             raise value.not_saved(name)
         return finding.reference(value, value.id)

@@ -21,9 +21,9 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from vserverlib.terminal import literals, programs
-from vserverlib.terminal.literals import Place
-from vserverlib.terminal.scanning import MASK, Token, mask_obvious, names_secret, scan, string_parts
+from vserverlib import literals, programs
+from vserverlib.literals import Place
+from vserverlib.scanning import MASK, Token, mask_obvious, names_secret, scan, string_parts
 
 _SQL = re.compile(r"\s*(?:INSERT|REPLACE|UPDATE|SELECT|DELETE|WITH)\s", re.IGNORECASE)
 _WORD = re.compile(r"\w+")

@@ -15,7 +15,7 @@ from typing import Any
 import psycopg
 
 from vserverlib import Error
-from vserverlib.databases.sessions import Session
+from vserverlib.databases.postgresql.sessions import Session
 
 ENCODING = "UTF8"  # of what is sent and read
 REFUSED = "startup parameter"  # what a pooler says of an option that it does not pass on

@@ -24,14 +24,14 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 from vserverlib import Error, inert
-from vserverlib.databases import decoding, dialing, patience, rights, sequences
 from vserverlib.databases.connection import Opened
-from vserverlib.databases.drivers import peewee
-from vserverlib.databases.hiding import Hiding
-from vserverlib.databases.patience import program
-from vserverlib.databases.reaching import Unreachable, unreachable
-from vserverlib.databases.sessions import Cursor, ServerCursor, Session
-from vserverlib.entities.recording import Recorder
+from vserverlib.databases.postgresql import decoding, dialing, patience, rights, sequences
+from vserverlib.databases.postgresql.hiding import Hiding
+from vserverlib.databases.postgresql.patience import program
+from vserverlib.databases.postgresql.reaching import Unreachable, unreachable
+from vserverlib.databases.postgresql.sessions import Cursor, ServerCursor, Session
+from vserverlib.databases.recording import Recorder
+from vserverlib.drivers import peewee
 from vserverlib.messages import tell
 
 LOCK = 0x76736572  # "vser": the number of the advisory lock that who writes has

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from vserverlib import Error, inert
-from vserverlib.databases import rights
+from vserverlib.databases.postgresql import rights
 from vserverlib.messages import tell
 
 LAST_ID = 2**63 - 1  # that a sequence gives

@@ -11,7 +11,7 @@ from typing import Any
 
 from models import MODELS
 from vserverlib import inert
-from vserverlib.databases import sequences
+from vserverlib.databases.postgresql import sequences
 from vserverlib.entities import fields, moments
 
 Schema = dict[tuple[str, str], Any]  # by kind and name: of a table its columns

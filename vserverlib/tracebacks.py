@@ -47,7 +47,7 @@ def _mask_sources(files: set[str]) -> None:
     """Have the lines of files that name a secret be read masked: as a whole, since a text may have several lines."""
     import linecache
 
-    from vserverlib.terminal.masking import mask  # 15 ms
+    from vserverlib.masking import mask  # 15 ms
 
     for file in files:
         source = "".join(linecache.getlines(file))
@@ -58,7 +58,7 @@ def _mask_sources(files: set[str]) -> None:
 
 def _without_marks(traceback: Any, frame: Any) -> Any:
     """Return a frame without the marks under its line if the line is masked: they would be in another place."""
-    from vserverlib.terminal.scanning import MASK
+    from vserverlib.scanning import MASK
 
     if MASK not in (frame.line or ""):
         return frame

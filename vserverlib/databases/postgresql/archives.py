@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from vserverlib import Error, addresses, files
-from vserverlib.databases import dumps, headers, schemas, servers
+from vserverlib.databases import headers, schemas
 from vserverlib.databases.backups import Backup
+from vserverlib.databases.postgresql import dumps, servers
 from vserverlib.files import shown
-from vserverlib.transfer import sources
 
 PROGRAM = "pg_restore"
 REMEDIES = (  # what pg_restore says, and what a person can do
@@ -125,8 +125,8 @@ def _refuse_others(path: Path, name: str) -> None:
     if not path.is_file():
         raise Error(f"{shown(path)} is no regular file: name a backup")
     with files.told(f"{shown(path)} cannot be read"), open(path, "rb") as file:
-        head = file.read(sources.HEAD)
-    if b"".join(head[:200].split()).startswith(sources.EXPORT):
+        head = file.read(headers.HEAD)
+    if b"".join(head[:200].split()).startswith(headers.EXPORT):
         line = addresses.command(name, "import", "--replace", shown(path))
         raise Error(f"{shown(path)} is an export of vserver, in JSON: put it back with: {line}")
     if headers.read_header(head[:100]) is not None:

@@ -171,15 +171,6 @@ def without_records(database: Any) -> Iterator[None]:
 
 
 @contextmanager
-def unrecorded(conn: sqlite3.Connection) -> Iterator[None]:
-    """A transaction of which the journal keeps nothing: for what a file has in it when it is made."""
-    conn.execute("BEGIN")
-    with _without_triggers(conn):
-        yield
-    conn.execute("COMMIT")
-
-
-@contextmanager
 def _without_triggers(conn: sqlite3.Connection) -> Iterator[None]:
     """Part of a transaction without the triggers: dropped and made anew in it, so that a rollback brings them back.
 

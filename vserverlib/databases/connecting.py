@@ -1,0 +1,108 @@
+"""Creating and opening a database of ours, a file or one on a PostgreSQL server, and having the models use it.
+
+A database of an earlier release is upgraded on the way. What else can be opened, a vantage6 server's database and the
+example data, is opening/'s.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import TypeVar
+
+from vserverlib import Error, addresses, files, signals, tracebacks
+from vserverlib.databases import current, schemas, storage
+from vserverlib.databases.connection import Opened
+from vserverlib.databases.postgresql import servers
+from vserverlib.databases.sqlite import Sqlite
+from vserverlib.files import shown
+from vserverlib.messages import tell
+
+AnyDatabase = TypeVar("AnyDatabase", bound=Opened)
+
+
+def bind(database: AnyDatabase) -> AnyDatabase:
+    """Have the models use a database of ours, and return it. One that was open before is closed."""
+    earlier = current.database.obj
+    if earlier is not None and earlier.in_transaction():
+        raise Error(f"{earlier.title} has a transaction open: end it before another database is opened")
+    try:
+        database.connect(reuse_if_open=True)
+        database.execute_sql("SELECT 1 FROM setting").fetchone()
+        schemas.refuse_newer(database.path or database.title, schemas.of(database))  # the header need not know
+    except Exception as error:
+        database.close()
+        if isinstance(error, Error):
+            raise
+        raise Error(f"{shown(database.path or database.title)} cannot be opened: {files.reason(error)}") from error
+    if earlier is not None and not earlier.is_closed():
+        earlier.close()
+    current.database.initialize(database)
+    tracebacks.install()
+    return database
+
+
+def create(url: str | os.PathLike[str]) -> str:
+    """Create a new, empty database: a file, or the tables in a PostgreSQL database; return what it is called."""
+    return servers.create(os.fspath(url)) if addresses.is_url(url) else str(storage.create(storage.as_path(url)))
+
+
+def connect(
+    url: str | os.PathLike[str] = addresses.DEFAULT, *, read_only: bool = False, sandbox: bool = False
+) -> Opened:
+    """Open a database, have the models use it, and return it. A database that was open before is closed.
+
+    url: the path of a file, sqlite:///PATH, or postgresql://… (which has no sandbox). A file of an older schema is
+    upgraded, after a backup; read-only and in a sandbox it is a private copy that is, and on a server it is refused.
+    Raises an Error if there is none, it is not ours, is damaged, or is of a newer schema; a recognition.OfServer if it
+    is a vantage6 server's. Such a file is not touched.
+    """
+    if addresses.is_url(url):
+        return _on_server(os.fspath(url), read_only=read_only, sandbox=sandbox)
+    path = storage.as_path(url)
+    is_older = storage.check(path) < schemas.NEWEST
+    if sandbox:
+        return bind(storage.sandbox(path, path))
+    if read_only:
+        return bind(for_reading(path))
+    writer = storage.read_write(path)
+    if is_older:
+        _upgrade(path)
+    return bind(writer)
+
+
+def _on_server(url: str, *, read_only: bool, sandbox: bool) -> Opened:
+    is_reading = read_only or sandbox
+    try:
+        database = servers.opened(url, read_only=is_reading)
+    except servers.Older:
+        if is_reading:
+            raise
+        _upgrade(url)
+        database = servers.opened(url)
+    if sandbox:
+        database.close()
+        told = "copy it to a file first, and open that: vserver copy"
+        raise Error(f"a sandbox is a private copy, which is not made of a PostgreSQL database: {told}")
+    return bind(database)
+
+
+def for_reading(path: Path) -> Sqlite:
+    """Return a database for reading, not open yet, of the schema of this release: of an older one an upgraded copy."""
+    is_older = storage.check(path) < schemas.NEWEST
+    return storage.upgraded_copy(path) if is_older and _is_older(path) else storage.reader(path)
+
+
+def _upgrade(url: str | Path) -> None:
+    from vserverlib.databases import upgrades  # few databases are older
+
+    with signals.finishing():
+        if done := upgrades.upgrade(url):
+            tell(done.told(), "yellow")
+
+
+def _is_older(path: Path) -> bool:
+    """Whether a database whose header tells of an older schema is of one: an upgrade may still be in the log alone."""
+    with contextlib.closing(storage.reader(path)) as database:
+        return schemas.of(database) < schemas.NEWEST

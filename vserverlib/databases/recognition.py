@@ -1,0 +1,76 @@
+"""Recognizing the database of a vantage6 server by its tables, and of which release they are.
+
+Reading such a database is transfer.vantage6's.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+from vserverlib import Error, addresses
+from vserverlib.files import shown
+
+Columns = dict[str, frozenset[str]]  # the names of the columns of each table
+
+CORE = {"organization", "collaboration", "authenticatable"}  # tables of every release
+MARKS = (  # a table, or a column of one, that a release brought; the first that is there tells the newest release
+    (5, "authenticatable.keycloak_id"),
+    (4, "run"),
+    (4, "task.job_id"),
+    (3, "algorithmport"),
+    (3, "nodeconfig"),
+    (3, "user.failed_login_attempts"),
+    (2, "role"),
+    (1, "user.roles"),
+)
+THERE = """
+SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%' AND sql NOT LIKE 'CREATE VIRTUAL %'
+"""
+
+
+class OfServer(Error):
+    """The database is that of a vantage6 server, which can be looked at, and imported: see foreign.py."""
+
+
+def import_line(name: str) -> str:
+    """Return what is typed to import a file, or the database of a URL."""
+    return addresses.command("NEW.db", "import", name)
+
+
+def of_server(name: str) -> OfServer:
+    """Return the error that a database, as it is shown, is that of a vantage6 server."""
+    told = f"not of vserver (read it into a new one with: {import_line(name)}): nothing was changed"
+    return OfServer(f"{name} is the database of a vantage6 server, {told}")
+
+
+def is_one(path: Path, conn: sqlite3.Connection) -> bool:
+    """Whether an open file is the database of a server that can be read; an Error where its release is too new."""
+    columns = columns_of(conn)
+    return columns.keys() >= CORE and bool(release_of(shown(path), columns))
+
+
+
+def columns_of(conn: sqlite3.Connection) -> Columns:
+    """Return the columns of each table of an open file. Views and virtual tables are left out."""
+    tables = conn.execute(THERE).fetchall()
+    of = "SELECT name FROM pragma_table_info(?)"
+    return {table: frozenset(name for (name,) in conn.execute(of, [table])) for (table,) in tables}
+
+
+
+def has(columns: Columns, mark: str) -> bool:
+    """Whether a table, or a column of one (`task.run_id`), is there."""
+    table, _, column = mark.partition(".")
+    return table in columns and (not column or column in columns[table])
+
+
+def release_of(title: str, columns: Columns) -> int:
+    """Return the newest release that tables and columns are of; an Error where that is none, or none that is read."""
+    release = next((release for release, mark in MARKS if has(columns, mark)), None)
+    if not columns.keys() >= CORE or release is None:
+        raise Error(f"{title} is a database of another program than a vantage6 server")
+    if release > 4:
+        why = "its users and keys are kept by Keycloak, not in the database"
+        raise Error(f"{title} is the database of a vantage6 server of release 5, which cannot be read: {why}")
+    return release

@@ -1,0 +1,1 @@
+"""Opening anything: a database of ours, a vantage6 server's, the example data."""

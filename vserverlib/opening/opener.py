@@ -1,0 +1,90 @@
+"""Opening whatever a person names: a database of ours, or a vantage6 server's through a private copy; the example data.
+
+Opening our own databases is databases.connecting's; the copies of a server's database are transfer.foreign's.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import models  # noqa: F401  # they have to be defined before a database is opened for them
+from vserverlib import addresses, files
+from vserverlib.databases import connecting, recognition, storage
+from vserverlib.databases.connection import Opened
+from vserverlib.databases.postgresql import servers
+from vserverlib.databases.readers import Reader
+from vserverlib.databases.sqlite import Sqlite
+from vserverlib.files import shown
+from vserverlib.messages import tell
+
+if TYPE_CHECKING:
+    from vserverlib.transfer.foreign import Copy
+
+
+def connect(
+    url: str | os.PathLike[str] = addresses.DEFAULT, *, read_only: bool = False, sandbox: bool = False
+) -> Opened:
+    """Open a database as connecting.connect() does; a vantage6 server's too, which is read through a private copy.
+
+    A recognition.OfServer is raised if that is to be written to.
+    """
+    try:
+        return connecting.connect(url, read_only=read_only, sandbox=sandbox)
+    except recognition.OfServer:
+        if not (read_only or sandbox):
+            raise
+    return _look(os.fspath(url) if addresses.is_url(url) else storage.as_path(url), sandbox)
+
+
+def glance(url: str | os.PathLike[str]) -> Opened:
+    """Open a database for reading, have the models use it, and return it, if that can be done at once.
+
+    No lock is waited for, nothing is copied, and nothing stays behind. Raises an Error as connect() does.
+    """
+    name = os.fspath(url) if addresses.is_url(url) else storage.as_path(url)
+    try:
+        if isinstance(name, str):
+            return connecting.bind(servers.opened(name, read_only=True, patience=0.0))
+        storage.check(name)
+    except recognition.OfServer:
+        from vserverlib.transfer import foreign  # few databases are a server's
+
+        return _opened_copy(name, foreign.glance(name))
+    return connecting.bind(Reader(name, in_place_only=True, patience=0.0))
+
+
+def demo(*, read_only: bool = False, sandbox: bool = False) -> Sqlite:
+    """Open a private throw-away copy of the example data, and return it."""
+    from vserverlib.examples import demo as example_data
+
+    copy = files.make_private(files.private_folder() / "demo")
+    example_data.write(copy)
+    if read_only:
+        database = storage.open_read_only(f"{copy.as_uri()}?mode=ro", Path("demo"))
+        storage.remove_at_close(database, copy.parent)
+        return connecting.bind(database)
+    return connecting.bind(storage.throw_away(copy, Path("demo"), "sandbox" if sandbox else "read-write", "demo"))
+
+
+def _look(name: Path | str, sandbox: bool) -> Sqlite:
+    """Open a copy of the database of a vantage6 server, by its file or URL, and say so."""
+    from vserverlib.terminal import screens
+    from vserverlib.transfer import foreign  # few databases are a server's
+
+    copy = foreign.look(name, screens.progress_bar)
+    tell(foreign.told(shown(name) if isinstance(name, Path) else addresses.shown(name), copy, sandbox), "yellow")
+    return _opened_copy(name, copy, sandbox)
+
+
+def _opened_copy(name: Path | str, copy: Copy, sandbox: bool = False) -> Sqlite:
+    path, title = (name, None) if isinstance(name, Path) else (copy.file, addresses.shown(name))
+    if sandbox:
+        database = storage.sandbox(copy.file, path, title)
+    else:
+        database = storage.open_read_only(f"{copy.file.as_uri()}?immutable=1", path, title=title)
+    database.to_write = f"import it ({recognition.import_line(title or shown(path))})"
+    if not copy.is_kept:
+        storage.remove_at_close(database, copy.file.parent)
+    return connecting.bind(database)

@@ -1,0 +1,19 @@
+"""Which kind of entity a word means, for commands and completion."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import models
+from vserverlib import UsageError, counterparts, inert, near
+
+
+def kind(word: str) -> Any:
+    """Return the entity class that a word means, in the singular or plural; a UsageError where there is none."""
+    words = {name: model for model in models.ENTITIES for name in (model.plural, model.noun)}
+    model = words.get(word.casefold())
+    if model is None:
+        names = ", ".join(model.plural for model in models.ENTITIES)
+        meant = counterparts.entity(word) or near(word, words) or f": there are {names}"
+        raise UsageError(f'no entity "{inert(word)}"{meant}')
+    return model
