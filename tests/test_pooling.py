@@ -68,13 +68,24 @@ def test_commands_on_a_database_of_ours_leave_nothing_behind(
         ["import", str(tmp_path / "add.yaml"), "--merge", "--dry-run"],
         ["import", str(tmp_path / "add.yaml"), "--merge", "--yes"],
         ["wait", "task/1", "--timeout", "1"],
+        ["apikey", "node/1"],
+        ["passwd", "anna.devries", "--stdin"],
+        ["log", "--prune", "9999d", "--yes"],
+        ["backup", str(tmp_path / "kept.json")],
     ):
-        written, done = witness.written, run(pooled, *words)
+        written, done = witness.written, run(pooled, *words, input="A long passw0rd!\n")
         assert done.exit_code in (0, 1) and "Error" not in done.output, (words, done.output)
         witness.write()
         assert not witness.found and witness.written > written, words
-    assert run(pooled, "passwd", "root", "--stdin", input="a long password 1\n").exit_code in (0, 1)
     assert run(None, "copy", pooled, str(tmp_path / "copy.db")).exit_code == 0
+    assert not witness.found
+
+
+def test_a_made_up_consortium_leaves_nothing_behind(pooled: str, witness: pooler.Witness) -> None:
+    assert run(pooled, "init").exit_code == 0
+    done = run(pooled, "demo", "--tasks", "20", "--organizations", "3")
+    assert done.exit_code == 0, done.output
+    witness.write()
     assert not witness.found
 
 
