@@ -9,6 +9,8 @@ import shlex
 import shutil
 import sqlite3
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -184,6 +186,13 @@ def test_a_url_of_a_server_never_shows_its_password() -> None:
     with pytest.raises(Error) as raised:
         db.connect("postgresql://admin:Geheim-123@db.example/vserver")
     assert "Geheim" not in str(raised.value) and "postgresql://admin@db.example/vserver" in str(raised.value)
+
+
+def test_without_psycopg_a_url_of_a_server_is_a_line_with_the_package_to_install() -> None:
+    code = "import sys, vserver; sys.modules['psycopg'] = None; vserver.main(['-d', 'postgresql:///x', 'overview'])"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    message = "PostgreSQL needs psycopg, which is not installed: pip install 'psycopg[binary]'"
+    assert (ended.returncode, ended.stderr) == (1, f"Error: {message}\n")
 
 
 def test_a_sqlite_url_is_a_path(path: Path) -> None:

@@ -19,7 +19,7 @@ from vserverlib.databases.recording import Recorder
 if TYPE_CHECKING:
     from vserverlib.databases.postgresql.postgres import Postgres
 
-NO_DRIVER = "PostgreSQL needs psycopg, which is not installed: pip install 'vserver[postgres]'"
+NO_DRIVER = "PostgreSQL needs psycopg, which is not installed: pip install 'psycopg[binary]'"
 TABLES = (  # that the migrations make, in an order in which their rows can be written
     "schema_migration",
     "setting",
