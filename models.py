@@ -16,28 +16,28 @@ from __future__ import annotations
 import datetime
 from typing import Any
 
-from vserverlib import Error, NotFound, NotObeyed, hashing, inert, near
+from vserverlib import Error, NotFound, NotObeyed, did_you_mean, hashing, printable
 from vserverlib.databases.connecting import connect, create
 from vserverlib.databases.current import database
 from vserverlib.databases.registry import registry
-from vserverlib.entities.choices import WorkedOut
-from vserverlib.entities.computed import Derived
+from vserverlib.entities.choices import GeneratedField
+from vserverlib.entities.computed import ComputedAttribute
 from vserverlib.entities.entity import Entity
 from vserverlib.entities.fields import (
     LARGEST,
     ApiKey,
-    Flag,
-    Instant,
+    BooleanField,
+    IntegerField,
     Password,
     PublicKey,
     Text,
-    Whole,
+    UTCDateTimeField,
     key_salt,
     now,
     whole,
 )
 from vserverlib.entities.lists import Reader
-from vserverlib.entities.orm import Told
+from vserverlib.entities.orm import SaveWarnings
 from vserverlib.entities.progress import (
     COMPLETED,
     FAILURE,
@@ -108,7 +108,7 @@ class User(Entity):
     roles = Text(null=True)
     organization = Link(Organization, backref="users")
     ip = Text(null=True)
-    last_seen = Instant(null=True)
+    last_seen = UTCDateTimeField(null=True)
     status = Text(null=True)
 
     @classmethod
@@ -117,7 +117,7 @@ class User(Entity):
         user = cls.first_where(cls.username == username)
         if user is None:
             names = (name for (name,) in cls.select(cls.username).where(cls.username.is_null(False)).tuples())
-            raise NotFound(f'no user "{inert(username)}"{near(str(username), names)}')
+            raise NotFound(f'no user "{printable(username)}"{did_you_mean(str(username), names)}')
         return user
 
     getByUsername = get_by_username  # noqa: N815  # the guide's name, which is vantage6's
@@ -149,7 +149,7 @@ class Collaboration(Named, Entity):
     about = "organizations that run tasks together; has nodes and tasks"
 
     name = Text(null=True, unique=True)
-    encrypted = Flag(null=True, default=True)
+    encrypted = BooleanField(null=True, default=True)
 
     @classmethod
     def name_exists(cls, name: str) -> bool:
@@ -188,7 +188,7 @@ class Member(Entity):
     def label(self) -> str:
         return f"of organization {self.organization_id} in collaboration {self.collaboration_id}"
 
-    def parting(self) -> list[dict[str, int]]:
+    def removed_memberships(self) -> list[dict[str, int]]:
         """Return what it was a membership of before, where it becomes another one."""
         links = ("organization", "collaboration")
         before = None if self._new or self._dirty.isdisjoint(links) else self.by_id(self.id)
@@ -210,7 +210,7 @@ class Node(Named, Entity):
     collaboration = Link(Collaboration, backref="nodes")
     organization = Link(Organization, backref="nodes")
     ip = Text(null=True)
-    last_seen = Instant(null=True)
+    last_seen = UTCDateTimeField(null=True)
     status = Text(null=True)
 
     @classmethod
@@ -231,7 +231,7 @@ class Node(Named, Entity):
         for node in cls.select().where(foreign).order_by(cls.id):
             if hashing.fits(plain, node._stored["api_key"]):
                 node.api_key = plain
-                with database.asking(False):  # it is the same key, and somebody else's node
+                with database.rule_checks(False):  # it is the same key, and somebody else's node
                     node.save()
                 return cls.by_id(node.id)
         return None
@@ -252,11 +252,11 @@ class Task(Named, Entity):
     description = Text(null=True)
     image = Text(null=True)
     collaboration = Link(Collaboration, backref="tasks")
-    run_id = Whole(null=True, index=True)
+    run_id = IntegerField(null=True, index=True)
     parent = Link("self", backref="children")
     database = Text(null=True)
     initiator = Link(Organization, backref="created_tasks")
-    created_at = Instant(null=True, index=True)
+    created_at = UTCDateTimeField(null=True, index=True)
 
     @classmethod
     def next_run_id(cls) -> int:
@@ -265,14 +265,14 @@ class Task(Named, Entity):
         A number that was reserved inside a transaction that is rolled back is given again.
         """
         database = cls._meta.database
-        with database.foreseen():
+        with database.without_invalidation():
             (number,) = database.execute_sql(NEXT_RUN_ID).fetchone()
         if number >= LARGEST:
             remedy = "set it, and the highest run_id of a task, to lower numbers"
             raise Error(f"no run_id is left: the counter run_id of {database.title} has reached the highest: {remedy}")
         return int(number)
 
-    def complete_fields(self) -> Told:
+    def complete_fields(self) -> SaveWarnings:
         """Give a new task the time of saving, and its parent's run_id or the next one."""
         if self._new and self.created_at is None:
             self.created_at = now()
@@ -294,23 +294,23 @@ class Task(Named, Entity):
         """How many results there are, have finished, have failed, are active."""
         return self._ask(read_counts) or NO_RESULTS
 
-    @Derived
+    @ComputedAttribute
     def complete(self) -> bool:
         """Whether it has results, and all have finished: failed ones, too."""
         return self.counts.complete
 
-    @Derived
+    @ComputedAttribute
     def status(self) -> str:
         """The first that holds: empty, failed, active, pending, completed."""
         return self.counts.status
 
-    @Derived
+    @ComputedAttribute
     def progress(self) -> tuple[int, int]:
         """(done, total): results that have finished, and all."""
         counts = self.counts
         return counts.done, counts.total
 
-    @Derived
+    @ComputedAttribute
     def finished_at(self) -> datetime.datetime | None:
         """When the last result finished; None while it is not complete."""
         return Result.finished_at.decode(self._ask(read_finished)) if self.complete else None
@@ -331,34 +331,34 @@ class Result(Entity):
     task = Link(Task, backref="results", index=False)
     organization = Link(Organization, backref="results", index=False)
     result = Text(null=True)
-    assigned_at = Instant(null=True)
-    started_at = Instant(null=True)
-    finished_at = Instant(null=True)
+    assigned_at = UTCDateTimeField(null=True)
+    started_at = UTCDateTimeField(null=True)
+    finished_at = UTCDateTimeField(null=True)
     log = Text(null=True)
     status = Text(null=True, default=PENDING)
 
-    state = WorkedOut(STATES, null=True)
+    state = GeneratedField(STATES, null=True)
 
     class Meta:
         # What the counts of tasks, and those of organizations, are grouped by.
         indexes = ((("task", "state"), False), (("organization", "state"), False))
 
-    def complete_fields(self) -> Told:
+    def complete_fields(self) -> SaveWarnings:
         """Give a new result the time of saving; have the status follow the times unless it is a failure."""
         if self._new and self.assigned_at is None:
             self.assigned_at = now()
         given, data = self._stored.get("status"), self._stored
         followed = follow(given, data.get("started_at"), data.get("finished_at"))
-        told = self._not_obeyed(given, followed) if given != followed else []
+        message = self._not_obeyed(given, followed) if given != followed else []
         if given != followed:
             self.status = followed
-        return told
+        return message
 
-    def _not_obeyed(self, given: str | None, followed: str) -> Told:
+    def _not_obeyed(self, given: str | None, followed: str) -> SaveWarnings:
         if "status" not in self._dirty or given is None or self._is_default_status():
             return []
-        told = f'status "{inert(given)}" was given, but it follows the times, which say "{followed}"'
-        return [NotObeyed(f"{self.named()}: {told}: set started_at or finished_at")]
+        message = f'status "{printable(given)}" was given, but it follows the times, which say "{followed}"'
+        return [NotObeyed(f"{self.named()}: {message}: set started_at or finished_at")]
 
     def _is_default_status(self) -> bool:
         return self._new and self._stored.get("status") == PENDING
@@ -372,7 +372,7 @@ class Result(Entity):
         data = self._stored
         return state_of(data.get("status"), data.get("started_at"), data.get("finished_at"))
 
-    @Derived
+    @ComputedAttribute
     def complete(self) -> bool:
         """Whether it has finished: delivered or failed."""
         return self.state in (COMPLETED, FAILURE)
@@ -393,7 +393,6 @@ Result.add_index(Result.organization, Result.assigned_at, where=UNFINISHED_RESUL
 
 ENTITIES: tuple[type[Entity], ...] = (Organization, User, Collaboration, Node, Task, Result)
 MODELS = registry.fill((Organization, User, Collaboration, Member, Node, Task, Result))
-
 
 
 def is_filled() -> bool:

@@ -22,11 +22,11 @@ from types import ModuleType, SimpleNamespace
 from typing import Any, NamedTuple
 
 import models
-from vserverlib import Error, UsageError, counted, counterparts, inert, near, signals
+from vserverlib import Error, UsageError, counterparts, did_you_mean, pluralize, printable, signals
 from vserverlib.databases import secret_columns
 from vserverlib.drivers import peewee
 from vserverlib.masking import mask, remember
-from vserverlib.messages import check_theme, plain_warnings, tell
+from vserverlib.messages import check_theme, notify, plain_warnings
 from vserverlib.queries import inspection
 from vserverlib.queries.overview import counts
 from vserverlib.scanning import MASK
@@ -72,7 +72,7 @@ class Db(SimpleNamespace):
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
-        raise NoSuchName(f'db has no "{inert(name)}"{counterparts.entity(name) or near(name, vars(self))}')
+        raise NoSuchName(f'db has no "{printable(name)}"{counterparts.entity(name) or did_you_mean(name, vars(self))}')
 
     def __repr__(self) -> str:
         return f"<db: {self.database.title}, {self.database.mode}>"
@@ -109,7 +109,7 @@ def _board(standing: Standing) -> Any:
     from vserverlib.entities import fields
     from vserverlib.terminal import board
 
-    return board.Board(standing.figures, standing.title, fields.now())
+    return board.OverviewView(standing.figures, standing.title, fields.now())
 
 
 def _summary(db: Db) -> Any:
@@ -182,7 +182,7 @@ def banner(database: Any) -> str:
     found = counts(database)
     where = _where(database.path) if database.place == database.title else ""  # of a URL it is told already
     mode = _MODES.get(database.mode, database.mode)
-    words = [counted(number, name.removesuffix("s"), name) for name, number in found.items()]
+    words = [pluralize(number, name.removesuffix("s"), name) for name, number in found.items()]
     content = ", ".join(words) if any(found.values()) else _EMPTY
     lines = [f"{database.title}, {mode}", where, content, _HELP]
     return "".join(f"{line}\n" for text in lines for line in _folded(text))
@@ -195,7 +195,7 @@ def _folded(text: str) -> list[str]:
 
 def _where(path: Path) -> str:
     """Return where a database is; of the demo, which is nowhere, what it is."""
-    return f"in {inert(path.absolute().parent, 200)}" if path.exists() else "example data: a copy of your own"
+    return f"in {printable(path.absolute().parent, 200)}" if path.exists() else "example data: a copy of your own"
 
 
 def print_queries(database: Any) -> None:
@@ -204,8 +204,8 @@ def print_queries(database: Any) -> None:
 
     def tell_query(event: Any) -> None:
         sql, parameters = statements.masked(event.sql, event.params, secret_columns.SECRET_COLUMNS)
-        shown = ", ".join(inert(repr(value), LONGEST_VALUE) for value in parameters)
-        tell(f"{event.duration * 1000:.1f} ms  {sql}" + (f"  [{shown}]" if shown else ""))
+        shown = ", ".join(printable(repr(value), LONGEST_VALUE) for value in parameters)
+        notify(f"{event.duration * 1000:.1f} ms  {sql}" + (f"  [{shown}]" if shown else ""))
 
     database.query_hooks.append(tell_query)
 
@@ -335,19 +335,19 @@ def _exit_status(code: object) -> int:
 def _traceback(error: BaseException, debug: bool) -> Iterator[str]:
     """Return what Python prints of an exception, without our frames; of an Error, only the frames of its user."""
     short = isinstance(error, Error) and not debug
-    told = traceback.TracebackException.from_exception(error)
-    for exception in _chain(told):
+    message = traceback.TracebackException.from_exception(error)
+    for exception in _chain(message):
         frames = [frame for frame in exception.stack if frame.filename != __file__]
         if short:
             frames = [frame for frame in frames if not _is_library(frame.filename)]
         exception.stack[:] = [_without_marks(frame) for frame in frames]
         _mask_text(exception)
-    return told.format(chain=not short)
+    return message.format(chain=not short)
 
 
-def _chain(told: traceback.TracebackException) -> Iterator[traceback.TracebackException]:
-    yield told
-    for other in (told.__cause__, told.__context__):
+def _chain(message: traceback.TracebackException) -> Iterator[traceback.TracebackException]:
+    yield message
+    for other in (message.__cause__, message.__context__):
         if other is not None:
             yield from _chain(other)
 
@@ -365,11 +365,11 @@ def _without_marks(frame: traceback.FrameSummary) -> traceback.FrameSummary:
     return traceback.FrameSummary(frame.filename, frame.lineno, frame.name, line=frame.line)
 
 
-def _mask_text(told: traceback.TracebackException) -> None:
+def _mask_text(message: traceback.TracebackException) -> None:
     """Mask the line that a SyntaxError shows."""
-    text = getattr(told, "text", None)
+    text = getattr(message, "text", None)
     if text:
-        is_ours = told.filename in linecache.cache  # not what exec() was given
-        told.text = (linecache.getline(told.filename, int(told.lineno or 0)) if is_ours else "") or mask(text)
-        if told.text.strip() != text.strip():
-            told.offset = None  # type: ignore[assignment]  # there is no mark to make
+        is_ours = message.filename in linecache.cache  # not what exec() was given
+        message.text = (linecache.getline(message.filename, int(message.lineno or 0)) if is_ours else "") or mask(text)
+        if message.text.strip() != text.strip():
+            message.offset = None  # type: ignore[assignment]  # there is no mark to make

@@ -24,10 +24,10 @@ from typing import Any
 
 import click
 
-from vserverlib import Error, counted, inert
+from vserverlib import Error, pluralize, printable
 from vserverlib.commands import changing, completers, keeping, looking
 from vserverlib.commands.options import Commands, Ordinal, Target, one_database
-from vserverlib.messages import plain_warnings, tell
+from vserverlib.messages import notify, plain_warnings
 
 __version__ = "1.1.0"
 
@@ -91,9 +91,9 @@ def init(target: Target, demo: bool) -> None:
     if demo:
         from vserverlib.examples.demo import LOG_INS, make
     (make if demo else connecting.create)(target.path)
-    tell(f"made {target.name}; open it with: {target.command('shell')}")
+    notify(f"made {target.name}; open it with: {target.command('shell')}")
     if demo:
-        tell(LOG_INS)
+        notify(LOG_INS)
 
 
 for _command in (*looking.COMMANDS, *changing.COMMANDS, *keeping.COMMANDS):
@@ -198,7 +198,9 @@ def _checked(source: bytes, name: str) -> tuple[bytes, str]:
         if "\0" in importlib.util.decode_source(source):
             raise ValueError
     except (ValueError, SyntaxError):
-        raise Error(f"{inert(name, 200)} is no Python: it is not text, or in another encoding than it says") from None
+        raise Error(
+            f"{printable(name, 200)} is not Python: it is no text, or not in the encoding that it names"
+        ) from None
     return source, name
 
 
@@ -219,8 +221,8 @@ def wait(ctx: click.Context, tasks: tuple[str, ...], timeout: float | None) -> N
 
     with ctx.obj.open(read_only=True) as database:
         ending = watching.wait(database, tasks, timeout)
-    if ending.told:
-        tell(ending.told, "yellow")
+    if ending.message:
+        notify(ending.message, "yellow")
     ctx.exit(ending.status)
 
 
@@ -262,18 +264,18 @@ def demo_command(
     size, is_new = (tasks or simulation.TASKS, organizations or simulation.ORGANIZATIONS), not target.is_there
     if is_new:
         _fill(simulation.make, target.file, *size)
-        tell(f"made a new database, {target.file}")
+        notify(f"made a new database, {target.file}")
     with target.open() as database:
         is_filled = is_new or not (tasks or organizations or not live or not models.is_filled())
         if not is_filled:
             _fill(simulation.fill, database, *size)
         if is_new or not is_filled:
-            tell(f"{database.title} has {counted(size[0], 'task')} of a made-up consortium")
+            notify(f"{database.title} has {pluralize(size[0], 'task')} of a made-up consortium")
         if live:
             simulation.refuse_real(yes)
             _play(database, until_done, target.command("watch"))
         else:
-            tell(f"have its nodes at work with: {target.command('demo', '--live')}")
+            notify(f"have its nodes at work with: {target.command('demo', '--live')}")
 
 
 def _fill(fill: Callable[..., None], place: Any, tasks: int, organizations: int) -> None:
@@ -286,12 +288,12 @@ def _fill(fill: Callable[..., None], place: Any, tasks: int, organizations: int)
 def _play(database: Any, until_done: bool, look_on: str) -> None:
     from vserverlib.examples import simulation
 
-    tell(f"this is a simulation: nothing is computed, and results in {database.title} are made up")
-    tell(f"look on from another terminal: {look_on} (Ctrl-C here ends it)")
+    notify(f"this is a simulation: nothing is computed, and results in {database.title} are made up")
+    notify(f"look on from another terminal: {look_on} (Ctrl-C here ends it)")
     try:
         simulation.play(until_done=until_done)
     except KeyboardInterrupt:
-        tell("the simulation has ended")
+        notify("the simulation has ended")
 
 
 # Tab

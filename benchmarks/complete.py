@@ -74,16 +74,16 @@ def plain(path: Path) -> float:
 
 
 def plainly(conn: sqlite3.Connection) -> list[tuple[object, ...]]:
-    counted = "SELECT task_id, COUNT(*), COUNT(finished_at) FROM result GROUP BY task_id"
-    counts = {id: (total, done) for id, total, done in conn.execute(counted)}
+    pluralize = "SELECT task_id, COUNT(*), COUNT(finished_at) FROM result GROUP BY task_id"
+    counts = {id: (total, done) for id, total, done in conn.execute(pluralize)}
     tasks = conn.execute(f"SELECT {COLUMNS} FROM task ORDER BY id").fetchall()
     return [task for task in tasks if 0 < counts.get(task[0], (0, 0))[0] == counts[task[0]][1]]
 
 
 def joined(path: Path) -> float:
     """Time plain sqlite3: the tasks joined with the grouped count."""
-    counted = "SELECT task_id, COUNT(*) AS total, COUNT(finished_at) AS done FROM result GROUP BY task_id"
-    query = f"SELECT {COLUMNS}, total, done FROM task LEFT JOIN ({counted}) ON task_id = id ORDER BY id"
+    pluralize = "SELECT task_id, COUNT(*) AS total, COUNT(finished_at) AS done FROM result GROUP BY task_id"
+    query = f"SELECT {COLUMNS}, total, done FROM task LEFT JOIN ({pluralize}) ON task_id = id ORDER BY id"
     with contextlib.closing(sqlite3.connect(path)) as conn:
         return clock(lambda: [row for row in conn.execute(query).fetchall() if row[-1] == row[-2]])
 

@@ -115,7 +115,7 @@ def peak(path: Path, command: str) -> int:
     return os.wait4(process.pid, 0)[2].ru_maxrss
 
 
-def counted(path: Path) -> float:
+def pluralize(path: Path) -> float:
     """Time plain sqlite3 asking for the figures of the overview."""
     with contextlib.closing(sqlite3.connect(path)) as conn:
         return clock(lambda: [conn.execute(sql).fetchall() for sql in COUNTS])
@@ -144,7 +144,7 @@ def goals(many: Path, few: Path, some: Path) -> Iterator[Goal]:
         ours, baseline = in_turns(ROUNDS, process(many, command), process(few, command))
         told(command, ours)
         yield Goal(f"{command}, to the same on {FEW:,} tasks", ratio(ours, baseline), 1.5)
-    ours, plain = in_turns(SLOW_ROUNDS, functools.partial(overviewed, many), functools.partial(counted, many))
+    ours, plain = in_turns(SLOW_ROUNDS, functools.partial(overviewed, many), functools.partial(pluralize, many))
     told("overview", ours)
     told("plain sqlite3, the same counts", plain)
     yield Goal("overview, to plain sqlite3", ratio(ours, plain), 2)

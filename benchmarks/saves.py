@@ -44,7 +44,7 @@ def fill(path: Path, journal: bool = False) -> Path:
 
 def saved(path: Path, ask: bool) -> float:
     """Time the saves of tasks made as the user guide makes them, with or without asking the rules."""
-    with contextlib.closing(models.connect(path)) as database, database.asking(ask):
+    with contextlib.closing(models.connect(path)) as database, database.rule_checks(ask):
         iknl, collaboration = models.Organization.get(1), models.Collaboration.get(1)
         return clock(lambda: [save(run, iknl, collaboration) for run in range(SAVES)])
 

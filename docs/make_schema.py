@@ -21,8 +21,8 @@ def page() -> str:
     from vserverlib.queries import columns
 
     defs = {model.noun: columns.schema(model) for model in models.ENTITIES}
-    told = "One entity, as vserver show ENTITY ID -o json prints it; vserver list -o json prints a list of them."
-    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "description": told}
+    message = "One entity, as vserver show ENTITY ID -o json prints it; vserver list -o json prints a list of them."
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "description": message}
     return json.dumps({**head, "$defs": defs}, indent=2) + "\n"
 
 

@@ -51,9 +51,15 @@ ANYTHING = (  # what SQLite takes in any column
     "CAST(x'61006200' AS TEXT)",  # NUL
 )
 OF_POSTGRES = {  # what the types of PostgreSQL's columns take
-    fields.Instant: (*TIMES, "'infinity'", "'-infinity'", "'0044-03-15 00:00+00 BC'", "'294276-12-31 23:59:59+00'"),
-    fields.Flag: ("TRUE", "FALSE"),
-    fields.Whole: EDGES,
+    fields.UTCDateTimeField: (
+        *TIMES,
+        "'infinity'",
+        "'-infinity'",
+        "'0044-03-15 00:00+00 BC'",
+        "'294276-12-31 23:59:59+00'",
+    ),
+    fields.BooleanField: ("TRUE", "FALSE"),
+    fields.IntegerField: EDGES,
     relations.Link: EDGES,
     fields.Text: TEXTS,
 }
@@ -226,7 +232,7 @@ def test_the_state_of_a_result_is_what_the_database_says(opened: Any) -> None:
 
 def test_a_check_finds_what_is_no_value_of_its_kind(kept: str) -> None:
     found = json.loads(run(kept, "check", "--rule", "DBF004", "-o", "json").stdout)
-    told = " ".join(finding["told"] for finding in found["findings"]) if isinstance(found, dict) else str(found)
+    told = " ".join(finding["message"] for finding in found["findings"]) if isinstance(found, dict) else str(found)
     if kept.startswith("postgresql"):
         assert all(f'created_at is "{value}' in told for value in ("infinity", "-infinity", "0044-03-15", "294276"))
     else:
@@ -243,7 +249,7 @@ def test_rows_are_changed_and_undone(kept: str, tmp_path: Path) -> None:
     copy = tmp_path / "copy.db"
     with contextlib.closing(sqlite3.connect(kept)) as source, contextlib.closing(sqlite3.connect(copy)) as target:
         source.backup(target)
-    with contextlib.closing(db.connect(copy)) as database, database.asking(False):
+    with contextlib.closing(db.connect(copy)) as database, database.rule_checks(False):
         for model in db.ENTITIES:
             field = model.name_field() or model.log
             for entity in list(model.get())[::STEP]:

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.filterwarnings("error::vserverlib.CheckWarning")
 HOSTILE = "\x1b[31m[red]\r\n\u202e{detail}" + "x" * 10_000
 
 
-def told(call: Any) -> list[str]:
+def summary(call: Any) -> list[str]:
     """Return what a call warns of."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -34,14 +34,14 @@ def told(call: Any) -> list[str]:
 
 
 def codes(call: Any) -> list[str]:
-    return [text.partition(" ")[0] for text in told(call)]
+    return [text.partition(" ")[0] for text in summary(call)]
 
 
 # At a save
 
 
 def test_a_warning_names_code_row_fault_and_remedy(story: SimpleNamespace) -> None:
-    (text,) = told(db.Organization(name="Oslo").save)
+    (text,) = summary(db.Organization(name="Oslo").save)
     assert text == (
         'ORG002 organization 3 "Oslo": organization 2 has the same name: '
         "rename one of them, or delete the one that is not meant"
@@ -58,10 +58,10 @@ def test_a_warning_points_to_the_line_that_saved_and_does_not_show_it(story: Sim
 @pytest.mark.parametrize("model", db.ENTITIES, ids=lambda model: model.noun)
 def test_a_save_asks_all_its_rules_by_one_statement(model: Any, story: Any, count_queries: list[str]) -> None:
     entity = model.get(1) or db.User(username="root", organization=1)
-    told(entity.save)
+    summary(entity.save)
     setattr(entity, next(iter({"domain", "log", "status", "firstname", "name"} & {*model.attributes()})), "again")
     count_queries.clear()
-    told(entity.save)
+    summary(entity.save)
     asked = [sql for sql in count_queries if "AS this" in sql]
     assert len(asked) == 1 and asked[0].count("AS this") >= len(
         [rule for rule in rules.RULES if rule.entity == model.noun and rule.when == rules.BOTH]
@@ -85,7 +85,7 @@ def test_a_warning_as_an_error_rolls_back(story: SimpleNamespace) -> None:
 
 
 def test_hostile_names_do_no_harm_in_a_sentence(story: SimpleNamespace, database: Any) -> None:
-    texts = told(db.Organization(name=HOSTILE).save) + told(db.Node(name=HOSTILE).save)
+    texts = summary(db.Organization(name=HOSTILE).save) + summary(db.Node(name=HOSTILE).save)
     texts += [finding.text for finding in db.Organization.get(3).check()]
     assert len(texts) >= 3
     assert all(text.isprintable() and len(text) < 400 for text in texts)
@@ -102,16 +102,16 @@ def test_a_name_that_is_no_text_does_not_keep_a_row_from_being_saved(story: Any,
 def test_weak_secrets_are_told_once_and_without_a_word_of_them(story: SimpleNamespace, database: Any) -> None:
     plain = "hunter"
     user = db.User(username="root", password=plain, organization=story.iknl)
-    (text,) = told(user.save)
+    (text,) = summary(user.save)
     assert "under 8 characters, no upper case, no digit, no special character" in text and plain not in text
     assert plain not in repr(vars(user))
     user.firstname = "John"
-    assert told(user.save) == []
+    assert summary(user.save) == []
     assert [finding.code for finding in user.check()] == ["USR003"]
     assert db.User.get(1).check() == []
     key = str(uuid1())
     story.node.api_key = key
-    (text,) = told(story.node.save)
+    (text,) = summary(story.node.save)
     assert text.startswith("NOD005") and key not in text
 
 
@@ -125,7 +125,7 @@ def test_a_weak_secret_is_told_again_when_it_could_not_be_saved(story: SimpleNam
 
 def test_a_ready_hash_is_not_judged(story: SimpleNamespace) -> None:
     story.node.api_key = "$2b$12$" + "a" * 53
-    assert told(story.node.save) == []
+    assert summary(story.node.save) == []
 
 
 def test_finding_a_node_by_a_key_of_another_server_asks_no_rules(story: SimpleNamespace, database: Any) -> None:
@@ -153,19 +153,19 @@ def test_leaving_as_the_last_tells_that_nobody_takes_part_any_more(story: Simple
     alone = db.Collaboration(name="KYOTO", encrypted=False, organizations=[story.oslo])
     alone.save()
     story.oslo.collaborations.remove(alone)
-    assert [text[:32] for text in told(story.oslo.save)] == ['COL002 collaboration 2 "KYOTO": ']
+    assert [text[:32] for text in summary(story.oslo.save)] == ['COL002 collaboration 2 "KYOTO": ']
     alone.organizations.append(story.oslo)
-    assert told(alone.save) == []
+    assert summary(alone.save) == []
     alone.organizations.remove(story.oslo)
     assert codes(alone.save) == ["COL002"]
 
 
 def test_joining_from_the_side_of_the_organization_breaks_nothing(story: SimpleNamespace) -> None:
-    with story.task._meta.database.asking(False):
+    with story.task._meta.database.rule_checks(False):
         alone = db.Collaboration(name="KYOTO", encrypted=False)
         alone.save()
     story.oslo.collaborations.append(alone)
-    assert told(story.oslo.save) == [] and [finding.code for finding in alone.check()] == ["COL003"]
+    assert summary(story.oslo.save) == [] and [finding.code for finding in alone.check()] == ["COL003"]
 
 
 @pytest.mark.parametrize("moved", ["organization", "collaboration", "both"])
@@ -192,7 +192,7 @@ def test_a_new_membership_breaks_nothing_and_a_strict_session_keeps_the_old_one(
 ) -> None:
     bergen = db.Organization(name="Bergen")
     bergen.save()
-    assert told(db.Member(organization=bergen, collaboration=story.collaboration).save) == []
+    assert summary(db.Member(organization=bergen, collaboration=story.collaboration).save) == []
     database.strict = True
     member = db.Member.get(1)
     member.organization = None
@@ -206,7 +206,7 @@ def test_moving_a_task_tells_of_its_results_and_children(story: SimpleNamespace)
     alone = db.Collaboration(name="KYOTO", encrypted=False, organizations=[story.iknl])
     alone.save()
     story.task.collaboration = alone
-    found = told(story.task.save)
+    found = summary(story.task.save)
     assert [text[:17] for text in found] == ["RES002 result 2: ", 'TSK004 task 2 "ch']
 
 
@@ -265,11 +265,11 @@ def test_memberships_are_put_back_when_strict_refuses(story: SimpleNamespace, da
 
 
 def test_rules_can_be_suspended_for_a_block(story: SimpleNamespace, database: Any) -> None:
-    with database.asking(False):
-        assert told(db.Organization(name="Oslo").save) == []
-        with database.asking():
+    with database.rule_checks(False):
+        assert summary(db.Organization(name="Oslo").save) == []
+        with database.rule_checks():
             assert codes(db.Organization(name="Oslo").save) == ["ORG002"]
-    with pytest.raises(ValueError), database.asking(False):  # noqa: PT011  # any exception will do
+    with pytest.raises(ValueError), database.rule_checks(False):  # noqa: PT011  # any exception will do
         raise ValueError
     assert codes(db.Organization(name="Oslo").save) == ["ORG002"]
 

@@ -88,7 +88,7 @@ def failed(result: Result, status: int, told: str) -> None:
 # Making a database
 
 
-def test_init_makes_a_database_and_says_how_to_go_on() -> None:
+def test_init_makes_a_database_and_says_how_to_advance_sequence() -> None:
     result = run("init")
     assert (result.exit_code, result.stdout) == (0, "")
     assert result.stderr == "made vserver.db; open it with: vserver shell\n"
@@ -448,9 +448,9 @@ def test_a_script_can_change_the_database(example: Path) -> None:
     ("content", "told"),
     [
         (None, "script.py: No such file or directory"),
-        (b"\0\1\2", "script.py is no Python"),
-        (b"\xff\xfe", "script.py is no Python"),
-        (b"# coding: klingon\n", "script.py is no Python"),
+        (b"\0\1\2", "script.py is not Python"),
+        (b"\xff\xfe", "script.py is not Python"),
+        (b"# coding: klingon\n", "script.py is not Python"),
     ],
 )
 def test_a_file_that_is_no_python_is_one_clear_line(content: bytes | None, told: str, example: Path) -> None:

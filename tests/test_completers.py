@@ -228,7 +228,7 @@ def test_completing_an_entity_imports_neither_peewee_nor_the_models() -> None:
 
 
 def test_names_are_found_by_the_index_not_by_looking_through_all_rows(names: Path) -> None:
-    database = opener.glance(names)
+    database = opener.open_without_waiting(names)
     plans: list[str] = []
     with closing(sqlite3.connect(names)) as conn:
         database.query_hooks.append(

@@ -22,7 +22,7 @@ def example(tmp_path: Path) -> Path:
     """The example's database, with a change on record and an id that was given and taken back."""
     file = demo.create(tmp_path / "example.db")
     opened = db.connect(file)
-    with opened.asking(False):
+    with opened.rule_checks(False):
         late = db.Task(name="late")
         late.save()
         late.delete()

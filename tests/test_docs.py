@@ -40,7 +40,7 @@ def section(page: str, title: str) -> str:
     return found[1]
 
 
-def told(table: str, text: str) -> list[str]:
+def summary(table: str, text: str) -> list[str]:
     """Return what the first column of a table names: all that stands in backquotes there."""
     found = re.search(rf"^\| {table} \|.*\n\|[-|]+\|\n((?:\|.*\n?)*)", text, re.MULTILINE)
     rows = found[1].splitlines() if found else []
@@ -131,8 +131,8 @@ def test_the_page_on_scripts_tells_the_formats_that_there_are() -> None:
 @pytest.mark.parametrize("model", models.ENTITIES, ids=lambda model: model.__name__)
 def test_the_guide_tells_of_every_field_and_relation(model: Any) -> None:
     text = section("guide.md", model.plural.capitalize())
-    assert told("field", text) == model._meta.sorted_field_names
-    assert sorted(told("relation", text)) == [relation.name for relation in relations.relations(model)]
+    assert summary("field", text) == model._meta.sorted_field_names
+    assert sorted(summary("relation", text)) == [relation.name for relation in relations.relations(model)]
 
 
 def test_the_page_of_rules_tells_all_of_them_as_they_are() -> None:

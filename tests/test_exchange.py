@@ -104,7 +104,7 @@ def salt(file: Path) -> Any:
 def lost(outcome: importer.Outcome) -> list[Any]:
     """Return what an import did not keep as it was."""
     lines = [*outcome.left_out, *outcome.doubled, *outcome.renumbered]
-    return [*lines, *outcome.links, *outcome.values, *outcome.elsewhere, *outcome.lost]
+    return [*lines, *outcome.links, *outcome.values, *outcome.unmapped_tables, *outcome.lost]
 
 
 def there_and_back(file: Path, folder: Path) -> Path:

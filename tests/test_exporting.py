@@ -201,15 +201,15 @@ def test_roles_are_in_the_file_for_the_one_release_that_reads_them(release: int,
     file = made(tmp_path / "ours.db", *STORY, "UPDATE user SET roles = 'root, viewer'")
     server, fixture = exported(file, release)
     assert server.users["root"].get("roles") == ("root,viewer" if release == 1 else None)
-    assert any("every user has all rights" in line for line in fixture.told) is (release > 1)
+    assert any("every user has all rights" in line for line in fixture.message) is (release > 1)
 
 
 def test_release_1_encrypts_always_which_is_told(tmp_path: Path) -> None:
     file = made(tmp_path / "ours.db", *STORY, "UPDATE collaboration SET encrypted = 0")
     server, fixture = exported(file, 1)
     assert server.collaborations["X"]["encrypted"] is False
-    assert 'collaboration 1 "X" is encrypted there: release 1 knows no other' in fixture.told
-    assert not [line for line in exported(file, 2)[1].told if "encrypted" in line]
+    assert 'collaboration 1 "X" is encrypted there: release 1 knows no other' in fixture.message
+    assert not [line for line in exported(file, 2)[1].message if "encrypted" in line]
 
 
 @pytest.mark.parametrize(("stored", "shown"), [("NULL", "nothing"), ("'false'", '"false"'), ("2", '"2"')])
@@ -218,7 +218,7 @@ def test_a_collaboration_that_does_not_say_whether_it_is_encrypted_is_told(
 ) -> None:
     fixture = exported(made(tmp_path / "ours.db", *STORY, f"UPDATE collaboration SET encrypted = {stored}"), 4)[1]
     told = f'collaboration 1 "X" has {shown} in encrypted, so the file says nothing: it is true there'
-    assert told in fixture.told
+    assert told in fixture.message
 
 
 def test_who_initiated_most_of_the_tasks_is_the_first_participant_and_the_tasks_of_others_are_left_out(
@@ -230,7 +230,7 @@ def test_who_initiated_most_of_the_tasks_is_the_first_participant_and_the_tasks_
     server, fixture = exported(made(tmp_path / "ours.db", *STORY, tasks, others, no_image), 4)
     assert server.tasks == [("b", "X", "B"), ("c", "X", "B")]
     assert server.collaborations["X"]["members"] == ["B", "A"]
-    told = "\n".join(fixture.told)
+    told = "\n".join(fixture.message)
     assert "2 tasks are left out: the initiator is not the first participant" in told
     assert "1 task is left out: no image" in told
     assert "1 task is left out: of no collaboration that is in the file" in told
@@ -245,7 +245,7 @@ def test_what_tasks_have_that_no_file_holds_is_counted(tmp_path: Path) -> None:
     )
     _, fixture = exported(made(tmp_path / "ours.db", *STORY, *tasks), 4)
     counted = "1 names, 1 descriptions, 1 databases, 1 parents, 3 results with their inputs, times, statuses and logs"
-    assert f"not in the file, of all tasks: {counted}" in fixture.told
+    assert f"not in the file, of all tasks: {counted}" in fixture.message
 
 
 def test_many_tasks_are_all_in_the_file(tmp_path: Path) -> None:
@@ -289,7 +289,7 @@ def test_many_tasks_are_all_in_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("release", RELEASES)
 def test_what_the_format_cannot_hold_is_told(release: int, statement: str, told: str, tmp_path: Path) -> None:
     _, fixture = exported(made(tmp_path / "ours.db", *STORY, statement), release)
-    assert [line for line in fixture.told if line.startswith(told)], fixture.told
+    assert [line for line in fixture.message if line.startswith(told)], fixture.message
 
 
 @pytest.mark.parametrize("release", RELEASES)
@@ -302,7 +302,8 @@ def test_two_nodes_that_would_have_one_name_are_kept_apart_where_names_are_uniqu
     )
     server, fixture = exported(file, release)
     assert len(server.nodes) == (1 if release == 4 else 2)
-    assert any('another node would be called "A - B - C Node" too' in line for line in fixture.told) is (release == 4)
+    doubled = 'another node would be called "A - B - C Node" too'
+    assert any(doubled in line for line in fixture.message) is (release == 4)
 
 
 @pytest.mark.parametrize("release", RELEASES)
@@ -311,12 +312,12 @@ def test_tasks_are_left_out_where_a_release_needs_a_user_and_there_is_none(relea
     file = made(tmp_path / "ours.db", ORGANIZATIONS, COLLABORATION, MEMBERS, task)
     server, fixture = exported(file, release)
     assert len(server.tasks) == (0 if release > 2 else 1)
-    assert any(f"release {release} gives each a user" in line for line in fixture.told) is (release > 2)
+    assert any(f"release {release} gives each a user" in line for line in fixture.message) is (release > 2)
 
 
 def test_an_empty_database_gives_a_file_that_is_taken(tmp_path: Path) -> None:
     server, fixture = exported(storage.create(tmp_path / "ours.db"), 4)
-    assert not server.organizations and not fixture.told
+    assert not server.organizations and not fixture.message
 
 
 def test_names_that_would_move_the_terminal_are_told_as_text(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def mode(path: Path | str) -> int:
     return stat.S_IMODE(os.stat(path).st_mode)
 
 
-def told(capsys: pytest.CaptureFixture[str]) -> str:
+def summary(capsys: pytest.CaptureFixture[str]) -> str:
     return capsys.readouterr().err
 
 
@@ -184,7 +184,7 @@ def test_a_database_that_is_open_to_others_is_told_once(
     path.chmod(bits)
     for options in ({}, {"read_only": True}, {"sandbox": True}):
         db.connect(path, **options).close()
-    assert told(capsys) == f"{path} is open to others (mode {bits:o}): chmod 600 {path}\n"
+    assert summary(capsys) == f"{path} is open to others (mode {bits:o}): chmod 600 {path}\n"
 
 
 def test_a_private_database_and_the_example_are_not_told(
@@ -194,14 +194,14 @@ def test_a_private_database_and_the_example_are_not_told(
     example = path.rename(tmp_path / "vserver.db.example")
     example.chmod(0o644)
     db.connect(example).close()
-    assert told(capsys) == ""
+    assert summary(capsys) == ""
 
 
 def test_the_remedy_can_be_pasted(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     odd = path.rename(tmp_path / "my data.db")
     odd.chmod(0o644)
     db.connect(odd).close()
-    assert f"chmod 600 '{odd}'" in told(capsys)
+    assert f"chmod 600 '{odd}'" in summary(capsys)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make another user's file")
@@ -216,7 +216,7 @@ def test_who_does_not_own_the_file_is_told_who_does(
     with as_nobody():
         files.tell_of_others(path)
     remedy = f"{name}, whose file it is, closes it by chmod 600 {path}, to you too"
-    assert told(capsys) == f"{path} is open to others (mode 644): {remedy}\n"
+    assert summary(capsys) == f"{path} is open to others (mode 644): {remedy}\n"
 
 
 def test_commands_tell_it_beside_their_data(

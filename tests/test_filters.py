@@ -206,7 +206,7 @@ def test_sort_goes_up_and_down_by_fields_links_and_what_is_worked_out(tasks: Sim
         ("id=1_0", 'id is a number, not "1_0"'),
         ("id=\u0663", "id is a number"),
         ("progress=nan", 'progress is a number, not "nan"'),
-        ("name~\udcff", "is no text in the encoding of this terminal"),
+        ("name~\udcff", "is not text in the encoding of this terminal"),
         ("name=" + "x" * 1000, "1,005 characters are too many"),
         ("parent.parent.parent.parent.parent.parent.name=x", "follows 6 links: 5 are the most"),
         ("results.status=failed", "task has many results: compare how many, results>0"),

@@ -151,4 +151,4 @@ for name in ("x", "0002"):
     left = vserver("-d", file, "list", "organizations", "-o", "name")
     assert left.out == "organization/1\norganization/2\n"
     assert 'no task "0001"' in vserver("-d", file, "wait", "0001").err
-    assert '"003" is no id' in vserver("-d", file, "undo", "--change", "003").err
+    assert '"003" is not an id' in vserver("-d", file, "undo", "--change", "003").err

@@ -153,7 +153,7 @@ def fill(database: Any) -> None:
     old, new, key = (bcrypt.hashpw(text, bcrypt.gensalt(4)).decode() for text in (b"old", b"new", b"key"))
     models.Organization(name="IKNL").save()
     models.Collaboration(name="ROTTERDAM").save()
-    with database.asking(False):
+    with database.rule_checks(False):
         user = models.User(username="root", password=old, organization=1)
         user.save()
         user.password = new
@@ -229,7 +229,7 @@ def test_a_statement_that_was_prepared_where_hashes_are_shown_hides_them_later(k
     with contextlib.closing(models.connect(kept, read_only=True)) as database:
         for _ in range(2):
             assert database.execute_sql(AS_IT_IS[0]).fetchone() == (None,)
-            with database.unhidden():
+            with database.hashes_visible():
                 assert HASH.search(str(database.execute_sql(AS_IT_IS[0]).fetchone()))
 
 

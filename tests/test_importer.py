@@ -621,7 +621,7 @@ def test_no_row_of_a_table_that_is_read_with_others_is_dropped_in_silence(server
         (4, 4),
         (2, 2),
     ]
-    assert outcome.elsewhere["role"] == 1
+    assert outcome.unmapped_tables["role"] == 1
     done = run(target.with_name("strict.db"), str(file), "--strict")
     assert done.exit_code == 1 and "taskdatabase of task 4444 is left out" in done.stderr
     assert "7 rows cannot be kept" in done.stderr

@@ -30,7 +30,7 @@ def change(path: Path, *statements: str) -> None:
 
 
 def found(database: Any, code: str) -> list[str]:
-    return [finding.told for finding in inspection.inspect(database, inspection.chosen(codes=[code]))]
+    return [finding.message for finding in inspection.inspect(database, inspection.chosen(codes=[code]))]
 
 
 def run(path: Path, *words: str) -> Any:
@@ -98,7 +98,7 @@ def test_all_is_well_on_stderr_and_exit_status_0(example: Path) -> None:
 
 
 def test_findings_are_grouped_counted_and_end_with_status_1(story: SimpleNamespace, database: Any, path: Path) -> None:
-    with database.asking(False):
+    with database.rule_checks(False):
         for _ in range(12):
             db.Node(name="twin", organization=story.iknl, collaboration=story.collaboration).save()
     done = run(path)
@@ -148,14 +148,14 @@ def test_a_check_changes_nothing(story: SimpleNamespace, database: Any, path: Pa
 
 
 def test_a_whole_check_is_told_by_the_overview_and_a_part_is_not(story: SimpleNamespace, path: Path) -> None:
-    def told() -> Any:
+    def summary() -> Any:
         done = CliRunner().invoke(vserver.main, ["-d", str(path), "overview", "-o", "json"], prog_name="vserver")
         return json.loads(done.stdout)["check"]
 
     run(path, "nodes")
-    assert told() is None
+    assert summary() is None
     run(path)
-    assert told()["warning"] == 2 and told()["at"].endswith("Z")
+    assert summary()["warning"] == 2 and summary()["at"].endswith("Z")
     board = CliRunner().invoke(vserver.main, ["-d", str(path), "overview"], prog_name="vserver").stdout
     assert re.search(r"^checked  \d+ s ago: 2 warnings$", board, re.MULTILINE)
 
@@ -199,7 +199,7 @@ def test_a_list_of_findings_holds_the_first_and_counts_all(database: Any) -> Non
 def test_every_orphan_that_the_models_can_have_is_told_by_its_link(story: Any, database: Any, path: Path) -> None:
     links = [field for model in MODELS.values() for field in model._meta.refs]
     story.task.parent = story.task
-    with database.asking(False):
+    with database.rule_checks(False):
         story.task.save()
         db.User(username="root", organization=story.iknl).save()
     changes = [f'UPDATE "{link.model._meta.table_name}" SET {link.column_name} = 99 WHERE id = 1' for link in links]

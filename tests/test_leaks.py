@@ -125,7 +125,7 @@ def lived_in(_made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     organization.save()
     collaboration.organizations.append(organization)
     collaboration.save()
-    with database.asking(False):
+    with database.rule_checks(False):
         db.User(username="root", password="First-1!", organization=organization).save()
         db.Node(name="node", organization=organization, collaboration=collaboration).save()
     database.close()

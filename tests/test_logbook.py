@@ -89,13 +89,13 @@ def test_the_log_is_filtered(told: Path) -> None:
     [
         (["--entity", "tsk"], 'no entity "tsk"; did you mean "task"?'),
         (["--id", "1"], "an id alone is none: say of which entity"),
-        (["--entity", "task", "--id", str(2**70)], "is no id"),
+        (["--entity", "task", "--id", str(2**70)], "is not an id"),
         (["--since", "yesterday"], '"yesterday" is no time: write 2026-03-01'),
         (["--prune", "90", "--yes"], '"90" is no time'),
         (["--all", "--limit", "2"], "--all is not a page: leave out --limit and --page"),
-        (["--change", "0"], '"0" is no id'),
-        (["--change", "003"], '"003" is no id'),
-        (["--entity", "task", "--id", "1_0"], '"1_0" is no id'),
+        (["--change", "0"], '"0" is not an id'),
+        (["--change", "003"], '"003" is not an id'),
+        (["--entity", "task", "--id", "1_0"], '"1_0" is not an id'),
     ],
 )
 def test_what_means_nothing_is_a_usage_error(words: list[str], message: str, told: Path) -> None:
@@ -223,7 +223,7 @@ def test_the_prompt_has_log_undo_and_history(story: SimpleNamespace, database: A
     assert [entry.op for entry in at_hand.log("task")] == ["update", "insert"]
     assert list(at_hand.log(story.task)) == list(story.task.history()) == list(at_hand.log(db.Task, 1))
     done = at_hand.undo()
-    assert done.told() == f"change 9 took back change 8: 1 row; take that back with: db.undo(change={done.change})"
+    assert done.summary() == f"change 9 took back change 8: 1 row; take that back with: db.undo(change={done.change})"
     assert db.Task.get(1).name == "average"
     with pytest.raises(Error, match="has no history yet"):
         db.Task(name="x").history()

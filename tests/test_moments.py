@@ -54,7 +54,7 @@ NO_TIMES = (
 def tasks(database: Any) -> list[Any]:
     """Tasks that were made at these times, in this order."""
     found = [db.Task(name=f"task {number}", created_at=at) for number, at in enumerate(AROUND)]
-    with database.asking(False):
+    with database.rule_checks(False):
         for task in found:
             task.save()
     return found

@@ -152,7 +152,7 @@ def test_no_run_id_is_given_twice_whatever_a_task_has(story: SimpleNamespace, da
     ids = [db.Task.next_run_id() for _ in range(3)]
     assert len(set(ids)) == 3 and all(isinstance(id, int) and 1 < id < 100 for id in ids)
     child = db.Task(name="child", parent=story.task.id, collaboration=story.collaboration, image="x")
-    with database.asking(False):
+    with database.rule_checks(False):
         child.save()
     assert child.run_id not in ids and isinstance(child.run_id, int)
 

@@ -102,7 +102,9 @@ def test_vserver_alone_shows_it_at_a_terminal(example: Path) -> None:
 
 
 def shown(database: Any, width: int = 80) -> str:
-    return views.render(board.Board(overview.overview(database), database.title, now()), width=width, color=False)
+    return views.render(
+        board.OverviewView(overview.overview(database), database.title, now()), width=width, color=False
+    )
 
 
 def test_it_fits_a_screen_of_80_columns_and_24_lines(consortium: Any) -> None:

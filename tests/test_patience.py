@@ -61,7 +61,7 @@ def test_a_statement_that_its_owner_cancels_is_not_taken_for_one_that_waited(dat
 
 def test_tab_waits_for_no_lock(story: Any, database: Any, address: str) -> None:
     database.close()
-    with locked(address, "task"), contextlib.closing(opener.glance(address)):
+    with locked(address, "task"), contextlib.closing(opener.open_without_waiting(address)):
         began = time.monotonic()
         with pytest.raises(Error, match="others hold what this needs"):
             list(models.Task.get())

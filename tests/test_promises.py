@@ -88,7 +88,7 @@ def open_umask() -> Iterator[None]:
 @pytest.fixture
 def closed(story: SimpleNamespace, database: Any, path: Path) -> Path:
     """The story's database with a user and a node that have hashes, closed."""
-    with database.asking(False):
+    with database.rule_checks(False):
         user = db.User(username="root", password=bcrypt.hashpw(b"old", bcrypt.gensalt(4)).decode(), organization=1)
         user.save()
         story.node.api_key = bcrypt.hashpw(b"key", bcrypt.gensalt(4)).decode()
@@ -241,7 +241,7 @@ def test_hashes_are_bcrypts_with_twelve_rounds_and_no_salt_of_a_password_is_used
 def test_a_name_is_neither_an_escape_nor_a_formula_nor_a_line(
     story: SimpleNamespace, database: Any, path: Path
 ) -> None:
-    with database.asking(False):
+    with database.rule_checks(False):
         db.Organization(name=HOSTILE, domain="[red]x[/]").save()
     database.close()
     for words in (["list", "organizations", "-o", output] for output in ("table", "yaml", "csv", "json")):

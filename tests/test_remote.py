@@ -132,7 +132,9 @@ def test_names_that_are_one_to_sqlite_and_tables_of_others_are_counted(both: Fil
         conn.execute("INSERT INTO bare DEFAULT VALUES")
     outcome, rows = imported(url, tmp_path / "ours.db")
     others = {
-        name: count for name, count in outcome.elsewhere.items() if name.lower().strip("_") != name or name == "bare"
+        name: count
+        for name, count in outcome.unmapped_tables.items()
+        if name.lower().strip("_") != name or name == "bare"
     }
     assert others == {"_Task": 2, "_sqlite_notes": 1, "bare": 1} and len(rows["task"]) == 12
 
@@ -141,9 +143,9 @@ def test_a_database_of_ours_on_a_server_is_a_source(url: str, tmp_path: Path) ->
     with closing(db.connect(url)):
         db.Organization(name="IKNL").save()
     with choosing.opened(url) as found:
-        assert found.told() == f"{url} is a database of vserver"
+        assert found.summary() == f"{url} is a database of vserver"
     outcome, rows = imported(url, tmp_path / "ours.db")
-    assert not list(outcome.told()) and [row[1] for row in rows["organization"]] == ["IKNL"]
+    assert not list(outcome.summary()) and [row[1] for row in rows["organization"]] == ["IKNL"]
 
 
 @pytest.mark.usefixtures("programs")

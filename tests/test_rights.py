@@ -38,7 +38,7 @@ def role(server: servers.Server, url: str, name: str, sql: str = "") -> Iterator
 @pytest.fixture
 def filled(url: str) -> str:
     """A database with an entity of each kind, and secrets."""
-    with contextlib.closing(connecting.connect(url)) as database, database.asking(False):
+    with contextlib.closing(connecting.connect(url)) as database, database.rule_checks(False):
         iknl = models.Organization(name="IKNL")
         iknl.save()
         models.User(username="root", password=SECRET, organization=iknl).save()

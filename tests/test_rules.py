@@ -251,7 +251,7 @@ def test_what_is_linked_to_is_told_by_its_name(code: str, sound: SimpleNamespace
     entity = BREAKS[code][0](sound)
     with warnings.catch_warnings(action="ignore", category=CheckWarning):
         entity.save()
-    assert NAMED[code] in " ".join(finding.told for finding in entity.check() if finding.code == code)
+    assert NAMED[code] in " ".join(finding.message for finding in entity.check() if finding.code == code)
 
 
 @pytest.mark.parametrize("code", FINE)
@@ -286,7 +286,7 @@ def test_codes_are_of_three_letters_of_their_entity_and_a_number() -> None:
 
 @pytest.mark.parametrize("rule", rules.RULES, ids=lambda rule: rule.code)
 def test_a_rule_says_what_why_and_what_to_do(rule: rules.Rule) -> None:
-    assert rule.level in rules.LEVELS and rule.breaks and rule.told and rule.why and rule.remedy
+    assert rule.level in rules.LEVELS and rule.breaks and rule.message and rule.why and rule.remedy
     assert bool(rule.where) != (bool(rule.secret) or not rule.entity)
     assert (rule.when == rules.AT_SAVE) == bool(rule.secret)
 

@@ -13,12 +13,13 @@ from vserverlib.transfer.sources import TOLD, Lines
 
 def test_lines_are_all_there_in_their_order_and_the_first_are_told() -> None:
     lines = Lines()
-    assert not lines and list(lines.told("more")) == []
+    assert not lines and list(lines.summary("more")) == []
     for number in range(TOLD + 5):
         lines.add(f"línea {number}\nof two")
     assert len(lines) == TOLD + 5 and len(list(lines)) == TOLD + 5
     assert list(lines)[TOLD] == f"línea {TOLD} of two"
-    assert list(lines.told("more"))[-1] == "and 5 more" and len(list(lines.told("more", everything=True))) == TOLD + 5
+    assert list(lines.summary("more"))[-1] == "and 5 more"
+    assert len(list(lines.summary("more", everything=True))) == TOLD + 5
 
 
 @pytest.mark.parametrize(

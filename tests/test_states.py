@@ -278,7 +278,7 @@ def test_before_release_17_the_column_is_added_anew(older_server: str) -> None:
 
 @pytest.mark.parametrize("beyond", ["infinity", "-infinity", "0044-03-15 00:00+00 BC", "10000-01-01 00:00+00"])
 def test_a_time_beyond_the_years_that_we_know_is_no_time(url: str, beyond: str) -> None:
-    with contextlib.closing(db.connect(url)) as database, database.asking(False):
+    with contextlib.closing(db.connect(url)) as database, database.rule_checks(False):
         db.Result(task=None).save()
         for status, state in (("pending", "pending"), ("completed", "completed")):
             write(database, beyond, beyond, status)

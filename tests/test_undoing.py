@@ -313,7 +313,7 @@ def test_a_row_that_is_gone_is_refused_and_left_out_by_force(story: SimpleNamesp
     done = undo(database, change=number, force=True)
     assert (done.rows, list(done.left_out), db.Task.get(1).name) == (1, [GONE.format(1, number)], "average")
     assert str(done).endswith(": 1 row, 1 left out")
-    assert done.told().splitlines()[1:] == [f"left out: {GONE.format(1, number)}"]
+    assert done.summary().splitlines()[1:] == [f"left out: {GONE.format(1, number)}"]
 
 
 def test_force_names_the_first_rows_that_it_leaves_out_and_counts_the_others(database: Any) -> None:
@@ -328,7 +328,7 @@ def test_force_names_the_first_rows_that_it_leaves_out_and_counts_the_others(dat
     done = undo(database, change=number, force=True)
     assert (done.rows, done.left_out.total, db.Node.get()) == (6, 24, [])
     told = [f"left out: {GONE.format(id, number)}" for id in (30, *range(23, 4, -1))]
-    assert list(done.left_out.told()) == [*told, "and 4 more"]
+    assert list(done.left_out.summary()) == [*told, "and 4 more"]
 
 
 def test_an_undo_that_would_do_nothing_is_refused_and_not_on_record(story: SimpleNamespace, database: Any) -> None:

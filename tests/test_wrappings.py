@@ -40,7 +40,7 @@ def export(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def read(file: Path) -> tuple[str, dict[str, list[object]]]:
     with choosing.opened(str(file)) as source:
-        return source.told(), {origin.table: list(source.rows(origin, Notes())) for origin in source.origins}
+        return source.summary(), {origin.table: list(source.rows(origin, Notes())) for origin in source.origins}
 
 
 @pytest.mark.parametrize("what", WRAPS)

@@ -76,26 +76,26 @@ class CheckError(Error):
         super().__init__(f"not saved: {'; '.join(map(str, self.breaches))}")
 
 
-def near(word: str, words: Iterable[str]) -> str:
+def did_you_mean(word: str, words: Iterable[str]) -> str:
     """Return '; did you mean "…"?' with the nearest of the words, or '' where none is near."""
     import difflib  # 4 ms that only a mistake has to pay
 
     known = {candidate.casefold(): candidate for candidate in words}
     found = difflib.get_close_matches(word.casefold(), known, n=1, cutoff=0.6)
-    return f'; did you mean "{inert(known[found[0]])}"?' if found else ""
+    return f'; did you mean "{printable(known[found[0]])}"?' if found else ""
 
 
-def counted(number: int, noun: str, plural: str = "") -> str:
+def pluralize(number: int, noun: str, plural: str = "") -> str:
     """Return a number of things in words: "1 change", "1,200 changes"."""
     return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
 
 
 def named(noun: str, id: object, name: object) -> str:
     """Return what messages call an entity: task 1 "average"."""
-    return f"{noun} {id}" if name is None else f'{noun} {id} "{inert(name, 60)}"'
+    return f"{noun} {id}" if name is None else f'{noun} {id} "{printable(name, 60)}"'
 
 
-def inert(value: object, limit: int = 80) -> str:
+def printable(value: object, limit: int = 80) -> str:
     """Return a text as a person may be shown it: nothing that moves, hides or fakes other text; cut after `limit`.
 
     Control characters, line breaks, marks of direction, what is invisible or of no certain width become escapes.

@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from vserverlib import inert
+from vserverlib import printable
 
 DEFAULT = "vserver.db"  # what is meant where nothing is named
 VARIABLE = "VSERVER_DATABASE"  # of the environment, which names another one
@@ -252,7 +252,7 @@ def fault(url: str) -> str | None:
 
 def shown(url: str) -> str:
     """Return a URL as it may be shown and typed again: without a password."""
-    return inert(plain(url), 200)
+    return printable(plain(url), 200)
 
 
 def command(name: str, *words: str) -> str:
@@ -333,7 +333,7 @@ def refusal(name: str) -> str | None:
 
 def _refused_address(scheme: str, text: str) -> str | None:
     if scheme.lower().startswith("postgres"):
-        return f'"{inert(scheme)}:" is no URL of PostgreSQL as it is typed: it is {MEANT}, with two slashes'
+        return f'"{printable(scheme)}:" is no URL of PostgreSQL as it is typed: it is {MEANT}, with two slashes'
     if "://" in text or "@" in text:
-        return f'"{inert(scheme)}://" is no database that vserver knows: use a path, or {MEANT}'
+        return f'"{printable(scheme)}://" is no database that vserver knows: use a path, or {MEANT}'
     return None

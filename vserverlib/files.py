@@ -20,9 +20,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
-from vserverlib import Error, inert, mounts, signals
+from vserverlib import Error, mounts, printable, signals
 from vserverlib.drivers import peewee
-from vserverlib.messages import tell
+from vserverlib.messages import notify
 
 SIDES = ("-wal", "-shm", "-journal")  # what SQLite keeps beside a database
 LOGS = ("-wal", "-journal")  # those of them whose content would be applied to another file
@@ -37,19 +37,19 @@ _passing: dict[Path, int] = {}  # drafts and private folders that are there, wit
 
 def shown(path: str | os.PathLike[str]) -> str:
     """Return a path as a message shows it."""
-    return inert(os.fspath(path), 200)
+    return printable(os.fspath(path), 200)
 
 
 def reason(error: BaseException) -> str:
     """Return why something could not be done with a file."""
     if isinstance(error, OSError) and error.strerror:
-        return inert(error.strerror, 200)
+        return printable(error.strerror, 200)
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    return inert(error, 200) + ("; is the disk full?" if code == sqlite3.SQLITE_IOERR else "")
+    return printable(error, 200) + ("; is the disk full?" if code == sqlite3.SQLITE_IOERR else "")
 
 
 @contextlib.contextmanager
-def told(what: str) -> Iterator[None]:
+def as_error(what: str) -> Iterator[None]:
     """Have what goes wrong with a file become one line: what cannot be done, and why."""
     try:
         yield
@@ -144,7 +144,7 @@ def put(draft: Path, target: Path, *, replace: bool = False) -> None:
 @contextlib.contextmanager
 def written(target: Path, *, replace: bool = False) -> Iterator[TextIO]:
     """A text file that is its owner's alone, to be written to: in its place at the end, whole, or not at all."""
-    with told(f"{shown(target)} cannot be made"), unfinished(target) as draft:
+    with as_error(f"{shown(target)} cannot be made"), unfinished(target) as draft:
         with open(draft, "w", encoding="utf-8", newline="\n") as file:
             yield file
         put(draft, target, replace=replace)
@@ -287,13 +287,13 @@ def tell_of_others(path: Path) -> None:
         owner, remedy = path.stat().st_uid, f"chmod 600 {shlex.quote(shown(path))}"
         if os.geteuid() not in (0, owner):
             remedy = f"{_user(owner)}, whose file it is, closes it by {remedy}, to you too"
-        tell(f"{shown(path)} is open to others (mode {mode:03o}): {remedy}", "yellow")
+        notify(f"{shown(path)} is open to others (mode {mode:03o}): {remedy}", "yellow")
 
 
 def _user(id: int) -> str:
     try:
         import pwd
 
-        return inert(pwd.getpwuid(id).pw_name)
+        return printable(pwd.getpwuid(id).pw_name)
     except (ImportError, KeyError):  # no POSIX; a user without a name, as in a container
         return f"user {id}"

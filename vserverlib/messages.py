@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Any, TextIO
 
-from vserverlib import inert
+from vserverlib import printable
 
 THEMES = ("light", "dark", "none")  # what VSERVER_THEME may be: the background of the terminal, or no colours
 COLOURS = {"red": "31", "yellow": "33", "dim": "2"}
@@ -31,7 +31,7 @@ def check_theme() -> None:
     """Tell where VSERVER_THEME says what it cannot be; it is then left aside."""
     asked = os.environ.get("VSERVER_THEME", "")
     if asked and asked.lower() not in THEMES:
-        tell(f'VSERVER_THEME is "{asked}": it can be {", ".join(THEMES[:-1])} or {THEMES[-1]}', "yellow")
+        notify(f'VSERVER_THEME is "{asked}": it can be {", ".join(THEMES[:-1])} or {THEMES[-1]}', "yellow")
 
 
 def is_capable(stream: TextIO) -> bool:
@@ -49,10 +49,10 @@ def painted(text: str, colour: str, stream: TextIO) -> str:
     return f"\x1b[{COLOURS[colour]}m{text}\x1b[0m" if is_colourful(stream) else text
 
 
-def tell(text: str, colour: str = "dim") -> None:
+def notify(text: str, colour: str = "dim") -> None:
     """Write one line to stderr, after what was printed before it."""
     sys.stdout.flush()
-    print(painted(inert(text, LONGEST), colour, sys.stderr), file=sys.stderr, flush=True)
+    print(painted(printable(text, LONGEST), colour, sys.stderr), file=sys.stderr, flush=True)
 
 
 def warn(warning: Warning) -> None:
@@ -82,7 +82,7 @@ def plain_warnings() -> Iterator[None]:
 
         def show(message: Warning | str, category: type[Warning], *place: Any, **options: Any) -> None:
             if category.__module__.partition(".")[0] == "vserverlib":
-                tell(f"warning: {message}", "yellow")
+                notify(f"warning: {message}", "yellow")
             else:
                 others(message, category, *place, **options)
 

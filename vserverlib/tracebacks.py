@@ -23,11 +23,11 @@ def install() -> None:
 def _print(kind: Any, error: Any, trace: Any) -> None:
     import traceback  # few programs end by an exception
 
-    told = traceback.TracebackException(kind, error, trace, lookup_lines=False)
-    for exception in _chain(told):
+    message = traceback.TracebackException(kind, error, trace, lookup_lines=False)
+    for exception in _chain(message):
         _mask_sources({frame.filename for frame in exception.stack})
         exception.stack[:] = [_without_marks(traceback, frame) for frame in exception.stack]
-    sys.stderr.write("".join(told.format()))
+    sys.stderr.write("".join(message.format()))
 
 
 def _print_of_thread(args: Any) -> None:
@@ -36,10 +36,10 @@ def _print_of_thread(args: Any) -> None:
         _print(args.exc_type, args.exc_value, args.exc_traceback)
 
 
-def _chain(told: Any) -> Iterator[Any]:
-    if told is not None:
-        yield told
-        for other in (told.__cause__, told.__context__, *(getattr(told, "exceptions", None) or ())):
+def _chain(message: Any) -> Iterator[Any]:
+    if message is not None:
+        yield message
+        for other in (message.__cause__, message.__context__, *(getattr(message, "exceptions", None) or ())):
             yield from _chain(other)
 
 

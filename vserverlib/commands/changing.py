@@ -13,10 +13,10 @@ from typing import Any, TextIO
 
 import click
 
-from vserverlib import Error, counted, inert
+from vserverlib import Error, pluralize, printable
 from vserverlib.commands import completers, printing
 from vserverlib.commands.options import JSON_OUTPUT, YES, Ordinal, Paging, Target, command, paging, require_yes
-from vserverlib.messages import tell
+from vserverlib.messages import notify
 
 SHOWN = 20  # rows of a page of the journal, and of those that are shown before they are taken back
 
@@ -31,7 +31,7 @@ class Id(click.ParamType[int]):
         """Return the number; a usage error where it is written in another way (003, +3, 1_000), or beyond 64 bits."""
         text = str(value)
         if not self.form.fullmatch(text) or abs(int(text)) >= 2**63:
-            self.fail(f'"{inert(value)}" is no id: write a whole number as a list prints it, such as 12', param, ctx)
+            self.fail(f'"{printable(value)}" is not an id: write a whole number as lists do, such as 12', param, ctx)
         return int(text)
 
 
@@ -54,7 +54,7 @@ def passwd(target: Target, username: str, piped: bool) -> None:
         user = models.User.get_by_username(username)
         user.password = _typed_password(user) if password is None else password
         user.save()
-        tell(f"{user.named()} has a new password")
+        notify(f"{user.named()} has a new password")
 
 
 def _typed_password(user: Any) -> str:
@@ -94,7 +94,7 @@ def apikey(target: Target, node: str) -> None:
         found.save()
         click.echo(key)  # before the transaction ends: a key that nobody got to see is not stored
         sys.stdout.flush()
-    tell(f"{found.named()} has a new API key, which is not shown again")
+    notify(f"{found.named()} has a new API key, which is not shown again")
 
 
 # Deleting
@@ -122,7 +122,7 @@ def delete_command(
     from vserverlib.queries import kinds
 
     if not words and "/" not in entity:
-        raise click.UsageError(f"which {inert(entity)}? Give ids or names, or both words as one: task/12")
+        raise click.UsageError(f"which {printable(entity)}? Give ids or names, or both words as one: task/12")
     model, words = kinds.kind(entity.partition("/")[0] if not words else entity), words or (entity,)
     with target.open(read_only=dry_run):
         found = [finding.one(model, word, to_change=not dry_run) for word in words]
@@ -133,7 +133,7 @@ def delete_command(
         if dependents:
             require_yes("Delete all of this?", yes, lambda: _show_plan(plan, sys.stderr))
         done = deleting.delete(found, dependents, remedy="--dependents takes them along", expected=plan)
-    tell(f"{done.told()}; {target.take_back(done.change)}")
+    notify(f"{done.summary()}; {target.take_back(done.change)}")
 
 
 def _show_plan(plan: Any, stream: TextIO) -> None:
@@ -190,7 +190,7 @@ def _print_page(database: Any, asked: list[Any], output: str, paging: Paging) ->
     if total:
         printing.tell_of_pages(paging.first + number if number else 0, total, paging)
     elif output == "table":
-        tell("nothing is on record")
+        notify("nothing is on record")
 
 
 def _is_asked(asked: dict[str, Any]) -> bool:
@@ -222,10 +222,10 @@ def _prune(target: Target, older: str, yes: bool) -> None:
     with target.open() as database:
         number = journal.count_before(database, older)
         if number:
-            told = counted(number, "change")
-            require_yes(f"Forget {told}, which cannot be undone any more?", yes)
+            message = pluralize(number, "change")
+            require_yes(f"Forget {message}, which cannot be undone any more?", yes)
             number = journal.prune(database, older)
-        tell(f"forgot {counted(number, 'change')}")
+        notify(f"forgot {pluralize(number, 'change')}")
 
 
 @command("undo")
@@ -250,9 +250,9 @@ def undo_command(
         ids = undoing.plan(database, count, change=change, session=session)
         require_yes(f"Take back {undoing.numbered(ids)}?", yes, lambda: _show_changes(target, database, ids))
         done = undoing.take_back(database, ids, force)
-    tell(f"{done}; {target.take_back(done.change)}")
-    for line in done.left_out.told():
-        tell(line, "yellow")
+    notify(f"{done}; {target.take_back(done.change)}")
+    for line in done.left_out.summary():
+        notify(line, "yellow")
 
 
 def _show_changes(target: Target, database: Any, ids: list[int]) -> None:
@@ -266,7 +266,7 @@ def _show_changes(target: Target, database: Any, ids: list[int]) -> None:
     more = journal.total(database, asked) - len(shown)
     if more:
         words = [word for id in ids[: undoing.MOST_TOLD] for word in ("--change", str(id))]
-        tell(f"{counted(more, 'more row')}, to be seen by: {target.command('log', *words, '--page', '2')}")
+        notify(f"{pluralize(more, 'more row')}, to be seen by: {target.command('log', *words, '--page', '2')}")
 
 
 COMMANDS = (passwd, apikey, delete_command, log_command, undo_command)

@@ -68,8 +68,8 @@ def _items(texts: Iterable[str], typed: str, start: str = "", **more: Any) -> Of
     """Return those of some texts that begin with what is typed, `start` before each. texts: a dict tells of each."""
     from click.shell_completion import CompletionItem
 
-    told = texts if isinstance(texts, dict) else dict.fromkeys(texts)
-    return [CompletionItem(start + text, help=told[text], **more) for text in told if text.startswith(typed)]
+    message = texts if isinstance(texts, dict) else dict.fromkeys(texts)
+    return [CompletionItem(start + text, help=message[text], **more) for text in message if text.startswith(typed)]
 
 
 # Entities, and files
@@ -182,7 +182,9 @@ def _database(ctx: click.Context) -> Iterator[None]:
     from vserverlib.opening import opener
 
     named = ctx.find_root().params.get("database")
-    database = opener.glance(os.path.expanduser(os.path.expandvars(named)) if named else addresses.DEFAULT)
+    database = opener.open_without_waiting(
+        os.path.expanduser(os.path.expandvars(named)) if named else addresses.DEFAULT
+    )
     try:
         yield
     finally:

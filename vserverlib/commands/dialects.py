@@ -25,7 +25,7 @@ from click.shell_completion import (
     add_completion_class,
 )
 
-from vserverlib import inert
+from vserverlib import printable
 
 LONGEST = 200  # characters of what is offered: longer names are left out
 MOST_HELP = 60  # characters that are told of it
@@ -97,7 +97,7 @@ def is_plain(text: str) -> bool:
     It goes out as UTF-8: to a terminal of another encoding, bytes of it would mean something else.
     """
     is_unicode = str(sys.stdout.encoding).lower().startswith("utf")
-    return inert(text, LONGEST) == text and (is_unicode or text.isascii())
+    return printable(text, LONGEST) == text and (is_unicode or text.isascii())
 
 
 class Dialect(ShellComplete):
@@ -127,7 +127,7 @@ class Dialect(ShellComplete):
         found = [item for item in offered if item.type == "file" or is_plain(item.value)]
         for item in found:
             item.value = (option[0] if option else "") + item.value
-            item.help = inert(" ".join((item.help or "").split()), MOST_HELP) or None
+            item.help = printable(" ".join((item.help or "").split()), MOST_HELP) or None
         opened = [CompletionItem("", type="open")] if any(item.open for item in found) else []
         return opened + found
 

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vserverlib import Error, addresses, inert, signals
+from vserverlib import Error, addresses, printable, signals
 from vserverlib.commands import completers, printing
 from vserverlib.commands.options import OUTPUT, YES, Target, command, require_yes
-from vserverlib.messages import tell
+from vserverlib.messages import notify
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,8 +49,8 @@ def backup(target: Target, file: str | None, force: bool) -> None:
         backups.stream(target.file, sys.stdout.buffer)
     else:
         made = backups.make(target.file, place, force=force)
-        told = f"made {made.path}, {made.size:,} bytes, and checked it"
-        tell(f"{told}; put it back with: {target.command('restore', str(made.path))}")
+        message = f"made {made.path}, {made.size:,} bytes, and checked it"
+        notify(f"{message}; put it back with: {target.command('restore', str(made.path))}")
 
 
 def _back_up_server(target: Target, file: str | None, place: Path | None, force: bool) -> None:
@@ -60,15 +60,15 @@ def _back_up_server(target: Target, file: str | None, place: Path | None, force:
     found = dumps.about(target.path)
     if (why := found.lack()) is not None:
         _back_up_as_json(target, None if file == "-" else dumps.place_of(found.name, place, ".json"), force)
-        told = f"{why}, so this is an export in JSON, with the hashes of passwords and keys, but without the journal"
-        tell(f"{told}; put it back with: vserver -d NEW import FILE, or import --replace FILE", "yellow")
+        message = f"{why}, so this is an export in JSON, with the hashes of passwords and keys, but without the journal"
+        notify(f"{message}; put it back with: vserver -d NEW import FILE, or import --replace FILE", "yellow")
     elif file == "-":
         dumps.stream(target.path, sys.stdout.buffer)
     else:
         made = dumps.make(target.path, place, force=force)
         named = ", a dump by pg_dump in spite of its name" if made.path.suffix.lower() == ".json" else ""
         put_back = target.command("restore", str(made.path))
-        tell(f"made {made.path}{named}, {made.size:,} bytes; put it back with: {put_back}")
+        notify(f"made {made.path}{named}, {made.size:,} bytes; put it back with: {put_back}")
 
 
 def _back_up_as_json(target: Target, place: Path | None, force: bool) -> None:
@@ -80,7 +80,7 @@ def _back_up_as_json(target: Target, place: Path | None, force: bool) -> None:
         raise Error("the backup was not read to its end: what was read is no backup") from None
     if place is not None:
         named = ", JSON in spite of its name" if place.suffix.lower() == ".dump" else ""
-        tell(f"made {place}{named}, {place.stat().st_size:,} bytes")
+        notify(f"made {place}{named}, {place.stat().st_size:,} bytes")
 
 
 @command()
@@ -103,9 +103,9 @@ def restore(target: Target, file: str, yes: bool) -> None:
     with signals.finishing():
         with backups.verified(storage.as_path(file), target.file) as draft:
             if os.path.lexists(target.file):
-                require_yes(f"Replace all that is in {inert(target.file, 200)} by {inert(file, 200)}?", yes)
+                require_yes(f"Replace all that is in {printable(target.file, 200)} by {printable(file, 200)}?", yes)
             kept = backups.restore(target.file, draft)
-        tell(f"{target.file} holds what is in {file}")
+        notify(f"{target.file} holds what is in {file}")
         if kept is not None:
             _tell_kept(target, kept)
     return None
@@ -115,9 +115,9 @@ def _tell_kept(target: Target, kept: Backup) -> None:
     """Tell where a restored database has what it held before, and what can be done with that."""
     if kept.is_sound:
         back = target.command("restore", str(kept.path))
-        tell(f"what it held is kept in {kept.path}; go back with: {back}")
+        notify(f"what it held is kept in {kept.path}; go back with: {back}")
     else:
-        tell(f"what it held is kept in {kept.path}, damaged as it was: restore would refuse it", "yellow")
+        notify(f"what it held is kept in {kept.path}, damaged as it was: restore would refuse it", "yellow")
 
 
 def _restore_on_server(target: Target, file: str, yes: bool) -> None:
@@ -127,14 +127,14 @@ def _restore_on_server(target: Target, file: str, yes: bool) -> None:
 
     dump = archives.opened(storage.as_path(file), target.name)
     if restores.replaces(target.path):
-        require_yes(f"Replace all that vserver has in {target.name} by {inert(file, 200)}?", yes)
+        require_yes(f"Replace all that vserver has in {target.name} by {printable(file, 200)}?", yes)
     with signals.finishing():
         with screens.progress_bar("rows", dump.rows) as advance:
             done = restores.restore(target.path, dump, advance)
         older = ", upgraded to the schema of this release" if done.upgraded else ""
-        tell(f"{target.name} holds what is in {file}{older}")
+        notify(f"{target.name} holds what is in {file}{older}")
         if done.made_anew:
-            tell("its tables were made anew: grant other roles their rights on them again, if they had any", "yellow")
+            notify("its tables were made anew: grant other roles their rights on them again, if they had any", "yellow")
         if done.kept is not None:
             _tell_kept(target, done.kept)
 
@@ -154,15 +154,15 @@ def upgrade(target: Target, dry_run: bool, no_backup: bool) -> None:
 
     schema, due = upgrades.due(target.path)
     if not due:
-        tell(f"{target.name} has schema {schema}, the newest: nothing is due")
+        notify(f"{target.name} has schema {schema}, the newest: nothing is due")
     elif dry_run:
         trial = upgrades.trial(target.path, backup=not no_backup)
-        click.echo("\n".join(f"{step.name}  {step.told}".rstrip() for step in trial.steps))
-        tell(trial.told())
+        click.echo("\n".join(f"{step.name}  {step.message}".rstrip() for step in trial.steps))
+        notify(trial.summary())
     else:
         with signals.finishing():
             if done := upgrades.upgrade(target.path, backup=not no_backup):
-                tell(done.told())
+                notify(done.summary())
 
 
 @command("import")
@@ -205,10 +205,10 @@ def import_command(
             choosing.opened(source, screens.progress_bar) as found,
             _handing_out(found, secrets, options["dry_run"]),
         ):
-            tell(found.told())
+            notify(found.summary())
             done = _imported(target, found, yes, **options)
-        for line in done.told():
-            tell(line, "yellow")
+        for line in done.summary():
+            notify(line, "yellow")
         _tell_imported(target, done, source, options["dry_run"])  # first: what it prints may have no room
     if output == "table":
         printing.counts([row._asdict() for row in done.plan or done.tables], output)
@@ -226,7 +226,7 @@ def _telling_of_an_end(block: signals.finishing) -> Iterator[None]:
             raise
         if not signals.is_ending():
             click.echo(err=True)  # behind the ^C of the terminal
-        tell("nothing was imported")
+        notify("nothing was imported")
         signals.end_interrupted()
         raise click.exceptions.Exit(signals.INTERRUPTED) from None
 
@@ -238,7 +238,7 @@ def _imported(target: Target, found: Any, yes: bool, *, dry_run: bool, merge: bo
 
     place, strict = target.path if target.is_url else target.file, strict or target.strict
     if replace and not dry_run and (target.is_url or os.path.lexists(target.file)):
-        require_yes(f"Replace all that is in {inert(target.name, 200)} by {found.about}?", yes)
+        require_yes(f"Replace all that is in {printable(target.name, 200)} by {found.about}?", yes)
     try:
         with screens.progress_bar("rows", importer.total(found)) as advance:
             if merge:
@@ -247,8 +247,8 @@ def _imported(target: Target, found: Any, yes: bool, *, dry_run: bool, merge: bo
             act = importer.dry_run if dry_run else importer.run
             return act(found, place, advance, replace=replace, strict=strict)
     except outcomes.Refused as refused:
-        for line in refused.outcome.told(everything=True):
-            tell(line, "yellow")
+        for line in refused.outcome.summary(everything=True):
+            notify(line, "yellow")
         raise
 
 
@@ -258,26 +258,26 @@ def _confirm(target: Target, planned: Any) -> None:
     def show() -> None:
         views.console(sys.stderr).print(views.figures([row._asdict() for row in planned.plan]))
         for line in planned.told_of_plan():
-            tell(line, "yellow")
+            notify(line, "yellow")
 
-    require_yes(f"Merge this into {inert(target.name, 200)}?", yes=False, show=show)
+    require_yes(f"Merge this into {printable(target.name, 200)}?", yes=False, show=show)
 
 
 def _tell_imported(target: Target, done: Any, source: str, dry_run: bool) -> None:
     """Tell what was done, where to look, and what takes it back."""
     if done.breaches and not dry_run:
-        tell(f"see what breaks rules with: {target.command('check')}")
+        notify(f"see what breaks rules with: {target.command('check')}")
     elif done.breaches:
-        tell(f"see what breaks rules with: {_look_again(target, done, source)}")
+        notify(f"see what breaks rules with: {_look_again(target, done, source)}")
     if dry_run:
-        tell("this was a dry run: nothing was imported")
+        notify("this was a dry run: nothing was imported")
     elif done.plan and not done.has_news:
-        tell(f"all of it is in {target.name} already: nothing was changed")
+        notify(f"all of it is in {target.name} already: nothing was changed")
     else:
         new = "the new " if done.made and not target.is_url else ""
-        tell(f"imported into {new}{target.name}; look at it with: {target.command('overview')}")
-        if told := _take_back(target, done):
-            tell(told)
+        notify(f"imported into {new}{target.name}; look at it with: {target.command('overview')}")
+        if message := _take_back(target, done):
+            notify(message)
 
 
 def _look_again(target: Target, done: Any, source: str) -> str:
@@ -308,7 +308,7 @@ def _handing_out(source: Any, secrets: str | None, dry_run: bool) -> Iterator[No
     from vserverlib.transfer import handouts, sources
 
     _refuse_stdout(secrets)
-    if dry_run or not isinstance(source, sources.Lacking):
+    if dry_run or not isinstance(source, sources.NeedsCredentials):
         if secrets is not None:
             why = "a dry run makes none" if dry_run else "this source brings its own"
             raise click.UsageError(f"--secrets is for passwords and API keys that are made: {why}")
@@ -368,8 +368,8 @@ def _kind(file: str) -> str:
     kinds = {".json": "json", ".yaml": "fixture", ".yml": "fixture"}
     kind = "json" if file == "-" else kinds.get(os.path.splitext(file)[1].lower())
     if kind is None:
-        told = f'"{inert(file, 200)}" does not say what it is to be'
-        raise click.UsageError(f"{told}: --format fixture, or --format json")
+        message = f'"{printable(file, 200)}" does not say what it is to be'
+        raise click.UsageError(f"{message}: --format fixture, or --format json")
     return kind
 
 
@@ -387,7 +387,7 @@ def _export_json(target: Target, file: str, with_hashes: bool, force: bool) -> N
     _write_json(target, place, with_hashes, force)
     if place is not None:
         kept = "with the hashes of passwords and keys" if with_hashes else "without passwords and keys"
-        tell(f"made {place}, which you alone can read, {kept}; put it into an empty database with: vserver import")
+        notify(f"made {place}, which you alone can read, {kept}; put it into an empty database with: vserver import")
 
 
 def _write_json(target: Target, place: Path | None, with_hashes: bool, force: bool) -> None:
@@ -416,16 +416,16 @@ def _export_fixture(target: Target, file: str, release: int, secrets: str | None
     place, listed = storage.as_path(file), storage.as_path(secrets) if secrets is not None else None
     _refuse_place(target, place, force)
     if listed is not None and listed.absolute() == place.absolute():
-        raise Error(f"{inert(file, 200)} is named twice: one file cannot be both, name another one for the secrets")
+        raise Error(f"{printable(file, 200)} is named twice: one file cannot be both, name another one for the secrets")
     with signals.finishing():
         with target.open(read_only=True) as database, database.reading():
             made = exporting.export(place, release, secrets=listed, force=force)
-        for line in made.told:
-            tell(line, "yellow")
+        for line in made.message:
+            notify(line, "yellow")
         found = "which you alone can read: it holds new passwords and API keys"
-        tell(f"made {place} for a server of release {release}, {found}")
+        notify(f"made {place} for a server of release {release}, {found}")
         if listed is not None and made.handouts:
-            tell(f"whose they are is in {listed}, which you alone can read: hand them out, and remove it")
+            notify(f"whose they are is in {listed}, which you alone can read: hand them out, and remove it")
 
 
 @command("copy")
@@ -450,7 +450,7 @@ def copy_command(ctx: click.Context, source: str, to: str, output: str) -> None:
             done = copying.copy(database, to, advance)
         printing.counts([table._asdict() for table in done], output)
         named = addresses.shown(to) if addresses.is_url(to) else to
-        tell(f"copied {database.title} to {named}; look at it with: {addresses.command(named, 'overview')}")
+        notify(f"copied {database.title} to {named}; look at it with: {addresses.command(named, 'overview')}")
 
 
 COMMANDS = (backup, restore, upgrade, import_command, export, copy_command)

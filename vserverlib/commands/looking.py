@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from vserverlib import counted, inert
+from vserverlib import pluralize, printable
 from vserverlib.commands import completers, printing
 from vserverlib.commands.options import (
     CHOOSING,
@@ -23,7 +23,7 @@ from vserverlib.commands.options import (
     Target,
     command,
 )
-from vserverlib.messages import tell
+from vserverlib.messages import notify
 
 CHUNK = 1000  # rows of one table, where a list is so long that it is printed as several
 
@@ -86,7 +86,7 @@ def _print_fields(model: Any, output: str) -> None:
         return printing.write(formats.WRITERS[output], columns.described(columns.known(model)))
     views.console().print(views.glossary(columns.described(columns.known(model))))
     links = ", ".join(f"{link.name}.…" for link in model._meta.refs)
-    return tell(f"and any field of what a link leads to: {links}") if links else None
+    return notify(f"and any field of what a link leads to: {links}") if links else None
 
 
 @command()
@@ -106,7 +106,7 @@ def show(target: Target, entity: str, id_or_name: str | None, output: str) -> No
     from vserverlib.queries import columns, kinds, listing
 
     if id_or_name is None and "/" not in entity:
-        raise click.UsageError(f"which {inert(entity)}? Give an id or a name, or both words as one: task/12")
+        raise click.UsageError(f"which {printable(entity)}? Give an id or a name, or both words as one: task/12")
     model = kinds.kind(entity.partition("/")[0] if id_or_name is None else entity)
     with target.open(read_only=True):
         found = finding.one(model, entity if id_or_name is None else id_or_name)
@@ -135,7 +135,7 @@ def overview(target: Target, output: str) -> None:
         from vserverlib.entities import fields
         from vserverlib.terminal import board, views
 
-        views.console().print(board.Board(found, database.title, fields.now()))
+        views.console().print(board.OverviewView(found, database.title, fields.now()))
     else:
         printing.document(figures.as_data(found), output)
 
@@ -169,8 +169,8 @@ def check_command(
             _remember(database, levels)
     if levels["error"] or levels["warning"]:
         ctx.exit(1)
-    number = counted(len(asked), "rule was", "rules were")
-    tell(f"all is well: {number} asked, and nothing above level info was found")
+    number = pluralize(len(asked), "rule was", "rules were")
+    notify(f"all is well: {number} asked, and nothing above level info was found")
 
 
 def _explain(rule: Any) -> None:
@@ -206,7 +206,7 @@ def _remember(database: Any, levels: dict[str, int]) -> None:
     try:
         checks.remember(database, levels)
     except OSError as error:
-        tell(f"what was found is not kept for the overview: {inert(error, 200)}", "yellow")
+        notify(f"what was found is not kept for the overview: {printable(error, 200)}", "yellow")
 
 
 COMMANDS = (list_command, show, overview, check_command)

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
-from vserverlib import Error, UsageError, addresses, inert, signals, streams
+from vserverlib import Error, UsageError, addresses, printable, signals, streams
 from vserverlib.commands import completers
-from vserverlib.messages import tell
+from vserverlib.messages import notify
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,9 +73,9 @@ class Commands(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands with their first sentence, whole: a narrow terminal wraps it, where click would cut it."""
-        told = [(name, self.commands[name].get_short_help_str(LONGEST_SENTENCE)) for name in self.list_commands(ctx)]
+        message = [(name, self.commands[name].get_short_help_str(LONGEST_SENTENCE)) for name in self.list_commands(ctx)]
         with formatter.section("Commands"):
-            formatter.write_dl(told)
+            formatter.write_dl(message)
 
     def make_context(self, *args: Any, **options: Any) -> click.Context:
         with _inert_usage():
@@ -153,7 +153,7 @@ def _inert_usage() -> Iterator[None]:
             raise
         raise click.UsageError(f"{error.option_name} goes before the command: vserver -d …", error.ctx) from None
     except click.UsageError as error:
-        error.message = inert(error.message, 1000)  # type: ignore[misc]  # it is what show() prints
+        error.message = printable(error.message, 1000)  # type: ignore[misc]  # it is what show() prints
         raise
 
 
@@ -165,16 +165,16 @@ def failure_of(error: Exception) -> Failure | None:
         return Failure(_of_system(error))
     if _is_of_database(error):
         damaged = ": it is damaged, use a backup" if "malformed" in str(error) else ""
-        return Failure(f"the database says: {inert(error, 200)}{damaged}")
+        return Failure(f"the database says: {printable(error, 200)}{damaged}")
     return None
 
 
 def _of_system(error: OSError) -> str:
     """Return what the system has refused: where there is no room for a file without a name, it is stdout."""
-    told = error.strerror or inert(error, 200)
+    message = error.strerror or printable(error, 200)
     if error.filename:
-        return f"{inert(error.filename, 200)}: {told}"
-    return f"stdout: {told}: what was printed is not whole" if error.errno in NO_ROOM else told
+        return f"{printable(error.filename, 200)}: {message}"
+    return f"stdout: {message}: what was printed is not whole" if error.errno in NO_ROOM else message
 
 
 def _is_of_database(error: Exception) -> bool:
@@ -272,13 +272,13 @@ class Target(NamedTuple):
             database = opener.demo(read_only=read_only, sandbox=sandbox)
         else:
             if self.url is None and not read_only and not sandbox and not self.is_there:
-                tell(f"made a new database, {storage.create(self.path)}")
+                notify(f"made a new database, {storage.create(self.path)}")
             database = self._opened(read_only=read_only, sandbox=sandbox)
         database.strict = self.strict
         try:
             yield database
             if sandbox:
-                tell(sandbox_report(database))
+                notify(sandbox_report(database))
         finally:
             database.close()
 
@@ -289,7 +289,7 @@ class Target(NamedTuple):
 
         try:
             return opener.connect(self.path, read_only=read_only, sandbox=sandbox)
-        except recognition.OfServer:
+        except recognition.Vantage6Database:
             return opener.connect(self.path, read_only=True)
 
 
@@ -304,7 +304,7 @@ def sandbox_report(database: Any) -> str:
     counts = [(MODELS[table], dict(zip(_CHANGES, numbers, strict=True))) for table, *numbers in found]
     done = []
     for verb in _CHANGES:
-        words = [listing.counted(number[verb], model) for model, number in counts if number[verb]]
+        words = [listing.pluralize(number[verb], model) for model, number in counts if number[verb]]
         done += [f"{verb} {', '.join(words)}"] if words else []
     return f"sandbox: would have {'; '.join(done) or 'changed nothing'}"
 
@@ -348,15 +348,15 @@ class Ordinal(click.ParamType[int]):
         """Return the number; a usage error where it is none, or too large."""
         number = int(value) if str(value).isascii() and str(value).isdigit() and len(str(value)) < 12 else 0
         if not 0 < number <= LARGEST:
-            self.fail(f'"{inert(value)}" is no whole number from 1 to {LARGEST:,}', param, ctx)
+            self.fail(f'"{printable(value)}" is no whole number from 1 to {LARGEST:,}', param, ctx)
         return number
 
 
 def output(*formats: str) -> Callable[[Command], Command]:
     """Return the option that chooses between a table and these formats."""
     choice = click.Choice(["table", *formats])
-    told = "For eyes, or for programs."
-    return click.option("-o", "--output", type=choice, default="table", show_default=True, help=told)
+    message = "For eyes, or for programs."
+    return click.option("-o", "--output", type=choice, default="table", show_default=True, help=message)
 
 
 OUTPUT = output("json", "yaml")
@@ -415,7 +415,7 @@ SHOWN = several(
 )
 
 
-def paging(size: int, told: str, whole: bool = False) -> Callable[[Command], Command]:
+def paging(size: int, message: str, whole: bool = False) -> Callable[[Command], Command]:
     """Return the three options that say which page is printed: a command takes `paging` in place of them.
 
     size: rows of a page unless that is asked for, as `told` says. whole: for programs it is all rows then.
@@ -432,7 +432,7 @@ def paging(size: int, told: str, whole: bool = False) -> Callable[[Command], Com
         return paged  # type: ignore[return-value]  # a command in any case
 
     return several(
-        click.option("--limit", metavar="N", type=Ordinal(), help=f"Rows of a page.  [default: {told}]"),
+        click.option("--limit", metavar="N", type=Ordinal(), help=f"Rows of a page.  [default: {message}]"),
         click.option("--page", metavar="N", type=Ordinal(), help="Which page.  [default: 1]"),
         click.option("--all", "everything", is_flag=True, help="All rows, not a page of them."),
         add,

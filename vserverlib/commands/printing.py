@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TextIO
 
 from vserverlib.commands.options import Paging
-from vserverlib.messages import tell
+from vserverlib.messages import notify
 
 
 def pages(found: Iterator[Any], output: str, wide: bool = False) -> Any:
@@ -58,7 +58,7 @@ def handouts(made: list[Any]) -> None:
     if made:
         from vserverlib.terminal import views
 
-        tell("made these passwords and API keys, which are not shown again:", "yellow")
+        notify("made these passwords and API keys, which are not shown again:", "yellow")
         views.console(sys.stderr).print(views.handouts(made))
         sys.stderr.flush()
 
@@ -80,17 +80,17 @@ def tell_of_more(page: Any, paging: Paging, where: Sequence[str], search: str | 
 
 
 def _tell_of_none(model: Any, where: Sequence[str], search: str | None) -> None:
-    tell(f"there are no {model.plural}{' that fit' if where or search else ''}")
+    notify(f"there are no {model.plural}{' that fit' if where or search else ''}")
     if model.noun == "result" and any(text.strip().startswith("status") for text in where):
-        tell("the status of a result is what a server wrote; what it comes to is its state, such as state=failed")
+        notify("the status of a result is what a server wrote; what it comes to is its state, such as state=failed")
 
 
 def tell_of_pages(end: int, total: int, paging: Paging) -> None:
     """Tell how to see the next page, or that there is none of that number. end: of what was printed, 0: nothing was."""
     if not end:
-        tell(f"there is no page {paging.page:,}: the last one is {-(-total // paging.size):,}")
+        notify(f"there is no page {paging.page:,}: the last one is {-(-total // paging.size):,}")
     elif end < total:
-        tell(f"{total - end:,} more: --page {paging.page + 1}, or --all")
+        notify(f"{total - end:,} more: --page {paging.page + 1}, or --all")
 
 
 def is_unicode(stream: TextIO) -> bool:

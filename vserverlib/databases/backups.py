@@ -23,11 +23,11 @@ from typing import BinaryIO, NamedTuple
 
 from vserverlib import Error, files, signals
 from vserverlib.databases import connection, headers, raw, recording, schemas, sqlite, storage
-from vserverlib.databases.connection import Opened
+from vserverlib.databases.connection import DatabaseMixin
 from vserverlib.databases.sqlite import Sqlite
 from vserverlib.drivers import peewee
 from vserverlib.files import shown
-from vserverlib.messages import tell
+from vserverlib.messages import notify
 
 BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)  # the last: a schema that is no SQL
@@ -72,7 +72,7 @@ def make(path: Path, target: Path | None = None, *, force: bool = False) -> Back
     storage.check(path)
     place = _place(path, target)
     files.refuse_place(place, path, force=force)
-    with files.told(f"{shown(place)} cannot be made"), _copied(path, place) as draft:
+    with files.as_error(f"{shown(place)} cannot be made"), _copied(path, place) as draft:
         size = draft.stat().st_size
         files.put(draft, place, replace=force)
     return Backup(place, size)
@@ -82,7 +82,7 @@ def stream(path: Path, out: BinaryIO) -> None:
     """Write a verified backup of a database to a stream. It is made in a private folder first."""
     storage.check(path)
     with (
-        files.told(f"{shown(path)} cannot be backed up"),
+        files.as_error(f"{shown(path)} cannot be backed up"),
         files.passing_folder() as folder,
         _copied(path, folder / "backup") as draft,
         open(draft, "rb") as file,
@@ -102,7 +102,7 @@ def keep(path: Path, kept: list[Backup], *, or_damaged: bool = False) -> None:
     SQLite only: the caller holds its write lock, which reading the file would end.
     """
     place, is_sound = default_name(path), True
-    with files.told(f"{shown(place)} cannot be made"), files.unfinished(place) as draft:
+    with files.as_error(f"{shown(place)} cannot be made"), files.unfinished(place) as draft:
         try:
             _copy_verified(path, draft)
         except Damaged:
@@ -117,7 +117,7 @@ def keep(path: Path, kept: list[Backup], *, or_damaged: bool = False) -> None:
 
 
 @contextlib.contextmanager
-def keeping_first(database: Opened) -> Iterator[list[Backup]]:
+def keeping_first(database: DatabaseMixin) -> Iterator[list[Backup]]:
     """A transaction that begins with a backup, which is put into this list: gone again unless it is committed."""
     kept: list[Backup] = []
     with signals.finishing():
@@ -244,11 +244,11 @@ def verified(file: Path, path: Path) -> Iterator[Path]:
     if not path.parent.is_dir():
         raise Error(f"the folder {shown(path.parent)} does not exist: make it first")
     with contextlib.ExitStack() as stack:
-        with files.told(f"{shown(file)} cannot be restored"):
+        with files.as_error(f"{shown(file)} cannot be restored"):
             draft = stack.enter_context(files.unfinished(path))
             _copy_verified(file, draft)
             if schemas.migrate_copy(draft, file):
-                tell(f"{shown(file)} is of an older schema: what is restored is an upgraded copy", "yellow")
+                notify(f"{shown(file)} is of an older schema: what is restored is an upgraded copy", "yellow")
         yield draft
 
 
@@ -258,14 +258,14 @@ def restore(path: Path, draft: Path) -> Backup | None:
     None where there was no database. In one transaction, after which others that have it open see what was restored.
     """
     if not os.path.lexists(path):
-        with files.told(f"{shown(path)} cannot be restored"):
+        with files.as_error(f"{shown(path)} cannot be restored"):
             files.put(draft, path)
         return None
     if not storage.is_open(path):
         storage.check_ours(path)
     database = Sqlite(str(storage.refuse_other_names(path)), path=path)
     with signals.finishing():
-        with files.told(f"{shown(path)} cannot be restored, and is as it was"), contextlib.closing(database):
+        with files.as_error(f"{shown(path)} cannot be restored, and is as it was"), contextlib.closing(database):
             kept = _replaced(database, draft)
         _put_on_record(path, kept)
     return kept

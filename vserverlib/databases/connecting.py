@@ -13,13 +13,13 @@ from typing import TypeVar
 
 from vserverlib import Error, addresses, files, signals, tracebacks
 from vserverlib.databases import current, schemas, storage
-from vserverlib.databases.connection import Opened
+from vserverlib.databases.connection import DatabaseMixin
 from vserverlib.databases.postgresql import servers
 from vserverlib.databases.sqlite import Sqlite
 from vserverlib.files import shown
-from vserverlib.messages import tell
+from vserverlib.messages import notify
 
-AnyDatabase = TypeVar("AnyDatabase", bound=Opened)
+AnyDatabase = TypeVar("AnyDatabase", bound=DatabaseMixin)
 
 
 def bind(database: AnyDatabase) -> AnyDatabase:
@@ -50,7 +50,7 @@ def create(url: str | os.PathLike[str]) -> str:
 
 def connect(
     url: str | os.PathLike[str] = addresses.DEFAULT, *, read_only: bool = False, sandbox: bool = False
-) -> Opened:
+) -> DatabaseMixin:
     """Open a database, have the models use it, and return it. A database that was open before is closed.
 
     url: the path of a file, sqlite:///PATH, or postgresql://… (which has no sandbox). A file of an older schema is
@@ -72,19 +72,19 @@ def connect(
     return bind(writer)
 
 
-def _on_server(url: str, *, read_only: bool, sandbox: bool) -> Opened:
+def _on_server(url: str, *, read_only: bool, sandbox: bool) -> DatabaseMixin:
     is_reading = read_only or sandbox
     try:
         database = servers.opened(url, read_only=is_reading)
-    except servers.Older:
+    except servers.SchemaOutdated:
         if is_reading:
             raise
         _upgrade(url)
         database = servers.opened(url)
     if sandbox:
         database.close()
-        told = "copy it to a file first, and open that: vserver copy"
-        raise Error(f"a sandbox is a private copy, which is not made of a PostgreSQL database: {told}")
+        message = "copy it to a file first, and open that: vserver copy"
+        raise Error(f"a sandbox is a private copy, which is not made of a PostgreSQL database: {message}")
     return bind(database)
 
 
@@ -99,7 +99,7 @@ def _upgrade(url: str | Path) -> None:
 
     with signals.finishing():
         if done := upgrades.upgrade(url):
-            tell(done.told(), "yellow")
+            notify(done.summary(), "yellow")
 
 
 def _is_older(path: Path) -> bool:

@@ -17,10 +17,10 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from vserverlib import Error, inert, signals
+from vserverlib import Error, printable, signals
 from vserverlib.databases.secret_columns import SECRET_COLUMNS
 from vserverlib.drivers import peewee
-from vserverlib.messages import tell
+from vserverlib.messages import notify
 
 LOCK_WAIT = 60.0  # seconds until a wait for a lock is given up
 LOCK_TOLD = 1.0  # seconds until it is told
@@ -28,17 +28,17 @@ READS = ("SELECT", "PRAGMA", "EXPLAI", "SAVEPO", "RELEAS", "BEGIN", "COMMIT")
 WRITES = ("INSERT", "UPDATE", "DELETE", "REPLAC")
 
 
-class Forgetful(Protocol):
+class Invalidated(Protocol):
     """Something read earlier that a write makes doubtful."""
 
-    def forget(self, task_id: int | None = None) -> None:
+    def invalidate(self, task_id: int | None = None) -> None:
         """Forget what was read of one task, or of everything."""
 
 
 class Savepoint(peewee._savepoint):
     """A savepoint that puts back the objects saved since it when it is rolled back."""
 
-    db: Opened
+    db: DatabaseMixin
 
     def _begin(self) -> None:
         self.mark = len(self.db.undo)
@@ -55,7 +55,7 @@ class Savepoint(peewee._savepoint):
             self.db.put_back(self.mark)
 
 
-class Opened(peewee.Database):
+class DatabaseMixin(peewee.Database):
     """What SQLite's and PostgreSQL's databases share: mixed into Peewee's.
 
     title: what the prompt and messages call it; mode: "read-write", "read-only" or "sandbox"; path: the file that the
@@ -71,10 +71,10 @@ class Opened(peewee.Database):
 
     def open_as(self, title: str, mode: str, patience: float | None, path: Path | None) -> None:
         """Say what is opened, and how: before Peewee's own __init__()."""
-        self.title, self.mode, self.patience, self.path = inert(title, 200), mode, patience, path
+        self.title, self.mode, self.patience, self.path = printable(title, 200), mode, patience, path
         self.hidden = SECRET_COLUMNS if mode == "read-only" else frozenset()
         self.undo: list[Callable[[], None]] = []
-        self.readings: weakref.WeakSet[Forgetful] = weakref.WeakSet()
+        self.readings: weakref.WeakSet[Invalidated] = weakref.WeakSet()
         self.cached: dict[str, Any] = {}  # settings of this database, read once
         self.at_close: list[Callable[[], object]] = []
         self._foreseen = False
@@ -99,7 +99,7 @@ class Opened(peewee.Database):
         """Return the columns of which an error says that their values are another row's; none where it does not."""
         raise NotImplementedError
 
-    def stands_alone(self, sql: str) -> bool:
+    def needs_transaction(self, sql: str) -> bool:
         """Whether a write is to get a transaction of its own."""
         raise NotImplementedError
 
@@ -131,7 +131,7 @@ class Opened(peewee.Database):
             for row in self.execute_sql(sql, params):  # noqa: UP028  # that would close what is left half read, late
                 yield row
 
-    def tolerates(self, error: Exception) -> bool:
+    def can_retry(self, error: Exception) -> bool:
         """Whether reading again will do after an error."""
         return False
 
@@ -151,7 +151,7 @@ class Opened(peewee.Database):
         """Return the highest id that a table has ever given, 0 where it has given none: none is given again."""
         raise NotImplementedError
 
-    def go_on(self, table: str) -> None:
+    def advance_sequence(self, table: str) -> None:
         """Have a table give higher ids than those that are there: what SQLite does by itself after an id was given."""
 
     def catch_up(self) -> bool:
@@ -165,7 +165,7 @@ class Opened(peewee.Database):
     # Modes
 
     @contextmanager
-    def unhidden(self) -> Iterator[None]:
+    def hashes_visible(self) -> Iterator[None]:
         """For queries of ours that ask whether a hash is there, and give none back."""
         hidden, self.hidden = self.hidden, frozenset()
         try:
@@ -174,8 +174,8 @@ class Opened(peewee.Database):
             self.hidden = hidden
 
     @contextmanager
-    def asking(self, on: bool = True) -> Iterator[None]:
-        """Save in a `with` block without asking the rules, asking(False), or with asking them again."""
+    def rule_checks(self, on: bool = True) -> Iterator[None]:
+        """Save in a `with` block without asking the rules, rule_checks(False), or with asking them again."""
         before, self.asks_rules = self.asks_rules, on
         try:
             yield
@@ -208,8 +208,8 @@ class Opened(peewee.Database):
         if kind not in READS:
             self.writes += 1
             if not self._foreseen:
-                self.forget()
-        if kind in WRITES and self.stands_alone(sql):
+                self.invalidate()
+        if kind in WRITES and self.needs_transaction(sql):
             return self._execute_alone(sql, params, options)
         try:
             return self.run(kind, sql, params, **options)
@@ -238,7 +238,7 @@ class Opened(peewee.Database):
             raise
 
     @contextmanager
-    def foreseen(self) -> Iterator[None]:
+    def without_invalidation(self) -> Iterator[None]:
         """For writes whose effect on what was read the caller takes care of: nothing is forgotten for them."""
         before, self._foreseen = self._foreseen, True
         try:
@@ -251,15 +251,15 @@ class Opened(peewee.Database):
 
     # What was read, and what was changed
 
-    def forget(self, task_id: int | None = None) -> None:
+    def invalidate(self, task_id: int | None = None) -> None:
         """Tell all that was read that a write has made it doubtful: of one task, or altogether."""
         for reading in list(self.readings):
-            reading.forget(task_id)
+            reading.invalidate(task_id)
 
-    def forget_tasks(self, task_ids: set[int] | None) -> None:
+    def invalidate_tasks(self, task_ids: set[int] | None) -> None:
         """Tell which tasks a foreseen write touched; None: it could be any."""
         for task_id in (None,) if task_ids is None else task_ids:
-            self.forget(task_id)
+            self.invalidate(task_id)
 
     def put_back(self, mark: int) -> None:
         """Undo, last first, what objects remembered since `mark`: the database has forgotten it too."""
@@ -267,7 +267,7 @@ class Opened(peewee.Database):
             self.undo.pop()()
         self.cached.clear()
         self.writes += 1
-        self.forget()
+        self.invalidate()
 
     def on_rollback(self, restore: Callable[[], None]) -> None:
         """Have `restore` called if the transaction, or the savepoint that is open now, is rolled back."""
@@ -293,7 +293,7 @@ class Opened(peewee.Database):
         """Return who holds the lock of who writes, as far as that is told."""
         raise NotImplementedError
 
-    def wait_on(self, since: float, told: bool, who: Callable[[], str] | None = None) -> bool:
+    def wait_on(self, since: float, reported: bool, who: Callable[[], str] | None = None) -> bool:
         """Look whether a lock is to be waited for any longer, since a time.monotonic(), and return whether it is told.
 
         For whom (who, or the writer) is told once, after a second; an Error ends what takes too long.
@@ -301,10 +301,10 @@ class Opened(peewee.Database):
         waited, who = time.monotonic() - since, who or self.writer
         if waited > (LOCK_WAIT if self.patience is None else self.patience):
             raise Error(f"{self.title} is locked by {who()} since {waited:.0f} s: try again later")
-        if waited > LOCK_TOLD and not told:
-            tell(f"waiting for {who()}, which is writing to {self.title} (Ctrl-C: give up)", "yellow")
+        if waited > LOCK_TOLD and not reported:
+            notify(f"waiting for {who()}, which is writing to {self.title} (Ctrl-C: give up)", "yellow")
             return True
-        return told
+        return reported
 
 
 def refuse_whole_table(query: Any) -> None:
@@ -314,7 +314,9 @@ def refuse_whole_table(query: Any) -> None:
     """
     if isinstance(query, peewee.Delete | peewee.Update) and not isinstance(query._where, peewee.Node):
         verb, model = "delete" if isinstance(query, peewee.Delete) else "change", getattr(query, "model", None)
-        what = f"row of {inert(query.table)}" if model is None else getattr(model, "noun", f"row of {model.__name__}")
+        what = (
+            f"row of {printable(query.table)}" if model is None else getattr(model, "noun", f"row of {model.__name__}")
+        )
         whole = "" if model is None else f", all by {model.__name__}.id > 0"
         raise Error(f"this would {verb} every {what}: say which by .where(…){whole}")
 

@@ -61,8 +61,8 @@ def refuse_packed(path: Path, head: bytes, but: bytes = b"") -> None:
     """Raise an Error where the first bytes are those of a packed file. but: how what is taken all the same begins."""
     for command, starts in PACKED.items():
         if head.startswith(starts) and not (but and head.startswith(but)):
-            told = f"{shown(path)} is packed, and so is no SQLite database and no text"
-            raise Error(f"{told}: unpack it first, and name what is in it: {unpacking(path, command)}")
+            message = f"{shown(path)} is packed, and so is no SQLite database and no text"
+            raise Error(f"{message}: unpack it first, and name what is in it: {unpacking(path, command)}")
 
 
 def unpacking(path: Path, command: str = "gunzip -k") -> str:
@@ -80,7 +80,7 @@ def refuse_cut_off(path: Path, header: Header, size: int) -> None:
     whole, file = header.pages * header.page_size, files.real(path)
     if size >= whole:
         return
-    with files.told(f"{shown(path)} cannot be read"), snapshots.held(file) as descriptor:
+    with files.as_error(f"{shown(path)} cannot be read"), snapshots.held(file) as descriptor:
         again, size = read_header(os.pread(descriptor, 100, 0)), os.fstat(descriptor).st_size
         has_log = any(os.path.exists(log) and os.path.getsize(log) for log in (f"{file}{each}" for each in files.LOGS))
     whole = again.pages * again.page_size if again is not None else whole

@@ -96,7 +96,7 @@ class Reader(Sqlite):
             return conn
         known, folder = snapshots.settled(self.source), files.private_folder()
         try:
-            with files.told(f"{shown(self.path)} cannot be copied to {shown(folder)}"):
+            with files.as_error(f"{shown(self.path)} cannot be copied to {shown(folder)}"):
                 copy = snapshots.copy(self.source, folder, descriptor)
             self._refuse_others(descriptor, other_names)
             if snapshots.state(self.source) != known:
@@ -131,8 +131,8 @@ class Reader(Sqlite):
     def _refuse_others(self, descriptor: int, other_names: str) -> None:
         """Raise an Error if a file is open by another of its names: what is in the log there cannot be seen."""
         if other_names and snapshots.others_lock(descriptor) is not False:
-            told = f"{other_names}, and a program has it open, perhaps by another one"
-            raise Error(f"{shown(self.path)} {told}: what it writes would not be seen here; end it first")
+            message = f"{other_names}, and a program has it open, perhaps by another one"
+            raise Error(f"{shown(self.path)} {message}: what it writes would not be seen here; end it first")
 
     # A copy
 
@@ -187,7 +187,7 @@ class Reader(Sqlite):
             raise
         self._turn += 1
         self.cached.clear()
-        self.forget()
+        self.invalidate()
 
     def close(self) -> bool:
         closed = super().close()

@@ -29,7 +29,7 @@ SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'
 """
 
 
-class OfServer(Error):
+class Vantage6Database(Error):
     """The database is that of a vantage6 server, which can be looked at, and imported: see foreign.py."""
 
 
@@ -38,10 +38,10 @@ def import_line(name: str) -> str:
     return addresses.command("NEW.db", "import", name)
 
 
-def of_server(name: str) -> OfServer:
+def of_server(name: str) -> Vantage6Database:
     """Return the error that a database, as it is shown, is that of a vantage6 server."""
-    told = f"not of vserver (read it into a new one with: {import_line(name)}): nothing was changed"
-    return OfServer(f"{name} is the database of a vantage6 server, {told}")
+    message = f"not of vserver (read it into a new one with: {import_line(name)}): nothing was changed"
+    return Vantage6Database(f"{name} is the database of a vantage6 server, {message}")
 
 
 def is_one(path: Path, conn: sqlite3.Connection) -> bool:
@@ -50,13 +50,11 @@ def is_one(path: Path, conn: sqlite3.Connection) -> bool:
     return columns.keys() >= CORE and bool(release_of(shown(path), columns))
 
 
-
 def columns_of(conn: sqlite3.Connection) -> Columns:
     """Return the columns of each table of an open file. Views and virtual tables are left out."""
     tables = conn.execute(THERE).fetchall()
     of = "SELECT name FROM pragma_table_info(?)"
     return {table: frozenset(name for (name,) in conn.execute(of, [table])) for (table,) in tables}
-
 
 
 def has(columns: Columns, mark: str) -> bool:

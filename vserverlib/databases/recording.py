@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from vserverlib import inert, signals
+from vserverlib import printable, signals
 
 CLOSED, OPEN = 0, 1  # change.open: it has ended; rows are added to it
 UNDO, BULK_WORK, PRUNE = "undo", "bulk", "prune"  # change.kind, NULL where rows were changed
@@ -51,7 +51,7 @@ class Recorder:
     """
 
     def __init__(self) -> None:
-        self.actor = inert(os.environ.get("VSERVER_ACTOR") or user_name(), LONGEST_NAME)
+        self.actor = printable(os.environ.get("VSERVER_ACTOR") or user_name(), LONGEST_NAME)
         self.session = base64.b32encode(os.urandom(5)).decode().lower()
         self.last: int | None = None
         self._first: int | None = None  # of the changes that the transaction has begun

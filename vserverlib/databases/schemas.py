@@ -12,9 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from vserverlib import Error, inert
+from vserverlib import Error, printable
 from vserverlib.databases import recording
-from vserverlib.databases.connection import Opened
+from vserverlib.databases.connection import DatabaseMixin
 from vserverlib.databases.sqlite import Sqlite
 from vserverlib.drivers import without_drivers
 
@@ -37,10 +37,10 @@ def refuse_newer(path: Path | str, schema: int) -> None:
     """Raise an Error where a schema is newer than that of this release."""
     if schema > NEWEST:
         known = f"(schema {schema}, this release knows {NEWEST})"
-        raise Error(f"{inert(path, 200)} was made by a newer vserver {known}: upgrade vserver")
+        raise Error(f"{printable(path, 200)} was made by a newer vserver {known}: upgrade vserver")
 
 
-def of(database: Opened) -> int:
+def of(database: DatabaseMixin) -> int:
     """Return the number of the newest migration that was applied to a database, also if only its log knows."""
     if not database.is_sqlite:
         (name,) = database.execute_sql("SELECT MAX(name) FROM schema_migration").fetchone()
@@ -90,7 +90,7 @@ def snapshot() -> str:
     return f"{first}{TRIGGERS}BEGIN;\n{triggers}COMMIT;\n"
 
 
-def apply(database: Opened, until: str | None = None) -> None:
+def apply(database: DatabaseMixin, until: str | None = None) -> None:
     """Apply all migrations that are due, up to the one of this name, in the transaction that is open."""
     with without_drivers():
         from playhouse.migrations import Runner  # 5 ms that only an older database has to pay

@@ -122,10 +122,10 @@ def others_lock(descriptor: int, start: int = PENDING, size: int = SHARED - PEND
     if sys.platform != "linux":
         return None
     try:
-        told = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, _flock(fcntl.F_WRLCK, start, size))
+        message = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, _flock(fcntl.F_WRLCK, start, size))
     except OSError:
         return None
-    return bool(struct.unpack("hhqqi", told)[0] != fcntl.F_UNLCK)
+    return bool(struct.unpack("hhqqi", message)[0] != fcntl.F_UNLCK)
 
 
 def refuse_log_of_another(file: Path) -> None:
@@ -141,8 +141,8 @@ def refuse_log_of_another(file: Path) -> None:
         if not is_locked(index, CONNECTED, 1) or is_locked(file) is not False:
             return
         time.sleep(STEP)
-    told = f"a program has the file open that was there before, and {shown(index)} with its log is that one's"
-    raise Error(f"{shown(file)} was replaced while it was open: {told}; end that program first")
+    message = f"a program has the file open that was there before, and {shown(index)} with its log is that one's"
+    raise Error(f"{shown(file)} was replaced while it was open: {message}; end that program first")
 
 
 # A file that is open

@@ -23,15 +23,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
-from vserverlib import Error, inert, signals
+from vserverlib import Error, printable, signals
 from vserverlib.databases import raw, reading, snapshots
-from vserverlib.databases.connection import READS, Opened
+from vserverlib.databases.connection import READS, DatabaseMixin
 from vserverlib.databases.folding import has_text
 from vserverlib.databases.recording import Recorder
 from vserverlib.databases.secret_columns import is_secret
 from vserverlib.databases.snapshots import Mark
 from vserverlib.drivers import peewee
-from vserverlib.messages import tell
+from vserverlib.messages import notify
 
 LOCK_STEP = 0.1  # seconds that SQLite itself waits: no signal is seen in it
 LAST_ID = 2**63 - 1  # that SQLite gives to a row
@@ -67,12 +67,12 @@ class Connection(raw.Connection):
         super().backup(target, **options)
 
 
-class Sqlite(Opened, peewee.SqliteDatabase):
+class Sqlite(DatabaseMixin, peewee.SqliteDatabase):
     """One SQLite file, open.
 
     path: the file that the user named (a sandbox and some read-only sessions work on a private copy of it; where
     they named a URL it is that copy, and title tells it).
-    recorder: tells the journal who writes. The rest is said in Opened.
+    recorder: tells the journal who writes. The rest is said in DatabaseMixin.
     """
 
     path: Path
@@ -140,8 +140,8 @@ class Sqlite(Opened, peewee.SqliteDatabase):
         return sqlite3.SQLITE_DENY
 
     @contextmanager
-    def unhidden(self) -> Iterator[None]:
-        with super().unhidden():
+    def hashes_visible(self) -> Iterator[None]:
+        with super().hashes_visible():
             self._prepare_anew()
             yield
         self._prepare_anew()
@@ -169,7 +169,7 @@ class Sqlite(Opened, peewee.SqliteDatabase):
             self._refuse_moved()
             if self.recorder is not None:
                 self.recorder.close(self.connection())
-        return self._patiently(lambda: super(Opened, self)._execute_cursor(sql, params, **options))
+        return self._patiently(lambda: super(DatabaseMixin, self)._execute_cursor(sql, params, **options))
 
     def reading(self) -> Any:
         return self.atomic("DEFERRED")
@@ -186,7 +186,7 @@ class Sqlite(Opened, peewee.SqliteDatabase):
         found = TAKEN.search(str(error))
         return [name.strip().rpartition(".")[2] for name in found[1].split(",")] if found else []
 
-    def stands_alone(self, sql: str) -> bool:
+    def needs_transaction(self, sql: str) -> bool:
         """Whether a write is to get a transaction of its own, as each change has for the journal.
 
         Not what returns rows: it has not ended when its cursor is given back. Not in Peewee's manual_commit().
@@ -194,7 +194,7 @@ class Sqlite(Opened, peewee.SqliteDatabase):
         is_outside = not self.transaction_depth() and not self.connection().in_transaction
         return self.recorder is not None and is_outside and "RETURNING" not in sql.upper()
 
-    def tolerates(self, error: Exception) -> bool:
+    def can_retry(self, error: Exception) -> bool:
         """Whether reading again will do: from now on, bytes that are no UTF-8 are read as replacement characters.
 
         Only another program writes such a text. Not done from the start, because it costs a call for each text.
@@ -275,7 +275,7 @@ class Sqlite(Opened, peewee.SqliteDatabase):
         closed = super().close()
         if self._descriptor is not None:
             if self._is_overwritten and self.file is not None and (log := snapshots.put_log_aside(self.file)):
-                tell(f"the log of what {self.title} was before is kept in {inert(log, 200)}", "yellow")
+                notify(f"the log of what {self.title} was before is kept in {printable(log, 200)}", "yellow")
             let_go(self._descriptor)
         self._descriptor, self._is_overwritten = None, False
         return closed
@@ -289,7 +289,7 @@ class Sqlite(Opened, peewee.SqliteDatabase):
         """Say, once, that what is read is no longer what is there."""
         if moved != self._said:
             self._said = moved
-            tell(f"{self.title} {moved} while it was open: what it held is still shown; open it again", "yellow")
+            notify(f"{self.title} {moved} while it was open: what it held is still shown; open it again", "yellow")
 
     @contextmanager
     def _ended_by_ctrl_c(self) -> Iterator[None]:
@@ -321,7 +321,7 @@ class Sqlite(Opened, peewee.SqliteDatabase):
             raise
 
     def _waiting(self, call: Callable[[], Any]) -> Any:
-        waited_since, told = time.monotonic(), False
+        waited_since, reported = time.monotonic(), False
         while True:
             try:
                 return call()
@@ -330,7 +330,7 @@ class Sqlite(Opened, peewee.SqliteDatabase):
                     raise
                 if is_passing(_code(error)):  # for which SQLite does not wait
                     time.sleep(LOCK_STEP / 10)
-            told = self.wait_on(waited_since, told)
+            reported = self.wait_on(waited_since, reported)
 
     def explain(self, error: peewee.DatabaseError) -> None:
         """Raise what a person can act on in place of what SQLite says, where we know better."""
@@ -338,12 +338,12 @@ class Sqlite(Opened, peewee.SqliteDatabase):
         if self.read_only and (code in (sqlite3.SQLITE_AUTH, sqlite3.SQLITE_READONLY) or "authorized" in text):
             if denied := self._denied:
                 self._denied = ""
-                told = f"{denied} is not available there: use a private copy, shell --sandbox"
-                raise Error(f"{self.title} is open read-only, and {told}") from error
+                message = f"{denied} is not available there: use a private copy, shell --sandbox"
+                raise Error(f"{self.title} is open read-only, and {message}") from error
             raise Error(f"{self.title} is open read-only ({text}): {self.to_write} to change it") from error
         if code == sqlite3.SQLITE_FULL and (table := self._used_up()):
-            told = f"no id is left for a new {table}, the highest that there can be ({LAST_ID}) was given"
-            raise Error(f"{self.title} could not be written: {told}; import a source without it") from error
+            message = f"no id is left for a new {table}, the highest that there can be ({LAST_ID}) was given"
+            raise Error(f"{self.title} could not be written: {message}; import a source without it") from error
         if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
             raise Error(f"{self.title} could not be written ({text}): nothing was changed; make room") from error
         if _code(error) == sqlite3.SQLITE_BUSY_SNAPSHOT:
@@ -398,8 +398,6 @@ def busy() -> sqlite3.OperationalError:
     return error
 
 
-
-
 def _read_as_far_as_it_goes(data: bytes) -> str:
     return data.decode(errors="replace")
 
@@ -445,4 +443,4 @@ def _program(pid: int) -> str:
     # What follows an option is left out: the code after -c may hold anything, secrets too.
     plain = itertools.takewhile(lambda word: word and not word.startswith("-"), words[:3])
     names = [os.path.basename(word) for word in plain]
-    return inert(" ".join(name for name in names if not name.startswith("python")) or "python", 40)
+    return printable(" ".join(name for name in names if not name.startswith("python")) or "python", 40)

@@ -19,13 +19,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from vserverlib import Error, addresses, files, hashing, inert
+from vserverlib import Error, addresses, files, hashing, printable
 from vserverlib.databases import headers, raw, recognition, schemas, snapshots, sqlite
 from vserverlib.databases.readers import Reader, writable
 from vserverlib.databases.recording import Recorder
 from vserverlib.databases.sqlite import Sqlite
 from vserverlib.files import shown
-from vserverlib.messages import tell
+from vserverlib.messages import notify
 
 DEFAULT = addresses.DEFAULT
 APPLICATION_ID = 0x76736572  # "vser", at offset 68 of the file
@@ -47,7 +47,7 @@ def create(
     target = Path(path)
     _refuse_server(target)
     files.refuse_taken(target)
-    with files.told(f"{shown(target)} cannot be made"), files.unfinished(target) as draft:
+    with files.as_error(f"{shown(target)} cannot be made"), files.unfinished(target) as draft:
         write(draft, key_salt, fill)
         files.put(draft, target)
     return target
@@ -86,7 +86,7 @@ def as_path(url: str | os.PathLike[str]) -> Path:
     if not text:
         raise Error("the name of the database is empty: use the path of a file")
     if "\0" in text:
-        raise Error(f"{inert(text)} is no path: it holds a NUL character")
+        raise Error(f"{printable(text)} is no path: it holds a NUL character")
     return Path(text)
 
 
@@ -111,7 +111,7 @@ def _refuse_server(path: Path) -> None:
     try:
         if path.is_file() and not is_open(path):
             check_ours(path)
-    except recognition.OfServer:
+    except recognition.Vantage6Database:
         raise
     except Error:  # that it is there is told all the same
         pass
@@ -125,7 +125,7 @@ def is_open(path: Path) -> bool:
 def check_ours(path: Path) -> tuple[headers.Header, int]:
     """Return the header of a database of ours, of whatever release, and the size of its file; else raise an Error."""
     _check_file(path)
-    with files.told(f"{shown(path)} cannot be read"), open(path, "rb") as file:
+    with files.as_error(f"{shown(path)} cannot be read"), open(path, "rb") as file:
         head, size = file.read(100), os.fstat(file.fileno()).st_size
     if not head:
         raise Error(f"{shown(path)} is empty: remove it, and make a database with: {_init_line(path)}")
@@ -253,12 +253,12 @@ def sandbox(file: Path, path: Path, title: str | None = None) -> Sqlite:
 
 def _upgraded(path: Path) -> Path:
     """Make a copy of a database in a folder of its own, brought to the schema of this release, which is told."""
-    with files.told(f"{shown(path)} cannot be copied"):
+    with files.as_error(f"{shown(path)} cannot be copied"):
         copy = as_it_is(path)
         try:
             if schemas.migrate_copy(copy, path):
-                told = "is of an older schema: this is an upgraded copy; vserver upgrade upgrades it"
-                tell(f"{shown(path)} {told}", "yellow")
+                message = "is of an older schema: this is an upgraded copy; vserver upgrade upgrades it"
+                notify(f"{shown(path)} {message}", "yellow")
         except BaseException:
             files.remove_folder(copy.parent)
             raise

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from vserverlib import Error, addresses, counted, files
+from vserverlib import Error, addresses, files, pluralize
 from vserverlib.databases import backups, schemas, storage
 from vserverlib.databases.backups import Backup
 from vserverlib.databases.connection import LOCK_WAIT
@@ -34,7 +34,7 @@ class Upgraded(NamedTuple):
     after: int
     backup: Backup | None
 
-    def told(self) -> str:
+    def summary(self) -> str:
         """Return it in one line."""
         done = f"{self.name} was upgraded from schema {self.before} to {self.after}"
         return done if self.backup is None else f"{done}; as it was it is kept in {shown(self.backup.path)}"
@@ -44,7 +44,7 @@ class Step(NamedTuple):
     """A migration that is due, and what it changes, in one line."""
 
     name: str
-    told: str
+    message: str
 
 
 class Trial(NamedTuple):
@@ -62,10 +62,10 @@ class Trial(NamedTuple):
     size: int | None
     tried: str
 
-    def told(self) -> str:
+    def summary(self) -> str:
         """Return it in one line."""
         tried = f"schema {self.before} to {schemas.NEWEST}, tried {self.tried}"
-        took = f"{counted(self.rows, 'row')} written, those of the journal too, in {self.seconds:.1f} s"
+        took = f"{pluralize(self.rows, 'row')} written, those of the journal too, in {self.seconds:.1f} s"
         if self.backup is None:
             return f"{tried}: {took}; no backup is made"
         size = "" if self.size is None else f", of {self.size:,} bytes"
@@ -80,7 +80,7 @@ def due(url: str | os.PathLike[str]) -> tuple[int, list[str]]:
         return schema, schemas.due(schema)
     path = storage.as_path(url)
     storage.check(path)
-    with contextlib.closing(storage.reader(path)) as database, files.told(f"{shown(path)} cannot be read"):
+    with contextlib.closing(storage.reader(path)) as database, files.as_error(f"{shown(path)} cannot be read"):
         schema = schemas.of(database)
     return schema, schemas.due(schema)
 
@@ -89,8 +89,8 @@ def told_of(migration: str) -> str:
     """Return what a migration changes, in one line: the first of its docstring."""
     import ast
 
-    told = ast.get_docstring(ast.parse((schemas.MIGRATIONS / f"{migration}.py").read_text())) or ""
-    return told.partition("\n")[0]
+    message = ast.get_docstring(ast.parse((schemas.MIGRATIONS / f"{migration}.py").read_text())) or ""
+    return message.partition("\n")[0]
 
 
 def trial(url: str | os.PathLike[str], *, backup: bool = True) -> Trial:
@@ -104,7 +104,7 @@ def trial(url: str | os.PathLike[str], *, backup: bool = True) -> Trial:
 
 def _trial(path: Path, backup: bool) -> Trial:
     before, names = due(path)
-    with files.told(f"{shown(path)} cannot be upgraded"), _copied(path) as copy:
+    with files.as_error(f"{shown(path)} cannot be upgraded"), _copied(path) as copy:
         size = copy.stat().st_size
         if backup:
             with _with_a_way_on(path):
@@ -141,7 +141,7 @@ def upgrade(url: str | os.PathLike[str], *, backup: bool = True) -> Upgraded | N
     path = storage.as_path(url)
     storage.check(path)
     database = schemas.for_migration(storage.refuse_other_names(path), path)
-    with files.told(f"{shown(path)} cannot be upgraded, and is as it was"), contextlib.closing(database):
+    with files.as_error(f"{shown(path)} cannot be upgraded, and is as it was"), contextlib.closing(database):
         return _upgrade(database, backup)
 
 
@@ -165,9 +165,9 @@ def _with_a_way_on(path: Path) -> Iterator[None]:
         yield
     except backups.Damaged as error:
         remedy = f"repair it ({error.repair}), restore an earlier backup, or go on without one"
-        told = f"restore would refuse its backup, so it is not upgraded; {remedy}"
+        message = f"restore would refuse its backup, so it is not upgraded; {remedy}"
         command = addresses.command(shown(path), *NO_BACKUP)
-        raise backups.Damaged(path, error.fault, f"{told}: {command}") from error
+        raise backups.Damaged(path, error.fault, f"{message}: {command}") from error
 
 
 # On a server
@@ -191,7 +191,7 @@ def _upgrade_on_server(url: str, backup: bool) -> Upgraded | None:
 
 @contextlib.contextmanager
 def _to_be_upgraded(url: str) -> Iterator[Postgres]:
-    cannot = files.told(f"{addresses.shown(url)} cannot be upgraded, and is as it was")
+    cannot = files.as_error(f"{addresses.shown(url)} cannot be upgraded, and is as it was")
     with contextlib.closing(servers.opened(url, of_any_release=True)) as database, cannot:
         yield database
 

@@ -12,9 +12,9 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from vserverlib import Error, NotExecuted, NotFound, inert
+from vserverlib import Error, NotExecuted, NotFound, printable
 from vserverlib.drivers import peewee
-from vserverlib.entities.choices import WorkedOut
+from vserverlib.entities.choices import GeneratedField
 from vserverlib.entities.fields import Secret
 from vserverlib.entities.relations import BackrefAccessor, Link
 from vserverlib.messages import warn
@@ -28,7 +28,7 @@ NOT_COPIED = (
 )  # of an entity: what else was read, plain texts
 
 
-class Hydrating(set[str]):
+class LoadingDirtySet(set[str]):
     """The changed fields of an entity that a query is filling: Peewee clears them when it is done."""
 
     done = False
@@ -48,7 +48,9 @@ class Decoded:
     def __data__(self) -> dict[str, Any]:
         entity: Any = self
         fields, stored = entity._meta.fields, entity._stored
-        worked_out = {name: getattr(entity, name) for name, field in fields.items() if isinstance(field, WorkedOut)}
+        worked_out = {
+            name: getattr(entity, name) for name, field in fields.items() if isinstance(field, GeneratedField)
+        }
         return {name: fields[name].decode(value) for name, value in stored.items()} | worked_out
 
     def __getstate__(self) -> dict[str, Any]:
@@ -63,7 +65,7 @@ class Decoded:
 # Methods of one entity, and of the class
 
 
-class OfInstance:
+class instance_only:  # noqa: N801  # it is used as a decorator
     """A method of one entity: asked for on the class, it says so instead of answering for the whole table."""
 
     def __init__(self, method: Callable[..., Any]) -> None:
@@ -124,9 +126,9 @@ class Pending:
         return super().__sql__(ctx)  # type: ignore[misc]
 
     def __repr__(self) -> str:
-        return f"<{self._told()}>"
+        return f"<{self._described()}>"
 
-    def _told(self) -> str:
+    def _described(self) -> str:
         query: Any = self
         return f"{query.model.__name__}.{self._verb}(…), not executed: call its execute()"
 
@@ -134,7 +136,7 @@ class Pending:
 
     def __del__(self) -> None:
         if not self._is_used and not sys.is_finalizing():
-            warn(NotExecuted(f"nothing was changed by {self._told()}"))
+            warn(NotExecuted(f"nothing was changed by {self._described()}"))
 
 
 class Update(Pending, peewee.ModelUpdate):
@@ -197,7 +199,7 @@ def set_by_id(cls: Any, key: Any, value: dict[Any, Any]) -> Any:
     """Change fields of the entity with an id, as assigning and its save() do; without an id, save a new one."""
     entity = cls() if key is None else cls.get(key)
     if entity is None:
-        raise NotFound(f"no {cls.noun} {inert(key)}: there is nothing to change")
+        raise NotFound(f"no {cls.noun} {printable(key)}: there is nothing to change")
     for field, each in value.items():
         setattr(entity, getattr(field, "name", field), each)
     entity.save()
@@ -208,7 +210,7 @@ def delete_by_id(cls: Any, pk: Any) -> Any:
     """Delete the entity with an id, as its delete() does."""
     entity = cls.get(pk)
     if entity is None:
-        raise NotFound(f"no {cls.noun} {inert(pk)}: there is nothing to delete")
+        raise NotFound(f"no {cls.noun} {printable(pk)}: there is nothing to delete")
     return entity.delete()
 
 

@@ -19,7 +19,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vserverlib import CheckWarning, home, inert, named
+from vserverlib import CheckWarning, home, named, printable
 from vserverlib.entities import orm, rings, rules
 from vserverlib.entities.fields import now
 from vserverlib.entities.rules import Rule
@@ -35,12 +35,12 @@ class Finding(NamedTuple):
     level: str
     entity: str
     id: int | None
-    told: str
+    message: str
     remedy: str
 
     @property
     def text(self) -> str:
-        return f"{self.code} {self.told}: {self.remedy}"
+        return f"{self.code} {self.message}: {self.remedy}"
 
 
 class Findings(list[Finding]):
@@ -78,13 +78,15 @@ def finding(code: str, id: int | None, name: object, detail: object) -> Finding:
     """Return what there is to say of a row that breaks a rule: names in it are text from strangers."""
     rule = rules.BY_CODE[code]
     what = f"{named(rule.entity, id, name)}: " if rule.entity else ""
-    return Finding(code, rule.level, rule.entity, id, what + rule.told.format(detail=inert(detail, 200)), rule.remedy)
+    return Finding(
+        code, rule.level, rule.entity, id, what + rule.message.format(detail=printable(detail, 200)), rule.remedy
+    )
 
 
 # At a save
 
 
-def at_save(written: orm.Written) -> orm.Told:
+def at_save(written: orm.Written) -> orm.SaveWarnings:
     """Return a warning for each rule that a save has broken. One statement, and one for each membership it ended."""
     entity = written.entity
     database = entity._meta.database
@@ -157,7 +159,7 @@ def _few(database: Any, sql: str, parameters: list[Any]) -> list[Any]:
     try:
         rows: list[Any] = database.execute_sql(sql, parameters).fetchall()
     except Exception as error:
-        if not database.tolerates(error):
+        if not database.can_retry(error):
             raise
         return list(rows_of(database, sql, parameters))
     return rows
@@ -173,14 +175,14 @@ def rows_of(database: Any, sql: str, parameters: Iterable[Any] = ()) -> Iterator
                 yield row
             return
         except Exception as error:
-            if not database.tolerates(error):
+            if not database.can_retry(error):
                 raise
 
 
 def _unhidden(database: Any, rows: Iterator[Any]) -> Iterator[Any]:
     """Read rows where nothing is hidden; whoever is given one is in a session that hides what it hid before."""
     while True:
-        with database.unhidden():
+        with database.hashes_visible():
             row = next(rows, None)
         if row is None:
             return
@@ -200,8 +202,6 @@ def check(self: Any) -> Findings:
     broken = rows_of(database, sql, [self.id] * len(parts)) if parts else ()
     secrets = self._meta.sorted_field_names
     return Findings([*_weak(self, secrets), *(finding(*row) for row in broken)])
-
-
 
 
 def everywhere(table: str) -> str:
@@ -254,8 +254,8 @@ def last(database: Any) -> Last | None:
     import json
 
     try:
-        told = json.loads(_kept(database).read_text())
-        return Last(datetime.datetime.fromisoformat(told["at"]), *(int(told[level]) for level in rules.LEVELS))
+        message = json.loads(_kept(database).read_text())
+        return Last(datetime.datetime.fromisoformat(message["at"]), *(int(message[level]) for level in rules.LEVELS))
     except (OSError, ValueError, LookupError, TypeError):
         return None
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from vserverlib import Error, UsageError, near
+from vserverlib import Error, UsageError, did_you_mean
 from vserverlib.drivers import peewee
-from vserverlib.entities.fields import Cleaned, PlainAccessor, Text
+from vserverlib.entities.fields import PlainAccessor, Text, ValidatedField
 
 
 class Choice(Text):
@@ -25,7 +25,7 @@ class Choice(Text):
     def clean(self, value: Any) -> str | None:
         if value is None or value in self.options:
             return value  # type: ignore[no-any-return]
-        meant = near(value, self.options) if isinstance(value, str) else ""
+        meant = did_you_mean(value, self.options) if isinstance(value, str) else ""
         raise Error(f"{self.refuse(value)}{meant}")
 
     def _like(self, operator: str, pattern: Any) -> Any:
@@ -56,7 +56,7 @@ class Choice(Text):
     __mod__, __pow__ = like, ilike
 
 
-class Share(Cleaned, peewee.DoubleField):
+class Share(ValidatedField, peewee.DoubleField):
     """A number from 0 to 1."""
 
     accessor_class = PlainAccessor
@@ -74,7 +74,7 @@ class Share(Cleaned, peewee.DoubleField):
         return number
 
 
-class WorkedOutAccessor(peewee.FieldAccessor):
+class GeneratedAccessor(peewee.FieldAccessor):
     """Reads what the entity works out from its own fields, saved or not."""
 
     def __get__(self, instance: Any, instance_type: type | None = None) -> Any:
@@ -84,13 +84,13 @@ class WorkedOutAccessor(peewee.FieldAccessor):
         raise UsageError(f"{self.model.__name__}.{self.name} cannot be assigned: it is worked out")
 
 
-class WorkedOut(Choice):
+class GeneratedField(Choice):
     """A text, one of a few, that the database computes from other columns of the row: searched for, not assigned.
 
     It is not read with a row: the entity computes it in the same way, by its _work_out().
     """
 
-    accessor_class = WorkedOutAccessor
+    accessor_class = GeneratedAccessor
 
     if TYPE_CHECKING:
 

@@ -11,7 +11,7 @@ from typing import Any
 from vserverlib.drivers import peewee
 
 
-class Derived(property):
+class ComputedAttribute(property):
     """What is computed of an entity. Asked of its class, it is a field of queries: Task.status == "failed".
 
     An entity that a query has read without its id has the value that the query gave it.
@@ -43,4 +43,4 @@ class Aliased(peewee.ModelAlias):
 
     def __getattr__(self, name: str) -> Any:
         computed = vars(self.model).get(name)
-        return computed.of(self) if isinstance(computed, Derived) else super().__getattr__(name)
+        return computed.of(self) if isinstance(computed, ComputedAttribute) else super().__getattr__(name)

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from vserverlib import Error
-from vserverlib import counted as in_words
+from vserverlib import pluralize as in_words
 from vserverlib.drivers import peewee
 from vserverlib.entities.orm import EntityBase
 
@@ -53,10 +53,10 @@ class Plan(NamedTuple):
             found.setdefault(branch.model, set()).update(branch.ids)
         return found
 
-    def told(self) -> str:
+    def summary(self) -> str:
         """Return in one line what such a deletion has done."""
         along = self.along()
-        also = f", and with {'it' if len(self.ids) == 1 else 'them'} {counted(along)}" if along else ""
+        also = f", and with {'it' if len(self.ids) == 1 else 'them'} {pluralize(along)}" if along else ""
         return f"deleted {self.subject()}{also}"
 
     def subject(self) -> str:
@@ -65,7 +65,7 @@ class Plan(NamedTuple):
 
     def __repr__(self) -> str:
         """Return what the shell shows of delete(dependents=True): also how it is taken back."""
-        return self.told() + ("" if self.change is None else f"; take it back with: db.undo(change={self.change})")
+        return self.summary() + ("" if self.change is None else f"; take it back with: db.undo(change={self.change})")
 
 
 # Planning
@@ -106,7 +106,7 @@ def _every(branches: Iterable[Branch]) -> Iterator[Branch]:
         yield from _every(branch.branches)
 
 
-def counted(along: Ids) -> str:
+def pluralize(along: Ids) -> str:
     """Return what goes along in words: "2 nodes, 1 membership"."""
     return ", ".join(in_words(len(ids), model.noun, model.plural) for model, ids in along.items())
 
@@ -129,7 +129,7 @@ def delete(
         plan = planned(entities)
         if plan.branches and not along:
             verb = "has" if len(plan.ids) == 1 else "have"
-            raise Error(f"{plan.subject()} still {verb} {counted(plan.along())}: {remedy}")
+            raise Error(f"{plan.subject()} still {verb} {pluralize(plan.along())}: {remedy}")
         if expected is not None and plan.along() != expected.along():
             raise Error(f"what hangs on {plan.subject()} has changed meanwhile: nothing was deleted; look again")
         _execute(entities, plan)
@@ -155,9 +155,9 @@ def _execute(entities: Sequence[EntityBase], plan: Plan) -> None:
 
 def _delete_one(entity: EntityBase) -> None:
     database = entity._meta.database
-    with database.foreseen():
+    with database.without_invalidation():
         peewee.ModelDelete(type(entity)).where(type(entity).id == entity.id).execute()
-    database.forget_tasks(entity.touched_tasks())
+    database.invalidate_tasks(entity.touched_tasks())
 
 
 def _ids(model: type[EntityBase], condition: Any) -> set[int]:

@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 from vserverlib.drivers import peewee
 from vserverlib.entities import progress
 from vserverlib.entities.choices import Choice, Share
-from vserverlib.entities.fields import Cleaned, Flag, Instant, Whole
+from vserverlib.entities.fields import BooleanField, IntegerField, UTCDateTimeField, ValidatedField
 from vserverlib.entities.progress import RESULT, literal, literals
 
 
-class Computed(Cleaned):
+class ComputedField(ValidatedField):
     """A field that is an expression: it takes and gives the values that a stored field of its type does.
 
     model: the model that it is computed of, or an alias of one.
@@ -43,29 +43,29 @@ class Computed(Cleaned):
         return ctx if is_part or not self.is_named else ctx.literal(" AS ").sql(peewee.Entity(self.name))
 
 
-class ComputedChoice(Computed, Choice):
+class ComputedChoice(ComputedField, Choice):
     """A status."""
 
     options = progress.TASK_STATUSES
 
 
-class ComputedFlag(Computed, Flag):
+class ComputedFlag(ComputedField, BooleanField):
     """A truth value."""
 
 
-class ComputedNumber(Computed, Whole):
+class ComputedNumber(ComputedField, IntegerField):
     """How many there are."""
 
 
-class ComputedShare(Computed, Share):
+class ComputedShare(ComputedField, Share):
     """How far something is."""
 
 
-class ComputedTime(Computed, Instant):
+class ComputedTime(ComputedField, UTCDateTimeField):
     """A time."""
 
 
-FIELDS: dict[str, type[Computed]] = {
+FIELDS: dict[str, type[ComputedField]] = {
     "text": ComputedChoice,
     "flag": ComputedFlag,
     "number": ComputedNumber,
@@ -74,7 +74,7 @@ FIELDS: dict[str, type[Computed]] = {
 }
 
 
-def field(model: Any, name: str) -> Computed:
+def field(model: Any, name: str) -> ComputedField:
     """Return what is computed of a model, or of an alias of one, under a name, as a field of its type."""
     found = DERIVED[model.noun][name]
     return FIELDS[found.kind](model, name, found.expression(model))

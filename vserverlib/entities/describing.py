@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from vserverlib.entities.choices import WorkedOut
-from vserverlib.entities.computed import Derived
+from vserverlib.entities.choices import GeneratedField
+from vserverlib.entities.computed import ComputedAttribute
 from vserverlib.entities.fields import Secret
 from vserverlib.entities.orm import EntityBase
 from vserverlib.entities.relations import relations
@@ -18,9 +18,11 @@ def describe(model: type[EntityBase]) -> str:
             notes = ["given at the first save"]
         if isinstance(field, Secret):
             notes = ["stored hashed, never shown"]
-        takes = "worked out, cannot be assigned" if isinstance(field, WorkedOut) else field.takes
+        takes = "worked out, cannot be assigned" if isinstance(field, GeneratedField) else field.takes
         lines.append(f"  {field.name:<14} {takes}" + "".join(f", {note}" for note in notes))
-    worked_out = {name: value.__doc__ or "" for name, value in vars(model).items() if isinstance(value, Derived)}
+    worked_out = {
+        name: value.__doc__ or "" for name, value in vars(model).items() if isinstance(value, ComputedAttribute)
+    }
     lines += ["", "Worked out"] if worked_out else []
     lines += [f"  {name:<14} {text[0].lower()}{text[1:].rstrip('.')}" for name, text in worked_out.items()]
     many = relations(model)

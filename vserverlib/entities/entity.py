@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from vserverlib.entities import checks
-from vserverlib.entities.bridge import OfInstance
+from vserverlib.entities.bridge import instance_only
 from vserverlib.entities.orm import EntityBase
 
 
@@ -22,12 +22,12 @@ class Entity(EntityBase):
 
         print(describe(cls))  # noqa: T201  # to print is what it is for
 
-    @OfInstance
+    @instance_only
     def check(self) -> checks.Findings:
         """Return the rules that this entity breaks, as it is in the database; a table where it is shown."""
         return checks.check(self)
 
-    @OfInstance
+    @instance_only
     def delete(self, dependents: bool = False) -> Any:
         """Delete this entity, in one transaction.
 
@@ -39,15 +39,14 @@ class Entity(EntityBase):
         plan = deleting.delete([self], dependents)
         return plan if dependents else None
 
-    @OfInstance
+    @instance_only
     def delete_instance(self, recursive: bool = False, delete_nullable: bool = False) -> Any:
         """Delete this entity: what Peewee calls delete(); recursive: with what hangs on it."""
         return self.delete(dependents=recursive)
 
-    @OfInstance
+    @instance_only
     def history(self) -> Any:
         """Return what the journal has of this entity, newest first: who changed what, and when."""
         from vserverlib.entities import journal  # needed by few sessions
 
         return journal.history(self)
-

@@ -17,7 +17,7 @@ import functools
 import operator
 from typing import TYPE_CHECKING, Any
 
-from vserverlib import Error, hashing, inert
+from vserverlib import Error, hashing, printable
 from vserverlib.databases.secret_columns import SECRET_COLUMNS
 from vserverlib.drivers import peewee
 from vserverlib.entities import moments
@@ -49,7 +49,7 @@ class Accessor(PlainAccessor):
         return self.field.decode(instance._stored.get(self.name))
 
 
-class Cleaned(peewee.Field):
+class ValidatedField(peewee.Field):
     """What the fields share: queries and assignments take the same values, and refuse the same."""
 
     accessor_class = Accessor
@@ -76,14 +76,14 @@ class Cleaned(peewee.Field):
 
     def refuse(self, value: Any, remedy: str = "") -> Error:
         """Return the error for a value of the wrong type."""
-        given = f'"{inert(value)}"' if isinstance(value, str) else inert(shown(value))
+        given = f'"{printable(value)}"' if isinstance(value, str) else printable(shown(value))
         return Error(f"{self} takes {self.takes}, not {given}" + (f": {remedy}" if remedy else ""))
 
     def __str__(self) -> str:
         return f"{self.model.__name__}.{self.name}"
 
 
-class Text(Cleaned, peewee.TextField):
+class Text(ValidatedField, peewee.TextField):
     """Any text but one with a NUL, which PostgreSQL cannot hold."""
 
     accessor_class = PlainAccessor
@@ -93,7 +93,7 @@ class Text(Cleaned, peewee.TextField):
         if value is None:
             return None
         if not isinstance(value, str):
-            raise self.refuse(value, f'write "{inert(value)}"' if isinstance(value, int | float) else "")
+            raise self.refuse(value, f'write "{printable(value)}"' if isinstance(value, int | float) else "")
         if "\0" in value:
             raise self.refuse(value, "it holds a NUL character, leave it out")
         try:
@@ -106,7 +106,7 @@ class Text(Cleaned, peewee.TextField):
 MOST_BITS = "it has more than 64 bits"
 
 
-class Whole(Cleaned, peewee.BigIntegerField):
+class IntegerField(ValidatedField, peewee.BigIntegerField):
     """A whole number of 64 bits, or its digits as text."""
 
     accessor_class = PlainAccessor
@@ -125,7 +125,7 @@ class Whole(Cleaned, peewee.BigIntegerField):
         return number
 
 
-class Id(Whole, peewee.AutoField):
+class Id(IntegerField, peewee.AutoField):
     """A primary key. The tables give none twice: AUTOINCREMENT on SQLite, an identity on PostgreSQL."""
 
     field_type = "AUTO"
@@ -161,7 +161,7 @@ def as_id(value: Any) -> int | None:
     return None if isinstance(value, str) and str(number) != value else number
 
 
-class Flag(Cleaned, peewee.BooleanField):
+class BooleanField(ValidatedField, peewee.BooleanField):
     """True or False, strictly: Peewee takes the text "false" for true."""
 
     accessor_class = Accessor
@@ -178,7 +178,7 @@ class Flag(Cleaned, peewee.BooleanField):
         return bool(stored) if stored in (0, 1) else stored
 
 
-class Instant(Cleaned):
+class UTCDateTimeField(ValidatedField):
     """A moment, stored in UTC; a time without a zone is taken as UTC, a date as its midnight.
 
     Text `YYYY-MM-DD HH:MM:SS.ffffff+00:00` on SQLite, so that the order of texts is that of times; timestamptz on

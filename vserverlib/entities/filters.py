@@ -22,13 +22,13 @@ import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from vserverlib import UsageError, counterparts, inert, near
+from vserverlib import UsageError, counterparts, did_you_mean, printable
 from vserverlib.databases import folding
 from vserverlib.drivers import peewee
 from vserverlib.entities import finding, moments, progress
-from vserverlib.entities.choices import WorkedOut
+from vserverlib.entities.choices import GeneratedField
 from vserverlib.entities.derived import DERIVED
-from vserverlib.entities.fields import Flag, Instant, Secret, Whole, fits, now, shown, whole
+from vserverlib.entities.fields import BooleanField, IntegerField, Secret, UTCDateTimeField, fits, now, shown, whole
 from vserverlib.entities.moments import Span
 from vserverlib.entities.progress import RESULT
 from vserverlib.entities.relations import BackrefAccessor, Link, Memberships, relations
@@ -72,7 +72,7 @@ def parse(text: str) -> Filter:
     found = FORM.fullmatch(text)
     if found is None:
         form = "FIELD OPERATOR VALUE, such as status=failed or name~average"
-        raise UsageError(f'"{inert(text)}" is no filter: write {form}')
+        raise UsageError(f'"{printable(text)}" is no filter: write {form}')
     path, operator, value = found.groups()
     if operator not in OPERATORS["any"]:
         known = " ".join(OPERATORS["any"])
@@ -95,7 +95,7 @@ def _read(model: Any, given: Any) -> Any:
         return condition(model, given)
     if not isinstance(given, peewee.Node):
         why = "what was compared is no field; " if isinstance(given, bool) else ""
-        raise UsageError(f'{inert(repr(given))} is no filter: {why}write a text, such as where("status=failed")')
+        raise UsageError(f'{printable(repr(given))} is no filter: {why}write a text, such as where("status=failed")')
     return given
 
 
@@ -123,7 +123,7 @@ def _typed(name: str, value: Any) -> str:
         if not value.is_saved:
             raise value.not_saved(name)
         return finding.reference(value, value.id)
-    raise UsageError(f"{name} is compared with one value, not {inert(repr(value))}: write a condition of Peewee's")
+    raise UsageError(f"{name} is compared with one value, not {printable(repr(value))}: write a condition of Peewee's")
 
 
 def condition(model: Any, text: str) -> Any:
@@ -145,10 +145,10 @@ def searched(model: Any, text: str) -> Any:
 def order(model: Any, text: str) -> list[Any]:
     """Return the terms that a list of fields, those with a minus downwards, orders by; the id at the end."""
     if not isinstance(text, str):
-        raise UsageError(f"{inert(repr(text))} is no text: name fields to sort by, such as sort('-created_at')")
+        raise UsageError(f"{printable(repr(text))} is no text: name fields to sort by, such as sort('-created_at')")
     terms = [_term(model, word.strip()) for word in _sound(text).split(",") if word.strip()]
     if not terms:
-        raise UsageError(f'"{inert(text)}" names no field to sort by: write such as -created_at')
+        raise UsageError(f'"{printable(text)}" names no field to sort by: write such as -created_at')
     return [*terms, model.id]
 
 
@@ -166,7 +166,9 @@ def _sound(text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise UsageError(f'"{inert(text)}" is no text in the encoding of this terminal: set LANG, or LC_ALL') from None
+        raise UsageError(
+            f'"{printable(text)}" is not text in the encoding of this terminal: set LANG or LC_ALL'
+        ) from None
     return text
 
 
@@ -215,7 +217,7 @@ def _led_to(model: Any, path: str) -> Any:
 def _condition(model: Any, path: list[str], asked: Filter) -> Any:
     name, *rest = path
     if len(path) > MOST_LINKS + 1:
-        raise UsageError(f"{inert(asked.path)} follows {len(path) - 1} links: {MOST_LINKS} are the most")
+        raise UsageError(f"{printable(asked.path)} follows {len(path) - 1} links: {MOST_LINKS} are the most")
     if rest and asked.value is None:
         return _null(_at_the_end(model, asked.path), asked)
     if rest:
@@ -259,8 +261,8 @@ def _link(model: Any, name: str) -> Any:
         raise UsageError(f"{model.noun} has many {name}: compare how many, {name}>0, or list those instead")
     if not isinstance(field, Link):
         links = [link.name for link in model._meta.refs]
-        meant = counterparts.field(model.noun, name) or near(name, links)
-        raise UsageError(f'{model.noun} has no link "{inert(name)}"{meant}')
+        meant = counterparts.field(model.noun, name) or did_you_mean(name, links)
+        raise UsageError(f'{model.noun} has no link "{printable(name)}"{meant}')
     return getattr(model, field.name)
 
 
@@ -293,7 +295,7 @@ def value(model: Any, path: str) -> Value:
     """
     name, dot, rest = path.partition(".")
     if path.count(".") > MOST_LINKS:
-        raise UsageError(f"{inert(path)} follows {path.count('.')} links: {MOST_LINKS} are the most")
+        raise UsageError(f"{printable(path)} follows {path.count('.')} links: {MOST_LINKS} are the most")
     field = model._meta.combined.get(name)
     if dot:
         link = _link(model, name)
@@ -316,11 +318,11 @@ def _value(model: Any, name: str) -> Value:
     if isinstance(field, Secret):
         raise UsageError(f"{field} is a secret: it is neither shown nor searched for")
     if field is None:
-        meant = counterparts.field(model.noun, name) or near(name, names(model))
-        raise UsageError(f'{model.noun} has no field "{inert(name)}"{meant}')
-    kinds = {Flag: "flag", Instant: "time"}
-    kind = "number" if isinstance(field, Whole | Link) else kinds.get(type(field), "text")
-    choices = progress.STATES if isinstance(field, WorkedOut) else ()
+        meant = counterparts.field(model.noun, name) or did_you_mean(name, names(model))
+        raise UsageError(f'{model.noun} has no field "{printable(name)}"{meant}')
+    kinds = {BooleanField: "flag", UTCDateTimeField: "time"}
+    kind = "number" if isinstance(field, IntegerField | Link) else kinds.get(type(field), "text")
+    choices = progress.STATES if isinstance(field, GeneratedField) else ()
     return Value(getattr(model, field.name), kind, name, choices)
 
 
@@ -388,18 +390,18 @@ def _as_number(value: Value, asked: Filter) -> float:
     if number is not None and not fits(number):
         raise _too_large(value.name, text)
     if number is None and not NUMBER.fullmatch(text):
-        raise UsageError(f'{value.name} is a number, not "{inert(text)}"')
+        raise UsageError(f'{value.name} is a number, not "{printable(text)}"')
     return float(text) if number is None else number
 
 
 def _too_large(name: str, text: str) -> UsageError:
-    return UsageError(f"{name} has at most 64 bits: {inert(text)} is too large")
+    return UsageError(f"{name} has at most 64 bits: {printable(text)} is too large")
 
 
 def _as_flag(value: Value, asked: Filter) -> bool:
     text = (asked.value or "").strip().lower()
     if text not in YES + NO:
-        raise UsageError(f'{value.name} is true or false: write {value.name}=true, not "{inert(asked.value)}"')
+        raise UsageError(f'{value.name} is true or false: write {value.name}=true, not "{printable(asked.value)}"')
     return text in YES
 
 
@@ -408,7 +410,7 @@ def _as_text(value: Value, asked: Filter) -> str:
     if value.choices:
         text = text.strip()
     if value.choices and text not in value.choices:
-        raise UsageError(f'{value.name} is {value.what}, not "{inert(text)}"{near(text, value.choices)}')
+        raise UsageError(f'{value.name} is {value.what}, not "{printable(text)}"{did_you_mean(text, value.choices)}')
     return text
 
 
@@ -417,7 +419,9 @@ def _as_span(value: Value, asked: Filter) -> Span:
     try:
         return _span(text)
     except (ValueError, OverflowError):
-        raise UsageError(f'{value.name} is a time, not "{inert(text)}": write {FORMS} -2d (s, m, h, d, w)') from None
+        raise UsageError(
+            f'{value.name} is a time, not "{printable(text)}": write {FORMS} -2d (s, m, h, d, w)'
+        ) from None
 
 
 FORMS = "2026-03-01, 2026-03-01T09:30 (UTC) or an age such as"
@@ -437,7 +441,7 @@ def past(text: str) -> datetime.datetime:
     try:
         return _span(f"-{given}" if AGE.fullmatch(f"-{given}") else given).first
     except (ValueError, OverflowError):
-        raise UsageError(f'"{inert(text)}" is no time: write {FORMS} 2d (s, m, h, d, w)') from None
+        raise UsageError(f'"{printable(text)}" is no time: write {FORMS} 2d (s, m, h, d, w)') from None
 
 
 def _contains(expression: Any, text: str) -> Any:
@@ -476,7 +480,7 @@ def _id_of(model: Any, name: str) -> Any:
     """Return the ids of the entities of a name, as a query; a NotFound error, with a near name, for none."""
     field = model.name_field()
     if field is None:
-        raise UsageError(f'{model.plural} have no names: give an id, not "{inert(name)}"')
+        raise UsageError(f'{model.plural} have no names: give an id, not "{printable(name)}"')
     if model.first_where(field == name) is None:
         raise finding.unknown(model, name)
     return model.select(model.id).where(field == name)

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from vserverlib import Error, NotFound, inert, near
+from vserverlib import Error, NotFound, did_you_mean, printable
 from vserverlib.entities.fields import as_id
-from vserverlib.messages import tell
+from vserverlib.messages import notify
 
 MOST_NAMES = 10_000  # names that are looked through for a near one
 MOST_CANDIDATES = 10  # ids that are told of a name that several have
@@ -44,7 +44,7 @@ def id_meant(model: Any, word: str) -> int | None:
         return id_of_reference(model, word)
     others = [other for other in _of_name(model, word) if other.id != id]
     if others and model.by_id(id) is not None:
-        tell(f"{_both(model, word, others)}: the id is meant", "yellow")
+        notify(f"{_both(model, word, others)}: the id is meant", "yellow")
     return id
 
 
@@ -64,12 +64,12 @@ def _note_namesakes(entity: Any, word: str, named: Sequence[Any], to_change: boo
     if to_change:
         meant = " or ".join(reference(model, each.id) for each in (entity, *others[:1]))
         raise Error(f"{both}: write {meant}")
-    tell(f"{both}: {reference(model, entity.id)} is shown", "yellow")
+    notify(f"{both}: {reference(model, entity.id)} is shown", "yellow")
 
 
 def _both(model: Any, word: str, others: Sequence[Any]) -> str:
     more = "" if len(others) == 1 else " and others"
-    return f'"{inert(word)}" is the id of one {model.noun} and the name of {reference(model, others[0].id)}{more}'
+    return f'"{printable(word)}" is the id of one {model.noun} and the name of {reference(model, others[0].id)}{more}'
 
 
 def reference(model: Any, id: int) -> str:
@@ -89,16 +89,16 @@ def unknown(model: Any, word: str) -> NotFound:
     if id is not None:
         return NotFound(f"no {model.noun} {id}")
     if name is None:
-        return NotFound(f'no {model.noun} "{inert(word)}": {model.plural} have no names, give an id')
+        return NotFound(f'no {model.noun} "{printable(word)}": {model.plural} have no names, give an id')
     names = model.select(name).where(name.is_null(False)).limit(MOST_NAMES).tuples()
-    meant = near(word, (known for (known,) in names if isinstance(known, str)))
-    return NotFound(f'no {model.noun} "{inert(word)}"{meant}')
+    meant = did_you_mean(word, (known for (known,) in names if isinstance(known, str)))
+    return NotFound(f'no {model.noun} "{printable(word)}"{meant}')
 
 
 def _ambiguous(model: Any, word: str, found: Sequence[Any]) -> Error:
     ids = [str(entity.id) for entity in found[:MOST_CANDIDATES]]
-    told = ", ".join(ids) + (", …" if len(found) > len(ids) else "")
-    return Error(f'several {model.plural} are called "{inert(word)}": say which by its id, {told}')
+    message = ", ".join(ids) + (", …" if len(found) > len(ids) else "")
+    return Error(f'several {model.plural} are called "{printable(word)}": say which by its id, {message}')
 
 
 def _raise(error: Exception) -> Any:

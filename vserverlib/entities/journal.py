@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, NamedTuple, overload
 
-from vserverlib import Error, UsageError, counted, counterparts, inert, near
+from vserverlib import Error, UsageError, counterparts, did_you_mean, pluralize, printable
 from vserverlib.databases.recording import PRUNE, one_change
 from vserverlib.databases.registry import registry
 from vserverlib.drivers import peewee
 from vserverlib.entities import filters
-from vserverlib.entities.fields import Cleaned, Instant, Secret, as_id, fits, shown
+from vserverlib.entities.fields import Secret, UTCDateTimeField, ValidatedField, as_id, fits, shown
 from vserverlib.entities.orm import EntityBase
 
 SHOWN = 20  # records that a table shows unless it is told
@@ -67,7 +67,7 @@ class Log(Sequence[Entry]):
         return len(self.entries)
 
     def __repr__(self) -> str:
-        entries = counted(len(self), "entry", "entries")
+        entries = pluralize(len(self), "entry", "entries")
         return f"<{entries} of the journal{', there are more' if self.is_part else ''}>"
 
 
@@ -92,7 +92,7 @@ def log(
     if isinstance(entity, EntityBase):
         entity, id = type(entity), entity.id
     if not isinstance(limit, int) or not 0 < limit < sys.maxsize:
-        raise UsageError(f"limit is how many records at most, a whole number from 1, not {inert(shown(limit))}")
+        raise UsageError(f"limit is how many records at most, a whole number from 1, not {printable(shown(limit))}")
     asked = conditions(entity, id, actor=actor, since=since, session=session)
     found = list(islice(entries(database, asked), limit + 1))
     return Log(found[:limit], len(found) > limit)
@@ -119,7 +119,7 @@ def conditions(
         raise UsageError("an id alone is none: say of which entity")
     number = as_id(id)
     if id is not None and (number is None or not fits(number)):
-        raise UsageError(f"{inert(id)} is no id: it is a whole number")
+        raise UsageError(f"{printable(id)} is no id: it is a whole number")
     found = [] if entity is None else [RECORD.entity == table(entity)]
     given = ((RECORD.entity_id, number), (CHANGE.actor, actor), (CHANGE.session, session))
     found += [column == value for column, value in given if value is not None]
@@ -135,7 +135,9 @@ def table(entity: Any) -> str:
     word = str(entity).casefold()
     if word not in words:
         known = f": there are {', '.join(model.plural for model in registry.values())}"
-        raise UsageError(f'no entity "{inert(entity)}"{counterparts.entity(word) or near(word, words) or known}')
+        raise UsageError(
+            f'no entity "{printable(entity)}"{counterparts.entity(word) or did_you_mean(word, words) or known}'
+        )
     return words[word]
 
 
@@ -145,7 +147,7 @@ def stored(since: Any) -> str:
     return str(CHANGED_AT.clean(moment))
 
 
-CHANGED_AT = Instant()
+CHANGED_AT = UTCDateTimeField()
 
 
 # Reading
@@ -153,9 +155,9 @@ CHANGED_AT = Instant()
 
 def entries(database: Any, asked: Sequence[Any] = ()) -> Iterator[Entry]:
     """Read the entries that fit all conditions, newest first. One query, whose cursor is open until the last."""
-    told = (CHANGE.id, CHANGE.at, CHANGE.actor, CHANGE.session, CHANGE.kind, CHANGE.about)
+    message = (CHANGE.id, CHANGE.at, CHANGE.actor, CHANGE.session, CHANGE.kind, CHANGE.about)
     recorded = (RECORD.id, RECORD.entity, RECORD.entity_id, RECORD.op, exact(database, RECORD.changes))
-    query = _that_fit(CHANGE.select(*told, *recorded), asked).order_by(CHANGE.id.desc(), RECORD.id.desc())
+    query = _that_fit(CHANGE.select(*message, *recorded), asked).order_by(CHANGE.id.desc(), RECORD.id.desc())
     known = registry
     for row in database.rows(query):
         yield _entry(known, *row)
@@ -217,7 +219,7 @@ def decoded(model: Any, changes: dict[str, Pair]) -> dict[str, Pair]:
 
 def _decoder(model: Any, column: str) -> Callable[[Any], Any]:
     field = model._meta.columns.get(column) if model is not None else None
-    if not isinstance(field, Cleaned) or isinstance(field, Secret):
+    if not isinstance(field, ValidatedField) or isinstance(field, Secret):
         return _readable
     return lambda value: _readable(field.decode(value))
 
@@ -254,6 +256,6 @@ def prune(database: Any, older: Any) -> int:
             database.execute(UNDOING.delete().where((UNDOING.change_id << gone) | (UNDOING.undone_id << gone)))
             database.execute(RECORD.delete().where(RECORD.change_id << gone))
             database.execute(CHANGE.delete().where(CHANGE.at < before))
-            with one_change(database, PRUNE, f"forgot {counted(number, 'change')} before {before[:19]} UTC"):
+            with one_change(database, PRUNE, f"forgot {pluralize(number, 'change')} before {before[:19]} UTC"):
                 pass
     return number

@@ -57,7 +57,7 @@ class Peers:
                 reading.renew(reader(database, reading.doubtful))
         return reading.known.get(id)
 
-    def forget(self, task_id: int | None = None) -> None:
+    def invalidate(self, task_id: int | None = None) -> None:
         """Forget what was read of one task, or of all: a write has made it doubtful."""
         if task_id is None:
             self._readings.clear()
@@ -187,7 +187,7 @@ class EntityList(ShownInNotebooks, peewee.ModelSelect):
                     super()._execute(database).fill_cache()
             except BaseException as error:
                 self._cursor_wrapper = None
-                if isinstance(error, Exception) and database.tolerates(error):
+                if isinstance(error, Exception) and database.can_retry(error):
                     return self._execute(database)
                 raise
         return self._cursor_wrapper

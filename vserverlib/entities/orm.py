@@ -9,12 +9,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, NamedTuple
 
-from vserverlib import CheckError, CheckWarning, Error, NotObeyed, UsageError, counterparts, hashing, inert, near
+from vserverlib import (
+    CheckError,
+    CheckWarning,
+    Error,
+    NotObeyed,
+    UsageError,
+    counterparts,
+    did_you_mean,
+    hashing,
+    printable,
+)
 from vserverlib.databases.current import database
 from vserverlib.drivers import peewee
-from vserverlib.entities.bridge import Decoded, Hydrating, WritersOfClass
-from vserverlib.entities.choices import WorkedOut
-from vserverlib.entities.computed import Aliased, Derived
+from vserverlib.entities.bridge import Decoded, LoadingDirtySet, WritersOfClass
+from vserverlib.entities.choices import GeneratedField
+from vserverlib.entities.computed import Aliased, ComputedAttribute
 from vserverlib.entities.fields import Id, Secret, as_id, fits, shown, whole
 from vserverlib.entities.lists import EntityList, Peers
 from vserverlib.entities.relations import BackrefAccessor, Link, MemberList, Memberships, relations
@@ -22,7 +32,7 @@ from vserverlib.entities.rows import statement
 from vserverlib.entities.sequences import ShownInNotebooks
 from vserverlib.messages import warn
 
-Told = list[CheckWarning | NotObeyed]  # what there is to say of a save
+SaveWarnings = list[CheckWarning | NotObeyed]  # what there is to say of a save
 
 
 class Written(NamedTuple):
@@ -34,7 +44,7 @@ class Written(NamedTuple):
     parted: list[dict[str, int]]
 
 
-before_commit: list[Callable[[Written], Told]] = []
+before_commit: list[Callable[[Written], SaveWarnings]] = []
 _ALL: Any = object()
 
 
@@ -61,7 +71,7 @@ class EntityBase(Decoded, WritersOfClass, ShownInNotebooks, peewee.Model):
     def __init__(self, *values: Any, **fields: Any) -> None:
         model = type(self)
         if fields.pop("__no_default__", None):  # Peewee makes it, to fill it from a row
-            self.__dict__.update(_stored={}, __rel__={}, _dirty=Hydrating())
+            self.__dict__.update(_stored={}, __rel__={}, _dirty=LoadingDirtySet())
         else:
             if values:
                 raise UsageError(f'{model.__name__} takes fields by name: {model.__name__}({model.first_field()}="…")')
@@ -80,12 +90,12 @@ class EntityBase(Decoded, WritersOfClass, ShownInNotebooks, peewee.Model):
         elif not name.startswith("_"):
             self.require_attribute(name)
             if name == "id" and not self._new:
-                raise Error(f"{self.named()} keeps its id: it cannot become {inert(value)}")
+                raise Error(f"{self.named()} keeps its id: it cannot become {printable(value)}")
         object.__setattr__(self, name, value)
 
     def _is_hydrating(self) -> bool:
         dirty = self.__dict__.get("_dirty")
-        return type(dirty) is Hydrating and not dirty.done
+        return type(dirty) is LoadingDirtySet and not dirty.done
 
     def __getattr__(self, name: str) -> Any:
         """Make what few entities of a list ever need, at its first use: 280 bytes less for each of the others."""
@@ -93,8 +103,8 @@ class EntityBase(Decoded, WritersOfClass, ShownInNotebooks, peewee.Model):
             return self.__dict__.setdefault(name, set() if name == "_dirty" else {})
         hint = counterparts.field(type(self).noun, name)
         if not hint and not name.startswith("_"):
-            hint = near(name, [each for each in dir(type(self)) if not each.startswith("_")])
-        raise AttributeError(f'{type(self).__name__} has no attribute "{inert(name)}"{hint}', name=name, obj=None)
+            hint = did_you_mean(name, [each for each in dir(type(self)) if not each.startswith("_")])
+        raise AttributeError(f'{type(self).__name__} has no attribute "{printable(name)}"{hint}', name=name, obj=None)
 
     # What there is
 
@@ -108,7 +118,7 @@ class EntityBase(Decoded, WritersOfClass, ShownInNotebooks, peewee.Model):
     @classmethod
     def stored_fields(cls) -> list[Any]:
         """Return the fields that are read and written: all but those that the database works out."""
-        return [field for field in cls._meta.sorted_fields if not isinstance(field, WorkedOut)]
+        return [field for field in cls._meta.sorted_fields if not isinstance(field, GeneratedField)]
 
     @classmethod
     def first_field(cls) -> str:
@@ -121,18 +131,18 @@ class EntityBase(Decoded, WritersOfClass, ShownInNotebooks, peewee.Model):
             return
         if hasattr(cls, name):
             raise UsageError(f"{cls.__name__}.{name} cannot be assigned: it is worked out, or a method")
-        meant = counterparts.field(cls.noun, name) or near(name, cls.attributes())
-        raise UsageError(f'{cls.__name__} has no field "{inert(name)}"{meant}')
+        meant = counterparts.field(cls.noun, name) or did_you_mean(name, cls.attributes())
+        raise UsageError(f'{cls.__name__} has no field "{printable(name)}"{meant}')
 
     @classmethod
     def require_field(cls, name: Any) -> Any:
         """Return the field of a name; a UsageError, which names the one meant, where there is none."""
         field = cls._meta.combined.get(name) if isinstance(name, str) else None
         if field is None:
-            derived = [each for each, value in vars(cls).items() if isinstance(value, Derived)]
+            derived = [each for each, value in vars(cls).items() if isinstance(value, ComputedAttribute)]
             names = [*cls._meta.sorted_field_names, *derived]
-            meant = counterparts.field(cls.noun, str(name)) or near(str(name), names)
-            raise UsageError(f'{cls.__name__} has no field "{inert(name)}"{meant}')
+            meant = counterparts.field(cls.noun, str(name)) or did_you_mean(str(name), names)
+            raise UsageError(f'{cls.__name__} has no field "{printable(name)}"{meant}')
         return field
 
     # Finding
@@ -161,7 +171,7 @@ class EntityBase(Decoded, WritersOfClass, ShownInNotebooks, peewee.Model):
         number = as_id(id)
         if number is None:
             by_name = f": {cls.__name__}.get_by_name({id!r}) finds one by name" if hasattr(cls, "get_by_name") else ""
-            raise Error(f"{cls.__name__}.get takes an id, a whole number, not {inert(shown(id))}{by_name}")
+            raise Error(f"{cls.__name__}.get takes an id, a whole number, not {printable(shown(id))}{by_name}")
         return cls.by_id(number)
 
     @classmethod
@@ -234,25 +244,25 @@ class EntityBase(Decoded, WritersOfClass, ShownInNotebooks, peewee.Model):
                 self._new = True
                 self._dirty.update(self._stored)
             self._link_saved()
-            told = self.complete_fields()
-            written = Written(self, frozenset(self._dirty), self._new, self.parting())
+            message = self.complete_fields()
+            written = Written(self, frozenset(self._dirty), self._new, self.removed_memberships())
             self._write(None if only is None else {getattr(field, "name", field) for field in only})
             for ask in before_commit:
-                told += ask(written)
-            self._tell(told)
+                message += ask(written)
+            self._tell(message)
 
     def _unsaved(self) -> bool:
         moved = any(self._stored.get(name) != linked.id for name, linked in self.__rel__.items() if linked is not None)
         return self._new or moved or bool(self._dirty) or any(m.is_changed for m in (self._members or {}).values())
 
-    def parting(self) -> list[dict[str, int]]:
+    def removed_memberships(self) -> list[dict[str, int]]:
         """Return the memberships that the next save ends, as ids by the names of their links."""
-        return [pair for members in (self._members or {}).values() for pair in members.parting()]
+        return [pair for members in (self._members or {}).values() for pair in members.removed_memberships()]
 
-    def _tell(self, told: Told) -> None:
-        if told and self._meta.database.strict:
-            raise CheckError(told)
-        for warning in told:
+    def _tell(self, message: SaveWarnings) -> None:
+        if message and self._meta.database.strict:
+            raise CheckError(message)
+        for warning in message:
             warn(warning)
 
     def _restorer(self) -> Callable[[], None]:
@@ -287,7 +297,7 @@ class EntityBase(Decoded, WritersOfClass, ShownInNotebooks, peewee.Model):
         """Return the error for an entity that was never saved: it says what to do first."""
         return Error(f"{self.named()}, the {role}, was never saved: call its save() first")
 
-    def complete_fields(self) -> Told:
+    def complete_fields(self) -> SaveWarnings:
         """Fill in what a model works out when it is saved; return what of what was given is not obeyed."""
         return []
 
@@ -299,12 +309,12 @@ class EntityBase(Decoded, WritersOfClass, ShownInNotebooks, peewee.Model):
         database, touched = self._meta.database, self.touched_tasks()
         names = [name for name in self._meta.sorted_field_names if name in self._dirty and (not only or name in only)]
         self._require_secrets(names)
-        with database.foreseen():
+        with database.without_invalidation():
             self._insert(database, names) if self._new else self._update(database, names)
         for members in (self._members or {}).values():
             members.write()
         self._dirty.difference_update(names)
-        database.forget_tasks(touched)
+        database.invalidate_tasks(touched)
 
     def stored_hash(self, name: str) -> Any:
         """Return the hash of a secret, None for none: read anew if this entity, a copy or of a join, has its mask."""
@@ -326,7 +336,7 @@ class EntityBase(Decoded, WritersOfClass, ShownInNotebooks, peewee.Model):
         if "id" not in names:
             self._stored["id"] = cursor.lastrowid if database.is_sqlite else cursor.fetchone()[0]
         else:
-            database.go_on(self._meta.table_name)
+            database.advance_sequence(self._meta.table_name)
         self._new = False
 
     def _update(self, database: Any, names: list[str]) -> None:
@@ -351,8 +361,8 @@ class EntityBase(Decoded, WritersOfClass, ShownInNotebooks, peewee.Model):
                 return Error(f"{gone}, does not exist (any more): choose one that does")
             taken = self.first_where(field == value) if field.unique or field.primary_key else None
             if taken is not None and taken.id != (None if self._new else self.id):
-                return Error(f'the {field.name} "{inert(value)}" is taken by {taken.named()}: choose another')
-        return Error(f"{self.named()} was refused by the database: {inert(error, 200)}")
+                return Error(f'the {field.name} "{printable(value)}" is taken by {taken.named()}: choose another')
+        return Error(f"{self.named()} was refused by the database: {printable(error, 200)}")
 
     @classmethod
     def truncate_table(cls, **options: Any) -> None:
@@ -375,7 +385,7 @@ class EntityBase(Decoded, WritersOfClass, ShownInNotebooks, peewee.Model):
     def label(self) -> str:
         """Return what tells this entity from others, for messages: its name, in most models."""
         name = self.own_name()
-        return "" if name is None else f'"{inert(name, 60)}"'
+        return "" if name is None else f'"{printable(name, 60)}"'
 
     def named(self) -> str:
         """Return what messages call this entity: organization 1 "IKNL"."""

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, MutableSequence
 from typing import Any, NamedTuple
 
-from vserverlib import Error, NotFound, inert
+from vserverlib import Error, NotFound, printable
 from vserverlib.drivers import peewee
-from vserverlib.entities.fields import MOST_BITS, Cleaned, as_id, fits
+from vserverlib.entities.fields import MOST_BITS, ValidatedField, as_id, fits
 from vserverlib.entities.sequences import Loaded, ShownInNotebooks, picked, shown
 
 
@@ -37,7 +37,7 @@ class LinkAccessor(peewee.ForeignKeyAccessor):
             linked = instance._peers and instance._peers.linked(self.field, id)
             linked = linked or self.rel_model.by_id(id)
             if linked is None:
-                there = f"{self.rel_model.noun} {inert(id)}"
+                there = f"{self.rel_model.noun} {printable(id)}"
                 raise NotFound(f"{instance.named()} is linked to {there}, which does not exist")
             instance.__rel__[self.name] = linked
         return linked
@@ -75,7 +75,7 @@ class BackrefAccessor(peewee.BackrefAccessor):
         )
 
 
-class Link(Cleaned, peewee.ForeignKeyField):
+class Link(ValidatedField, peewee.ForeignKeyField):
     """A link to one entity. May be NULL in the table: an imported database may hold orphans, and shows them."""
 
     accessor_class = LinkAccessor
@@ -105,7 +105,7 @@ class Link(Cleaned, peewee.ForeignKeyField):
         if value is not None and number is None:
             finder = getattr(self.rel_model, "get_by_name", None)
             named = isinstance(value, str) and finder is not None
-            remedy = f'{self.rel_model.__name__}.get_by_name("{inert(value)}") finds one by name' if named else ""
+            remedy = f'{self.rel_model.__name__}.get_by_name("{printable(value)}") finds one by name' if named else ""
             raise self.refuse(value, remedy)
         return number
 
@@ -143,7 +143,7 @@ class MemberList(ShownInNotebooks, MutableSequence[Any]):
         kept = [entity for entity in self._read() if entity not in self._removed]
         return kept + [entity for entity in self._added if entity not in kept]
 
-    def forget(self, task_id: int | None = None) -> None:
+    def invalidate(self, task_id: int | None = None) -> None:
         """Read again next time, unless it was only about one task."""
         if task_id is None:
             self._stored = None
@@ -186,7 +186,7 @@ class MemberList(ShownInNotebooks, MutableSequence[Any]):
     def insert(self, index: int, value: Any) -> None:
         """Add a partner, at the end: memberships are in the order in which they were made."""
         if not isinstance(value, self.partner):
-            shown_value = f'"{inert(value)}"' if isinstance(value, str) else inert(repr(value))
+            shown_value = f'"{printable(value)}"' if isinstance(value, str) else printable(repr(value))
             raise Error(f"{self._name()} takes {self.partner.plural}, not {shown_value}")
         if value in self._removed:
             self._removed.remove(value)
@@ -228,7 +228,7 @@ class MemberList(ShownInNotebooks, MutableSequence[Any]):
     def _name(self) -> str:
         return f"{type(self.owner).__name__}.{self.partner.plural}"
 
-    def parting(self) -> list[dict[str, int]]:
+    def removed_memberships(self) -> list[dict[str, int]]:
         """Return both ids, by the names of their links, of each membership that the next save() ends."""
         return [{self._mine.name: self.owner.id, self._theirs.name: entity.id} for entity in self._removed]
 
@@ -258,7 +258,7 @@ class MemberList(ShownInNotebooks, MutableSequence[Any]):
 
 def _entities(values: Any, name: str) -> list[Any]:
     if isinstance(values, str | bytes) or not isinstance(values, Iterable):
-        shown_value = f'"{inert(values)}"' if isinstance(values, str) else inert(repr(values))
+        shown_value = f'"{printable(values)}"' if isinstance(values, str) else printable(repr(values))
         raise Error(f"{name} takes a list, not {shown_value}: put it in [ ]")
     return list(values)
 

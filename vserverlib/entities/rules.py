@@ -41,7 +41,7 @@ class Rule(NamedTuple):
     level: str
     when: str
     breaks: str
-    told: str
+    message: str
     remedy: str
     why: str
     where: str = ""

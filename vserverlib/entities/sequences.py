@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from vserverlib import NotFound, counted, inert
+from vserverlib import NotFound, pluralize, printable
 
 SHOWN = 20  # entities in the repr of a list
 
@@ -55,8 +55,8 @@ def picked(entities: list[Any], index: Any, model: Any) -> Any:
 
 def no_place(index: Any, count: int, model: Any) -> NoSuchPlace:
     """Return the error for an index past the end: how many there are."""
-    there = f"there {'is' if count == 1 else 'are'} {counted(count, model.noun, model.plural)}"
-    return NoSuchPlace(f"{there}: no index {inert(index)}")
+    there = f"there {'is' if count == 1 else 'are'} {pluralize(count, model.noun, model.plural)}"
+    return NoSuchPlace(f"{there}: no index {printable(index)}")
 
 
 def shown(entities: Any) -> str:

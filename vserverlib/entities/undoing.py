@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from vserverlib import Error, NotFound, UsageError, addresses, counted, inert
+from vserverlib import Error, NotFound, UsageError, addresses, pluralize, printable
 from vserverlib.databases.recording import BULK_WORK, PRUNE, UNDO, defer_links, one_change
 from vserverlib.databases.registry import registry
 from vserverlib.drivers import peewee
@@ -40,7 +40,7 @@ class LeftOut(list[str]):
         if len(self) < MOST_LEFT_OUT:
             self.append(line)
 
-    def told(self) -> Iterator[str]:
+    def summary(self) -> Iterator[str]:
         """Return it line by line."""
         yield from (f"left out: {line}" for line in self)
         if self.total > len(self):
@@ -55,14 +55,14 @@ class Undone:
 
     def __str__(self) -> str:
         left_out = f", {self.left_out.total:,} left out" if self.left_out else ""
-        return f"change {self.change} took back {numbered(self.undone)}: {counted(self.rows, 'row')}{left_out}"
+        return f"change {self.change} took back {numbered(self.undone)}: {pluralize(self.rows, 'row')}{left_out}"
 
     def __repr__(self) -> str:
         return f"<{self}>"
 
-    def told(self) -> str:
+    def summary(self) -> str:
         """Return what was done, how that is undone, and a line for each row that was left out."""
-        return "\n".join([f"{self}; take that back with: db.undo(change={self.change})", *self.left_out.told()])
+        return "\n".join([f"{self}; take that back with: db.undo(change={self.change})", *self.left_out.summary()])
 
 
 class Row(NamedTuple):
@@ -124,7 +124,7 @@ def require_one(*asked: Any) -> None:
 def _number(count: Any) -> int:
     number = whole(count)
     if number is None or number < 1 or not fits(number):
-        raise UsageError(f'"{inert(count)}" is no number of changes: write 1 or more')
+        raise UsageError(f'"{printable(count)}" is no number of changes: write 1 or more')
     return number
 
 
@@ -149,7 +149,7 @@ def _newest(database: Any, count: int) -> list[int]:
             return found
     verb = "is" if len(found) == 1 else "are"
     there = f"there {verb} {len(found):,} that can be" if found else "there is none on record that is in effect"
-    raise Error(f"{counted(count, 'change')} cannot be taken back: {there}")
+    raise Error(f"{pluralize(count, 'change')} cannot be taken back: {there}")
 
 
 def _one(database: Any, change: int) -> int:
@@ -160,7 +160,7 @@ def _one(database: Any, change: int) -> int:
         else database.execute(_changes().where(CHANGE.id == number)).fetchone()
     )
     if row is None:
-        raise NotFound(f"no change {inert(change)} is on record: see vserver log")
+        raise NotFound(f"no change {printable(change)} is on record: see vserver log")
     _require_recorded(database, *row)
     by = taken_back(database).get(row[0])
     if by is not None:
@@ -176,13 +176,13 @@ def _of_session(database: Any, session: str) -> list[int]:
     rows = database.execute(_changes().where(CHANGE.session == session).order_by(CHANGE.id.desc())).fetchall()
     rows = [row for row in rows if row[1] != PRUNE]
     if not rows:
-        raise NotFound(f'no change of a session "{inert(session)}" is on record: see vserver log')
+        raise NotFound(f'no change of a session "{printable(session)}" is on record: see vserver log')
     taken, own = taken_back(database), {row[0] for row in rows}
     found = [row for row in rows if taken.get(row[0], row[0]) in own]
     for row in found:
         _require_recorded(database, *row)
     if not found:
-        raise Error(f'all changes of the session "{inert(session)}" are taken back already')
+        raise Error(f'all changes of the session "{printable(session)}" are taken back already')
     return [row[0] for row in found]
 
 
@@ -193,11 +193,11 @@ def _changes() -> Any:
 def _require_recorded(database: Any, id: int, kind: str | None, about: str | None, backup: str | None) -> None:
     if kind == BULK_WORK:
         name = str(database.path) if database.is_sqlite else database.title
-        kept = addresses.command(name, "restore", inert(backup, LONGEST_PATH)) if backup else "only a backup"
-        told = f"change {id} was bulk work ({inert(about, 200)}), whose rows are not on record"
-        raise Error(f"{told}: {kept} takes it back")
+        kept = addresses.command(name, "restore", printable(backup, LONGEST_PATH)) if backup else "only a backup"
+        message = f"change {id} was bulk work ({printable(about, 200)}), whose rows are not on record"
+        raise Error(f"{message}: {kept} takes it back")
     if kind == PRUNE:
-        raise Error(f"change {id} {inert(about, 200)}: they cannot be brought back")
+        raise Error(f"change {id} {printable(about, 200)}: they cannot be brought back")
 
 
 def numbered(ids: Sequence[int]) -> str:
@@ -212,18 +212,18 @@ def numbered(ids: Sequence[int]) -> str:
 
 def take_back(database: Any, ids: Sequence[int], force: bool = False) -> Undone:
     """Take back these changes, newest first, in one transaction. See undo()."""
-    told, work = numbered(ids), Work(database, force)
+    message, work = numbered(ids), Work(database, force)
     try:
         with database.atomic():
-            return _take_back(work, sorted(ids, reverse=True), f"undo of {told}")
+            return _take_back(work, sorted(ids, reverse=True), f"undo of {message}")
     except peewee.IntegrityError as error:
-        why = work.clash() or f"the database refuses it: {inert(error, 200)}"
-        raise Error(f"{told} cannot be taken back, {why}") from error
+        why = work.clash() or f"the database refuses it: {printable(error, 200)}"
+        raise Error(f"{message} cannot be taken back, {why}") from error
 
 
 def _take_back(work: Work, ids: Sequence[int], about: str) -> Undone:
     database = work.database
-    with one_change(database, UNDO, about) as by, database.foreseen():
+    with one_change(database, UNDO, about) as by, database.without_invalidation():
         defer_links(database)
         for id in ids:
             for row in _rows(database, id):
@@ -231,9 +231,9 @@ def _take_back(work: Work, ids: Sequence[int], about: str) -> Undone:
         work.require_rows()
         work.require_links()
         for table in work.written:
-            database.go_on(table)
+            database.advance_sequence(table)
         database.execute(UNDOING.insert([{"change_id": by, "undone_id": id} for id in ids]))
-    database.forget()
+    database.invalidate()
     return Undone(by, ids, work.rows, work.left_out)
 
 
@@ -261,7 +261,7 @@ class Work:
     def take_back(self, row: Row) -> None:
         """Undo what a change did to a row; an Error where it is not as the change left it."""
         if row.table not in self.models:
-            raise Error(f'change {row.change} is of a table "{inert(row.table)}", which this release does not know')
+            raise Error(f'change {row.change} is of a table "{printable(row.table)}", which this release does not know')
         self.at = row
         undo = {"insert": self._remove, "update": self._restore, "delete": self._bring_back}[row.op]
         if undo(row):
@@ -340,7 +340,7 @@ class Work:
     def require_rows(self) -> None:
         """Raise an Error where every row was left out: such an undo would do nothing, and be on record as one."""
         if self.left_out and not self.rows:
-            more = f" and {counted(self.left_out.total - 1, 'more row')}" if self.left_out.total > 1 else ""
+            more = f" and {pluralize(self.left_out.total - 1, 'more row')}" if self.left_out.total > 1 else ""
             raise Error(f"nothing is left to take back: {self.left_out[0]}{more}")
 
     # What has the place of a row by now
@@ -386,7 +386,7 @@ class Work:
             nowhere = f'{to} IS NOT NULL AND {to} NOT IN (SELECT id FROM "{other._meta.table_name}")'
             found = self._one(f'SELECT id, {to} FROM "{table}" WHERE {among} AND {nowhere} LIMIT 1', [])
             if found:
-                linked = f"{model.noun} {found[0]} is linked to {other.noun} {inert(found[1])}"
+                linked = f"{model.noun} {found[0]} is linked to {other.noun} {printable(found[1])}"
                 raise Error(
                     f"{linked}, which would not be there: take back first what deleted the one or made the other"
                 )
@@ -409,7 +409,7 @@ def _taken(before: dict[str, Any], other: Any) -> str:
     if len(before) > 1:
         return f"{other.named()} is there by now: take that out first"
     ((name, value),) = before.items()
-    return f'the {name} "{inert(value)}" is taken by {other.named()} by now: give that another {name} first'
+    return f'the {name} "{printable(value)}" is taken by {other.named()} by now: give that another {name} first'
 
 
 def _chunks(ids: list[int]) -> Iterator[list[int]]:
@@ -432,4 +432,4 @@ def _readable(column: str) -> str:
 
 
 def _shown(value: Any) -> str:
-    return "empty" if value is None else f'"{inert(value)}"'
+    return "empty" if value is None else f'"{printable(value)}"'

@@ -229,7 +229,7 @@ def fill(database: Any, tasks: int = TASKS, organizations: int = ORGANIZATIONS, 
 def make(path: Path, tasks: int = TASKS, organizations: int = ORGANIZATIONS, advance: Advance = bool) -> None:
     """Make a new database that is filled so, whole or not at all. An Error where there is a file already."""
     files.refuse_taken(path)
-    with files.told(f"{files.shown(path)} cannot be made"), files.unfinished(path) as draft:
+    with files.as_error(f"{files.shown(path)} cannot be made"), files.unfinished(path) as draft:
         draft.unlink()
         storage.create(draft)
         with contextlib.closing(connecting.connect(draft)) as database:
@@ -279,7 +279,7 @@ def move(chance: random.Random, until_done: bool = False) -> bool:
 
     A new task is made now and then, and where nothing would be waited for any more, unless `until_done`.
     """
-    with models.database.asking(False), models.database.atomic():  # what is made up need not be sound
+    with models.database.rule_checks(False), models.database.atomic():  # what is made up need not be sound
         waiting = Result.select().where(progress.UNFINISHED_RESULTS).order_by(Result.id.desc()).limit(MOVED)
         for result in waiting:
             _move(result, chance)

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 import models  # noqa: F401  # they have to be defined before a database is opened for them
 from vserverlib import addresses, files
 from vserverlib.databases import connecting, recognition, storage
-from vserverlib.databases.connection import Opened
+from vserverlib.databases.connection import DatabaseMixin
 from vserverlib.databases.postgresql import servers
 from vserverlib.databases.readers import Reader
 from vserverlib.databases.sqlite import Sqlite
 from vserverlib.files import shown
-from vserverlib.messages import tell
+from vserverlib.messages import notify
 
 if TYPE_CHECKING:
     from vserverlib.transfer.foreign import Copy
@@ -25,20 +25,20 @@ if TYPE_CHECKING:
 
 def connect(
     url: str | os.PathLike[str] = addresses.DEFAULT, *, read_only: bool = False, sandbox: bool = False
-) -> Opened:
+) -> DatabaseMixin:
     """Open a database as connecting.connect() does; a vantage6 server's too, which is read through a private copy.
 
     A recognition.OfServer is raised if that is to be written to.
     """
     try:
         return connecting.connect(url, read_only=read_only, sandbox=sandbox)
-    except recognition.OfServer:
+    except recognition.Vantage6Database:
         if not (read_only or sandbox):
             raise
     return _look(os.fspath(url) if addresses.is_url(url) else storage.as_path(url), sandbox)
 
 
-def glance(url: str | os.PathLike[str]) -> Opened:
+def open_without_waiting(url: str | os.PathLike[str]) -> DatabaseMixin:
     """Open a database for reading, have the models use it, and return it, if that can be done at once.
 
     No lock is waited for, nothing is copied, and nothing stays behind. Raises an Error as connect() does.
@@ -48,10 +48,10 @@ def glance(url: str | os.PathLike[str]) -> Opened:
         if isinstance(name, str):
             return connecting.bind(servers.opened(name, read_only=True, patience=0.0))
         storage.check(name)
-    except recognition.OfServer:
+    except recognition.Vantage6Database:
         from vserverlib.transfer import foreign  # few databases are a server's
 
-        return _opened_copy(name, foreign.glance(name))
+        return _opened_copy(name, foreign.open_without_waiting(name))
     return connecting.bind(Reader(name, in_place_only=True, patience=0.0))
 
 
@@ -74,7 +74,7 @@ def _look(name: Path | str, sandbox: bool) -> Sqlite:
     from vserverlib.transfer import foreign  # few databases are a server's
 
     copy = foreign.look(name, screens.progress_bar)
-    tell(foreign.told(shown(name) if isinstance(name, Path) else addresses.shown(name), copy, sandbox), "yellow")
+    notify(foreign.summary(shown(name) if isinstance(name, Path) else addresses.shown(name), copy, sandbox), "yellow")
     return _opened_copy(name, copy, sandbox)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from models import MODELS
-from vserverlib import inert
+from vserverlib import printable
 from vserverlib.databases.postgresql import sequences
 from vserverlib.entities import fields, moments
 
@@ -49,17 +49,17 @@ def misfits(database: Any) -> Iterator[tuple[int | None, str]]:
     """Find times beyond the years 1 to 9999, infinity among them: else a column takes values of its type alone."""
     for model in MODELS.values():
         for field in model.stored_fields():
-            if isinstance(field, fields.Instant):
+            if isinstance(field, fields.UTCDateTimeField):
                 sql = BEYOND.format(column=field.column_name, table=model._meta.table_name)
                 for id, value in database.execute_sql(sql).fetchall():
-                    its = f'its {field.column_name} is "{inert(value)}"'
+                    its = f'its {field.column_name} is "{printable(value)}"'
                     yield id, f"{model.noun} {id}: {its}, which is not {field.takes}"
 
 
 def behind(database: Any) -> Iterator[tuple[int | None, str]]:
     """Find the sequences whose next number is the id of a row, or of one that is not far."""
     for table, highest, sequence, _ in sequences.behind(database):
-        yield None, f"{table} has a row with id {highest}, which its sequence {inert(sequence)} has not given yet"
+        yield None, f"{table} has a row with id {highest}, which its sequence {printable(sequence)} has not given yet"
 
 
 def orphans(database: Any) -> Iterator[tuple[int | None, str]]:
@@ -70,7 +70,7 @@ def orphans(database: Any) -> Iterator[tuple[int | None, str]]:
             column, parent = link.column_name, link.rel_model._meta.table_name
             sql = ORPHANS.format(column=column, table=meta.table_name, parent=parent)
             for id, to in database.execute_sql(sql).fetchall():
-                its = f"its {column.removesuffix('_id')} is {parent} {inert(to)}"
+                its = f"its {column.removesuffix('_id')} is {parent} {printable(to)}"
                 yield id, f"{model.noun} {id}: {its}, which does not exist"
 
 

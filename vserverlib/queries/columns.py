@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from models import Collaboration, Member, Node, Organization, Result, Task, User
-from vserverlib import UsageError, inert
+from vserverlib import UsageError, printable
 from vserverlib.entities import filters, finding, progress
 from vserverlib.entities.entity import Entity
-from vserverlib.entities.fields import Flag, Id, Instant, Whole
+from vserverlib.entities.fields import BooleanField, Id, IntegerField, UTCDateTimeField
 from vserverlib.entities.relations import relations
 
 FIXED = ("id", "number", "flag", "time", "state", "progress")  # kinds whose values a table never cuts
@@ -55,7 +55,7 @@ def same(value: Any) -> Any:
 
 def _own(field: Any, about: str, rank: int = 0, kind: str = "") -> Column:
     """Say a field as it is."""
-    kinds = {Id: "id", Whole: "number", Flag: "flag", Instant: "time"}
+    kinds = {Id: "id", IntegerField: "number", BooleanField: "flag", UTCDateTimeField: "time"}
     return Column(field.name, kind or kinds.get(type(field), "text"), (field.name,), same, rank, about)
 
 
@@ -212,7 +212,7 @@ def chosen(model: Any, text: str) -> tuple[Column, ...]:
     """
     words = list(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
     if not words:
-        raise UsageError(f'"{inert(text)}" names no field: write such as --fields id,name')
+        raise UsageError(f'"{printable(text)}" names no field: write such as --fields id,name')
     names = {column.name: column for column in known(model)}
     return tuple(_chosen(model, word, names) for word in words)
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from models import MODELS
-from vserverlib import Error, UsageError, inert, near
+from vserverlib import Error, UsageError, did_you_mean, printable
 from vserverlib.databases import schemas
 from vserverlib.databases.connection import quoted
 from vserverlib.drivers import peewee
@@ -30,8 +30,8 @@ def find(code: str) -> Rule:
     found = rules.BY_CODE.get(code.strip().upper())
     if found is None:
         alike = [rule for rule in rules.BY_CODE if rule[:3] == code.strip().upper()[:3]]
-        told = f": there are {', '.join(alike)}" if alike else near(code, rules.BY_CODE)
-        raise UsageError(f'no rule "{inert(code)}"{told or ": there are ORG001 to DBF005, see docs/checks.md"}')
+        message = f": there are {', '.join(alike)}" if alike else did_you_mean(code, rules.BY_CODE)
+        raise UsageError(f'no rule "{printable(code)}"{message or ": there are ORG001 to DBF005, see docs/checks.md"}')
     return found
 
 
@@ -47,8 +47,8 @@ def chosen(tables: Iterable[str] = (), codes: Iterable[str] = ()) -> list[Rule]:
     found = [rule for rule in rules.RULES if rule.when != rules.AT_SAVE and (not named or rule in named)]
     asked = [rule for rule in found if not wanted or rule.entity in wanted]
     if not asked:
-        told = ", ".join(rule.code for rule in named)
-        raise UsageError(f"{told} asks nothing of {', '.join(wanted)}: leave out the one or the other")
+        message = ", ".join(rule.code for rule in named)
+        raise UsageError(f"{message} asks nothing of {', '.join(wanted)}: leave out the one or the other")
     return sorted(asked, key=lambda rule: rule.entity != "")
 
 
@@ -58,32 +58,32 @@ def inspect(database: Any, asked: Iterable[Rule]) -> Iterator[Finding]:
         try:
             if rule.code in OF_FILE:
                 find_all = OF_FILE[rule.code] if database.is_sqlite else {**OF_FILE, **catalog.TOLD}[rule.code]
-                yield from (checks.finding(rule.code, id, None, told) for id, told in find_all(database))
+                yield from (checks.finding(rule.code, id, None, message) for id, message in find_all(database))
             else:
                 yield from checks.of_tables(database, [rule])
         except (peewee.DatabaseError, sqlite3.DatabaseError) as error:
-            yield checks.finding("DBF001", None, None, f"{rule.code} could not be asked: {inert(error, 200)}")
+            yield checks.finding("DBF001", None, None, f"{rule.code} could not be asked: {printable(error, 200)}")
 
 
 # What is no rule of rows: each gives the id of a row, or None, and the sentence
 
-Told = Iterator[tuple[int | None, str]]
+SaveWarnings = Iterator[tuple[int | None, str]]
 
 
-def _damage(database: Any) -> Told:
-    for (told,) in database.execute_sql("PRAGMA integrity_check").fetchall():
-        if told != "ok":
-            yield None, told.replace("\n", " ")
+def _damage(database: Any) -> SaveWarnings:
+    for (message,) in database.execute_sql("PRAGMA integrity_check").fetchall():
+        if message != "ok":
+            yield None, message.replace("\n", " ")
 
 
-def _orphans(database: Any) -> Told:
+def _orphans(database: Any) -> SaveWarnings:
     links: dict[str, dict[int, str]] = {}
     for table, id, parent, number in database.execute_sql("PRAGMA foreign_key_check"):
         if table not in links:
             listed = database.execute_sql(f"PRAGMA foreign_key_list({quoted(table)})").fetchall()
             links[table] = {row[0]: row[3] for row in listed}
         column, noun = links[table][number], MODELS[table].noun if table in MODELS else table
-        to = f"{parent} {inert(_stored(database, table, column, id))}" if id is not None else f"of {parent}"
+        to = f"{parent} {printable(_stored(database, table, column, id))}" if id is not None else f"of {parent}"
         yield id, f"{noun} {id}: its {column.removesuffix('_id')} is {to}, which does not exist"
 
 
@@ -92,12 +92,12 @@ def _stored(database: Any, table: str, column: str, id: int) -> object:
     return value
 
 
-def _drift(database: Any) -> Told:
+def _drift(database: Any) -> SaveWarnings:
     """Compare the tables, indexes, triggers and views with those of a new database."""
     meant = schemas.new(schema)
     found, meant = (schema(database), meant) if database.is_sqlite else (catalog.schema(database), catalog.meant(meant))
     for kind, name in sorted({*found, *meant}):
-        what, has, should = f"the {kind} {inert(name)}", found.get((kind, name)), meant.get((kind, name))
+        what, has, should = f"the {kind} {printable(name)}", found.get((kind, name)), meant.get((kind, name))
         if should is None:
             yield None, f"{what} is not one of vserver's"
         elif has is None:
@@ -124,8 +124,8 @@ def _plain(sql: str | None) -> str:
 
 def _columns(has: Any, should: Any) -> str:
     """Return which columns are more or missing, where that is the difference."""
-    words = [f"{inert(name)} is more" for name in has[0] if name not in should[0]]
-    words += [f"{inert(name)} is missing" for name in should[0] if name not in has[0]]
+    words = [f"{printable(name)} is more" for name in has[0] if name not in should[0]]
+    words += [f"{printable(name)} is missing" for name in should[0] if name not in has[0]]
     return f" (column {', '.join(words)})" if words else ""
 
 
@@ -133,15 +133,15 @@ def _columns(has: Any, should: Any) -> str:
 
 # A time of the length that we store, which SQLite knows for one, is not looked at again: a quarter of a microsecond.
 MISFITS = {  # the condition of what need not be a value of its kind, by the kind of its field; the first that fits
-    fields.Instant: f"LENGTH(this.{{0}}) <> {fields.LENGTH} OR julianday(this.{{0}}) IS NULL",
-    fields.Flag: "this.{0} NOT IN (0, 1)",
-    fields.Whole: "typeof(this.{0}) <> 'integer'",
+    fields.UTCDateTimeField: f"LENGTH(this.{{0}}) <> {fields.LENGTH} OR julianday(this.{{0}}) IS NULL",
+    fields.BooleanField: "this.{0} NOT IN (0, 1)",
+    fields.IntegerField: "typeof(this.{0}) <> 'integer'",
     relations.Link: "typeof(this.{0}) <> 'integer'",
     fields.Text: "typeof(this.{0}) = 'blob'",
 }
 
 
-def misfits(database: Any, scope: Callable[[str], str] = checks.everywhere) -> Told:
+def misfits(database: Any, scope: Callable[[str], str] = checks.everywhere) -> SaveWarnings:
     """Find the values that are none of their kind, in SQLite: one scan of each table. See checks.of_tables()."""
     for model in MODELS.values():
         table, suspects = model._meta.table_name, list(_suspects(model))
@@ -152,7 +152,7 @@ def misfits(database: Any, scope: Callable[[str], str] = checks.everywhere) -> T
         for id, *values in checks.rows_of(database, sql):
             for (field, _), value in zip(suspects, values, strict=True):
                 if _is_misfit(field, value):
-                    shown = "of bytes" if isinstance(value, bytes) else f'"{inert(value)}"'
+                    shown = "of bytes" if isinstance(value, bytes) else f'"{printable(value)}"'
                     yield id, f"{model.noun} {id}: its {field.column_name} is {shown}, which is not {field.takes}"
 
 
@@ -171,15 +171,15 @@ def _is_misfit(field: Any, value: Any) -> bool:
         field.clean(value)
     except Error:
         return True
-    return isinstance(value, str) and not isinstance(field, fields.Instant)  # digits: no number to SQLite
+    return isinstance(value, str) and not isinstance(field, fields.UTCDateTimeField)  # digits: no number to SQLite
 
 
-def _nothing(database: Any) -> Told:
+def _nothing(database: Any) -> SaveWarnings:
     """Find nothing: SQLite looks at the rows of a table itself when it gives an id."""
     yield from ()
 
 
-OF_FILE: dict[str, Callable[[Any], Told]] = {
+OF_FILE: dict[str, Callable[[Any], SaveWarnings]] = {
     "DBF001": _damage,
     "DBF002": _orphans,
     "DBF003": _drift,
@@ -228,12 +228,12 @@ def tools(database: Any) -> dict[str, Callable[..., Any]]:
 
 def _flag(name: str, on: object) -> bool:
     if not isinstance(on, bool):
-        raise UsageError(f"{name} takes True or False, not {inert(repr(on))}")
+        raise UsageError(f"{name} takes True or False, not {printable(repr(on))}")
     return on
 
 
 def _table_of(entity: Any) -> str:
     model: Any = kinds.kind(entity) if isinstance(entity, str) else entity
     if not (isinstance(model, type) and issubclass(model, orm.EntityBase)):
-        raise UsageError(f"{inert(repr(entity))} is no kind of entity: write such as db.check(db.Node)")
+        raise UsageError(f"{printable(repr(entity))} is no kind of entity: write such as db.check(db.Node)")
     return str(model._meta.table_name)

@@ -15,7 +15,7 @@ from operator import itemgetter
 from typing import Any, NamedTuple
 
 from models import Collaboration, Result
-from vserverlib import counted as in_words
+from vserverlib import pluralize as in_words
 from vserverlib.entities import filters, progress
 from vserverlib.entities.entity import Entity
 from vserverlib.entities.fields import as_iso
@@ -123,7 +123,7 @@ def _read(query: EntityList, sources: Sequence[str], iso: bool = False) -> Itera
                 yield values
             return
         except Exception as error:
-            if not database.tolerates(error):
+            if not database.can_retry(error):
                 raise
 
 
@@ -168,7 +168,7 @@ def pages(query: EntityList, limit: int, columns: Sequence[Column], *, iso: bool
             return
 
 
-def counted(number: int, model: Any) -> str:
+def pluralize(number: int, model: Any) -> str:
     """Return a number of entities in words: "1 task", "1,200 tasks"."""
     return in_words(number, *((model.noun, model.plural) if model is not None else ("entity", "entities")))
 

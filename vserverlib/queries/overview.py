@@ -55,7 +55,7 @@ def overview(database: Any) -> Overview:
         try:
             return _overview(database)
         except Exception as error:
-            if not database.tolerates(error):
+            if not database.can_retry(error):
                 raise
             return _overview(database)
 

@@ -13,7 +13,7 @@ from rich.console import Console, ConsoleOptions
 from rich.table import Table
 from rich.text import Text
 
-from vserverlib import counted
+from vserverlib import pluralize
 from vserverlib.entities import rules
 from vserverlib.entities.progress import Counts
 from vserverlib.queries import kinds, listing
@@ -27,7 +27,7 @@ NAME_ROOM = 26  # columns of a name
 NODE_ROOM = 50
 
 
-class Board:
+class OverviewView:
     """The figures on one screen of 80 columns and 24 lines.
 
     title: what the database is called. moment: when they were read; ages are counted from it.
@@ -38,9 +38,9 @@ class Board:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Any]:
         look, found = Look(options.encoding), self.found
-        told = [listing.counted(count, kinds.kind(plural)) for plural, count in found.entities.items()]
+        message = [listing.pluralize(count, kinds.kind(plural)) for plural, count in found.entities.items()]
         yield Text(f"{look.safe(self.title)}, {as_text(self.moment, 'minutes')} UTC", "bold")
-        yield Text(", ".join(told) + "\n")
+        yield Text(", ".join(message) + "\n")
         yield look.statuses(found.tasks, options.max_width)
         yield self._check()
         yield from self._shares("collaboration", "tasks ended", found.collaborations, look)
@@ -93,4 +93,4 @@ class Board:
             name = look.cut(f"node {node.id} {look.safe(node.name or '')}", NODE_ROOM)
             yield Text(f"{name}  {seen}")
         if len(nodes) > MOST_NODES:
-            yield Text(f"{look.more} {counted(len(nodes) - MOST_NODES, 'more node')} not seen for a day", "dim")
+            yield Text(f"{look.more} {pluralize(len(nodes) - MOST_NODES, 'more node')} not seen for a day", "dim")

@@ -19,9 +19,9 @@ from types import FunctionType, SimpleNamespace
 from typing import Any, NamedTuple
 
 from vserverlib.drivers import peewee
-from vserverlib.entities.bridge import OfInstance
+from vserverlib.entities.bridge import instance_only
 from vserverlib.entities.entity import Entity
-from vserverlib.entities.fields import Flag, Id, Instant, Secret, Text, Whole
+from vserverlib.entities.fields import BooleanField, Id, IntegerField, Secret, Text, UTCDateTimeField
 from vserverlib.entities.lists import EntityList
 from vserverlib.entities.relations import Link, MemberList, relations
 from vserverlib.scanning import Token, scan, string_parts
@@ -38,10 +38,10 @@ OF_MEMBERS = ["append", "extend", "remove", "clear", "count", "index"]
 _LOOKUP = re.compile(r"(?:get_by_|find_by_|getBy)(?P<field>\w+)|(?P<taken>\w+)_exists")
 _TYPES: tuple[tuple[type, type], ...] = (
     (Text, str),
-    (Flag, bool),
-    (Whole, int),
+    (BooleanField, bool),
+    (IntegerField, int),
     (Id, int),
-    (Instant, datetime.datetime),
+    (UTCDateTimeField, datetime.datetime),
 )
 
 
@@ -259,7 +259,7 @@ def _functions(names: Iterable[str]) -> list[Offer]:
 def methods(model: type[Entity], of_entity: bool = False) -> list[str]:
     """Return the public methods of a model, or of one entity."""
     if of_entity:
-        return _own(model, (FunctionType, OfInstance)) + OF_ENTITY
+        return _own(model, (FunctionType, instance_only)) + OF_ENTITY
     return _own(model, (classmethod, staticmethod)) + OF_MODEL
 
 

@@ -28,7 +28,7 @@ from prompt_toolkit.history import InMemoryHistory
 from pygments.token import Token
 from traitlets.config import Config
 
-from vserverlib import Error, counterparts, home, inert, masking, messages, signals
+from vserverlib import Error, counterparts, home, masking, messages, printable, signals
 from vserverlib.drivers import peewee
 from vserverlib.entities.orm import EntityBase
 from vserverlib.scanning import MASK
@@ -82,7 +82,7 @@ class Display(DisplayFormatter):
             if self.parent.tells_all:
                 raise
             kind = "" if _is_ours(error) else f"{type(error).__name__}: "
-            return f"({type(obj).__name__} cannot be shown: {kind}{inert(error, 300)})"
+            return f"({type(obj).__name__} cannot be shown: {kind}{printable(error, 300)})"
 
 
 class DisplayHook(RichPromptDisplayHook):
@@ -111,7 +111,7 @@ class Prompt(Prompts):
         mode = "" if database.mode == "read-write" else f" ({database.mode})"
         live = mode == "" and not database.is_sqlite
         text, number = (ATTENTION, ATTENTION) if live else (Token.Prompt, Token.PromptNum)
-        name = f"{self.vi_mode()}{inert(database.place, LONGEST_TITLE)}{mode} ["
+        name = f"{self.vi_mode()}{printable(database.place, LONGEST_TITLE)}{mode} ["
         return [(text, name), (number, str(self.shell.execution_count)), (text, "]: ")]
 
 
@@ -191,7 +191,7 @@ class Shell(InteractiveShellEmbed):
                 break
             except KeyboardInterrupt:  # pressed again while the first was told
                 if not signals.is_ending():
-                    messages.tell("interrupted", "yellow")
+                    messages.notify("interrupted", "yellow")
 
     def interact(self) -> None:
         """Run what is typed until the shell is left, or a signal ends it."""
@@ -304,11 +304,11 @@ class Shell(InteractiveShellEmbed):
             self.ask_exit()
         elif issubclass(kind, KeyboardInterrupt):
             sys.stderr.write("\n")  # after the ^C
-            messages.tell("interrupted", "yellow")
+            messages.notify("interrupted", "yellow")
         elif (hint := counterparts.of_error(error)) or (_is_ours(error) and not self.tells_all):
-            messages.tell(f"error: {str(error).partition(chr(10))[0]}{hint}", "red")
+            messages.notify(f"error: {str(error).partition(chr(10))[0]}{hint}", "red")
             if line := self._typed_line(frames):
-                messages.tell(f"  {line}")
+                messages.notify(f"  {line}")
         else:
             super().showtraceback(exc_tuple, *args, **options)
 

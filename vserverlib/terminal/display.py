@@ -45,7 +45,7 @@ def _of_entities() -> dict[type, Callable[[Any], Any]]:
     from vserverlib.entities.undoing import Undone
     from vserverlib.terminal import logbook, report
 
-    return {Findings: report.Report, Log: logbook.of, Undone: Undone.told}
+    return {Findings: report.Report, Log: logbook.of, Undone: Undone.summary}
 
 
 def is_viewed(obj: Any) -> bool:

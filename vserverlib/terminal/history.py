@@ -17,7 +17,7 @@ from IPython.core.history import HistoryManager
 from IPython.terminal.interactiveshell import PtkHistoryAdapter
 from prompt_toolkit.history import History as PromptHistory
 
-from vserverlib import home, inert, masking, messages
+from vserverlib import home, masking, messages, printable
 
 PATIENCE = 3.0  # seconds to wait for another shell that writes to the history
 LEFT_OUT = "# left out: a line for another program, which may hold a secret"  # what `In` has in its place
@@ -40,7 +40,7 @@ class History(HistoryManager):
         except (OSError, sqlite3.Error) as error:
             self._open(":memory:")
             reason = getattr(error, "strerror", None) or error
-            messages.tell(f"history is off: {inert(path, 200)} cannot be used ({reason})", "yellow")
+            messages.notify(f"history is off: {printable(path, 200)} cannot be used ({reason})", "yellow")
 
     def _open(self, path: Path | str) -> None:
         self.db.close()
@@ -61,7 +61,7 @@ class History(HistoryManager):
         kept = None if is_secret else masking.kept(source, raw, self.shell.user_ns)
         if kept is None:
             super().store_inputs(line_num, *["" if is_secret else LEFT_OUT] * 2)
-            self._forget()
+            self._invalidate()
         else:
             super().store_inputs(line_num, *kept)
             self.writeout_cache()
@@ -78,9 +78,9 @@ class History(HistoryManager):
                 self.new_session(conn)
             super().writeout_cache(conn)
         except sqlite3.Error:
-            self._forget()
+            self._invalidate()
 
-    def _forget(self) -> None:
+    def _invalidate(self) -> None:
         """Write nothing of what was entered last."""
         self.db_input_cache = []  # type: ignore[var-annotated]  # IPython's
 

@@ -40,7 +40,6 @@ class Logbook:
             yield Text(self.hint, "dim")
 
 
-
 def of(log: Log) -> Logbook:
     """Return the entries of a log as the prompt shows them."""
     return Logbook(log.entries, "there are more: limit=…" if log.is_part else "")

@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from models import Collaboration, Node, Organization, Task
-from vserverlib import counted
+from vserverlib import pluralize
 from vserverlib.entities.entity import Entity
 from vserverlib.entities.fields import Secret, now
 from vserverlib.entities.progress import FAILED
@@ -116,9 +116,9 @@ def _secret_items(entity: Entity) -> list[Item]:
 
 def _relation_items(entity: Entity) -> list[Item]:
     """Return the lines of the relations: those that a section tells of are only counted."""
-    told = TOLD.get(type(entity), ())
+    message = TOLD.get(type(entity), ())
     every = relations(type(entity))
-    return [Item(each.name, page=(_counted if each.name in told else _first)(entity, each)) for each in every]
+    return [Item(each.name, page=(_counted if each.name in message else _first)(entity, each)) for each in every]
 
 
 def _counted(entity: Entity, relation: Relation) -> Page:
@@ -307,7 +307,7 @@ class PostsSection:
             table.add_row(_named(post.organization, post.organization_id, look), *self._node(post, look, room))
         yield from (Text(), table)
         if found.total > len(found.posts):
-            yield Text(f"{look.more} {counted(found.total - len(found.posts), 'more organization')}", "dim")
+            yield Text(f"{look.more} {pluralize(found.total - len(found.posts), 'more organization')}", "dim")
 
     def _node(self, post: Post, look: Look, room: int) -> tuple[Text, ...]:
         if post.node_id is None:
@@ -341,7 +341,7 @@ class OwedSection:
             yield Text("owes no result")
             return
         age = "" if since is None else f", the oldest for {span(self.moment - since)}"
-        yield Text(f"owes {listing.counted(page.total, page.model)}{age}", "bold")
+        yield Text(f"owes {listing.pluralize(page.total, page.model)}{age}", "bold")
         table = _grid(look, *(Text(word, "dim") for word in ("result", "task", "", "since, UTC")))
         for row in page.rows:
             task = Text.assemble(f"{row['task_id'] or look.none} ", _named(row["task"], None, look))

@@ -12,7 +12,7 @@ from rich.console import Console, ConsoleOptions
 from rich.padding import Padding
 from rich.text import Text
 
-from vserverlib import counted
+from vserverlib import pluralize
 from vserverlib.entities import rules
 from vserverlib.entities.checks import Findings
 from vserverlib.entities.rules import Rule
@@ -42,7 +42,7 @@ class Report:
             (rule.code, "bold"), " ", (rule.level, COLOURS[rule.level]), f" {count:,} {look.dash} {plain(rule.breaks)}"
         )
         shown = [finding for finding in self.found if finding.code == rule.code][:SHOWN]
-        lines = [Text(look.safe(finding.told)) for finding in shown]
+        lines = [Text(look.safe(finding.message)) for finding in shown]
         lines += [Text(f"{look.more} {count - len(shown):,} more", "dim")] if count > len(shown) else []
         lines.append(Text(f"remedy: {rule.remedy}", "dim"))
         for line in lines:
@@ -57,7 +57,7 @@ def plain(text: str) -> str:
 
 def summary(levels: dict[str, int]) -> str:
     """Return in words how many findings there are: "2 errors, 1 warning"; those of level info are notes."""
-    words = [counted(count, NOUNS[level]) for level, count in levels.items() if count]
+    words = [pluralize(count, NOUNS[level]) for level, count in levels.items() if count]
     return ", ".join(words) or "nothing found"
 
 

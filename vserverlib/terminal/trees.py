@@ -44,8 +44,8 @@ def _grow(tree: Tree, branches: Iterable[Branch], look: Look) -> None:
 def _title(branch: Branch) -> str:
     """Return how many of what there are, and as what they hang there, where that is not the same word."""
     role = branch.link.backref
-    is_told = role[0] in "+!" or role == branch.model.plural
-    return listing.counted(len(branch.ids), branch.model) + ("" if is_told else f" ({role})")
+    is_named = role[0] in "+!" or role == branch.model.plural
+    return listing.pluralize(len(branch.ids), branch.model) + ("" if is_named else f" ({role})")
 
 
 def _names(branch: Branch) -> list[str]:

@@ -20,7 +20,7 @@ from rich.console import Console, ConsoleOptions
 from rich.segment import Segment
 from rich.text import Text
 
-from vserverlib import inert, messages
+from vserverlib import messages, printable
 from vserverlib.entities.progress import ACTIVE, COMPLETED, EMPTY, FAILED, FAILURE, PENDING, Counts
 from vserverlib.queries import listing
 from vserverlib.queries.columns import FIXED, Column
@@ -57,7 +57,7 @@ class Look:
 
     def safe(self, value: Any, limit: int = LONGEST) -> str:
         """Return a text as it may be shown."""
-        text = inert(value, limit)
+        text = printable(value, limit)
         if self.ascii:
             text = text.replace("…", "...").encode(self.encoding, "backslashreplace").decode(self.encoding)
         return text
@@ -190,7 +190,7 @@ class Listing:
         page = self.page
         shown = f"{page.first + 1:,}{look.dash}{page.first + len(page.rows):,} of "
         is_part = len(page.rows) < page.total
-        words = [(shown if is_part and page.rows else "") + listing.counted(page.total, page.model)]
+        words = [(shown if is_part and page.rows else "") + listing.pluralize(page.total, page.model)]
         words += ["times are in UTC"] if page.rows and "time" in kinds else []
         words += [self.hint] if is_part and self.hint else []
         return f" {look.dot} ".join(words)
@@ -220,7 +220,7 @@ def fitting(
     cells = {
         column: [look.cell(column, row, bar) for row in page.rows]
         for column in page.columns
-        if column.rank == 1 or (column.rank and (every_column or any(_is_told(column, row) for row in page.rows)))
+        if column.rank == 1 or (column.rank and (every_column or any(_has_value(column, row) for row in page.rows)))
     }
     wanted = {column: max(map(cell_len, [column.name, *map(str, texts)])) for column, texts in cells.items()}
     kept = _that_fit(wanted, width)
@@ -229,7 +229,7 @@ def fitting(
     return rooms, [list(row) for row in zip(*shown, strict=True)]
 
 
-def _is_told(column: Column, row: Row) -> bool:
+def _has_value(column: Column, row: Row) -> bool:
     """Whether there is something to show: a value, or a link that leads nowhere."""
     return row[column.name] is not None or row.get(f"{column.name}_id") is not None
 
@@ -307,7 +307,7 @@ def figures(rows: list[Row]) -> Any:
     for place, name in enumerate(rows[0] if rows else ()):
         table.add_column(name.replace("_", " "), no_wrap=not place, justify="right" if place else "left")
     for name, *numbers in (row.values() for row in rows):
-        table.add_row(Text(inert(name)), *(f"{number:,}" for number in numbers))
+        table.add_row(Text(printable(name)), *(f"{number:,}" for number in numbers))
     return table
 
 
@@ -319,7 +319,7 @@ def handouts(made: Iterable[Any]) -> Any:
     table.add_column("whose", overflow="fold")
     table.add_column("password or API key", no_wrap=True, overflow="fold")
     for each in made:
-        table.add_row(Text(f"{each.entity} {inert(each.name, LONGEST)}"), Text(each.secret))
+        table.add_row(Text(f"{each.entity} {printable(each.name, LONGEST)}"), Text(each.secret))
     return table
 
 
@@ -341,8 +341,8 @@ def summary(entities: Iterable[Any]) -> Any:
     table.add_column(overflow="fold")
     for entity in shown:
         special = _calls(method for method in entity.methods if method not in common)
-        told = Text("\n").join(text for text in (Text(entity.about), special) if text)
-        table.add_row(f"db.{entity.name}", f"{entity.count:,}", told)
+        message = Text("\n").join(text for text in (Text(entity.about), special) if text)
+        table.add_row(f"db.{entity.name}", f"{entity.count:,}", message)
     table.add_row("all", "", _calls(common))
     return table
 

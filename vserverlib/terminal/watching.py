@@ -27,7 +27,7 @@ from models import Result, Task
 from vserverlib import Error, UsageError, named
 from vserverlib.databases.postgresql.reaching import Unreachable
 from vserverlib.entities import finding, progress
-from vserverlib.messages import is_capable, tell
+from vserverlib.messages import is_capable, notify
 from vserverlib.queries import columns, formats, listing
 from vserverlib.queries.listing import Page, Row
 
@@ -46,7 +46,7 @@ class Ending(NamedTuple):
     """How waiting has ended: an exit status, and what is to be told."""
 
     status: int
-    told: str
+    message: str
 
 
 # When to look again
@@ -83,7 +83,7 @@ class Signs:
             self._is_away(error)
             return False
         if self.is_away:
-            tell(f"{self.database.title} is there again", "yellow")
+            notify(f"{self.database.title} is there again", "yellow")
         self.locked_since, self.is_away, before, self.version = 0.0, False, self.version, version
         return bool(version != before)
 
@@ -104,7 +104,7 @@ class Signs:
         self.locked_since = self.locked_since or now
         if now - self.locked_since > LOCK_TOLD:
             self.locked_since = math.inf
-            tell(f"{self.database.title} is locked by {self.database.writer()}: waiting (Ctrl-C: give up)", "yellow")
+            notify(f"{self.database.title} is locked by {self.database.writer()}: waiting (Ctrl-C: give up)", "yellow")
 
     def _is_away(self, error: Unreachable) -> None:
         """Tell once that the server is away; one that does not let us in any more is an error."""
@@ -112,7 +112,7 @@ class Signs:
             raise error
         if not self.is_away:
             self.is_away = True
-            tell(f"{error}: waiting for it (Ctrl-C: give up)", "yellow")
+            notify(f"{error}: waiting for it (Ctrl-C: give up)", "yellow")
 
 
 def _file(database: Any) -> Path:
@@ -269,12 +269,12 @@ def watch(database: Any, words: Iterable[Any] = ()) -> None:
     signs, watched = Signs(database), Watch(find(words))
     for row in read(watched.ids).values():
         if not row["total"]:
-            tell(f"{_named(row)} has no results: it will not finish before it has some (Ctrl-C: give up)", "yellow")
+            notify(f"{_named(row)} has no results: it will not finish before it has some (Ctrl-C: give up)", "yellow")
     (_draw if is_capable(sys.stdout) else _write)(signs, watched)
     if not watched.known:
-        tell("no task is waited for: there is nothing to watch")
+        notify("no task is waited for: there is nothing to watch")
     elif signs.is_private and not watched.finished:
-        tell(_alone(database))
+        notify(_alone(database))
 
 
 def _looks(signs: Signs, is_due: Callable[[], bool]) -> Iterator[None]:

@@ -24,7 +24,6 @@ FIXTURE = (b"organizations:", b"collaborations:")  # one of these is in every fi
 READ = "name the SQLite file or the URL of a vantage6 server, a fixture file, or an export"
 
 
-
 @contextlib.contextmanager
 def opened(name: str, bar: Bar = no_bar) -> Iterator[Source]:
     """Open what can be imported, after a look at what it is; an Error where it is nothing that can be read.
@@ -74,7 +73,7 @@ def _piped(name: str) -> Iterator[Source]:
     """Open what comes through a pipe: a private copy, which is gone with the source, as it is read more than once."""
     with files.passing_folder() as folder:
         place = files.make_private(folder / "stdin")
-        with files.told(f"{shown(name)} cannot be copied to {shown(folder)}"):
+        with files.as_error(f"{shown(name)} cannot be copied to {shown(folder)}"):
             _copy(name, place)
         with _file(place) as source:
             yield source
@@ -105,7 +104,7 @@ def _is_export(head: bytes) -> bool:
 
 
 def _head(path: Path) -> bytes:
-    with files.told(f"{shown(path)} cannot be read"), open(path, "rb") as file:
+    with files.as_error(f"{shown(path)} cannot be read"), open(path, "rb") as file:
         return file.read(headers.HEAD)
 
 

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from models import ENTITIES, Member
-from vserverlib import Error, addresses, inert
+from vserverlib import Error, addresses, printable
 from vserverlib.advance import Advance, ticker
 from vserverlib.databases import connecting, recording, storage
-from vserverlib.databases.connection import Opened
+from vserverlib.databases.connection import DatabaseMixin
 from vserverlib.databases.postgresql import servers
 from vserverlib.drivers import peewee
-from vserverlib.entities.fields import Instant
+from vserverlib.entities.fields import UTCDateTimeField
 
 CHUNK = 5000  # rows that are written by one call
 KEPT_BESIDE = {  # what there is beside the entities: the journal, counters, and what keys are hashed with
@@ -34,7 +34,7 @@ KEPT_BESIDE = {  # what there is beside the entities: the journal, counters, and
 }
 MADE_FILLED = ("counter", "setting")  # a new database has rows in these
 _FIELDS = (field for model in ENTITIES for field in model._meta.sorted_fields)
-TIMES = frozenset({"at", *(field.column_name for field in _FIELDS if isinstance(field, Instant))})
+TIMES = frozenset({"at", *(field.column_name for field in _FIELDS if isinstance(field, UTCDateTimeField))})
 STORED_TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{6}\+00:00", re.ASCII)
 
 
@@ -53,7 +53,7 @@ def tables() -> dict[str, tuple[str, ...]]:
 
 
 @contextlib.contextmanager
-def source(url: str) -> Iterator[Opened]:
+def source(url: str) -> Iterator[DatabaseMixin]:
     """Open the database that is to be copied: for reading, as it is at one moment, with the hashes of its secrets."""
     if addresses.is_url(url):
         with servers.at_one_moment(url) as there:
@@ -61,23 +61,23 @@ def source(url: str) -> Iterator[Opened]:
             yield there
         return
     database = connecting.for_reading(storage.as_path(url))
-    with contextlib.closing(database), database.unhidden(), database.atomic():
+    with contextlib.closing(database), database.hashes_visible(), database.atomic():
         yield database
 
 
-def total(database: Opened) -> int:
+def total(database: DatabaseMixin) -> int:
     """Return how many rows there are to copy."""
     return sum(_count(database, table) for table in tables())
 
 
-def copy(database: Opened, to: str, advance: Advance = bool) -> list[Copied]:
+def copy(database: DatabaseMixin, to: str, advance: Advance = bool) -> list[Copied]:
     """Copy all of an open database to a URL or path, and return how many rows of each table that was.
 
     Raises an Error, and nothing is written, where there are entities already, or a value has no place there.
     """
     done: list[Copied] = []
 
-    def fill(target: Opened) -> None:
+    def fill(target: DatabaseMixin) -> None:
         done.extend(_fill(database, target, advance))
 
     if addresses.is_url(to):
@@ -87,7 +87,7 @@ def copy(database: Opened, to: str, advance: Advance = bool) -> list[Copied]:
     return done
 
 
-def _to_server(url: str, fill: Callable[[Opened], None]) -> None:
+def _to_server(url: str, fill: Callable[[DatabaseMixin], None]) -> None:
     try:
         with contextlib.closing(servers.opened(url)) as target, target.atomic():
             _refuse_filled(target)
@@ -96,22 +96,22 @@ def _to_server(url: str, fill: Callable[[Opened], None]) -> None:
         servers.create(url, fill=fill)
 
 
-def _to_file(path: Path, fill: Callable[[Opened], None]) -> None:
-    def fill_whole(target: Opened) -> None:
+def _to_file(path: Path, fill: Callable[[DatabaseMixin], None]) -> None:
+    def fill_whole(target: DatabaseMixin) -> None:
         with target.atomic():
             fill(target)
 
     storage.create(path, fill=fill_whole)
 
 
-def _refuse_filled(target: Opened) -> None:
+def _refuse_filled(target: DatabaseMixin) -> None:
     filled = [table for table in tables() if table not in MADE_FILLED and _count(target, table)]
     if filled:
-        told = f"{target.title} has rows already ({', '.join(filled)})"
-        raise Error(f"{told}: copy to a database that is empty, or not there yet")
+        message = f"{target.title} has rows already ({', '.join(filled)})"
+        raise Error(f"{message}: copy to a database that is empty, or not there yet")
 
 
-def _fill(database: Opened, target: Opened, advance: Advance) -> list[Copied]:
+def _fill(database: DatabaseMixin, target: DatabaseMixin, advance: Advance) -> list[Copied]:
     tick = ticker(advance)
     recording.defer_links(target)
     with recording.not_row_by_row(target):
@@ -122,14 +122,14 @@ def _fill(database: Opened, target: Opened, advance: Advance) -> list[Copied]:
         if columns[0] == "id":
             target.use_ids_after(table, database.highest_id(table))
     recording.sign(target)
-    with recording.one_change(target, recording.BULK_WORK, f"copied from {inert(database.title, 200)}"):
+    with recording.one_change(target, recording.BULK_WORK, f"copied from {printable(database.title, 200)}"):
         pass
     _verify(database, target, copied)
     return copied
 
 
 def _copy_table(
-    database: Opened, target: Opened, table: str, columns: tuple[str, ...], tick: Callable[[Any], Any]
+    database: DatabaseMixin, target: DatabaseMixin, table: str, columns: tuple[str, ...], tick: Callable[[Any], Any]
 ) -> Copied:
     names = peewee.Table(table, columns)
     query = names.select(*(getattr(names, column) for column in columns)).order_by(peewee.SQL("1"))
@@ -141,12 +141,12 @@ def _copy_table(
     return Copied(table, number)
 
 
-def _insert(target: Opened, table: str, columns: tuple[str, ...], chunk: list[Any]) -> int:
+def _insert(target: DatabaseMixin, table: str, columns: tuple[str, ...], chunk: list[Any]) -> int:
     try:
         target.insert_many(table, columns, chunk)
     except peewee.DataError as error:  # a NUL in a text that another program wrote, for one
-        told = f"a row of {table} has no place in {target.title}: {inert(error, 200)}"
-        raise Error(f"{told}: nothing was copied; mend it first") from error
+        message = f"a row of {table} has no place in {target.title}: {printable(error, 200)}"
+        raise Error(f"{message}: nothing was copied; mend it first") from error
     return len(chunk)
 
 
@@ -156,8 +156,8 @@ def _with_times(rows: Iterator[Any], table: str, columns: tuple[str, ...]) -> It
     for row in rows:
         for at in places:
             if row[at] is not None and not _is_stored_time(row[at]):
-                told = f'{table} {inert(row[0])} has "{inert(row[at])}" for {columns[at]}, which is no time'
-                raise Error(f"{told}: nothing was copied; mend it first")
+                message = f'{table} {printable(row[0])} has "{printable(row[at])}" for {columns[at]}, which is no time'
+                raise Error(f"{message}: nothing was copied; mend it first")
         yield row
 
 
@@ -165,7 +165,7 @@ def _is_stored_time(value: Any) -> bool:
     return isinstance(value, str) and STORED_TIME.fullmatch(value) is not None
 
 
-def _verify(database: Opened, target: Opened, copied: list[Copied]) -> None:
+def _verify(database: DatabaseMixin, target: DatabaseMixin, copied: list[Copied]) -> None:
     """Raise an Error where the tables of the two do not have as many rows: the entry of the copy itself is one more."""
     for table, rows in copied:
         there = _count(target, table) - (table == "change")
@@ -173,5 +173,5 @@ def _verify(database: Opened, target: Opened, copied: list[Copied]) -> None:
             raise Error(f"{there:,} of {rows:,} rows of {table} arrived in {target.title}: nothing was copied")
 
 
-def _count(database: Opened, table: str) -> int:
+def _count(database: DatabaseMixin, table: str) -> int:
     return int(database.execute_sql(f'SELECT COUNT(*) FROM "{table}"').fetchone()[0])

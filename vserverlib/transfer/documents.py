@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
-from vserverlib import Error, files, inert
+from vserverlib import Error, files, printable
 from vserverlib.files import shown
 
 LARGEST = 16 * 1024 * 1024  # bytes of a file
@@ -155,7 +155,7 @@ def read(path: Path, faults: Faults) -> Value:
     except yaml.MarkedYAMLError as error:
         raise _refused(faults, _place(error.problem_mark or error.context_mark), _said(error, text)) from None
     except (yaml.YAMLError, ValueError, OverflowError) as error:  # escapes and directives of numbers beyond all bounds
-        raise _refused(faults, Place(1, 1), f"this is no YAML: {inert(error, 200)}") from None
+        raise _refused(faults, Place(1, 1), f"this is no YAML: {printable(error, 200)}") from None
 
 
 def _refused(faults: Faults, place: Place, text: str) -> Faulty:
@@ -175,23 +175,23 @@ def _said(error: Any, text: str) -> str:
     line = text.split("\n")[place.line - 1 : place.line]
     remedy = REMEDIES["\t"] if "\t" in "".join(line)[: place.column] else ""
     remedy = remedy or next((remedy for word, remedy in REMEDIES.items() if word in began), "")
-    return inert(f"this is no YAML: {problem}{began.replace(' while ', ', ')}{remedy}", 300)
+    return printable(f"this is no YAML: {problem}{began.replace(' while ', ', ')}{remedy}", 300)
 
 
 def _text(path: Path, faults: Faults) -> str:
     """Return the text of a file."""
-    with files.told(f"{shown(faults.path)} cannot be read"), open(path, "rb") as file:
+    with files.as_error(f"{shown(faults.path)} cannot be read"), open(path, "rb") as file:
         data = file.read(LARGEST + 1)
     if len(data) > LARGEST:
-        told = f"is larger than {LARGEST // 1024 // 1024} MiB"
-        raise Error(f"{shown(faults.path)} {told}: split it, and import it in parts")
+        message = f"is larger than {LARGEST // 1024 // 1024} MiB"
+        raise Error(f"{shown(faults.path)} {message}: split it, and import it in parts")
     for name, marks in BOMS.items():
         if data.startswith(marks):
             raise Error(f"{shown(faults.path)} is text in {name}: save it as UTF-8")
     text = _decoded(data.removeprefix(codecs.BOM_UTF8), faults)
     if found := UNPRINTABLE.search(text):
-        told = f"this is no YAML: there is a control character, {inert(found[0])}: leave it out, or write it in quotes"
-        raise _refused(faults, _place_at(text[: found.start()]), told)
+        message = f"this is no YAML: there is a control character, {printable(found[0])}: leave it out or quote it"
+        raise _refused(faults, _place_at(text[: found.start()]), message)
     return text
 
 
@@ -200,8 +200,8 @@ def _decoded(data: bytes, faults: Faults) -> str:
         return data.decode()
     except UnicodeDecodeError as error:
         place = _place_at(data[: error.start].decode())
-        told = f"this is no text in UTF-8 (there is a byte {data[error.start]:#04x}): save it as UTF-8"
-        raise _refused(faults, place, told) from None
+        message = f"this is no text in UTF-8 (there is a byte {data[error.start]:#04x}): save it as UTF-8"
+        raise _refused(faults, place, message) from None
 
 
 def _place_at(before: str) -> Place:
@@ -255,7 +255,7 @@ class _Builder:
         tag = event.tag
         if tag is None or tag == "!" or (tag.startswith(TAG) and tag.removeprefix(TAG) in KNOWN_TAGS):
             return True
-        named = inert(tag.replace(TAG, "!!", 1))
+        named = printable(tag.replace(TAG, "!!", 1))
         self._faults.add(place, f"the tag {named} is not obeyed, here are texts, lists and mappings: leave it out")
         return False
 
@@ -268,8 +268,10 @@ class _Builder:
         place = _place(event.start_mark)
         if event.anchor in self._anchors:
             return self._anchors[event.anchor]
-        told = f"the alias *{inert(event.anchor)} has no anchor &{inert(event.anchor)} that has ended before it"
-        self._faults.add(place, told)
+        message = (
+            f"the alias *{printable(event.anchor)} has no anchor &{printable(event.anchor)} that has ended before it"
+        )
+        self._faults.add(place, message)
         return Unread(place)
 
     def _items(self, events: Iterator[Any], depth: int) -> Iterator[Value]:
@@ -306,11 +308,11 @@ class _Builder:
             self._faults.add(key.place, "a list or a mapping stands here as a key: write a text")
 
     def _note_second(self, key: Text, first: int, is_same: bool) -> None:
-        told = f'the key "{inert(key.text)}" is there already, in line {first}'
+        message = f'the key "{printable(key.text)}" is there already, in line {first}'
         if is_same:
-            self._faults.unusual.add(key.place, f"{told}, with the same value")
+            self._faults.unusual.add(key.place, f"{message}, with the same value")
         else:
-            self._faults.lost.add(key.place, f"{told}: this one is read, and the other is not, as servers do it")
+            self._faults.lost.add(key.place, f"{message}: this one is read, and the other is not, as servers do it")
 
     def _merge(self, made: Mapping, key: Text, value: Value) -> None:
         """Add what a merge key brings: its mapping, or several of which the first wins, below what is there."""

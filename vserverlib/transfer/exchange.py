@@ -26,13 +26,13 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from models import MODELS
-from vserverlib import Error, files, hashing, inert
+from vserverlib import Error, files, hashing, printable
 from vserverlib.advance import Advance, ticker
 from vserverlib.entities import fields
 from vserverlib.files import shown
 from vserverlib.queries import formats
 from vserverlib.transfer.ours import ORIGINS
-from vserverlib.transfer.sources import Beside, Notes, Origin, Row, Source, Undecodable, WhollyOurs
+from vserverlib.transfer.sources import Notes, Origin, Row, SequenceState, Source, Undecodable, WhollyOurs
 
 VERSION = 1  # of the format: a reader refuses a newer one
 KIND = "export"  # what the head says that the file is
@@ -58,7 +58,7 @@ def lines(source: Source, *, with_hashes: bool, advance: Advance = bool) -> Iter
 
 
 def _head(source: Source, with_hashes: bool) -> dict[str, Any]:
-    beside = source.beside or Beside({}, {})
+    beside = source.beside or SequenceState({}, {})
     return {
         "vserver": KIND,
         "version": VERSION,
@@ -86,7 +86,7 @@ def _rows(source: Source) -> Iterator[dict[str, Any]]:
 def _flags(origin: Origin) -> set[int]:
     """Return where columns of truths are: SQLite stores 0 and 1, PostgreSQL and JSON have true and false."""
     columns = MODELS[origin.entity]._meta.columns
-    return {at for at, name in enumerate(origin.columns) if isinstance(columns[name], fields.Flag)}
+    return {at for at, name in enumerate(origin.columns) if isinstance(columns[name], fields.BooleanField)}
 
 
 def _written(value: Any) -> Any:
@@ -113,21 +113,21 @@ class Export(WhollyOurs):
     named: Path  # what it is called by, of which `path` may be a copy
     counts: dict[str, int]
     has_hashes: bool
-    beside: Beside
+    beside: SequenceState
     state: tuple[int, ...]
     starts: dict[str, tuple[int, int]]  # byte and number of the first line: of those tables that were come to
 
     @property
     def about(self) -> str:
         """Return what the journal says was imported."""
-        return f"{inert(self.named.name)}, an export of vserver"
+        return f"{printable(self.named.name)}, an export of vserver"
 
     @property
     def origins(self) -> tuple[Origin, ...]:
         """The tables, in an order in which their rows can be written."""
         return ORIGINS
 
-    def told(self) -> str:
+    def summary(self) -> str:
         """Return what it is, in a line."""
         without = "" if self.has_hashes else ", made without hashes: its users and nodes have no passwords and keys"
         return f"{shown(self.named)} is an export of vserver{without}"
@@ -138,7 +138,7 @@ class Export(WhollyOurs):
 
     def rows(self, origin: Origin, notes: Notes) -> Iterator[Row]:
         """Return the rows of a table, one line after the other; an Error where one is none."""
-        with files.told(f"{shown(self.named)} cannot be read"), open(self.path, "rb") as file:
+        with files.as_error(f"{shown(self.named)} cannot be read"), open(self.path, "rb") as file:
             first = self._go_to(origin, file)
             for number in range(first, first + self.counts[origin.table]):
                 yield _read(self._line(file, number, origin), self._place(number), origin)
@@ -166,8 +166,8 @@ class Export(WhollyOurs):
     def _line(self, file: BinaryIO, number: int, origin: Origin) -> bytes:
         line = file.readline(LONGEST)
         if not line:
-            told = f"{self.counts[origin.table]:,} of {origin.table}"
-            raise Error(f"{shown(self.named)} ends before all rows that its head tells of ({told}): it is cut off")
+            message = f"{self.counts[origin.table]:,} of {origin.table}"
+            raise Error(f"{shown(self.named)} ends before all rows that its head tells of ({message}): it is cut off")
         if len(line) == LONGEST:
             raise Error(f"{self._place(number)} is longer than {LONGEST:,} bytes: {REMEDY}")
         return line
@@ -188,7 +188,7 @@ def opened(plain: Path, named: Path | None = None) -> Iterator[Export]:
     named: the file that it is called by, of which `plain` may be a copy.
     """
     path = named or plain
-    with files.told(f"{shown(path)} cannot be read"), open(plain, "rb") as file:
+    with files.as_error(f"{shown(path)} cannot be read"), open(plain, "rb") as file:
         line = file.readline(HEAD)
     head = _parsed(line, f"{shown(path)}, line 1")
     version = head.get("version")
@@ -198,7 +198,7 @@ def opened(plain: Path, named: Path | None = None) -> Iterator[Export]:
     counts = _numbers(head, "rows")
     if head.get("vserver") != KIND or version != VERSION or counts is None or counts.keys() != TABLES:
         raise Error(f"{shown(path)} has no head that an export of vserver has: {REMEDY}")
-    beside = Beside(_numbers(head, "counters") or {}, _last_ids(head), _salt(head))
+    beside = SequenceState(_numbers(head, "counters") or {}, _last_ids(head), _salt(head))
     start = {ORIGINS[0].table: (len(line), 2)}
     yield Export(plain, path, counts, head.get("hashes") is True, beside, _state(plain), start)
 
@@ -237,9 +237,9 @@ def _parsed(line: bytes, place: str) -> dict[str, Any]:
     try:
         found = DECODER.decode(line.decode())
     except (ValueError, RecursionError) as error:
-        fault = inert(getattr(error, "msg", "") or error, 100)
-        told = f"{place} is no JSON ({fault}): an export has one object on each line"
-        raise Error(f"{told}, which jq -c writes; or {REMEDY}") from None
+        fault = printable(getattr(error, "msg", "") or error, 100)
+        message = f"{place} is no JSON ({fault}): an export has one object on each line"
+        raise Error(f"{message}, which jq -c writes; or {REMEDY}") from None
     if not isinstance(found, dict):
         raise Error(f"{place} is no object: {REMEDY}")
     return found
@@ -252,7 +252,7 @@ def _read(line: bytes, place: str, origin: Origin) -> Row:
         raise Error(f"{place} is no row of {origin.table}, as the head of the file has it: {REMEDY}")
     if not values.keys() <= set(origin.columns):
         name = next(name for name in values if name not in origin.columns)
-        raise Error(f'{place}: {origin.table} has no column "{inert(name)}": {REMEDY}')
+        raise Error(f'{place}: {origin.table} has no column "{printable(name)}": {REMEDY}')
     row = tuple(map(values.get, origin.columns))
     if b"\\u" not in line and PLAIN.issuperset(map(type, row)):
         return row

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from models import Collaboration, Member, Node, Organization, Result, Task, User
-from vserverlib import counted, files, hashing, inert, signals
+from vserverlib import files, hashing, pluralize, printable, signals
 from vserverlib.drivers import peewee
 from vserverlib.queries import formats
 from vserverlib.transfer import fixtures, handouts
@@ -53,7 +53,7 @@ class Fixture:
     def __init__(self, release: int = RELEASES[-1]) -> None:
         self.release = release
         self.handouts: list[Handout] = []
-        self.told: list[str] = []
+        self.message: list[str] = []
         self._names: dict[int, str] = {}  # of the organizations that are in the file, by their ids
         self._nodes: set[str] = set()  # the names that nodes have there
         self._users: set[str] = set()
@@ -70,7 +70,7 @@ class Fixture:
         self._tell_of_lost()
 
     def _leave_out(self, entity: Any, reason: str) -> None:
-        self.told.append(f"{entity.named()} is left out: {reason}")
+        self.message.append(f"{entity.named()} is left out: {reason}")
 
     # Organizations and users
 
@@ -91,7 +91,7 @@ class Fixture:
         if not name:
             self._leave_out(entity, "it has no name, which everything in the file is referred to by")
         elif free != name:
-            self.told.append(f'{entity.named()} is called "{inert(free)}" in the file: the name is taken')
+            self.message.append(f'{entity.named()} is called "{printable(free)}" in the file: the name is taken')
         return free if name else ""
 
     def _organization(self, organization: Organization, name: str) -> Row:
@@ -109,7 +109,7 @@ class Fixture:
             self._leave_out(user, "its name is taken" if name else "it has no user name")
             return {}
         if data["email"] in self._emails:
-            self.told.append(f"{user.named()} has no e-mail address in the file: it is taken")
+            self.message.append(f"{user.named()} has no e-mail address in the file: it is taken")
             data["email"] = None
         self._users.add(name)
         self._emails |= {data["email"]} if data["email"] is not None else set()
@@ -126,7 +126,7 @@ class Fixture:
             if user.organization_id not in self._names:
                 self._leave_out(user, "it is of no organization that is in the file")
         if self.release not in HAS_ROLES and self._users:
-            self.told.append("roles are not in the file: there every user has all rights, until you take them away")
+            self.message.append("roles are not in the file: there every user has all rights, until you take them away")
 
     # Collaborations and nodes
 
@@ -153,12 +153,12 @@ class Fixture:
     def _encrypted(self, collaboration: Collaboration) -> Row:
         value = collaboration.encrypted
         if not isinstance(value, bool):
-            has = "nothing" if value is None else f'"{inert(value)}"'
-            told = f"{collaboration.named()} has {has} in encrypted, so the file says nothing: it is true there"
-            self.told.append(told)
+            has = "nothing" if value is None else f'"{printable(value)}"'
+            message = f"{collaboration.named()} has {has} in encrypted, so the file says nothing: it is true there"
+            self.message.append(message)
             return {}
         if not value and self.release not in HAS_ENCRYPTED:
-            self.told.append(f"{collaboration.named()} is encrypted there: release {self.release} knows no other")
+            self.message.append(f"{collaboration.named()} is encrypted there: release {self.release} knows no other")
         return {"encrypted": value}
 
     def _members(self, collaboration: Collaboration, name: str) -> list[int]:
@@ -170,7 +170,7 @@ class Fixture:
                 self._leave_out(member, "its organization is not in the file")
             elif self.release == 4 and self._node_name(organization, name) in self._nodes:
                 node = self._node_name(organization, name)
-                self._leave_out(member, f'another node would be called "{inert(node)}" too')
+                self._leave_out(member, f'another node would be called "{printable(node)}" too')
             else:
                 self._nodes.add(self._node_name(organization, name))
                 found.append(organization)
@@ -193,9 +193,9 @@ class Fixture:
 
     def _participant(self, organization: int, node_name: str, node: Node | None) -> Row:
         if node is None:
-            self.told.append(f'a node "{inert(node_name)}" is new there: each participant gets one')
+            self.message.append(f'a node "{printable(node_name)}" is new there: each participant gets one')
         elif node.name not in (node_name, None):
-            self.told.append(f'{node.named()} is called "{inert(node_name)}" there')
+            self.message.append(f'{node.named()} is called "{printable(node_name)}" there')
         key = hashing.new_key()
         self.handouts.append(Handout("node", node_name, "API key", key))
         return {"name": self._names[organization], fixtures.PARTICIPANT_KEY[self.release]: key}
@@ -242,12 +242,12 @@ class Fixture:
     def _tell_of_lost(self) -> None:
         for reason, count in self._tasks.items():
             if count:
-                self.told.append(LEFT_OUT.format(counted(count, "task is", "tasks are"), reason))
+                self.message.append(LEFT_OUT.format(pluralize(count, "task is", "tasks are"), reason))
         if self._images:
-            self.told.append(ONLY_IMAGES.format(self._images))
+            self.message.append(ONLY_IMAGES.format(self._images))
         lost = [f"{count:,} {what}" for what, count in _counts() if count]
         if lost:
-            self.told.append(f"not in the file, of all tasks: {', '.join(lost)}")
+            self.message.append(f"not in the file, of all tasks: {', '.join(lost)}")
 
 
 def _counts() -> Iterator[tuple[str, int]]:

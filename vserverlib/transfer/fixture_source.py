@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from vserverlib import counted, hashing, inert
+from vserverlib import hashing, pluralize, printable
 from vserverlib.files import shown
 from vserverlib.transfer import handouts
 from vserverlib.transfer.documents import Remarks
@@ -63,17 +63,17 @@ class Fixture:
     @property
     def about(self) -> str:
         """What the journal says was imported."""
-        return f"{inert(self.path.name)}, a fixture file"
+        return f"{printable(self.path.name)}, a fixture file"
 
     @property
     def origins(self) -> list[Origin]:
         """The tables that there are rows for, in an order in which these can be written."""
         return [Origin(table, table, columns) for table, columns in COLUMNS.items() if self.count(table)]
 
-    def told(self) -> str:
+    def summary(self) -> str:
         """Return what it is, in a line, and how many secrets are to be made for it."""
         lacking = {"password": self._lacking("user"), "API key": self._lacking("node")}
-        words = [counted(count, what) for what, count in lacking.items() if count]
+        words = [pluralize(count, what) for what, count in lacking.items() if count]
         without = f"; it lacks {' and '.join(words)}, made where there are none yet" if words else ""
         return f"{shown(self.path)} is a fixture file of vantage6{without}"
 
@@ -97,14 +97,14 @@ class Fixture:
             for organization in self.members[collaboration]:
                 yield next(ids), task, organization, created_at, "pending"
 
-    def strays(self, notes: Notes) -> dict[str, int]:
+    def orphan_rows(self, notes: Notes) -> dict[str, int]:
         """Note what was read in an unusual way; what stands in a file stands where it belongs."""
         for lines, remarks in ((notes.unusual, self.unusual), (notes.lost_values, self.passed_over)):
             for line in remarks.lines():
                 lines.add(line)
         return {}
 
-    def elsewhere(self) -> dict[str, int]:
+    def unmapped_tables(self) -> dict[str, int]:
         """Return no table: a fixture file holds nothing that has no place here, but keys."""
         return {}
 

@@ -21,7 +21,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from vserverlib import Error, hashing, inert, near
+from vserverlib import Error, did_you_mean, hashing, printable
 from vserverlib.files import shown
 from vserverlib.transfer import documents
 from vserverlib.transfer.documents import Faults, List, Mapping, Place, Text, Unread, Value
@@ -124,8 +124,10 @@ class _Reader:
                 base64.b64decode(text)
         except (binascii.Error, ValueError):
             place = mapping.values["public_key"].place
-            told = f'{owner}: public_key "{inert(text, 40)}" is no base64: give that of the PEM, or leave it empty'
-            self._faults.add(place, told)
+            message = (
+                f'{owner}: public_key "{printable(text, 40)}" is no base64: give that of the PEM, or leave it empty'
+            )
+            self._faults.add(place, message)
 
     def _user(self, value: Value, number: int, organization: str, id: int) -> None:
         mapping = self._mapping(value, f"user {number} of {organization}", "begin it with username: and a name")
@@ -156,8 +158,8 @@ class _Reader:
                 continue
             if key != ROLES or not isinstance(value, Text):
                 taken = "a text such as researcher (release 1)" if key == ROLES else "[]"
-                told = f"{owner}: {key} is {_described(value)}, of which a server takes none but an empty list"
-                self._faults.add(value.place, f"{told}: write {taken}, or leave it out")
+                message = f"{owner}: {key} is {_described(value)}, of which a server takes none but an empty list"
+                self._faults.add(value.place, f"{message}: write {taken}, or leave it out")
 
     # Collaborations, participants, tasks
 
@@ -185,8 +187,8 @@ class _Reader:
         if value is None or isinstance(value, Unread):
             return None
         if _is_nothing(value):
-            told = "encrypted is empty, as if it was left out: true, unless the collaboration is there already"
-            self._faults.unusual.add(value.place, f"{owner}: {told}")
+            message = "encrypted is empty, as if it was left out: true, unless the collaboration is there already"
+            self._faults.unusual.add(value.place, f"{owner}: {message}")
             return None
         text = value.text if isinstance(value, Text) and not value.quoted else ""
         if text in (text.lower(), text.upper(), text.title()) and text.lower() in FLAGS:
@@ -203,15 +205,17 @@ class _Reader:
             return
         if organization is None:
             hint = self._hint_at_name(name) or "; add it to organizations"
-            told = f'{owner}: there is no organization "{inert(name)}" to take part{hint}'
-            self._faults.add(value.place, told)
+            message = f'{owner}: there is no organization "{printable(name)}" to take part{hint}'
+            self._faults.add(value.place, message)
         elif self._is_second(("participant", f"{id} {organization}"), value.place):
-            told = f'{owner}: organization "{inert(name)}" takes part twice: leave out one of them'
-            self._faults.add(value.place, told)
+            message = f'{owner}: organization "{printable(name)}" takes part twice: leave out one of them'
+            self._faults.add(value.place, message)
         elif collaboration is None and self._is_second(("participant without", str(organization)), value.place):
             line = self._first["participant without", str(organization)].line
-            told = f'organization "{inert(name)}" takes part in another one without a name, in line {line}'
-            self._faults.add(value.place, f"{owner}: {told}: their nodes would have one name; name the collaborations")
+            message = f'organization "{printable(name)}" takes part in another one without a name, in line {line}'
+            self._faults.add(
+                value.place, f"{owner}: {message}: their nodes would have one name; name the collaborations"
+            )
         else:
             node = NODE_NAME.format(organization=name, collaboration=collaboration)
             self._spend(len(node))
@@ -233,7 +237,7 @@ class _Reader:
         self._tell_unknown(mapping, participant, "participant", known)
         if not self._is_given(mapping, "name", name, participant):
             return None, None
-        return name, self._key(mapping, f'{owner}: participant "{inert(name)}"')
+        return name, self._key(mapping, f'{owner}: participant "{printable(name)}"')
 
     def _key(self, mapping: Mapping, owner: str) -> str | None:
         """Return the API key of a participant, by either name: release 1 and 2 take any text, later ones a UUID."""
@@ -244,13 +248,15 @@ class _Reader:
         for key, text in itertools.islice(found.items(), 1):
             place = mapping.values[key].place
             if key == PARTICIPANT_KEY[4] and not UUID.fullmatch(text):
-                told = f"{owner}: {key} is no UUID in lower case: mend it, or leave it out to have one made"
-                self._faults.add(place, told)
+                message = f"{owner}: {key} is no UUID in lower case: mend it, or leave it out to have one made"
+                self._faults.add(place, message)
             elif not self._check_secret(mapping, key, text, owner):
                 continue
             elif self._is_second(("key", text), place):
-                told = f"{key} is that of line {self._first['key', text].line}, so a log-in with it is that of one node"
-                self._faults.unusual.add(place, f"{owner}: {told}: vserver apikey makes a new one for the other")
+                message = (
+                    f"{key} is that of line {self._first['key', text].line}, so a log-in with it is that of one node"
+                )
+                self._faults.unusual.add(place, f"{owner}: {message}: vserver apikey makes a new one for the other")
         return next(iter(found.values()), None)
 
     def _tasks(self, mapping: Mapping, owner: str, id: int, members: list[int]) -> None:
@@ -260,8 +266,8 @@ class _Reader:
             self._faults.add(mapping.keys["tasks"], f"{owner}: it has tasks, but no participants: add some")
         for value in asked:
             if not isinstance(value, Text):
-                told = f"{owner}: a task is {_described(value)}: write the name of an image"
-                self._faults.add(value.place, told) if not isinstance(value, Unread) else None
+                message = f"{owner}: a task is {_described(value)}: write the name of an image"
+                self._faults.add(value.place, message) if not isinstance(value, Unread) else None
                 continue
             image = None if value.is_nothing else self._checked(value, f"{owner}: a task")
             self._count(len(members))
@@ -279,7 +285,7 @@ class _Reader:
         """Return what faults call a thing: by its name, or else by its number."""
         name = mapping.values.get(key)
         is_named = isinstance(name, Text) and not name.is_nothing
-        return f'{noun} "{inert(name.text)}"' if is_named else f"{noun} {number}"  # type: ignore[union-attr]
+        return f'{noun} "{printable(name.text)}"' if is_named else f"{noun} {number}"  # type: ignore[union-attr]
 
     def _mapping(self, value: Value, what: str, remedy: str) -> Mapping | None:
         if isinstance(value, Mapping):
@@ -296,8 +302,8 @@ class _Reader:
                 self._count(1)
                 yield each
         elif (isinstance(value, Text) and not _is_nothing(value)) or (isinstance(value, Mapping) and value.values):
-            told = f"{owner}: {key} is {_described(value)}, not a list: begin each entry with a dash"
-            self._faults.add(value.place, told)
+            message = f"{owner}: {key} is {_described(value)}, not a list: begin each entry with a dash"
+            self._faults.add(value.place, message)
 
     def _text(self, mapping: Mapping, key: str, owner: str) -> str | None:
         """Return a text as it was typed; None where there is none."""
@@ -338,8 +344,10 @@ class _Reader:
     def _refuse_second(self, mapping: Mapping, key: str, text: str | None, owner: str) -> None:
         kind = (f"{owner.partition(' ')[0]} {key}", str(text))
         if self._is_second(kind, mapping.values[key].place):
-            told = f'{owner}: the {key} "{inert(text)}" is that of line {self._first[kind].line}: no two may share it'
-            self._faults.add(mapping.values[key].place, told)
+            message = (
+                f'{owner}: the {key} "{printable(text)}" is that of line {self._first[kind].line}: no two may share it'
+            )
+            self._faults.add(mapping.values[key].place, message)
 
     def _is_second(self, value: tuple[str, str], place: Place) -> bool:
         """Whether a value is there already, also where both are one that an alias stands for."""
@@ -358,21 +366,23 @@ class _Reader:
         for key in [key for key in mapping.values if key not in taken]:
             hint = self._hint(key, *(name for name in known if name not in mapping.values))
             if not hint and (elsewhere is None or key in elsewhere):
-                self.lost[f"{table}.{inert(key)}"] += 1
-                self.lost_at.setdefault(f"{table}.{inert(key)}", mapping.keys[key].line)
+                self.lost[f"{table}.{printable(key)}"] += 1
+                self.lost_at.setdefault(f"{table}.{printable(key)}", mapping.keys[key].line)
                 continue
-            told = hint or f": there are {', '.join(known)}"
-            self._faults.add(mapping.keys[key], f'{owner}: there is no key "{inert(key)}" here{told}')
+            message = hint or f": there are {', '.join(known)}"
+            self._faults.add(mapping.keys[key], f'{owner}: there is no key "{printable(key)}" here{message}')
 
     def _hint(self, *words: str) -> str:
         """Return '; did you mean "…"?' of a word and what it may be meant for, as long as it is not asked too often."""
         if words not in self._hints and len(self._hints) < HINTS:
-            self._hints[words] = near(words[0][:100], words[1:])
+            self._hints[words] = did_you_mean(words[0][:100], words[1:])
         return self._hints.get(words, "")
 
     def _hint_at_name(self, name: str) -> str:
         self._name_hints_left -= 1
-        return near(name[:100], itertools.islice(self._organizations, NAMES)) if self._name_hints_left >= 0 else ""
+        return (
+            did_you_mean(name[:100], itertools.islice(self._organizations, NAMES)) if self._name_hints_left >= 0 else ""
+        )
 
     def _count(self, entries: int) -> None:
         self._entries_left -= entries
@@ -395,5 +405,5 @@ def _described(value: Value) -> str:
     """Return what stands in a place, as a fault tells it."""
     if isinstance(value, Text):
         quotes = " in quotes, which is a text" if value.quoted and value.text.lower() in FLAGS else ""
-        return "empty" if value.is_nothing or not value.text else f'"{inert(value.text)}"{quotes}'
+        return "empty" if value.is_nothing or not value.text else f'"{printable(value.text)}"{quotes}'
     return "a list" if isinstance(value, List) else "a mapping"

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from vserverlib import Error, counted, files, home, inert
+from vserverlib import Error, files, home, pluralize, printable
 from vserverlib.databases import headers, raw, recognition, schemas, snapshots, storage
 from vserverlib.databases.postgresql import servers
 from vserverlib.files import shown
@@ -76,7 +76,7 @@ def _look(path: Path, bar: Bar) -> Copy:
     for left in reversed(range(TRIES)):
         before = _stats(path)
         try:
-            with files.told(f"{shown(path)} cannot be looked at"):
+            with files.as_error(f"{shown(path)} cannot be looked at"):
                 key = _key(path, before)
                 found = _find(key)
                 return Copy(found, is_kept=True) if found else _make(path, key, before, bar)
@@ -93,16 +93,16 @@ def _look_there(url: str, bar: Bar) -> Copy:
         return Copy(found, is_kept=True) if found else _make_there(database, key, bar)
 
 
-def glance(name: Path | str) -> Copy:
+def open_without_waiting(name: Path | str) -> Copy:
     """Return a copy that is there already; an Error where that takes making one, or reading a big file."""
     found = _seen(name) if isinstance(name, Path) else _seen_there(name)
     if found is None:
-        raise Error(f"{inert(name, 200)} was not looked at yet")
+        raise Error(f"{printable(name, 200)} was not looked at yet")
     return Copy(found, is_kept=True)
 
 
 def _seen(path: Path) -> Path | None:
-    with files.told(f"{shown(path)} cannot be looked at"):
+    with files.as_error(f"{shown(path)} cannot be looked at"):
         stats = _stats(path)
         key = _noted(_note(stats)) or ("" if _is_big(stats) else _digest(path))
         return _find(key) if key else None
@@ -113,7 +113,7 @@ def _seen_there(url: str) -> Path | None:
         return _find(_key_of(database))
 
 
-def told(name: str, copy: Copy, sandbox: bool) -> str:
+def summary(name: str, copy: Copy, sandbox: bool) -> str:
     """Return what a person should know of a copy that is open in place of what they named, in a line."""
     with contextlib.closing(headers.immutable(copy.file)) as conn:
         kept = dict(conn.execute("SELECT name, value FROM setting WHERE name IN (?, ?)", (WHAT, LESS)).fetchall())
@@ -125,7 +125,7 @@ def refuse_look(database: Any, name: str) -> None:
     """Raise an Error where what is open is a copy, which holds no hashes."""
     if database.execute_sql(f"SELECT 1 FROM setting WHERE name = '{WHAT}'").fetchone():
         remedy = f"import it first ({recognition.import_line(name)}), or leave out --with-hashes"
-        raise Error(f"{inert(name, 200)} is only looked at, through a copy that holds no hashes: {remedy}")
+        raise Error(f"{printable(name, 200)} is only looked at, through a copy that holds no hashes: {remedy}")
 
 
 # Knowing a source again
@@ -352,7 +352,7 @@ def _keep(draft: Path, key: str) -> Copy:
 def _import(source: Source, name: str, draft: Path, bar: Bar) -> None:
     from vserverlib.transfer import importer
 
-    what = source.told().removeprefix(f"{name} is ")
+    what = source.summary().removeprefix(f"{name} is ")
     with bar("rows", importer.total(source)) as advance:
         outcome = importer.run(source, draft, advance, hashes=False)
     _finish(draft, what, _less(outcome))
@@ -372,7 +372,7 @@ def _less(outcome: Outcome) -> str:
     """Return in short what is not as it was in the source; an import, or its dry run, tells it in full."""
     gone = {
         "row": outcome.left_out.total + outcome.doubled.total,
-        "table": len(outcome.elsewhere),
+        "table": len(outcome.unmapped_tables),
         "column": len(outcome.lost),
         "broken link": sum(outcome.links.values()),
     }
@@ -381,5 +381,5 @@ def _less(outcome: Outcome) -> str:
 
 
 def _counted(done: str, counts: dict[str, int]) -> str:
-    parts = ", ".join(counted(count, what) for what, count in counts.items() if count)
+    parts = ", ".join(pluralize(count, what) for what, count in counts.items() if count)
     return f"; {done}: {parts}" if parts else ""

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import models
-from vserverlib import Error, addresses, files, inert, signals
+from vserverlib import Error, addresses, files, printable, signals
 from vserverlib.advance import Advance, ticker
 from vserverlib.databases import backups, connecting, recording, storage
 from vserverlib.databases.postgresql import archives, dumps, servers
@@ -27,7 +27,7 @@ from vserverlib.entities import checks, rules
 from vserverlib.queries import inspection
 from vserverlib.transfer import merging, values, writing
 from vserverlib.transfer.outcomes import Count, Outcome, Refused
-from vserverlib.transfer.sources import Lacking, Source
+from vserverlib.transfer.sources import NeedsCredentials, Source
 from vserverlib.transfer.values import Keeper, Stored
 from vserverlib.transfer.writing import CHUNK, Writer
 
@@ -61,7 +61,7 @@ class Work(NamedTuple):
 
     def collect(self, database: Any, outcome: Outcome, prefix: str = "", stored: Stored | None = None) -> None:
         """Write all rows into the tables of this prefix, and note what becomes of them."""
-        if self.hashes and isinstance(self.source, Lacking):
+        if self.hashes and isinstance(self.source, NeedsCredentials):
             self.source.complete(database)
         tick = ticker(self.advance)
         exactly = self.source.beside is not None and self.loose
@@ -77,11 +77,11 @@ class Work(NamedTuple):
             left_out, doubled = outcome.left_out.total - before[0], outcome.doubled.total - before[1]
             outcome.refused[origin.entity] += left_out
             outcome.tables.append(Count(origin.table, kept + left_out + doubled, kept, left_out + doubled))
-        for table, count in self.source.strays(outcome).items():
+        for table, count in self.source.orphan_rows(outcome).items():
             read = self.source.count(table)
             outcome.tables.append(Count(table, read, read - count, count))
-        outcome.elsewhere, outcome.lost = self.source.elsewhere(), self.source.lost_columns()
-        outcome.tables += [Count(table, count, 0, count) for table, count in outcome.elsewhere.items()]
+        outcome.unmapped_tables, outcome.lost = self.source.unmapped_tables(), self.source.lost_columns()
+        outcome.tables += [Count(table, count, 0, count) for table, count in outcome.unmapped_tables.items()]
         self.source.refuse_changed()
         self.advance(total(self.source))
 
@@ -94,7 +94,7 @@ class Work(NamedTuple):
         if self.source.beside is None:
             writing.count_on(database)
         else:
-            writing.go_on(database, self.source.beside)
+            writing.advance_sequence(database, self.source.beside)
         for table in writing.used_up(database):
             outcome.values[f"{table}.id, the highest that there can be, so that no other can be added"] = 1
         self.judge(database, outcome, checks.everywhere)
@@ -107,8 +107,8 @@ class Work(NamedTuple):
         """
         may_be = self.strict if self.source.beside else any(done.endswith(values.KEPT) for done in outcome.values)
         if database.is_sqlite and may_be:
-            for id, told in inspection.misfits(database, scope):
-                yield checks.finding(MISFIT, id, None, told)
+            for id, message in inspection.misfits(database, scope):
+                yield checks.finding(MISFIT, id, None, message)
 
     def judge(self, database: Any, outcome: Outcome, scope: Callable[[str], str]) -> None:
         """Count the rules that imported rows break; strict: an error where any do, or a row could not be kept.
@@ -127,7 +127,7 @@ class Work(NamedTuple):
                 outcome.broken.add(finding.text)
             if outcome.left_out or outcome.lost_values or outcome.broken:
                 raise Refused(outcome)
-        if self.hashes and isinstance(self.source, Lacking):
+        if self.hashes and isinstance(self.source, NeedsCredentials):
             self.source.hand_out()
 
 
@@ -209,12 +209,12 @@ def _made(work: Work, target: Path) -> Outcome:
     files.refuse_taken(target)
     cannot = f"{files.shown(target)} cannot be made"
     with contextlib.ExitStack() as stack:
-        with files.told(cannot):
+        with files.as_error(cannot):
             draft = stack.enter_context(files.unfinished(target))
             draft.unlink()
             storage.create(draft)
         outcome = _filled(work, draft, target.name)
-        with files.told(cannot):
+        with files.as_error(cannot):
             signals.point_of_no_return()
             files.put(draft, target)
     return dataclasses.replace(outcome, made=True)
@@ -237,7 +237,7 @@ def _made_there(work: Work, url: str) -> Outcome:
 def _filled(work: Work, file: Path, title: str) -> Outcome:
     """Import into a database that is new, and nobody else's yet."""
     with contextlib.closing(connecting.connect(file)) as database:
-        database.title = inert(title)
+        database.title = printable(title)
         database.execute_sql("PRAGMA synchronous = OFF")  # it is put in its place when it is whole, or not at all
         _give_room(database)
         with recording.suspended(database, f"imported {work.source.about}"), database.fetching():
@@ -272,8 +272,8 @@ def _keep(target: Target, kept: list[backups.Backup]) -> None:
     except backups.Damaged as error:
         elsewhere = addresses.command("NEW", "import", "SOURCE")
         remedy = f"repair it ({error.repair}), or import into a new one: {elsewhere}"
-        told = f"restore would refuse its backup, so nothing was imported; {remedy}"
-        raise backups.Damaged(target, error.fault, told) from error
+        message = f"restore would refuse its backup, so nothing was imported; {remedy}"
+        raise backups.Damaged(target, error.fault, message) from error
 
 
 def _give_room(database: Any) -> None:

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import models  # it is what there are tables for
-from vserverlib import files, inert
+from vserverlib import files, printable
 from vserverlib.databases import connecting
 from vserverlib.drivers import peewee
 from vserverlib.files import shown
-from vserverlib.transfer.sources import Beside, Notes, Origin, Row, Undecodable, WhollyOurs
+from vserverlib.transfer.sources import Notes, Origin, Row, SequenceState, Undecodable, WhollyOurs
 
 IN_ORDER = ("organization", "collaboration", "member", "user", "node", "task", "result")  # in which they can be written
 
@@ -47,21 +47,21 @@ class Database(WhollyOurs):
         return ORIGINS
 
     @property
-    def beside(self) -> Beside:
+    def beside(self) -> SequenceState:
         """Return the counters, the highest ids that were given, and with hashes the salt of keys."""
         counters = dict(self._asked("SELECT name, value FROM counter"))
         given = {table: self.database.highest_id(table) for table in IN_ORDER}
         last_ids = {table: id for table, id in given.items() if id}
         salts = self._asked("SELECT value FROM setting WHERE name = 'key_salt'") if self.with_hashes else []
-        return Beside(counters, last_ids, salts[0][0] if salts else None)
+        return SequenceState(counters, last_ids, salts[0][0] if salts else None)
 
     def _asked(self, sql: str) -> list[Any]:
         found: list[Any] = self.database.execute_sql(sql).fetchall()
         return found
 
-    def told(self) -> str:
+    def summary(self) -> str:
         """Return what it is, in a line."""
-        return f"{inert(self.database.path or self.database.title, 200)} is a database of vserver"
+        return f"{printable(self.database.path or self.database.title, 200)} is a database of vserver"
 
     def count(self, table: str) -> int:
         """Return how many rows a table has."""
@@ -83,7 +83,7 @@ def reading(database: Any, *, with_hashes: bool) -> Iterator[Database]:
     """Have a database that is open be a source, as it is at this moment. with_hashes: also where it hides them."""
     with contextlib.ExitStack() as stack:
         if with_hashes:
-            stack.enter_context(database.unhidden())
+            stack.enter_context(database.hashes_visible())
         if database.is_sqlite:
             stack.enter_context(_any_text(database.connection()))
         stack.enter_context(database.reading())
@@ -109,7 +109,7 @@ def _text(data: bytes) -> str | Undecodable:
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[Database]:
     """Open a database of ours to be imported, of an older schema as a private copy; an Error where it cannot be."""
-    with files.told(f"{shown(path)} cannot be read"):
+    with files.as_error(f"{shown(path)} cannot be read"):
         database = connecting.for_reading(path)
     with contextlib.closing(database), reading(database, with_hashes=True) as source:
         yield source

@@ -64,7 +64,7 @@ def opened(database: Any, bar: Bar) -> Iterator[vantage6.Source]:
     recognition.release_of(title, {table: frozenset(name for name, _ in columns) for table, columns in tables.items()})
     vantage6.refuse_views(title, {name for (name,) in database.execute_sql(OTHERS)})
     with files.passing_folder() as folder, contextlib.closing(_new(files.make_private(folder / "source"))) as conn:
-        with files.told(f"{title} cannot be copied to {shown(folder)}"):
+        with files.as_error(f"{title} cannot be copied to {shown(folder)}"):
             _copy(database, conn, tables, codec, bar)
         yield vantage6.source_of(conn, title, database.place, lambda: None)
 

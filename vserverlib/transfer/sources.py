@@ -78,7 +78,7 @@ class Lines:
             weakref.finalize(self, self._file.close)  # when this object is gone
         self._file.write(" ".join(line.splitlines()) + "\n")
 
-    def told(self, more: str, everything: bool = False) -> Iterator[str]:
+    def summary(self, more: str, everything: bool = False) -> Iterator[str]:
         """Return what a person is told: all lines, or the first and how many `more` there are."""
         yield from self if everything else self.first
         if not everything and self.total > len(self.first):
@@ -89,7 +89,7 @@ class Undecodable(bytes):
     """A stored text that is none in UTF-8: only another program writes such a one."""
 
 
-class Beside(NamedTuple):
+class SequenceState(NamedTuple):
     """What a database of ours has beside its rows.
 
     counters: the last numbers that were drawn, by name. last_ids: the highest ids that were ever given, by table.
@@ -130,7 +130,7 @@ class Source(Protocol):
         """The tables that there are, in an order in which their rows can be written."""
 
     @property
-    def beside(self) -> Beside | None:
+    def beside(self) -> SequenceState | None:
         """What a source of ours has beside rows; its values are kept exactly. None: it is another program's."""
 
     @property
@@ -141,7 +141,7 @@ class Source(Protocol):
     def defaults(self) -> Defaults:
         """What new rows have where the source says nothing, which it gives as None."""
 
-    def told(self) -> str:
+    def summary(self) -> str:
         """Return what it is, in a line."""
 
     def count(self, table: str) -> int:
@@ -154,10 +154,10 @@ class Source(Protocol):
         doubled.
         """
 
-    def strays(self, notes: Notes) -> dict[str, int]:
+    def orphan_rows(self, notes: Notes) -> dict[str, int]:
         """Note the rows of tables that are read with others, and belong to none of these; return how many, by table."""
 
-    def elsewhere(self) -> dict[str, int]:
+    def unmapped_tables(self) -> dict[str, int]:
         """Return the tables that have no place in ours, each with how many rows it has: those that have any."""
 
     def lost_columns(self) -> dict[str, int]:
@@ -173,11 +173,11 @@ class WhollyOurs:
     made_up = NOTHING
     defaults = NO_DEFAULTS
 
-    def strays(self, notes: Notes) -> dict[str, int]:
+    def orphan_rows(self, notes: Notes) -> dict[str, int]:
         """Note nothing: every row is of a table that is read."""
         return {}
 
-    def elsewhere(self) -> dict[str, int]:
+    def unmapped_tables(self) -> dict[str, int]:
         """Return nothing: every table has its place."""
         return {}
 
@@ -187,7 +187,7 @@ class WhollyOurs:
 
 
 @runtime_checkable
-class Lacking(Protocol):
+class NeedsCredentials(Protocol):
     """A source that lacks secrets: they are made for it, and handed out."""
 
     handing_out: Callable[[list[Any]], object]  # is called with those that were made

@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from models import MODELS
-from vserverlib import Error, hashing, inert
+from vserverlib import Error, hashing, printable
 from vserverlib.entities import fields, relations
 from vserverlib.transfer.sources import Default, Notes, Origin, Row, Undecodable
 
@@ -112,7 +112,7 @@ class Keeper:
     def _plain(self, field: Any, value: Any) -> Any:
         if self._exactly and not isinstance(value, Undecodable):
             return value
-        if isinstance(field, fields.Instant) and isinstance(value, str) and not value.strip():
+        if isinstance(field, fields.UTCDateTimeField) and isinstance(value, str) and not value.strip():
             return self._change(field, "an empty text, no time now", None)
         try:
             kept = field.clean(value)
@@ -135,7 +135,7 @@ class Keeper:
         """Return what can be kept of a value that its field does not take, and note it."""
         if isinstance(field, fields.Text):
             return self._as_text(field, value)
-        if isinstance(field, relations.Link | fields.Whole):
+        if isinstance(field, relations.Link | fields.IntegerField):
             return self._lose(field, value, "no whole number, it is empty now", None)
         if not self._loose:
             return self._lose(field, value, f"not {field.takes}, it is empty now", None)
@@ -151,7 +151,7 @@ class Keeper:
 
     def _lose(self, field: Any, value: Any, done: str, kept: Any) -> Any:
         """Note a value of which something is lost, by its row. value: None for a secret, which is not shown."""
-        shown = "" if value is None else f' "{inert(value)}"'
+        shown = "" if value is None else f' "{printable(value)}"'
         self._notes.lost_values.add(f"{self._named_row()}: {field.column_name}{shown}: {done}")
         return self._change(field, done, kept)
 
@@ -164,8 +164,8 @@ class Keeper:
         """Return what a row is called: by its id, or where it has none by all that it has."""
         table, _, columns = self._origin
         if "id" in columns:
-            return f"{table} {inert(self._row[columns.index('id')])}"
-        return f"{table} of {', '.join(map(inert, self._row))}"
+            return f"{table} {printable(self._row[columns.index('id')])}"
+        return f"{table} of {', '.join(map(printable, self._row))}"
 
 
 def _hash_of(plain: Plain, stored: str | None) -> str:

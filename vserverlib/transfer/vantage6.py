@@ -19,7 +19,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
-from vserverlib import Error, counterparts, files, inert
+from vserverlib import Error, counterparts, files, printable
 from vserverlib.databases import headers, raw, snapshots
 from vserverlib.databases.connection import quoted
 from vserverlib.databases.recognition import Columns, columns_of, has, release_of
@@ -176,7 +176,7 @@ class Source:
         """The tables that there are, in an order in which their rows can be written."""
         return [origin for origin in ORIGINS if origin.table in self.columns]
 
-    def told(self) -> str:
+    def summary(self) -> str:
         """Return what it is, in a line."""
         earlier = f", with what earlier releases left in it ({', '.join(self.remains)})" if self.remains else ""
         return f"{self.title} is the database of a vantage6 server, release {self.release}{earlier}"
@@ -235,17 +235,17 @@ class Source:
             found = self.conn.execute(f"{taken} (SELECT run.id {DOUBLED}) ORDER BY run.id")
             yield from ((id, next(free)) for (id,) in found)
 
-    def strays(self, notes: Notes) -> dict[str, int]:
+    def orphan_rows(self, notes: Notes) -> dict[str, int]:
         """Note the rows of tables that are read with others, and belong to none of these; return how many, by table."""
         role, before = "role" if "role" in self.columns else NO_ROLES, notes.left_out.total
         found: dict[str, int] = {}
         for table in sorted(STRAYS.keys() & self.columns.keys()):
             for named, reason in self.conn.execute(STRAYS[table].format(role=role)):
-                notes.left_out.add(f"{table} {inert(named)} is left out: {reason}")
+                notes.left_out.add(f"{table} {printable(named)} is left out: {reason}")
             found[table] = notes.left_out.total - before - sum(found.values())
         return {table: count for table, count in found.items() if count}
 
-    def elsewhere(self) -> dict[str, int]:
+    def unmapped_tables(self) -> dict[str, int]:
         """Return the tables that have no place in ours, each with how many rows it has: those that have any.
 
         Of roles, which are names here, those that no user has.
@@ -319,11 +319,11 @@ def opened(path: Path) -> Iterator[Source]:
     """Open the database of a server; an Error where it is something else, damaged, locked, or of a release too new."""
     title, file = shown(path), files.real(path)
     with contextlib.ExitStack() as stack:
-        with files.told(f"{title} cannot be read"):
+        with files.as_error(f"{title} cannot be read"):
             _refuse_cut_off(path)
             state = snapshots.settled(file), _header(file)
             conn = stack.enter_context(contextlib.closing(_connection(file, stack)))
-            source = source_of(conn, title, inert(path.name), partial(_refuse_changed, path, state))
+            source = source_of(conn, title, printable(path.name), partial(_refuse_changed, path, state))
         source.refuse_changed()
         with _damage_told(source):
             yield source
@@ -343,8 +343,8 @@ def _refuse_changed(path: Path, state: tuple[snapshots.State, bytes]) -> None:
     """Raise an Error where a file was written to since then: what was read need not fit together."""
     file = files.real(path)
     if (snapshots.state(file), _header(file)) != state:
-        told = "was written to while it was read: nothing was imported; stop its server first, or import a backup"
-        raise Error(f"{shown(path)} {told}")
+        message = "was written to while it was read: nothing was imported; stop its server first, or import a backup"
+        raise Error(f"{shown(path)} {message}")
 
 
 def _refuse_cut_off(path: Path) -> None:
@@ -354,12 +354,14 @@ def _refuse_cut_off(path: Path) -> None:
         raise Error(f"{shown(path)} is no SQLite database")
     headers.refuse_cut_off(path, header, size)
 
+
 def refuse_views(title: str, others: set[str]) -> None:
     """Raise an Error where what has the name of a table is none: its rows would be left out in silence."""
     meant = sorted(others & READ)
     if meant:
-        told = f"{', '.join(meant)} is no table in it, as it is in the database of a vantage6 server"
-        raise Error(f"{title} cannot be read: {told}")
+        message = f"{', '.join(meant)} is no table in it, as it is in the database of a vantage6 server"
+        raise Error(f"{title} cannot be read: {message}")
+
 
 # Opening it without a trace
 
@@ -411,10 +413,10 @@ def _damage_told(source: Source) -> Iterator[None]:
     except sqlite3.DatabaseError as error:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code == sqlite3.SQLITE_ERROR:  # our own tables have all columns that are named
-            told = f"its tables are not those of a vantage6 server ({inert(error, 200)})"
-            raise Error(f"{source.title} cannot be read: {told}") from error
+            message = f"its tables are not those of a vantage6 server ({printable(error, 200)})"
+            raise Error(f"{source.title} cannot be read: {message}") from error
         if code != sqlite3.SQLITE_CORRUPT:
             raise
         source.refuse_changed()
-        told = f"{source.title} is damaged ({inert(error, 200)}): nothing was imported; use a backup"
-        raise Error(told) from error
+        message = f"{source.title} is damaged ({printable(error, 200)}): nothing was imported; use a backup"
+        raise Error(message) from error

@@ -51,7 +51,7 @@ def unwrap(path: Path, place: Path, longest: int, may_be_longer: Callable[[bytes
     longest: how many bytes of it are written, and one more, unless it begins as something that may be longer. Raises an
     Error where the file is damaged, cut off, or stands for far more than it has.
     """
-    with files.told(f"{shown(path)} cannot be read"), contextlib.ExitStack() as stack:
+    with files.as_error(f"{shown(path)} cannot be read"), contextlib.ExitStack() as stack:
         chunks = _chunks(stack.enter_context(open(path, "rb")), path)
         target = stack.enter_context(open(files.make_private(place), "wb"))
         first = next(chunks, b"")
@@ -63,8 +63,8 @@ def unwrap(path: Path, place: Path, longest: int, may_be_longer: Callable[[bytes
             if left <= 0:
                 break
     if left <= 0 and is_long:  # one that is just too long, its reader refuses
-        told = f"is unpacked to more than {RATIO} times its size"
-        raise Error(f"{shown(path)} {told}: if you trust it, unpack it first: {headers.unpacking(path)}")
+        message = f"is unpacked to more than {RATIO} times its size"
+        raise Error(f"{shown(path)} {message}: if you trust it, unpack it first: {headers.unpacking(path)}")
 
 
 def _chunks(file: BinaryIO, named: Path) -> Iterator[bytes]:

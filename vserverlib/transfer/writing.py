@@ -10,10 +10,10 @@ from collections.abc import Collection
 from typing import Any
 
 from models import MODELS
-from vserverlib import inert
+from vserverlib import printable
 from vserverlib.drivers import peewee
 from vserverlib.entities import fields
-from vserverlib.transfer.sources import Beside, Notes, Origin, Row
+from vserverlib.transfer.sources import Notes, Origin, Row, SequenceState
 
 CHUNK = 1000  # rows that are written by one call
 REFUSED = (peewee.IntegrityError, peewee.DataError)  # of a row, not of the whole
@@ -53,7 +53,7 @@ class Writer:
         """Return what a row lacks without which it cannot even be tried."""
         for noun, at, ids in known:
             if row[at] not in ids:
-                return f"it names no {noun}" if row[at] is None else f"there is no {noun} {inert(row[at])}"
+                return f"it names no {noun}" if row[at] is None else f"there is no {noun} {printable(row[at])}"
         return "it has no id" if self._id is not None and row[self._id] is None else ""
 
     def _write_one(self, row: Row) -> bool:
@@ -68,7 +68,7 @@ class Writer:
         """Return why the database did not take a row: a value that is taken is named."""
         values, names = dict(zip(self._origin.columns, row, strict=True)), self._database.taken(error)
         if not names or not set(names) <= values.keys():
-            return inert(error)
+            return printable(error)
         if names == ["id"]:
             return f"another {self._origin.entity} has its id"
         if len(names) > 1:
@@ -85,16 +85,16 @@ class Writer:
         if self._partners:
             return "of " + " in ".join(_side(noun, row[at]) for noun, at in self._partners)
         id = None if self._id is None else row[self._id]
-        return "without an id" if id is None else inert(id)
+        return "without an id" if id is None else printable(id)
 
 
 def _side(noun: str, id: object) -> str:
-    return f"no {noun}" if id is None else f"{noun} {inert(id)}"
+    return f"no {noun}" if id is None else f"{noun} {printable(id)}"
 
 
 def taken_value(name: str, value: object) -> str:
     """Return why a row cannot be kept that has the value of another one."""
-    return f'its {name} "{inert(value)}" is taken'
+    return f'its {name} "{printable(value)}" is taken'
 
 
 # What is true of the tables when all rows are there
@@ -135,7 +135,7 @@ def clear(database: Any) -> None:
 def count_on(database: Any) -> None:
     """Have numbers that are drawn from now on be above those of the rows."""
     for table in MODELS:
-        database.go_on(table)
+        database.advance_sequence(table)
     highest = f"(SELECT COALESCE(MAX(CAST(run_id AS BIGINT)), 0) FROM task WHERE run_id < {fields.LARGEST})"
     database.execute_sql(f"UPDATE counter SET value = {highest} WHERE name = 'run_id' AND value < {highest}")
 
@@ -145,7 +145,7 @@ def used_up(database: Any) -> list[str]:
     return [table for table in MODELS if database.highest_id(table) >= fields.LARGEST]
 
 
-def go_on(database: Any, beside: Beside) -> None:
+def advance_sequence(database: Any, beside: SequenceState) -> None:
     """Have ids, numbers that are drawn, and the hashes of keys go on where a database of ours was."""
     param = database.param
     for name, value in beside.counters.items():

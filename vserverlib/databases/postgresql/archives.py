@@ -124,7 +124,7 @@ def _refuse_others(path: Path, name: str) -> None:
         return  # pg_dump makes a dump in a folder, too
     if not path.is_file():
         raise Error(f"{shown(path)} is no regular file: name a backup")
-    with files.told(f"{shown(path)} cannot be read"), open(path, "rb") as file:
+    with files.as_error(f"{shown(path)} cannot be read"), open(path, "rb") as file:
         head = file.read(headers.HEAD)
     if b"".join(head[:200].split()).startswith(headers.EXPORT):
         line = addresses.command(name, "import", "--replace", shown(path))
@@ -155,8 +155,8 @@ def _entries(path: Path) -> list[tuple[str, str]]:
                 found.setdefault(schema, {})[kind, name] = entry[0]
     ours = [entries for entries in found.values() if {(ROWS, "setting"), (ROWS, "schema_migration")} <= entries.keys()]
     if len(ours) != 1:
-        told = "holds several databases of vserver" if ours else "holds no rows of a database of vserver"
-        raise Error(f"{shown(path)} is a dump that {told}: name a backup that vserver has made")
+        message = "holds several databases of vserver" if ours else "holds no rows of a database of vserver"
+        raise Error(f"{shown(path)} is a dump that {message}: name a backup that vserver has made")
     keys = [(table, (ROWS, table)) for table in servers.TABLES]
     keys += [(table, (HIGHEST, SEQUENCE.format(table))) for table in servers.TABLES]
     return [(table, ours[0][key]) for table, key in keys if key in ours[0]]

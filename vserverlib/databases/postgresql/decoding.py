@@ -59,7 +59,7 @@ class AnyName(AnyText):
         return bytes(data).decode(self._codec, "surrogateescape")
 
 
-class Flag(Loader):
+class BooleanField(Loader):
     """Reads a truth value as SQLite keeps it."""
 
     def load(self, data: Any) -> int:

@@ -16,7 +16,7 @@ import subprocess
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from vserverlib import Error, addresses, files, inert, signals
+from vserverlib import Error, addresses, files, printable, signals
 from vserverlib.databases import connection
 from vserverlib.databases.backups import Backup
 from vserverlib.databases.postgresql import servers
@@ -38,7 +38,7 @@ def make(url: str, target: Path | None = None, *, force: bool = False, kept: lis
     found.refuse_lack()
     place = place_of(found.name, target)
     files.refuse_place(place, None, force=force)
-    with files.told(f"{shown(place)} cannot be made"), files.unfinished(place) as draft:
+    with files.as_error(f"{shown(place)} cannot be made"), files.unfinished(place) as draft:
         _run(url, found.schema, f"--file={draft.absolute()}")  # to stdout it could not note where each table begins
         signals.check()
         with signals.held():
@@ -87,7 +87,7 @@ class About(NamedTuple):
     def refuse_lack(self) -> None:
         """Raise an Error where pg_dump cannot make a backup."""
         if (why := self.lack()) is not None:
-            raise Error(f"{why}, so it makes no backup of the database {inert(self.name)}: {self.remedy}")
+            raise Error(f"{why}, so it makes no backup of the database {printable(self.name)}: {self.remedy}")
 
 
 ABOUT = """
@@ -142,5 +142,5 @@ def _run(url: str, schema: str, *options: str, stdout: Any = subprocess.DEVNULL)
 def said(program: str, stderr: bytes) -> str:
     """Return what a program of PostgreSQL's said of a failure, in a line."""
     lines = stderr.decode(errors="replace").strip().splitlines() or ["it says nothing"]
-    told = "; ".join(line.removeprefix(f"{program}: ").removeprefix("error: ") for line in lines[:2])
-    return inert(told, 300)
+    message = "; ".join(line.removeprefix(f"{program}: ").removeprefix("error: ") for line in lines[:2])
+    return printable(message, 300)

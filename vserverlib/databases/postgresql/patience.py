@@ -12,7 +12,7 @@ from typing import Any
 
 import psycopg
 
-from vserverlib import inert
+from vserverlib import printable
 from vserverlib.databases import connection
 
 TAGGED = 0x76736574  # "vset": of the advisory lock by whose number a transaction is found behind a pooler
@@ -36,23 +36,23 @@ class Connection(psycopg.Connection[Any]):
         return super().wait(gen if self.look is None else self._looked_after(gen), *words, **options)
 
     def _looked_after(self, gen: Any) -> Generator[Any, Any, Any]:
-        since, due, told = time.monotonic(), connection.LOCK_TOLD, False
+        since, due, reported = time.monotonic(), connection.LOCK_TOLD, False
         try:
             state = next(gen)
             while True:
                 ready = yield state
                 if not ready and self.look is not None and (waited := time.monotonic() - since) > due:
-                    told, due = self.look(since, told), 2 * waited
+                    reported, due = self.look(since, reported), 2 * waited
                 state = gen.send(ready)
         except StopIteration as ended:
             return ended.value
 
 
-def refuse_to_wait(since: float, told: bool) -> bool:
+def refuse_to_wait(since: float, reported: bool) -> bool:
     """Raise an error: for a connection that is only to say for whom another one waits."""
     raise psycopg.OperationalError(f"no answer after {time.monotonic() - since:.0f} s")
 
 
 def program(name: str | None, user: str | None, pid: int | None) -> str:
     """Return who has a lock, as far as the server tells."""
-    return f"{inert(name or 'a program')} of {inert(user or 'another')} (backend {pid or 'unknown'})"
+    return f"{printable(name or 'a program')} of {printable(user or 'another')} (backend {pid or 'unknown'})"

@@ -23,8 +23,8 @@ from typing import Any, ClassVar
 import psycopg
 from psycopg.pq import TransactionStatus
 
-from vserverlib import Error, inert
-from vserverlib.databases.connection import Opened
+from vserverlib import Error, printable
+from vserverlib.databases.connection import DatabaseMixin
 from vserverlib.databases.postgresql import decoding, dialing, patience, rights, sequences
 from vserverlib.databases.postgresql.hiding import Hiding
 from vserverlib.databases.postgresql.patience import program
@@ -32,7 +32,7 @@ from vserverlib.databases.postgresql.reaching import Unreachable, unreachable
 from vserverlib.databases.postgresql.sessions import Cursor, ServerCursor, Session
 from vserverlib.databases.recording import Recorder
 from vserverlib.drivers import peewee
-from vserverlib.messages import tell
+from vserverlib.messages import notify
 
 LOCK = 0x76736572  # "vser": the number of the advisory lock that who writes has
 LOCK_STEP = 0.1  # seconds between two tries to get it
@@ -67,11 +67,11 @@ class Adapter(peewee.Psycopg3Adapter):
         pass
 
 
-class Postgres(sequences.Ids, Opened, peewee.PostgresqlDatabase):
+class Postgres(sequences.Ids, DatabaseMixin, peewee.PostgresqlDatabase):
     """One PostgreSQL database, open.
 
     url: what libpq is given, as it is; it may hold a password, and is shown to nobody. name: the URL without it.
-    recorder: tells the journal who writes. The rest is said in Opened.
+    recorder: tells the journal who writes. The rest is said in DatabaseMixin.
     """
 
     field_types: ClassVar = {
@@ -163,7 +163,7 @@ class Postgres(sequences.Ids, Opened, peewee.PostgresqlDatabase):
             self.connect()
         except Unreachable as error:
             raise unreachable(self.title, str(error.__cause__), was_lost=True) from error
-        tell(f"the connection to {self.title} was lost: it was made anew", "yellow")
+        notify(f"the connection to {self.title} was lost: it was made anew", "yellow")
 
     def is_connection_usable(self) -> bool:
         return not self.is_lost() and bool(super().is_connection_usable())
@@ -182,7 +182,7 @@ class Postgres(sequences.Ids, Opened, peewee.PostgresqlDatabase):
         return self._run(sql, params, options)  # a read: a write has a transaction, and begins with BEGIN
 
     def _run(self, sql: str, params: Any, options: Any) -> Any:
-        return super(Opened, self)._execute_cursor(sql, params, **options)
+        return super(DatabaseMixin, self)._execute_cursor(sql, params, **options)
 
     def insert_many(self, table: str, columns: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> None:
         """Write rows into a table by one COPY. Within a transaction; what was read is not forgotten for it."""
@@ -190,7 +190,7 @@ class Postgres(sequences.Ids, Opened, peewee.PostgresqlDatabase):
             for row in rows:
                 copy.write_row(row)
         if columns[0] == "id":
-            self.go_on(table)
+            self.advance_sequence(table)
 
     def read_as_stored(self) -> str:
         """Have texts be read in the encoding that they are stored in, until the transaction ends; return Python's name.
@@ -213,8 +213,8 @@ class Postgres(sequences.Ids, Opened, peewee.PostgresqlDatabase):
         """
         cursor = psycopg.Cursor(self.connection(), row_factory=psycopg.rows.tuple_row)  # one that is let copy
         cursor.adapters.register_loader(decoding.TEXT, decoding.AnyText)
-        cursor.adapters.register_loader(decoding.BOOL, decoding.Flag)
-        with self._told(), cursor.copy(b"COPY (%b) TO STDOUT" % query) as copy:
+        cursor.adapters.register_loader(decoding.BOOL, decoding.BooleanField)
+        with self._errors_explained(), cursor.copy(b"COPY (%b) TO STDOUT" % query) as copy:
             copy.set_types([kind if kind in decoding.PLAIN else decoding.TEXT for kind in kinds])
             yield from copy.rows()
 
@@ -227,7 +227,7 @@ class Postgres(sequences.Ids, Opened, peewee.PostgresqlDatabase):
     @contextmanager
     def _copying_in(self, table: str, columns: Sequence[str]) -> Iterator[Any]:
         names = ", ".join(f'"{name}"' for name in columns)
-        with self._told(), self.cursor().copy(f'COPY "{table}" ({names}) FROM STDIN') as copy:
+        with self._errors_explained(), self.cursor().copy(f'COPY "{table}" ({names}) FROM STDIN') as copy:
             yield copy
 
     def wait_at_most(self, seconds: float) -> None:
@@ -239,7 +239,7 @@ class Postgres(sequences.Ids, Opened, peewee.PostgresqlDatabase):
         found = TAKEN.match(detail or "")
         return [name.strip(' "') for name in found[1].split(",")] if found else []
 
-    def stands_alone(self, sql: str) -> bool:
+    def needs_transaction(self, sql: str) -> bool:
         """Whether a write is to get a transaction of its own: so that it has the lock of who writes."""
         return not self.read_only and not self.transaction_depth() and self._is_idle()
 
@@ -269,7 +269,11 @@ class Postgres(sequences.Ids, Opened, peewee.PostgresqlDatabase):
 
     def _rows_there(self, sql: str, params: Any) -> Iterator[Any]:
         began = time.perf_counter()
-        with self._for_reading() as conn, self._told(), conn.cursor(name=f"rows_{next(self._numbers)}") as cursor:
+        with (
+            self._for_reading() as conn,
+            self._errors_explained(),
+            conn.cursor(name=f"rows_{next(self._numbers)}") as cursor,
+        ):
             cursor.itersize = FETCHED
             cursor.execute(sql, params or None)
             self._notify_hooks(sql, params, began, None)
@@ -289,14 +293,14 @@ class Postgres(sequences.Ids, Opened, peewee.PostgresqlDatabase):
             yield from self._shared(conn)
         else:
             with contextlib.closing(self._new_session(is_read_only=True)) as other:
-                with self._told():
+                with self._errors_explained():
                     other.open_transaction()
                 yield other
 
     def _shared(self, conn: Session) -> Iterator[Session]:
         """Give the connection with the transaction that all cursors of a read-only session have in common."""
         if not self._readers:
-            with self._told():
+            with self._errors_explained():
                 conn.open_transaction()
         self._readers += 1
         try:
@@ -307,7 +311,7 @@ class Postgres(sequences.Ids, Opened, peewee.PostgresqlDatabase):
                 conn.abandon()
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _errors_explained(self) -> Iterator[None]:
         """Have what psycopg raises become what Peewee raises, explained."""
         try:
             with peewee.__exception_wrapper__:
@@ -345,7 +349,7 @@ class Postgres(sequences.Ids, Opened, peewee.PostgresqlDatabase):
             self._open_transaction(mode)
 
     def _open_transaction(self, mode: str) -> None:
-        with self._told():
+        with self._errors_explained():
             self.connection().open_transaction(mode)
 
     @contextmanager
@@ -370,9 +374,9 @@ class Postgres(sequences.Ids, Opened, peewee.PostgresqlDatabase):
 
     def lock_out_others(self) -> None:
         """Get the lock of who writes: it is waited for in short steps, and told."""
-        waited_since, told = time.monotonic(), False
+        waited_since, reported = time.monotonic(), False
         while not self.fetch_one("SELECT pg_try_advisory_xact_lock(%s)", [LOCK])[0]:
-            told = self.wait_on(waited_since, told)
+            reported = self.wait_on(waited_since, reported)
             time.sleep(LOCK_STEP)
         self.catch_up_once()
 
@@ -382,9 +386,9 @@ class Postgres(sequences.Ids, Opened, peewee.PostgresqlDatabase):
         return program(*found) if found else "another"
 
     def _looking(self, conn: Session) -> Callable[[float, bool], bool]:
-        return lambda since, told: self._look(conn, since, told)
+        return lambda since, reported: self._look(conn, since, reported)
 
-    def _look(self, conn: Session, since: float, told: bool) -> bool:
+    def _look(self, conn: Session, since: float, reported: bool) -> bool:
         """Have a statement that waits for others be told, and cancel it in the end; return whether it is told.
 
         Who has the lock is asked over another connection: this one is busy.
@@ -394,24 +398,24 @@ class Postgres(sequences.Ids, Opened, peewee.PostgresqlDatabase):
                 other.look = patience.refuse_to_wait
                 found = other.execute(patience.BLOCKER, [conn.tag, conn.info.backend_pid]).fetchone()
         except psycopg.Error:
-            return told
+            return reported
         if found is None:  # it works
             return False
         try:
-            return self.wait_on(since, told, lambda: program(*found))
+            return self.wait_on(since, reported, lambda: program(*found))
         except Error as error:
             self._given_up = error
             conn.cancel_safe()
-            return told
+            return reported
 
     def fetch_one(self, sql: str | bytes, params: Any = None) -> Any:
         """Return the first row of a query, None where there is none."""
-        with self._told():
+        with self._errors_explained():
             return self.connection().execute(sql, params).fetchone()
 
     def commit(self) -> None:
         try:
-            with self._told(), self._ended_by_ctrl_c():
+            with self._errors_explained(), self._ended_by_ctrl_c():
                 self.connection().commit()
         except peewee.DatabaseError as error:
             if self.is_lost():
@@ -480,4 +484,4 @@ def _said(error: BaseException) -> str:
     cause = error.__cause__ or error.__context__ or error
     diagnosis = getattr(cause, "diag", None)
     text = getattr(diagnosis, "message_primary", None) or str(cause)
-    return inert(" ".join(text.split()), 300)
+    return printable(" ".join(text.split()), 300)

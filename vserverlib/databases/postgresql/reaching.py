@@ -5,7 +5,7 @@ It owns what libpq says of it. Connecting is postgres.py's.
 
 from __future__ import annotations
 
-from vserverlib import Error, inert
+from vserverlib import Error, printable
 
 REMEDIES = (  # what libpq says, and what a person can do
     ("no password supplied", "give one by PGPASSWORD, ~/.pgpass or a service file"),
@@ -42,9 +42,9 @@ class Unreachable(Error):
 def unreachable(name: str, said: str, was_lost: bool = False) -> Unreachable:
     """Return the error for a database, as it is shown, and what libpq said. was_lost: there was a connection to it."""
     lines = [line.strip() for line in said.splitlines() if line.strip()]
-    told = next((line for line in lines if any(words in line for words, _ in REMEDIES)), lines[0] if lines else "")
-    remedy = next((remedy for words, remedy in REMEDIES if words in told), "check the URL")
+    message = next((line for line in lines if any(words in line for words, _ in REMEDIES)), lines[0] if lines else "")
+    remedy = next((remedy for words, remedy in REMEDIES if words in message), "check the URL")
     before = "the connection was lost, and " if was_lost else ""
     is_passing = "FATAL:" not in said or any(words in said for words in PASSING)
-    why = inert(told.rpartition("FATAL:  ")[2].removeprefix(PREFIX), 200)
+    why = printable(message.rpartition("FATAL:  ")[2].removeprefix(PREFIX), 200)
     return Unreachable(f"{before}{name} cannot be reached: {why}: {remedy}", is_passing)

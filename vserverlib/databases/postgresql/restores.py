@@ -49,7 +49,7 @@ def restore(url: str, dump: Dump, advance: Advance = bool) -> Restored:
     Raises an Error where that fails; the database is then as it was, and nothing is kept.
     """
     with contextlib.closing(servers.reached(url)) as database:
-        cannot = files.told(f"{database.title} cannot be restored, and is as it was")
+        cannot = files.as_error(f"{database.title} cannot be restored, and is as it was")
         with cannot, backups.keeping_first(database) as kept:
             return _replace(database, url, dump, kept, advance)
 
@@ -96,8 +96,8 @@ def _fill(database: Any, dump: Dump, advance: Advance) -> None:
     """Have the tables hold the rows of a dump, and no others."""
     ours, tick = _ours(database), ticker(advance)
     if lacking := set(ours) - dump.tables:
-        told = ", ".join(sorted(lacking))
-        raise Error(f"{files.shown(dump.path)} lacks the rows of {told}: it is no backup of a whole database")
+        message = ", ".join(sorted(lacking))
+        raise Error(f"{files.shown(dump.path)} lacks the rows of {message}: it is no backup of a whole database")
     database.execute_sql(f"TRUNCATE {_listed(ours)}")
     with recording.without_records(database), contextlib.closing(dump.parts()) as parts:
         for part in parts:

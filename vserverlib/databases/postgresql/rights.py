@@ -5,7 +5,7 @@ It owns those lines. docs/scale.md has them for whole roles: one that reads, one
 
 from __future__ import annotations
 
-from vserverlib import Error, inert
+from vserverlib import Error, printable
 from vserverlib.databases.connection import quoted
 
 READING = {
@@ -25,6 +25,6 @@ def lacking(title: str, said: str, role: str, *, to_read: bool) -> Error:
     """Return the error that a role may not do something. said: what PostgreSQL says of it."""
     rights = READING if to_read else WRITING
     kind = next((kind for kind in rights if f"for {kind} " in said), None)
-    granted = f"have its owner run: GRANT {rights[kind]} {SCHEMA} TO {quoted(inert(role))}" if kind else ""
+    granted = f"have its owner run: GRANT {rights[kind]} {SCHEMA} TO {quoted(printable(role))}" if kind else ""
     line = granted or "have the right granted"
     return Error(f"{title}: the role may not do this ({said}): {line}")

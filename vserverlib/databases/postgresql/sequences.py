@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from vserverlib import Error, inert
+from vserverlib import Error, printable
 from vserverlib.databases.postgresql import rights
-from vserverlib.messages import tell
+from vserverlib.messages import notify
 
 LAST_ID = 2**63 - 1  # that a sequence gives
 WITH_IDS = ("organization", "collaboration", "member", "user", "node", "task", "result", "change", "record")
@@ -67,9 +67,9 @@ def catch_up(database: Any, is_strict: bool = True) -> list[str]:
     found = behind(database)
     if is_strict and (others := [each for each in found if not each.may_set]):
         tables = ", ".join(each.table for each in others)
-        line = ", ".join(f"setval('{inert(each.sequence)}', {each.highest})" for each in others)
-        told = f"the next ids of {tables} may be taken, as another program gave some by hand"
-        raise Error(f"{database.title}: {told}; have the owner of the tables run: SELECT {line}")
+        line = ", ".join(f"setval('{printable(each.sequence)}', {each.highest})" for each in others)
+        message = f"the next ids of {tables} may be taken, as another program gave some by hand"
+        raise Error(f"{database.title}: {message}; have the owner of the tables run: SELECT {line}")
     own = [each for each in found if each.may_set]
     for table, highest, *_ in own:
         database.execute_sql(USE_IDS_AFTER.format(table), [highest, True])
@@ -80,8 +80,8 @@ def refuse_used_up(title: str, said: str, error: Exception) -> None:
     """Raise an Error where PostgreSQL says that a sequence of ours has no number left."""
     table = next((table for table in WITH_IDS if f'"{NAMED.format(table)}"' in said), "")
     if table:
-        told = f"no id is left for a new {table}, the highest that there can be ({LAST_ID}) was given"
-        raise Error(f"{title} could not be written: {told}; import a source without it") from error
+        message = f"no id is left for a new {table}, the highest that there can be ({LAST_ID}) was given"
+        raise Error(f"{title} could not be written: {message}; import a source without it") from error
 
 
 class Ids:
@@ -99,8 +99,8 @@ class Ids:
             raise rights.lacking(self.title, said, role, to_read=self.read_only)
         return int(highest)
 
-    def go_on(self: Any, table: str) -> None:
-        with self.foreseen():
+    def advance_sequence(self: Any, table: str) -> None:
+        with self.without_invalidation():
             self.execute_sql(GO_ON.format(table=table))
 
     def note_taken_id(self, is_met: bool = True) -> None:
@@ -131,8 +131,8 @@ class Ids:
         return bool(was_refused)
 
     def _catch_up(self: Any, is_strict: bool = True) -> None:
-        with self.foreseen():
+        with self.without_invalidation():
             tables = catch_up(self, is_strict)
         if tables:
-            told = f"ids of {', '.join(tables)} were given by hand: the next are above them from now on"
-            tell(f"in {self.title} {told}", "yellow")
+            message = f"ids of {', '.join(tables)} were given by hand: the next are above them from now on"
+            notify(f"in {self.title} {message}", "yellow")

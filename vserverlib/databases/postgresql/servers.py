@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from vserverlib import Error, addresses, arguments, hashing, inert, near
+from vserverlib import Error, addresses, arguments, did_you_mean, hashing, printable
 from vserverlib.databases import recognition, schemas
 from vserverlib.databases.recording import Recorder
 
@@ -67,7 +67,7 @@ def password_of(url: str) -> str | None:
     return None if found is None else str(found)
 
 
-class Older(Error):
+class SchemaOutdated(Error):
     """A database of ours whose tables an earlier release has made: it has to be upgraded first."""
 
 
@@ -115,7 +115,7 @@ def has_tables(url: str) -> bool:
 @contextlib.contextmanager
 def at_one_moment(url: str) -> Iterator[Postgres]:
     """Open any database on a server for reading, as it is at this moment, with the hashes of its secrets."""
-    with contextlib.closing(_dialed(url, read_only=True)) as database, database.unhidden(), database.reading():
+    with contextlib.closing(_dialed(url, read_only=True)) as database, database.hashes_visible(), database.reading():
         yield database
 
 
@@ -164,10 +164,10 @@ def _checked(url: str) -> str:
 def _said_of_url(said: str) -> str:
     """Return what libpq says of a URL, without what it quotes of it; an option that is near a known one is named."""
     option = re.search(r'query parameter: "(\w*)"', said)
-    meant = near(option[1], addresses.OPTIONS) if option else ""
+    meant = did_you_mean(option[1], addresses.OPTIONS) if option else ""
     quoted = f'"{option[1]}"{meant}' if option and meant else "…"
     remedy = f": {addresses.ENCODED}" if "percent-encoded" in said else ""
-    return inert(re.sub(r'".*"', quoted, said.strip(), flags=re.DOTALL), 200) + remedy
+    return printable(re.sub(r'".*"', quoted, said.strip(), flags=re.DOTALL), 200) + remedy
 
 
 def tables(database: Any) -> set[str]:
@@ -201,8 +201,8 @@ def require_source(database: Any) -> None:
     try:
         require_ours(database)
     except NoTables:
-        told = "has no tables of vserver, nor of a vantage6 server"
-        raise Error(f"{database.title} {told}: there is nothing to read; check the name of the database") from None
+        message = "has no tables of vserver, nor of a vantage6 server"
+        raise Error(f"{database.title} {message}: there is nothing to read; check the name of the database") from None
 
 
 def _no_tables(database: Any) -> NoTables:
@@ -216,7 +216,7 @@ def _require_schema(database: Any, of_any_release: bool) -> None:
     if schema < schemas.NEWEST and not of_any_release:
         known = f"(schema {schema}, this release needs {schemas.NEWEST})"
         line = addresses.command(database.title, "upgrade")
-        raise Older(f"{database.title} is of an older release {known}: upgrade it with: {line}")
+        raise SchemaOutdated(f"{database.title} is of an older release {known}: upgrade it with: {line}")
 
 
 def _refuse_namesakes(database: Any) -> None:
@@ -226,12 +226,12 @@ def _refuse_namesakes(database: Any) -> None:
         raise Error(f"{database.title} has none of the schemas of its search_path: make one first, by CREATE SCHEMA")
     found = [name for (name,) in database.execute_sql(NAMESAKES, [list(TABLES), list(FUNCTIONS)])]
     if found:
-        told = f"has what another program calls as we call our tables ({inert(', '.join(found), 200)})"
+        message = f"has what another program calls as we call our tables ({printable(', '.join(found), 200)})"
         remedy = "give vserver a database of its own (createdb), or a schema (…?options=-csearch_path%3DNAME)"
-        raise Error(f"{database.title} {told}: {remedy}")
+        raise Error(f"{database.title} {message}: {remedy}")
 
 
 def _refuse_encoding(database: Any) -> None:
     (encoding,) = database.execute_sql("SHOW server_encoding").fetchone()
     if encoding != "UTF8":
-        raise Error(f"{database.title} has the encoding {inert(encoding)}: make one with createdb --encoding UTF8")
+        raise Error(f"{database.title} has the encoding {printable(encoding)}: make one with createdb --encoding UTF8")
