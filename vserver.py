@@ -161,7 +161,9 @@ def shell_command(
             return
         if print_sql:
             shell.print_queries(database)
-        status = shell.run(*source, database, arguments=arguments, debug=ctx.obj.debug)
+        from vserverlib.arguments import behind
+
+        status = shell.run(*source, database, arguments=behind(arguments), debug=ctx.obj.debug)
     ctx.exit(status)
 
 

@@ -119,3 +119,11 @@ def test_a_password_is_neither_in_the_arguments_nor_in_the_environment_of_the_pr
     done = process.vserver("-d", ONE, "list", "tasks", PYTHONPATH=f"{tmp_path}:{ROOT}", SEEN=str(seen))
     assert done.status == 1 and "geheim" not in done.err
     assert "me@host/one" in seen.read_text() and "geheim" not in seen.read_text()
+
+
+def test_a_script_gets_its_arguments_with_their_passwords(tmp_path: Path, path: Path) -> None:
+    given = ("postgresql://q:GeHeim99@h/x", "http://u:GeHeim98@h/", "password=GeHeim97", "--days", "7")
+    (tmp_path / "show.py").write_text("import sys; print(sys.argv[1:])")
+    for source in ([str(tmp_path / "show.py")], ["-c", "import sys; print(sys.argv[1:])"]):
+        done = process.vserver("-d", path, "shell", "-q", *source, "--", *given)
+        assert done.out == f"{list(given)}\n", done.err

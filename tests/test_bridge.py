@@ -14,7 +14,7 @@ from peewee import PREFETCH_TYPE, Load, prefetch
 from playhouse.shortcuts import dict_to_model, model_to_dict, update_model_from_dict
 
 import models as db
-from vserverlib import Error, NotExecuted, NotFound, hashing
+from vserverlib import Error, NotExecuted, NotFound, UsageError, hashing
 
 pytestmark = pytest.mark.filterwarnings("ignore::vserverlib.CheckWarning")
 WAYS = [PREFETCH_TYPE.WHERE, PREFETCH_TYPE.JOIN]
@@ -250,3 +250,11 @@ def test_models_of_others_are_prefetched_as_ever() -> None:
         assert [book.author.name for book in author.books] == ["a"]
         (author,) = Author.select().with_related(Author.books)
         assert len(author.books) == 1
+
+
+def test_a_field_to_be_saved_alone_has_to_exist(story: SimpleNamespace) -> None:
+    story.task.name = "another"
+    with pytest.raises(UsageError, match='Task has no field "nam"; did you mean "name"'):
+        story.task.save(only=["nam"])
+    story.task.save(only=["name"])
+    assert db.Task.get(story.task.id).name == "another"

@@ -175,3 +175,9 @@ def test_a_filter_of_a_process_takes_what_is_printed(example: Any) -> None:
     assert "task/2\n" in day
     log = process("-d", example, "log", "--since", "2026-02-03 10:02:44 UTC")
     assert log.status == 0 and log.err == "nothing is on record\n"
+
+
+@pytest.mark.parametrize("text", ["2026-W06", "2026W06"])
+def test_a_week_means_all_of_it(text: str) -> None:
+    first, last = moments.span(text)
+    assert (f"{first:%Y-%m-%d %H:%M}", f"{last:%Y-%m-%d %H:%M:%S}") == ("2026-02-02 00:00", "2026-02-08 23:59:59")

@@ -17,10 +17,16 @@ import sys
 
 from vserverlib import addresses, signals
 
+TYPE_CHECKING = False  # typing takes its time to be imported
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 VARIABLE = "VSERVER_URLS"  # of the environment, between the start and the new one: the process and the end of its pipe
 BEFORE = ("--database=", "-d")  # what may stand before a name in the same word
 TEXTS = ("-c", "--where", "--search")  # what follows these is no name
+BEHIND = "--"  # what comes behind it are the arguments of a script
 _whole: dict[str, str] = {}
+_behind: list[str] = []
 
 
 def hide() -> None:
@@ -33,7 +39,11 @@ def hide() -> None:
     typed = sys.argv[1:]
     words = [_plain(word, before) for word, before in zip(typed, ["", *typed], strict=False)]
     if words != typed:
-        found = {_name(word): _name(whole) for word, whole in zip(words, typed, strict=True) if word != whole}
+        found: dict[str, object] = {
+            _name(word): _name(whole) for word, whole in zip(words, typed, strict=True) if word != whole
+        }
+        if BEHIND in typed:
+            found[BEHIND] = typed[typed.index(BEHIND) + 1 :]
         front = sys.orig_argv[1 : len(sys.orig_argv) - len(typed)]
         signals.block()
         with contextlib.suppress(OSError):  # more than the system takes
@@ -64,11 +74,17 @@ def _remember(urls: str) -> None:
     found = json.loads(urls)
     if isinstance(found, dict):
         _whole.update((word, url) for word, url in found.items() if isinstance(url, str))
+        _behind.extend(found.get(BEHIND) or [])
 
 
 def whole(url: str) -> str:
     """Return a URL as it was typed, with its password, where the program was started with it."""
     return _whole.get(url, url)
+
+
+def behind(words: Sequence[str]) -> tuple[str, ...]:
+    """Return the arguments of a script as they were typed, with passwords, for those that this program was given."""
+    return tuple(_behind) if len(_behind) == len(words) else tuple(words)
 
 
 def _plain(word: str, before: str) -> str:

@@ -27,6 +27,7 @@ FORM = re.compile(
 PARTS = ("month", "day", "hour", "minute", "second")
 # A text that begins with a date counts as a time, whatever follows: what migration 0003 has the database look for. One
 # that ends in C is of PostgreSQL's, before Christ.
+WEEK = re.compile(r"\d{4}-?W\d\d", re.ASCII)  # of ISO 8601, without a day
 DATED = re.compile(r"(?!0000)\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])(?!.*C\Z)", re.ASCII | re.DOTALL)
 
 # Nearly the same of a column {0}, in SQL that both databases know, and without a % that a driver would take for a mark.
@@ -105,6 +106,8 @@ def span(value: Any) -> Span:
             return _span(_first(found), _finest(found), len(found["fraction"] or ""))
         if "T" not in text and " " not in text and ":" not in text:  # 20260301, 2026-W09-7
             value = datetime.date.fromisoformat(text)
+            if WEEK.fullmatch(text):
+                return Span(as_utc(value), _span(as_utc(value + datetime.timedelta(6)), "day", 0).last)
     if isinstance(value, datetime.date) and not isinstance(value, datetime.datetime):
         return _span(as_utc(value), "day", 0)
     moment = as_utc(value)

@@ -222,8 +222,10 @@ class EntityBase(Decoded, WritersOfClass, ShownInNotebooks, peewee.Model):
 
         Warns of each rule of the server's API that is broken then. Raises an Error where the database refuses it, and
         a CheckError with all these warnings where one is strict. Then this object and the database are as they were.
-        force_insert and only are Peewee's.
+        force_insert and only are Peewee's; a field that does not exist in `only` is a UsageError.
         """
+        for field in only or ():
+            self.require_field(getattr(field, "name", field))
         if not (force_insert or self._unsaved()):
             return
         try:
