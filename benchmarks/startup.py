@@ -82,8 +82,8 @@ def goals(bench: Bench) -> Iterator[Goal]:
     yield compared("vserver shell, first prompt", prompt(VSERVER, "shell"), EMBEDDED, prompt(EMBEDDED), 1.25)
     yield compared("vserver shell -c pass", line, peewee, process(ALONE + peewee), 1.5)
     yield compared("vserver list organizations", organizations, table, process(ALONE + table), 1.4)
-    yield compared("vserver --help", help, "import click", process("import click"), 1.3)
-    yield compared("vserver shell --demo -c pass", demonstration, "vserver shell -c pass", line, 1.3)
+    yield compared("vserver --help", help, "import click", process("import click"), 1.2)
+    yield compared("vserver shell --demo -c pass", demonstration, "vserver shell -c pass", line, 1.25)
 
 
 def compared(what: str, mine: Timed, base: str, theirs: Timed, limit: float) -> Goal:
