@@ -22,8 +22,17 @@ from types import ModuleType, SimpleNamespace
 from typing import Any, NamedTuple
 
 import models
-from vserverlib import Error, UsageError, counterparts, did_you_mean, pluralize, printable, signals
-from vserverlib.databases import secret_columns
+from vserverlib import (
+    Error,
+    UsageError,
+    counterparts,
+    did_you_mean,
+    pluralize,
+    printable,
+    secret_columns,
+    signals,
+    streams,
+)
 from vserverlib.drivers import peewee
 from vserverlib.masking import mask, remember
 from vserverlib.messages import check_theme, notify, plain_warnings
@@ -200,7 +209,7 @@ def _where(path: Path) -> str:
 
 def print_queries(database: Any) -> None:
     """Write each statement that a database runs from now on to stderr, secrets masked."""
-    from vserverlib.databases import statements
+    from vserverlib import statements
 
     def tell_query(event: Any) -> None:
         sql, parameters = statements.masked(event.sql, event.params, secret_columns.SECRET_COLUMNS)
@@ -300,9 +309,12 @@ def _status(source: str | bytes, filename: str, module: ModuleType, debug: bool)
     except KeyboardInterrupt as error:
         return _interrupted(error, debug)
     except BaseException as error:
+        if isinstance(error, BrokenPipeError) and streams.is_unread():  # as of a list: `| head -1` is no fault
+            return 1
         if hint := counterparts.of_error(error):
             error.add_note(hint.removeprefix(": "))
-        sys.stdout.flush()
+        with contextlib.suppress(BrokenPipeError):  # which ends the program after this
+            sys.stdout.flush()
         sys.stderr.write("".join(_traceback(error, debug)))
         return 1
     return 0

@@ -452,6 +452,7 @@ def test_what_is_saved_from_the_history_has_no_secret(place: Path, tmp_path: Pat
         terminal.enter(f"%history -f {tmp_path / 'saved.txt'}")
     assert SECRET not in (tmp_path / "saved.py").read_text() + (tmp_path / "saved.txt").read_text()
     assert "********" in (tmp_path / "saved.py").read_text()
+    assert {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("saved.py", "saved.txt")} == {0o600}
 
 
 def test_the_history_is_readable_by_its_owner_alone(place: Path, tmp_path: Path) -> None:

@@ -17,8 +17,8 @@ import pytest
 from helpers import process
 
 import models
-from vserverlib.databases.secret_columns import JOURNAL, SECRET_COLUMNS, is_secret
 from vserverlib.entities.fields import Secret
+from vserverlib.secret_columns import JOURNAL, SECRET_COLUMNS, is_secret
 
 # What tells a hash, also in hexadecimal digits, in base64, backwards, or from its second letter on.
 HASH = re.compile(r"2[aby]\$\d\d\$|24326[12]24|JDJ[ab]|\$\d\d\$[aby]2", re.IGNORECASE)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
+import subprocess
 from collections.abc import Callable
 
 import pytest
@@ -198,6 +200,9 @@ AROUND = [
     'get_ipython().run_line_magic("env", "PGPASSWORD=" + S)',
     'get_ipython().run_cell_magic("bash", N, S)',
     "os.system(S)",
+    "sp.run([N, S], input=M)",
+    "from os import system as s2\ns2(S)",
+    'database.execute_sql("insert into user values (?, ?)", [S, N])',
     'subprocess.run(["vserver", "passwd", N, "--stdin"], input=S)',
     "x = get_ipython().getoutput(S)",
     '"-----BEGIN PRIVATE KEY-----\\n" + S + "\\n-----END PRIVATE KEY-----"',
@@ -362,6 +367,24 @@ LEFT_OUT = [
     "echo hunter2 | vserver passwd anna --stdin",
     "export PGPASSWORD=hunter2",
     "!echo hunter2\nx = = 1",
+    "import subprocess as sp; _=sp.run('echo hunter2',shell=True)",
+    "sp.run(['echo', 'hunter2'])",
+    "sp.getoutput('echo hunter2')",
+    "from subprocess import run, check_output as co\nrun('echo hunter2')",
+    "from subprocess import run, check_output as co\nco(['echo', 'hunter2'])",
+    "import os as o2; o2.system('echo hunter2')",
+    "from os import popen, system as s2; s2('echo hunter2')",
+    "__import__('os').system('echo hunter2')",
+    "getattr(o2,'system')('echo hunter2')",
+    "vars(os)['system']('echo hunter2')",
+    "f = os.system; f('echo hunter2')",
+    "import pexpect as p; p.runu('echo hunter2')",
+    "os.execvp('echo', ['echo', 'hunter2'])",
+    "list(map(os.system, ['echo hunter2']))",
+    "Thread(target=os.system, args=('echo hunter2',)).start()",
+    "db.Organization.get(1).name; !echo hunter2",
+    "for x in y: !echo hunter2",
+    "x = 1; %env X=hunter2",
 ]
 
 
@@ -370,6 +393,39 @@ def test_a_line_for_another_program_is_left_out_in_doubt(cell: str) -> None:
     source = as_ipython_has_it(cell)
     assert kept(source, cell, KNOWN) is None
     assert "hunter2" not in mask(source, KNOWN) and "hunter2" not in mask(cell, KNOWN)
+
+
+def test_a_function_of_the_session_that_runs_programs_is_known_by_its_own_name() -> None:
+    names = {"co": subprocess.check_output, "s2": os.system, "dump": print}
+    assert kept("co(['echo', 'hunter2'])", "co(['echo', 'hunter2'])", names) is None
+    assert kept("s2('echo hunter2')", "s2('echo hunter2')", names) is None
+    assert kept("dump('a b')", "dump('a b')", names) == ("dump('a b')", "dump('a b')")
+
+
+NO_CALLS = ["task.run_id", "db.Run", "runner.run()", "run = 1", "db.database.execute_sql('SELECT 1')", "x = 'a; !b'"]
+
+
+@pytest.mark.parametrize("line", NO_CALLS)
+def test_what_runs_no_other_program_is_kept(line: str) -> None:
+    assert kept(line, line, KNOWN) == (line, line)
+
+
+SQL = {
+    "execute_sql(\"insert into user values (99,'q','S','a')\")": 'execute_sql("insert into user ********")',
+    "execute_sql('insert into user values (?)', ('S',))": ("execute_sql('insert into user values (?)', ('********',))"),
+    "execute_sql(\"begin; /* x */ insert into node values (1, 'S')\")": (
+        'execute_sql("begin; /* x */ insert into node ********")'
+    ),
+    'execute_sql("insert into user " "values (\'S\')")': 'execute_sql("********")',
+    "execute_sql(\"insert into t values ('S')\")": 'execute_sql("insert ********")',
+    "execute_sql('select * from user')": "execute_sql('select * from user')",
+    "execute_sql(\"insert into task values (1, 'x')\")": "execute_sql(\"insert into task values (1, 'x')\")",
+}
+
+
+@pytest.mark.parametrize("line", SQL)
+def test_sql_that_touches_a_table_with_secrets_is_masked_as_print_sql_masks_it(line: str) -> None:
+    assert mask(line.replace("S", SECRET), KNOWN) == SQL[line]
 
 
 MASKED_CELLS = {

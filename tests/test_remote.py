@@ -17,7 +17,7 @@ from typed import run
 
 import models as db
 from vserverlib import Error, hashing
-from vserverlib.databases.secret_columns import SECRET_COLUMNS
+from vserverlib.secret_columns import SECRET_COLUMNS
 from vserverlib.transfer import choosing, foreign, importer
 
 MESSY = (  # what servers were seen to leave behind

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 import models as db
 import shell
-from vserverlib.databases.secret_columns import SECRET_COLUMNS
-from vserverlib.databases.statements import masked
+from vserverlib.secret_columns import SECRET_COLUMNS
+from vserverlib.statements import masked
 
 MASK = "********"
 
@@ -64,12 +64,18 @@ HIDDEN = [
     "CREATE ROLE me PASSWORD ?",
     "PRAGMA key = ?",
     "SELECT value FROM setting WHERE name = 'api_key_salt' AND value = ?",
+    "INSERT INTO t VALUES (?)",
+    "INSERT OR IGNORE INTO temp.[a b] VALUES (?)",
+    "REPLACE /* x */ INTO name SELECT ?",
+    "INSERT INTO t (SELECT ?)",
 ]
 
 # Statements that can hold none.
 SHOWN = [
     "INSERT INTO organization VALUES (?, ?)",
     "INSERT INTO organization (name) SELECT ?",
+    "INSERT INTO main.organization VALUES (?)",
+    "INSERT INTO t (name) VALUES (?)",
     "SELECT COUNT(*) FROM user WHERE username = ?",
     'SELECT "t1"."id", "t1"."name" FROM "task" AS "t1" WHERE "t1"."id" = ? LIMIT ?',
     "UPDATE task SET name = ? WHERE id = ?",
@@ -84,6 +90,7 @@ LITERALS = {
     "UPDATE user SET password = 'it''s S', ip = 'x'": "UPDATE user SET password = '********', ip = '********'",
     'UPDATE user SET password = "S", ip = "x"': "UPDATE user SET password = '********', ip = '********'",
     "UPDATE user SET password = x'S'": "UPDATE user SET password = '********'",
+    "INSERT INTO t VALUES ('S')": "INSERT INTO '********' VALUES ('********')",
     "UPDATE user SET password = S'": "UPDATE user SET password = '********''********'",
     "UPDATE user SET password = 4711": "UPDATE user SET password = '********'",
     "INSERT INTO user VALUES (1, 'x', 'S')": "INSERT INTO user VALUES (1, '********', '********')",

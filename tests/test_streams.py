@@ -132,3 +132,21 @@ def test_no_file_takes_the_place_of_a_closed_stream(place: Path, tmp_path: Path)
     code = "import os; open('x.txt', 'w').close(); print([os.readlink(f'/proc/self/fd/{n}') for n in (0, 2)])"
     (tmp_path / "code.py").write_text(code)
     assert run("shell code.py", "<&- 2>&-", place, tmp_path).out == "['/dev/null', '/dev/null']\n"
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_script_whose_output_is_not_read_to_its_end_ends_quietly_as_a_list_does(unbuffered: str) -> None:
+    words = [sys.executable, "-m", "vserver", "shell", "--demo", "-q", "-c", "for i in range(100000): print(i)"]
+    env = environment(Path(os.environ["HOME"]), PYTHONUNBUFFERED=unbuffered)
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env) as script:
+        assert script.stdout is not None and script.stderr is not None
+        assert script.stdout.readline() == b"0\n"
+        script.stdout.close()
+        assert script.stderr.read() == b""
+    assert script.returncode == 1
+
+
+def test_a_source_that_is_piped_in_is_called_stdin_in_messages(tmp_path: Path) -> None:
+    for given in ("", "[1]", "nonsense", "organizations: 5"):
+        ended = vserver("-d", tmp_path / "p.db", "import", "-", given=given)
+        assert ended.status == 1 and "stdin" in ended.err and "/stdin" not in ended.err, ended.err

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import itertools
-import re
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -20,14 +19,6 @@ Place = tuple[int, int]  # where something begins and ends in a source
 TEMPLATE: Any = getattr(ast, "TemplateStr", ast.JoinedStr)  # t"…", of Python 3.14
 FORMATTED = (ast.JoinedStr, TEMPLATE)
 SINGLE = (True, False, None, ...)  # constants that say no secret
-RUNS = {  # what runs a command of the system's shell, or another program: functions by their modules
-    "os": re.compile(r"system|popen|(posix_)?spawn\w*|exec\w+"),
-    "subprocess": re.compile(r"\w+"),
-    "asyncio": re.compile(r"create_subprocess_\w+"),
-    "pexpect": re.compile(r"\w+"),
-    "pty": re.compile(r"spawn"),
-}
-BY_ITSELF = frozenset({"system", "popen", "Popen", "check_call", "check_output", "getoutput", "getstatusoutput"})
 NAMED = ("name", "arg", "asname", "rest", "id")  # where a node says what it gives a value to
 
 
@@ -120,28 +111,6 @@ def texts(nodes: list[Any]) -> list[Any]:
 def word(node: Any) -> str:
     """Return the text of a node; of bytes and formatted texts, their source."""
     return str(node.value) if isinstance(getattr(node, "value", None), str) else ast.unparse(node)
-
-
-def calls(tree: ast.AST) -> Iterator[tuple[str, list[Any], bool]]:
-    """Return the calls of IPython's shell, and those that run a program: the method, the texts, whether of IPython."""
-    for node in ast.walk(tree):
-        if not isinstance(node, ast.Call):
-            continue
-        called, owner = node.func, getattr(node.func, "value", None)
-        if isinstance(called, ast.Attribute) and _is_ipython(owner):
-            yield called.attr, texts([*node.args, *node.keywords]), True
-        elif _runs(called, owner):
-            yield "", texts([*node.args, *node.keywords]), False
-
-
-def _is_ipython(node: Any) -> bool:
-    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "get_ipython"
-
-
-def _runs(called: Any, owner: Any) -> bool:
-    if isinstance(called, ast.Attribute) and isinstance(owner, ast.Name):
-        return owner.id in RUNS and bool(RUNS[owner.id].fullmatch(called.attr))
-    return isinstance(called, ast.Name) and called.id in BY_ITSELF
 
 
 def written(text: str, source: str, place: Place) -> str:

@@ -21,11 +21,16 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from vserverlib import literals, programs
+from vserverlib import calls, literals, programs, statements
 from vserverlib.literals import Place
 from vserverlib.scanning import MASK, Token, mask_obvious, names_secret, scan, string_parts
+from vserverlib.secret_columns import SECRET_COLUMNS
 
-_SQL = re.compile(r"\s*(?:INSERT|REPLACE|UPDATE|SELECT|DELETE|WITH)\s", re.IGNORECASE)
+_SQL = re.compile(  # one of several statements, too (executescript)
+    r"(?:\A|;)(?:\s|--[^\n]*\n|/\*.*?\*/)*+(?:INSERT|REPLACE|UPDATE|SELECT|DELETE|WITH|EXPLAIN|MERGE)\s",
+    re.IGNORECASE | re.DOTALL,
+)
+_SECRET_TABLES = frozenset(table for table, _ in SECRET_COLUMNS)
 _WORD = re.compile(r"\w+")
 _KEY_BEGINS = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----")
 _KEY_ENDS = re.compile(r"-----END [A-Z ]*PRIVATE KEY-----")
@@ -55,9 +60,9 @@ def mask(source: str, known: Container[str] | None = None) -> str:
 
 def _ways(source: str, tree: ast.AST, known: Container[str] | None) -> Iterator[str]:
     """Return the source masked, more and more of it: the first that is the same Python will do."""
-    calls = {**_joined(source, tree, known), **_calls(source, tree, known)}
-    yield "".join(_masked(source, known, calls))
-    masked = "".join(_masked(source, None, calls))
+    places = {**_joined(source, tree, known), **_calls(source, tree, known)}
+    yield "".join(_masked(source, known, places))
+    masked = "".join(_masked(source, None, places))
     if known is not None and literals.is_same(tree, masked):
         yield literals.without(masked, literals.parsed(masked), lambda name: _is_defined(name, known), names_only=True)
     yield literals.without(source, tree, lambda name: _is_defined(name, known))
@@ -111,6 +116,7 @@ def _mask_text(source: str, known: Container[str] | None) -> str:
     if is_all_commands:
         source = "\n".join(map(_mask_foreign, source.split("\n")))
     else:
+        source = programs.mask_inline(source)
         source = programs.COMMAND.sub(lambda found: programs.mask_command(found[0]), source)
     return "".join(_masked(mask_obvious(source), known, {}))
 
@@ -124,12 +130,24 @@ def _mask_foreign(line: str) -> str:
 
 def mask_from_word(text: str) -> str:
     """Return a text with all that follows its first secret word replaced by a mask; its lines stay as many."""
-    for word in _WORD.finditer(text):
-        if names_secret(word[0]):
-            kept, rest = text[: word.end()], text[word.end() :]
-            between = rest[0] if rest[:1] in (" ", "=", ":", "(") else ""
-            return kept + between + MASK + "\\\n" * rest.count("\n") if rest.strip() else text
-    return text
+    return _mask_behind(text, next((word.end() for word in _WORD.finditer(text) if names_secret(word[0])), len(text)))
+
+
+def _mask_behind(text: str, end: int) -> str:
+    rest = text[end:]
+    between = rest[0] if rest[:1] in (" ", "=", ":", "(") else ""
+    return text[:end] + between + MASK + "\\\n" * rest.count("\n") if rest.strip() else text
+
+
+def _mask_sql(sql: str) -> str:
+    """Return a statement masked from the name of a secret on, or else from that of a table with secrets."""
+    words = list(_WORD.finditer(sql))
+    if any(names_secret(word[0]) for word in words):
+        return mask_from_word(sql)
+    if not statements.has_values(sql):
+        return sql
+    ends = (word.end() for word in words if word[0].casefold() in _SECRET_TABLES)
+    return _mask_behind(sql, next(ends, words[0].end()))
 
 
 # Calls of other programs
@@ -142,7 +160,7 @@ def _calls(source: str, tree: ast.AST, known: Container[str] | None) -> dict[Pla
     """
     places = literals.Places(source)
     found: dict[Place, str | None] = {}
-    for method, nodes, is_ipython in literals.calls(tree):
+    for method, nodes, is_ipython in calls.found(tree, known):
         words = [literals.word(node) for node in nodes]
         if is_ipython:
             masked = programs.mask_magic(method, words, lambda text: mask(text, known))
@@ -346,7 +364,7 @@ def _mask_prose(text: str, known: Container[str] | None) -> str:
     """Return a text that says something, masked: SQL, a command line, words."""
     text = _OPTION.sub(_mask_option, mask_obvious(text))
     if _is_sql_of_secrets(text):
-        return mask_from_word(text)
+        return _mask_sql(text)
     if _PIPED.search(text) and any(map(names_secret, _WORD.findall(text))):
         return "\n".join(map(programs.mask_command, text.split("\n")))
     return "".join(_masked(text, known, {}, prose=True))
@@ -363,4 +381,4 @@ def _asked_for(text: str) -> str:
 
 
 def _is_sql_of_secrets(text: str) -> bool:
-    return bool(_SQL.match(text)) and any(map(names_secret, _WORD.findall(text)))
+    return bool(_SQL.search(text)) and statements.may_hold_secret(text, SECRET_COLUMNS)

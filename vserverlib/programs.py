@@ -13,7 +13,7 @@ import re
 import shlex
 from collections.abc import Callable, Sequence
 
-from vserverlib.scanning import MASK, names_secret
+from vserverlib.scanning import MASK, names_secret, scan
 
 
 def _words(text: str) -> frozenset[str]:
@@ -154,6 +154,30 @@ _BARE = re.compile(
 )
 
 
+# What begins a command behind another statement: `x = 1; !ls`. IPython takes it for no command, but a person may.
+_INLINE = frozenset({(";", "!"), (";", "%"), (":", "!")})
+
+
+def mask_inline(source: str) -> str:
+    """Return a source that is no Python with the commands masked that stand behind another statement."""
+    done = []
+    while (start := _inline(source)) is not None:
+        line, newline, rest = source[start:].partition("\n")
+        done += [source[:start], mask_command(line), newline]
+        source = rest
+    return "".join([*done, source])
+
+
+def _inline(source: str) -> int | None:
+    """Return where the first command begins that stands behind another statement, outside of texts."""
+    before = ""
+    for token in scan(source):
+        if (before, token.text) in _INLINE:
+            return token.start
+        before = before if token.kind == "space" else token.text
+    return None
+
+
 def may_be_command(source: str) -> bool:
-    """Whether a source that is no Python may be meant for another program: a line of it begins like a command."""
-    return bool(COMMAND.search(source) or _BARE.search(source))
+    """Whether a source that is no Python may be meant for another program: a part of it begins like a command."""
+    return bool(COMMAND.search(source) or _BARE.search(source)) or _inline(source) is not None

@@ -6,8 +6,10 @@ would be written into that file; `print` to a stderr of None writes to stdout.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
+import select
 import sys
 from typing import Any
 
@@ -40,3 +42,11 @@ def replace_closed() -> None:
         sys.stdin = io.TextIOWrapper(io.BufferedReader(_ClosedInput()))
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115  # it stays open as long as the program
+
+
+def is_unread() -> bool:
+    """Whether nobody reads stdout any more: it is a pipe whose reader has ended."""
+    poll = select.poll()
+    with contextlib.suppress(io.UnsupportedOperation, ValueError, AttributeError):  # a stdout that is no file
+        poll.register(sys.stdout.fileno(), 0)
+    return bool(poll.poll(0))

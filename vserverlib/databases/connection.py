@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from vserverlib import Error, printable, signals
-from vserverlib.databases.secret_columns import SECRET_COLUMNS
 from vserverlib.drivers import peewee
 from vserverlib.messages import notify
+from vserverlib.secret_columns import SECRET_COLUMNS
 
 LOCK_WAIT = 60.0  # seconds until a wait for a lock is given up
 LOCK_TOLD = 1.0  # seconds until it is told

@@ -28,10 +28,10 @@ from vserverlib.databases import raw, reading, snapshots
 from vserverlib.databases.connection import READS, DatabaseMixin
 from vserverlib.databases.folding import has_text
 from vserverlib.databases.recording import Recorder
-from vserverlib.databases.secret_columns import is_secret
 from vserverlib.databases.snapshots import Mark
 from vserverlib.drivers import peewee
 from vserverlib.messages import notify
+from vserverlib.secret_columns import is_secret
 
 LOCK_STEP = 0.1  # seconds that SQLite itself waits: no signal is seen in it
 LAST_ID = 2**63 - 1  # that SQLite gives to a row

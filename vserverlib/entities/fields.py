@@ -18,10 +18,10 @@ import operator
 from typing import TYPE_CHECKING, Any
 
 from vserverlib import Error, hashing, printable
-from vserverlib.databases.secret_columns import SECRET_COLUMNS
 from vserverlib.drivers import peewee
 from vserverlib.entities import moments
 from vserverlib.entities.moments import as_utc
+from vserverlib.secret_columns import SECRET_COLUMNS
 
 LEAST, LARGEST = -(2**63), 2**63 - 1
 LONGEST_NUMBER = len(str(LEAST))  # characters: Python refuses to read a number of thousands of digits

@@ -6,6 +6,10 @@ what the person gives them (`%%writefile`), or write nothing.
 
 from __future__ import annotations
 
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from IPython.core.logger import Logger
@@ -18,6 +22,19 @@ NO_LOG = f"%logstart is off: the log would hold passwords as they are typed; {IN
 NO_NOTEBOOK = f"%notebook is off: the notebook would hold what cells gave, such as a new key; {INSTEAD}"
 NO_PASTEBIN = f"%pastebin is off: it would publish lines of this session; {INSTEAD}"
 NO_OUTPUTS = "%history -o with -f is off: the file would hold what cells gave, such as a new key; leave out -o"
+
+
+@contextlib.contextmanager
+def _private(names: list[str]) -> Iterator[None]:
+    """Have files be written for their owner alone, those that are there already too."""
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
+        for name in names:
+            with contextlib.suppress(OSError):  # it was not written
+                Path(name).expanduser().chmod(0o600)
 
 
 class NoLog(Logger):
@@ -53,4 +70,17 @@ class OurMagics(Magics):
         asked = own.history.__func__.parser.parse_argstring(line)
         if asked.filename and asked.get_output:
             raise Error(NO_OUTPUTS)
-        own.history(line)
+        with _private([asked.filename] if asked.filename else []):
+            own.history(line)
+
+    @line_magic  # type: ignore[untyped-decorator]
+    def save(self, line: str) -> None:
+        """Write lines of this session to a file that only you can read: %save [-r] [-f] [-a] FILE 1-3 5.
+
+        -r: as typed. -f: overwrite without asking. -a: append.
+        """
+        own = self.shell.magics_manager.registry["CodeMagics"]
+        options, words = self.parse_options(line, "fra", mode="list")
+        ending = "" if not words or words[0].endswith((".py", ".ipy")) else ".ipy" if "r" in options else ".py"
+        with _private([words[0] + ending] if words else []):
+            own.save(line)

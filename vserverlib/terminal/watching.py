@@ -8,14 +8,11 @@ It owns what is seen, and when. How that looks is views.py's. Nothing here write
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import errno
-import io
 import itertools
 import math
 import os
-import select
 import sqlite3
 import sys
 import time
@@ -24,7 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from models import Result, Task
-from vserverlib import Error, UsageError, named
+from vserverlib import Error, UsageError, named, streams
 from vserverlib.databases.postgresql.reaching import Unreachable
 from vserverlib.entities import finding, progress
 from vserverlib.messages import is_capable, notify
@@ -330,9 +327,6 @@ def _readable(row: Row) -> str:
 
 def _is_read() -> bool:
     """Raise a BrokenPipeError when nobody reads stdout any more: else `| head -1` would wait for the next change."""
-    poll = select.poll()
-    with contextlib.suppress(io.UnsupportedOperation):  # a stdout that is no file
-        poll.register(sys.stdout.fileno(), 0)
-    if poll.poll(0):
+    if streams.is_unread():
         raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
     return False

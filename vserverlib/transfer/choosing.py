@@ -44,15 +44,15 @@ def _source(name: str, bar: Bar) -> Opened:
 
 
 @contextlib.contextmanager
-def _file(path: Path) -> Iterator[Source]:
-    """Open a file, what is around its text taken off in a private copy."""
+def _file(path: Path, named: Path | None = None) -> Iterator[Source]:
+    """Open a file, what is around its text taken off in a private copy. named: what messages call it."""
     head = _head(path)
     with contextlib.ExitStack() as stack:
         plain = path
         if wrappings.is_wrapped(head):
             plain = stack.enter_context(files.passing_folder()) / "unwrapped"
             wrappings.unwrap(path, plain, documents.LARGEST, _is_export)
-        yield stack.enter_context(_kind(plain, path)(plain, path))
+        yield stack.enter_context(_kind(plain, named or path)(plain, named or path))
 
 
 def is_database(name: str) -> bool:
@@ -75,7 +75,7 @@ def _piped(name: str) -> Iterator[Source]:
         place = files.make_private(folder / "stdin")
         with files.as_error(f"{shown(name)} cannot be copied to {shown(folder)}"):
             _copy(name, place)
-        with _file(place) as source:
+        with _file(place, Path("stdin" if name == STDIN else name)) as source:
             yield source
 
 
@@ -136,13 +136,13 @@ def _kind(plain: Path, path: Path) -> Callable[[Path, Path], Opened]:
 def _vantage6(plain: Path, path: Path) -> Opened:
     from vserverlib.transfer import vantage6
 
-    return vantage6.opened(path)
+    return vantage6.opened(plain, path)
 
 
 def _database(plain: Path, path: Path) -> Opened:
     from vserverlib.transfer import ours
 
-    return ours.opened(path)
+    return ours.opened(plain)
 
 
 def _export(plain: Path, path: Path) -> Opened:

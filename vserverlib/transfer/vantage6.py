@@ -315,15 +315,19 @@ def _roles(rows: Iterable[Row], place: int) -> Iterator[Row]:
 
 
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator[Source]:
-    """Open the database of a server; an Error where it is something else, damaged, locked, or of a release too new."""
-    title, file = shown(path), files.real(path)
+def opened(path: Path, named: Path | None = None) -> Iterator[Source]:
+    """Open the database of a server; an Error where it is something else, damaged, locked, or of a release too new.
+
+    named: what messages call it.
+    """
+    named, file = named or path, files.real(path)
+    title = shown(named)
     with contextlib.ExitStack() as stack:
         with files.as_error(f"{title} cannot be read"):
             _refuse_cut_off(path)
             state = snapshots.settled(file), _header(file)
             conn = stack.enter_context(contextlib.closing(_connection(file, stack)))
-            source = source_of(conn, title, printable(path.name), partial(_refuse_changed, path, state))
+            source = source_of(conn, title, printable(named.name), partial(_refuse_changed, path, state))
         source.refuse_changed()
         with _damage_told(source):
             yield source

@@ -15,8 +15,8 @@ from typing import Any
 import psycopg
 
 from vserverlib.databases.postgresql.sessions import Cursor, Session
-from vserverlib.databases.secret_columns import is_secret
 from vserverlib.hashing import holds_hash
+from vserverlib.secret_columns import is_secret
 
 # Of each column of some tables: its name, and whether its values are those of a table.
 COLUMNS = """

@@ -16,7 +16,7 @@ from typing import Any
 
 from vserverlib.scanning import MASK, mask_obvious, names_secret
 
-SCHEMA = Path(__file__).parent.parent / "migrations" / "schema.sql"
+SCHEMA = Path(__file__).parent / "migrations" / "schema.sql"
 _TOKENS = re.compile(
     r"""
       (?P<text>[xX]?'(?:[^']|'')*'?)
@@ -35,6 +35,13 @@ _ESCAPED = re.compile(r"\bu&[\"']", re.IGNORECASE)  # PostgreSQL: a name may be 
 _STAR = re.compile(r"(?<!\()\s*\*")  # every column; not COUNT(*)
 _READ = re.compile(r"\b(?:FROM|JOIN)\s+(?:ONLY\s+|LATERAL\s+)?(?:[\w\"`\[\]]+\.)?([\w\"`\[\]]+)(\s*\()?", re.IGNORECASE)
 _NAMED = re.compile(r"\b(?:WITH|RECURSIVE|,)\s*\"?(\w+)\"?\s*(?:\([^()]*\)\s*)?AS\b", re.IGNORECASE)
+_TABLE = re.compile(r'CREATE TABLE "(\w+)"')
+_INTO = re.compile(  # a table, and whether the names of columns follow it
+    r"""\b(?:INSERT|REPLACE)\s+(?:OR\s+\w+\s+)?INTO\s+
+    (?:(?:"[^"]*"|`[^`]*`|\[[^\]]*\]|\w+)\s*\.\s*)?("[^"]*"|`[^`]*`|\[[^\]]*\]|\w+)
+    (\s*\((?!\s*(?:SELECT|VALUES|WITH)\b))?""",
+    re.VERBOSE | re.IGNORECASE,
+)
 _ALIAS = re.compile(r"t\d+")
 _SHOWN = frozenset({"?", "%s", "''", *"0123456789"})
 _BEGINS = frozenset({"select", "values", "with"})
@@ -135,7 +142,7 @@ def may_hold_secret(sql: str, columns: Iterable[tuple[str, str]]) -> bool:
     pairs = {(table.casefold(), name.casefold()) for table, name in columns}
     words = [word.casefold() for word in _WORD.findall(sql)]
     is_named = any(map(names_secret, words)) or not {name for _, name in pairs}.isdisjoint(words)
-    if is_named or _ESCAPED.search(sql) or _reads_unknown(sql):
+    if is_named or _ESCAPED.search(sql) or _reads_unknown(sql) or _fills_unknown(sql):
         return True
     if {table for table, _ in pairs}.isdisjoint(words):
         return False
@@ -147,6 +154,23 @@ def _reads_unknown(sql: str) -> bool:
     known = _names() | _OTHERS | {name.casefold() for name in _NAMED.findall(sql)} | {"select", "values"}
     found = ((name.strip('"`[]').casefold(), called) for name, called in _READ.findall(sql))
     return any(name not in known and not called and not name.startswith("pg_") for name, called in found)
+
+
+def _fills_unknown(sql: str) -> bool:
+    """Whether a statement inserts into a table that is none of ours, and does not name its columns."""
+    plain = "".join(" " if token.lastgroup == "comment" else token.group() for token in _TOKENS.finditer(sql))
+    found = ((name.strip('"`[]').casefold(), named) for name, named in _INTO.findall(plain))
+    return any(name not in _tables() and not named for name, named in found)
+
+
+def has_values(sql: str) -> bool:
+    """Whether a statement has more than keywords, names of ours and marks for parameters."""
+    return "".join(_shown(_TOKENS.finditer(sql))) != sql
+
+
+@functools.cache
+def _tables() -> frozenset[str]:
+    return frozenset(_TABLE.findall(SCHEMA.read_text()))
 
 
 @functools.cache

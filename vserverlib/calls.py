@@ -1,0 +1,98 @@
+"""Which calls in Python run another program, or are IPython's: found in its tree; nothing is run.
+
+A call counts by the name of what is called, whatever that belongs to (`sp.run(…)`, `getattr(o, "system")(…)`), and by
+imports and assignments that give such a function another name. In doubt a call runs a program. It does not find a
+function that is put together at run time (`getattr(os, "sys" + "tem")`), nor one that calls another.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Container, Iterator, Mapping
+from typing import Any
+
+from vserverlib import literals
+
+STARTS = re.compile(
+    r"system|popen\w*|Popen|(posix_)?spawn\w*|exec[lv]p?e?|check_call|check_output|getoutput|getstatusoutput"
+    r"|create_subprocess_\w+"
+)
+COMMON = frozenset({"run", "call"})  # other things have these names, too: they count where they are called
+MODULES = {"subprocess": re.compile(r"\w+"), "pexpect": re.compile(r"\w+")}  # all of these counts
+HOMES = frozenset({"os", "posix", "nt", "subprocess", "asyncio", "asyncio.subprocess", "pexpect", "pty"})
+
+
+def found(tree: ast.AST, known: Container[str] | None = None) -> Iterator[tuple[str, list[Any], bool]]:
+    """Return the calls of IPython's shell, and those that run a program: the method, the texts, whether of IPython.
+
+    known: what is defined where it runs. If it is a mapping, its functions count by their own names, too.
+    """
+    aliases = _aliases(tree)
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        called, given = node.func, [*node.args, *node.keywords]
+        if isinstance(called, ast.Attribute) and _is_ipython(called.value):
+            yield called.attr, literals.texts(given), True
+        elif _runs(called, aliases, known) or any(_starts(value, aliases) for value in _values(given)):
+            yield "", literals.texts([called, *given]), False
+
+
+def _values(given: list[Any]) -> list[Any]:
+    return [getattr(node, "value", node) if isinstance(node, ast.keyword) else node for node in given]
+
+
+def _is_ipython(node: Any) -> bool:
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "get_ipython"
+
+
+def _runs(called: Any, aliases: Mapping[str, str], known: Container[str] | None) -> bool:
+    if _starts(called, aliases) or aliases.get(_name(called), _name(called)) in COMMON:
+        return True
+    if isinstance(called, ast.Attribute) and isinstance(called.value, ast.Name):
+        module = aliases.get(called.value.id, called.value.id)
+        return module in MODULES and bool(MODULES[module].fullmatch(called.attr))
+    return isinstance(called, ast.Name) and isinstance(known, Mapping) and _is_starter(known.get(called.id))
+
+
+def _starts(node: Any, aliases: Mapping[str, str]) -> bool:
+    """Whether an expression is a function that runs a program, and has a name that little else has."""
+    name = _name(node)
+    return bool(STARTS.fullmatch(aliases.get(name, name)))
+
+
+def _name(node: Any) -> str:
+    """Return the name of a function: of `a.b`, `b`, `getattr(a, "b")` and `a["b"]`; else nothing."""
+    if isinstance(node, ast.Name):
+        return node.id
+    if isinstance(node, ast.Attribute):
+        return node.attr
+    if isinstance(node, ast.Call) and _name(node.func) == "getattr" and len(node.args) > 1:
+        node = ast.Subscript(node.args[0], node.args[1])
+    if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
+        return str(node.slice.value)
+    return ""
+
+
+def _aliases(tree: ast.AST) -> dict[str, str]:
+    """Return the names that a source gives to modules and functions, each with the name that it stands for."""
+    names: dict[str, str] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names.update((alias.asname, alias.name) for alias in node.names if alias.asname)
+        elif isinstance(node, ast.Assign | ast.NamedExpr) and (name := _name(node.value)):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names.update((target.id, names.get(name, name)) for target in targets if isinstance(target, ast.Name))
+    return names
+
+
+def _is_starter(value: Any) -> bool:
+    """Whether an object of the session is a function that runs a program, whatever it is called there."""
+    home, name = getattr(value, "__module__", None), getattr(value, "__name__", None)
+    return (
+        isinstance(home, str)
+        and home in HOMES
+        and isinstance(name, str)
+        and (name in COMMON or bool(STARTS.fullmatch(name)))
+    )
