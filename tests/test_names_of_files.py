@@ -160,6 +160,131 @@ except Exception as error:
     assert names(path) == ["in the backup", "goes on"]
 
 
+def changed_more(path: Path, other: Path) -> None:
+    """Have a database count more changes than another."""
+    with closing(sqlite3.connect(other)) as conn:
+        for number in range(40):
+            conn.execute(f"CREATE TABLE x{number} (y)")
+            conn.execute(f"DROP TABLE x{number}")
+        conn.execute("INSERT INTO organization (name) VALUES ('of the other')")
+        conn.commit()
+    assert int.from_bytes(other.read_bytes()[24:28]) > int.from_bytes(path.read_bytes()[24:28])
+
+
+OVERWRITING = {
+    "cp": "cp {other} {path}",
+    "cat": "cat {other} > {path}",
+    "dd": "dd if={other} of={path} conv=notrunc status=none",
+    "cp -p": "cp -p {other} {path}",
+}
+
+
+@pytest.mark.parametrize("saves", ["Organization(name='lost').save()", "pass"], ids=["saves", "ends"])
+@pytest.mark.parametrize("command", OVERWRITING.values(), ids=OVERWRITING)
+@pytest.mark.parametrize("content", ["other", "newer", "equal"])
+def test_a_file_with_as_many_changes_that_is_copied_over_an_open_one_is_noticed(
+    path: Path, other: Path, content: str, command: str, saves: str
+) -> None:
+    """Another database, a later state of this one, and another that counts as many changes."""
+    if content == "newer":
+        shutil.copyfile(path, other)
+    if content == "equal":
+        assert int.from_bytes(other.read_bytes()[24:28]) == int.from_bytes(path.read_bytes()[24:28])
+    else:
+        changed_more(path, other)
+    whole = other.read_bytes()
+    code = f"""
+import subprocess
+Organization(name='before').save()
+subprocess.run({command.format(other=other, path=path)!r}, shell=True, check=True)
+try:
+    {saves}
+except Exception as error:
+    print(error)
+"""
+    done = process.vserver("-d", path, "shell", "-q", "-c", code)
+    if saves != "pass":
+        refused = "nothing was saved; put it back, or open what is there now"
+        assert done.out == f"vserver.db was overwritten while it was open: {refused}\n", done
+    assert "the log of what vserver.db was before is kept in " in done.err and done.err.count("\n") == 1, done
+    assert path.read_bytes()[: len(whole)] == whole
+    assert names(path) == names(other)
+
+
+def test_a_new_time_of_a_file_is_not_taken_for_new_content(path: Path) -> None:
+    with closing(db.connect(path)):
+        db.Organization(name="x").save()
+        os.utime(path)
+        db.Organization(name="y").save()
+    assert names(path) == ["x", "y"]
+
+
+def test_checkpoints_of_other_processes_are_not_taken_for_overwriting(path: Path, tmp_path: Path) -> None:
+    """Another process writes pages to the file all the time, while this one looks and saves."""
+    code = """
+import sqlite3, sys
+conn = sqlite3.connect(sys.argv[1], timeout=60)
+conn.execute("CREATE TABLE filled (x)")
+for number in range(300):
+    conn.execute("INSERT INTO filled VALUES (randomblob(40000))")
+    conn.commit()
+    conn.execute(f"PRAGMA wal_checkpoint({('PASSIVE', 'FULL', 'RESTART', 'TRUNCATE')[number % 4]})").fetchall()
+"""
+    with closing(db.connect(path)):
+        with subprocess.Popen([sys.executable, "-c", code, str(path)], env=environment(tmp_path)) as writer:
+            count = 0
+            while writer.poll() is None:
+                db.Organization(name=str(count)).save()
+                count += 1
+        assert writer.returncode == 0
+    assert len(names(path)) == count > 0
+
+
+@pytest.mark.parametrize("saves", ["Organization(name='lost').save()", "pass"], ids=["saves", "ends"])
+@pytest.mark.parametrize("command", ["cp {other} n.db && mv n.db {path}", "rm {path}", "rm {path}; cp {other} {path}"])
+def test_the_log_of_a_file_that_was_replaced_is_not_left_to_the_next_one(
+    path: Path, other: Path, tmp_path: Path, command: str, saves: str
+) -> None:
+    changed_more(path, other)
+    code = f"""
+import subprocess
+Organization(name='before').save()
+subprocess.run({command.format(other=other, path=path)!r}, shell=True, check=True)
+{saves}
+"""
+    done = process.vserver("-d", path, "shell", "-q", "-c", code, cwd=tmp_path)
+    assert done.status == (saves != "pass"), done
+    assert "the log of what vserver.db was before is kept in " in done.err, done
+    assert ("nothing was saved" in done.err) == (saves != "pass"), done
+    if not path.exists():
+        shutil.copyfile(other, path)
+    assert not {f"{path.name}-wal", f"{path.name}-shm"} & {each.name for each in tmp_path.iterdir()}
+    assert names(path) == names(other)
+
+
+def test_the_log_of_a_file_that_was_moved_stays_for_when_it_is_put_back(path: Path) -> None:
+    with closing(db.connect(path)):
+        db.Organization(name="x").save()
+        path.rename("moved.db")
+    Path("moved.db").rename(path)
+    assert names(path) == ["x"]
+
+
+def test_the_log_of_a_file_that_was_replaced_stays_while_another_program_has_it_open(path: Path, other: Path) -> None:
+    session = (
+        "import sqlite3, sys; conn = sqlite3.connect(sys.argv[1]); conn.execute('SELECT * FROM setting').fetchall()"
+    )
+    session += "; print('open', flush=True); sys.stdin.read()"
+    words, pipes = [sys.executable, "-c", session, str(path)], {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with closing(db.connect(path)) as database:
+        db.Organization(name="x").save()
+        with subprocess.Popen(words, **pipes) as holder:  # type: ignore[call-overload]
+            assert holder.stdout.readline() == b"open\n"
+            replace(path, other)
+            database.close()
+            assert Path(f"{path}-wal").exists()
+
+
 def test_what_other_programs_write_by_sqlite_is_not_taken_for_that(path: Path, tmp_path: Path) -> None:
     backup = backups.make(path, tmp_path / "backup.db").path
     with closing(db.connect(path)):

@@ -30,6 +30,8 @@ from vserverlib.files import shown
 
 PENDING, SHARED, SHARED_SIZE = 0x40000000, 0x40000002, 510  # the bytes that SQLite locks (os_unix.c)
 CONNECTED = 128  # the byte of -shm that every connection in WAL mode has locked (os_unix.c: DMS)
+SALTS, COPIED, TO_COPY = 32, 96, 128  # in -shm: WalIndexHdr.aSalt, WalCkptInfo.nBackfill, .nBackfillAttempted (wal.c)
+EDGE = 2 << 20  # bytes at each end of a file that are compared to see whether it was overwritten
 WAL_MODE = b"\2\2"  # at offset 18 of the file
 TICK, COARSE = 0.02, 2.0  # seconds between two times that a file system tells apart; of those that have no fractions
 TRIES = 5
@@ -149,39 +151,101 @@ def refuse_log_of_another(file: Path) -> None:
 
 
 class Mark(NamedTuple):
-    """What tells that a file was written to, and by what: its size, its time (ns), and SQLite's count of changes.
+    """What shows that a file was written to, and by what: see Watch.
 
-    SQLite never counts down. It does not count up with every change in WAL mode.
+    size, time: of the file; the time in nanoseconds.
+    counter: SQLite's count of changes. It never counts down, and in WAL mode does not count every change up.
+    edges: a hash of the first and the last bytes.
+    log: what the index of the log said before size and time were read; None if there was no index.
     """
 
     size: int
     time: int
     counter: int
+    edges: int
+    log: bytes | None
 
     def is_of(self, found: os.stat_result) -> bool:
-        """Whether a file was not written to since, by what the system tells of it now."""
+        """Whether a file was not written to since, by what the system reports of it now."""
         return (found.st_size, found.st_mtime_ns) == (self.size, self.time)
 
 
-def mark(file: Path) -> Mark | None:
-    """Return the mark of a file that SQLite does not have open in this process; None if it cannot be read."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            return mark_of(descriptor)
-        finally:
-            os.close(descriptor)
-    return None
+class Watch:
+    """Notices that something else than SQLite writes to a file, as cp does, while SQLite has the file open.
+
+    In WAL mode SQLite writes to the file only to copy pages from the log (a checkpoint), and counts these pages in the
+    index of the log, -shm: before the first page, and again after the last. A file that changed while both counts are
+    equal and stay the same was written to by another program. So was one whose count of changes is lower than before.
+
+    Not noticed: what is written between a checkpoint by another process and the next look, or during a checkpoint, if
+    its count of changes is not lower; a file of more than twice EDGE bytes that differs only in its middle; and, in
+    rollback mode, everything whose count is not lower.
+
+    It keeps the file and the index open, because closing them ends SQLite's locks: close it after SQLite.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.file, self.is_overwritten = file, False
+        self.descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+        self._index: int | None = None  # SQLite creates it when it first reads
+        self._mark = _mark(self.descriptor, None)
+
+    def look(self, found: os.stat_result) -> bool:
+        """Return whether the file was overwritten; microseconds unless it has changed since the last look.
+
+        found: what the system reports of the file by its name. The caller sees to it that it is the one watched.
+        """
+        log = self._log()
+        if self._mark.is_of(found):
+            self._mark = self._mark._replace(log=log)
+        elif not self.is_overwritten:
+            now, was = _mark(self.descriptor, log), self._mark
+            is_foreign = _is_settled(log) and was.log == log == self._log() and now.edges != was.edges
+            self.is_overwritten = now.counter < was.counter or is_foreign
+            self._mark = now
+        return self.is_overwritten
+
+    def _log(self) -> bytes | None:
+        """Return the salts of the log and how many of its pages were copied to the file, from its index."""
+        if self._index is None:
+            with contextlib.suppress(OSError):
+                self._index = os.open(f"{self.file}-shm", os.O_RDONLY | os.O_CLOEXEC)
+        if self._index is None:
+            return None
+        return os.pread(self._index, 8, SALTS) + os.pread(self._index, 4, COPIED) + os.pread(self._index, 4, TO_COPY)
+
+    def owns_log(self) -> bool:
+        """Whether the log beside the name is that of the file watched, by the index that was beside it then."""
+        with contextlib.suppress(OSError):
+            return self._index is not None and os.path.samestat(os.fstat(self._index), os.stat(f"{self.file}-shm"))
+        return False
+
+    def is_removed(self) -> bool:
+        """Whether the file has no name any more."""
+        return os.fstat(self.descriptor).st_nlink == 0
+
+    def descriptors(self) -> list[int]:
+        """Return what is to be closed after SQLite has closed the file."""
+        return [self.descriptor] + ([] if self._index is None else [self._index])
 
 
-def mark_of(descriptor: int) -> Mark:
-    """Return the mark of an open file."""
+def _is_settled(log: bytes | None) -> bool:
+    """Whether no checkpoint is under way, nor was one broken off."""
+    return log is not None and log[8:12] == log[12:16]
+
+
+def _mark(descriptor: int, log: bytes | None) -> Mark:
     found = os.fstat(descriptor)
-    return Mark(found.st_size, found.st_mtime_ns, int.from_bytes(os.pread(descriptor, 4, 24)))
+    counter = int.from_bytes(os.pread(descriptor, 4, 24))
+    ends = (os.pread(descriptor, EDGE, 0), os.pread(descriptor, EDGE, max(EDGE, found.st_size - EDGE)))
+    return Mark(found.st_size, found.st_mtime_ns, counter, hash(ends), log)
 
 
 def put_log_aside(file: Path) -> Path | None:
-    """Give the log beside a file another name, and return that, unless somebody has the log open or there is none."""
+    """Give the log beside a file another name, and return that, unless somebody has the log open or there is none.
+
+    Not while this process has the file, or another of its name, open by SQLite.
+    """
     log, index = Path(f"{file}-wal"), Path(f"{file}-shm")
     with contextlib.suppress(OSError):
         if is_locked(index, CONNECTED, 1) is False and log.stat().st_size:

@@ -28,7 +28,7 @@ from vserverlib.databases import raw, reading, snapshots
 from vserverlib.databases.connection import READS, DatabaseMixin
 from vserverlib.databases.folding import has_text
 from vserverlib.databases.recording import Recorder
-from vserverlib.databases.snapshots import Mark
+from vserverlib.databases.snapshots import Watch
 from vserverlib.drivers import peewee
 from vserverlib.messages import notify
 from vserverlib.secret_columns import is_secret
@@ -95,9 +95,7 @@ class Sqlite(DatabaseMixin, peewee.SqliteDatabase):
         self.file: Path | None = None  # what is open: without links, None in memory
         self.identity: tuple[int, int] | None = None  # its device and inode
         self._is_writing, self._said, self._denied = False, "", ""
-        self._mark: Mark | None = None  # of a file that is written to, when it was looked at last
-        self._descriptor: int | None = None  # of a file that others have written to meanwhile
-        self._is_overwritten = False
+        self._watch: Watch | None = None  # of a file that is written to
         self._modules: frozenset[str] = frozenset()
         settings = {"foreign_keys": 1, "recursive_triggers": 1, "synchronous": "FULL", **(pragmas or {})}
         options: dict[str, Any] = {"timeout": LOCK_STEP, "uri": True, "factory": Connection}
@@ -111,12 +109,18 @@ class Sqlite(DatabaseMixin, peewee.SqliteDatabase):
         self.file = _file_of(str(self.database))
         before = _identity(self.file)
         is_ours = self.file is not None and before is not None and not self.read_only and not is_open(self.file)
-        self._mark = snapshots.mark(self.file) if is_ours and self.file is not None else None
-        conn: sqlite3.Connection = super()._connect()
-        self.identity = _identity(self.file)
-        if before not in (None, self.identity):  # replaced just now
-            conn.close()
-            raise busy()
+        watch = _watch(self.file) if is_ours and self.file is not None else None
+        try:
+            conn: sqlite3.Connection = super()._connect()
+            self.identity = _identity(self.file)
+            if before not in (None, self.identity):  # replaced just now
+                conn.close()
+                raise busy()
+        except BaseException:
+            if watch is not None:
+                os.close(watch.descriptor)
+            raise
+        self._watch = watch
         _connected.add(self)
         return conn
 
@@ -230,6 +234,8 @@ class Sqlite(DatabaseMixin, peewee.SqliteDatabase):
             if self.recorder is not None:
                 self.recorder.end(committed=True)
             self.undo.clear()
+        if self._is_writing:
+            self._moved()  # looks at what this commit has written, so that what is written next is known from it
 
     # The file, while it is open
 
@@ -253,32 +259,31 @@ class Sqlite(DatabaseMixin, peewee.SqliteDatabase):
             return GONE
         if (found.st_dev, found.st_ino) != self.identity:
             return REPLACED
-        if self._is_overwritten or self._looks_overwritten(found):
+        if self._watch is not None and self._watch.look(found):
             return OVERWRITTEN
         return "" if found.st_nlink == 1 or self.read_only else f"got another name (it has {found.st_nlink} hard links)"
 
-    def _looks_overwritten(self, found: os.stat_result) -> bool:
-        """Whether something else than SQLite has written to the file: cp keeps its inode, but not what it counts."""
-        if self._mark is None or self.file is None or self._mark.is_of(found):
-            return False
-        if self._descriptor is None:  # open as long as SQLite has the file open: closing it ends SQLite's locks
-            self._descriptor = os.open(self.file, os.O_RDONLY | os.O_CLOEXEC)
-        now = snapshots.mark_of(self._descriptor)
-        self._is_overwritten = now.counter < self._mark.counter
-        self._mark = now
-        return self._is_overwritten
-
     def close(self) -> bool:
-        """Close the file. The log of one that was overwritten is not of what is in it now: it is put aside."""
-        if self._is_overwritten and self._descriptor is not None:
-            snapshots.lock(self._descriptor)  # now SQLite cannot have the file for itself, and leaves the log alone
+        """Close the file. A log that is not of what has the file's name now is put aside.
+
+        The log of a file that was moved stays where it is, so that the file can be put back.
+        """
+        watch, moved = self._watch, "" if self.is_closed() else self._moved()
+        if watch is not None and moved == OVERWRITTEN:
+            snapshots.lock(watch.descriptor)  # now SQLite cannot have the file for itself, and leaves the log alone
         closed = super().close()
-        if self._descriptor is not None:
-            if self._is_overwritten and self.file is not None and (log := snapshots.put_log_aside(self.file)):
-                notify(f"the log of what {self.title} was before is kept in {printable(log, 200)}", "yellow")
-            let_go(self._descriptor)
-        self._descriptor, self._is_overwritten = None, False
+        if watch is not None and closed:
+            self._watch = None
+            if moved in (OVERWRITTEN, REPLACED) or (moved == GONE and watch.is_removed()):
+                self._put_log_aside(watch)
+            for descriptor in watch.descriptors():
+                let_go(descriptor, self.identity)
         return closed
+
+    def _put_log_aside(self, watch: Watch) -> None:
+        is_open_here = is_open(os.fstat(watch.descriptor)) or is_open(watch.file)
+        if not is_open_here and watch.owns_log() and (log := snapshots.put_log_aside(watch.file)):
+            notify(f"the log of what {self.title} was before is kept in {printable(log, 200)}", "yellow")
 
     def _refuse_moved(self) -> None:
         if moved := self._moved():
@@ -365,14 +370,28 @@ class Sqlite(DatabaseMixin, peewee.SqliteDatabase):
 
 def is_open(file: Path | os.stat_result) -> bool:
     """Whether this process has a file open by SQLite, by whatever name: opening and closing it ends SQLite's locks."""
-    identity = _identity(file) if isinstance(file, Path) else (file.st_dev, file.st_ino)
+    return _is_open(_identity(file) if isinstance(file, Path) else (file.st_dev, file.st_ino))
+
+
+def _is_open(identity: tuple[int, int] | None) -> bool:
     return any(known.identity == identity and not known.is_closed() for known in list(_connected)) and bool(identity)
 
 
-def let_go(descriptor: int) -> None:
-    """Close a descriptor, and with it its lock; not while SQLite has the file open here, whose locks would end too."""
-    if not is_open(os.fstat(descriptor)):
+def let_go(descriptor: int, identity: tuple[int, int] | None = None) -> None:
+    """Close a descriptor, and with it its lock; not while SQLite has the file open here, whose locks would end too.
+
+    identity: of the database, for the descriptor of a file beside it.
+    """
+    if not (_is_open(identity) if identity else is_open(os.fstat(descriptor))):
         os.close(descriptor)
+
+
+def _watch(file: Path) -> Watch | None:
+    """Return the watch of a file that SQLite does not have open in this process; None if it cannot be read."""
+    try:
+        return Watch(file)
+    except OSError:
+        return None
 
 
 def _identity(file: Path | None) -> tuple[int, int] | None:
