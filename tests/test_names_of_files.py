@@ -225,7 +225,7 @@ def test_checkpoints_of_other_processes_are_not_taken_for_overwriting(path: Path
 import sqlite3, sys
 conn = sqlite3.connect(sys.argv[1], timeout=60)
 conn.execute("CREATE TABLE filled (x)")
-for number in range(300):
+for number in range(60):
     conn.execute("INSERT INTO filled VALUES (randomblob(40000))")
     conn.commit()
     conn.execute(f"PRAGMA wal_checkpoint({('PASSIVE', 'FULL', 'RESTART', 'TRUNCATE')[number % 4]})").fetchall()
