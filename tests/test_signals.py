@@ -25,11 +25,15 @@ from typing import Any, NamedTuple
 import fleet
 import psycopg
 import pytest
+from click.testing import CliRunner
 from servers import Server
 from terminal import Terminal, environment
 from test_connection import process_that_writes
 
+import vserver
+from vserverlib import Error
 from vserverlib.examples import demo
+from vserverlib.opening import opener
 
 KINDS = ["sqlite"]
 
@@ -634,3 +638,17 @@ def test_ctrl_c_at_the_prompt_ends_what_runs_and_no_more(place: Path) -> None:
     assert "interrupted" in terminal.answer()
     assert terminal.enter("len(db.Task.get())").endswith("24")
     assert terminal.leave() == 0
+
+
+def test_an_error_in_cleaning_up_after_a_signal_ends_as_the_signal_does(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted_and_lost(*words: Any, **options: Any) -> Any:
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise Error("failed to enter pipeline mode")
+
+    monkeypatch.setattr(opener, "connect", interrupted_and_lost)
+    done = CliRunner().invoke(vserver.main, ["-d", str(path), "overview"], prog_name="vserver")
+    assert done.exit_code == 130 and "pipeline" not in done.output

@@ -113,6 +113,8 @@ class Commands(click.Group):
             raise click.exceptions.Exit(_interrupted()) from None
         except Exception as error:
             signals.check()  # what it interrupted may have failed by it
+            if _came_of_a_signal(error):
+                raise click.exceptions.Exit(_interrupted()) from None
             failure = failure_of(error)
             if failure is None:
                 raise
@@ -125,6 +127,13 @@ class Commands(click.Group):
 def command(name: str | None = None) -> Callable[[Callable[..., Any]], click.Command]:
     """Return what makes a function a command, for vserver.py to put into the program."""
     return click.command(name, cls=Commands.command_class)
+
+
+def _came_of_a_signal(error: BaseException | None) -> bool:
+    """Whether an error came up while the exception of a signal was handled: cleaning up after it has failed."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 @contextmanager
