@@ -19,13 +19,7 @@ from vserverlib.entities.fields import Secret
 from vserverlib.entities.relations import BackrefAccessor, Link
 from vserverlib.messages import warn
 
-NOT_COPIED = (
-    "_peers",
-    "_loaded",
-    "_members",
-    "_plain",
-    "_weak",
-)  # of an entity: what else was read, plain texts
+NOT_COPIED = ("_peers", "_loaded", "_members", "_plain", "_weak")  # of an entity: what else was read, plain texts
 
 
 class LoadingDirtySet(set[str]):

@@ -5,7 +5,7 @@ application's folder, for its owner alone. It holds no secrets: where there is a
 nothing fits (hashing.UNKNOWN). It is never changed, and the least recently used ones are removed. Where none can be
 kept, one is made that is gone when its session ends.
 
-It owns the copies. Reading a source and importing it is sources.py's and importer.py's; opening a copy is storage.py's.
+It owns the copies. Finding a source is choosing.py's, importing it importer.py's, opening a copy opening/opener.py's.
 """
 
 from __future__ import annotations

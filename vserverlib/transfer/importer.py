@@ -3,7 +3,7 @@
 Rows are read and written as they come, so memory does not grow with the source. What cannot be kept as it was is part
 of the outcome: rows that are left out, links that led nowhere, values that were changed, runs that got new ids.
 
-It owns the transaction. What a source is, and how it is found, is sources.py's; what becomes of values, values.py's;
+It owns the transaction. A source is sources.py's, finding one choosing.py's; what becomes of values, values.py's;
 how rows are written, writing.py's; what is the same in a database that has entities, merging.py's.
 """
 
