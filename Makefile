@@ -26,7 +26,7 @@ example: .venv-test  ## vserver.db.example, of the example data and schema as th
 	.venv-test/bin/vserver -d vserver.db.example init --demo
 
 released: .venv-test  ## tests/data/schema-N.sqlite, which the releases after this one are tried with
-	$(python) tests/make_released.py
+	$(python) tests/helpers/make_released.py
 
 bench: .venv-test  ## every figure of docs/performance.md
 	for file in benchmarks/[!m]*.py; do echo "$$file"; $(python) "$$file" || exit 1; done

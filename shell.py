@@ -25,13 +25,13 @@ import models
 from vserverlib import (
     Error,
     UsageError,
-    counterparts,
     did_you_mean,
     pluralize,
     printable,
     secret_columns,
     signals,
     streams,
+    vantage6_names,
 )
 from vserverlib.drivers import peewee
 from vserverlib.masking import mask, remember
@@ -81,7 +81,9 @@ class Db(SimpleNamespace):
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
-        raise NoSuchName(f'db has no "{printable(name)}"{counterparts.entity(name) or did_you_mean(name, vars(self))}')
+        raise NoSuchName(
+            f'db has no "{printable(name)}"{vantage6_names.entity(name) or did_you_mean(name, vars(self))}'
+        )
 
     def __repr__(self) -> str:
         return f"<db: {self.database.title}, {self.database.mode}>"
@@ -116,9 +118,9 @@ class Standing:
 
 def _board(standing: Standing) -> Any:
     from vserverlib.entities import fields
-    from vserverlib.terminal import board
+    from vserverlib.terminal import overview_screen
 
-    return board.OverviewView(standing.figures, standing.title, fields.now())
+    return overview_screen.OverviewView(standing.figures, standing.title, fields.now())
 
 
 def _summary(db: Db) -> Any:
@@ -311,7 +313,7 @@ def _status(source: str | bytes, filename: str, module: ModuleType, debug: bool)
     except BaseException as error:
         if isinstance(error, BrokenPipeError) and streams.is_unread():  # as of a list: `| head -1` is no fault
             return 1
-        if hint := counterparts.of_error(error):
+        if hint := vantage6_names.of_error(error):
             error.add_note(hint.removeprefix(": "))
         with contextlib.suppress(BrokenPipeError):  # which ends the program after this
             sys.stdout.flush()

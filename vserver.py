@@ -1,6 +1,6 @@
 """The program and its commands: parse what was typed, call one function, print what it returns.
 
-Those that look, that change entities, and that keep the database are in looking.py, changing.py and keeping.py of
+Those that look, that change entities, and that keep the database are in read.py, edit.py and maintenance.py of
 vserverlib; here are the program itself, init, the shell, and what waits and plays.
 
 Data goes to stdout; messages, warnings and errors go to stderr, each in one line. What an error means for the exit
@@ -25,7 +25,7 @@ from typing import Any
 import click
 
 from vserverlib import Error, pluralize, printable
-from vserverlib.commands import changing, completers, keeping, looking
+from vserverlib.commands import completers, edit, maintenance, read
 from vserverlib.commands.options import Commands, Ordinal, Target, one_database
 from vserverlib.messages import notify, plain_warnings
 
@@ -72,7 +72,7 @@ def main(ctx: click.Context, database: str | None, strict: bool, debug: bool) ->
 def _without_command(ctx: click.Context) -> None:
     """At a terminal, show how things stand where there is a database; else the help: what was typed is no command."""
     if sys.stdout.isatty() and ctx.obj.is_there:
-        ctx.invoke(looking.overview, output="table")
+        ctx.invoke(read.overview, output="table")
     else:
         click.echo(ctx.get_help(), err=True)
         ctx.exit(2)
@@ -96,7 +96,7 @@ def init(target: Target, demo: bool) -> None:
         notify(LOG_INS)
 
 
-for _command in (*looking.COMMANDS, *changing.COMMANDS, *keeping.COMMANDS):
+for _command in (*read.COMMANDS, *edit.COMMANDS, *maintenance.COMMANDS):
     main.add_command(_command)
 
 
@@ -281,9 +281,9 @@ def demo_command(
 
 
 def _fill(fill: Callable[..., None], place: Any, tasks: int, organizations: int) -> None:
-    from vserverlib.terminal import screens
+    from vserverlib.terminal import live_display
 
-    with screens.progress_bar("tasks", tasks) as advance:
+    with live_display.progress_bar("tasks", tasks) as advance:
         fill(place, tasks, organizations, advance)
 
 
@@ -315,9 +315,9 @@ def completion_command(shell: str) -> None:
 
     A new shell has it. In ~/.zshrc it comes after the line with compinit.
     """  # noqa: D301  # the \b is click's, for lines that stay as they are
-    from vserverlib.commands import dialects
+    from vserverlib.commands import shell_completion
 
-    click.echo(dialects.script(shell, main), nl=False)
+    click.echo(shell_completion.script(shell, main), nl=False)
 
 
 # Notebooks

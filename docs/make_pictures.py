@@ -28,7 +28,7 @@ from rich.text import Text
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent / "tests")]
 
-from terminal import Terminal, environment  # noqa: E402  # the tests' own, which is beside us
+from helpers.terminal import Terminal, environment  # noqa: E402  # the tests' own, which is beside us
 
 from vserverlib.examples import demo  # noqa: E402
 

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, settings
 
 sys.path.insert(0, str(Path(__file__).parent))  # for the helpers beside the tests
 
-import servers
+from helpers import postgres
 
 import models
 from vserverlib import hashing
@@ -26,7 +26,7 @@ from vserverlib.databases import storage
 from vserverlib.examples import demo
 
 KINDS = ["sqlite", "postgres"]
-TAKE_SECONDS = ("test_walks", "test_userguide", "test_dialects", "test_console", "test_disks", "test_many")
+TAKE_SECONDS = ("test_walks", "test_userguide", "test_shell_completion", "test_console", "test_disks", "test_many")
 
 # How many examples a property is tried on; --hypothesis-profile many for more.
 SLOW_AT_TIMES = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture]
@@ -125,21 +125,21 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture(scope="session")
-def server() -> Iterator[servers.Server]:
+def server() -> Iterator[postgres.Server]:
     """A PostgreSQL server of this run's own."""
-    with servers.running() as started:
+    with postgres.running() as started:
         yield started
 
 
 @pytest.fixture
-def url(server: servers.Server, quick_hashes: None) -> Iterator[str]:
+def url(server: postgres.Server, quick_hashes: None) -> Iterator[str]:
     """The URL of a new, empty database on a PostgreSQL server."""
     with server.database() as made:
         yield made
 
 
 @pytest.fixture
-def bare(server: servers.Server) -> Iterator[str]:
+def bare(server: postgres.Server) -> Iterator[str]:
     """The URL of a database without any tables."""
     with server.bare() as made:
         yield made
@@ -148,11 +148,11 @@ def bare(server: servers.Server) -> Iterator[str]:
 @pytest.fixture
 def older_url(bare: str) -> str:
     """The URL of a database of schema 1, with rows as its release wrote them."""
-    return servers.made_older(bare)
+    return postgres.made_older(bare)
 
 
 @pytest.fixture
-def programs(server: servers.Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def programs(server: postgres.Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of the server's own pg_dump and pg_restore, which are on PATH; the current folder is the test's."""
     (folder,) = server.run("SELECT setting FROM pg_config WHERE name = 'BINDIR'").fetchone()
     monkeypatch.setenv("PATH", folder)

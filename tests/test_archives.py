@@ -7,8 +7,8 @@ from pathlib import Path
 
 import psycopg
 import pytest
-import typed
-from typed import run
+from helpers import typed
+from helpers.typed import run
 
 from vserverlib import Error
 from vserverlib.databases import schemas, storage

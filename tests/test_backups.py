@@ -17,13 +17,13 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from terminal import Terminal, environment
+from helpers.terminal import Terminal, environment
 from test_upgrades import hide_from_index
 
 import models as db
 import vserver
 from vserverlib import Error
-from vserverlib.databases import backups, connection, raw, storage
+from vserverlib.databases import backups, connection, sqlite_connections, storage
 
 NAMED = re.compile(r"vserver-\d{8}-\d{6}(-\d+)?\.db")
 
@@ -119,8 +119,8 @@ def test_a_backup_holds_up_no_writer(database: Any, path: Path, monkeypatch: pyt
         if not len(db.Organization.get()):
             add("written meanwhile")
 
-    monkeypatch.setattr(raw, "COPIED", 1)
-    monkeypatch.setattr(raw, "_look_amid_copying", write)
+    monkeypatch.setattr(sqlite_connections, "COPIED", 1)
+    monkeypatch.setattr(sqlite_connections, "_look_amid_copying", write)
     made = backups.make(path)
     assert names(path) == ["written meanwhile"] and names(made.path) == []
 

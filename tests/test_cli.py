@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from helpers.terminal import Terminal, environment
 from rich.cells import cell_len
-from terminal import Terminal, environment
 
 import models
 import vserver

@@ -12,12 +12,12 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from terminal import environment
+from helpers.terminal import environment
 
 import models
 import vserver
 from vserverlib import UsageError
-from vserverlib.commands import completers, dialects
+from vserverlib.commands import completers, shell_completion
 from vserverlib.databases import storage
 from vserverlib.entities import filters
 from vserverlib.opening import opener
@@ -55,7 +55,7 @@ def asked(line: str, shell: str = "bash", **env: str) -> subprocess.CompletedPro
 
 def offered(*words: str) -> list[str]:
     """Return what is offered for the last of the words, in this process."""
-    shell = dialects.Zsh(vserver.main, {}, "vserver", "_VSERVER_COMPLETE")
+    shell = shell_completion.Zsh(vserver.main, {}, "vserver", "_VSERVER_COMPLETE")
     return [item.value for item in shell.get_completions(list(words[:-1]), words[-1]) if item.type == "plain"]
 
 

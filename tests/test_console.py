@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from terminal import Terminal, shell_at
+from helpers.terminal import Terminal, shell_at
 
 import models
 from vserverlib.databases import connecting, storage

@@ -12,7 +12,7 @@ from typing import Any
 import peewee
 import pytest
 from click.testing import CliRunner, Result
-from terminal import Terminal, environment, shell_at
+from helpers.terminal import Terminal, environment, shell_at
 
 import models as db
 import vserver

@@ -16,8 +16,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import servers
-from terminal import ROOT, environment
+from helpers import postgres
+from helpers.terminal import ROOT, environment
 
 import models
 from vserverlib import Error, hashing
@@ -218,7 +218,7 @@ def test_it_is_the_same_each_time(filled: Path, tmp_path: Path) -> None:
     assert content(demo.create(tmp_path / "again.db")) == content(filled)
 
 
-def test_it_is_the_same_on_a_server(filled: Path, server: servers.Server) -> None:
+def test_it_is_the_same_on_a_server(filled: Path, server: postgres.Server) -> None:
     with server.bare() as url:
         demo.make(url)
         found = []

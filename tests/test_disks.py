@@ -17,7 +17,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from terminal import Terminal, environment
+from helpers.terminal import Terminal, environment
 from test_faults import files_beside, names
 
 KINDS = ["sqlite"]  # it is about files

@@ -10,9 +10,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import pages
 import pytest
 from click.testing import CliRunner
+from helpers import pages
 
 import models
 import shell

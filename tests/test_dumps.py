@@ -8,12 +8,12 @@ from pathlib import Path
 
 import psycopg
 import pytest
-import servers
-from typed import refused, run
+from helpers import postgres
+from helpers.typed import refused, run
 
 import models
 from vserverlib.databases.postgresql import servers as urls
-from vserverlib.transfer import ours
+from vserverlib.transfer import vserver_source
 
 pytestmark = pytest.mark.usefixtures("programs")
 
@@ -148,7 +148,7 @@ def test_an_export_replaces_a_file_by_force_only(filled: str, without_programs: 
 def test_an_export_is_of_one_moment(filled: str) -> None:
     with (
         contextlib.closing(urls.opened(filled, read_only=True)) as database,
-        ours.reading(database, with_hashes=True) as source,
+        vserver_source.reading(database, with_hashes=True) as source,
     ):
         assert source.count("organization") == 1
         with psycopg.connect(filled, autocommit=True) as conn:
@@ -161,6 +161,6 @@ def test_an_older_database_is_not_exported_but_refused(older_url: str, without_p
     assert list(tmp_path.glob("*.json")) == []
 
 
-def test_a_database_without_tables_is_not_backed_up(server: servers.Server, bare: str, tmp_path: Path) -> None:
+def test_a_database_without_tables_is_not_backed_up(server: postgres.Server, bare: str, tmp_path: Path) -> None:
     assert "init" in refused(bare, "backup", "a.dump")
     assert list(tmp_path.iterdir()) == []

@@ -16,15 +16,15 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from helpers.terminal import environment
 from hypothesis import given
 from hypothesis import strategies as st
-from terminal import environment
 
 import models as db
 import vserver
-from vserverlib import Error, advance, hashing
+from vserverlib import Error, hashing, progress_callback
 from vserverlib.databases import connecting, storage
-from vserverlib.transfer import choosing, exchange, importer, ours, sources
+from vserverlib.transfer import detection, exchange, importer, sources, vserver_source
 
 DATA = Path(__file__).parent / "data"
 SAMPLES = sorted(DATA.glob("v*.sqlite"))
@@ -56,13 +56,13 @@ def done(file: Path, *words: str) -> Result:
 
 
 def imported(source: Path, target: Path) -> importer.Outcome:
-    with choosing.opened(str(source)) as found:
+    with detection.opened(str(source)) as found:
         return importer.run(found, target)
 
 
 def exported(file: Path, target: Path, with_hashes: bool = True) -> Path:
     database = connecting.connect(file, read_only=True)
-    with contextlib.closing(database), ours.reading(database, with_hashes=with_hashes) as source:
+    with contextlib.closing(database), vserver_source.reading(database, with_hashes=with_hashes) as source:
         exchange.export(source, target, with_hashes=with_hashes)
     return target
 
@@ -73,7 +73,7 @@ def content(file: Path, but: tuple[str, ...] = ()) -> dict[str, list[Any]]:
         conn.text_factory = bytes
         found = {
             origin.table: stored(conn, origin.table, [n for n in origin.columns if n not in but])
-            for origin in ours.ORIGINS
+            for origin in vserver_source.ORIGINS
         }
         found["counter"] = conn.execute("SELECT name, value FROM counter").fetchall()
         found["ids"] = conn.execute(
@@ -91,9 +91,12 @@ def stored(conn: sqlite3.Connection, table: str, columns: list[str]) -> list[Any
 def added_since(older: Path) -> tuple[str, ...]:
     """Return the columns that an older database does not have yet."""
     with contextlib.closing(sqlite3.connect(older)) as conn:
-        there = {name: conn.execute(f'SELECT * FROM "{name}"').description for name in (o.table for o in ours.ORIGINS)}
+        there = {
+            name: conn.execute(f'SELECT * FROM "{name}"').description
+            for name in (o.table for o in vserver_source.ORIGINS)
+        }
     has = {table: {column[0] for column in columns} for table, columns in there.items()}
-    return tuple(name for origin in ours.ORIGINS for name in origin.columns if name not in has[origin.table])
+    return tuple(name for origin in vserver_source.ORIGINS for name in origin.columns if name not in has[origin.table])
 
 
 def salt(file: Path) -> Any:
@@ -193,10 +196,10 @@ def value(table: str, column: str, ids: dict[str, list[int]]) -> st.SearchStrate
 @st.composite
 def rows(draw: st.DrawFn) -> list[tuple[str, dict[str, Any]]]:
     """Rows of every table, as another program may have written them: their links lead somewhere, or are empty."""
-    ids = {origin.table: sorted(draw(st.sets(st.integers(-5, 2**40), max_size=4))) for origin in ours.ORIGINS}
+    ids = {origin.table: sorted(draw(st.sets(st.integers(-5, 2**40), max_size=4))) for origin in vserver_source.ORIGINS}
     return [
         (origin.table, {"id": id, **{name: draw(value(origin.table, name, ids)) for name in origin.columns[1:]}})
-        for origin in ours.ORIGINS
+        for origin in vserver_source.ORIGINS
         for id in ids[origin.table]
     ]
 
@@ -348,13 +351,13 @@ def test_an_export_never_replaces_the_database(folder: Path) -> None:
 
 def test_what_fails_leaves_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     imported(DATA / "v4.15.2.sqlite", folder / "first.db")
-    monkeypatch.setattr(advance, "TICK", -1)
+    monkeypatch.setattr(progress_callback, "TICK", -1)
 
     def interrupted(done: int) -> None:
         if done > 40:
             raise KeyboardInterrupt
 
-    with choosing.opened(str(folder / "first.db")) as source, pytest.raises(KeyboardInterrupt):
+    with detection.opened(str(folder / "first.db")) as source, pytest.raises(KeyboardInterrupt):
         exchange.export(source, folder / "made.json", with_hashes=False, advance=interrupted)
     assert [file.name for file in folder.iterdir()] == ["first.db"]
 
@@ -373,13 +376,13 @@ def test_a_full_disk_is_one_line(folder: Path) -> None:
 
 
 def head(**changed: Any) -> str:
-    rows = dict.fromkeys(ours.IN_ORDER, 0)
+    rows = dict.fromkeys(vserver_source.IN_ORDER, 0)
     return json.dumps({"vserver": "export", "version": 1, "hashes": False, "rows": rows, **changed})
 
 
 def one(row: str) -> str:
     """Return an export of one organization, given as the line of its row."""
-    return head(rows={**dict.fromkeys(ours.IN_ORDER, 0), "organization": 1}) + "\n" + row + "\n"
+    return head(rows={**dict.fromkeys(vserver_source.IN_ORDER, 0), "organization": 1}) + "\n" + row + "\n"
 
 
 def organization(**values: str) -> str:
@@ -392,7 +395,7 @@ def organization(**values: str) -> str:
         (head(version=2), "was exported by a newer vserver .version 2, this release knows 1.: upgrade vserver"),
         (head(version="1"), "has no head that an export"),
         (head(rows={}), "has no head that an export"),
-        (head(rows={**dict.fromkeys(ours.IN_ORDER, 0), "task": -1}), "has no head that an export"),
+        (head(rows={**dict.fromkeys(vserver_source.IN_ORDER, 0), "task": -1}), "has no head that an export"),
         ('{"vserver": "export", ', "line 1 is no JSON"),
         ('{\n  "vserver": "export"\n}', "line 1 is no JSON .*one object on each line, which jq -c writes"),
         (one(""), "line 2 is no JSON"),
@@ -433,7 +436,7 @@ def test_an_export_that_is_written_to_meanwhile_is_not_imported(folder: Path) ->
     (folder / "made.json").write_text(organization(name='"IKNL"'))
     with (
         pytest.raises(Error, match="was written to while it was read"),
-        choosing.opened(str(folder / "made.json")) as found,
+        detection.opened(str(folder / "made.json")) as found,
     ):
         os.utime(folder / "made.json", (1, 1))
         importer.run(found, folder / "new.db")
@@ -441,7 +444,7 @@ def test_an_export_that_is_written_to_meanwhile_is_not_imported(folder: Path) ->
 
 
 def test_a_plain_secret_that_was_written_into_an_export_is_hashed(folder: Path) -> None:
-    text = head(rows={**dict.fromkeys(ours.IN_ORDER, 0), "user": 1})
+    text = head(rows={**dict.fromkeys(vserver_source.IN_ORDER, 0), "user": 1})
     (folder / "made.json").write_text(text + '\n{"user": {"id": 1, "username": "root", "password": "Geheim-1!"}}\n')
     imported(folder / "made.json", folder / "new.db")
     assert b"Geheim-1!" not in (folder / "new.db").read_bytes()
@@ -450,7 +453,7 @@ def test_a_plain_secret_that_was_written_into_an_export_is_hashed(folder: Path) 
 
 
 def test_links_that_lead_nowhere_are_emptied_and_told(folder: Path) -> None:
-    text = head(rows={**dict.fromkeys(ours.IN_ORDER, 0), "task": 1})
+    text = head(rows={**dict.fromkeys(vserver_source.IN_ORDER, 0), "task": 1})
     (folder / "made.json").write_text(text + '\n{"task": {"id": 1, "collaboration_id": 7}}\n')
     outcome = imported(folder / "made.json", folder / "new.db")
     assert outcome.links == {"task.collaboration_id": 1}
@@ -458,7 +461,7 @@ def test_links_that_lead_nowhere_are_emptied_and_told(folder: Path) -> None:
 
 def test_the_rows_of_any_table_can_be_asked_for_first_and_again(folder: Path) -> None:
     imported(DATA / "v4.15.2.sqlite", folder / "first.db")
-    with choosing.opened(str(exported(folder / "first.db", folder / "made.json"))) as found:
+    with detection.opened(str(exported(folder / "first.db", folder / "made.json"))) as found:
         by_table: dict[str, Callable[[], int]] = {
             origin.table: (lambda origin=origin: len(list(found.rows(origin, sources.Notes()))))
             for origin in found.origins

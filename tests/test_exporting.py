@@ -28,7 +28,7 @@ import models as db
 import vserver
 from vserverlib import hashing
 from vserverlib.databases import connecting, storage
-from vserverlib.transfer import choosing, exporting, importer, ours
+from vserverlib.transfer import detection, exporting, importer, vserver_source
 
 DATA = Path(__file__).parent / "data"
 SAMPLES = sorted(DATA.glob("v*.sqlite"))
@@ -142,7 +142,7 @@ def test_a_server_of_any_release_takes_what_one_of_any_release_left_behind(
     sample: Path, release: int, tmp_path: Path
 ) -> None:
     file = tmp_path / "ours.db"
-    with choosing.opened(str(sample)) as source:
+    with detection.opened(str(sample)) as source:
         importer.run(source, file)
     server, _ = exported(file, release)
     db.connect(file, read_only=True)
@@ -340,9 +340,9 @@ NAMES = st.one_of(
 @st.composite
 def databases(draw: st.DrawFn) -> list[tuple[str, dict[str, Any]]]:
     """Rows with few names, so that they meet, and links that lead anywhere."""
-    ids = {origin.table: sorted(draw(st.sets(st.integers(1, 9), max_size=4))) for origin in ours.ORIGINS}
+    ids = {origin.table: sorted(draw(st.sets(st.integers(1, 9), max_size=4))) for origin in vserver_source.ORIGINS}
     found = []
-    for origin in ours.ORIGINS:
+    for origin in vserver_source.ORIGINS:
         for id in ids[origin.table]:
             row: dict[str, Any] = {"id": id}
             for name in origin.columns[1:]:
@@ -422,7 +422,7 @@ def without_secrets(server: SimpleNamespace) -> dict[str, Any]:
 def there_and_back(text: str, release: int, folder: Path) -> SimpleNamespace:
     """Return what a server makes of a fixture file that was imported here, and exported again."""
     (folder / "fixture.yaml").write_text(text, encoding="utf-8")
-    with choosing.opened(str(folder / "fixture.yaml")) as source:
+    with detection.opened(str(folder / "fixture.yaml")) as source:
         outcome = importer.run(source, folder / "ours.db")
     assert not outcome.left_out and not outcome.lost and not outcome.values
     return exported(folder / "ours.db", release)[0]

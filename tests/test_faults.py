@@ -20,8 +20,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from closed import as_nobody, close_folder
-from terminal import environment
+from helpers.file_rights import as_nobody, close_folder
+from helpers.terminal import environment
 from test_undoing import tables
 
 import models as db

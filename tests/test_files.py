@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from closed import as_nobody
-from terminal import shell_at
+from helpers.file_rights import as_nobody
+from helpers.terminal import shell_at
 
 import models as db
 import vserver

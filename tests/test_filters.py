@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 import models as db
 import vserver
 from vserverlib import Error, NotFound, UsageError
-from vserverlib.databases import folding
+from vserverlib.databases import case_folding
 from vserverlib.drivers import peewee
 from vserverlib.entities import filters
 from vserverlib.entities.fields import now
@@ -398,4 +398,4 @@ def test_both_kinds_of_databases_find_a_text_by_one_rule(database: Any, asked: s
 
 
 def test_no_letter_that_has_a_case_is_beyond_those_that_are_looked_at() -> None:
-    assert all(chr(code).casefold() == chr(code) for code in range(folding.LAST_LETTER, sys.maxunicode + 1))
+    assert all(chr(code).casefold() == chr(code) for code in range(case_folding.LAST_LETTER, sys.maxunicode + 1))

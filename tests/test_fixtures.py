@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 import models as db
 import vserver
 from vserverlib import Error, hashing
-from vserverlib.transfer import choosing, fixtures
+from vserverlib.transfer import detection, fixtures
 from vserverlib.transfer.documents import TOLD
 from vserverlib.transfer.sources import Notes
 
@@ -73,7 +73,7 @@ def stored(target: Path, sql: str) -> list[Any]:
 
 
 def rows(file: Path) -> dict[str, list[Any]]:
-    with choosing.opened(str(file)) as source:
+    with detection.opened(str(file)) as source:
         return {origin.table: list(source.rows(origin, Notes())) for origin in source.origins}
 
 
@@ -181,7 +181,7 @@ def test_a_secret_that_nobody_gets_to_see_is_not_stored(tmp_path: Path, target: 
     def fail(made: list[Any]) -> None:
         raise BrokenPipeError
 
-    with choosing.opened(str(EXAMPLE)) as source:
+    with detection.opened(str(EXAMPLE)) as source:
         assert isinstance(source, fixtures.Fixture)
         source.handing_out = fail
         with pytest.raises(BrokenPipeError):

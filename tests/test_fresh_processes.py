@@ -23,8 +23,8 @@ ASKED = {
     "orphans": "from vserverlib.queries import catalog; print(len(catalog.MODELS))",
     "log": "from vserverlib.entities import journal; print(len(journal.log(database, 'organization')) > 0)",
     "rows": "from vserverlib.transfer import writing; print(len(writing.MODELS))",
-    "sandbox": "from vserverlib.databases import connecting, differences\n"
-    "print(differences.report(connecting.connect({0!r}, sandbox=True)))",
+    "sandbox": "from vserverlib.databases import connecting, sandbox_diff\n"
+    "print(sandbox_diff.report(connecting.connect({0!r}, sandbox=True)))",
 }
 ANSWERS = {"misfits": "1\n", "orphans": "7\n", "log": "", "rows": "7\n", "sandbox": ""}  # "": an error, never empty
 

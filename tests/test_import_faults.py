@@ -22,12 +22,12 @@ import models as db
 from vserverlib import Error
 from vserverlib.databases import recording
 from vserverlib.drivers import peewee
-from vserverlib.transfer import choosing, importer
+from vserverlib.transfer import detection, importer
 
 DATA = Path(__file__).parent / "data"
 IMPORT = """
-from vserverlib.transfer import choosing, importer
-with choosing.opened("server.sqlite") as source:
+from vserverlib.transfer import detection, importer
+with detection.opened("server.sqlite") as source:
     importer.{act}(source, path, **{options})
 print("done", flush=True)
 """
@@ -61,7 +61,7 @@ def after_all(server: Path, path: Path, way: str) -> Any:
     if path.exists():
         shutil.copy(path, copy)
     act, options = WAYS[way]
-    with choosing.opened(str(server)) as source:
+    with detection.opened(str(server)) as source:
         act(source, copy, **options)
     return content(copy)
 
@@ -99,7 +99,7 @@ def test_an_import_that_finds_the_disk_full_changes_nothing(
         conn.execute("UPDATE run SET log = printf('%09000d', id)")
         conn.commit()
     full_disk(path.stat().st_size + 20_000)
-    with choosing.opened(str(server)) as source, pytest.raises((Error, peewee.PeeweeException), match="full|written"):
+    with detection.opened(str(server)) as source, pytest.raises((Error, peewee.PeeweeException), match="full|written"):
         act(source, target, **options)
     full_disk(0)
     assert content(path) == before and {each.name for each in path.parent.iterdir()} == names

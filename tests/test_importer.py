@@ -19,16 +19,16 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import fleet
 import pytest
 from click.testing import CliRunner, Result
+from helpers import vantage6_databases
 
 import models as db
 import vserver
-from vserverlib import Error, advance, hashing
+from vserverlib import Error, hashing, progress_callback
 from vserverlib.databases import storage
 from vserverlib.entities import progress
-from vserverlib.transfer import choosing, importer, sources
+from vserverlib.transfer import detection, importer, sources
 
 DATA = Path(__file__).parent / "data"
 RELEASES = ("1.2.3", "2.3.5", "3.11.1", "4.15.2")
@@ -61,7 +61,7 @@ def server(tmp_path: Path, quick_hashes: None) -> Server:
     def make(release: str, *statements: str) -> Path:
         folder = tmp_path / "server"
         folder.mkdir()
-        return fleet.copied(release, folder / "server.sqlite", statements)
+        return vantage6_databases.copied(release, folder / "server.sqlite", statements)
 
     return make
 
@@ -76,7 +76,7 @@ def target(tmp_path: Path) -> Iterator[Path]:
 
 def imported(file: Path, target: Path) -> importer.Outcome:
     """Import a source, and open what it became."""
-    with choosing.opened(str(file)) as source:
+    with detection.opened(str(file)) as source:
         outcome = importer.run(source, target)
     db.connect(target)
     return outcome
@@ -227,7 +227,7 @@ def test_ctrl_c_while_secrets_are_hashed_leaves_nothing(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(hashing, "make_hash", interrupted)
-    with choosing.opened(str(server("1.2.3"))) as source, pytest.raises(KeyboardInterrupt):
+    with detection.opened(str(server("1.2.3"))) as source, pytest.raises(KeyboardInterrupt):
         importer.run(source, target)
     assert [each.name for each in target.parent.iterdir()] == ["server"]
 
@@ -259,7 +259,7 @@ def test_the_run_id_of_a_task_that_is_deleted_after_the_import_is_not_given_agai
 def test_a_hybrid_of_two_releases_is_read_row_by_row(server: Server, target: Path) -> None:
     file = server("3.11.1", *HYBRID)
     outcome = imported(file, target)
-    with choosing.opened(str(file)) as source:
+    with detection.opened(str(file)) as source:
         assert source.release == 4 and source.remains == ("result", "task.run_id")
     newer = db.Task.get(50)
     assert (newer.run_id, newer.initiator_id, newer.database) == (99, 2, "omop, lab")
@@ -460,13 +460,13 @@ def test_a_change_that_was_cut_short_is_not_read_and_its_journal_is_not_touched(
 
 
 def test_ctrl_c_leaves_nothing_half_imported(server: Server, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(advance, "TICK", 0)  # have the first row be told already
+    monkeypatch.setattr(progress_callback, "TICK", 0)  # have the first row be told already
 
     def interrupted(done: int) -> None:
         if done > 40:
             raise KeyboardInterrupt
 
-    with choosing.opened(str(server("4.15.2"))) as source, pytest.raises(KeyboardInterrupt):
+    with detection.opened(str(server("4.15.2"))) as source, pytest.raises(KeyboardInterrupt):
         importer.run(source, target, interrupted)
     assert [each.name for each in target.parent.iterdir()] == ["server"]
 
@@ -534,7 +534,7 @@ def test_a_damaged_source_leaves_nothing_half_imported(
 
 def test_a_source_that_is_written_to_meanwhile_is_not_imported(server: Server, target: Path) -> None:
     file = server("4.15.2")
-    with pytest.raises(Error, match="was written to while it was read"), choosing.opened(str(file)) as source:
+    with pytest.raises(Error, match="was written to while it was read"), detection.opened(str(file)) as source:
         with closing(sqlite3.connect(file)) as conn:
             conn.execute("DELETE FROM run")
             conn.commit()

@@ -37,17 +37,26 @@ ROOMS = (
 )
 # Which modules import a library that costs time, or that only one part of the program is about.
 OWNERS = {
-    "click": {"vserver", "looking", "changing", "keeping", "options", "completers", "dialects"},
+    "click": {"vserver", "read", "edit", "maintenance", "options", "completers", "shell_completion"},
     "IPython": {"console", "history", "magics"},
     "prompt_toolkit": {"console", "history"},
     "pygments": {"console"},
     "traitlets": {"console"},
-    "rich": {"views", "board", "panels", "screens", "trees", "display", "logbook", "report"},
+    "rich": {
+        "views",
+        "overview_screen",
+        "panels",
+        "live_display",
+        "trees",
+        "display",
+        "journal_screen",
+        "check_report",
+    },
     "yaml": {"formats", "documents"},
     "bcrypt": {"hashing"},
     "peewee": {"drivers"},
     "playhouse": {"schemas"},
-    "psycopg": {"postgres", "sessions", "dialing", "hiding", "decoding", "patience", "servers"},
+    "psycopg": {"postgres", "sessions", "connecting", "secret_values", "value_decoding", "lock_timeout", "servers"},
 }
 AT_START = ("click", "peewee", "playhouse")
 

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 import yaml
 from click.testing import CliRunner
-from terminal import Terminal, environment, shell_at
+from helpers.terminal import Terminal, environment, shell_at
 
 import models as db
 import shell

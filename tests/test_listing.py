@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from elsewhere import raw
+from helpers.other_program import raw
 
 import models
 from models import Collaboration, Node, Organization, Result, Task

@@ -17,7 +17,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from terminal import environment, shell_at
+from helpers.terminal import environment, shell_at
 
 import models as db
 from vserverlib import Error

@@ -9,10 +9,10 @@ import subprocess
 from collections.abc import Callable
 
 import pytest
+from helpers.terminal import ROOT
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from IPython.core.inputtransformer2 import TransformerManager
-from terminal import ROOT
 
 from vserverlib import literals
 from vserverlib.masking import kept, mask

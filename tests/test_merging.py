@@ -11,19 +11,19 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import fleet
 import pytest
 from click.testing import CliRunner, Result
-from elsewhere import raw
-from terminal import Terminal, environment
+from helpers import vantage6_databases
+from helpers.other_program import raw
+from helpers.terminal import Terminal, environment
 from test_undoing import tables
 
 import models as db
 import vserver
 from vserverlib import Error
 from vserverlib.entities.undoing import undo
-from vserverlib.transfer import choosing, importer, merging
-from vserverlib.transfer.outcomes import Outcome
+from vserverlib.transfer import detection, importer, merging
+from vserverlib.transfer.import_report import Outcome
 
 DATA = Path(__file__).parent / "data"
 SAME = {"organization": 4, "user": 6, "collaboration": 3, "member": 5, "node": 5, "task": 12, "result": 27}
@@ -31,12 +31,12 @@ SAME = {"organization": 4, "user": 6, "collaboration": 3, "member": 5, "node": 5
 
 def server(folder: Path, *statements: str, release: str = "4.15.2") -> Path:
     """Make the database of a server, with these statements run on it."""
-    return fleet.copied(release, folder / "server.sqlite", statements)
+    return vantage6_databases.copied(release, folder / "server.sqlite", statements)
 
 
 def merge(file: Path, target: importer.Target, **options: Any) -> Outcome:
     """Merge a source, and open what it became."""
-    with choosing.opened(str(file)) as source:
+    with detection.opened(str(file)) as source:
         outcome = importer.merge(source, target, **options)
     db.connect(target)
     return outcome
@@ -98,7 +98,7 @@ def test_a_source_that_was_imported_is_the_same_when_it_is_merged(
     empty: importer.Target, tmp_path: Path, release: str
 ) -> None:
     file = server(tmp_path, release=release)
-    with choosing.opened(str(file)) as source:
+    with detection.opened(str(file)) as source:
         importer.run(source, empty)
     assert not merge(file, empty).has_news
 

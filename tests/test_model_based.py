@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.plain_model import LINKS, NAMES, STATES, Plain, Refused, Row
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -19,7 +20,6 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from plain import LINKS, NAMES, STATES, Plain, Refused, Row
 
 import models as db
 from vserverlib import Error

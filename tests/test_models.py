@@ -12,9 +12,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import links
 import peewee
 import pytest
+from helpers import dangling_links
 from playhouse.schema_diff import diff_models
 
 import models as db
@@ -577,7 +577,7 @@ def test_delete_with_dependents_leaves_nothing_pointing_nowhere(story: SimpleNam
     story.iknl.delete(dependents=True)
     assert db.Organization.get() == [story.oslo] and db.Collaboration.get() == [story.collaboration]
     assert (len(db.Task.get()), len(db.Result.get()), len(db.Node.get()), db.Member.select().count()) == (0, 0, 0, 1)
-    assert links.broken(database) == []
+    assert dangling_links.broken(database) == []
 
 
 def test_what_was_never_saved_or_is_gone_cannot_be_deleted(story: SimpleNamespace) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from helpers import process
-from terminal import environment
+from helpers.terminal import environment
 from test_faults import names
 
 import models as db

@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from terminal import Terminal, environment
+from helpers.terminal import Terminal, environment
 
 import models as db
 import vserver
 from vserverlib.entities.fields import now
 from vserverlib.queries import overview
-from vserverlib.terminal import board, views
+from vserverlib.terminal import overview_screen, views
 
 
 def test_the_figures_agree_with_the_entities(consortium: Any) -> None:
@@ -103,7 +103,7 @@ def test_vserver_alone_shows_it_at_a_terminal(example: Path) -> None:
 
 def shown(database: Any, width: int = 80) -> str:
     return views.render(
-        board.OverviewView(overview.overview(database), database.title, now()), width=width, color=False
+        overview_screen.OverviewView(overview.overview(database), database.title, now()), width=width, color=False
     )
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import elsewhere
 import pytest
+from helpers import other_program
 from rich.cells import cell_len
 
 import models
@@ -33,7 +33,7 @@ def lines_with(text: str, *words: str) -> list[str]:
 
 def raw(sql: str, *values: Any) -> None:
     """Write as another program would: by SQL, with no foreign keys, nothing checked."""
-    elsewhere.raw(models.database, sql, *values)
+    other_program.raw(models.database, sql, *values)
 
 
 def deliver(result: Result, wait: int, run: int, begin: datetime = START, **more: Any) -> None:

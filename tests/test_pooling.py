@@ -8,13 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import fleet
-import pooler
 import psycopg
 import pytest
-import servers
+from helpers import pooler, postgres, vantage6_databases
 from helpers.process import answers, vserver
-from typed import run
+from helpers.typed import run
 
 pytestmark = pytest.mark.skipif(pooler.program() is None, reason="PgBouncer is not installed (apt install pgbouncer)")
 
@@ -28,14 +26,14 @@ print(len(db.Organization.get()))
 
 
 @pytest.fixture(scope="module")
-def pool(server: servers.Server) -> Iterator[pooler.Pooler]:
+def pool(server: postgres.Server) -> Iterator[pooler.Pooler]:
     """A pooler that hands a session on after each transaction."""
     with pooler.running(server.url) as started:
         yield started
 
 
 @pytest.fixture
-def pooled(server: servers.Server, pool: pooler.Pooler, quick_hashes: None) -> Iterator[str]:
+def pooled(server: postgres.Server, pool: pooler.Pooler, quick_hashes: None) -> Iterator[str]:
     """The URL of a database without any tables, by way of the pooler."""
     with server.bare() as bare:
         yield pool.url(bare)
@@ -111,7 +109,7 @@ def test_a_session_of_the_shell_leaves_nothing_behind(pooled: str, witness: pool
 def test_a_look_at_a_vantage6_server_leaves_nothing_behind(
     pooled: str, witness: pooler.Witness, tmp_path: Path
 ) -> None:
-    fleet.fill(pooled, fleet.copied("4.15.2", tmp_path / "server.sqlite"))
+    vantage6_databases.fill(pooled, vantage6_databases.copied("4.15.2", tmp_path / "server.sqlite"))
     for words in (
         ["list", "tasks"],
         ["overview"],

@@ -18,9 +18,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import bcrypt
-import fleet
 import pytest
-from helpers import process
+from helpers import process, vantage6_databases
 
 import models as db
 
@@ -141,7 +140,7 @@ def test_a_sandbox_changes_a_copy_alone(way: str, closed: Path, tmp_path: Path) 
 def test_whatever_a_session_creates_is_its_owners_alone(open_umask: None, tmp_path: Path) -> None:
     path, home = tmp_path / "new" / "vserver.db", Path(os.environ["HOME"])
     path.parent.mkdir(mode=0o700)
-    server = fleet.copied("4.15.2", path.parent / "server.sqlite")
+    server = vantage6_databases.copied("4.15.2", path.parent / "server.sqlite")
     server.chmod(0o600)
     vserver("-d", path, "init")
     vserver("-d", path, "shell", "-c", "db.Organization(name='IKNL').save()")
@@ -204,7 +203,7 @@ def test_printed_sql_has_masks_from_the_first_statement_on(closed: Path) -> None
 
 
 def test_the_copy_of_a_servers_database_has_no_hashes(tmp_path: Path) -> None:
-    server = fleet.copied("4.15.2", tmp_path / "server.sqlite")
+    server = vantage6_databases.copied("4.15.2", tmp_path / "server.sqlite")
     vserver("-d", server, "list", "users")
     vserver("-d", server, "shell", "--read-only", "-c", "1")
     copies = [file for file in Path(os.environ["HOME"]).rglob("*.db") if file.is_file()]
@@ -287,7 +286,7 @@ def test_a_damaged_database_and_a_damaged_backup_are_refused(closed: Path, tmp_p
 
 def test_an_older_database_is_upgraded_to_write_after_a_backup_and_read_as_a_copy(tmp_path: Path) -> None:
     older = tmp_path / "older.db"
-    older.write_bytes((fleet.DATA / "schema-1.sqlite").read_bytes())
+    older.write_bytes((vantage6_databases.DATA / "schema-1.sqlite").read_bytes())
     older.chmod(0o600)
     before = digest(older)
     vserver("-d", older, "list", "tasks")

@@ -10,8 +10,8 @@ from typing import Any
 
 import psycopg
 import pytest
-import servers
-from typed import opened, refused, run
+from helpers import postgres
+from helpers.typed import opened, refused, run
 
 import vserver
 from models import Organization, Task, User
@@ -129,7 +129,7 @@ def test_into_a_database_without_tables_nothing_is_asked_and_nothing_kept(
         assert task.id == 3  # 2 was given, and deleted
 
 
-def test_the_dump_of_an_older_release_is_upgraded(older_url: str, server: servers.Server, tmp_path: Path) -> None:
+def test_the_dump_of_an_older_release_is_upgraded(older_url: str, server: postgres.Server, tmp_path: Path) -> None:
     run(older_url, "backup", "old.dump")
     with server.bare() as bare:
         done = run(bare, "restore", "old.dump")

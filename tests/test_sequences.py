@@ -8,7 +8,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from typed import run
+from helpers.typed import run
 
 import models as db
 from vserverlib import Error

@@ -13,9 +13,9 @@ from typing import Any
 
 import psycopg
 import pytest
-import servers as running
-from elsewhere import raw
-from typed import opened, refused, run
+from helpers import postgres as running
+from helpers.other_program import raw
+from helpers.typed import opened, refused, run
 
 import models
 import vserver

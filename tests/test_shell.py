@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from helpers.process import PROGRAM, python, vserver
-from terminal import ROOT, Terminal, environment, shell_at
+from helpers.terminal import ROOT, Terminal, environment, shell_at
 
 import models
 import shell

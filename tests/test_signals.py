@@ -22,12 +22,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import fleet
 import psycopg
 import pytest
 from click.testing import CliRunner
-from servers import Server
-from terminal import Terminal, environment
+from helpers import vantage6_databases
+from helpers.postgres import Server
+from helpers.terminal import Terminal, environment
 from test_connection import process_that_writes
 
 import vserver
@@ -154,7 +154,7 @@ def databases(tmp_path_factory: pytest.TempPathFactory, server: Server) -> Fleet
     made.of("older").chmod(0o600)
     deleted = Path(shutil.copy(made.of("big"), made.of("deleted")))
     run(folder, "-d", deleted.name, "delete", "organization", "2", "--dependents", "--yes")
-    fleet.copied(
+    vantage6_databases.copied(
         "4.15.2",
         folder / "server.sqlite",
         [
@@ -397,7 +397,7 @@ from vserverlib import signals
 signals.watch()
 import vserver
 from vserverlib import files
-from vserverlib.databases import backups, raw, schemas
+from vserverlib.databases import backups, sqlite_connections, schemas
 NUMBER, TIMES = signal.Signals({number}), {times}
 def strike():
     os.kill(os.getpid(), NUMBER)

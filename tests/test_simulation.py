@@ -7,10 +7,10 @@ import random
 from pathlib import Path
 from typing import Any
 
-import links
 import pytest
 from click.testing import Result as Ran
-from typed import run
+from helpers import dangling_links
+from helpers.typed import run
 
 import models
 from models import Collaboration, Node, Organization, Result, Task, User
@@ -43,7 +43,7 @@ def test_it_has_as_many_tasks_and_organizations_as_were_asked_for(database: Any)
 
 
 def test_no_link_leads_nowhere(filled: Any) -> None:
-    assert links.broken(filled) == []
+    assert dangling_links.broken(filled) == []
 
 
 def test_results_and_initiators_are_of_members_of_the_collaboration(filled: Any) -> None:

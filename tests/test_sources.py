@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from vserverlib import Error
-from vserverlib.transfer import choosing
+from vserverlib.transfer import detection
 from vserverlib.transfer.sources import TOLD, Lines
 
 
@@ -36,10 +36,10 @@ def test_lines_are_all_there_in_their_order_and_the_first_are_told() -> None:
 )
 def test_a_file_that_is_no_source_is_told(tmp_path: Path, name: str, content: bytes, told: str) -> None:
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(Error, match=told), choosing.opened(str(tmp_path / name)):
+    with pytest.raises(Error, match=told), detection.opened(str(tmp_path / name)):
         pass
 
 
 def test_a_source_without_a_name_is_told_as_a_source() -> None:
-    with pytest.raises(Error, match="the name of the source is empty: name the SQLite file"), choosing.opened(""):
+    with pytest.raises(Error, match="the name of the source is empty: name the SQLite file"), detection.opened(""):
         pass

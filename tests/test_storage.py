@@ -17,12 +17,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from closed import as_nobody, close_folder
 from helpers import process
+from helpers.file_rights import as_nobody, close_folder
 
 import models as db
 from vserverlib import Error
-from vserverlib.databases import connecting, differences, schemas, storage
+from vserverlib.databases import connecting, sandbox_diff, schemas, storage
 
 DATA = Path(__file__).parent / "data"
 
@@ -402,7 +402,7 @@ def test_a_sandbox_changes_nothing_and_reports_what_would_have_changed(
     iknl.name = "renamed"
     iknl.save()
     db.Task.get(1).delete(dependents=True)
-    assert differences.report(sandbox) == [("organization", 1, 1, 0), ("task", 0, 0, 1), ("result", 0, 0, 2)]
+    assert sandbox_diff.report(sandbox) == [("organization", 1, 1, 0), ("task", 0, 0, 1), ("result", 0, 0, 2)]
     sandbox.close()
     assert digest(path) == before and not folder.exists()
 
@@ -413,7 +413,7 @@ def test_a_sandbox_takes_committed_rows_along_and_reports_nothing_at_first(
     with sqlite3.connect(path) as other:
         assert other.execute("SELECT COUNT(*) FROM organization").fetchone() == (2,)
         sandbox = db.connect(path, sandbox=True)
-        assert len(db.Organization.get()) == 2 and differences.report(sandbox) == []
+        assert len(db.Organization.get()) == 2 and sandbox_diff.report(sandbox) == []
         sandbox.close()
     other.close()
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import pytest
 from helpers.process import SECONDS, vserver
-from terminal import environment
+from helpers.terminal import environment
 
 KINDS = ["sqlite"]  # it is about files
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import links
 import peewee
 import pytest
+from helpers import dangling_links
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -89,7 +89,7 @@ def test_a_delete_with_dependents_brings_back_all_of_it_with_the_same_ids(
     assert tables(database) != before
     undo(database)
     assert tables(database) == before
-    assert links.broken(database) == []
+    assert dangling_links.broken(database) == []
 
 
 def test_bulk_queries_are_taken_back(story: SimpleNamespace, database: Any) -> None:

@@ -24,7 +24,7 @@ from click.testing import CliRunner, Result
 import models as db
 import vserver
 from vserverlib import Error
-from vserverlib.databases import backups, differences, schemas, storage, upgrades
+from vserverlib.databases import backups, sandbox_diff, schemas, storage, upgrades
 from vserverlib.databases.postgresql import servers
 
 DATA = Path(__file__).parent / "data"
@@ -246,9 +246,9 @@ def test_what_only_reads_works_on_an_upgraded_copy(
         assert database.execute_sql("SELECT motto FROM organization").fetchall() == [("together",)] * 2
         assert len(db.Result.get()) == 2
         if mode == "sandbox":
-            assert differences.report(database) == []
+            assert sandbox_diff.report(database) == []
             db.Node(name="x").save()
-            assert differences.report(database) == [("node", 1, 0, 0)]
+            assert sandbox_diff.report(database) == [("node", 1, 0, 0)]
         assert "of an older schema: this is an upgraded copy" in capsys.readouterr().err
     assert older.read_bytes() == before and beside(older) == []
 

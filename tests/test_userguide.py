@@ -17,7 +17,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from terminal import environment, shell_at
+from helpers.terminal import environment, shell_at
 
 import models
 import shell

@@ -11,8 +11,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import elsewhere
 import pytest
+from helpers import other_program
 from rich.cells import cell_len
 
 import models
@@ -41,7 +41,7 @@ UNSURE = "\u3164\u2800\u115f\ufe0f\U0001f1f3\U0001f1f1\U0001f3fd"
 
 def raw(sql: str, *values: Any) -> None:
     """Write as another program would: by SQL, with no foreign keys, nothing checked."""
-    elsewhere.raw(models.database, sql, *values)
+    other_program.raw(models.database, sql, *values)
 
 
 def shown(renderable: Any, width: int = 80) -> list[str]:

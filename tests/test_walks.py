@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pages
 import pytest
+from helpers import pages
 
 WALKS = sorted((Path(__file__).parent.parent / "docs").glob("walk-*.md"))
 

@@ -16,7 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from terminal import Terminal, environment
+from helpers.terminal import Terminal, environment
 
 import models
 import shell

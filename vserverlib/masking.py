@@ -21,7 +21,7 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from vserverlib import calls, literals, programs, statements
+from vserverlib import literals, programs, risky_calls, statements
 from vserverlib.literals import Place
 from vserverlib.scanning import MASK, Token, mask_obvious, names_secret, scan, string_parts
 from vserverlib.secret_columns import SECRET_COLUMNS
@@ -160,7 +160,7 @@ def _calls(source: str, tree: ast.AST, known: Container[str] | None) -> dict[Pla
     """
     places = literals.Places(source)
     found: dict[Place, str | None] = {}
-    for method, nodes, is_ipython in calls.found(tree, known):
+    for method, nodes, is_ipython in risky_calls.found(tree, known):
         words = [literals.word(node) for node in nodes]
         if is_ipython:
             masked = programs.mask_magic(method, words, lambda text: mask(text, known))

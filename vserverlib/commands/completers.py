@@ -5,7 +5,7 @@ returns what that may become. The kinds of entities are known without Peewee, fi
 are read from it by an index, 50 at most. Nobody can read an error while typing: where something is amiss, nothing is
 offered.
 
-How a shell asks, and how text is made safe for it, is dialects.py's. What Tab offers in Python is completion.py's.
+shell_completion.py owns how a shell asks and how text is escaped for it; completion.py what Tab offers in Python.
 """
 
 from __future__ import annotations

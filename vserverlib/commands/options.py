@@ -61,7 +61,7 @@ class Commands(click.Group):
             Failure("stdout is closed: send it to /dev/null where nobody is to read it").show()
             sys.exit(1)
         if COMPLETING in os.environ:
-            from vserverlib.commands import dialects  # noqa: F401  # importing it has click ask and answer the shells in our way
+            from vserverlib.commands import shell_completion  # noqa: F401  # importing it has click ask and answer the shells in our way
         try:
             return super().__call__(*args, **options)
         except OSError as error:  # of --help and --version, which are no commands
@@ -305,11 +305,11 @@ class Target(NamedTuple):
 def sandbox_report(database: Any) -> str:
     """Return what a sandbox would have changed, in one line: how many rows of which entity."""
     from models import MODELS
-    from vserverlib.databases import differences
+    from vserverlib.databases import sandbox_diff
     from vserverlib.queries import listing
 
     database.rollback()  # what was begun, and not ended
-    found = differences.report(database)
+    found = sandbox_diff.report(database)
     counts = [(MODELS[table], dict(zip(_CHANGES, numbers, strict=True))) for table, *numbers in found]
     done = []
     for verb in _CHANGES:
@@ -318,7 +318,7 @@ def sandbox_report(database: Any) -> str:
     return f"sandbox: would have {'; '.join(done) or 'changed nothing'}"
 
 
-_CHANGES = ("added", "changed", "deleted")  # what differences.report() counts, in its order
+_CHANGES = ("added", "changed", "deleted")  # what sandbox_diff.report() counts, in its order
 
 
 # Asking

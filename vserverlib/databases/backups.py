@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from vserverlib import Error, files, signals
-from vserverlib.databases import connection, headers, raw, recording, schemas, sqlite, storage
+from vserverlib.databases import connection, recording, schemas, sqlite, sqlite_connections, sqlite_headers, storage
 from vserverlib.databases.connection import DatabaseMixin
 from vserverlib.databases.sqlite import Sqlite
 from vserverlib.drivers import peewee
@@ -176,13 +176,16 @@ def _copy_verified(path: Path, draft: Path) -> None:
 
 def _copy(path: Path, draft: Path, count: Callable[[sqlite3.Connection], Counts] = lambda conn: {}) -> Counts:
     """Copy what a database holds at one moment, and return the counts of its rows at that moment."""
-    with contextlib.closing(storage.reader(path)) as source, contextlib.closing(raw.connect(draft)) as target:
+    with (
+        contextlib.closing(storage.reader(path)) as source,
+        contextlib.closing(sqlite_connections.connect(draft)) as target,
+    ):
         for pragma in ("journal_mode = OFF", "synchronous = OFF"):  # the copy is complete, or thrown away
             target.execute(f"PRAGMA {pragma}")
         with source.atomic():
             source.execute_sql("SELECT 1 FROM sqlite_master").fetchone()  # from here on it is one moment
             rows = count(source.connection())
-            raw.Connection.backup(source.connection(), target)  # with the hashes, which a reader hides
+            sqlite_connections.Connection.backup(source.connection(), target)  # with the hashes, which a reader hides
     return rows
 
 
@@ -199,7 +202,7 @@ def _count(conn: sqlite3.Connection) -> Counts:
 
 def _verify(file: Path, original: Path, rows: Counts | None = None) -> None:
     """Raise an Error unless a copy is a sound database of ours, with the rows that it was made of."""
-    with contextlib.closing(headers.immutable(file)) as conn:
+    with contextlib.closing(sqlite_headers.immutable(file)) as conn:
         fault = _fault(conn)
         if fault:
             raise Damaged(original, fault)
@@ -309,7 +312,7 @@ def _replace(database: Sqlite, draft: Path) -> Backup:
         (signals.check if left > LAST else signals.point_of_no_return)()
 
     try:
-        with contextlib.closing(headers.immutable(draft)) as source:
+        with contextlib.closing(sqlite_headers.immutable(draft)) as source:
             source.backup(database.connection(), pages=1, progress=progress, sleep=sqlite.LOCK_STEP)
     except BaseException as error:
         if left > LAST or isinstance(error, Exception):  # else it may be that all of it was written
@@ -321,7 +324,7 @@ def _replace(database: Sqlite, draft: Path) -> Backup:
 def _same_pages(draft: Path, database: Sqlite) -> None:
     """Give a copy the size of pages of the database that it is to replace: SQLite takes no other."""
     (size,) = database.execute_sql("PRAGMA page_size").fetchone()
-    with contextlib.closing(raw.connect(draft)) as conn:
+    with contextlib.closing(sqlite_connections.connect(draft)) as conn:
         if conn.execute("PRAGMA page_size").fetchone() != (size,):
             for statement in ("PRAGMA journal_mode = DELETE", f"PRAGMA page_size = {size}", "VACUUM"):
                 conn.execute(statement)

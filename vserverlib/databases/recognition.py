@@ -30,7 +30,7 @@ SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'
 
 
 class Vantage6Database(Error):
-    """The database is that of a vantage6 server, which can be looked at, and imported: see foreign.py."""
+    """The database is that of a vantage6 server, which can be looked at, and imported: see vantage6_snapshots.py."""
 
 
 def import_line(name: str) -> str:

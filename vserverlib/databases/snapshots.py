@@ -11,7 +11,7 @@ lock that every connection of SQLite's has:
 File systems without locks are left with a second look at sizes and times, and a wait before the first one, until a
 write from then on has another time than the last.
 
-It owns the lock and the copy. Who reads what, and when a copy is made anew, is readers.py's.
+It owns the lock and the copy. Who reads what, and when a copy is made anew, is sqlite_readers.py's.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ It owns what happens between a query and SQLite. Which file that is, and whether
 Three things are added to Peewee's database:
 
 * A lock is waited for in short steps, so that Ctrl-C ends the wait, and a person is told who holds it.
-* A query that runs is ended by Ctrl-C, and other signals: see raw.py.
+* A query that runs is ended by Ctrl-C, and other signals: see sqlite_connections.py.
 * A file that is moved, removed or replaced while it is open is noticed: nothing more is saved to it.
 """
 
@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from vserverlib import Error, printable, signals
-from vserverlib.databases import raw, reading, snapshots
+from vserverlib.databases import read_only, snapshots, sqlite_connections
+from vserverlib.databases.case_folding import has_text
 from vserverlib.databases.connection import READS, DatabaseMixin
-from vserverlib.databases.folding import has_text
 from vserverlib.databases.recording import Recorder
 from vserverlib.databases.snapshots import Watch
 from vserverlib.drivers import peewee
@@ -45,7 +45,7 @@ TAKEN = re.compile("UNIQUE constraint failed: (.+)")
 SQLITE_TYPES = {"INSTANT": "TEXT"}
 
 
-class Connection(raw.Connection):
+class Connection(sqlite_connections.Connection):
     """A connection that gives no hash past its authorizer: neither the bytes of a column, nor those of all tables."""
 
     hides: Callable[[], bool] = bool
@@ -138,9 +138,9 @@ class Sqlite(DatabaseMixin, peewee.SqliteDatabase):
     def _authorize(self, action: int, table: str | None, column: str | None, *_: str | None) -> int:
         if action == sqlite3.SQLITE_READ and self.hidden and is_secret(table, column):
             return sqlite3.SQLITE_IGNORE
-        if reading.allows(action, table, column, self._modules):
+        if read_only.allows(action, table, column, self._modules):
             return sqlite3.SQLITE_OK
-        self._denied = reading.denied(action, table, column)
+        self._denied = read_only.denied(action, table, column)
         return sqlite3.SQLITE_DENY
 
     @contextmanager

@@ -1,8 +1,8 @@
 """Database files: which one is meant, whether it is ours, creating one, and opening it in one of three modes.
 
 * read-write: the file itself.
-* read-only: SQLite is told so (mode=ro, an authorizer); hashes of secrets read as NULL. How is readers.py's.
-* sandbox: a private copy, removed at the end; differences.py reports what would have changed.
+* read-only: SQLite is told so (mode=ro, an authorizer); hashes of secrets read as NULL. How is sqlite_readers.py's.
+* sandbox: a private copy, removed at the end; sandbox_diff.py reports what would have changed.
 
 It owns files. What happens between a query and SQLite is sqlite.py's; upgrading a file, and having the models use it,
 is connecting.py's.
@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from vserverlib import Error, addresses, files, hashing, printable
-from vserverlib.databases import headers, raw, recognition, schemas, snapshots, sqlite
-from vserverlib.databases.readers import Reader, writable
+from vserverlib.databases import recognition, schemas, snapshots, sqlite, sqlite_connections, sqlite_headers
 from vserverlib.databases.recording import Recorder
 from vserverlib.databases.sqlite import Sqlite
+from vserverlib.databases.sqlite_readers import Reader, writable
 from vserverlib.files import shown
 from vserverlib.messages import notify
 
@@ -122,20 +122,20 @@ def is_open(path: Path) -> bool:
     return sqlite.is_open(path)
 
 
-def check_ours(path: Path) -> tuple[headers.Header, int]:
+def check_ours(path: Path) -> tuple[sqlite_headers.Header, int]:
     """Return the header of a database of ours, of whatever release, and the size of its file; else raise an Error."""
     _check_file(path)
     with files.as_error(f"{shown(path)} cannot be read"), open(path, "rb") as file:
         head, size = file.read(100), os.fstat(file.fileno()).st_size
     if not head:
         raise Error(f"{shown(path)} is empty: remove it, and make a database with: {_init_line(path)}")
-    header = headers.read_header(head)
-    headers.refuse_dump(path, head)
-    headers.refuse_packed(path, head)
+    header = sqlite_headers.read_header(head)
+    sqlite_headers.refuse_dump(path, head)
+    sqlite_headers.refuse_packed(path, head)
     if header is None:
         raise Error(f"{shown(path)} is no SQLite database (or an encrypted one): nothing was changed")
     if header.application_id != APPLICATION_ID:
-        headers.refuse_cut_off(path, header, size)
+        sqlite_headers.refuse_cut_off(path, header, size)
         raise _foreign(path)
     return header, size
 
@@ -157,16 +157,16 @@ def _init_line(path: Path) -> str:
     return addresses.command(shown(path), "init")
 
 
-def _check_header(path: Path, header: headers.Header, size: int) -> None:
+def _check_header(path: Path, header: sqlite_headers.Header, size: int) -> None:
     schemas.refuse_newer(path, header.schema)
     if header.schema < 1:
         raise Error(f"{shown(path)} has schema {header.schema}, which no release wrote: it is damaged, use a backup")
-    headers.refuse_cut_off(path, header, size)
+    sqlite_headers.refuse_cut_off(path, header, size)
 
 
 def _foreign(path: Path) -> Error:
     """Return what there is to say of a SQLite file that is not ours."""
-    with contextlib.closing(headers.immutable(path)) as conn:
+    with contextlib.closing(sqlite_headers.immutable(path)) as conn:
         try:
             if recognition.is_one(path, conn):
                 return recognition.of_server(shown(path))
@@ -215,9 +215,9 @@ def as_it_is(path: Path) -> Path:
     """Make a copy of a database in a private folder, which whoever asked for it removes."""
     copy = files.make_private(files.private_folder() / path.name)
     try:
-        with contextlib.closing(reader(path)) as source, contextlib.closing(raw.connect(copy)) as target:
+        with contextlib.closing(reader(path)) as source, contextlib.closing(sqlite_connections.connect(copy)) as target:
             source.connect()
-            raw.Connection.backup(source.connection(), target)  # with the hashes, which a reader hides
+            sqlite_connections.Connection.backup(source.connection(), target)  # with the hashes, which a reader hides
     except BaseException:
         files.remove_folder(copy.parent)
         raise
@@ -246,7 +246,7 @@ def sandbox(file: Path, path: Path, title: str | None = None) -> Sqlite:
     Its log is never written back, so the file itself stays as it was copied: see differences.report().
     """
     copy = _upgraded(file)
-    with contextlib.closing(raw.connect(copy)) as conn:
+    with contextlib.closing(sqlite_connections.connect(copy)) as conn:
         conn.execute("PRAGMA journal_mode = WAL")
     return throw_away(copy, path, "sandbox", title)
 

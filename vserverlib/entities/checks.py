@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vserverlib import CheckWarning, home, named, printable
-from vserverlib.entities import orm, rings, rules
+from vserverlib.entities import cycles, orm, rules
 from vserverlib.entities.fields import now
 from vserverlib.entities.rules import Rule
 
@@ -222,7 +222,7 @@ def of_tables(database: Any, asked: Iterable[Rule], scope: Callable[[str], str] 
 
 def _of_many(database: Any, rule: Rule, scope: Callable[[str], str]) -> str:
     """Return the SQL of the rows of a table that break a rule."""
-    where = rule.many.format(rings=rings.among(database)) if rule.many else ""
+    where = rule.many.format(rings=cycles.among(database)) if rule.many else ""
     return rules.query(rule, scope(rule.entity), where=where)
 
 

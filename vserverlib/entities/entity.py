@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 from vserverlib.entities import checks
-from vserverlib.entities.bridge import instance_only
 from vserverlib.entities.orm import EntityBase
+from vserverlib.entities.peewee_hooks import instance_only
 
 
 class Entity(EntityBase):
@@ -18,7 +18,7 @@ class Entity(EntityBase):
     @classmethod
     def help(cls) -> None:
         """Print the fields, their types, and the relations."""
-        from vserverlib.entities.describing import describe
+        from vserverlib.entities.field_help import describe
 
         print(describe(cls))  # noqa: T201  # to print is what it is for
 

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from vserverlib import Error, hashing, printable
 from vserverlib.drivers import peewee
-from vserverlib.entities import moments
-from vserverlib.entities.moments import as_utc
+from vserverlib.entities import timestamps
+from vserverlib.entities.timestamps import as_utc
 from vserverlib.secret_columns import SECRET_COLUMNS
 
 LEAST, LARGEST = -(2**63), 2**63 - 1
@@ -189,7 +189,7 @@ class UTCDateTimeField(ValidatedField):
     takes = "a time"
 
     def clean(self, value: Any) -> str | None:
-        return None if value is None else moments.stored(self._read(as_utc, value))
+        return None if value is None else timestamps.stored(self._read(as_utc, value))
 
     def decode(self, stored: Any) -> Any:
         if isinstance(stored, str):
@@ -208,7 +208,7 @@ class UTCDateTimeField(ValidatedField):
     # Compared: a date, or a text, means all that it does not say
 
     def _compared(self, operator: str, value: Any) -> Any:
-        return moments.compared(self, operator, self._read(moments.span, value))
+        return timestamps.compared(self, operator, self._read(timestamps.span, value))
 
     def __eq__(self, other: object) -> Any:
         return super().__eq__(other) if _is_open(other) else self._compared("=", other)
@@ -233,15 +233,15 @@ class UTCDateTimeField(ValidatedField):
     def between(self, lo: Any, hi: Any) -> Any:
         if _is_open(lo) or _is_open(hi):
             return super().between(lo, hi)
-        first, last = (moments.stored(self._read(moments.span, value)[at]) for at, value in enumerate((lo, hi)))
-        return moments.between(self, first, last)
+        first, last = (timestamps.stored(self._read(timestamps.span, value)[at]) for at, value in enumerate((lo, hi)))
+        return timestamps.between(self, first, last)
 
     def in_(self, values: Any) -> Any:
         if _is_open(values):
             return super().in_(values)
-        spans = [self._read(moments.span, value) for value in values]
+        spans = [self._read(timestamps.span, value) for value in values]
         exact = super().in_([span.first for span in spans if span.first == span.last])
-        found = [moments.compared(self, "=", span) for span in spans if span.first != span.last]
+        found = [timestamps.compared(self, "=", span) for span in spans if span.first != span.last]
         return functools.reduce(operator.or_, [exact, *found])
 
     def not_in(self, values: Any) -> Any:

@@ -22,16 +22,16 @@ import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from vserverlib import UsageError, counterparts, did_you_mean, printable
-from vserverlib.databases import folding
+from vserverlib import UsageError, did_you_mean, printable, vantage6_names
+from vserverlib.databases import case_folding
 from vserverlib.drivers import peewee
-from vserverlib.entities import finding, moments, progress
+from vserverlib.entities import finding, progress, timestamps
 from vserverlib.entities.choices import GeneratedField
 from vserverlib.entities.derived import DERIVED
 from vserverlib.entities.fields import BooleanField, IntegerField, Secret, UTCDateTimeField, fits, now, shown, whole
-from vserverlib.entities.moments import Span
 from vserverlib.entities.progress import RESULT
 from vserverlib.entities.relations import BackrefAccessor, Link, Memberships, relations
+from vserverlib.entities.timestamps import Span
 
 FORM = re.compile(r"\s*([\w.]+)\s*([!=<>~]+)\s?(.*)", re.DOTALL)
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d{1,3})?", re.ASCII)
@@ -261,7 +261,7 @@ def _link(model: Any, name: str) -> Any:
         raise UsageError(f"{model.noun} has many {name}: compare how many, {name}>0, or list those instead")
     if not isinstance(field, Link):
         links = [link.name for link in model._meta.refs]
-        meant = counterparts.field(model.noun, name) or did_you_mean(name, links)
+        meant = vantage6_names.field(model.noun, name) or did_you_mean(name, links)
         raise UsageError(f'{model.noun} has no link "{printable(name)}"{meant}')
     return getattr(model, field.name)
 
@@ -318,7 +318,7 @@ def _value(model: Any, name: str) -> Value:
     if isinstance(field, Secret):
         raise UsageError(f"{field} is a secret: it is neither shown nor searched for")
     if field is None:
-        meant = counterparts.field(model.noun, name) or did_you_mean(name, names(model))
+        meant = vantage6_names.field(model.noun, name) or did_you_mean(name, names(model))
         raise UsageError(f'{model.noun} has no field "{printable(name)}"{meant}')
     kinds = {BooleanField: "flag", UTCDateTimeField: "time"}
     kind = "number" if isinstance(field, IntegerField | Link) else kinds.get(type(field), "text")
@@ -344,7 +344,7 @@ def _of_value(value: Value, asked: Filter) -> Any:
     if asked.operator == "~":
         return _contains(value.expression, asked.value)
     if value.kind == "time":
-        found = moments.compared(value.expression, asked.operator, _as_span(value, asked))
+        found = timestamps.compared(value.expression, asked.operator, _as_span(value, asked))
         return _with_index(value.expression, found) if asked.operator in ("=", ">", ">=") else found
     found = _compared(value.expression, asked.operator, READERS[value.kind](value, asked))
     return _with_index(value.expression, found) if asked.operator in (">", ">=") else found
@@ -375,7 +375,7 @@ def _null(value: Value, asked: Filter) -> Any:
     if asked.operator != "=":
         raise UsageError(f"{asked.path}{asked.operator}null asks nothing: null is compared by = and != only")
     if value.kind == "time":
-        return _opposite(moments.dated(value.expression))
+        return _opposite(timestamps.dated(value.expression))
     return peewee.Expression(value.expression, peewee.OP.IS, None)
 
 
@@ -432,7 +432,7 @@ def _span(text: str) -> Span:
     if age:
         moment -= datetime.timedelta(**{UNITS[age[2]]: int(age[1])})
     is_moment = age or text.casefold() == "now"
-    return Span(moment, moment) if is_moment else moments.span(moment.date() if text.casefold() == "today" else text)
+    return Span(moment, moment) if is_moment else timestamps.span(moment.date() if text.casefold() == "today" else text)
 
 
 def past(text: str) -> datetime.datetime:
@@ -447,7 +447,7 @@ def past(text: str) -> datetime.datetime:
 def _contains(expression: Any, text: str) -> Any:
     """Return the condition that a text is contained, whatever the case."""
     if not isinstance(expression, Link):
-        return folding.contains(expression, text, is_sqlite=_is_sqlite(expression.model))
+        return case_folding.contains(expression, text, is_sqlite=_is_sqlite(expression.model))
     target, name = expression.rel_model, expression.rel_model.name_field()
     return name and expression.in_(target.select(target.id).where(_contains(name, text)))
 

@@ -1,7 +1,7 @@
 """Reading the journal: who changed what, field by field; what an entity has been through; forgetting what is old.
 
 Values have the types that they have in the entities. What is secret is told as "changed", and is not even read here.
-Writing the journal is recording.py's business, taking changes back undoing.py's, and how it looks, logbook.py's.
+Writing the journal is recording.py's business, taking changes back undoing.py's, and how it looks, journal_screen.py's.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, NamedTuple, overload
 
-from vserverlib import Error, UsageError, counterparts, did_you_mean, pluralize, printable
+from vserverlib import Error, UsageError, did_you_mean, pluralize, printable, vantage6_names
 from vserverlib.databases.recording import PRUNE, one_change
 from vserverlib.databases.registry import registry
 from vserverlib.drivers import peewee
@@ -136,7 +136,7 @@ def table(entity: Any) -> str:
     if word not in words:
         known = f": there are {', '.join(model.plural for model in registry.values())}"
         raise UsageError(
-            f'no entity "{printable(entity)}"{counterparts.entity(word) or did_you_mean(word, words) or known}'
+            f'no entity "{printable(entity)}"{vantage6_names.entity(word) or did_you_mean(word, words) or known}'
         )
     return words[word]
 

@@ -15,18 +15,18 @@ from vserverlib import (
     Error,
     NotObeyed,
     UsageError,
-    counterparts,
     did_you_mean,
     hashing,
     printable,
+    vantage6_names,
 )
 from vserverlib.databases.current import database
 from vserverlib.drivers import peewee
-from vserverlib.entities.bridge import Decoded, LoadingDirtySet, WritersOfClass
 from vserverlib.entities.choices import GeneratedField
 from vserverlib.entities.computed import Aliased, ComputedAttribute
 from vserverlib.entities.fields import Id, Secret, as_id, fits, shown, whole
 from vserverlib.entities.lists import EntityList, Peers
+from vserverlib.entities.peewee_hooks import Decoded, LoadingDirtySet, WritersOfClass
 from vserverlib.entities.relations import BackrefAccessor, Link, MemberList, Memberships, relations
 from vserverlib.entities.rows import statement
 from vserverlib.entities.sequences import ShownInNotebooks
@@ -101,7 +101,7 @@ class EntityBase(Decoded, WritersOfClass, ShownInNotebooks, peewee.Model):
         """Make what few entities of a list ever need, at its first use: 280 bytes less for each of the others."""
         if name in ("_dirty", "__rel__"):
             return self.__dict__.setdefault(name, set() if name == "_dirty" else {})
-        hint = counterparts.field(type(self).noun, name)
+        hint = vantage6_names.field(type(self).noun, name)
         if not hint and not name.startswith("_"):
             hint = did_you_mean(name, [each for each in dir(type(self)) if not each.startswith("_")])
         raise AttributeError(f'{type(self).__name__} has no attribute "{printable(name)}"{hint}', name=name, obj=None)
@@ -131,7 +131,7 @@ class EntityBase(Decoded, WritersOfClass, ShownInNotebooks, peewee.Model):
             return
         if hasattr(cls, name):
             raise UsageError(f"{cls.__name__}.{name} cannot be assigned: it is worked out, or a method")
-        meant = counterparts.field(cls.noun, name) or did_you_mean(name, cls.attributes())
+        meant = vantage6_names.field(cls.noun, name) or did_you_mean(name, cls.attributes())
         raise UsageError(f'{cls.__name__} has no field "{printable(name)}"{meant}')
 
     @classmethod
@@ -141,7 +141,7 @@ class EntityBase(Decoded, WritersOfClass, ShownInNotebooks, peewee.Model):
         if field is None:
             derived = [each for each, value in vars(cls).items() if isinstance(value, ComputedAttribute)]
             names = [*cls._meta.sorted_field_names, *derived]
-            meant = counterparts.field(cls.noun, str(name)) or did_you_mean(str(name), names)
+            meant = vantage6_names.field(cls.noun, str(name)) or did_you_mean(str(name), names)
             raise UsageError(f'{cls.__name__} has no field "{printable(name)}"{meant}')
         return field
 

@@ -3,7 +3,7 @@
 * a result has failed when its status is one of FAILED; else it is completed, active or pending as its times say. The
   database computes this by itself (the column result.state), whoever writes the row. A blank text that another program
   has written counts as no time, and any other text that is no time only if the status says the same: what a time is,
-  moments.is_time() decides, and migration 0003 in SQL;
+  timestamps.is_time() decides, and migration 0003 in SQL;
 * a result has finished when it is completed or has failed; a task is complete when it has results and all have;
 * a task's status is empty without results, else the first of failed, active, pending, completed that one of its
   results is in.
@@ -19,7 +19,7 @@ from collections.abc import Collection
 from typing import Any
 
 from vserverlib.drivers import peewee
-from vserverlib.entities import moments
+from vserverlib.entities import timestamps
 
 PENDING, ACTIVE, COMPLETED, FAILURE, EMPTY = "pending", "active", "completed", "failed", "empty"
 FAILED = (
@@ -94,7 +94,7 @@ def state_of(status: str | None, started_at: object, finished_at: object) -> str
 
 def _has_come(stored: object, is_confirmed: bool) -> bool:
     """Whether a value in the place of a time tells that something happened: a time does; another text if confirmed."""
-    return moments.is_time(stored) or (is_confirmed and isinstance(stored, str) and stored.strip(BLANK) != "")
+    return timestamps.is_time(stored) or (is_confirmed and isinstance(stored, str) and stored.strip(BLANK) != "")
 
 
 def follow(status: str | None, started_at: object, finished_at: object) -> str:
@@ -120,7 +120,7 @@ def columns(result: Any = RESULT) -> tuple[Any, ...]:
 
 
 # Of what another program has stored in place of times, none is the last.
-LAST = peewee.fn.MAX(peewee.Case(None, [(moments.dated(RESULT.finished_at), RESULT.finished_at)]))
+LAST = peewee.fn.MAX(peewee.Case(None, [(timestamps.dated(RESULT.finished_at), RESULT.finished_at)]))
 
 
 def read_counts(database: Any, ids: Collection[int]) -> dict[int, Counts]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import string
 from typing import NamedTuple
 
-from vserverlib.entities.moments import HOLDS_TIME
+from vserverlib.entities.timestamps import HOLDS_TIME
 
 ERROR, WARNING, INFO = "error", "warning", "info"  # levels
 LEVELS = (ERROR, WARNING, INFO)
@@ -33,7 +33,7 @@ class Rule(NamedTuple):
     table of the rules. told: what is said of a row that does, after its name; {detail} is what the SQL of `detail`
     gives. secret: the field whose plain text breaks it, which only the object that was given it knows. among: what
     holds for all that break it too, and narrows down a whole table sooner than a look at each row. many: `where` of
-    many rows, if a look at each costs too much: {rings} are the ids of the tasks in rings (rings.py).
+    many rows, if a look at each costs too much: {rings} are the ids of the tasks in rings (cycles.py).
     """
 
     code: str

@@ -20,11 +20,11 @@ from typing import Any, NamedTuple
 import models
 from models import Collaboration, Organization, Result, Task
 from vserverlib import Error, files
-from vserverlib.advance import Advance
 from vserverlib.databases import connecting, recording, storage
 from vserverlib.entities import progress
 from vserverlib.entities.fields import now
 from vserverlib.examples import demo
+from vserverlib.progress_callback import Advance
 
 TASKS, ORGANIZATIONS = 1000, 12
 CHUNK = 32_000  # tasks of one entry in the journal: about 100,000 results; whole families

@@ -14,13 +14,13 @@ from vserverlib import addresses, files
 from vserverlib.databases import connecting, recognition, storage
 from vserverlib.databases.connection import DatabaseMixin
 from vserverlib.databases.postgresql import servers
-from vserverlib.databases.readers import Reader
 from vserverlib.databases.sqlite import Sqlite
+from vserverlib.databases.sqlite_readers import Reader
 from vserverlib.files import shown
 from vserverlib.messages import notify
 
 if TYPE_CHECKING:
-    from vserverlib.transfer.foreign import Copy
+    from vserverlib.transfer.vantage6_snapshots import Copy
 
 
 def connect(
@@ -49,9 +49,9 @@ def open_without_waiting(url: str | os.PathLike[str]) -> DatabaseMixin:
             return connecting.bind(servers.opened(name, read_only=True, patience=0.0))
         storage.check(name)
     except recognition.Vantage6Database:
-        from vserverlib.transfer import foreign  # few databases are a server's
+        from vserverlib.transfer import vantage6_snapshots  # few databases are a server's
 
-        return _opened_copy(name, foreign.open_without_waiting(name))
+        return _opened_copy(name, vantage6_snapshots.open_without_waiting(name))
     return connecting.bind(Reader(name, in_place_only=True, patience=0.0))
 
 
@@ -70,11 +70,14 @@ def demo(*, read_only: bool = False, sandbox: bool = False) -> Sqlite:
 
 def _look(name: Path | str, sandbox: bool) -> Sqlite:
     """Open a copy of the database of a vantage6 server, by its file or URL, and say so."""
-    from vserverlib.terminal import screens
-    from vserverlib.transfer import foreign  # few databases are a server's
+    from vserverlib.terminal import live_display
+    from vserverlib.transfer import vantage6_snapshots  # few databases are a server's
 
-    copy = foreign.look(name, screens.progress_bar)
-    notify(foreign.summary(shown(name) if isinstance(name, Path) else addresses.shown(name), copy, sandbox), "yellow")
+    copy = vantage6_snapshots.look(name, live_display.progress_bar)
+    notify(
+        vantage6_snapshots.summary(shown(name) if isinstance(name, Path) else addresses.shown(name), copy, sandbox),
+        "yellow",
+    )
     return _opened_copy(name, copy, sandbox)
 
 

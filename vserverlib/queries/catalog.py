@@ -12,7 +12,7 @@ from typing import Any
 from models import MODELS
 from vserverlib import printable
 from vserverlib.databases.postgresql import sequences
-from vserverlib.entities import fields, moments
+from vserverlib.entities import fields, timestamps
 
 Schema = dict[tuple[str, str], Any]  # by kind and name: of a table its columns
 
@@ -35,7 +35,7 @@ WHERE row."{column}" IS NOT NULL AND NOT EXISTS (SELECT 1 FROM "{parent}" p WHER
 """
 BEYOND = f"""
 SELECT id, "{{column}}"::text FROM "{{table}}"
-WHERE "{{column}}" NOT BETWEEN '{moments.LEAST}' AND '{moments.MOST}' ORDER BY id
+WHERE "{{column}}" NOT BETWEEN '{timestamps.LEAST}' AND '{timestamps.MOST}' ORDER BY id
 """
 EVENTS = ("_insert", "_update", "_delete")  # a trigger of SQLite's is for one of these, of PostgreSQL's for all three
 

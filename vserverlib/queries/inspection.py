@@ -2,7 +2,7 @@
 
 It owns what is no rule of rows: damage (integrity_check), orphans (foreign_key_check), tables that are not those of a
 new database, and values that are none of their kind. What stands for these on a PostgreSQL server is catalog.py's. It
-reads and changes nothing. How that looks is report.py's.
+reads and changes nothing. How that looks is check_report.py's.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import models
-from vserverlib import UsageError, counterparts, did_you_mean, printable
+from vserverlib import UsageError, did_you_mean, printable, vantage6_names
 
 
 def kind(word: str) -> Any:
@@ -14,6 +14,6 @@ def kind(word: str) -> Any:
     model = words.get(word.casefold())
     if model is None:
         names = ", ".join(model.plural for model in models.ENTITIES)
-        meant = counterparts.entity(word) or did_you_mean(word, words) or f": there are {names}"
+        meant = vantage6_names.entity(word) or did_you_mean(word, words) or f": there are {names}"
         raise UsageError(f'no entity "{printable(word)}"{meant}')
     return model

@@ -1,6 +1,6 @@
 """How things stand: what runs, what waits for whom, what failed, in a few grouped queries and no stored counter.
 
-It owns the figures of `vserver overview`. How they look is board.py's.
+It owns the figures of `vserver overview`. How they look is overview_screen.py's.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import models
 from vserverlib.drivers import peewee
-from vserverlib.entities import moments, progress
+from vserverlib.entities import progress, timestamps
 from vserverlib.entities.checks import Last, last
 from vserverlib.entities.fields import now
 from vserverlib.entities.progress import RESULT
@@ -144,7 +144,7 @@ def _organizations(database: Any) -> list[Share]:
 
 
 WAITED_FOR = f"""
-SELECT organization_id, MIN(CASE WHEN {moments.HOLDS_TIME.format("assigned_at")} THEN assigned_at END)
+SELECT organization_id, MIN(CASE WHEN {timestamps.HOLDS_TIME.format("assigned_at")} THEN assigned_at END)
 FROM result WHERE state IN ('pending', 'active') GROUP BY 1
 """
 
@@ -170,7 +170,7 @@ def _share(id: int | None, name: str | None, states: dict[str, int], since: Any)
 def _unseen() -> list[Unseen]:
     """Return the nodes that were not seen for long, those that never were, as far as that is a time, first."""
     node = models.Node
-    seen = peewee.Case(None, [(moments.dated(node.last_seen), 1)], 0)
+    seen = peewee.Case(None, [(timestamps.dated(node.last_seen), 1)], 0)
     found = node.select().where((seen == 0) | (node.last_seen < now() - UNSEEN))
     return [Unseen(each.id, each.name, each.last_seen) for each in found.sort("last_seen")]
 

@@ -19,10 +19,10 @@ from types import FunctionType, SimpleNamespace
 from typing import Any, NamedTuple
 
 from vserverlib.drivers import peewee
-from vserverlib.entities.bridge import instance_only
 from vserverlib.entities.entity import Entity
 from vserverlib.entities.fields import BooleanField, Id, IntegerField, Secret, Text, UTCDateTimeField
 from vserverlib.entities.lists import EntityList
+from vserverlib.entities.peewee_hooks import instance_only
 from vserverlib.entities.relations import Link, MemberList, relations
 from vserverlib.scanning import Token, scan, string_parts
 

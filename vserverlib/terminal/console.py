@@ -28,7 +28,7 @@ from prompt_toolkit.history import InMemoryHistory
 from pygments.token import Token
 from traitlets.config import Config
 
-from vserverlib import Error, counterparts, home, masking, messages, printable, signals
+from vserverlib import Error, home, masking, messages, printable, signals, vantage6_names
 from vserverlib.drivers import peewee
 from vserverlib.entities.orm import EntityBase
 from vserverlib.scanning import MASK
@@ -305,7 +305,7 @@ class Shell(InteractiveShellEmbed):
         elif issubclass(kind, KeyboardInterrupt):
             sys.stderr.write("\n")  # after the ^C
             messages.notify("interrupted", "yellow")
-        elif (hint := counterparts.of_error(error)) or (_is_ours(error) and not self.tells_all):
+        elif (hint := vantage6_names.of_error(error)) or (_is_ours(error) and not self.tells_all):
             messages.notify(f"error: {str(error).partition(chr(10))[0]}{hint}", "red")
             if line := self._typed_line(frames):
                 messages.notify(f"  {line}")

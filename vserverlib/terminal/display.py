@@ -43,9 +43,9 @@ def _of_entities() -> dict[type, Callable[[Any], Any]]:
     from vserverlib.entities.checks import Findings
     from vserverlib.entities.journal import Log
     from vserverlib.entities.undoing import Undone
-    from vserverlib.terminal import logbook, report
+    from vserverlib.terminal import check_report, journal_screen
 
-    return {Findings: report.Report, Log: logbook.of, Undone: Undone.summary}
+    return {Findings: check_report.Report, Log: journal_screen.of, Undone: Undone.summary}
 
 
 def is_viewed(obj: Any) -> bool:

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 from models import Result, Task
 from vserverlib import Error, UsageError, named, streams
-from vserverlib.databases.postgresql.reaching import Unreachable
+from vserverlib.databases.postgresql.connection_errors import Unreachable
 from vserverlib.entities import finding, progress
 from vserverlib.messages import is_capable, notify
 from vserverlib.queries import columns, formats, listing
@@ -286,9 +286,9 @@ def _looks(signs: Signs, is_due: Callable[[], bool]) -> Iterator[None]:
 
 
 def _draw(signs: Signs, watched: Watch) -> None:
-    from vserverlib.terminal import screens, views
+    from vserverlib.terminal import live_display, views
 
-    with screens.Screen() as screen:
+    with live_display.Screen() as screen:
         for _ in _looks(signs, screen.is_resized):
             rows = watched.look(max(1, screen.lines - AROUND))
             page = Page(Task, COLUMNS, rows, 0, len(rows) + watched.more)

@@ -17,12 +17,12 @@ from typing import Any, NamedTuple
 
 from models import ENTITIES, Member
 from vserverlib import Error, addresses, printable
-from vserverlib.advance import Advance, ticker
 from vserverlib.databases import connecting, recording, storage
 from vserverlib.databases.connection import DatabaseMixin
 from vserverlib.databases.postgresql import servers
 from vserverlib.drivers import peewee
 from vserverlib.entities.fields import UTCDateTimeField
+from vserverlib.progress_callback import Advance, ticker
 
 CHUNK = 5000  # rows that are written by one call
 KEPT_BESIDE = {  # what there is beside the entities: the journal, counters, and what keys are hashed with

@@ -27,12 +27,12 @@ from typing import Any, BinaryIO
 
 from models import MODELS
 from vserverlib import Error, files, hashing, printable
-from vserverlib.advance import Advance, ticker
 from vserverlib.entities import fields
 from vserverlib.files import shown
+from vserverlib.progress_callback import Advance, ticker
 from vserverlib.queries import formats
-from vserverlib.transfer.ours import ORIGINS
 from vserverlib.transfer.sources import Notes, Origin, Row, SequenceState, Source, Undecodable, WhollyOurs
+from vserverlib.transfer.vserver_source import ORIGINS
 
 VERSION = 1  # of the format: a reader refuses a newer one
 KIND = "export"  # what the head says that the file is

@@ -4,7 +4,7 @@ Passwords and keys are hashed here, and the format wants them in plain text: new
 format cannot hold is told: rows one by one, what hangs on tasks by how many there are.
 
 It owns what goes into the file. The names in it are those of fixtures.py, which reads it; YAML is formats.py's, the
-list of secrets handouts.py's.
+list of secrets generated_credentials.py's.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from models import Collaboration, Member, Node, Organization, Result, Task, User
 from vserverlib import files, hashing, pluralize, printable, signals
 from vserverlib.drivers import peewee
 from vserverlib.queries import formats
-from vserverlib.transfer import fixtures, handouts
+from vserverlib.transfer import fixtures, generated_credentials
 from vserverlib.transfer.fixture_source import ORGANIZATION, ROLES, USER
-from vserverlib.transfer.handouts import Handout
+from vserverlib.transfer.generated_credentials import Handout
 
 RELEASES = (1, 2, 3, 4)
 HAS_ROLES = (1,)  # the releases that read the roles of a user; the others fail on them
@@ -117,7 +117,7 @@ class Fixture:
         return {"username": name, "password": self._password(name), **{k: v for k, v in data.items() if v is not None}}
 
     def _password(self, name: str) -> str:
-        password = handouts.new_password()
+        password = generated_credentials.new_password()
         self.handouts.append(Handout("user", name, "password", password))
         return password
 
@@ -314,4 +314,4 @@ def export(target: Path, release: int, *, secrets: Path | None = None, force: bo
 
 
 def _handing_out(secrets: Path | None) -> AbstractContextManager[Callable[[list[Handout]], object]]:
-    return nullcontext(bool) if secrets is None else handouts.written_to(secrets)
+    return nullcontext(bool) if secrets is None else generated_credentials.written_to(secrets)

@@ -13,9 +13,9 @@ from typing import Any
 
 from vserverlib import hashing, pluralize, printable
 from vserverlib.files import shown
-from vserverlib.transfer import handouts
+from vserverlib.transfer import generated_credentials
 from vserverlib.transfer.documents import Remarks
-from vserverlib.transfer.handouts import Handout
+from vserverlib.transfer.generated_credentials import Handout
 from vserverlib.transfer.sources import Default, Notes, Origin, Row
 
 USER = ("username", "password", "firstname", "lastname", "email")  # a server of release 2 to 4 takes no other
@@ -120,7 +120,7 @@ class Fixture:
     def complete(self, database: Any) -> None:
         """Make the secrets that lack, but for whom the database has one already. Writes nothing."""
         self.made.clear()
-        self._make("user", "password", handouts.new_password, USERNAMES, database)
+        self._make("user", "password", generated_credentials.new_password, USERNAMES, database)
         self._make("node", "API key", hashing.new_key, NODE_NAMES, database)
 
     def hand_out(self) -> None:

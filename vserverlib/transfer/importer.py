@@ -3,7 +3,7 @@
 Rows are read and written as they come, so memory does not grow with the source. What cannot be kept as it was is part
 of the outcome: rows that are left out, links that led nowhere, values that were changed, runs that got new ids.
 
-It owns the transaction. A source is sources.py's, finding one choosing.py's; what becomes of values, values.py's;
+It owns the transaction. A source is sources.py's, finding one detection.py's; what becomes of values, values.py's;
 how rows are written, writing.py's; what is the same in a database that has entities, merging.py's.
 """
 
@@ -20,13 +20,13 @@ from typing import Any, NamedTuple
 
 import models
 from vserverlib import Error, addresses, files, printable, signals
-from vserverlib.advance import Advance, ticker
 from vserverlib.databases import backups, connecting, recording, storage
 from vserverlib.databases.postgresql import archives, dumps, servers
 from vserverlib.entities import checks, rules
+from vserverlib.progress_callback import Advance, ticker
 from vserverlib.queries import inspection
 from vserverlib.transfer import merging, values, writing
-from vserverlib.transfer.outcomes import Count, Outcome, Refused
+from vserverlib.transfer.import_report import Count, Outcome, Refused
 from vserverlib.transfer.sources import NeedsCredentials, Source
 from vserverlib.transfer.values import Keeper, Stored
 from vserverlib.transfer.writing import CHUNK, Writer

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from models import MODELS
 from vserverlib.entities import fields
-from vserverlib.transfer.outcomes import Outcome, Planned
+from vserverlib.transfer.import_report import Outcome, Planned
 from vserverlib.transfer.sources import NO_DEFAULTS, NOTHING, Default, Defaults, Notes
 from vserverlib.transfer.writing import note_lost, taken_value
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import IO, Any, NamedTuple, Protocol, runtime_checkable
 
-from vserverlib.advance import Advance
+from vserverlib.progress_callback import Advance
 
 NOTHING: Mapping[str, Collection[str]] = MappingProxyType({})
 TOLD = 20  # lines of one kind that are told where not all are asked for

@@ -3,9 +3,9 @@
 A server that is upgraded adds tables and columns, and removes none. So a file may hold what several releases wrote:
 each row is read by the newest name that has a value, and `result` and `run` are read both.
 
-Read-only, in SQLite files of the releases 1 to 4; nothing is written beside the file, and it is not locked. Of one on
-PostgreSQL it is given a copy in such a file, by remote.py. What its values become is values.py's business, and where
-they go importer.py's.
+Read-only, in SQLite files of the releases 1 to 4; nothing is written beside the file, and it is not locked.
+vantage6_postgres.py copies a PostgreSQL database into such a file. values.py converts the values, importer.py writes
+them.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
-from vserverlib import Error, counterparts, files, printable
-from vserverlib.databases import headers, raw, snapshots
+from vserverlib import Error, files, printable, vantage6_names
+from vserverlib.databases import snapshots, sqlite_connections, sqlite_headers
 from vserverlib.databases.connection import quoted
 from vserverlib.databases.recognition import Columns, columns_of, has, release_of
 from vserverlib.entities import progress
@@ -54,7 +54,7 @@ TABLES = (  # each with what its rows become, and its columns: under our name, t
         "organization",
         "organization",
         _same("id", "name", "domain", "address1", "address2", "zipcode", "country")
-        | {"public_key": counterparts.columns("organization", "public_key")},
+        | {"public_key": vantage6_names.columns("organization", "public_key")},
     ),
     ("collaboration", "collaboration", _same("id", "name", "encrypted")),
     ("Member", "member", _same("organization_id", "collaboration_id")),
@@ -71,13 +71,13 @@ TABLES = (  # each with what its rows become, and its columns: under our name, t
         "task",
         _same("id", "name", "description", "image", "collaboration_id", "parent_id", "created_at")
         | {
-            "run_id": counterparts.columns("task", "run_id"),
-            "initiator_id": counterparts.columns("task", "initiator_id"),
+            "run_id": vantage6_names.columns("task", "run_id"),
+            "initiator_id": vantage6_names.columns("task", "initiator_id"),
             "database": ("taskdatabase.database", "database"),
         },
     ),
     ("result", "result", _RESULT),
-    ("run", counterparts.ENTITIES["run"].here, _RESULT),
+    ("run", vantage6_names.ENTITIES["run"].here, _RESULT),
 )
 # The releases up to 3.5 kept no status of a result: it is the one that its times say. A failure that is known stays.
 _FAILED = ", ".join(f"'{status}'" for status in progress.FAILED)
@@ -353,10 +353,10 @@ def _refuse_changed(path: Path, state: tuple[snapshots.State, bytes]) -> None:
 
 def _refuse_cut_off(path: Path) -> None:
     with open(path, "rb") as file:
-        header, size = headers.read_header(file.read(100)), os.fstat(file.fileno()).st_size
+        header, size = sqlite_headers.read_header(file.read(100)), os.fstat(file.fileno()).st_size
     if header is None:
         raise Error(f"{shown(path)} is no SQLite database")
-    headers.refuse_cut_off(path, header, size)
+    sqlite_headers.refuse_cut_off(path, header, size)
 
 
 def refuse_views(title: str, others: set[str]) -> None:
@@ -373,20 +373,22 @@ def refuse_views(title: str, others: set[str]) -> None:
 def _connection(path: Path, stack: contextlib.ExitStack) -> sqlite3.Connection:
     """Open the file, or where it has a log a private copy of both: SQLite would write beside it, or into it."""
     if any(Path(f"{path}{ending}").exists() and os.path.getsize(f"{path}{ending}") for ending in files.LOGS):
-        conn = raw.connect(snapshots.copied(path, stack.enter_context(files.passing_folder())))
+        conn = sqlite_connections.connect(snapshots.copied(path, stack.enter_context(files.passing_folder())))
     else:
         if _header(path)[18:20] == snapshots.WAL_MODE:
             stack.enter_context(snapshots.held(path))  # who writes meanwhile leaves a log
         else:
             _refuse_locked(path)
-        conn = headers.immutable(path)
+        conn = sqlite_headers.immutable(path)
     return conn
 
 
 def _refuse_locked(path: Path) -> None:
     """Raise an Error where another program is about to write to a file in rollback mode."""
     try:
-        with contextlib.closing(raw.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=0)) as conn:
+        with contextlib.closing(
+            sqlite_connections.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=0)
+        ) as conn:
             conn.execute("SELECT 1 FROM sqlite_master").fetchone()
     except sqlite3.OperationalError as error:
         if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:

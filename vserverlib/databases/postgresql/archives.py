@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from vserverlib import Error, addresses, files
-from vserverlib.databases import headers, schemas
+from vserverlib.databases import schemas, sqlite_headers
 from vserverlib.databases.backups import Backup
 from vserverlib.databases.postgresql import dumps, servers
 from vserverlib.files import shown
@@ -125,11 +125,11 @@ def _refuse_others(path: Path, name: str) -> None:
     if not path.is_file():
         raise Error(f"{shown(path)} is no regular file: name a backup")
     with files.as_error(f"{shown(path)} cannot be read"), open(path, "rb") as file:
-        head = file.read(headers.HEAD)
-    if b"".join(head[:200].split()).startswith(headers.EXPORT):
+        head = file.read(sqlite_headers.HEAD)
+    if b"".join(head[:200].split()).startswith(sqlite_headers.EXPORT):
         line = addresses.command(name, "import", "--replace", shown(path))
         raise Error(f"{shown(path)} is an export of vserver, in JSON: put it back with: {line}")
-    if headers.read_header(head[:100]) is not None:
+    if sqlite_headers.read_header(head[:100]) is not None:
         line = shlex.join(["vserver", "copy", shown(path), name])
         raise Error(f"{shown(path)} is a file of SQLite, which goes to an empty database on a server with: {line}")
 

@@ -7,7 +7,7 @@ servers.py's. The values of rows are the same as SQLite's: a time is a text in U
   is what is there at its commit, and numbers of changes are in the order of time.
 * A dropped connection is told, and made anew for the next statement; a transaction that it ended is an error.
 * Every statement is in a transaction, which begins with our settings; that of a read-only session the server keeps
-  read-only: see sessions.py. What it does not show is hiding.py's.
+  read-only: see sessions.py. What it does not show is secret_values.py's.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from psycopg.pq import TransactionStatus
 
 from vserverlib import Error, printable
 from vserverlib.databases.connection import DatabaseMixin
-from vserverlib.databases.postgresql import decoding, dialing, patience, rights, sequences
-from vserverlib.databases.postgresql.hiding import Hiding
-from vserverlib.databases.postgresql.patience import program
-from vserverlib.databases.postgresql.reaching import Unreachable, unreachable
+from vserverlib.databases.postgresql import connecting, lock_timeout, privileges, sequences, value_decoding
+from vserverlib.databases.postgresql.connection_errors import Unreachable, unreachable
+from vserverlib.databases.postgresql.lock_timeout import program
+from vserverlib.databases.postgresql.secret_values import Hiding
 from vserverlib.databases.postgresql.sessions import Cursor, ServerCursor, Session
 from vserverlib.databases.recording import Recorder
 from vserverlib.drivers import peewee
@@ -96,9 +96,9 @@ class Postgres(sequences.Ids, DatabaseMixin, peewee.PostgresqlDatabase):
     ) -> None:
         self.open_as(name, mode, patience, None)
         self.recorder = recorder
-        self._dial: Callable[..., Session] = lambda **options: dialing.dial(url, **options)  # shows no password
-        self._asked: Callable[[], dict[str, str]] = lambda: dialing.asked_settings(url)
-        self.asked_encoding = dialing.asked_encoding(url)
+        self._dial: Callable[..., Session] = lambda **options: connecting.dial(url, **options)  # shows no password
+        self._asked: Callable[[], dict[str, str]] = lambda: connecting.asked_settings(url)
+        self.asked_encoding = connecting.asked_encoding(url)
         self._settings = dict(SETTINGS)
         self._hiding, self._numbers, self._readers = Hiding(), itertools.count(1), 0
         self._given_up: Error | None = None  # of a statement that has waited too long, and is cancelled
@@ -118,8 +118,8 @@ class Postgres(sequences.Ids, DatabaseMixin, peewee.PostgresqlDatabase):
             conn = self._dial(**(IN_HASTE if self.patience == 0 else {}))
         except psycopg.Error as error:
             raise unreachable(self.title, str(error)) from error
-        conn.adapters.register_loader("timestamptz", decoding.InstantText)
-        conn.adapters.register_loader("numeric", decoding.WholeNumber)
+        conn.adapters.register_loader("timestamptz", value_decoding.InstantText)
+        conn.adapters.register_loader("numeric", value_decoding.WholeNumber)
         if conn.is_pooled:
             for name, value in self._asked().items():
                 self._settings.setdefault(name, value)
@@ -203,8 +203,8 @@ class Postgres(sequences.Ids, DatabaseMixin, peewee.PostgresqlDatabase):
         if stored not in AS_UTF8:
             self.set_local(client_encoding=asked or stored)
         conn = self.connection()
-        conn.adapters.register_loader("name", decoding.AnyName)
-        return decoding.codec(conn)
+        conn.adapters.register_loader("name", value_decoding.AnyName)
+        return value_decoding.codec(conn)
 
     def copied_out(self, query: bytes, kinds: Sequence[int]) -> Iterator[Any]:
         """Give the rows of a query as they come, by one COPY, with the values that SQLite would keep.
@@ -212,10 +212,10 @@ class Postgres(sequences.Ids, DatabaseMixin, peewee.PostgresqlDatabase):
         kinds: the number of the type of each column; what is neither a number, nor bytes, nor a truth value is a text.
         """
         cursor = psycopg.Cursor(self.connection(), row_factory=psycopg.rows.tuple_row)  # one that is let copy
-        cursor.adapters.register_loader(decoding.TEXT, decoding.AnyText)
-        cursor.adapters.register_loader(decoding.BOOL, decoding.BooleanField)
+        cursor.adapters.register_loader(value_decoding.TEXT, value_decoding.AnyText)
+        cursor.adapters.register_loader(value_decoding.BOOL, value_decoding.BooleanField)
         with self._errors_explained(), cursor.copy(b"COPY (%b) TO STDOUT" % query) as copy:
-            copy.set_types([kind if kind in decoding.PLAIN else decoding.TEXT for kind in kinds])
+            copy.set_types([kind if kind in value_decoding.PLAIN else value_decoding.TEXT for kind in kinds])
             yield from copy.rows()
 
     def load(self, table: str, columns: Sequence[str], lines: Iterable[bytes]) -> None:
@@ -395,8 +395,8 @@ class Postgres(sequences.Ids, DatabaseMixin, peewee.PostgresqlDatabase):
         """
         try:
             with contextlib.closing(self._dial(**IN_HASTE)) as other:
-                other.look = patience.refuse_to_wait
-                found = other.execute(patience.BLOCKER, [conn.tag, conn.info.backend_pid]).fetchone()
+                other.look = lock_timeout.refuse_to_wait
+                found = other.execute(lock_timeout.BLOCKER, [conn.tag, conn.info.backend_pid]).fetchone()
         except psycopg.Error:
             return reported
         if found is None:  # it works
@@ -453,7 +453,7 @@ class Postgres(sequences.Ids, DatabaseMixin, peewee.PostgresqlDatabase):
             raise Error(f"the connection to {self.title} was lost: nothing of the transaction is there") from error
 
     def _lacking(self, said: str) -> Error:
-        return rights.lacking(self.title, said, self.connection().info.user, to_read=self.read_only)
+        return privileges.lacking(self.title, said, self.connection().info.user, to_read=self.read_only)
 
     def explain(self, error: peewee.DatabaseError) -> None:
         """Raise what a person can act on in place of what PostgreSQL says, where we know better; else shorten it."""

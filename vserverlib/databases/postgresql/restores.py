@@ -14,11 +14,11 @@ import contextlib
 from typing import Any, NamedTuple
 
 from vserverlib import Error, files
-from vserverlib.advance import Advance, ticker
 from vserverlib.databases import backups, connection, recording, schemas
 from vserverlib.databases.backups import Backup
 from vserverlib.databases.postgresql import archives, dumps, servers
 from vserverlib.databases.postgresql.archives import Dump
+from vserverlib.progress_callback import Advance, ticker
 
 
 class Restored(NamedTuple):

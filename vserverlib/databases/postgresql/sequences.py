@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from vserverlib import Error, printable
-from vserverlib.databases.postgresql import rights
+from vserverlib.databases.postgresql import privileges
 from vserverlib.messages import notify
 
 LAST_ID = 2**63 - 1  # that a sequence gives
@@ -96,7 +96,7 @@ class Ids:
         (highest,) = self.execute_sql(HIGHEST_ID.format(table=table)).fetchone()
         if highest is None:
             role, said = self.connection().info.user, f"permission denied for sequence {NAMED.format(table)}"
-            raise rights.lacking(self.title, said, role, to_read=self.read_only)
+            raise privileges.lacking(self.title, said, role, to_read=self.read_only)
         return int(highest)
 
     def advance_sequence(self: Any, table: str) -> None:

@@ -27,7 +27,7 @@ from typing import Any
 import psycopg
 from psycopg.pq import TransactionStatus
 
-from vserverlib.databases.postgresql.patience import TAGGED, Connection
+from vserverlib.databases.postgresql.lock_timeout import TAGGED, Connection
 
 QUERIES = ("SELECT", "WITH", "VALUES", "TABLE", "SHOW", "EXPLAIN")
 READING = (*QUERIES, "SAVEPOINT", "RELEASE", "ROLLBACK")

@@ -15,7 +15,7 @@ from helpers.process import vserver as process
 import models as db
 import vserver
 from vserverlib import Error, UsageError
-from vserverlib.entities import fields, filters, moments
+from vserverlib.entities import fields, filters, timestamps
 
 STORED = "2026-02-03 10:02:44.123456+00:00"
 AROUND = (  # what the time of a task is, and those before and after it
@@ -129,7 +129,7 @@ def test_today_and_now_are_times(story: SimpleNamespace) -> None:
 
 
 def test_the_end_of_time_is_within_it(tasks: list[Any]) -> None:
-    tasks[0].created_at = moments.MOST
+    tasks[0].created_at = timestamps.MOST
     tasks[0].save()
     assert len(db.Task.where("created_at=9999")) == 1 == len(db.Task.where("created_at=9999-12-31 23:59"))
     assert len(db.Task.where("created_at<=9999-12")) == 8 and len(db.Task.where("created_at>9999-12-31")) == 0
@@ -179,5 +179,5 @@ def test_a_filter_of_a_process_takes_what_is_printed(example: Any) -> None:
 
 @pytest.mark.parametrize("text", ["2026-W06", "2026W06"])
 def test_a_week_means_all_of_it(text: str) -> None:
-    first, last = moments.span(text)
+    first, last = timestamps.span(text)
     assert (f"{first:%Y-%m-%d %H:%M}", f"{last:%Y-%m-%d %H:%M:%S}") == ("2026-02-02 00:00", "2026-02-08 23:59:59")

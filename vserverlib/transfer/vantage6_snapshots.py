@@ -5,7 +5,7 @@ application's folder, for its owner alone. It holds no secrets: where there is a
 nothing fits (hashing.UNKNOWN). It is never changed, and the least recently used ones are removed. Where none can be
 kept, one is made that is gone when its session ends.
 
-It owns the copies. Finding a source is choosing.py's, importing it importer.py's, opening a copy opening/opener.py's.
+It owns the copies. Finding a source is detection.py's, importing it importer.py's, opening a copy opening/opener.py's.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vserverlib import Error, files, home, pluralize, printable
-from vserverlib.databases import headers, raw, recognition, schemas, snapshots, storage
+from vserverlib.databases import recognition, schemas, snapshots, sqlite_connections, sqlite_headers, storage
 from vserverlib.databases.postgresql import servers
 from vserverlib.files import shown
-from vserverlib.transfer import choosing
+from vserverlib.transfer import detection
 from vserverlib.transfer.sources import Bar, no_bar
 
 if TYPE_CHECKING:
-    from vserverlib.transfer.outcomes import Outcome
+    from vserverlib.transfer.import_report import Outcome
     from vserverlib.transfer.sources import Source
 
 KEPT = 8  # copies
@@ -115,7 +115,7 @@ def _seen_there(url: str) -> Path | None:
 
 def summary(name: str, copy: Copy, sandbox: bool) -> str:
     """Return what a person should know of a copy that is open in place of what they named, in a line."""
-    with contextlib.closing(headers.immutable(copy.file)) as conn:
+    with contextlib.closing(sqlite_headers.immutable(copy.file)) as conn:
         kept = dict(conn.execute("SELECT name, value FROM setting WHERE name IN (?, ?)", (WHAT, LESS)).fetchall())
     way = "a private copy of it, thrown away at the end" if sandbox else "a read-only look at it through a private copy"
     return f"{name} is {kept[WHAT]}: this is {way}{kept[LESS]} (import it with: {recognition.import_line(name)})"
@@ -138,9 +138,9 @@ def _stats(path: Path) -> Stats:
 
 def _key_of(database: Any) -> str:
     """Return what the copy of a server's database is called: by what tells that nothing was written to it since."""
-    from vserverlib.transfer import remote
+    from vserverlib.transfer import vantage6_postgres
 
-    return hashlib.sha256(f"{_ourselves()} {remote.state(database)}".encode()).hexdigest()[:32]
+    return hashlib.sha256(f"{_ourselves()} {vantage6_postgres.state(database)}".encode()).hexdigest()[:32]
 
 
 def _is_big(stats: Stats) -> bool:
@@ -230,7 +230,7 @@ def _is_sound(file: Path) -> bool:
     """Whether a copy is what was made: its name tells its digest. Of a big one only beginning and size are seen."""
     try:
         header, size = storage.check_ours(file)
-        headers.refuse_cut_off(file, header, size)
+        sqlite_headers.refuse_cut_off(file, header, size)
         return size >= BIG or file.stem.endswith(f"-{_content(file)[:32]}")
     except (Error, OSError):
         return False
@@ -257,7 +257,7 @@ def _by_age(name: re.Pattern[str]) -> list[Path]:
 def _is_copy(file: Path) -> bool:
     """Whether a file is a database of ours by its header, and not only by its name."""
     with contextlib.suppress(OSError), open(file, "rb") as opened:
-        header = headers.read_header(opened.read(100))
+        header = sqlite_headers.read_header(opened.read(100))
         return header is not None and header.application_id == storage.APPLICATION_ID
     return False
 
@@ -293,7 +293,7 @@ def _remove(file: Path) -> None:
 def _make(path: Path, key: str, before: Stats, bar: Bar) -> Copy:
     """Make a copy of a file, and keep it under its name."""
     with _draft(sum(size for _, _, size, *_ in before)) as draft:
-        with choosing.opened(str(path)) as source:
+        with detection.opened(str(path)) as source:
             _import(source, shown(path), draft, bar)
         if _stats(path) != before:
             raise Changed(f"{shown(path)} was written to while it was read: try again, or stop its server first")
@@ -302,11 +302,11 @@ def _make(path: Path, key: str, before: Stats, bar: Bar) -> Copy:
 
 def _make_there(database: Any, key: str, bar: Bar) -> Copy:
     """Make a copy of a server's database, and keep it under its name."""
-    from vserverlib.transfer import remote
+    from vserverlib.transfer import vantage6_postgres
 
     (size,) = database.execute_sql("SELECT pg_database_size(current_database())").fetchone()
     with _draft(size) as draft:
-        with remote.opened(database, bar) as source:
+        with vantage6_postgres.opened(database, bar) as source:
             _import(source, database.title, draft, bar)
         return _keep(draft, key)
 
@@ -360,7 +360,7 @@ def _import(source: Source, name: str, draft: Path, bar: Bar) -> None:
 
 def _finish(draft: Path, what: str, less: str) -> None:
     """Have a copy tell what it is of, and be one file. It has no journal: a server keeps none."""
-    with contextlib.closing(raw.connect(draft)) as conn:
+    with contextlib.closing(sqlite_connections.connect(draft)) as conn:
         with conn:
             conn.execute("DELETE FROM change")
             conn.execute("DELETE FROM sqlite_sequence WHERE name = 'change'")

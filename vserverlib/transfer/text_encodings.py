@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from vserverlib import Error, files
-from vserverlib.databases import headers
+from vserverlib.databases import sqlite_headers
 from vserverlib.files import shown
 
 CHUNK = 1024 * 1024  # bytes that are copied at once
@@ -38,7 +38,7 @@ def is_wrapped(head: bytes) -> bool:
 
 def refuse_others(named: Path, head: bytes) -> None:
     """Raise an Error where a file is packed, or in an encoding, that is not read."""
-    headers.refuse_packed(named, head, but=GZIP)
+    sqlite_headers.refuse_packed(named, head, but=GZIP)
     if head.startswith(UTF_32):
         raise Error(f"{shown(named)} is text in UTF-32: {SAVE}")
     if [byte == 0 for byte in head[:4]] in ([True, False] * 2, [False, True] * 2):
@@ -64,7 +64,7 @@ def unwrap(path: Path, place: Path, longest: int, may_be_longer: Callable[[bytes
                 break
     if left <= 0 and is_long:  # one that is just too long, its reader refuses
         message = f"is unpacked to more than {RATIO} times its size"
-        raise Error(f"{shown(path)} {message}: if you trust it, unpack it first: {headers.unpacking(path)}")
+        raise Error(f"{shown(path)} {message}: if you trust it, unpack it first: {sqlite_headers.unpacking(path)}")
 
 
 def _chunks(file: BinaryIO, named: Path) -> Iterator[bytes]:
@@ -98,8 +98,10 @@ def _decoded(raw: BinaryIO, named: Path, is_packed: bool) -> Iterator[bytes]:
 
 def _refuse_packed_twice(named: Path, head: bytes) -> None:
     """Raise an Error where what is packed is no text that could be imported."""
-    headers.refuse_dump(named, head)
-    headers.refuse_packed(named, head)
+    sqlite_headers.refuse_dump(named, head)
+    sqlite_headers.refuse_packed(named, head)
     refuse_others(named, head)
-    if headers.read_header(head[:100]) is not None:
-        raise Error(f"{shown(named)} is a SQLite database packed by gzip: unpack it first: {headers.unpacking(named)}")
+    if sqlite_headers.read_header(head[:100]) is not None:
+        raise Error(
+            f"{shown(named)} is a SQLite database packed by gzip: unpack it first: {sqlite_headers.unpacking(named)}"
+        )

@@ -207,10 +207,10 @@ def _print_entries(entries: Iterator[Any], output: str) -> int:
 
         printing.write(formats.WRITERS[output], journal.as_rows(passing))
     else:
-        from vserverlib.terminal import logbook, views
+        from vserverlib.terminal import journal_screen, views
 
         console = views.console()
-        for page in logbook.pages(passing):
+        for page in journal_screen.pages(passing):
             console.print(page)
     return next(counter)
 
@@ -258,11 +258,11 @@ def undo_command(
 def _show_changes(target: Target, database: Any, ids: list[int]) -> None:
     """Show the first rows of changes on stderr, where somebody is asked about them, and how the others are seen."""
     from vserverlib.entities import journal, undoing
-    from vserverlib.terminal import logbook, views
+    from vserverlib.terminal import journal_screen, views
 
     asked = journal.conditions(changes=ids)
     shown = list(itertools.islice(journal.entries(database, asked), SHOWN))
-    views.console(sys.stderr).print(logbook.Logbook(shown))
+    views.console(sys.stderr).print(journal_screen.Logbook(shown))
     more = journal.total(database, asked) - len(shown)
     if more:
         words = [word for id in ids[: undoing.MOST_TOLD] for word in ("--change", str(id))]

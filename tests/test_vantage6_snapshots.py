@@ -13,17 +13,16 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import fleet
 import pytest
 from click.shell_completion import ShellComplete
 from click.testing import CliRunner, Result
-from helpers import process
+from helpers import process, vantage6_databases
 
 import models as db
 import vserver
 from vserverlib import Error, api, hashing, home
-from vserverlib.databases import headers, storage
-from vserverlib.transfer import choosing, foreign, importer
+from vserverlib.databases import sqlite_headers, storage
+from vserverlib.transfer import detection, importer, vantage6_snapshots
 
 DATA = Path(__file__).parent / "data"
 RELEASES = ("1.2.3", "2.3.5", "3.11.1", "4.15.2")
@@ -70,7 +69,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def put(release: str, *statements: str) -> Path:
     """Put the database of a release in the working directory, with these statements run on it."""
-    return fleet.copied(release, Path(NAME), statements)
+    return vantage6_databases.copied(release, Path(NAME), statements)
 
 
 def run(*words: str, file: str = NAME) -> Result:
@@ -94,7 +93,7 @@ def state() -> dict[str, Any]:
 @pytest.mark.parametrize("release", RELEASES)
 def test_every_release_is_listed_as_its_import_is(server: Path, release: str, quick_hashes: None) -> None:
     put(release)
-    with choosing.opened(NAME) as source:
+    with detection.opened(NAME) as source:
         importer.run(source, Path("imported.db"))
     for entity in ("organizations", "users", "collaborations", "nodes", "tasks", "results"):
         looked, imported = (run("list", entity, "-o", "json", "--all", file=file) for file in (NAME, "imported.db"))
@@ -153,7 +152,7 @@ def test_a_copy_holds_no_secrets_but_that_there_are_some(server: Path) -> None:
     put("1.2.3")
     run("list", "users")
     secret = "SELECT password FROM user UNION SELECT api_key FROM node"
-    with closing(headers.immutable(copies()[0])) as conn:
+    with closing(sqlite_headers.immutable(copies()[0])) as conn:
         assert conn.execute(secret).fetchall() == [(hashing.UNKNOWN,)]
     assert not hashing.is_hash(hashing.UNKNOWN) and not hashing.fits("x", hashing.UNKNOWN)
 
@@ -217,12 +216,12 @@ def test_what_was_written_since_is_seen_whatever_the_time_of_the_file_says(serve
 def test_a_big_file_is_known_without_reading_it_until_it_is_changed(
     server: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(foreign, "BIG", 1)
-    monkeypatch.setattr(foreign, "SETTLED", -60.0)
+    monkeypatch.setattr(vantage6_snapshots, "BIG", 1)
+    monkeypatch.setattr(vantage6_snapshots, "SETTLED", -60.0)
     run("list", "tasks")
     reads = list[Path]()
-    content = foreign._content
-    monkeypatch.setattr(foreign, "_content", lambda path: reads.append(path) or content(path))
+    content = vantage6_snapshots._content
+    monkeypatch.setattr(vantage6_snapshots, "_content", lambda path: reads.append(path) or content(path))
     assert run("list", "tasks").exit_code == 0 and not reads
     times = (os.stat(NAME).st_atime_ns, os.stat(NAME).st_mtime_ns)
     put("4.15.2", RENAMED)
@@ -233,7 +232,7 @@ def test_a_big_file_is_known_without_reading_it_until_it_is_changed(
 def test_a_file_that_was_changed_just_now_is_not_known_by_its_time(
     server: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(foreign, "BIG", 1)
+    monkeypatch.setattr(vantage6_snapshots, "BIG", 1)
     run("list", "tasks")
     assert [file.suffix for file in copies()] == [".db"]
 
@@ -251,7 +250,7 @@ def test_a_damaged_copy_is_made_anew(server: Path, at: int, data: bytes | None) 
 
 
 def test_few_copies_are_kept_those_that_were_looked_at_last(server: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(foreign, "KEPT", 2)
+    monkeypatch.setattr(vantage6_snapshots, "KEPT", 2)
     run("list", "tasks")
     (first,) = copies()
     os.utime(first, (1, 1))
@@ -267,9 +266,9 @@ def test_few_copies_are_kept_those_that_were_looked_at_last(server: Path, monkey
 
 
 def test_what_was_left_by_those_who_were_killed_is_removed(server: Path) -> None:
-    draft = home.own_folder(home.folder() / "servers") / f"{foreign.DRAFT}abcd_123"
+    draft = home.own_folder(home.folder() / "servers") / f"{vantage6_snapshots.DRAFT}abcd_123"
     draft.mkdir(mode=0o700)
-    (draft / foreign.COPY).touch()
+    (draft / vantage6_snapshots.COPY).touch()
     os.utime(draft, (1, 1))
     run("list", "tasks")
     assert not draft.exists() and len(copies()) == 1
@@ -279,13 +278,13 @@ def test_what_was_left_by_those_who_were_killed_is_removed(server: Path) -> None
 def test_files_of_the_user_in_the_folder_of_copies_are_left_alone(server: Path, tmp_path: Path, mode: int) -> None:
     """Also those that are called like ours, and those that are databases of ours but are not called like a copy."""
     folder = tmp_path / "mine" / "servers"
-    (folder / f"{foreign.DRAFT}abcd_123").mkdir(parents=True)
-    (folder / f"{foreign.DRAFT}notes").mkdir()
+    (folder / f"{vantage6_snapshots.DRAFT}abcd_123").mkdir(parents=True)
+    (folder / f"{vantage6_snapshots.DRAFT}notes").mkdir()
     folder.chmod(mode)
-    users = [folder / f"{number}.db" for number in range(foreign.KEPT + 4)]
-    users += [folder / f"{'a' * 32}-{number:032x}.db" for number in range(foreign.KEPT + 4)]
-    users += [folder / f"{number:032x}.seen" for number in range(foreign.NOTES + 4)]
-    users += [folder / f"{foreign.DRAFT}{name}" / "text" for name in ("abcd_123", "notes")]
+    users = [folder / f"{number}.db" for number in range(vantage6_snapshots.KEPT + 4)]
+    users += [folder / f"{'a' * 32}-{number:032x}.db" for number in range(vantage6_snapshots.KEPT + 4)]
+    users += [folder / f"{number:032x}.seen" for number in range(vantage6_snapshots.NOTES + 4)]
+    users += [folder / f"{vantage6_snapshots.DRAFT}{name}" / "text" for name in ("abcd_123", "notes")]
     for file in users:
         file.write_text("the user's")
         os.utime(file, (1, 1))
@@ -294,7 +293,7 @@ def test_files_of_the_user_in_the_folder_of_copies_are_left_alone(server: Path, 
     for file in users[-2:]:
         storage.create(file)
         os.utime(file, (1, 1))
-    os.utime(folder / f"{foreign.DRAFT}abcd_123", (1, 1))
+    os.utime(folder / f"{vantage6_snapshots.DRAFT}abcd_123", (1, 1))
     for _ in range(2):
         assert process.vserver("-d", NAME, "list", "tasks", VSERVER_HOME=str(folder.parent)).status == 0
     assert [file for file in users if not file.exists()] == []
@@ -322,7 +321,7 @@ def test_copies_in_a_folder_of_another_user_are_not_believed(server: Path) -> No
     with closing(sqlite3.connect(copy)) as conn:
         conn.execute(RENAMED)
         conn.commit()
-    copy.rename(copy.with_name(f"{copy.name[:32]}-{foreign._content(copy)[:32]}.db"))
+    copy.rename(copy.with_name(f"{copy.name[:32]}-{vantage6_snapshots._content(copy)[:32]}.db"))
     assert "renamed" in run("list", "organizations").stdout
     os.chown(copy.parent, 65534, 65534)
     assert run("list", "organizations").stdout == before
@@ -332,7 +331,7 @@ def test_an_import_that_fails_leaves_nothing(server: Path, monkeypatch: pytest.M
     def fail(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(foreign, "_finish", fail)
+    monkeypatch.setattr(vantage6_snapshots, "_finish", fail)
     assert run("list", "tasks").exit_code == 130 and not copies()
 
 
@@ -344,7 +343,7 @@ def test_where_no_copy_can_be_kept_it_is_made_for_the_session(server: Path) -> N
 
 
 def test_a_server_that_writes_meanwhile_is_looked_at_again(server: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    finish, times = foreign._finish, list[int]()
+    finish, times = vantage6_snapshots._finish, list[int]()
 
     def write(*words: Any) -> None:
         finish(*words)
@@ -352,18 +351,18 @@ def test_a_server_that_writes_meanwhile_is_looked_at_again(server: Path, monkeyp
         if len(times) < 2:
             put("4.15.2", RENAMED)
 
-    monkeypatch.setattr(foreign, "_finish", write)
+    monkeypatch.setattr(vantage6_snapshots, "_finish", write)
     assert "renamed" in run("list", "organizations").stdout and len(times) == 2 and len(copies()) == 1
 
 
 def test_a_server_that_never_stops_writing_is_told(server: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    finish = foreign._finish
+    finish = vantage6_snapshots._finish
 
     def write(*words: Any) -> None:
         finish(*words)
         put("4.15.2", RENAMED)
 
-    monkeypatch.setattr(foreign, "_finish", write)
+    monkeypatch.setattr(vantage6_snapshots, "_finish", write)
     done = run("list", "organizations")
     assert (done.exit_code, done.stdout) == (1, "") and "was written to while it was read" in done.stderr
     assert not copies()
@@ -374,7 +373,7 @@ def test_several_that_look_at_once_all_see_it_and_what_they_keep_is_sound(server
     started = [subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(4)]
     done = [process.communicate()[0] for process in started]
     assert {process.returncode for process in started} == {0} and len(set(done)) == 1 and done[0].count(b"\n") == 12
-    assert copies() and all(map(foreign._is_sound, copies()))
+    assert copies() and all(map(vantage6_snapshots._is_sound, copies()))
 
 
 # Tab
@@ -392,5 +391,5 @@ def test_tab_offers_what_was_looked_at_and_imports_nothing(
     run("list", "tasks")
     assert "task 5" in offered("wait") and "12" in offered("wait")
     assert capfd.readouterr() == ("", "")
-    monkeypatch.setattr(foreign, "BIG", 1)  # too big to be read for a Tab, and nothing is noted of it
+    monkeypatch.setattr(vantage6_snapshots, "BIG", 1)  # too big to be read for a Tab, and nothing is noted of it
     assert offered("wait") == []

@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from vserverlib import Error, addresses, files
-from vserverlib.databases import headers, storage
+from vserverlib.databases import sqlite_headers, storage
 from vserverlib.databases.postgresql import servers
 from vserverlib.files import shown
-from vserverlib.transfer import documents, wrappings
+from vserverlib.transfer import documents, text_encodings
 from vserverlib.transfer.sources import Bar, Opened, Source, no_bar
 
 STDIN = "-"
@@ -49,15 +49,17 @@ def _file(path: Path, named: Path | None = None) -> Iterator[Source]:
     head = _head(path)
     with contextlib.ExitStack() as stack:
         plain = path
-        if wrappings.is_wrapped(head):
+        if text_encodings.is_wrapped(head):
             plain = stack.enter_context(files.passing_folder()) / "unwrapped"
-            wrappings.unwrap(path, plain, documents.LARGEST, _is_export)
+            text_encodings.unwrap(path, plain, documents.LARGEST, _is_export)
         yield stack.enter_context(_kind(plain, named or path)(plain, named or path))
 
 
 def is_database(name: str) -> bool:
     """Whether a source is a database, which -d takes as well as an import does."""
-    return addresses.is_url(name) or (not _is_piped(name) and headers.read_header(_head(_path(name))[:100]) is not None)
+    return addresses.is_url(name) or (
+        not _is_piped(name) and sqlite_headers.read_header(_head(_path(name))[:100]) is not None
+    )
 
 
 def _is_piped(name: str) -> bool:
@@ -100,12 +102,12 @@ def _path(name: str) -> Path:
 
 
 def _is_export(head: bytes) -> bool:
-    return b"".join(head[:200].split()).startswith(headers.EXPORT)
+    return b"".join(head[:200].split()).startswith(sqlite_headers.EXPORT)
 
 
 def _head(path: Path) -> bytes:
     with files.as_error(f"{shown(path)} cannot be read"), open(path, "rb") as file:
-        return file.read(headers.HEAD)
+        return file.read(sqlite_headers.HEAD)
 
 
 def _kind(plain: Path, path: Path) -> Callable[[Path, Path], Opened]:
@@ -114,11 +116,11 @@ def _kind(plain: Path, path: Path) -> Callable[[Path, Path], Opened]:
     plain: the copy that is read, or the file itself. path: the file as it is named.
     """
     head = _head(plain)
-    wrappings.refuse_others(path, head)
-    header = headers.read_header(head[:100])
+    text_encodings.refuse_others(path, head)
+    header = sqlite_headers.read_header(head[:100])
     if header is not None:
         return _database if header.application_id == storage.APPLICATION_ID else _vantage6
-    headers.refuse_dump(path, head)
+    sqlite_headers.refuse_dump(path, head)
     if not head.strip():
         raise Error(f"{shown(path)} is empty: there is nothing to import")
     if _is_export(head):
@@ -140,9 +142,9 @@ def _vantage6(plain: Path, path: Path) -> Opened:
 
 
 def _database(plain: Path, path: Path) -> Opened:
-    from vserverlib.transfer import ours
+    from vserverlib.transfer import vserver_source
 
-    return ours.opened(plain)
+    return vserver_source.opened(plain)
 
 
 def _export(plain: Path, path: Path) -> Opened:
@@ -161,12 +163,12 @@ def _fixture(plain: Path, path: Path) -> Opened:
 def _server(url: str, bar: Bar) -> Iterator[Source]:
     with servers.at_one_moment(url) as database:
         if servers.is_of_server(database):
-            from vserverlib.transfer import remote
+            from vserverlib.transfer import vantage6_postgres
 
-            with remote.opened(database, bar) as source:
+            with vantage6_postgres.opened(database, bar) as source:
                 yield source
         else:
-            from vserverlib.transfer import ours
+            from vserverlib.transfer import vserver_source
 
             servers.require_source(database)
-            yield ours.Database(database, with_hashes=True)
+            yield vserver_source.Database(database, with_hashes=True)

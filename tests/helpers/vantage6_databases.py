@@ -20,7 +20,7 @@ TYPES = {
 }
 
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parent.parent / "data"
 
 
 def copied(release: str, file: Path, statements: Iterable[str] = ()) -> Path:

@@ -15,9 +15,9 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from closed import as_nobody
 from helpers import process
-from terminal import environment
+from helpers.file_rights import as_nobody
+from helpers.terminal import environment
 from test_disks import why_not
 from test_faults import files_beside, names, older_with_more
 

@@ -17,7 +17,7 @@ from typing import Any
 import pexpect
 import pyte
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 PATIENCE = 20.0  # seconds for what takes a fraction of one on an idle machine
 SHELL = """import sys, models, shell
 shell.start(models.connect(sys.argv[1], read_only={read_only}, sandbox={sandbox}){options})"""

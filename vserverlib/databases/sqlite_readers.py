@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from vserverlib import Error, files, mounts
-from vserverlib.databases import raw, snapshots, sqlite
+from vserverlib.databases import snapshots, sqlite, sqlite_connections
 from vserverlib.databases.sqlite import Sqlite
 from vserverlib.files import shown
 
@@ -143,7 +143,7 @@ class Reader(Sqlite):
     def _of_copy(self, copy: Path) -> sqlite3.Connection:
         self.at_close.append(weakref.finalize(self, files.remove_folder, copy.parent))
         if os.path.exists(f"{copy}-journal"):  # of a program that was killed: it is rolled back, in the copy
-            with contextlib.closing(raw.connect(copy)) as conn:
+            with contextlib.closing(sqlite_connections.connect(copy)) as conn:
                 conn.execute("SELECT 1 FROM sqlite_master").fetchone()
         return self._opened(copy)
 
@@ -227,5 +227,5 @@ def _tidy(file: Path) -> None:
     log = Path(f"{file}-wal")
     with contextlib.suppress(OSError, sqlite3.Error):
         if log.stat().st_size == 0:
-            with contextlib.closing(raw.connect(f"{file.as_uri()}?mode=rw", uri=True)) as conn:
+            with contextlib.closing(sqlite_connections.connect(f"{file.as_uri()}?mode=rw", uri=True)) as conn:
                 conn.execute("SELECT 1 FROM sqlite_master").fetchone()

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import psycopg
 import pytest
-import servers
-from typed import run
+from helpers import postgres
+from helpers.typed import run
 
 import models
 from vserverlib.databases import connecting
@@ -21,7 +21,7 @@ SECRET = "a long password 1"
 
 
 @contextlib.contextmanager
-def role(server: servers.Server, url: str, name: str, sql: str = "") -> Iterator[str]:
+def role(server: postgres.Server, url: str, name: str, sql: str = "") -> Iterator[str]:
     """Make a role by the lines of docs/scale.md, or others, and give its URL."""
     found = re.search(rf"<!-- {name} -->\n```sql\n(.*?)```", PAGE, re.DOTALL)
     lines = sql or (found[1] if found else "")
@@ -65,7 +65,7 @@ LOOKS = (
 
 
 @pytest.mark.parametrize("name", ["reader", "looker"])
-def test_a_role_that_only_looks_can_do_so(name: str, server: servers.Server, filled: str) -> None:
+def test_a_role_that_only_looks_can_do_so(name: str, server: postgres.Server, filled: str) -> None:
     with role(server, filled, name) as url:
         for words in LOOKS:
             assert run(url, *words).exit_code == 0, (words, run(url, *words).output)
@@ -73,7 +73,7 @@ def test_a_role_that_only_looks_can_do_so(name: str, server: servers.Server, fil
         assert f'GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO "{name}"' in told
 
 
-def test_one_that_is_to_see_no_hashes_can_get_at_none(server: servers.Server, filled: str) -> None:
+def test_one_that_is_to_see_no_hashes_can_get_at_none(server: postgres.Server, filled: str) -> None:
     with role(server, filled, "looker") as url, psycopg.connect(url, autocommit=True) as conn:
         for table, column in (('"user"', "password"), ("node", "api_key"), ("record", "secrets")):
             assert conn.execute(f"SELECT COUNT({column}) FROM {table}").fetchone() == (0,)  # type: ignore[call-overload]
@@ -82,7 +82,7 @@ def test_one_that_is_to_see_no_hashes_can_get_at_none(server: servers.Server, fi
 
 
 def test_a_role_that_reads_copies_and_backs_up_but_not_without_the_sequences(
-    server: servers.Server, filled: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: postgres.Server, filled: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (programs,) = server.run("SELECT setting FROM pg_config WHERE name = 'BINDIR'").fetchone()
     monkeypatch.setenv("PATH", programs)
@@ -96,7 +96,7 @@ def test_a_role_that_reads_copies_and_backs_up_but_not_without_the_sequences(
 
 
 def test_a_role_that_writes_can_do_all_but_change_the_tables(
-    server: servers.Server, filled: str, tmp_path: Path
+    server: postgres.Server, filled: str, tmp_path: Path
 ) -> None:
     assert run(filled, "export", str(tmp_path / "all.json"), "--with-hashes").exit_code == 0
     with role(server, filled, "writer") as url:
@@ -107,7 +107,7 @@ def test_a_role_that_writes_can_do_all_but_change_the_tables(
         assert done.exit_code == 0, done.output
 
 
-def test_what_a_role_lacks_is_told_with_the_line_that_grants_it(server: servers.Server, url: str) -> None:
+def test_what_a_role_lacks_is_told_with_the_line_that_grants_it(server: postgres.Server, url: str) -> None:
     with role(server, url, "nobody1", "CREATE ROLE nobody1 LOGIN") as there:
         told = run(there, "list", "tasks").stderr
         assert told.count("\n") == 1

@@ -8,17 +8,16 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import fleet
 import psycopg
 import pytest
-import servers
+from helpers import postgres, vantage6_databases
+from helpers.typed import run
 from test_importer import HYBRID, RELEASES
-from typed import run
 
 import models as db
 from vserverlib import Error, hashing
 from vserverlib.secret_columns import SECRET_COLUMNS
-from vserverlib.transfer import choosing, foreign, importer
+from vserverlib.transfer import detection, importer, vantage6_snapshots
 
 MESSY = (  # what servers were seen to leave behind
     "UPDATE task SET name = NULL WHERE id = 1",
@@ -31,13 +30,13 @@ Fill = Callable[..., tuple[Path, str]]
 
 
 @pytest.fixture
-def both(server: servers.Server, tmp_path: Path, quick_hashes: None) -> Iterator[Fill]:
+def both(server: postgres.Server, tmp_path: Path, quick_hashes: None) -> Iterator[Fill]:
     """What makes the database of a server twice, of a release with these statements run on it: a file and a URL."""
     with server.bare() as url:
 
         def make(release: str, *statements: str) -> tuple[Path, str]:
-            file = fleet.copied(release, tmp_path / "server.sqlite", statements)
-            fleet.fill(url, file)
+            file = vantage6_databases.copied(release, tmp_path / "server.sqlite", statements)
+            vantage6_databases.fill(url, file)
             return file, url
 
         yield make
@@ -45,7 +44,7 @@ def both(server: servers.Server, tmp_path: Path, quick_hashes: None) -> Iterator
 
 def imported(source: str, target: Path) -> tuple[importer.Outcome, dict[str, list[Any]]]:
     """Import a source, and return what became of it, and all rows: of a secret whether there is one."""
-    with choosing.opened(source) as found:
+    with detection.opened(source) as found:
         outcome = importer.run(found, target)
     with closing(sqlite3.connect(target)) as conn:
         return outcome, {model._meta.table_name: list(_rows(conn, model)) for model in (*db.ENTITIES, db.Member)}
@@ -92,7 +91,7 @@ def test_it_is_only_read_and_said_what_it_is(both: Fill, tmp_path: Path) -> None
     assert run(str(tmp_path / "ours.db"), "log").stdout.count("imported postgres") == 1
 
 
-def test_what_is_no_database_of_a_server_is_one_line(server: servers.Server, both: Fill, tmp_path: Path) -> None:
+def test_what_is_no_database_of_a_server_is_one_line(server: postgres.Server, both: Fill, tmp_path: Path) -> None:
     _, url = both("4.15.2", "ALTER TABLE authenticatable ADD COLUMN keycloak_id VARCHAR")
     with server.bare() as bare, server.bare() as other, psycopg.connect(other, autocommit=True) as conn:
         conn.execute("CREATE TABLE authenticatable (id int)")
@@ -107,11 +106,11 @@ def test_a_view_in_the_place_of_a_table_is_refused(both: Fill, tmp_path: Path) -
     with psycopg.connect(url) as conn:
         conn.execute("ALTER TABLE run RENAME TO stored")
         conn.execute("CREATE VIEW run AS SELECT * FROM stored")
-    with pytest.raises(Error, match="run is no table in it"), choosing.opened(url):
+    with pytest.raises(Error, match="run is no table in it"), detection.opened(url):
         pass
 
 
-def test_a_role_that_may_not_read_a_table_is_told_which(server: servers.Server, both: Fill, tmp_path: Path) -> None:
+def test_a_role_that_may_not_read_a_table_is_told_which(server: postgres.Server, both: Fill, tmp_path: Path) -> None:
     _, url = both("4.15.2")
     server.run("DROP ROLE IF EXISTS half")
     server.run("CREATE ROLE half LOGIN")
@@ -142,7 +141,7 @@ def test_names_that_are_one_to_sqlite_and_tables_of_others_are_counted(both: Fil
 def test_a_database_of_ours_on_a_server_is_a_source(url: str, tmp_path: Path) -> None:
     with closing(db.connect(url)):
         db.Organization(name="IKNL").save()
-    with choosing.opened(url) as found:
+    with detection.opened(url) as found:
         assert found.summary() == f"{url} is a database of vserver"
     outcome, rows = imported(url, tmp_path / "ours.db")
     assert not list(outcome.summary()) and [row[1] for row in rows["organization"]] == ["IKNL"]
@@ -150,7 +149,7 @@ def test_a_database_of_ours_on_a_server_is_a_source(url: str, tmp_path: Path) ->
 
 @pytest.mark.usefixtures("programs")
 def test_an_older_database_on_a_server_is_upgraded_before_it_is_merged_into(older_url: str, tmp_path: Path) -> None:
-    file = fleet.copied("4.15.2", tmp_path / "server.sqlite")
+    file = vantage6_databases.copied("4.15.2", tmp_path / "server.sqlite")
     done = run(older_url, "import", str(file), "--merge", "--yes")
     assert done.exit_code == 0 and "was upgraded from schema 1" in done.stderr, done.stderr
     assert '"name": "task 0"' in run(older_url, "list", "tasks", "-o", "json").stdout
@@ -171,7 +170,7 @@ def test_a_look_at_it_says_so_and_shows_what_its_import_does(both: Fill) -> None
 
 
 def test_a_role_that_may_only_select_is_enough_to_look_and_to_import(
-    server: servers.Server, both: Fill, tmp_path: Path
+    server: postgres.Server, both: Fill, tmp_path: Path
 ) -> None:
     _, url = both("4.15.2")
     with psycopg.connect(url, autocommit=True) as conn:
@@ -187,8 +186,8 @@ def test_a_role_that_may_only_select_is_enough_to_look_and_to_import(
 def test_a_second_look_makes_no_copy_until_something_is_written(both: Fill, monkeypatch: pytest.MonkeyPatch) -> None:
     _, url = both("4.15.2")
     made = list[Path]()
-    kept = foreign._keep
-    monkeypatch.setattr(foreign, "_keep", lambda draft, key: made.append(draft) or kept(draft, key))
+    kept = vantage6_snapshots._keep
+    monkeypatch.setattr(vantage6_snapshots, "_keep", lambda draft, key: made.append(draft) or kept(draft, key))
     for _ in range(2):
         assert '"name": "renamed"' not in run(url, "list", "tasks", "-o", "json").stdout
     assert len(made) == 1
@@ -226,13 +225,15 @@ IN_ASCII = (
 
 
 @pytest.fixture
-def encoded(server: servers.Server, tmp_path: Path) -> Iterator[Callable[[str], str]]:
+def encoded(server: postgres.Server, tmp_path: Path) -> Iterator[Callable[[str], str]]:
     """What makes the database of a server in an encoding, with a name that is not in UTF-8, and gives its URL."""
 
     def make(encoding: str) -> str:
         server.run(f"CREATE DATABASE encoded TEMPLATE template0 ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C'")
         url = server.url_of("encoded")
-        fleet.fill(f"{url}&client_encoding=UTF8", fleet.copied("4.15.2", tmp_path / "server.sqlite", IN_ASCII))
+        vantage6_databases.fill(
+            f"{url}&client_encoding=UTF8", vantage6_databases.copied("4.15.2", tmp_path / "server.sqlite", IN_ASCII)
+        )
         with psycopg.connect(url, autocommit=True, client_encoding=encoding) as conn:
             for sql in (b"UPDATE organization SET name = '%b' WHERE id = 1", b'CREATE TABLE "t%b" (id int)'):
                 conn.execute(sql.replace(b"%b", BYTES[encoding]))
@@ -259,7 +260,7 @@ def test_a_database_in_another_encoding_is_read_and_what_is_lost_is_told(
         assert '"café"' in run(f"{url}&client_encoding=LATIN1", "list", "organizations", "-o", "json").stdout
 
 
-def test_a_source_that_is_empty_is_not_told_to_be_made(server: servers.Server, tmp_path: Path) -> None:
+def test_a_source_that_is_empty_is_not_told_to_be_made(server: postgres.Server, tmp_path: Path) -> None:
     with server.bare() as bare:
         for words in ([str(tmp_path / "ours.db"), "import", bare], [None, "copy", bare, str(tmp_path / "ours.db")]):
             done = run(*words)  # type: ignore[arg-type]  # the name of the database, then words

@@ -1,6 +1,6 @@
 """How far long work is: told from time to time by what does it, to whoever asked.
 
-Nothing here shows it: a bar at a terminal is terminal/screens.py's.
+Nothing here shows it: a bar at a terminal is terminal/live_display.py's.
 """
 
 from __future__ import annotations

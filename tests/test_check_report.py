@@ -6,13 +6,13 @@ import pytest
 from rich.cells import cell_len
 
 from vserverlib.entities import checks, rules
-from vserverlib.terminal import report, views
+from vserverlib.terminal import check_report, views
 
 HOSTILE = "\x1b[31m[red]\r\n\u202e" + "健" * 200
 
 
 def shown(found: checks.Findings, width: int = 80) -> str:
-    return views.render(report.Report(found), width=width, color=False)
+    return views.render(check_report.Report(found), width=width, color=False)
 
 
 def test_what_is_worst_comes_first() -> None:
@@ -25,7 +25,7 @@ def test_what_is_worst_comes_first() -> None:
 def test_the_first_rows_of_a_rule_are_shown_and_the_others_counted() -> None:
     text = shown(checks.Findings(checks.finding("TSK001", number, "x", None) for number in range(1, 1500)))
     assert "TSK001 error 1,499" in text and "… 1,489 more" in text
-    assert text.count('"x": it has no collaboration') == report.SHOWN and text.count("remedy:") == 1
+    assert text.count('"x": it has no collaboration') == check_report.SHOWN and text.count("remedy:") == 1
 
 
 @pytest.mark.parametrize("width", [40, 80, 120])
@@ -42,5 +42,5 @@ def test_nothing_found_says_so() -> None:
 
 def test_a_screen_without_unicode_shows_ascii() -> None:
     found = checks.Findings(checks.finding("TSK001", number, "健", None) for number in range(20))
-    assert report.Report(found)
-    assert report.summary({rules.ERROR: 1200, rules.WARNING: 0, rules.INFO: 1}) == "1,200 errors, 1 note"
+    assert check_report.Report(found)
+    assert check_report.summary({rules.ERROR: 1200, rules.WARNING: 0, rules.INFO: 1}) == "1,200 errors, 1 note"

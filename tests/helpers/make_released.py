@@ -39,7 +39,7 @@ def fill() -> None:
 
 def main() -> None:
     """Make the file where it is not there."""
-    file = Path(__file__).parent / "data" / f"schema-{schemas.NEWEST}.sqlite"
+    file = Path(__file__).parent.parent / "data" / f"schema-{schemas.NEWEST}.sqlite"
     if file.exists():
         print(f"{file.name} is there")
         return

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from vserverlib import messages, signals
-from vserverlib.advance import Advance
+from vserverlib.progress_callback import Advance
 from vserverlib.terminal import views
 
 BAR_AFTER = 1.0  # seconds of work until a bar shows how far it is

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vserverlib import files
-from vserverlib.advance import ticker
-from vserverlib.databases import raw, recognition
+from vserverlib.databases import recognition, sqlite_connections
 from vserverlib.databases.connection import quoted
 from vserverlib.files import shown
+from vserverlib.progress_callback import ticker
 from vserverlib.transfer import vantage6
 from vserverlib.transfer.sources import Bar
 
@@ -85,7 +85,7 @@ def _tables(database: Any) -> Tables:
 
 
 def _new(file: Path) -> sqlite3.Connection:
-    conn = raw.connect(file, isolation_level=None)
+    conn = sqlite_connections.connect(file, isolation_level=None)
     for pragma in ("journal_mode = OFF", "synchronous = OFF"):  # it is whole, or thrown away
         conn.execute(f"PRAGMA {pragma}")
     return conn

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 from helpers.process import PROGRAM, answers, vserver
-from terminal import ROOT, Terminal, environment
+from helpers.terminal import ROOT, Terminal, environment
 
 import models
-from vserverlib import counterparts
+from vserverlib import vantage6_names
 
 KINDS = ["sqlite"]  # it is about words
 HERE = {model._meta.table_name: set(model._meta.combined) for model in models.ENTITIES}
@@ -25,17 +25,17 @@ def test_each_table_and_column_of_a_server_is_here_or_has_its_message(path: Path
         tables = [name for (name,) in conn.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         columns = {table: [row[1] for row in conn.execute(f'PRAGMA table_info("{table}")')] for table in tables}
     for table, names in columns.items():
-        known = counterparts.ENTITIES.get(table.casefold())
+        known = vantage6_names.ENTITIES.get(table.casefold())
         entity = known.here if known else table
-        assert entity in HERE or table == "Member" or counterparts.entity(table), table
+        assert entity in HERE or table == "Member" or vantage6_names.entity(table), table
         for name in names if entity in HERE else []:
-            assert name in HERE[entity] or counterparts.field(entity, name), (table, name)
+            assert name in HERE[entity] or vantage6_names.field(entity, name), (table, name)
 
 
 def test_what_stands_here_for_something_is_there() -> None:
-    for known in counterparts.ENTITIES.values():
+    for known in vantage6_names.ENTITIES.values():
         assert known.here in {"", *HERE}
-    for noun, names in counterparts.FIELDS.items():
+    for noun, names in vantage6_names.FIELDS.items():
         model = next(model for model in models.ENTITIES if model.noun == noun)
         for name, known in names.items():
             assert name not in HERE[noun] and not hasattr(model, name), (noun, name)

@@ -12,15 +12,15 @@ from typing import Any
 
 import pytest
 from click.testing import Result
-from terminal import Terminal, environment
-from typed import run
+from helpers.terminal import Terminal, environment
+from helpers.typed import run
 
 import models as db
 import shell
 from vserverlib import Error, UsageError
 from vserverlib.entities import journal
 from vserverlib.entities.undoing import undo
-from vserverlib.terminal import completion, logbook, views
+from vserverlib.terminal import completion, journal_screen, views
 
 VSERVER = [sys.executable, "-c", "import vserver; vserver.main()"]
 
@@ -232,10 +232,10 @@ def test_the_prompt_has_log_undo_and_history(story: SimpleNamespace, database: A
 
 
 def test_the_log_of_the_prompt_has_a_view_that_says_when_it_is_not_all(story: SimpleNamespace, database: Any) -> None:
-    text = views.render(logbook.of(journal.log(database, limit=2)), width=80, color=False)
+    text = views.render(journal_screen.of(journal.log(database, limit=2)), width=80, color=False)
     assert text.count("made result") == 2 and text.endswith("there are more: limit=…\n")
     assert repr(journal.log(database, limit=2)) == "<2 entries of the journal, there are more>"
-    assert views.render(logbook.of(journal.log(database, actor="nobody")), width=80) == "nothing is on record\n"
+    assert views.render(journal_screen.of(journal.log(database, actor="nobody")), width=80) == "nothing is on record\n"
 
 
 def test_tab_offers_history_log_and_undo(story: SimpleNamespace, database: Any) -> None:
@@ -251,7 +251,7 @@ def test_a_text_fakes_no_line_and_without_unicode_there_are_arrows_of_ascii(
     story.task.name = "x\nchange 99 · root"
     story.task.save()
     entries = list(journal.history(story.task))
-    text = views.render(logbook.Logbook(entries), width=80, color=False)
+    text = views.render(journal_screen.Logbook(entries), width=80, color=False)
     assert "name  average → x\\nchange 99 · root" in text
     assert [line for line in text.splitlines() if line.startswith("change 99")] == []
 

@@ -123,13 +123,13 @@ def _tell_kept(target: Target, kept: Backup) -> None:
 def _restore_on_server(target: Target, file: str, yes: bool) -> None:
     from vserverlib.databases import storage
     from vserverlib.databases.postgresql import archives, restores
-    from vserverlib.terminal import screens
+    from vserverlib.terminal import live_display
 
     dump = archives.opened(storage.as_path(file), target.name)
     if restores.replaces(target.path):
         require_yes(f"Replace all that vserver has in {target.name} by {printable(file, 200)}?", yes)
     with signals.finishing():
-        with screens.progress_bar("rows", dump.rows) as advance:
+        with live_display.progress_bar("rows", dump.rows) as advance:
             done = restores.restore(target.path, dump, advance)
         older = ", upgraded to the schema of this release" if done.upgraded else ""
         notify(f"{target.name} holds what is in {file}{older}")
@@ -190,10 +190,10 @@ def import_command(
     Passwords and API keys that a fixture file does not give are made, and shown this once, on stderr; or else written
     to a new FILE, as JSON where its name ends in .json, else as YAML.
     """
-    from vserverlib.terminal import screens
-    from vserverlib.transfer import choosing
+    from vserverlib.terminal import live_display
+    from vserverlib.transfer import detection
 
-    if source == choosing.STDIN and sys.stdin.isatty():
+    if source == detection.STDIN and sys.stdin.isatty():
         raise click.UsageError("stdin is a terminal: send a source to it with | or <, or name a file")
     if options["merge"] and options["replace"]:
         raise click.UsageError("--merge and --replace exclude each other: choose one")
@@ -202,7 +202,7 @@ def import_command(
     with signals.finishing() as block:
         with (
             _telling_of_an_end(block),
-            choosing.opened(source, screens.progress_bar) as found,
+            detection.opened(source, live_display.progress_bar) as found,
             _handing_out(found, secrets, options["dry_run"]),
         ):
             notify(found.summary())
@@ -233,20 +233,20 @@ def _telling_of_an_end(block: signals.finishing) -> Iterator[None]:
 
 def _imported(target: Target, found: Any, yes: bool, *, dry_run: bool, merge: bool, replace: bool, strict: bool) -> Any:
     """Import a source as the options say, and return what became of it. What was refused is told in full."""
-    from vserverlib.terminal import screens
-    from vserverlib.transfer import importer, outcomes
+    from vserverlib.terminal import live_display
+    from vserverlib.transfer import import_report, importer
 
     place, strict = target.path if target.is_url else target.file, strict or target.strict
     if replace and not dry_run and (target.is_url or os.path.lexists(target.file)):
         require_yes(f"Replace all that is in {printable(target.name, 200)} by {found.about}?", yes)
     try:
-        with screens.progress_bar("rows", importer.total(found)) as advance:
+        with live_display.progress_bar("rows", importer.total(found)) as advance:
             if merge:
                 confirm = None if yes else partial(_confirm, target)
                 return importer.merge(found, place, advance, strict=strict, dry=dry_run, confirm=confirm)
             act = importer.dry_run if dry_run else importer.run
             return act(found, place, advance, replace=replace, strict=strict)
-    except outcomes.Refused as refused:
+    except import_report.Refused as refused:
         for line in refused.outcome.summary(everything=True):
             notify(line, "yellow")
         raise
@@ -282,10 +282,10 @@ def _tell_imported(target: Target, done: Any, source: str, dry_run: bool) -> Non
 
 def _look_again(target: Target, done: Any, source: str) -> str:
     """Return what is typed to see what rows break rules that were not imported: in the source itself, if it can be."""
-    from vserverlib.transfer import choosing
+    from vserverlib.transfer import detection
 
     shown = addresses.shown(source) if addresses.is_url(source) else source
-    if not done.plan and choosing.is_database(source):
+    if not done.plan and detection.is_database(source):
         return addresses.command(shown, "check")
     return target.command("import", shown, "--dry-run", "--strict", *(["--merge"] if done.plan else []))
 
@@ -305,7 +305,7 @@ def _take_back(target: Target, done: Any) -> str:
 def _handing_out(source: Any, secrets: str | None, dry_run: bool) -> Iterator[None]:
     """Have the secrets that are made for a source be shown, or written to a file."""
     from vserverlib.databases import storage
-    from vserverlib.transfer import handouts, sources
+    from vserverlib.transfer import generated_credentials, sources
 
     _refuse_stdout(secrets)
     if dry_run or not isinstance(source, sources.NeedsCredentials):
@@ -317,7 +317,7 @@ def _handing_out(source: Any, secrets: str | None, dry_run: bool) -> Iterator[No
         source.handing_out = printing.handouts
         yield
     else:
-        with handouts.written_to(storage.as_path(secrets)) as source.handing_out:
+        with generated_credentials.written_to(storage.as_path(secrets)) as source.handing_out:
             yield
 
 
@@ -392,17 +392,17 @@ def _export_json(target: Target, file: str, with_hashes: bool, force: bool) -> N
 
 def _write_json(target: Target, place: Path | None, with_hashes: bool, force: bool) -> None:
     """Write what a database holds as JSON, to a place, or else to stdout."""
-    from vserverlib.terminal import screens
-    from vserverlib.transfer import exchange, foreign, importer, ours
+    from vserverlib.terminal import live_display
+    from vserverlib.transfer import exchange, importer, vantage6_snapshots, vserver_source
 
-    with target.open(read_only=True) as database, ours.reading(database, with_hashes=with_hashes) as source:
+    with target.open(read_only=True) as database, vserver_source.reading(database, with_hashes=with_hashes) as source:
         if with_hashes:
-            foreign.refuse_look(database, target.name)
+            vantage6_snapshots.refuse_look(database, target.name)
         if place is None:
             sys.stdout.writelines(exchange.lines(source, with_hashes=with_hashes))
             return
         _refuse_place(target, place, force)
-        with screens.progress_bar("rows", importer.total(source)) as advance:
+        with live_display.progress_bar("rows", importer.total(source)) as advance:
             exchange.export(source, place, with_hashes=with_hashes, force=force, advance=advance)
 
 
@@ -442,11 +442,11 @@ def copy_command(ctx: click.Context, source: str, to: str, output: str) -> None:
     parent = ctx.parent or ctx
     if parent.get_parameter_source("database") is click.core.ParameterSource.COMMANDLINE:
         raise click.UsageError("copy names both databases itself, FROM and TO: leave -d out", ctx)
-    from vserverlib.terminal import screens
+    from vserverlib.terminal import live_display
     from vserverlib.transfer import copying
 
     with copying.source(source) as database:
-        with screens.progress_bar("rows", copying.total(database)) as advance:
+        with live_display.progress_bar("rows", copying.total(database)) as advance:
             done = copying.copy(database, to, advance)
         printing.counts([table._asdict() for table in done], output)
         named = addresses.shown(to) if addresses.is_url(to) else to

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from vserverlib import Error, hashing
-from vserverlib.transfer import handouts
-from vserverlib.transfer.handouts import Handout
+from vserverlib.transfer import generated_credentials
+from vserverlib.transfer.generated_credentials import Handout
 
 MADE = [Handout("user", "anna", "password", "Xk7pd-…"), Handout("node", "IKNL - [beta] Node", "API key", "0")]
 
 
 def test_passwords_are_strong_and_none_is_like_another() -> None:
-    made = [handouts.new_password() for _ in range(500)]
+    made = [generated_credentials.new_password() for _ in range(500)]
     assert len(set(made)) == 500 and not any(map(hashing.weakness_of_password, made))
 
 
@@ -27,7 +27,7 @@ def test_keys_are_random_uuids_in_lower_case() -> None:
 
 
 def test_a_list_is_its_owners_alone_and_names_stay_as_they_are(tmp_path: Path) -> None:
-    handouts.write(tmp_path / "made.json", MADE)
+    generated_credentials.write(tmp_path / "made.json", MADE)
     assert [Handout(**each) for each in json.loads((tmp_path / "made.json").read_text())] == MADE
     assert stat.S_IMODE((tmp_path / "made.json").stat().st_mode) == 0o600
 
@@ -35,13 +35,13 @@ def test_a_list_is_its_owners_alone_and_names_stay_as_they_are(tmp_path: Path) -
 def test_a_file_that_is_there_or_has_no_folder_is_refused_at_once(tmp_path: Path) -> None:
     (tmp_path / "there").write_text("mine")
     for path, told in ((tmp_path / "there", "is there already"), (tmp_path / "no" / "x", "does not exist: make it")):
-        with pytest.raises(Error, match=told), handouts.written_to(path):
+        with pytest.raises(Error, match=told), generated_credentials.written_to(path):
             pytest.fail("it was begun")
     assert (tmp_path / "there").read_text() == "mine"
 
 
 def test_a_file_is_gone_where_what_comes_after_it_fails(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), handouts.written_to(tmp_path / "made") as hand_out:
+    with pytest.raises(ZeroDivisionError), generated_credentials.written_to(tmp_path / "made") as hand_out:
         hand_out(MADE)
         assert (tmp_path / "made").exists()
         raise ZeroDivisionError
@@ -49,6 +49,6 @@ def test_a_file_is_gone_where_what_comes_after_it_fails(tmp_path: Path) -> None:
 
 
 def test_no_file_is_made_for_no_secret(tmp_path: Path) -> None:
-    with handouts.written_to(tmp_path / "made") as hand_out:
+    with generated_credentials.written_to(tmp_path / "made") as hand_out:
         hand_out([])
     assert list(tmp_path.iterdir()) == []

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from terminal import Terminal, environment
+from helpers.terminal import Terminal, environment
 
 import models
 import vserver
-from vserverlib.commands import dialects
+from vserverlib.commands import shell_completion
 from vserverlib.databases import storage
 
 HOSTILE = [
@@ -151,19 +151,19 @@ def test_bash_goes_on_with_a_name_that_has_been_begun(bash: Session) -> None:
 @pytest.mark.parametrize("quote", ["", "'", '"'])
 def test_what_is_quoted_reads_back_in_bash_and_here(quote: str, tmp_path: Path) -> None:
     texts = [*HOSTILE, *(char for char in map(chr, range(32, 127)) if quote or char != " "), "é漢"]
-    words = [quote + dialects.quoted(text, quote) + quote for text in texts]
+    words = [quote + shell_completion.quoted(text, quote) + quote for text in texts]
     command = ["bash", "-c", f"printf '%s\\n' {' '.join(words)}"]
     printed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert printed.stdout.splitlines() == texts
-    assert [word.text for word in dialects.split(" ".join(words))] == texts
+    assert [word.text for word in shell_completion.split(" ".join(words))] == texts
 
 
 def test_a_line_is_split_as_far_as_it_goes() -> None:
-    assert [word.text for word in dialects.split("vserver show ")] == ["vserver", "show", ""]
-    assert [word.text for word in dialects.split("a 'b c")] == ["a", "b c"]
-    assert dialects.split("x=\"it's")[-1] == ("x=\"it's", "x=it's", '"')
-    assert dialects.split(r"'it\'s'", fish=True)[-1].text == "it's"
-    assert dialects.split("trailing\\")[-1].text == "trailing"
+    assert [word.text for word in shell_completion.split("vserver show ")] == ["vserver", "show", ""]
+    assert [word.text for word in shell_completion.split("a 'b c")] == ["a", "b c"]
+    assert shell_completion.split("x=\"it's")[-1] == ("x=\"it's", "x=it's", '"')
+    assert shell_completion.split(r"'it\'s'", fish=True)[-1].text == "it's"
+    assert shell_completion.split("trailing\\")[-1].text == "trailing"
 
 
 @pytest.mark.parametrize("shell", SHELLS)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vserverlib import Error, files
-from vserverlib.databases import raw, snapshots
+from vserverlib.databases import snapshots, sqlite_connections
 from vserverlib.files import shown
 
 _MAGIC = b"SQLite format 3\0"
@@ -88,6 +88,6 @@ def refuse_cut_off(path: Path, header: Header, size: int) -> None:
         raise Error(f"{shown(path)} is cut off ({size:,} of {whole:,} bytes): use an earlier backup")
 
 
-def immutable(path: Path) -> raw.Connection:
+def immutable(path: Path) -> sqlite_connections.Connection:
     """Open a file so that nothing beside it is made: what a write-ahead log holds is not seen."""
-    return raw.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True)
+    return sqlite_connections.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True)

@@ -18,7 +18,7 @@ from vserverlib.entities import rules
 from vserverlib.entities.progress import Counts
 from vserverlib.queries import kinds, listing
 from vserverlib.queries.overview import Overview, Share
-from vserverlib.terminal import report
+from vserverlib.terminal import check_report
 from vserverlib.terminal.views import BAR, GAP, LONGEST_ODD, Look, as_text, span
 
 MOST_SHARES = 4  # lines of collaborations, and of organizations: all of it fits 80 columns and 24 lines
@@ -53,7 +53,7 @@ class OverviewView:
         if last is None:
             return Text.assemble(("checked  ", "bold"), ("never: vserver check", "dim"))
         counts = {rules.ERROR: last.error, rules.WARNING: last.warning, rules.INFO: last.info}
-        return Text.assemble(("checked  ", "bold"), f"{self._age(last.at)} ago: {report.summary(counts)}")
+        return Text.assemble(("checked  ", "bold"), f"{self._age(last.at)} ago: {check_report.summary(counts)}")
 
     def _shares(self, noun: str, what: str, shares: Sequence[Share], look: Look) -> Iterator[Any]:
         """Show the first of a list of shares: those with most to do come first."""

@@ -12,7 +12,7 @@ import pytest
 from helpers.process import ROOT, python, vserver
 
 from vserverlib import Error
-from vserverlib.transfer import choosing, documents, wrappings
+from vserverlib.transfer import detection, documents, text_encodings
 from vserverlib.transfer.sources import Notes
 
 FIXTURE = "organizations:\n- name: Østfold\n  users:\n  - username: ål\n"
@@ -39,7 +39,7 @@ def export(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def read(file: Path) -> tuple[str, dict[str, list[object]]]:
-    with choosing.opened(str(file)) as source:
+    with detection.opened(str(file)) as source:
         return source.summary(), {origin.table: list(source.rows(origin, Notes())) for origin in source.origins}
 
 
@@ -108,9 +108,9 @@ def test_a_packed_database_is_named_when_it_is_opened(tmp_path: Path) -> None:
 def test_few_bytes_that_stand_for_many_are_refused(
     export: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wrappings, "AT_LEAST", 2**20)
+    monkeypatch.setattr(text_encodings, "AT_LEAST", 2**20)
     monkeypatch.setattr(documents, "LARGEST", 2**20)
-    monkeypatch.setattr(wrappings, "RATIO", 20)
+    monkeypatch.setattr(text_encodings, "RATIO", 20)
     for head, told in ((export, "is unpacked to more than 20 times its size"), (FIXTURE, "is larger than 1 MiB")):
         file = tmp_path / "bomb"
         file.write_bytes(gzip.compress(head.encode() + b" " * 20 * 2**20))

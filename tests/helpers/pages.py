@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from terminal import ROOT, Terminal, environment
+from helpers.terminal import ROOT, Terminal, environment
 
 COLUMNS = 80
 ANSWER = "  # → "

@@ -133,9 +133,9 @@ def overview(target: Target, output: str) -> None:
         found = figures.overview(database)
     if output == "table":
         from vserverlib.entities import fields
-        from vserverlib.terminal import board, views
+        from vserverlib.terminal import overview_screen, views
 
-        views.console().print(board.OverviewView(found, database.title, fields.now()))
+        views.console().print(overview_screen.OverviewView(found, database.title, fields.now()))
     else:
         printing.document(figures.as_data(found), output)
 
@@ -174,11 +174,11 @@ def check_command(
 
 
 def _explain(rule: Any) -> None:
-    from vserverlib.terminal import report
+    from vserverlib.terminal import check_report
 
     click.echo(f"{rule.code}, {rule.level}, asked {rule.when}")
     for title, text in (("breaks it", rule.breaks), ("why", rule.why), ("remedy", rule.remedy)):
-        click.echo(f"{title + ':':<11}{report.plain(text)}")
+        click.echo(f"{title + ':':<11}{check_report.plain(text)}")
 
 
 def _print_findings(found: Iterator[Any], output: str) -> Any:
@@ -187,12 +187,12 @@ def _print_findings(found: Iterator[Any], output: str) -> Any:
 
     from vserverlib.entities import checks
     from vserverlib.queries import formats
-    from vserverlib.terminal import report, views
+    from vserverlib.terminal import check_report, views
 
     if output == "table":
-        few = checks.Findings(found, keep=report.SHOWN)
+        few = checks.Findings(found, keep=check_report.SHOWN)
         if few:
-            views.console().print(report.Report(few))
+            views.console().print(check_report.Report(few))
         return few.counts
     counts: Counter[str] = Counter()
     rows = (finding._asdict() for finding in checks.counting(found, counts))
