@@ -7,11 +7,13 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from helpers.file_rights import as_nobody, close_folder
 from helpers.terminal import environment
 
 import models
@@ -102,7 +104,7 @@ def test_formats_are_offered() -> None:
 
 
 @pytest.mark.parametrize("model", models.ENTITIES, ids=lambda model: model.noun)
-def test_every_field_that_is_offered_can_be_asked_for(model: type[models.Task]) -> None:
+def test_every_field_that_is_offered_can_be_asked_for(model: type[models.Task], consortium: object) -> None:
     for name in offered("list", model.plural, "--sort", ""):
         filters.order(model, name)
     for name in offered("list", model.plural, "--where", ""):
@@ -281,10 +283,23 @@ def test_a_locked_database_offers_nothing_at_once(example: Path) -> None:
         silent()
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_database_that_may_not_be_read_offers_nothing(example: Path) -> None:
-    example.chmod(0)
-    silent()
+@pytest.fixture
+def open_to_all(_example: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with the example data that any user may enter; pytest's own are closed. Completion is imported."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        shutil.copy(_example, folder / "vserver.db").chmod(0o644)
+        monkeypatch.chdir(folder)
+        assert "Kankerregister Noord" in offered("show", "organization", "")
+        yield folder
+
+
+def test_a_database_that_may_not_be_read_offers_nothing(open_to_all: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (open_to_all / "vserver.db").chmod(0)
+    with as_nobody():
+        assert offered("show", "organization", "") == []
+    assert capfd.readouterr() == ("", "")
 
 
 def test_nothing_is_left_beside_a_database_that_is_read(example: Path) -> None:
@@ -304,11 +319,11 @@ def test_a_terminal_that_knows_no_unicode_is_offered_ascii_alone(example: Path) 
     assert "Kankerregister Noord" in done.stdout and done.stdout.isascii()
 
 
-def test_a_copy_in_a_folder_that_cannot_be_written_is_not_copied_again(example: Path, tmp_path: Path) -> None:
-    if os.geteuid() == 0 or shutil.which("chmod") is None:
-        pytest.skip("root may write everywhere")
-    tmp_path.chmod(0o555)
-    try:
-        silent()
-    finally:
-        tmp_path.chmod(0o755)
+def test_a_database_that_would_have_to_be_copied_offers_nothing(
+    open_to_all: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    close_folder(open_to_all)
+    with as_nobody():
+        assert offered("show", "organization", "") == []
+    assert capfd.readouterr() == ("", "")
+    assert os.listdir(open_to_all) == ["vserver.db"]

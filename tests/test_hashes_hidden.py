@@ -197,7 +197,7 @@ def test_what_is_asked_shows_a_hash_in_a_session_that_writes(kept: str, tmp_path
 @pytest.mark.parametrize("way", process.WAYS)
 def test_a_read_only_session_shows_no_hash(kept: str, tmp_path: Path, way: str, kind: str) -> None:
     if (kind, way) == ("postgres", "demo"):
-        pytest.skip("the example data is a file")
+        pytest.skip("the example data is a SQLite file")
     found = process.answers(questions(kind, way), kept, tmp_path, "--read-only", way=way)
     assert those_with_hashes(found) == []
     assert those_without_answer(found) == []

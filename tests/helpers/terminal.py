@@ -18,6 +18,8 @@ import pexpect
 import pyte
 
 ROOT = Path(__file__).parent.parent.parent
+# The last has a program that a test starts measured, when the suite is run with coverage.
+KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "VIRTUAL_ENV", "COVERAGE_PROCESS_CONFIG")
 PATIENCE = 20.0  # seconds for what takes a fraction of one on an idle machine
 SHELL = """import sys, models, shell
 shell.start(models.connect(sys.argv[1], read_only={read_only}, sandbox={sandbox}){options})"""
@@ -120,7 +122,7 @@ class Terminal:
 
 def environment(home: Path, **more: str) -> dict[str, str]:
     """Return the environment of a person whose home is a folder of the test's, at a terminal."""
-    kept = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL", "VIRTUAL_ENV") if name in os.environ}
+    kept = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
     return {**kept, "HOME": str(home), "TERM": "xterm-256color", "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1", **more}
 
 
