@@ -32,5 +32,7 @@ def server(file: Path) -> Iterator[Vantage6Server]:
 def test_a_database_is_viewed_while_its_server_runs(server: Vantage6Server, file: Path) -> None:
     assert server.log_in(*ROOT).status == 200
     shown = json.loads(vserver("-d", file, "list", "organizations", "-o", "json", "--all").out)
-    theirs = server.get("organization?per_page=100").body["data"]
+    answer = server.get("organization?per_page=100")
+    assert answer.status == 200, answer
+    theirs = answer.body["data"]
     assert {each["name"] for each in shown} >= {each["name"] for each in theirs} != set()

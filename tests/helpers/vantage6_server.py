@@ -1,7 +1,8 @@
 """A real vantage6 4.15.2 server on loopback, for tests that `.ci/run` gives an environment with it.
 
 VSERVER_VANTAGE6 names the interpreter of that environment. The server is its own development server, with its own
-models and API; nothing of it is replaced.
+models and API; nothing of it is replaced. It was written for Python 3.10, where format() of an enumeration of texts
+gives the text: its names of permissions rely on that, so on 3.11 we give these enumerations the format of 3.10.
 """
 
 from __future__ import annotations
@@ -34,6 +35,11 @@ LOGGING = {
 }
 PROGRAM = """
 import sys
+from vantage6.common.task_status import TaskStatus
+from vantage6.server.default_roles import DefaultRole
+from vantage6.server.model.rule import Operation, Scope
+for each in (DefaultRole, Operation, Scope, TaskStatus):
+    each.__format__ = lambda self, spec: format(self.value, spec)
 from vantage6.server import run_dev_server, run_server
 run_dev_server(run_server(sys.argv[1], system_folders=False), host="127.0.0.1", port=int(sys.argv[2]))
 """
