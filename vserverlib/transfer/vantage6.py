@@ -190,7 +190,7 @@ class Source:
         return [origin for origin in ORIGINS if origin.table in self.columns]
 
     def summary(self) -> str:
-        """Return what it is, in a line."""
+        """Return one line about the kind and the release of the source."""
         earlier = f", with what earlier releases left in it ({', '.join(self.remains)})" if self.remains else ""
         opened = ", which a server of release 5 has opened" if self.is_opened else ""
         return f"{self.title} is the database of a vantage6 server, release {self.release}{opened}{earlier}"

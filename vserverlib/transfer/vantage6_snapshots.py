@@ -48,7 +48,7 @@ WHAT, LESS = "look_what", "look_less"  # settings of a copy: its source, and wha
 
 
 class Copy(NamedTuple):
-    """A copy: its file, and whether it is kept. If not, its folder is to be removed."""
+    """A copy: its file, and whether it is kept. If not, its folder is removed with the session."""
 
     file: Path
     is_kept: bool
@@ -231,7 +231,7 @@ def _copy_file(path: Path, key: str, bar: Bar) -> Copy:
     size = sum(size for _, _, size, *_ in snapshots.state(files.real(path)))
     with _draft(size) as draft:
         with detection.opened(str(path)) as source:
-            key = key if key == _key(path) else ""  # the source is a copy of the file, made just now
+            key = key if key == _key(path) else ""  # else it may be of a later state
             _import(source, shown(path), draft, bar)
         return _keep(draft, key)
 
@@ -288,7 +288,7 @@ def _import(source: Source, name: str, draft: Path, bar: Bar) -> None:
 
 
 def _finish(draft: Path, what: str, less: str) -> None:
-    """Write into a copy what it is a copy of, and make it one file. It has no journal, since a server keeps none."""
+    """Write the name of its source into a copy, and make it one file. It has no journal, since a server keeps none."""
     with contextlib.closing(sqlite_connections.connect(draft)) as conn:
         with conn:
             conn.execute("DELETE FROM change")
