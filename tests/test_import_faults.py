@@ -98,11 +98,26 @@ def test_an_import_that_finds_the_disk_full_changes_nothing(
     with closing(sqlite3.connect(server)) as conn:
         conn.execute("UPDATE run SET log = printf('%09000d', id)")
         conn.commit()
-    full_disk(path.stat().st_size + 20_000)
-    with detection.opened(str(server)) as source, pytest.raises((Error, peewee.PeeweeException), match="full|written"):
-        act(source, target, **options)
-    full_disk(0)
+    with detection.opened(str(server)) as source:
+        full_disk(path.stat().st_size + 20_000)
+        with pytest.raises((Error, peewee.PeeweeException), match="full|written"):
+            act(source, target, **options)
+        full_disk(0)
     assert content(path) == before and {each.name for each in path.parent.iterdir()} == names
+
+
+def test_a_copy_of_a_source_that_finds_the_disk_full_is_one_line(
+    path: Path,
+    server: Path,
+    full_disk: Callable[[int], None],  # noqa: F811
+) -> None:
+    full_disk(server.stat().st_size // 2)
+    with (
+        pytest.raises(Error, match=r"server\.sqlite cannot be copied to .*(full|large)"),
+        detection.opened(str(server)),
+    ):
+        pass
+    full_disk(0)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])

@@ -1,7 +1,7 @@
-"""What a vantage6 server calls what is called otherwise here, and what of a server is not kept here.
+"""The names of a vantage6 server that differ from ours, and its tables and columns that vserver does not keep.
 
-The tables and columns of the releases 1 to 5, and the names that its own shell had for them. Messages read it to say
-what was meant, the reader of a server's database to find a column.
+The tables and columns of the releases 1 to 5, and the names that the server's own shell had for them. Messages use it
+to suggest our name, the reader of a server's database to find a column.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 
 class Counterpart(NamedTuple):
-    """What stands here for something of a server: here: its name, "" if it is not kept; since: the release of theirs.
+    """Our counterpart of a name of a server.
 
-    about: what to use in its place, if it is not kept. is_column: the server's table has a column of this name.
+    here: our name, "" if it is not kept; since: the release that added theirs. about: a replacement, if it is not kept.
+    is_column: the server's table has a column of this name.
     """
 
     here: str
@@ -117,7 +118,7 @@ PLURALS = {"studies": "study"}
 
 
 def entity(word: str) -> str:
-    """Return ": what vantage6 4 calls a run is a result here" for a word of a server's for an entity; "" for others."""
+    """Return ": what vantage6 4 calls a run is a result here" for a server's name of an entity; "" for others."""
     name = word.casefold()
     name = PLURALS.get(name, name if name in ENTITIES else name.removesuffix("s"))
     known = ENTITIES.get(name)
@@ -127,7 +128,7 @@ def entity(word: str) -> str:
 
 
 def field(noun: str, name: str) -> str:
-    """Return ": what vantage6 4 calls job_id is run_id here" for a name of a server's in an entity; "" for others."""
+    """Return ": what vantage6 4 calls job_id is run_id here" for a server's name of a field; "" for others."""
     known = FIELDS.get(noun, {}).get(name)
     if known is None or not known.here:
         return _of_what_is_not_kept(known)
@@ -135,7 +136,7 @@ def field(noun: str, name: str) -> str:
 
 
 def of_error(error: BaseException) -> str:
-    """Return what there is to say of a name that is not defined, if it is one of a server's, or that of an entity."""
+    """Return an explanation of an undefined name, if it is a server's name or that of an entity; else ""."""
     if isinstance(error, AttributeError) and isinstance(error.obj, type):
         return field(getattr(error.obj, "noun", ""), str(error.name))
     name = error.name if isinstance(error, NameError) else None
@@ -153,6 +154,6 @@ def _of_what_is_not_kept(known: Counterpart | None) -> str:
 
 
 def columns(noun: str, name: str) -> tuple[str, ...]:
-    """Return what the columns of a server are called that hold what is kept here under a name, the newest first."""
+    """Return the names of a server's columns for a field of ours, the newest first."""
     theirs = [their for their, known in FIELDS[noun].items() if known.here == name and known.is_column]
     return (*theirs, name)

@@ -1,10 +1,9 @@
-"""The PostgreSQL database of a vantage6 server, as a source: copied into a private SQLite file, as it is at one moment.
+"""The PostgreSQL database of a vantage6 server as a source: copied into a private SQLite file, as it is at one moment.
 
-The copy has the tables, columns and values of the database, and vantage6.py reads it as it reads the files of servers;
-so a row becomes the same, whichever program kept it. It is gone with the source.
+The copy has the tables, columns and values of the database. vantage6.py reads it as it reads the files of servers, so
+the same row has the same result. The copy is removed with the source.
 
-It owns the copying. Which tables are those of a server, and what becomes of their rows, is vantage6.py's to say; how a
-database is reached is servers.py's.
+It owns the copying. The tables of a server are vantage6.py's, connecting is servers.py's.
 """
 
 from __future__ import annotations
@@ -34,9 +33,9 @@ OTHERS = """
 SELECT relname FROM pg_class WHERE relkind IN ('v', 'm', 'f') AND pg_table_is_visible(oid)
 AND relnamespace <> 'pg_catalog'::regnamespace
 """
-# It takes as long as it takes; and rows that this role may not see are an error, in place of being left out.
+# No time limit; and rows that this role may not see are an error, so that none is left out silently.
 SETTINGS = {"statement_timeout": 0, "idle_in_transaction_session_timeout": 0, "row_security": "off"}
-# What is to be seen changes with each transaction that ends, and a snapshot tells which have.
+# The content changes with each transaction that ends, and a snapshot lists those that have.
 STATE = """
 SELECT system_identifier, current_database(), pg_current_snapshot(), current_schemas(true), current_user
 FROM pg_control_system()
@@ -55,9 +54,9 @@ Tables = dict[str, list[Column]]
 
 @contextlib.contextmanager
 def opened(database: Any, bar: Bar) -> Iterator[vantage6.Source]:
-    """Have the database of a server be a source. It is read at one moment: see servers.at_one_moment().
+    """Copy the database of a server, and open the copy as a source. It is one moment: see servers.at_one_moment().
 
-    Raises an Error where it is none of a server, of a release too new, or there is no room for the copy.
+    Raises an Error if the database is not a server's, or there is no room for the copy.
     """
     codec = database.read_as_stored()
     tables, title = _tables(database), database.title
@@ -66,16 +65,16 @@ def opened(database: Any, bar: Bar) -> Iterator[vantage6.Source]:
     with files.passing_folder() as folder, contextlib.closing(_new(files.make_private(folder / "source"))) as conn:
         with files.as_error(f"{title} cannot be copied to {shown(folder)}"):
             _copy(database, conn, tables, codec, bar)
-        yield vantage6.source_of(conn, title, database.place, lambda: None)
+        yield vantage6.source_of(conn, title, database.place)
 
 
 def state(database: Any) -> str:
-    """Return what stands for all that a database shows at this moment: another text after any change."""
+    """Return a text that differs after any change of a database."""
     return " ".join(map(str, (*database.execute_sql(STATE).fetchone(), database.asked_encoding)))
 
 
 def _tables(database: Any) -> Tables:
-    """Return the tables that a query finds without naming a schema; the columns of those that have a place here."""
+    """Return the tables that a query finds without naming a schema, with their columns."""
     found: Tables = {}
     for table, name, kind in database.execute_sql(TABLES):
         columns = found.setdefault(table, [])
@@ -107,9 +106,9 @@ def _copy(database: Any, conn: sqlite3.Connection, tables: Tables, codec: str, b
 
 
 def _in_order(tables: Tables) -> Iterator[tuple[str, str, list[Column]]]:
-    """Return each table with its name and columns in the copy: of what has no place here its rows are counted only.
+    """Return each table with its name and columns in the copy; of a table that is only counted, no columns.
 
-    To SQLite small letters and capitals are the same in a name, and some names are its own.
+    SQLite ignores the case of a name, and reserves some names.
     """
     taken = set[str]()
     for table in sorted(tables, key=lambda table: table not in vantage6.READ):
@@ -142,10 +141,10 @@ def _copy_table(database: Any, conn: sqlite3.Connection, what: Copying, tick: Ca
 
 
 def _encoded(sql: str, codec: str) -> bytes:
-    """Return SQL as the server takes it, with names as it gave them, whatever is in them."""
+    """Return SQL in the server's encoding, with names as it gave them."""
     return sql.encode(codec, "surrogateescape")
 
 
 def _printable(name: str) -> str:
-    """Return a name as a text: with replacement characters where it is none."""
+    """Return a name as text, with replacement characters for bytes that are not text."""
     return name.encode(errors="surrogateescape").decode(errors="replace")
