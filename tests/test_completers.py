@@ -68,8 +68,8 @@ def test_bash_is_given_a_line_for_each_offer() -> None:
 
 
 def test_zsh_and_fish_are_told_what_each_offer_is(example: Path) -> None:
-    assert "plain\n--sort\nBy these fields, downwards after a minus." in asked("vserver list tasks --so", "zsh").stdout
-    assert asked("vserver overv", "fish").stdout == "plain,overview\tShow how things stand.\n"
+    assert "plain\n--sort\nSort by these fields" in asked("vserver list tasks --so", "zsh").stdout
+    assert asked("vserver overv", "fish").stdout == "plain,overview\tShow a status overview.\n"
     assert asked("vserver list tas", "fish").stdout == "plain,tasks\n"
     assert asked("vserver list ", "fish").stdout.splitlines()[0] == "plain,organizations"
 

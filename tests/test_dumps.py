@@ -43,7 +43,7 @@ def without_programs(programs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_a_dump_is_for_its_owner_alone_and_is_put_back_by_the_line_that_is_told(filled: str, tmp_path: Path) -> None:
     made = run(filled, "backup", "a.dump")
     assert made.exit_code == 0 and made.stdout == ""
-    assert made.stderr.endswith(f"put it back with: vserver -d '{filled}' restore a.dump\n")
+    assert made.stderr.endswith(f"restore it with: vserver -d '{filled}' restore a.dump\n")
     file = tmp_path / "a.dump"
     assert file.read_bytes().startswith(b"PGDMP") and file.stat().st_mode & 0o777 == 0o600
 
@@ -102,7 +102,7 @@ def test_without_pg_dump_it_is_an_export_with_hashes_that_says_what_it_lacks(
 ) -> None:
     made = run(filled, "backup")
     (file,) = tmp_path.glob("*.json")
-    assert made.exit_code == 0 and f"made {file.name}," in made.stderr
+    assert made.exit_code == 0 and f"created {file.name}," in made.stderr
     for part in (
         "pg_dump is not on PATH",
         "without the journal",
