@@ -24,14 +24,13 @@ COMMANDS = """\
 Generated from `vserver --help` by [make_commands.py](make_commands.py): change the help texts, then run `make docs`.
 
 Data goes to stdout; messages, warnings and errors go to stderr, one line each. [Topics](topics.md) has the exit
-statuses, environment variables and formats, [filters](filters.md) the filters, and [rules](checks.md) the rules.
+statuses, environment variables, formats and rules, [filters](filters.md) the filters.
 """
 TOPICS = """\
 # Topics
 
 Generated from `vserver help TOPIC` by [make_commands.py](make_commands.py): change the texts in
-`vserverlib/commands/topics.py`, then run `make docs`. [Filters](filters.md) and [rules](checks.md) have pages of their
-own.
+`vserverlib/commands/topics.py`, then run `make docs`. [Filters](filters.md) has a page of its own.
 
 """
 FILTERS = """\
@@ -41,7 +40,6 @@ Generated from `vserver help filters` by [make_commands.py](make_commands.py), u
 `vserverlib/commands/topics.py`, then run `make docs`.
 """
 BY_HAND = "\n## Details\n"  # begins the part of filters.md that is written by hand
-OWN_PAGE = ("filters", "rules")  # topics
 
 
 def pages() -> dict[str, str]:
@@ -80,7 +78,7 @@ def topics() -> str:
     from vserverlib.commands import help_page
     from vserverlib.commands import topics as texts
 
-    found = [texts.markdown(name, vserver.main) for name in help_page.TOPICS if name not in OWN_PAGE]
+    found = [texts.markdown(name, vserver.main) for name in help_page.TOPICS if name != "filters"]
     return TOPICS + "\n".join(text.replace("# ", "## ", 1) for text in found)
 
 

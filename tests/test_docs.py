@@ -18,7 +18,7 @@ import models
 import shell
 import vserver
 from vserverlib.databases import storage
-from vserverlib.entities import relations, rules
+from vserverlib.entities import relations
 from vserverlib.examples import demo
 from vserverlib.opening import opener
 
@@ -127,12 +127,6 @@ def test_the_guide_tells_of_every_field_and_relation(model: Any) -> None:
     text = section("guide.md", model.plural.capitalize())
     assert summary("field", text) == model._meta.sorted_field_names
     assert sorted(summary("relation", text)) == [relation.name for relation in relations.relations(model)]
-
-
-def test_the_page_of_rules_tells_all_of_them_as_they_are() -> None:
-    page = (DOCS / "checks.md").read_text()
-    assert page == runpy.run_path(str(DOCS / "make_rules.py"))["page"](), "run: make docs"
-    assert page.count("\n| ") == len(rules.RULES) + 1
 
 
 def test_the_example_of_the_page_of_rules_runs(database: Any) -> None:

@@ -40,7 +40,7 @@ BEFORE = {
     "undo": "vserver delete task 24",
     "completion": "mkdir -p ~/.config/fish/completions",
 }
-LINES = 60  # of a screen
+LINES = 66  # of a screen: the rules are one each
 
 
 def help_of(*words: str) -> str:

@@ -111,9 +111,10 @@ def _commands_with(output: str, program: click.Command) -> str:
 
 
 def _rules(program: click.Command) -> str:
-    from vserverlib.entities.rules import RULES
+    from vserverlib.entities import rules
 
-    rows = ((rule.code, rule.level, rule.breaks) for rule in RULES)
+    ends = {rules.AT_SAVE: " (save only)", rules.AT_CHECK: " (check only)"}
+    rows = ((rule.code, rule.level, rule.breaks + ends.get(rule.when, "")) for rule in rules.RULES)
     return f"# Rules\n\n{RULES_TEXT}\n{_table(('code', 'level', 'broken by'), rows)}"
 
 
@@ -147,9 +148,8 @@ programs stored are printed unchanged.
 RULES_TEXT = """\
 Saving an entity applies the rules of a vantage6 server's API, and prints a
 warning for each rule that it breaks. `--strict` refuses to save instead.
-`vserver check` applies the rules to the whole database, `vserver check --rule
-CODE` applies one, and `vserver check --explain CODE` says why it exists and what
-to do.
+`vserver check` applies the rules to the whole database, and `vserver check
+--explain CODE` gives the reason for a rule and the remedy.
 """
 
 FILTERS_TEXT = """\
