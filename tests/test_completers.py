@@ -18,6 +18,7 @@ import models
 import vserver
 from vserverlib import UsageError
 from vserverlib.commands import completers, shell_completion
+from vserverlib.commands.help_page import TOPICS
 from vserverlib.databases import storage
 from vserverlib.entities import filters
 from vserverlib.opening import opener
@@ -90,6 +91,12 @@ def test_commands_and_options_are_offered() -> None:
     assert {"list", "show", "completion", "shell"} <= set(offered(""))
     assert offered("list", "tasks", "--wh") == ["--where"]
     assert offered("completion", "") == ["bash", "zsh", "fish"]
+
+
+def test_topics_and_commands_are_offered_after_help() -> None:
+    assert offered("help", "fi") == ["filters"] and offered("help", "li") == ["list"]
+    assert offered("help", "")[:5] == list(TOPICS) and "overview" in offered("help", "")
+    assert "plain,rules\tThe rules that saving" in asked("vserver help ru", "fish").stdout
 
 
 def test_entities_are_offered_as_each_command_takes_them() -> None:

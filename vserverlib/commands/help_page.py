@@ -6,12 +6,11 @@ topics and is imported only to print one.
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 import click
 
-EXAMPLE = "\n$ "
+CUT = "\f"  # click prints the help up to here
 TOPICS = {
     "environment": "Environment variables.",
     "exit-statuses": "What the exit status of a command means.",
@@ -24,15 +23,19 @@ TOPICS = {
 class HelpPage(click.Command):
     """A command whose help ends with the examples of its docstring."""
 
-    examples: list[str]
-
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.help, *self.examples = inspect.cleandoc(self.help or "").split(EXAMPLE)
+        self.help = (self.help or "").replace("$ ", f"{CUT}$ ", 1)
+
+    @property
+    def examples(self) -> list[str]:
+        """Return the examples, one command line each."""
+        lines = (self.help or "").partition(CUT)[2].splitlines()
+        return [line.strip().removeprefix("$ ") for line in lines if line.strip()]
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the examples, each on its own line, however narrow the terminal is."""
-        if self.examples:
+        if examples := self.examples:
             with formatter.section("Examples"):
-                for line in self.examples:
+                for line in examples:
                     formatter.write(f"{'':{formatter.current_indent}}{line}\n")
