@@ -218,7 +218,7 @@ def test_json_is_alone_on_stdout(example: Path) -> None:
         (["list", "tasks", "--limit", "0"], "'--limit': 0 is not in the range x>=1"),
         (["list", "tasks", "--page", "-1"], "'--page': -1 is not in the range x>=1"),
         (["list", "tasks", "--limit", "many"], "'--limit': 'many' is not a valid integer"),
-        (["undo", "9" * 30], f"'{'9' * 30}' is not|{'9' * 30} is not in the range"),
+        (["undo", "9" * 30], "9+ is not in the range 1<=x<=1000000000"),
         (["demo", "--tasks", "0"], "'--tasks': 0 is not in the range"),
         (["list", "tasks", "--all", "--page", "2"], "--all .*: leave out --limit and --page"),
     ],

@@ -66,7 +66,7 @@ def test_a_file_is_replaced_by_force_only(filled: str, tmp_path: Path) -> None:
 
 
 def test_a_dump_that_is_called_json_is_told_of(filled: str) -> None:
-    assert "a.json, a dump by pg_dump in spite of its name," in run(filled, "backup", "a.json").stderr
+    assert "a.json, a dump by pg_dump despite its name," in run(filled, "backup", "a.json").stderr
 
 
 def test_what_other_programs_keep_elsewhere_is_not_in_a_dump(filled: str, tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_a_pg_dump_that_is_older_than_the_server_is_not_run(filled: str, without
     program.write_text("#!/bin/sh\necho 'pg_dump (PostgreSQL) 9.6.24'\n")
     program.chmod(0o755)
     made = run(filled, "backup", "a.dump")
-    assert made.exit_code == 0 and "a.dump, JSON in spite of its name," in made.stderr
+    assert made.exit_code == 0 and "a.dump, JSON despite its name," in made.stderr
     assert "pg_dump is of PostgreSQL 9, the server of " in made.stderr
 
 

@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
 ENTITIES = ("organization", "user", "collaboration", "node", "task", "result")  # models.ENTITIES, without Peewee
 
-Offers = list["CompletionItem[str]"]
-Completer = Callable[[click.Context, click.Parameter, str], Offers]
+Completions = list["CompletionItem[str]"]
+Completer = Callable[[click.Context, click.Parameter, str], Completions]
 
 
 class Command(HelpPage):
     """A command whose options take values that begin with a minus: click alone reads --sort -name as two options."""
 
-    def shell_complete(self, ctx: click.Context, incomplete: str) -> Offers:
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> Completions:
         """Return the completions of an option that still needs its value, else the options.
 
         ctx.obj: the words before, if known.
@@ -48,7 +48,7 @@ def silent(complete: Callable[[click.Context, str], Iterable[CompletionItem[str]
     """Return a completer that has no completions when the function fails on its input or on the database."""
 
     @functools.wraps(complete)
-    def quiet(ctx: click.Context, param: click.Parameter, incomplete: str) -> Offers:
+    def quiet(ctx: click.Context, param: click.Parameter, incomplete: str) -> Completions:
         try:
             return list(complete(ctx, incomplete))
         except Exception as error:
@@ -67,7 +67,7 @@ def _is_expected(error: Exception) -> bool:
     return isinstance(error, Error | OSError | sqlite3.Error | peewee.PeeweeException)
 
 
-def _items(texts: Iterable[str], typed: str, start: str = "", **more: Any) -> Offers:
+def _items(texts: Iterable[str], typed: str, start: str = "", **more: Any) -> Completions:
     """Return the texts that begin with `typed`, each after `start`. texts: a dict has a description for each."""
     from click.shell_completion import CompletionItem
 
@@ -79,26 +79,26 @@ def _items(texts: Iterable[str], typed: str, start: str = "", **more: Any) -> Of
 
 
 @silent
-def plurals(ctx: click.Context, typed: str) -> Offers:
+def plurals(ctx: click.Context, typed: str) -> Completions:
     """Complete an entity in the plural, for `list`."""
     return _items([f"{noun}s" for noun in ENTITIES], typed)
 
 
 @silent
-def nouns(ctx: click.Context, typed: str) -> Offers:
+def nouns(ctx: click.Context, typed: str) -> Completions:
     """Complete an entity in the singular, for `show`; after a slash, its ids: task/12."""
     noun, slash, _ = typed.partition("/")
     return _labels(ctx, noun, typed) if slash else _items(ENTITIES, typed)
 
 
 @silent
-def files(ctx: click.Context, typed: str) -> Offers:
+def files(ctx: click.Context, typed: str) -> Completions:
     """Let the shell complete files."""
     return _items([typed], typed, type="file")
 
 
 @silent
-def topics(ctx: click.Context, typed: str) -> Offers:
+def topics(ctx: click.Context, typed: str) -> Completions:
     """Complete a topic of `vserver help`, or a command."""
     program = ctx.find_root().command
     commands = program.commands if isinstance(program, click.Group) else {}
@@ -130,7 +130,7 @@ def _fields(model: Any, path: str) -> dict[str, str]:
 
 
 @silent
-def fields(ctx: click.Context, typed: str) -> Offers:
+def fields(ctx: click.Context, typed: str) -> Completions:
     """Complete the next of the fields to show: a,b."""
     before, comma, path = typed.rpartition(",")
     more = {} if comma else {"help": "list all fields"}
@@ -138,14 +138,14 @@ def fields(ctx: click.Context, typed: str) -> Offers:
 
 
 @silent
-def order(ctx: click.Context, typed: str) -> Offers:
+def order(ctx: click.Context, typed: str) -> Completions:
     """Complete the next of the fields to sort by, descending after a minus: a,-b."""
     before, comma, path = typed.rpartition(",")
     minus = "-" if path.startswith("-") else ""
     return _listed(_fields(_model(ctx), path.removeprefix("-")), before + comma + minus, path.removeprefix("-"))
 
 
-def _listed(fields: dict[str, str], before: str, typed: str) -> Offers:
+def _listed(fields: dict[str, str], before: str, typed: str) -> Completions:
     """Complete a field that is not in the list yet."""
     given = {word.strip(" -") for word in before.split(",")}
     return _items({name: about for name, about in fields.items() if name not in given}, typed, before)
@@ -155,7 +155,7 @@ def _listed(fields: dict[str, str], before: str, typed: str) -> Offers:
 
 
 @silent
-def where(ctx: click.Context, typed: str) -> Offers:
+def where(ctx: click.Context, typed: str) -> Completions:
     """Complete a filter: a field and =, the operators of a whole field, or its values."""
     from vserverlib.entities import filters
 
@@ -203,7 +203,7 @@ def _database(ctx: click.Context) -> Iterator[None]:
         database.close()
 
 
-def _labels(ctx: click.Context, noun: str, typed: str) -> Offers:
+def _labels(ctx: click.Context, noun: str, typed: str) -> Completions:
     """Complete names and ids. Names that look like options are left out."""
     from vserverlib.queries import kinds
     from vserverlib.terminal import completion
@@ -220,25 +220,25 @@ def _labels(ctx: click.Context, noun: str, typed: str) -> Offers:
 
 
 @silent
-def labels(ctx: click.Context, typed: str) -> Offers:
+def labels(ctx: click.Context, typed: str) -> Completions:
     """Complete an id or a name of the ENTITY of the command."""
     return _labels(ctx, _model(ctx).noun, typed)
 
 
 @silent
-def tasks(ctx: click.Context, typed: str) -> Offers:
+def tasks(ctx: click.Context, typed: str) -> Completions:
     """Complete an id or a name of a task."""
     return _labels(ctx, "task", typed)
 
 
 @silent
-def nodes(ctx: click.Context, typed: str) -> Offers:
+def nodes(ctx: click.Context, typed: str) -> Completions:
     """Complete an id or a name of a node."""
     return _labels(ctx, "node", typed)
 
 
 @silent
-def usernames(ctx: click.Context, typed: str) -> Offers:
+def usernames(ctx: click.Context, typed: str) -> Completions:
     """Complete a user name."""
     import models
     from vserverlib.terminal import completion

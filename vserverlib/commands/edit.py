@@ -180,7 +180,7 @@ def log_command(target: Target, /, output: str, paging: Paging, prune: str | Non
     $ vserver log -o jsonl
     """
     if prune is not None:
-        if paging != Paging(1, PAGE_SIZE, False) or output != "table" or _is_asked(asked):
+        if paging != Paging(1, PAGE_SIZE, False) or output != "table" or _is_filtered(asked):
             raise click.UsageError("--prune forgets all older changes: leave out the other options")
         _prune(target, prune, yes)
         return
@@ -208,7 +208,7 @@ def _print_page(database: Any, asked: list[Any], output: str, paging: Paging) ->
         notify("no changes are recorded")
 
 
-def _is_asked(asked: dict[str, Any]) -> bool:
+def _is_filtered(asked: dict[str, Any]) -> bool:
     return any(value not in (None, ()) for value in asked.values())
 
 
@@ -246,7 +246,7 @@ def _prune(target: Target, older: str, yes: bool) -> None:
 @command("undo")
 @click.argument("count", metavar="[N]", required=False, type=click.IntRange(1, MAX_COUNT))
 @click.option("--change", metavar="ID", type=Id(), help="Undo this change, by its number in the log.")
-@click.option("--session", metavar="ID", help="Undo all changes of this session, by its name in the log.")
+@click.option("--session", metavar="NAME", help="Undo all changes of this session, by its name in the log.")
 @click.option("--force", is_flag=True, help="Also undo changes to rows that have changed since.")
 @YES
 @click.pass_obj

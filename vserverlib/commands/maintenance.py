@@ -71,7 +71,7 @@ def _back_up_server(target: Target, file: str | None, place: Path | None, force:
         dumps.stream(target.path, sys.stdout.buffer)
     else:
         made = dumps.make(target.path, place, force=force)
-        named = ", a dump by pg_dump in spite of its name" if made.path.suffix.lower() == ".json" else ""
+        named = ", a dump by pg_dump despite its name" if made.path.suffix.lower() == ".json" else ""
         restore_it = target.command("restore", str(made.path))
         notify(f"created {made.path}{named}, {made.size:,} bytes; restore it with: {restore_it}")
 
@@ -84,7 +84,7 @@ def _back_up_as_json(target: Target, place: Path | None, force: bool) -> None:
     except BrokenPipeError:
         raise Error("stdout was closed before the end of the backup: it is incomplete") from None
     if place is not None:
-        named = ", JSON in spite of its name" if place.suffix.lower() == ".dump" else ""
+        named = ", JSON despite its name" if place.suffix.lower() == ".dump" else ""
         notify(f"created {place}{named}, {place.stat().st_size:,} bytes")
 
 

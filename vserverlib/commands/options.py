@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-COMPLETING = "_VSERVER_COMPLETE"  # the environment variable in which click passes on the question of a shell
+COMPLETION_VARIABLE = "_VSERVER_COMPLETE"  # the environment variable in which click passes on the question of a shell
 GC_THRESHOLD = 50_000  # new objects before the garbage collector runs; Python's 700 suits smaller programs
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 MAX_SUMMARY = 200  # characters of a command's summary in the help of the program
@@ -62,13 +62,13 @@ class Commands(HelpPage, click.Group):
         if sys.stdout is None:  # the next file to be opened would get its descriptor
             Failure("stdout is closed: redirect it to /dev/null to discard it").show()
             sys.exit(1)
-        if COMPLETING in os.environ:
+        if COMPLETION_VARIABLE in os.environ:
             from vserverlib.commands import shell_completion  # noqa: F401  # registers our completion in place of click's
         try:
             return super().__call__(*args, **options)
         except OSError as error:  # from --help and --version, which never reach invoke()
-            _give_up_stdout()
-            Failure(_of_system(error)).show()
+            _discard_stdout()
+            Failure(_system_message(error)).show()
             sys.exit(1)
         finally:
             gc.freeze()
@@ -116,8 +116,10 @@ class Commands(HelpPage, click.Group):
             if failure is None:
                 raise
             if ctx.params["debug"]:
-                _print_traceback(error)
-            _give_up_stdout()
+                import traceback
+
+                traceback.print_exception(error)
+            _discard_stdout()
             raise failure from error
 
 
@@ -168,14 +170,14 @@ def failure_of(error: Exception) -> Failure | None:
     if isinstance(error, Error):
         return Failure(str(error), 2 if isinstance(error, UsageError) else 1)
     if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
-        return Failure(_of_system(error))
-    if _is_of_database(error):
+        return Failure(_system_message(error))
+    if _is_database_error(error):
         damaged = ": it is damaged, use a backup" if "malformed" in str(error) else ""
         return Failure(f"database error: {printable(error, 200)}{damaged}")
     return None
 
 
-def _of_system(error: OSError) -> str:
+def _system_message(error: OSError) -> str:
     """Return a message for an error of the operating system. A full disk without a file name is that of stdout."""
     message = error.strerror or printable(error, 200)
     if error.filename:
@@ -183,7 +185,7 @@ def _of_system(error: OSError) -> str:
     return f"stdout: {message}: the output is incomplete" if error.errno in NO_ROOM else message
 
 
-def _is_of_database(error: Exception) -> bool:
+def _is_database_error(error: Exception) -> bool:
     import sqlite3
 
     from vserverlib.drivers import peewee
@@ -197,18 +199,12 @@ def _interrupted() -> int:
     return signals.INTERRUPTED
 
 
-def _give_up_stdout() -> None:
+def _discard_stdout() -> None:
     """Discard output that cannot be written. Python would try again at its exit and change the exit status."""
     try:
         sys.stdout.flush()
     except OSError:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # open until the program ends
-
-
-def _print_traceback(error: Exception) -> None:
-    import traceback
-
-    traceback.print_exception(error)
 
 
 # The database

@@ -100,8 +100,8 @@ def is_plain(text: str) -> bool:
     return printable(text, MAX_LENGTH) == text and (is_unicode or text.isascii())
 
 
-class Dialect(ShellComplete):
-    """A shell. An item `open` comes first if more text follows the completion, so that no space is added."""
+class Shell(ShellComplete):
+    """A shell that completes. An item `open` comes first if more text will follow, so that no space is added."""
 
     repeats_option: ClassVar[bool] = True  # whether the completion of --where=sta repeats --where=
 
@@ -151,7 +151,7 @@ complete -o nosort -F %(complete_func)s %(prog_name)s 2>/dev/null || complete -F
 
 
 @add_completion_class
-class Bash(Dialect, BashComplete):
+class Bash(Shell, BashComplete):
     """bash replaces the text after the last quote, = or : of a word (COMP_WORDBREAKS), and adds no quotes."""
 
     source_template = SOURCE_BASH
@@ -204,7 +204,7 @@ fi
 
 
 @add_completion_class
-class Zsh(Dialect, ZshComplete):
+class Zsh(Shell, ZshComplete):
     """zsh quotes the text that it inserts. Each completion is three lines."""
 
     source_template = SOURCE_ZSH
@@ -238,7 +238,7 @@ complete --no-files --keep-order --command %(prog_name)s --arguments '(%(complet
 
 
 @add_completion_class
-class Fish(Dialect, FishComplete):
+class Fish(Shell, FishComplete):
     """fish quotes the text that it inserts, and sends the incomplete word in COMP_CWORD."""
 
     source_template = SOURCE_FISH
@@ -251,7 +251,7 @@ class Fish(Dialect, FishComplete):
 
 def script(shell: str, program: click.Command) -> str:
     """Return the script of a shell."""
-    return DIALECTS[shell](program, {}, "vserver", "_VSERVER_COMPLETE").source()
+    return SHELLS[shell](program, {}, "vserver", "_VSERVER_COMPLETE").source()
 
 
-DIALECTS: dict[str, type[Dialect]] = {"bash": Bash, "zsh": Zsh, "fish": Fish}
+SHELLS: dict[str, type[Shell]] = {"bash": Bash, "zsh": Zsh, "fish": Fish}

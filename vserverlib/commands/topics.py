@@ -155,12 +155,14 @@ warning for each rule that it breaks. `--strict` refuses to save instead.
 FILTERS_TEXT = """\
 # Filters
 
-A filter is a field, an operator and a value. All filters must match. Quote `<`,
-`>`, `!` and spaces in your shell.
+A filter is a field, an operator and a value. All filters must match. On the
+command line, quote `<`, `>`, `!` and spaces:
 
 ```sh
 vserver list tasks --where status=failed --where 'created_at>-7d'
 ```
+
+At the prompt:
 
 ```python
 db.Task.where("status=failed", "created_at>2026-02-01")
