@@ -151,7 +151,7 @@ def test_the_log_is_read_page_by_page(told: Path) -> None:
 
 def test_the_log_of_some_changes_is_asked_by_their_numbers(told: Path) -> None:
     assert [row["change"] for row in rows(told, "--change", "9", "--change", "2")] == [9, 2]
-    assert "no changes are recorded" in vserver(told, "log", "--change", "99").stderr
+    assert "nothing is recorded" in vserver(told, "log", "--change", "99").stderr
 
 
 def test_one_is_told_as_one(database: Any, path: Path) -> None:

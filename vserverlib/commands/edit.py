@@ -205,7 +205,7 @@ def _print_page(database: Any, asked: list[Any], output: str, paging: Paging) ->
     if total:
         printing.hint_at_pages(paging.first + number if number else 0, total, paging)
     elif output == "table":
-        notify("no changes are recorded")
+        notify("nothing is recorded")
 
 
 def _is_filtered(asked: dict[str, Any]) -> bool:
