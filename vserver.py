@@ -1,15 +1,15 @@
-"""The program and its commands: parse what was typed, call one function, print what it returns.
+"""The program: its options, and the commands init, shell, wait, watch, demo and completion.
 
-Those that look, that change entities, and that keep the database are in read.py, edit.py and maintenance.py of
-vserverlib; here are the program itself, init, the shell, and what waits and plays.
+vserverlib/commands has the others: read.py (read-only), edit.py (entities) and maintenance.py (databases). A command
+parses, calls one function and prints the result.
 
-Data goes to stdout; messages, warnings and errors go to stderr, each in one line. What an error means for the exit
-status is decided in one place, `Commands`. What a command needs is imported when it runs: `vserver --help` is instant.
+Data goes to stdout; messages, warnings and errors go to stderr, one line each. Only `Commands` turns errors into exit
+statuses. A command imports its modules when it runs, so that `vserver --help` is fast.
 """
 
 from __future__ import annotations
 
-if __name__ == "__main__":  # before the other imports, which take their time
+if __name__ == "__main__":  # before the slow imports
     from vserverlib import signals
 
     signals.watch()
@@ -26,10 +26,12 @@ import click
 
 from vserverlib import Error, pluralize, printable
 from vserverlib.commands import completers, edit, maintenance, read
-from vserverlib.commands.options import Commands, Ordinal, Target, one_database
+from vserverlib.commands.options import MAX_COUNT, Commands, Target, one_database
 from vserverlib.messages import notify, plain_warnings
 
 __version__ = "1.1.0"
+
+SIZE = click.IntRange(1, MAX_COUNT)
 
 
 # The program
@@ -47,21 +49,25 @@ __version__ = "1.1.0"
     multiple=True,
     callback=one_database,
     shell_complete=completers.files,
-    help="The database: a file, or postgresql://… Without it VSERVER_DATABASE of the environment, else vserver.db.",
+    help="Database to open: a file or postgresql://…  [default: VSERVER_DATABASE or vserver.db]",
 )
 @click.option(
     "--strict",
     is_flag=True,
     envvar="VSERVER_STRICT",
-    help="Refuse what would be saved with a warning. VSERVER_STRICT=1 in the environment does the same.",
+    help="Refuse to save anything that prints a warning, as VSERVER_STRICT=1 does.",
 )
-@click.option("--debug", is_flag=True, help="Show where an error comes from, with all frames.")
+@click.option("--debug", is_flag=True, help="Print the traceback of an error.")
 @click.version_option(__version__, message="vserver %(version)s")
 @click.pass_context
 def main(ctx: click.Context, database: str | None, strict: bool, debug: bool) -> None:
-    """Look after the database of a vantage6 server: organizations, users, collaborations, nodes, tasks and results.
+    """Manage the database of a vantage6 server: organizations, users, collaborations, nodes, tasks and results.
 
-    Start with `vserver shell --demo`, or make a database with `vserver init` and open it with `vserver shell`.
+    Without a command, shows the overview of the database, if there is one.
+
+    $ vserver shell --demo
+    $ vserver init --demo
+    $ vserver list tasks --where status=failed
     """
     ctx.obj = Target(database, debug, strict)
     ctx.with_resource(plain_warnings())
@@ -70,7 +76,7 @@ def main(ctx: click.Context, database: str | None, strict: bool, debug: bool) ->
 
 
 def _without_command(ctx: click.Context) -> None:
-    """At a terminal, show how things stand where there is a database; else the help: what was typed is no command."""
+    """Show the overview if there is a terminal and a database, else the help with the status of a usage error."""
     if sys.stdout.isatty() and ctx.obj.is_there:
         ctx.invoke(read.overview, output="table")
     else:
@@ -79,19 +85,23 @@ def _without_command(ctx: click.Context) -> None:
 
 
 @main.command()
-@click.option("--demo", is_flag=True, help="Fill it with example data: a consortium, its tasks and their results.")
+@click.option("--demo", is_flag=True, help="Add example data: a consortium with tasks and results.")
 @click.pass_obj
 def init(target: Target, demo: bool) -> None:
-    """Make a new database.
+    """Create a new database.
 
-    A file that exists is refused. With the URL of a PostgreSQL database, its tables are made, if it has none of them.
+    Refuses a file that exists. In a PostgreSQL database, creates the tables, and refuses if there are any of them.
+
+    $ vserver init
+    $ vserver -d demo.db init --demo
+    $ vserver -d postgresql://admin@db.example.org/vserver init
     """
     from vserverlib.databases import connecting
 
     if demo:
         from vserverlib.examples.demo import LOG_INS, make
     (make if demo else connecting.create)(target.path)
-    notify(f"made {target.name}; open it with: {target.command('shell')}")
+    notify(f"created {target.name}; open it with: {target.command('shell')}")
     if demo:
         notify(LOG_INS)
 
@@ -104,7 +114,7 @@ for _command in (*read.COMMANDS, *edit.COMMANDS, *maintenance.COMMANDS):
 
 
 class WithArguments(completers.Command):
-    """A command that runs a program: what comes behind `--` is that program's, and not looked at."""
+    """A command that runs a program and passes on the arguments after `--` unread."""
 
     def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
         return [*super().collect_usage_pieces(ctx), "[-- ARGUMENT...]"]
@@ -116,41 +126,45 @@ class WithArguments(completers.Command):
             rest: list[str] = super().parse_args(ctx, list(own))
             return rest
         except click.UsageError as error:
-            raise self._meant(ctx, own) or error from None
+            raise self._misplaced(ctx, own) or error from None
 
-    def _meant(self, ctx: click.Context, words: list[str]) -> click.UsageError | None:
-        """Return the error for words that are meant for the program, as far as can be seen; None for others."""
+    def _misplaced(self, ctx: click.Context, words: list[str]) -> click.UsageError | None:
+        """Return an error for words that look like arguments of the program; None for other words."""
         at = next((at for at, word in enumerate(words) if word[:1] != "-" or words[at - 1 : at] == ["-c"]), None)
         flags = {name for param in self.get_params(ctx) for name in param.opts}
         if at is None or set(words[at + 1 :]) <= flags or not {"-d", "--database"}.isdisjoint(words):
             return None
         own = [*words[: at + 1], *(word for word in words[at + 1 :] if word in flags)]
         line = ctx.obj.command("shell", *own, "--", *(word for word in words[at + 1 :] if word not in flags))
-        return click.UsageError(f"what is for the program comes behind --: {line}", ctx)
+        return click.UsageError(f"arguments of the program go after --: {line}", ctx)
 
 
 @main.command("shell", cls=WithArguments)
 @click.argument("file", required=False, shell_complete=completers.files)
-@click.option("-c", "code", metavar="CODE", help="Run this as Python, in place of a file.")
-@click.option("--demo", is_flag=True, help="Open a private copy of the example data, thrown away at the end.")
-@click.option("--read-only", is_flag=True, help="Have the database refuse every change.")
-@click.option("--sandbox", is_flag=True, help="Work on a private copy; tell at the end what would have changed.")
-@click.option("--print-sql", is_flag=True, help="Write each statement to stderr, with the time that it took.")
-@click.option("-q", "--quiet", is_flag=True, help="Leave out what the shell says at its start.")
+@click.option("-c", "code", metavar="CODE", help="Run this Python code instead of a file.")
+@click.option("--demo", is_flag=True, help="Open a private copy of the example data; discard it at the end.")
+@click.option("--read-only", is_flag=True, help="Refuse every change.")
+@click.option("--sandbox", is_flag=True, help="Work on a private copy; report at the end what would have changed.")
+@click.option("--print-sql", is_flag=True, help="Print each SQL statement and its duration to stderr.")
+@click.option("-q", "--quiet", is_flag=True, help="Start without the welcome text.")
 @click.pass_context
 def shell_command(
     ctx: click.Context, /, file: str | None, code: str | None, arguments: tuple[str, ...], **options: bool
 ) -> None:
-    """Open a Python prompt on the entities, or run Python.
+    """Open a Python prompt on the database, or run Python code.
 
-    FILE, CODE, or what is piped in, is run as plain Python, without a prompt. FILE may be - for what is piped in. What
-    comes behind -- are its arguments, in sys.argv. Without -d, and where there is no vserver.db, an empty one is made.
+    Runs FILE, CODE or standard input as plain Python, without a prompt; FILE - is standard input. The arguments after
+    -- are in its sys.argv. Without -d, creates vserver.db if it does not exist.
+
+    $ vserver shell --demo
+    $ vserver shell --read-only -c 'print(len(db.Task.get()))'
+    $ echo 'print(db.Organization.get(1).name)' | vserver shell - -- argument
     """
     print_sql, quiet = options.pop("print_sql"), options.pop("quiet")
     _refuse_contradictions(ctx, file, code, options)
     if arguments and file is None and code is None:
         raise click.UsageError(
-            "behind -- come the arguments of FILE or CODE: name it before, - for what is piped in", ctx
+            "the arguments after -- are for FILE or CODE: put one of them before --, or - for standard input", ctx
         )
     source = _source(file, code)
     with ctx.obj.open_session(**options) as database:
@@ -168,18 +182,18 @@ def shell_command(
 
 
 def _refuse_contradictions(ctx: click.Context, file: str | None, code: str | None, options: dict[str, bool]) -> None:
-    """Raise a UsageError where two options each mean another database, or another source."""
+    """Raise a UsageError for options that exclude each other."""
     parent = ctx.parent or ctx
     if options["demo"] and parent.get_parameter_source("database") is click.core.ParameterSource.COMMANDLINE:
-        raise click.UsageError("--demo and -d are two databases: choose one", ctx)
+        raise click.UsageError("--demo and -d name two databases: choose one", ctx)
     if options["read_only"] and options["sandbox"]:
         raise click.UsageError("--read-only and --sandbox exclude each other: choose one", ctx)
     if file is not None and code is not None:
-        raise click.UsageError("-c and FILE are two programs: choose one; arguments of CODE come behind --", ctx)
+        raise click.UsageError("-c and FILE name two programs: choose one; arguments of CODE go after --", ctx)
 
 
 def _source(file: str | None, code: str | None) -> tuple[str | bytes, str] | None:
-    """Return what is to be run, and the name that tracebacks give it; None for a prompt."""
+    """Return the source code to run, and its name in tracebacks; None for a prompt."""
     if code is not None:
         return _checked(os.fsencode(code), "<command line>")
     if file not in (None, "-"):
@@ -188,12 +202,12 @@ def _source(file: str | None, code: str | None) -> tuple[str | bytes, str] | Non
     if file == "-" or not sys.stdin.isatty():
         return _checked(sys.stdin.buffer.read(), "<stdin>")
     if not sys.stdout.isatty():
-        raise Error("the shell needs a terminal to write to: run a FILE, or CODE with -c, to have its output elsewhere")
+        raise Error("the shell needs a terminal for its output: to redirect output, run a FILE, or CODE with -c")
     return None
 
 
 def _checked(source: bytes, name: str) -> tuple[bytes, str]:
-    """Return a source and its name; an Error where it is no text in the encoding that it tells, or in UTF-8."""
+    """Return the source and its name. Raises an Error unless it is text in UTF-8 or in the encoding that it names."""
     import importlib.util
 
     try:
@@ -201,23 +215,26 @@ def _checked(source: bytes, name: str) -> tuple[bytes, str]:
             raise ValueError
     except (ValueError, SyntaxError):
         raise Error(
-            f"{printable(name, 200)} is not Python: it is no text, or not in the encoding that it names"
+            f"{printable(name, 200)} is not Python: it is not text, or not in the encoding that it names"
         ) from None
     return source, name
 
 
-# Waiting, watching, playing
+# Tasks
 
 
 @main.command()
 @click.argument("tasks", metavar="TASK...", nargs=-1, required=True, shell_complete=completers.tasks)
-@click.option("--timeout", metavar="SECONDS", type=float, help="Give up after this time: 60, 0.5, or 0 to look once.")
+@click.option("--timeout", metavar="SECONDS", type=float, help="Stop waiting after this time; 0 checks once.")
 @click.pass_context
 def wait(ctx: click.Context, tasks: tuple[str, ...], timeout: float | None) -> None:
-    """Wait until all of these tasks have finished.
+    """Wait until tasks have finished.
 
-    TASK is an id or a name. The exit status is 0 when all are completed, 1 when one has failed, 3 when the time was up.
-    A task without results is an error at once: it would never finish.
+    TASK is an id or a name. The exit status is 0 if all tasks completed, 1 if one failed, 3 after the timeout. Fails at
+    once for a task without results, which can never finish.
+
+    $ vserver wait 1 2
+    $ vserver wait task/1 "Kaplan-Meier survival" --timeout 60
     """
     from vserverlib.terminal import watching
 
@@ -232,10 +249,13 @@ def wait(ctx: click.Context, tasks: tuple[str, ...], timeout: float | None) -> N
 @click.argument("tasks", metavar="[TASK]...", nargs=-1, shell_complete=completers.tasks)
 @click.pass_obj
 def watch(target: Target, tasks: tuple[str, ...]) -> None:
-    """Show how far tasks are, as it changes, until all have finished.
+    """Show the progress of tasks until they have finished.
 
-    TASK is an id or a name; without one it is all tasks that are waited for, newest first, new ones too. In a pipe it
-    is one line of JSON for each task, and one for each change.
+    TASK is an id or a name. Without TASK, shows all unfinished tasks, newest first, and adds new ones. In a pipe,
+    prints a line of JSON for each task and for each change.
+
+    $ vserver watch
+    $ vserver watch 9 11
     """
     from vserverlib.terminal import watching
 
@@ -244,29 +264,32 @@ def watch(target: Target, tasks: tuple[str, ...]) -> None:
 
 
 @main.command("demo")
-@click.option("--tasks", metavar="N", type=Ordinal(), help="How many tasks.  [default: 1000]")
-@click.option("--organizations", metavar="N", type=Ordinal(), help="How many organizations.  [default: 12]")
-@click.option("--live", is_flag=True, help="Play the nodes, until Ctrl-C; alone also in a database that is filled.")
-@click.option("--until-done", is_flag=True, help="With --live: make no new tasks, and end when all have finished.")
-@click.option("--yes", is_flag=True, help="Play also where organizations are real: their domain is none of .example.")
+@click.option("--tasks", metavar="N", type=SIZE, help="Create this many tasks.  [default: 1000]")
+@click.option("--organizations", metavar="N", type=SIZE, help="Create this many organizations.  [default: 12]")
+@click.option("--live", is_flag=True, help="Simulate nodes until Ctrl-C; alone, also in a database with entities.")
+@click.option("--until-done", is_flag=True, help="With --live, create no new tasks and stop when all have finished.")
+@click.option("--yes", is_flag=True, help="With --live, accept real organizations, with domains outside .example.")
 @click.pass_obj
 def demo_command(
     target: Target, tasks: int | None, organizations: int | None, live: bool, until_done: bool, yes: bool
 ) -> None:
     """Fill a database with a made-up consortium of any size.
 
-    It is made where there is none; one with entities is refused. Nobody can log in: no passwords or keys are set. For a
-    small example that has log-ins, see: vserver init --demo
+    Creates the database if it does not exist; refuses one with entities. Nobody can log in, because there are no
+    passwords and keys. `vserver init --demo` creates a small example with log-ins.
+
+    $ vserver -d big.db demo --tasks 5000 --organizations 20
+    $ vserver -d live.db demo --tasks 100 --live
     """
     import models
     from vserverlib.examples import simulation
 
     if (until_done or yes) and not live:
-        raise click.UsageError("--until-done and --yes go with --live")
+        raise click.UsageError("--until-done and --yes need --live")
     size, is_new = (tasks or simulation.TASKS, organizations or simulation.ORGANIZATIONS), not target.is_there
     if is_new:
         _fill(simulation.make, target.file, *size)
-        notify(f"made a new database, {target.file}")
+        notify(f"created a new database, {target.file}")
     with target.open() as database:
         is_filled = is_new or not (tasks or organizations or not live or not models.is_filled())
         if not is_filled:
@@ -277,7 +300,7 @@ def demo_command(
             simulation.refuse_real(yes)
             _play(database, until_done, target.command("watch"))
         else:
-            notify(f"have its nodes at work with: {target.command('demo', '--live')}")
+            notify(f"simulate its nodes with: {target.command('demo', '--live')}")
 
 
 def _fill(fill: Callable[..., None], place: Any, tasks: int, organizations: int) -> None:
@@ -287,34 +310,31 @@ def _fill(fill: Callable[..., None], place: Any, tasks: int, organizations: int)
         fill(place, tasks, organizations, advance)
 
 
-def _play(database: Any, until_done: bool, look_on: str) -> None:
+def _play(database: Any, until_done: bool, watch_command: str) -> None:
     from vserverlib.examples import simulation
 
     notify(f"this is a simulation: nothing is computed, and results in {database.title} are made up")
-    notify(f"look on from another terminal: {look_on} (Ctrl-C here ends it)")
+    notify(f"watch it in another terminal with: {watch_command} (Ctrl-C here stops it)")
     try:
         simulation.play(until_done=until_done)
     except KeyboardInterrupt:
-        notify("the simulation has ended")
+        notify("the simulation was stopped")
 
 
-# Tab
+# Completion
 
 
 @main.command("completion")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion_command(shell: str) -> None:
-    """Print what a shell needs so that Tab completes commands, fields, names and files.
+    """Print a script for a shell that completes commands, fields, names and files.
 
-    Have it read that in each session, by a line that is typed once:
+    Type the line of your shell once; new sessions then complete with Tab. In ~/.zshrc, the line belongs after compinit.
 
-    \b
-      bash   echo 'eval "$(vserver completion bash)"' >> ~/.bashrc
-      zsh    echo 'eval "$(vserver completion zsh)"' >> ~/.zshrc
-      fish   vserver completion fish > ~/.config/fish/completions/vserver.fish
-
-    A new shell has it. In ~/.zshrc it comes after the line with compinit.
-    """  # noqa: D301  # the \b is click's, for lines that stay as they are
+    $ echo 'eval "$(vserver completion bash)"' >> ~/.bashrc
+    $ echo 'eval "$(vserver completion zsh)"' >> ~/.zshrc
+    $ vserver completion fish > ~/.config/fish/completions/vserver.fish
+    """
     from vserverlib.commands import shell_completion
 
     click.echo(shell_completion.script(shell, main), nl=False)

@@ -1,8 +1,9 @@
-"""Write docs/commands.md, the command reference, from what the commands say of themselves.
+"""Write the pages that have the texts of the commands: docs/commands.md, docs/topics.md and docs/filters.md.
 
     python docs/make_commands.py
 
-A test compares the page with what this would write.
+commands.md has the output of `--help`, topics.md the topics of `vserver help`. filters.md has the topic `filters`, then
+sections that are written by hand. A test compares the pages with the output of this script.
 """
 
 from __future__ import annotations
@@ -17,25 +18,41 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
 WIDTH = 100  # columns of the help texts
-OPENING = """\
+COMMANDS = """\
 # The commands
 
 Generated from `vserver --help` by [make_commands.py](make_commands.py): change the help texts, then run `make docs`.
 
-What you asked for goes to stdout; messages, warnings and errors go to stderr, each in one line. The exit status is 0
-when all went well, 1 when something failed (an id or a name that does not exist, too), 2 when the command was not
-understood (an option, an entity or a field that does not exist), and 130 after Ctrl-C. SIGTERM and SIGHUP end it by
-themselves: a shell gives 143 and 129.
+Data goes to stdout; messages, warnings and errors go to stderr, one line each. [Topics](topics.md) has the exit
+statuses, environment variables, formats and rules, [filters](filters.md) the filters.
 """
+TOPICS = """\
+# Topics
+
+Generated from `vserver help TOPIC` by [make_commands.py](make_commands.py): change the texts in
+`vserverlib/commands/topics.py`, then run `make docs`. [Filters](filters.md) has a page of its own.
+
+"""
+FILTERS = """\
+# Filters
+
+Generated from `vserver help filters` by [make_commands.py](make_commands.py), up to "Details": change the text in
+`vserverlib/commands/topics.py`, then run `make docs`.
+"""
+BY_HAND = "\n## Details\n"  # begins the part of filters.md that is written by hand
 
 
-def page() -> str:
-    """Return the text of the page."""
-    return "\n".join([OPENING, *sections()])
+def pages() -> dict[str, str]:
+    """Return the texts of the pages, by file name."""
+    return {"commands.md": commands(), "topics.md": topics(), "filters.md": filters()}
+
+
+def commands() -> str:
+    return "\n".join([COMMANDS, *sections()])
 
 
 def sections() -> Iterator[str]:
-    """Return the page's sections: first the program, then its commands in the order in which it lists them."""
+    """Return a section for the program, then one for each command, in the order of the help."""
     import vserver
 
     program = context(vserver.main, "vserver", None)
@@ -53,9 +70,27 @@ def context(command: click.Command, name: str, parent: click.Context | None) -> 
 
 def section(command: click.Context) -> str:
     title = command.command_path.removeprefix("vserver ")
-    return f"## {title}\n\n```text\n{command.get_help()}\n```\n"
+    return f"## {title}\n\n```text\n{command.get_help().rstrip()}\n```\n"
+
+
+def topics() -> str:
+    import vserver
+    from vserverlib.commands import help_page
+    from vserverlib.commands import topics as texts
+
+    found = [texts.markdown(name, vserver.main) for name in help_page.TOPICS if name != "filters"]
+    return TOPICS + "\n".join(text.replace("# ", "## ", 1) for text in found)
+
+
+def filters() -> str:
+    import vserver
+    from vserverlib.commands import topics as texts
+
+    generated = texts.markdown("filters", vserver.main).removeprefix("# Filters\n")
+    return FILTERS + generated + BY_HAND + (HERE / "filters.md").read_text().partition(BY_HAND)[2]
 
 
 if __name__ == "__main__":
-    (HERE / "commands.md").write_text(page())
-    print("written: docs/commands.md")
+    for name, text in pages().items():
+        (HERE / name).write_text(text)
+        print(f"written: docs/{name}")

@@ -198,7 +198,7 @@ def test_a_damaged_database_is_not_backed_up_as_if_it_were_sound(
 
 def test_the_command_says_what_it_made_and_how_it_is_put_back(story: SimpleNamespace, path: Path) -> None:
     result = run("backup")
-    told = r"made (\S+), [\d,]+ bytes, and checked it; put it back with: vserver restore \1\n"
+    told = r"created and checked (\S+), [\d,]+ bytes; restore it with: vserver restore \1\n"
     found = re.fullmatch(told, result.stderr)
     assert found and (result.exit_code, result.stdout) == (0, "") and names(Path(found[1])) == ["IKNL", "Oslo"]
     result = run("-d", "my data.db", "backup")
@@ -226,7 +226,7 @@ def test_a_pipe_that_nobody_reads_is_one_line(story: SimpleNamespace, path: Path
 
 def test_a_backup_is_not_written_to_a_terminal(story: SimpleNamespace, path: Path, tmp_path: Path) -> None:
     terminal = Terminal([sys.executable, "-m", "vserver", "backup", "-"], environment(tmp_path))
-    terminal.wait_for("Error: a backup is not for the eye: name a file")
+    terminal.wait_for("Error: stdout is a terminal: name a file")
     assert terminal.leave() == 1 and "SQLite" not in terminal.raw
 
 
@@ -334,7 +334,7 @@ def test_a_damaged_database_is_replaced_and_kept_as_it_was(story: SimpleNamespac
     assert kept is not None and not kept.is_sound and names(path) == ["IKNL", "Oslo"]
     damage(path)
     result = run("restore", made.path.name, "--yes")
-    assert re.search(r"what it held is kept in \S+, damaged as it was: restore would refuse it\n", result.stderr)
+    assert re.search(r"the previous data is in \S+, damaged as it was: restore would refuse it\n", result.stderr)
 
 
 def test_what_is_no_database_of_ours_is_not_replaced(story: SimpleNamespace, path: Path, tmp_path: Path) -> None:
@@ -398,7 +398,7 @@ def test_the_command_needs_yes_without_a_terminal(story: SimpleNamespace, path: 
     assert names(path)[-1] == "newer"
     result = run("restore", made.path.name, "--yes")
     assert result.exit_code == 0 and result.stdout == "" and names(path) == ["IKNL", "Oslo"]
-    back = re.search(r"what it held is kept in (\S+); go back with: vserver restore \1\n", result.stderr)
+    back = re.search(r"the previous data is in (\S+); go back with: vserver restore \1\n", result.stderr)
     assert back and names(Path(back[1]))[-1] == "newer"
 
 
@@ -407,7 +407,7 @@ def test_at_a_terminal_restoring_asks_and_no_is_the_answer_that_is_assumed(
 ) -> None:
     made = backups.make(path)
     add("newer")
-    for key, answer in (("\r", "nothing was changed"), ("y\r", "vserver.db holds what is in")):
+    for key, answer in (("\r", "nothing was changed"), ("y\r", "restored vserver.db from")):
         terminal = Terminal([sys.executable, "-m", "vserver", "restore", made.path.name], environment(tmp_path))
         terminal.wait_for(r"\[y/N\]: *\Z")
         assert names(path)[-1] == "newer"

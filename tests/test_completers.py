@@ -1,4 +1,4 @@
-"""What Tab offers on a command line, asked as click's scripts ask: by variables of the environment."""
+"""Completions on a command line, requested as click's scripts do: by environment variables."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ import models
 import vserver
 from vserverlib import UsageError
 from vserverlib.commands import completers, shell_completion
+from vserverlib.commands.help_page import TOPICS
 from vserverlib.databases import storage
 from vserverlib.entities import filters
 from vserverlib.opening import opener
@@ -27,7 +28,7 @@ from vserverlib.opening import opener
 
 @pytest.fixture(autouse=True)
 def _place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick_hashes: None) -> Iterator[None]:
-    """Each test works in a folder of its own, which has no database yet."""
+    """Each test works in its own folder, without a database."""
     monkeypatch.chdir(tmp_path)
     yield
     if models.database.obj is not None and not models.database.is_closed():
@@ -36,7 +37,7 @@ def _place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick_hashes: None) 
 
 @pytest.fixture
 def names(quick_hashes: None) -> Path:
-    """A database of many names."""
+    """A database with many names."""
     path = storage.create("vserver.db")
     models.connect(path)
     rows = [{"name": f"org {number:03}"} for number in range(100)] + [{"name": "same"}] * 100
@@ -46,7 +47,7 @@ def names(quick_hashes: None) -> Path:
 
 
 def asked(line: str, shell: str = "bash", **env: str) -> subprocess.CompletedProcess[str]:
-    """Ask as a shell does, in a process of its own; COMP_CWORD says which word is typed."""
+    """Request completions as a shell does, in a new process; COMP_CWORD is the index of the incomplete word."""
     words = {"COMP_WORDS": line, "COMP_CWORD": str(len(line.split()) - (not line.endswith(" ")))}
     if shell == "fish":
         words["COMP_CWORD"] = "" if line.endswith(" ") else line.split()[-1]
@@ -56,7 +57,7 @@ def asked(line: str, shell: str = "bash", **env: str) -> subprocess.CompletedPro
 
 
 def offered(*words: str) -> list[str]:
-    """Return what is offered for the last of the words, in this process."""
+    """Return the completions of the last word, in this process."""
     shell = shell_completion.Zsh(vserver.main, {}, "vserver", "_VSERVER_COMPLETE")
     return [item.value for item in shell.get_completions(list(words[:-1]), words[-1]) if item.type == "plain"]
 
@@ -64,14 +65,14 @@ def offered(*words: str) -> list[str]:
 # The protocol
 
 
-def test_bash_is_given_a_line_for_each_offer() -> None:
+def test_bash_gets_a_line_for_each_completion() -> None:
     done = asked("vserver list ta")
     assert (done.stdout, done.stderr, done.returncode) == ("plain,tasks\n", "", 0)
 
 
-def test_zsh_and_fish_are_told_what_each_offer_is(example: Path) -> None:
-    assert "plain\n--sort\nBy these fields, downwards after a minus." in asked("vserver list tasks --so", "zsh").stdout
-    assert asked("vserver overv", "fish").stdout == "plain,overview\tShow how things stand.\n"
+def test_zsh_and_fish_get_a_description_of_each_completion(example: Path) -> None:
+    assert "plain\n--sort\nSort by these fields" in asked("vserver list tasks --so", "zsh").stdout
+    assert asked("vserver overv", "fish").stdout == "plain,overview\tShow a status overview.\n"
     assert asked("vserver list tas", "fish").stdout == "plain,tasks\n"
     assert asked("vserver list ", "fish").stdout.splitlines()[0] == "plain,organizations"
 
@@ -85,26 +86,33 @@ def test_a_word_in_the_middle_is_completed_too() -> None:
     assert asked("vserver list ta --all", COMP_CWORD="2").stdout == "plain,tasks\n"
 
 
-# What is offered where
+# Completions
 
 
-def test_commands_and_options_are_offered() -> None:
+def test_commands_and_options_are_completed() -> None:
     assert {"list", "show", "completion", "shell"} <= set(offered(""))
     assert offered("list", "tasks", "--wh") == ["--where"]
     assert offered("completion", "") == ["bash", "zsh", "fish"]
 
 
-def test_entities_are_offered_as_each_command_takes_them() -> None:
+def test_topics_and_commands_are_completed_after_help() -> None:
+    assert offered("help", "fi") == ["filters"] and offered("help", "li") == ["list"]
+    assert offered("help", "")[:5] == list(TOPICS) and "overview" in offered("help", "")
+    assert "plain,rules\tThe rules that saving" in asked("vserver help ru", "fish").stdout
+
+
+def test_entities_are_completed_as_each_command_takes_them() -> None:
     assert offered("list", "") == [model.plural for model in models.ENTITIES]
     assert offered("show", "") == [model.noun for model in models.ENTITIES]
 
 
-def test_formats_are_offered() -> None:
+def test_formats_are_completed() -> None:
     assert {"table", "json", "csv"} <= set(offered("list", "tasks", "-o", ""))
 
 
 @pytest.mark.parametrize("model", models.ENTITIES, ids=lambda model: model.noun)
-def test_every_field_that_is_offered_can_be_asked_for(model: type[models.Task], consortium: object) -> None:
+def test_every_completed_field_can_be_queried(model: type[models.Task], example: Path) -> None:
+    models.connect(example)
     for name in offered("list", model.plural, "--sort", ""):
         filters.order(model, name)
     for name in offered("list", model.plural, "--where", ""):
@@ -113,7 +121,7 @@ def test_every_field_that_is_offered_can_be_asked_for(model: type[models.Task], 
     assert set(offered("list", model.plural, "--fields", "")) >= {*filters.names(model), "help"}
 
 
-def test_a_secret_is_not_offered() -> None:
+def test_a_secret_is_not_completed() -> None:
     assert not [name for name in offered("list", "users", "--where", "") if "password" in name]
     assert not [name for name in offered("list", "nodes", "--fields", "") if "api" in name]
 
@@ -126,12 +134,12 @@ def test_lists_of_fields_are_completed_word_by_word() -> None:
     assert "id,id" not in offered("list", "tasks", "--fields", "id,")
 
 
-def test_options_are_still_offered_where_no_value_is_due() -> None:
+def test_options_are_completed_after_an_option_with_its_value() -> None:
     assert offered("list", "tasks", "--all", "--so") == ["--sort"]
     assert offered("list", "tasks", "--sort", "-name", "--al") == ["--all"]
 
 
-def test_a_field_in_full_offers_what_it_is_compared_by() -> None:
+def test_a_whole_field_is_completed_with_its_operators() -> None:
     assert offered("list", "tasks", "--where", "stat") == ["status="]
     assert offered("list", "tasks", "--where", "complete") == ["complete=", "complete!="]
     assert offered("list", "tasks", "--where", "initiator")[:3] == ["initiator=", "initiator!=", "initiator~"]
@@ -140,7 +148,7 @@ def test_a_field_in_full_offers_what_it_is_compared_by() -> None:
 
 
 @pytest.mark.parametrize("asked_for", ["id", "name", "progress", "complete", "created_at", "collaboration"])
-def test_the_operators_that_are_offered_are_those_that_are_taken(asked_for: str, database: object) -> None:
+def test_the_completed_operators_are_the_accepted_ones(asked_for: str, database: object) -> None:
     models.Collaboration(name="1", encrypted=False).save()
     kind = {"progress": "0.5", "complete": "true", "created_at": "2026-03-01"}.get(asked_for, "1")
     for operator in ("=", "!=", *filters.ORDERED, "~"):
@@ -151,7 +159,7 @@ def test_the_operators_that_are_offered_are_those_that_are_taken(asked_for: str,
                 filters.condition(models.Task, f"{asked_for}{operator}{kind}")
 
 
-def test_values_are_offered_where_they_are_few() -> None:
+def test_values_are_completed_if_there_are_few() -> None:
     statuses = ["empty", "pending", "active", "completed", "failed"]
     assert offered("list", "tasks", "--where", "status=") == [f"status={status}" for status in statuses]
     assert offered("list", "tasks", "--where", "status!=fa") == ["status!=failed"]
@@ -161,19 +169,19 @@ def test_values_are_offered_where_they_are_few() -> None:
     assert offered("list", "tasks", "--where", "created_at>") == []
 
 
-def test_names_are_offered_behind_a_link_and_a_name(example: Path) -> None:
+def test_names_are_completed_after_a_link_and_a_name(example: Path) -> None:
     assert offered("list", "tasks", "--where", "collaboration=R") == ["collaboration=Rare tumours [pilot]"]
     assert offered("list", "nodes", "--where", "collaboration.name=R") == ["collaboration.name=Rare tumours [pilot]"]
     assert offered("list", "tasks", "--where", 'collaboration="R') == ['collaboration="Rare tumours [pilot]"']
     assert offered("list", "tasks", "--where", "description=") == []
 
 
-def test_a_name_that_a_filter_would_misread_is_offered_in_quotes(names: Path) -> None:
+def test_a_name_that_a_filter_would_misread_is_completed_in_quotes(names: Path) -> None:
     assert offered("list", "users", "--where", "organization=nu") == []
     assert offered("list", "users", "--where", 'organization="nu') == ['organization="null"']
 
 
-def test_ids_and_names_are_offered(example: Path) -> None:
+def test_ids_and_names_are_completed(example: Path) -> None:
     assert offered("show", "organization", "Kan") == ["Kankerregister Noord"]
     assert {"1", "Kankerregister Noord"} <= set(offered("show", "organization", ""))
     assert offered("show", "result", "1")[:2] == ["1", "10"]
@@ -183,14 +191,14 @@ def test_ids_and_names_are_offered(example: Path) -> None:
     assert "Klinikum Grünwalde - Rare tumours [pilot] Node" in offered("apikey", "Klin")
 
 
-def test_fifty_are_offered_at_most_each_name_once_and_none_that_looks_like_an_option(names: Path) -> None:
+def test_there_are_fifty_completions_at_most_without_duplicates_and_options(names: Path) -> None:
     assert len(offered("show", "organization", "org")) == 50
     assert offered("show", "organization", "same") == ["same"]
     assert len(offered("show", "organization", "1")) == 50
     assert "-rf" not in offered("show", "organization", "")
 
 
-def test_the_database_that_is_named_is_the_one_that_is_read(example: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_database_of_the_command_line_is_read(example: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     example.rename("other.db")
     assert offered("show", "organization", "Kan") == []
     assert offered("-d", "other.db", "show", "organization", "Kan") == ["Kankerregister Noord"]
@@ -200,7 +208,7 @@ def test_the_database_that_is_named_is_the_one_that_is_read(example: Path, monke
     assert offered("passwd", "anna") == ["anna.devries"]
 
 
-def test_what_is_no_entity_or_field_offers_nothing() -> None:
+def test_an_unknown_entity_or_field_has_no_completions() -> None:
     assert offered("list", "nonsense", "--where", "") == []
     assert offered("list", "tasks", "--where", "nonsense.") == []
     assert offered("list", "tasks", "--where", "nonsense=") == []
@@ -229,7 +237,7 @@ def test_completing_an_entity_imports_neither_peewee_nor_the_models() -> None:
     assert done.stdout.endswith("plain,results\nset()\n")
 
 
-def test_names_are_found_by_the_index_not_by_looking_through_all_rows(names: Path) -> None:
+def test_names_are_found_by_an_index(names: Path) -> None:
     database = opener.open_without_waiting(names)
     plans: list[str] = []
     with closing(sqlite3.connect(names)) as conn:
@@ -250,13 +258,13 @@ def silent(line: str = "vserver show organization ") -> None:
     assert sorted(os.listdir()) == before
 
 
-def test_without_a_database_nothing_is_offered_or_made() -> None:
+def test_without_a_database_there_are_no_completions_and_no_file() -> None:
     silent()
     silent("vserver -d postgresql://x/y show organization ")
     silent("vserver -d / passwd ")
 
 
-def test_a_file_that_is_no_database_of_ours_offers_nothing() -> None:
+def test_a_file_that_is_not_our_database_has_no_completions() -> None:
     Path("vserver.db").write_bytes(b"nonsense" * 1000)
     silent()
     Path("vserver.db").write_bytes(b"")
@@ -267,7 +275,7 @@ def test_a_file_that_is_no_database_of_ours_offers_nothing() -> None:
     silent()
 
 
-def test_a_damaged_database_offers_nothing(example: Path) -> None:
+def test_a_damaged_database_has_no_completions(example: Path) -> None:
     size = example.stat().st_size
     with example.open("r+b") as file:
         file.seek(100)
@@ -275,7 +283,7 @@ def test_a_damaged_database_offers_nothing(example: Path) -> None:
     silent()
 
 
-def test_a_locked_database_offers_nothing_at_once(example: Path) -> None:
+def test_a_locked_database_has_no_completions_at_once(example: Path) -> None:
     with closing(sqlite3.connect(example, isolation_level=None)) as conn:
         conn.execute("PRAGMA locking_mode = EXCLUSIVE")
         conn.execute("BEGIN IMMEDIATE")
@@ -302,19 +310,19 @@ def test_a_database_that_may_not_be_read_offers_nothing(open_to_all: Path, capfd
     assert capfd.readouterr() == ("", "")
 
 
-def test_nothing_is_left_beside_a_database_that_is_read(example: Path) -> None:
+def test_completion_leaves_no_file_beside_the_database(example: Path) -> None:
     assert "Kankerregister Noord" in asked("vserver show organization ").stdout
     assert os.listdir() == ["vserver.db"]
 
 
-def test_a_database_that_is_being_written_is_read_as_it_was_before(example: Path) -> None:
+def test_a_database_that_is_being_written_is_read_as_last_committed(example: Path) -> None:
     with closing(sqlite3.connect(example, isolation_level=None)) as conn:
         conn.execute("BEGIN IMMEDIATE")
         conn.execute("UPDATE organization SET name = 'x'")
         assert "Kankerregister Noord" in asked("vserver show organization ").stdout
 
 
-def test_a_terminal_that_knows_no_unicode_is_offered_ascii_alone(example: Path) -> None:
+def test_a_terminal_without_unicode_gets_only_ascii(example: Path) -> None:
     done = asked("vserver show organization ", PYTHONUTF8="0", PYTHONIOENCODING="latin-1")
     assert "Kankerregister Noord" in done.stdout and done.stdout.isascii()
 

@@ -100,7 +100,7 @@ def test_the_command_prints_what_was_copied(example: Path, bare: str) -> None:
 
 def test_a_database_that_it_would_not_use_is_refused(tmp_path: Path) -> None:
     done = CliRunner().invoke(main, ["-d", "x.db", "copy", "x.db", str(tmp_path / "to.db")])
-    assert done.exit_code == 2 and "copy names both databases itself" in done.stderr
+    assert done.exit_code == 2 and "leave out -d" in done.stderr
 
 
 def test_a_missing_source_is_told(tmp_path: Path) -> None:

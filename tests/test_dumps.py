@@ -43,7 +43,7 @@ def without_programs(programs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_a_dump_is_for_its_owner_alone_and_is_put_back_by_the_line_that_is_told(filled: str, tmp_path: Path) -> None:
     made = run(filled, "backup", "a.dump")
     assert made.exit_code == 0 and made.stdout == ""
-    assert made.stderr.endswith(f"put it back with: vserver -d '{filled}' restore a.dump\n")
+    assert made.stderr.endswith(f"restore it with: vserver -d '{filled}' restore a.dump\n")
     file = tmp_path / "a.dump"
     assert file.read_bytes().startswith(b"PGDMP") and file.stat().st_mode & 0o777 == 0o600
 
@@ -66,7 +66,7 @@ def test_a_file_is_replaced_by_force_only(filled: str, tmp_path: Path) -> None:
 
 
 def test_a_dump_that_is_called_json_is_told_of(filled: str) -> None:
-    assert "a.json, a dump by pg_dump in spite of its name," in run(filled, "backup", "a.json").stderr
+    assert "a.json, a dump by pg_dump despite its name," in run(filled, "backup", "a.json").stderr
 
 
 def test_what_other_programs_keep_elsewhere_is_not_in_a_dump(filled: str, tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_without_pg_dump_it_is_an_export_with_hashes_that_says_what_it_lacks(
 ) -> None:
     made = run(filled, "backup")
     (file,) = tmp_path.glob("*.json")
-    assert made.exit_code == 0 and f"made {file.name}," in made.stderr
+    assert made.exit_code == 0 and f"created {file.name}," in made.stderr
     for part in (
         "pg_dump is not on PATH",
         "without the journal",
@@ -129,7 +129,7 @@ def test_a_pg_dump_that_is_older_than_the_server_is_not_run(filled: str, without
     program.write_text("#!/bin/sh\necho 'pg_dump (PostgreSQL) 9.6.24'\n")
     program.chmod(0o755)
     made = run(filled, "backup", "a.dump")
-    assert made.exit_code == 0 and "a.dump, JSON in spite of its name," in made.stderr
+    assert made.exit_code == 0 and "a.dump, JSON despite its name," in made.stderr
     assert "pg_dump is of PostgreSQL 9, the server of " in made.stderr
 
 

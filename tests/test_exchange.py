@@ -288,7 +288,7 @@ def test_without_hashes_there_are_none(folder: Path) -> None:
 def test_with_hashes_it_says_so(folder: Path) -> None:
     imported(DATA / "v4.15.2.sqlite", folder / "first.db")
     result = done(folder / "first.db", "export", str(folder / "all.json"), "--with-hashes")
-    assert "hashes" in result.stderr and "you alone" in result.stderr and "$2" not in result.output
+    assert "hashes" in result.stderr and "only you" in result.stderr and "$2" not in result.output
     assert (folder / "all.json").read_text().count('"password": "$2b$') == 6
 
 
@@ -369,7 +369,7 @@ def test_a_full_disk_is_one_line(folder: Path) -> None:
     with open("/dev/full", "w") as full:
         ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert ended.returncode == 1
-    assert ended.stderr == "Error: stdout: No space left on device: what was printed is not whole\n"
+    assert ended.stderr == "Error: stdout: No space left on device: the output is incomplete\n"
 
 
 # What is no export
@@ -518,5 +518,5 @@ def test_a_merge_of_what_comes_through_stdin_cannot_ask(path: Path) -> None:
     text = done(path, "export", "-").stdout.replace("IKNL", "Oslo")
     words = ["-d", str(path), "import", "-", "--merge"]
     refused = CliRunner().invoke(vserver.main, words, input=text)
-    assert refused.exit_code == 1 and "there is no terminal to ask at" in refused.stderr
+    assert refused.exit_code == 1 and "no terminal for the confirmation" in refused.stderr
     assert CliRunner().invoke(vserver.main, [*words, "--yes"], input=text).exit_code == 0

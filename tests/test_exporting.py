@@ -467,7 +467,7 @@ def test_the_file_says_what_is_in_it_and_is_its_owners_alone(file: Path, tmp_pat
         os.umask(before)
     text, listed = (tmp_path / "made.yml").read_text(), (tmp_path / "secrets.yaml").read_text()
     assert text.startswith("# A fixture file for a vantage6 server of release 4") and "in plain text" in text[:200]
-    assert "it holds new passwords and API keys" in result.stderr and result.stdout == ""
+    assert "new passwords and API keys" in result.stderr and result.stdout == ""
     for name in ("made.yml", "secrets.yaml"):
         assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o600
     secrets = {each["secret"]: each["name"] for each in yaml.safe_load(listed)}
@@ -489,15 +489,15 @@ def test_the_release_is_chosen_by_an_option(file: Path, tmp_path: Path, release:
 @pytest.mark.parametrize(
     ("words", "status", "told"),
     [
-        (["made"], 2, "does not say what it is to be: --format fixture, or --format json"),
+        (["made"], 2, "does not end in .json or .yaml: add --format json or --format fixture"),
         (["made.yaml", "--with-hashes"], 2, "a fixture file cannot hold a hash"),
-        (["made.json", "--for", "4"], 2, "--for and --secrets go with a fixture file"),
-        (["made.json", "--secrets", "x"], 2, "--for and --secrets go with a fixture file"),
+        (["made.json", "--for", "4"], 2, "--for and --secrets need a fixture file"),
+        (["made.json", "--secrets", "x"], 2, "--for and --secrets need a fixture file"),
         (["made.yaml", "--for", "5"], 2, "'5' is not one of"),
-        (["-", "--format", "fixture"], 1, "name a file, which then you alone can read"),
+        (["-", "--format", "fixture"], 1, "name a file, which only you can then read"),
         (["there.yaml"], 1, "there.yaml is there already"),
         (["made.yaml", "--secrets", "there.yaml"], 1, "there.yaml is there already"),
-        (["made.yaml", "--secrets", "made.yaml"], 1, "one file cannot be both"),
+        (["made.yaml", "--secrets", "made.yaml"], 1, "made.yaml is named twice"),
         (["nowhere/made.yaml"], 1, "the folder nowhere does not exist"),
         (["nowhere/made.yaml", "--force"], 1, "the folder nowhere does not exist"),
         (["ours.db", "--format", "fixture", "--force"], 1, "is the database itself"),

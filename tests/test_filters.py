@@ -276,13 +276,13 @@ def test_list_searches_sorts_and_pages_what_is_left(example: Path) -> None:
 def test_list_tells_of_the_state_of_results_where_no_status_fits(example: Path) -> None:
     done = listed("results", "--where", "status=faild", "-o", "json")
     assert (done.stdout.strip(), done.exit_code) == ("[]", 0)
-    assert "there are no results that fit" in done.stderr and "such as state=failed" in done.stderr
+    assert "no results match" in done.stderr and "state=failed" in done.stderr
     assert "state=" not in listed("results", "--where", "id=0").stderr
 
 
 def test_list_says_when_nothing_fits(example: Path) -> None:
     done = listed("tasks", "--where", "name=nobody", "-o", "json")
-    assert (json.loads(done.stdout), done.stderr, done.exit_code) == ([], "there are no tasks that fit\n", 0)
+    assert (json.loads(done.stdout), done.stderr, done.exit_code) == ([], "no tasks match\n", 0)
 
 
 @pytest.mark.parametrize(

@@ -169,10 +169,10 @@ def test_no_file_of_secrets_is_made_where_none_lack_nor_left_where_the_import_fa
 
 def test_a_file_for_secrets_goes_with_no_dry_run_and_no_database(load: Import, tmp_path: Path) -> None:
     done = load(EXAMPLE.read_bytes(), "--secrets", "x", "--dry-run")
-    assert done.exit_code == 2 and "a dry run makes none" in done.stderr
+    assert done.exit_code == 2 and "a dry run generates none" in done.stderr
     server = str(Path(__file__).parent / "data" / "v1.2.3.sqlite")
     done = CliRunner().invoke(vserver.main, ["-d", str(tmp_path / "x.db"), "import", server, "--secrets", "x"])
-    assert done.exit_code == 2 and "this source brings its own" in done.stderr
+    assert done.exit_code == 2 and "this source has its own" in done.stderr
 
 
 def test_a_secret_that_nobody_gets_to_see_is_not_stored(tmp_path: Path, target: Path) -> None:

@@ -144,5 +144,5 @@ def test_an_import_whose_table_has_no_room_is_told_first(server: Path, tmp_path:
     with open("/dev/full", "w") as full:
         done = subprocess.run(words, cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 1 and "imported into the new new.db" in done.stderr
-    assert done.stderr.endswith("No space left on device: what was printed is not whole\n")
+    assert done.stderr.endswith("No space left on device: the output is incomplete\n")
     assert (tmp_path / "new.db").exists()

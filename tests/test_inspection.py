@@ -94,7 +94,7 @@ def test_damage_is_told_and_does_not_end_the_check(path: Path, story: SimpleName
 def test_all_is_well_on_stderr_and_exit_status_0(example: Path) -> None:
     done = run(example)
     assert done.exit_code == 0 and done.stdout.startswith("TSK005 info 1")
-    assert re.fullmatch(r"all is well: \d+ rules were asked, .*\n", done.stderr)
+    assert re.fullmatch(r"all is well: \d+ rules were applied, .*\n", done.stderr)
 
 
 def test_findings_are_grouped_counted_and_end_with_status_1(story: SimpleNamespace, database: Any, path: Path) -> None:
@@ -137,7 +137,9 @@ def test_what_there_is_not_is_a_usage_error(words: list[str], told: str, databas
 
 def test_explaining_needs_no_database(tmp_path: Path) -> None:
     done = run(tmp_path / "none.db", "--explain", "NOD005")
-    assert done.exit_code == 0 and done.stdout.startswith("NOD005, warning, asked at save only\nbreaks it: an API key")
+    assert done.exit_code == 0 and done.stdout.startswith(
+        "NOD005, warning, applied at save only\nbreaks it: an API key"
+    )
 
 
 def test_a_check_changes_nothing(story: SimpleNamespace, database: Any, path: Path) -> None:
@@ -163,7 +165,7 @@ def test_a_whole_check_is_told_by_the_overview_and_a_part_is_not(story: SimpleNa
 def test_a_memory_that_cannot_be_written_is_told(database: Any, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VSERVER_HOME", str(path))
     done = run(path)
-    assert done.exit_code == 0 and "is not kept for the overview" in done.stderr
+    assert done.exit_code == 0 and "the overview will not show this check" in done.stderr
 
 
 def test_a_check_asks_one_query_for_each_rule(story: SimpleNamespace, database: Any, count_queries: list[str]) -> None:

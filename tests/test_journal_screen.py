@@ -92,7 +92,7 @@ def test_the_log_is_filtered(told: Path) -> None:
         (["--entity", "task", "--id", str(2**70)], "is not an id"),
         (["--since", "yesterday"], '"yesterday" is no time: write 2026-03-01'),
         (["--prune", "90", "--yes"], '"90" is no time'),
-        (["--all", "--limit", "2"], "--all is not a page: leave out --limit and --page"),
+        (["--all", "--limit", "2"], "leave out --limit and --page"),
         (["--change", "0"], '"0" is not an id'),
         (["--change", "003"], '"003" is not an id'),
         (["--entity", "task", "--id", "1_0"], '"1_0" is not an id'),
@@ -125,7 +125,7 @@ def test_the_log_can_be_read_where_nothing_can_be_written(told: Path) -> None:
 
 def test_prune_forgets_what_is_older_and_says_who_did_it(told: Path) -> None:
     refused = vserver(told, "log", "--prune", "0s")
-    assert refused.exit_code == 1 and "--yes goes ahead" in refused.stderr
+    assert refused.exit_code == 1 and "--yes skips the question" in refused.stderr
     assert "forgot 0 changes" in vserver(told, "log", "--prune", "1d", "--yes").stderr
     assert "forgot 10 changes" in vserver(told, "log", "--prune", "0s", "--yes", VSERVER_ACTOR="anna").stderr
     (entry,) = rows(told)
@@ -146,12 +146,12 @@ def test_the_log_is_read_page_by_page(told: Path) -> None:
     assert "2 more: --page 3, or --all" in vserver(told, "log", "--limit", "5", "--page", "2").stderr
     for words in (["--page", "4"], ["--page", "2", "--limit", "6"]):
         assert vserver(told, "log", "--limit", "3", *words).stderr == ""
-    assert "there is no page 5: the last one is 4" in vserver(told, "log", "--limit", "3", "--page", "5").stderr
+    assert "there is no page 5: the last page is 4" in vserver(told, "log", "--limit", "3", "--page", "5").stderr
 
 
 def test_the_log_of_some_changes_is_asked_by_their_numbers(told: Path) -> None:
     assert [row["change"] for row in rows(told, "--change", "9", "--change", "2")] == [9, 2]
-    assert "nothing is on record" in vserver(told, "log", "--change", "99").stderr
+    assert "nothing is recorded" in vserver(told, "log", "--change", "99").stderr
 
 
 def test_one_is_told_as_one(database: Any, path: Path) -> None:
@@ -175,7 +175,7 @@ def test_undo_tells_each_row_that_it_leaves_out(told: Path) -> None:
         db.Task.delete_by_id(2)
     done = vserver(told, "undo", "--change", str(number), "--yes", "--force")
     summary, *left_out = done.stderr.splitlines()
-    assert summary.startswith(f"change {number + 3} took back change {number}: 21 rows, 2 left out; take it back with:")
+    assert summary.startswith(f"change {number + 3} took back change {number}: 21 rows, 2 left out; undo it with:")
     assert left_out == [f"left out: task {id} was deleted since change {number}" for id in (24, 2)]
 
 
@@ -184,9 +184,9 @@ def test_what_an_undo_would_take_back_is_counted_and_can_be_read_on(told: Path) 
         db.Task.insert_many([{"name": str(number)} for number in range(21)]).execute()
         number = database.last_change
     terminal = Terminal([*VSERVER, "-d", str(told), "undo"], environment(told.parent), columns=200, lines=200)
-    screen = terminal.wait_for(rf"Take back change {number}\? \[y/N\]:")
+    screen = terminal.wait_for(rf"Undo change {number}\? \[y/N\]:")
     command = f"log --change {number} --page 2"
-    assert screen.count("made task") == 20 and f"1 more row, to be seen by: vserver -d {told} {command}" in screen
+    assert screen.count("made task") == 20 and f"1 more row: see vserver -d {told} {command}" in screen
     terminal.send("\r")
     assert terminal.leave() == 1
     assert vserver(told, *command.split()).stdout.count("made task") == 1
@@ -194,10 +194,10 @@ def test_what_an_undo_would_take_back_is_counted_and_can_be_read_on(told: Path) 
 
 def test_undo_without_a_terminal_needs_yes(told: Path) -> None:
     refused = vserver(told, "undo")
-    assert refused.exit_code == 1 and "there is no terminal to ask at" in refused.stderr
+    assert refused.exit_code == 1 and "no terminal for the confirmation" in refused.stderr
     done = vserver(told, "undo", "2", "--yes")
     assert done.exit_code == 0 and done.stdout == ""
-    assert done.stderr == "change 11 took back changes 9, 10: 2 rows; take it back with: vserver undo --change 11\n"
+    assert done.stderr == "change 11 took back changes 9, 10: 2 rows; undo it with: vserver undo --change 11\n"
     assert vserver(told, "undo", "--change", "11", "--yes").exit_code == 0
     assert [row["about"] for row in rows(told, "--limit", "1")] == ["undo of change 11"]
 
@@ -206,7 +206,7 @@ def test_undo_at_a_terminal_shows_what_it_takes_back_and_asks(told: Path) -> Non
     for answer, status in (("n", 1), ("y", 0)):
         command = [*VSERVER, "-d", str(told), "undo", "--change", "8"]
         terminal = Terminal(command, environment(told.parent))
-        screen = terminal.wait_for(r"Take back change 8\? \[y/N\]:")
+        screen = terminal.wait_for(r"Undo change 8\? \[y/N\]:")
         assert "changed task 1" in screen and "average → [red]median\\x1b[2J" in screen
         terminal.send(answer + "\r")
         assert terminal.leave() == status
@@ -259,7 +259,7 @@ def test_a_text_fakes_no_line_and_without_unicode_there_are_arrows_of_ascii(
 @pytest.mark.parametrize("more", ["--entity task", "--session x", "--limit 1", "--all", "-o json", "--since 2d"])
 def test_prune_takes_no_other_option(more: str, told: Path) -> None:
     refused = vserver(told, "log", "--prune", "0s", "--yes", *more.split())
-    assert refused.exit_code == 2 and "--prune forgets all that is older" in refused.stderr
+    assert refused.exit_code == 2 and "--prune forgets all older changes" in refused.stderr
     assert vserver(told, "log", "--yes").exit_code == 2
 
 

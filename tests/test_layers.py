@@ -37,7 +37,9 @@ ROOMS = (
 )
 # Which modules import a library that costs time, or that only one part of the program is about.
 OWNERS = {
-    "click": {"vserver", "read", "edit", "maintenance", "options", "completers", "shell_completion"},
+    "click": {
+        *("vserver", "read", "edit", "maintenance", "options", "completers", "shell_completion", "help_page", "topics"),
+    },
     "IPython": {"console", "history", "magics"},
     "prompt_toolkit": {"console", "history"},
     "pygments": {"console"},

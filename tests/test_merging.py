@@ -257,7 +257,7 @@ def test_without_a_terminal_a_merge_and_a_replacement_need_yes(ours: importer.Ta
     file, before = server(tmp_path), tables(db.database)
     for option in ("--merge", "--replace"):
         done = run(ours, str(file), option)
-        assert done.exit_code == 1 and "there is no terminal to ask at: nothing was changed; --yes" in done.stderr
+        assert done.exit_code == 1 and "no terminal for the confirmation: nothing was changed; --yes" in done.stderr
     db.connect(ours)
     assert tables(db.database) == before
     assert not list(tmp_path.glob("vserver*-2*"))
@@ -306,7 +306,7 @@ def test_merging_what_is_there_says_so(ours: importer.Target, tmp_path: Path) ->
     file = server(tmp_path)
     assert run(ours, str(file), "--merge", "--yes").exit_code == 0
     done = run(ours, str(file), "--merge")
-    assert done.exit_code == 0 and "already: nothing was changed" in done.stderr
+    assert done.exit_code == 0 and "already has all of it: nothing was changed" in done.stderr
 
 
 @pytest.mark.parametrize("words", [("--merge", "--replace"), ("--yes",)])
@@ -358,7 +358,7 @@ def test_replacing_keeps_what_was_there_in_a_backup_that_brings_it_back(ours: im
     before = tables(db.database)
     done = run(ours, str(server(tmp_path)), "--replace", "--yes")
     (backup,) = tmp_path.glob("vserver-*.db")
-    assert done.exit_code == 0 and f"what it held is kept in {backup}; go back with: vserver" in done.stderr
+    assert done.exit_code == 0 and f"the previous data is in {backup}; go back with: vserver" in done.stderr
     db.connect(ours)
     assert [each.id for each in db.Organization.get()] == [1, 2, 4, 5] and len(db.Task.get()) == 12
     db.database.close()
@@ -374,7 +374,7 @@ def test_replacing_goes_on_with_ids_and_the_journal_and_keeps_what_was_there(
     (changes,) = stored("SELECT COUNT(*) FROM change")[0]
     done = run(ours, str(server(tmp_path)), "--replace", "--yes")
     (backup,) = tmp_path.glob("vserver*-2*")
-    assert done.exit_code == 0 and f"what it held is kept in {backup.name}" in done.stderr.replace(f"{tmp_path}/", "")
+    assert done.exit_code == 0 and f"the previous data is in {backup.name}" in done.stderr.replace(f"{tmp_path}/", "")
     db.connect(ours)
     assert [each.id for each in db.Organization.get()] == [1, 2, 4, 5] and len(db.Task.get()) == 12
     told = stored("SELECT about, backup FROM change ORDER BY id DESC LIMIT 1")[0]
@@ -403,7 +403,7 @@ def test_replacing_from_a_damaged_source_changes_nothing(ours: importer.Target, 
 def test_after_an_import_what_takes_it_back_is_told(tmp_path: Path, path: Path) -> None:
     file = server(tmp_path)
     new = run(tmp_path / "new.db", str(file))
-    assert f"to take it back, remove {tmp_path / 'new.db'}" in new.stderr
+    assert f"to undo it, delete {tmp_path / 'new.db'}" in new.stderr
     empty = run(path, str(file))
     (backup,) = tmp_path.glob("vserver-*.db")
     assert f"go back with: vserver -d {path} restore {backup}" in empty.stderr
@@ -486,7 +486,7 @@ def test_a_dry_run_tells_where_to_see_what_breaks_rules(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     server(tmp_path)
-    told = "see what breaks rules with: vserver "
+    told = "see all broken rules with: vserver "
     assert f"{told}-d server.sqlite check\n" in run("new.db", "server.sqlite", "--dry-run").stderr
     assert (
         "import server.sqlite --dry-run --strict --merge\n" in run(ours, "server.sqlite", "--merge", "--dry-run").stderr

@@ -74,8 +74,8 @@ def test_all_is_as_it_was_when_the_dump_was_made(filled: str, tmp_path: Path) ->
     (backup,) = kept(tmp_path)
     assert done.exit_code == 0 and done.stdout == ""
     assert done.stderr == (
-        f"{filled} holds what is in a.dump\n"
-        f"what it held is kept in {backup.name}; go back with: vserver -d '{filled}' restore {backup.name}\n"
+        f"restored {filled} from a.dump\n"
+        f"the previous data is in {backup.name}; go back with: vserver -d '{filled}' restore {backup.name}\n"
     )
     after = held(filled)
     (change,) = (row for row in after["change"] if row not in before["change"])
@@ -120,7 +120,7 @@ def test_into_a_database_without_tables_nothing_is_asked_and_nothing_kept(
     before = held(filled)
     run(filled, "backup", "a.dump")
     done = run(bare, "restore", "a.dump")
-    assert (done.exit_code, done.stderr) == (0, f"{bare} holds what is in a.dump\n")
+    assert (done.exit_code, done.stderr) == (0, f"restored {bare} from a.dump\n")
     assert held(bare) == before and kept(tmp_path) == []
     assert run(bare, "check", "--rule", "DBF003").exit_code == 0
     with opened(bare):
@@ -133,7 +133,7 @@ def test_the_dump_of_an_older_release_is_upgraded(older_url: str, server: postgr
     run(older_url, "backup", "old.dump")
     with server.bare() as bare:
         done = run(bare, "restore", "old.dump")
-        assert done.exit_code == 0 and "holds what is in old.dump, upgraded to the schema" in done.stderr
+        assert done.exit_code == 0 and "from old.dump, upgraded to the schema" in done.stderr
         assert run(bare, "check", "--rule", "DBF003").exit_code == 0
         with opened(bare):
             assert [task.progress for task in Task.get()] == [(2, 2), (0, 0)]
@@ -144,7 +144,7 @@ def test_the_dump_of_an_older_release_is_upgraded(older_url: str, server: postgr
 def test_the_dump_of_an_older_release_replaces_what_this_one_wrote(older_url: str, filled: str, tmp_path: Path) -> None:
     run(older_url, "backup", "old.dump")
     done = run(filled, "restore", "old.dump", "--yes")
-    assert done.exit_code == 0 and "made anew: grant other roles their rights" in done.stderr
+    assert done.exit_code == 0 and "created anew: grant other roles" in done.stderr
     assert run(filled, "check", "--rule", "DBF003").exit_code == 0 and len(kept(tmp_path)) == 1
     with opened(filled):
         assert [each.name for each in Organization.get()] == ["IKNL", "Oslo [beta]"]
@@ -165,7 +165,7 @@ def test_a_table_that_was_lost_is_made_anew(filled: str, dump: str) -> None:
     with psycopg.connect(filled, autocommit=True) as conn:
         conn.execute("DROP TABLE result")
     done = run(filled, "restore", dump, "--yes")
-    assert done.exit_code == 0 and "made anew" in done.stderr
+    assert done.exit_code == 0 and "created anew" in done.stderr
     assert run(filled, "check", "--rule", "DBF003").exit_code == 0
 
 
@@ -272,7 +272,7 @@ def test_another_program_that_reads_in_a_transaction_is_waited_for_and_then_give
 
 def test_without_an_answer_nothing_is_changed(filled: str, dump: str, tmp_path: Path) -> None:
     before = held(filled)
-    assert "there is no terminal to ask at: nothing was changed" in refused(filled, "restore", dump)
+    assert "no terminal for the confirmation: nothing was changed" in refused(filled, "restore", dump)
     assert held(filled) == before and kept(tmp_path) == []
 
 

@@ -336,9 +336,9 @@ def test_arguments_that_are_not_behind_dashes_are_refused_with_the_line_to_type(
     }
     for words, line in lines.items():
         ended = vserver("shell", *words)
-        assert ended.status == 2 and ended.err.splitlines()[-1].endswith(f"comes behind --: {line}"), ended
-    assert "arguments of CODE come behind --" in vserver("shell", "-c", "pass", "x").err
-    assert "name it before" in vserver("shell", "--", "r.py").err
+        assert ended.status == 2 and ended.err.splitlines()[-1].endswith(f"go after --: {line}"), ended
+    assert "arguments of CODE go after --" in vserver("shell", "-c", "pass", "x").err
+    assert "put one of them before --" in vserver("shell", "--", "r.py").err
     assert "No such option '--days'" in vserver("shell", "--days").err
     assert "-d goes before the command" in vserver("shell", "r.py", "-d", "x.db").err
 

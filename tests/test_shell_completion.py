@@ -1,4 +1,4 @@
-"""Tab in real shells at a real terminal, with names that a shell would stumble over, or run."""
+"""Tab in real shells at a real terminal, with names that a shell could misread or run."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ HOSTILE = [
 ]
 LEFT_OUT = ["line\nbreak", "title\x1b]0;owned\x07", "\u202ereversed", "n" * 1000]
 
-# How each is started without what a person has set up, and told of a function that prints its arguments, and of Tab.
+# How each shell starts: without the user's settings, with a function that prints its arguments, and with our script.
 SHELLS = {
     "bash": (
         ["bash", "--norc", "--noprofile", "-i"],
@@ -47,7 +47,7 @@ SHELLS = {
 
 
 def named(number: int) -> str:
-    """Return a name of which nothing but the beginning is typed."""
+    """Return a name whose beginning is typed."""
     return f"n{number:02}{HOSTILE[number]}"
 
 
@@ -67,7 +67,7 @@ def folder(tmp_path: Path, quick_hashes: None) -> Path:
 
 
 class Session:
-    """A shell at a terminal, in which lines are completed, and then taken apart in place of being run."""
+    """A shell at a terminal that completes lines and splits them instead of running them."""
 
     def __init__(self, shell: str, folder: Path) -> None:
         command, setup = SHELLS[shell]
@@ -81,7 +81,7 @@ class Session:
         self.seen = 0
 
     def complete(self, typed: str, keys: str = "\t") -> list[str]:
-        """Type something, press Tab, and return the words that the shell then has."""
+        """Type a text, press Tab, and return the words of the line."""
         self.terminal.send(f"{typed}{keys}")
         self.terminal.send("\x01args \r")
         self.seen += 1
@@ -104,18 +104,18 @@ def bash(folder: Path) -> Iterator[Session]:
     opened.terminal.child.close(force=True)
 
 
-def test_a_name_is_completed_as_it_is_and_never_run(session: Session, folder: Path) -> None:
+def test_a_name_is_completed_literally_and_never_run(session: Session, folder: Path) -> None:
     for number in range(len(HOSTILE)):
         assert session.complete(f"vserver show organization n{number:02}")[2:] == [named(number)]
     assert not (folder / "x").exists()
 
 
-def test_a_name_is_completed_behind_an_equals_sign(session: Session) -> None:
+def test_a_name_is_completed_after_an_equals_sign(session: Session) -> None:
     assert session.complete("vserver list users --where organization=n03")[3:] == [f"organization={named(3)}"]
     assert session.complete("vserver list users --where=organization=n00")[2:] == [f"--where=organization={named(0)}"]
 
 
-def test_what_a_terminal_would_obey_is_not_offered(session: Session) -> None:
+def test_terminal_escapes_are_not_completed(session: Session) -> None:
     assert session.complete("vserver show organization m", keys="\t\t")[2:] == ["m"]
     assert "owned" not in session.terminal.raw and "\u202e" not in session.terminal.raw
 
@@ -128,7 +128,7 @@ def test_commands_fields_and_files_are_completed(session: Session) -> None:
     assert session.complete("vserver --database=vserver.")[0:] == ["--database=vserver.db"]
 
 
-def test_the_program_that_was_typed_is_the_one_that_is_asked(session: Session, folder: Path) -> None:
+def test_completion_asks_the_program_that_was_typed(session: Session, folder: Path) -> None:
     (folder / "bin").rename(folder / "elsewhere")
     assert session.complete("vserver list tas")[1:] == ["tas"]
     assert session.complete("elsewhere/vserver list tas")[1:] == ["tasks"]
@@ -136,20 +136,20 @@ def test_the_program_that_was_typed_is_the_one_that_is_asked(session: Session, f
 
 
 @pytest.mark.parametrize("quote", ["'", '"'])
-def test_bash_goes_on_within_the_quotes_that_are_open(bash: Session, quote: str) -> None:
+def test_bash_completes_inside_open_quotes(bash: Session, quote: str) -> None:
     for number in range(1, len(HOSTILE)):
         assert bash.complete(f"vserver show organization {quote}n{number:02}")[2:] == [named(number)]
     assert bash.complete(f"vserver list users --where {quote}organization=n01")[3:] == [f"organization={named(1)}"]
     assert bash.complete(f"vserver list users --where organization={quote}n01")[3:] == [f"organization={named(1)}"]
 
 
-def test_bash_goes_on_with_a_name_that_has_been_begun(bash: Session) -> None:
+def test_bash_completes_the_rest_of_a_name(bash: Session) -> None:
     assert bash.complete("vserver show organization n00Rare\\ tu")[2:] == [named(0)]
     assert bash.complete("vserver show organization n03back\\\\slash\\ a:b=")[2:] == [named(3)]
 
 
 @pytest.mark.parametrize("quote", ["", "'", '"'])
-def test_what_is_quoted_reads_back_in_bash_and_here(quote: str, tmp_path: Path) -> None:
+def test_quoted_text_reads_back_in_bash_and_here(quote: str, tmp_path: Path) -> None:
     texts = [*HOSTILE, *(char for char in map(chr, range(32, 127)) if quote or char != " "), "é漢"]
     words = [quote + shell_completion.quoted(text, quote) + quote for text in texts]
     command = ["bash", "-c", f"printf '%s\\n' {' '.join(words)}"]
@@ -158,7 +158,7 @@ def test_what_is_quoted_reads_back_in_bash_and_here(quote: str, tmp_path: Path) 
     assert [word.text for word in shell_completion.split(" ".join(words))] == texts
 
 
-def test_a_line_is_split_as_far_as_it_goes() -> None:
+def test_an_incomplete_line_is_split() -> None:
     assert [word.text for word in shell_completion.split("vserver show ")] == ["vserver", "show", ""]
     assert [word.text for word in shell_completion.split("a 'b c")] == ["a", "b c"]
     assert shell_completion.split("x=\"it's")[-1] == ("x=\"it's", "x=it's", '"')
@@ -167,13 +167,13 @@ def test_a_line_is_split_as_far_as_it_goes() -> None:
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-def test_a_script_is_printed_and_is_the_one_that_click_would_give(shell: str, folder: Path) -> None:
+def test_the_command_prints_the_script_that_click_would_print(shell: str, folder: Path) -> None:
     printed = CliRunner().invoke(vserver.main, ["completion", shell])
     env = {**environment(folder), "_VSERVER_COMPLETE": f"{shell}_source"}
     asked = subprocess.run([sys.executable, "-m", "vserver"], env=env, capture_output=True, text=True, check=True)
     assert printed.exit_code == 0 and printed.stdout == asked.stdout and "_vserver_completion" in printed.stdout
 
 
-def test_help_tells_the_line_to_add_for_each_shell() -> None:
-    told = CliRunner().invoke(vserver.main, ["completion", "--help"]).stdout
-    assert "~/.bashrc" in told and "~/.zshrc" in told and "~/.config/fish" in told
+def test_the_help_has_a_line_for_each_shell() -> None:
+    printed = CliRunner().invoke(vserver.main, ["completion", "--help"]).stdout
+    assert "~/.bashrc" in printed and "~/.zshrc" in printed and "~/.config/fish" in printed

@@ -171,8 +171,8 @@ def test_organizations_that_may_be_real_are_not_played_unless_that_is_meant(stor
 def test_the_command_makes_a_database_and_fills_it(tmp_path: Path) -> None:
     done = vserver(tmp_path, "demo", "--tasks", "30")
     assert done.exit_code == 0 and done.stdout == ""
-    assert "made a new database, vserver.db" in done.stderr and "30 tasks" in done.stderr
-    assert done.stderr.endswith("have its nodes at work with: vserver demo --live\n")
+    assert "created a new database, vserver.db" in done.stderr and "30 tasks" in done.stderr
+    assert done.stderr.endswith("simulate its nodes with: vserver demo --live\n")
 
 
 def test_the_command_fills_no_database_twice(tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ def test_the_live_play_says_that_it_is_one_and_ends_when_all_is_done(tmp_path: P
     vserver(tmp_path, "demo", "--tasks", "1")
     done = vserver(tmp_path, "demo", "--live", "--until-done")
     assert done.exit_code == 0 and "this is a simulation" in done.stderr
-    assert "look on from another terminal: vserver watch " in done.stderr
+    assert "watch it in another terminal with: vserver watch " in done.stderr
 
 
 def test_a_database_of_real_organizations_is_left_alone(tmp_path: Path) -> None:

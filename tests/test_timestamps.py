@@ -174,7 +174,7 @@ def test_a_filter_of_a_process_takes_what_is_printed(example: Any) -> None:
     day = process("-d", example, "list", "tasks", "--where", "created_at<=2026-02-03", "-o", "name").out
     assert "task/2\n" in day
     log = process("-d", example, "log", "--since", "2026-02-03 10:02:44 UTC")
-    assert log.status == 0 and log.err == "nothing is on record\n"
+    assert log.status == 0 and log.err == "nothing is recorded\n"
 
 
 @pytest.mark.parametrize("text", ["2026-W06", "2026W06"])

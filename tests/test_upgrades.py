@@ -330,7 +330,7 @@ def test_the_command_upgrades_and_says_so_and_then_has_nothing_to_do(older: Path
     assert re.fullmatch(r"vserver.db was upgraded from schema \d to \d; as it was it is kept in \S+\n", result.stderr)
     for words in (("upgrade",), ("upgrade", "--dry-run")):
         result = run(*words)
-        assert result.exit_code == 0 and result.stdout == "" and "nothing is due" in result.stderr
+        assert result.exit_code == 0 and result.stdout == "" and "nothing to upgrade" in result.stderr
     assert len(beside(older)) == 1
 
 
@@ -469,7 +469,7 @@ def test_the_command_upgrades_one_on_a_server_and_then_has_nothing_to_do(
     done = run("-d", older_url, "upgrade")
     assert (done.exit_code, done.stdout) == (0, "") and "was upgraded from schema 1" in done.stderr
     for words in (["upgrade"], ["upgrade", "--dry-run"], ["upgrade", "--no-backup"]):
-        assert "nothing is due" in run("-d", older_url, *words).stderr
+        assert "nothing to upgrade" in run("-d", older_url, *words).stderr
     assert len(dumps_in(tmp_path)) == 1
 
 

@@ -38,7 +38,7 @@ MAY_DIFFER = (
     (r"\b[\d,]+ (s|min|h|d)( \d+ (s|min|h))?\b", "AGE"),
     (r"\b[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}\b", "KEY"),
     (r"\b\d{8}-\d{6}(-\d+)?\b", "STAMP"),  # in the name of a backup
-    (r"\b\d+ rules were asked", "RULES"),  # so that a new one is no other page's business
+    (r"\b\d+ rules were applied", "RULES"),  # so that a new one is no other page's business
     (r"([ ─━┄])\1+", r"\1"),  # widths, which follow from the others
 )
 

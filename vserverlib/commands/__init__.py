@@ -1,1 +1,1 @@
-"""What is typed after `vserver`: each command parses, calls one function, and prints what that returns."""
+"""The commands: each parses, calls one function and prints the result."""

@@ -1,11 +1,10 @@
-"""What Tab offers on a command line: entities, fields, filters, ids, names, files.
+"""Completions for a command line: entities, fields, filters, ids, names, files.
 
-Each function here is what click calls a `shell_complete`: given the context, the parameter and what is typed of it, it
-returns what that may become. The kinds of entities are known without Peewee, fields without a database; ids and names
-are read from it by an index, 50 at most. Nobody can read an error while typing: where something is amiss, nothing is
-offered.
+Each function is a `shell_complete` of click: it takes the context, the parameter and the incomplete word, and returns
+completions. Entities are completed without Peewee, fields without a database, ids and names by an index, at most 50.
+After an error there are no completions, because a message would break into the line that is being typed.
 
-shell_completion.py owns how a shell asks and how text is escaped for it; completion.py what Tab offers in Python.
+shell_completion.py owns how a shell asks and how text is escaped for it; completion.py owns completion in Python.
 """
 
 from __future__ import annotations
@@ -19,21 +18,25 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vserverlib import Error, addresses
+from vserverlib.commands.help_page import TOPICS, HelpPage
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 ENTITIES = ("organization", "user", "collaboration", "node", "task", "result")  # models.ENTITIES, without Peewee
 
-Offers = list["CompletionItem[str]"]
-Completer = Callable[[click.Context, click.Parameter, str], Offers]
+Completions = list["CompletionItem[str]"]
+Completer = Callable[[click.Context, click.Parameter, str], Completions]
 
 
-class Command(click.Command):
-    """A command whose options may have a value that begins with a minus: to click alone, --sort -name is an option."""
+class Command(HelpPage):
+    """A command whose options take values that begin with a minus: click alone reads --sort -name as two options."""
 
-    def shell_complete(self, ctx: click.Context, incomplete: str) -> Offers:
-        """Return what an option that has no value yet offers, else the options. ctx.obj: the words before, if known."""
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> Completions:
+        """Return the completions of an option that still needs its value, else the options.
+
+        ctx.obj: the words before, if known.
+        """
         last = ctx.obj[-1] if ctx.obj else ""
         for param in self.get_params(ctx):
             if isinstance(param, click.Option) and last in param.opts and not (param.is_flag or param.count):
@@ -42,21 +45,21 @@ class Command(click.Command):
 
 
 def silent(complete: Callable[[click.Context, str], Iterable[CompletionItem[str]]]) -> Completer:
-    """Make a completer of a function that may fail because of what was typed, or of the database: it offers nothing."""
+    """Return a completer that has no completions when the function fails on its input or on the database."""
 
     @functools.wraps(complete)
-    def quiet(ctx: click.Context, param: click.Parameter, incomplete: str) -> Offers:
+    def quiet(ctx: click.Context, param: click.Parameter, incomplete: str) -> Completions:
         try:
             return list(complete(ctx, incomplete))
         except Exception as error:
-            if not _is_foreseen(error):
+            if not _is_expected(error):
                 raise
             return []
 
     return quiet
 
 
-def _is_foreseen(error: Exception) -> bool:
+def _is_expected(error: Exception) -> bool:
     import sqlite3
 
     from vserverlib.drivers import peewee
@@ -64,48 +67,57 @@ def _is_foreseen(error: Exception) -> bool:
     return isinstance(error, Error | OSError | sqlite3.Error | peewee.PeeweeException)
 
 
-def _items(texts: Iterable[str], typed: str, start: str = "", **more: Any) -> Offers:
-    """Return those of some texts that begin with what is typed, `start` before each. texts: a dict tells of each."""
+def _items(texts: Iterable[str], typed: str, start: str = "", **more: Any) -> Completions:
+    """Return the texts that begin with `typed`, each after `start`. texts: a dict has a description for each."""
     from click.shell_completion import CompletionItem
 
-    message = texts if isinstance(texts, dict) else dict.fromkeys(texts)
-    return [CompletionItem(start + text, help=message[text], **more) for text in message if text.startswith(typed)]
+    about = texts if isinstance(texts, dict) else dict.fromkeys(texts)
+    return [CompletionItem(start + text, help=about[text], **more) for text in about if text.startswith(typed)]
 
 
 # Entities, and files
 
 
 @silent
-def plurals(ctx: click.Context, typed: str) -> Offers:
-    """Offer the kinds of entities, as `list` takes them."""
+def plurals(ctx: click.Context, typed: str) -> Completions:
+    """Complete an entity in the plural, for `list`."""
     return _items([f"{noun}s" for noun in ENTITIES], typed)
 
 
 @silent
-def nouns(ctx: click.Context, typed: str) -> Offers:
-    """Offer the kinds of entities, as `show` takes them, and after a slash their ids: task/12."""
+def nouns(ctx: click.Context, typed: str) -> Completions:
+    """Complete an entity in the singular, for `show`; after a slash, its ids: task/12."""
     noun, slash, _ = typed.partition("/")
     return _labels(ctx, noun, typed) if slash else _items(ENTITIES, typed)
 
 
 @silent
-def files(ctx: click.Context, typed: str) -> Offers:
-    """Have the shell offer files."""
+def files(ctx: click.Context, typed: str) -> Completions:
+    """Let the shell complete files."""
     return _items([typed], typed, type="file")
+
+
+@silent
+def topics(ctx: click.Context, typed: str) -> Completions:
+    """Complete a topic of `vserver help`, or a command."""
+    program = ctx.find_root().command
+    commands = program.commands if isinstance(program, click.Group) else {}
+    about = {name: commands[name].get_short_help_str() for name in sorted(commands)}
+    return _items({**TOPICS, **about}, typed)
 
 
 # Fields
 
 
 def _model(ctx: click.Context) -> Any:
-    """Return the model of the ENTITY of a command. click does not tell it apart while an option has no value yet."""
+    """Return the model of ENTITY, which click keeps in ctx.args while an option still needs its value."""
     from vserverlib.queries import kinds
 
     return kinds.kind(ctx.params.get("entity") or next(iter(ctx.args), ""))
 
 
 def _fields(model: Any, path: str) -> dict[str, str]:
-    """Return what can be asked for where this path ends, and what each is: of a model, or of what its links lead to."""
+    """Return the fields at the end of a path, with descriptions: of a model, or of the model that links lead to."""
     from vserverlib.queries import columns
 
     links, _, _ = path.rpartition(".")
@@ -118,23 +130,23 @@ def _fields(model: Any, path: str) -> dict[str, str]:
 
 
 @silent
-def fields(ctx: click.Context, typed: str) -> Offers:
-    """Offer the next field of a list of them, a,b: those to be shown."""
+def fields(ctx: click.Context, typed: str) -> Completions:
+    """Complete the next of the fields to show: a,b."""
     before, comma, path = typed.rpartition(",")
-    more = {} if comma else {"help": "tells which fields there are"}
+    more = {} if comma else {"help": "list all fields"}
     return _listed({**_fields(_model(ctx), path), **more}, before + comma, path)
 
 
 @silent
-def order(ctx: click.Context, typed: str) -> Offers:
-    """Offer the next field of a list of them, a,-b: those to sort by, downwards after a minus."""
+def order(ctx: click.Context, typed: str) -> Completions:
+    """Complete the next of the fields to sort by, descending after a minus: a,-b."""
     before, comma, path = typed.rpartition(",")
     minus = "-" if path.startswith("-") else ""
     return _listed(_fields(_model(ctx), path.removeprefix("-")), before + comma + minus, path.removeprefix("-"))
 
 
-def _listed(fields: dict[str, str], before: str, typed: str) -> Offers:
-    """Offer fields that are not in a list yet."""
+def _listed(fields: dict[str, str], before: str, typed: str) -> Completions:
+    """Complete a field that is not in the list yet."""
     given = {word.strip(" -") for word in before.split(",")}
     return _items({name: about for name, about in fields.items() if name not in given}, typed, before)
 
@@ -143,8 +155,8 @@ def _listed(fields: dict[str, str], before: str, typed: str) -> Offers:
 
 
 @silent
-def where(ctx: click.Context, typed: str) -> Offers:
-    """Offer a field with = behind it, the operators of one that is typed in full, or the values that it may have."""
+def where(ctx: click.Context, typed: str) -> Completions:
+    """Complete a filter: a field and =, the operators of a whole field, or its values."""
     from vserverlib.entities import filters
 
     model, found = _model(ctx), filters.FORM.fullmatch(typed)
@@ -157,7 +169,7 @@ def where(ctx: click.Context, typed: str) -> Offers:
 
 
 def _values(ctx: click.Context, model: Any, path: str, typed: str) -> list[str]:
-    """Return values to compare with: all of them where they are few, names where an index has them."""
+    """Return the values of a field: all if it has few, or names from an index."""
     from vserverlib.entities import filters
     from vserverlib.terminal import completion
 
@@ -178,7 +190,7 @@ def _values(ctx: click.Context, model: Any, path: str, typed: str) -> list[str]:
 
 @contextmanager
 def _database(ctx: click.Context) -> Iterator[None]:
-    """Open the database that the command line names so far. The shell has not put in what ~ and $HOME stand for."""
+    """Open the database of the command line. The shell has not expanded ~ and $HOME yet."""
     from vserverlib.opening import opener
 
     named = ctx.find_root().params.get("database")
@@ -191,8 +203,8 @@ def _database(ctx: click.Context) -> Iterator[None]:
         database.close()
 
 
-def _labels(ctx: click.Context, noun: str, typed: str) -> Offers:
-    """Offer names and ids that begin so. A name that would be taken for an option is left out."""
+def _labels(ctx: click.Context, noun: str, typed: str) -> Completions:
+    """Complete names and ids. Names that look like options are left out."""
     from vserverlib.queries import kinds
     from vserverlib.terminal import completion
 
@@ -208,26 +220,26 @@ def _labels(ctx: click.Context, noun: str, typed: str) -> Offers:
 
 
 @silent
-def labels(ctx: click.Context, typed: str) -> Offers:
-    """Offer ids and names of the ENTITY of the command."""
+def labels(ctx: click.Context, typed: str) -> Completions:
+    """Complete an id or a name of the ENTITY of the command."""
     return _labels(ctx, _model(ctx).noun, typed)
 
 
 @silent
-def tasks(ctx: click.Context, typed: str) -> Offers:
-    """Offer ids and names of tasks."""
+def tasks(ctx: click.Context, typed: str) -> Completions:
+    """Complete an id or a name of a task."""
     return _labels(ctx, "task", typed)
 
 
 @silent
-def nodes(ctx: click.Context, typed: str) -> Offers:
-    """Offer ids and names of nodes."""
+def nodes(ctx: click.Context, typed: str) -> Completions:
+    """Complete an id or a name of a node."""
     return _labels(ctx, "node", typed)
 
 
 @silent
-def usernames(ctx: click.Context, typed: str) -> Offers:
-    """Offer the names of users."""
+def usernames(ctx: click.Context, typed: str) -> Completions:
+    """Complete a user name."""
     import models
     from vserverlib.terminal import completion
 

@@ -1,6 +1,7 @@
-"""The commands that change entities, and those for what was changed: passwd, apikey, delete, log, undo.
+"""The commands that change entities, and those for the journal: passwd, apikey, delete, log, undo.
 
-Each parses, asks where that is due, calls one function, and tells what it did; vserver.py puts them into the program.
+Each parses, asks for confirmation if needed, calls one function and reports the result. vserver.py adds them to the
+program.
 """
 
 from __future__ import annotations
@@ -15,23 +16,25 @@ import click
 
 from vserverlib import Error, pluralize, printable
 from vserverlib.commands import completers, printing
-from vserverlib.commands.options import JSON_OUTPUT, YES, Ordinal, Paging, Target, command, paging, require_yes
+from vserverlib.commands.options import JSON_OUTPUT, MAX_COUNT, YES, Paging, Target, command, paging, require_yes
 from vserverlib.messages import notify
 
-SHOWN = 20  # rows of a page of the journal, and of those that are shown before they are taken back
+PAGE_SIZE = 20  # rows of the journal on a page, and before the confirmation of an undo
 
 
 class Id(click.ParamType[int]):
-    """An id, as a list prints it."""
+    """An id as lists print it."""
 
     name = "id"
     form = re.compile("-?[1-9][0-9]{0,18}")
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Return the number; a usage error where it is written in another way (003, +3, 1_000), or beyond 64 bits."""
+        """Return the number. Raises a usage error for other spellings (003, +3, 1_000) and for over 64 bits."""
         text = str(value)
         if not self.form.fullmatch(text) or abs(int(text)) >= 2**63:
-            self.fail(f'"{printable(value)}" is not an id: write a whole number as lists do, such as 12', param, ctx)
+            self.fail(
+                f'"{printable(value)}" is not an id: write a whole number as lists print it, such as 12', param, ctx
+            )
         return int(text)
 
 
@@ -40,12 +43,15 @@ class Id(click.ParamType[int]):
 
 @command()
 @click.argument("username", shell_complete=completers.usernames)
-@click.option("--stdin", "piped", is_flag=True, help="Take the password from stdin: one line.")
+@click.option("--stdin", "piped", is_flag=True, help="Read the password from stdin, as one line.")
 @click.pass_obj
 def passwd(target: Target, username: str, piped: bool) -> None:
-    """Give a user a new password.
+    """Set the password of a user.
 
-    It is typed twice and not shown, or piped in.
+    Asks for the password twice, without showing it.
+
+    $ vserver passwd anna.devries
+    $ vserver passwd anna.devries --stdin < password.txt
     """
     password = _piped_password() if piped else None
     with target.open():
@@ -69,9 +75,9 @@ def _is_in_keycloak(entity: Any, secret: str) -> bool:
 
 def _typed_password(user: Any) -> str:
     if not sys.stdin.isatty():
-        raise Error("there is no terminal to type the password at: pipe it in, with --stdin")
-    prompt = f"New password of {user.named()}"
-    typed: str = click.prompt(prompt, hide_input=True, confirmation_prompt="The same again", err=True)
+        raise Error("no terminal to type the password: pipe it in with --stdin")
+    prompt = f"New password for {user.named()}"
+    typed: str = click.prompt(prompt, hide_input=True, confirmation_prompt="Repeat the password", err=True)
     return typed
 
 
@@ -79,9 +85,9 @@ def _piped_password() -> str:
     try:
         line, *more = sys.stdin.buffer.read().decode().splitlines() or [""]
     except UnicodeDecodeError:
-        raise Error("what was piped in is not UTF-8 text: no password was set") from None
+        raise Error("stdin is not UTF-8 text: no password was set") from None
     if more:
-        raise Error(f"--stdin takes one line, {len(more) + 1} were piped in: no password was set")
+        raise Error(f"--stdin takes one line, not {len(more) + 1}: no password was set")
     return line
 
 
@@ -89,10 +95,13 @@ def _piped_password() -> str:
 @click.argument("node", metavar="ID|NAME", shell_complete=completers.nodes)
 @click.pass_obj
 def apikey(target: Target, node: str) -> None:
-    """Make a new API key for a node.
+    """Create a new API key for a node.
 
-    It is printed this once. The old key is of no use any more. If a word is the id of one node and the name of another,
-    write node/12 for the id.
+    Prints the key once. The old key stops working. If a word is the id of one node and the name of another, write
+    node/12 for the id.
+
+    $ vserver apikey 7
+    $ vserver apikey node/7 > node.key
     """
     with target.open() as database, database.atomic():
         import models
@@ -103,7 +112,7 @@ def apikey(target: Target, node: str) -> None:
         is_in_keycloak = _is_in_keycloak(found, "api_key")
         found.api_key = key = hashing.new_key()
         found.save()
-        click.echo(key)  # before the transaction ends: a key that nobody got to see is not stored
+        click.echo(key)  # before the commit: a key that could not be printed is not stored
         sys.stdout.flush()
     notify(f"{found.named()} has a new API key, which is not shown again")
     if is_in_keycloak:
@@ -118,20 +127,24 @@ def apikey(target: Target, node: str) -> None:
 @command("delete")
 @click.argument("entity", shell_complete=completers.nouns)
 @click.argument("words", metavar="ID|NAME...", nargs=-1, shell_complete=completers.labels)
-@click.option("--dependents", is_flag=True, help="Take along all that hangs on them, after asking.")
-@click.option("--dry-run", is_flag=True, help="Only show what would go along.")
+@click.option("--dependents", is_flag=True, help="Also delete their dependents, after a confirmation.")
+@click.option("--dry-run", is_flag=True, help="Only show what would be deleted.")
 @YES
 @click.pass_obj
 def delete_command(
     target: Target, entity: str, words: tuple[str, ...], dependents: bool, dry_run: bool, yes: bool
 ) -> None:
-    """Delete one ENTITY, or several of a kind.
+    """Delete entities of one kind.
 
-    Refused while something hangs on them: the users and nodes of an organization, the results of a task. All of it goes
-    in one transaction, or nothing does. What was named, and takes nothing along, goes without a question: what is
-    printed says how it is taken back. A word that is the id of one and the name of another is refused: write task/12.
+    Refuses to delete an entity that has dependents, such as the nodes of an organization or the results of a task,
+    without --dependents. Deletes all in one transaction, and prints how to undo it. If a word is the id of one entity
+    and the name of another, write task/12 for the id.
 
     ENTITY is organization, user, collaboration, node, task or result.
+
+    $ vserver delete task 24
+    $ vserver delete organization 5 --dependents --dry-run
+    $ vserver delete task 19 20 --dependents --yes
     """
     from vserverlib.entities import deleting, finding
     from vserverlib.queries import kinds
@@ -146,9 +159,9 @@ def delete_command(
             _show_plan(plan, sys.stdout)
             return
         if dependents:
-            require_yes("Delete all of this?", yes, lambda: _show_plan(plan, sys.stderr))
-        done = deleting.delete(found, dependents, remedy="--dependents takes them along", expected=plan)
-    notify(f"{done.summary()}; {target.take_back(done.change)}")
+            require_yes("Delete all of these?", yes, lambda: _show_plan(plan, sys.stderr))
+        done = deleting.delete(found, dependents, remedy="--dependents deletes them too", expected=plan)
+    notify(f"{done.summary()}; {target.undo_hint(done.change)}")
 
 
 def _show_plan(plan: Any, stream: TextIO) -> None:
@@ -161,31 +174,33 @@ def _show_plan(plan: Any, stream: TextIO) -> None:
 
 
 @command("log")
-@click.option("--entity", metavar="ENTITY", help="Only changes of this kind: tasks, users, memberships.")
-@click.option("--id", metavar="N", type=Id(), help="Only those of one entity; with --entity.")
-@click.option("--actor", metavar="NAME", help="Only those that this user has made.")
-@click.option("--since", metavar="AGE|TIME", help="Only later ones: 2d (s, m, h, d, w), 2026-03-01.")
-@click.option("--session", metavar="NAME", help="Only those of one session, as the log names it.")
+@click.option("--entity", metavar="ENTITY", help="Only this kind: tasks, users, memberships.")
+@click.option("--id", metavar="N", type=Id(), help="Only the entity with this id; needs --entity.")
+@click.option("--actor", metavar="NAME", help="Only changes by this user.")
+@click.option("--since", metavar="AGE|TIME", help="Only changes since then: 2d (s, m, h, d, w), 2026-03-01.")
+@click.option("--session", metavar="NAME", help="Only changes of this session.")
 @click.option("--change", "changes", metavar="N", type=Id(), multiple=True, help="Only this change. Repeatable.")
-@paging(SHOWN, f"{SHOWN} in a table, else all", whole=True)
+@paging(PAGE_SIZE, f"{PAGE_SIZE} in a table, else all", whole=True)
 @JSON_OUTPUT
-@click.option(
-    "--prune", metavar="AGE|TIME", help="Forget what is older: 90d, 2026-03-01. It cannot be undone any more."
-)
-@click.option("--yes", is_flag=True, help="With --prune: do not ask.")
+@click.option("--prune", metavar="AGE|TIME", help="Forget older changes, which then cannot be undone: 90d, 2026-03-01.")
+@click.option("--yes", is_flag=True, help="With --prune, skip the confirmation.")
 @click.pass_obj
 def log_command(target: Target, /, output: str, paging: Paging, prune: str | None, yes: bool, **asked: Any) -> None:
-    """Show who changed what, and when, field by field, the newest first.
+    """Show who changed which fields, and when, newest first.
 
-    Changes by other programs are on record too, without a name. Secrets are told as changed, never shown.
+    Includes changes by other programs, without a name. Never shows a secret, only that it changed.
+
+    $ vserver log --since 2d
+    $ vserver log --entity tasks --id 12
+    $ vserver log -o jsonl
     """
     if prune is not None:
-        if paging != Paging(1, SHOWN, False) or output != "table" or _is_asked(asked):
-            raise click.UsageError("--prune forgets all that is older, whatever it is: leave out the other options")
+        if paging != Paging(1, PAGE_SIZE, False) or output != "table" or _is_filtered(asked):
+            raise click.UsageError("--prune forgets all older changes: leave out the other options")
         _prune(target, prune, yes)
         return
     if yes:
-        raise click.UsageError("--yes goes with --prune")
+        raise click.UsageError("--yes needs --prune")
     with target.open(read_only=True) as database:
         from vserverlib.entities import journal
 
@@ -193,7 +208,7 @@ def log_command(target: Target, /, output: str, paging: Paging, prune: str | Non
 
 
 def _print_page(database: Any, asked: list[Any], output: str, paging: Paging) -> None:
-    """Print one page of the entries that fit, or all of them; tell how many there are beside those."""
+    """Print one page of the matching entries, or all; say how many more there are."""
     from vserverlib.entities import journal
 
     end = None if paging.everything else paging.first + paging.size
@@ -203,17 +218,17 @@ def _print_page(database: Any, asked: list[Any], output: str, paging: Paging) ->
         return
     total = journal.total(database, asked)
     if total:
-        printing.tell_of_pages(paging.first + number if number else 0, total, paging)
+        printing.hint_at_pages(paging.first + number if number else 0, total, paging)
     elif output == "table":
-        notify("nothing is on record")
+        notify("nothing is recorded")
 
 
-def _is_asked(asked: dict[str, Any]) -> bool:
+def _is_filtered(asked: dict[str, Any]) -> bool:
     return any(value not in (None, ()) for value in asked.values())
 
 
 def _print_entries(entries: Iterator[Any], output: str) -> int:
-    """Print entries, and return how many they were."""
+    """Print entries, and return their number."""
     counter = itertools.count()
     passing = (entry for entry, _ in zip(entries, counter, strict=False))
     if output != "table":
@@ -233,55 +248,59 @@ def _print_entries(entries: Iterator[Any], output: str) -> int:
 def _prune(target: Target, older: str, yes: bool) -> None:
     from vserverlib.entities import journal
 
-    journal.stored(older)  # what is no time is refused before the database is opened, and perhaps upgraded
+    journal.stored(older)  # refuses an invalid time before the database is opened, and perhaps upgraded
     with target.open() as database:
         number = journal.count_before(database, older)
         if number:
             message = pluralize(number, "change")
-            require_yes(f"Forget {message}, which cannot be undone any more?", yes)
+            require_yes(f"Forget {message}, which then cannot be undone?", yes)
             number = journal.prune(database, older)
         notify(f"forgot {pluralize(number, 'change')}")
 
 
 @command("undo")
-@click.argument("count", metavar="[N]", required=False, type=Ordinal())
-@click.option("--change", metavar="ID", type=Id(), help="Take back this change, as the log numbers it.")
-@click.option("--session", metavar="ID", help="Take back all of a session, as the log names it.")
-@click.option("--force", is_flag=True, help="Take back also what was changed since.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.argument("count", metavar="[N]", required=False, type=click.IntRange(1, MAX_COUNT))
+@click.option("--change", metavar="ID", type=Id(), help="Undo this change, by its number in the log.")
+@click.option("--session", metavar="NAME", help="Undo all changes of this session, by its name in the log.")
+@click.option("--force", is_flag=True, help="Also undo changes to rows that have changed since.")
+@YES
 @click.pass_obj
 def undo_command(
     target: Target, count: int | None, change: int | None, session: str | None, force: bool, yes: bool
 ) -> None:
-    """Take back the last N changes, one without N.
+    """Undo the last N changes, or the last one.
 
-    A change is all that one transaction did. What has changed since is refused. An undo is a change on record, too:
-    --change takes it back; without a number, undo goes further back.
+    A change is one transaction. Refuses to undo a row that has changed since. An undo is recorded as a change too:
+    --change undoes it, and another undo without --change goes further back.
+
+    $ vserver undo
+    $ vserver undo --change 1 --yes
+    $ vserver undo --session 5kqm7c2a
     """
     from vserverlib.entities import undoing
 
     undoing.require_one(count, change, session)
     with target.open() as database:
         ids = undoing.plan(database, count, change=change, session=session)
-        require_yes(f"Take back {undoing.numbered(ids)}?", yes, lambda: _show_changes(target, database, ids))
+        require_yes(f"Undo {undoing.numbered(ids)}?", yes, lambda: _show_changes(target, database, ids))
         done = undoing.take_back(database, ids, force)
-    notify(f"{done}; {target.take_back(done.change)}")
+    notify(f"{done}; {target.undo_hint(done.change)}")
     for line in done.left_out.summary():
         notify(line, "yellow")
 
 
 def _show_changes(target: Target, database: Any, ids: list[int]) -> None:
-    """Show the first rows of changes on stderr, where somebody is asked about them, and how the others are seen."""
+    """Show the first rows of changes on stderr, before the confirmation, and say how to see the others."""
     from vserverlib.entities import journal, undoing
     from vserverlib.terminal import journal_screen, views
 
     asked = journal.conditions(changes=ids)
-    shown = list(itertools.islice(journal.entries(database, asked), SHOWN))
+    shown = list(itertools.islice(journal.entries(database, asked), PAGE_SIZE))
     views.console(sys.stderr).print(journal_screen.Logbook(shown))
     more = journal.total(database, asked) - len(shown)
     if more:
         words = [word for id in ids[: undoing.MOST_TOLD] for word in ("--change", str(id))]
-        notify(f"{pluralize(more, 'more row')}, to be seen by: {target.command('log', *words, '--page', '2')}")
+        notify(f"{pluralize(more, 'more row')}: see {target.command('log', *words, '--page', '2')}")
 
 
 COMMANDS = (passwd, apikey, delete_command, log_command, undo_command)

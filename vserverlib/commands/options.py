@@ -1,6 +1,6 @@
-"""What the commands share: what becomes of an error, which database is opened and how, and options that several have.
+"""What the commands share: errors and exit statuses, opening the database, questions, common options.
 
-`vserver.py` owns the commands. Nothing here, or there, is imported by a library function.
+`vserver.py` owns the program. No library function imports anything from here.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import click
 
 from vserverlib import Error, UsageError, addresses, printable, signals, streams
 from vserverlib.commands import completers
+from vserverlib.commands.help_page import TOPICS, HelpPage
 from vserverlib.messages import notify
 
 if TYPE_CHECKING:
@@ -25,15 +26,16 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-COMPLETING = "_VSERVER_COMPLETE"  # of the environment, as click names it: a shell asks what Tab is to offer
-COLLECTED = 50_000  # objects made until the garbage collector runs (Python's own 700 suits small programs)
+COMPLETION_VARIABLE = "_VSERVER_COMPLETE"  # the environment variable in which click passes on the question of a shell
+GC_THRESHOLD = 50_000  # new objects before the garbage collector runs; Python's 700 suits smaller programs
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-LONGEST_SENTENCE = 200  # characters of what the help of the program says of a command
-PAGE = 50  # rows of a page of a list
-LARGEST = 10**9  # rows of a page, and pages: their product has less than 64 bits
+MAX_SUMMARY = 200  # characters of a command's summary in the help of the program
+PAGE_SIZE = 50  # rows
+MAX_COUNT = 10**9  # of pages, and of rows on a page: their product fits into 64 bits
+NUMBER = click.IntRange(min=1)
 
 
-# What went wrong, as a line and an exit status
+# Errors and exit statuses
 
 
 class Failure(click.ClickException):
@@ -41,55 +43,50 @@ class Failure(click.ClickException):
 
     def __init__(self, message: str, exit_code: int = 1) -> None:
         super().__init__(message)
-        self.exit_code = exit_code  # type: ignore[misc]  # that is how click means it
+        self.exit_code = exit_code  # type: ignore[misc]  # click documents it as an attribute of the instance
 
 
-class Commands(click.Group):
-    """The commands, and what becomes of an error in any of them."""
+class Commands(HelpPage, click.Group):
+    """The program: it runs a command and turns an error into a line and an exit status."""
 
     command_class = completers.Command
 
     def __call__(self, *args: Any, **options: Any) -> Any:
-        """Be the program: called by nobody else.
+        """Run as the program, once per process.
 
-        Imports make many objects that stay. The garbage collector would look through all of them again and again, and
-        once more at the end: a quarter of the time of a short command.
+        Imports create many lasting objects. If the garbage collector visited them again and again, and once more at
+        the end, a short command would take a quarter longer.
         """
         streams.replace_closed()
-        gc.set_threshold(COLLECTED)
-        if sys.stdout is None:  # closed by who has started us: what is opened next would be in its place
-            Failure("stdout is closed: send it to /dev/null where nobody is to read it").show()
+        gc.set_threshold(GC_THRESHOLD)
+        if sys.stdout is None:  # the next file to be opened would get its descriptor
+            Failure("stdout is closed: redirect it to /dev/null to discard it").show()
             sys.exit(1)
-        if COMPLETING in os.environ:
-            from vserverlib.commands import shell_completion  # noqa: F401  # importing it has click ask and answer the shells in our way
+        if COMPLETION_VARIABLE in os.environ:
+            from vserverlib.commands import shell_completion  # noqa: F401  # registers our completion in place of click's
         try:
             return super().__call__(*args, **options)
-        except OSError as error:  # of --help and --version, which are no commands
-            _give_up_stdout()
-            Failure(_of_system(error)).show()
+        except OSError as error:  # from --help and --version, which never reach invoke()
+            _discard_stdout()
+            Failure(_system_message(error)).show()
             sys.exit(1)
         finally:
             gc.freeze()
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the commands with their first sentence, whole: a narrow terminal wraps it, where click would cut it."""
-        message = [(name, self.commands[name].get_short_help_str(LONGEST_SENTENCE)) for name in self.list_commands(ctx)]
+        """Write the commands, with summaries that a narrow terminal wraps (click would cut them), and the topics."""
+        names = self.list_commands(ctx)
         with formatter.section("Commands"):
-            formatter.write_dl(message)
+            formatter.write_dl([(name, self.commands[name].get_short_help_str(MAX_SUMMARY)) for name in names])
+        with formatter.section("Help topics"):
+            formatter.write_dl([(f"help {topic}", summary) for topic, summary in TOPICS.items()])
 
     def make_context(self, *args: Any, **options: Any) -> click.Context:
-        with _inert_usage():
+        with _printable_usage():
             return super().make_context(*args, **options)
 
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        """Take `vserver help list` for `vserver list --help`."""
-        if args == ["help"]:
-            click.echo(ctx.get_help())
-            ctx.exit()
-        return super().resolve_command(ctx, [*args[1:2], "--help"] if args[0] == "help" else args)
-
     def main(self, *args: Any, standalone_mode: bool = True, **options: Any) -> Any:
-        """Be the program: a signal has the same exit status everywhere, also while click reads what was typed."""
+        """Run, and exit with the same status after a signal, even if it comes while click parses the command line."""
         run: Callable[[], Any] = functools.partial(super().main, *args, standalone_mode=False, **options)
         if not standalone_mode:
             return run()
@@ -98,39 +95,41 @@ class Commands(click.Group):
         except click.ClickException as error:
             error.show()
             status = error.exit_code
-        except (KeyboardInterrupt, click.Abort):  # what printed a line for it has raised an Exit
+        except (KeyboardInterrupt, click.Abort):  # an Exit, if a line was printed
             status = _interrupted()
         sys.exit(status if isinstance(status, int) else 0)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; what a person can act on becomes one line, all else keeps its traceback."""
+        """Run a command. An error that the user can act on becomes one line; a bug keeps its traceback."""
         try:
-            with _flushed(), _inert_usage():
+            with _flushed(), _printable_usage():
                 super().invoke(ctx)
         except (KeyboardInterrupt, click.Abort):
             if not signals.is_ending():
-                click.echo(err=True)  # behind the ^C of the terminal
+                click.echo(err=True)  # after the terminal's ^C
             raise click.exceptions.Exit(_interrupted()) from None
         except Exception as error:
-            signals.check()  # what it interrupted may have failed by it
-            if _came_of_a_signal(error):
+            signals.check()  # the signal may have caused the error
+            if _was_caused_by_a_signal(error):
                 raise click.exceptions.Exit(_interrupted()) from None
             failure = failure_of(error)
             if failure is None:
                 raise
             if ctx.params["debug"]:
-                _print_traceback(error)
-            _give_up_stdout()
+                import traceback
+
+                traceback.print_exception(error)
+            _discard_stdout()
             raise failure from error
 
 
 def command(name: str | None = None) -> Callable[[Callable[..., Any]], click.Command]:
-    """Return what makes a function a command, for vserver.py to put into the program."""
+    """Return a decorator that makes a function a command, without adding it to a program."""
     return click.command(name, cls=Commands.command_class)
 
 
-def _came_of_a_signal(error: BaseException | None) -> bool:
-    """Whether an error came up while the exception of a signal was handled: cleaning up after it has failed."""
+def _was_caused_by_a_signal(error: BaseException | None) -> bool:
+    """Whether an error occurred while the exception of a signal was handled, as in cleaning up after it."""
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__cause__ or error.__context__
     return error is not None
@@ -138,9 +137,9 @@ def _came_of_a_signal(error: BaseException | None) -> bool:
 
 @contextmanager
 def _flushed() -> Iterator[None]:
-    """Have what was printed be written at the end, where a full disk still becomes an exit status.
+    """Flush stdout at the end, so that a full disk still changes the exit status.
 
-    Not after a signal: the pipe may be full, and nobody read it.
+    Not after a signal: the pipe may be full, without a reader.
     """
     try:
         yield
@@ -153,8 +152,8 @@ def _flushed() -> Iterator[None]:
 
 
 @contextmanager
-def _inert_usage() -> Iterator[None]:
-    """Have click quote what was typed as a person may be shown it: a script may have typed a stranger's name."""
+def _printable_usage() -> Iterator[None]:
+    """Escape what click quotes from the command line: a script may have passed on untrusted text."""
     try:
         yield
     except click.NoSuchOption as error:
@@ -162,31 +161,31 @@ def _inert_usage() -> Iterator[None]:
             raise
         raise click.UsageError(f"{error.option_name} goes before the command: vserver -d …", error.ctx) from None
     except click.UsageError as error:
-        error.message = printable(error.message, 1000)  # type: ignore[misc]  # it is what show() prints
+        error.message = printable(error.message, 1000)  # type: ignore[misc]  # show() prints it
         raise
 
 
 def failure_of(error: Exception) -> Failure | None:
-    """Return the line and the exit status of an error that a person can act on, else None."""
+    """Return an error that the user can act on as a line and an exit status; None for any other error."""
     if isinstance(error, Error):
         return Failure(str(error), 2 if isinstance(error, UsageError) else 1)
     if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
-        return Failure(_of_system(error))
-    if _is_of_database(error):
+        return Failure(_system_message(error))
+    if _is_database_error(error):
         damaged = ": it is damaged, use a backup" if "malformed" in str(error) else ""
-        return Failure(f"the database says: {printable(error, 200)}{damaged}")
+        return Failure(f"database error: {printable(error, 200)}{damaged}")
     return None
 
 
-def _of_system(error: OSError) -> str:
-    """Return what the system has refused: where there is no room for a file without a name, it is stdout."""
+def _system_message(error: OSError) -> str:
+    """Return a message for an error of the operating system. A full disk without a file name is that of stdout."""
     message = error.strerror or printable(error, 200)
     if error.filename:
         return f"{printable(error.filename, 200)}: {message}"
-    return f"stdout: {message}: what was printed is not whole" if error.errno in NO_ROOM else message
+    return f"stdout: {message}: the output is incomplete" if error.errno in NO_ROOM else message
 
 
-def _is_of_database(error: Exception) -> bool:
+def _is_database_error(error: Exception) -> bool:
     import sqlite3
 
     from vserverlib.drivers import peewee
@@ -195,50 +194,44 @@ def _is_of_database(error: Exception) -> bool:
 
 
 def _interrupted() -> int:
-    """Return the exit status of a program that a signal has ended; one of SIGTERM's is set when it ends."""
+    """Return the exit status after Ctrl-C. After SIGTERM or SIGHUP, the program ends by that signal instead."""
     signals.end_interrupted()
     return signals.INTERRUPTED
 
 
-def _give_up_stdout() -> None:
-    """Have what cannot be written not be tried again when Python ends: that would change the exit status."""
+def _discard_stdout() -> None:
+    """Discard output that cannot be written. Python would try again at its exit and change the exit status."""
     try:
         sys.stdout.flush()
     except OSError:
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # it stays open as long as the program
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # open until the program ends
 
 
-def _print_traceback(error: Exception) -> None:
-    import traceback
-
-    traceback.print_exception(error)
-
-
-# Which database, and how it is opened
+# The database
 
 
 class Target(NamedTuple):
-    """The database that a command is about."""
+    """The database that a command works on."""
 
-    url: str | None  # as it was named, None where it was not
+    url: str | None  # a path or URL from the command line or the environment
     debug: bool
-    strict: bool = False  # what would be saved with a warning is refused
+    strict: bool = False  # refuse saves that would print a warning
 
     @property
     def path(self) -> str:
-        """Return the path or URL, the default where none was named."""
+        """Return the path or URL, or the default."""
         return addresses.DEFAULT if self.url is None else self.url
 
     @property
     def file(self) -> Path:
-        """Return the path of the file; an Error where the URL is none of a file."""
+        """Return the path of the file. Raises an Error for the URL of a server."""
         from vserverlib.databases.storage import as_path
 
         return as_path(self.path)
 
     @property
     def name(self) -> str:
-        """Return what messages call the database, and can be typed: the path, or the URL without its password."""
+        """Return the name in messages, which can be typed: the path, or the URL without its password."""
         return addresses.shown(self.path) if self.is_url else str(self.file)
 
     @property
@@ -248,16 +241,16 @@ class Target(NamedTuple):
 
     @property
     def is_there(self) -> bool:
-        """Whether it is there, sound or not; of one on a server it is assumed."""
+        """Whether the file exists, damaged or not. A database on a server is assumed to exist."""
         return self.is_url or os.path.lexists(self.file)
 
     def command(self, *words: str) -> str:
-        """Return what is typed to run a command on this database."""
+        """Return the command line that runs a command on this database."""
         return addresses.command(self.name, *words)
 
-    def take_back(self, change: int | None) -> str:
-        """Return how a change that was just made is taken back."""
-        return f"take it back with: {self.command('undo', '--change', str(change))}"
+    def undo_hint(self, change: int | None) -> str:
+        """Return a hint that says how to undo a change."""
+        return f"undo it with: {self.command('undo', '--change', str(change))}"
 
     @contextmanager
     def open(self, *, read_only: bool = False) -> Iterator[Any]:
@@ -273,7 +266,7 @@ class Target(NamedTuple):
 
     @contextmanager
     def open_session(self, *, demo: bool, read_only: bool, sandbox: bool) -> Iterator[Any]:
-        """Open the database for a shell or a script; at the end of a sandbox, tell what would have changed."""
+        """Open the database for a shell or a script. At the end of a sandbox, report what would have changed."""
         from vserverlib.databases import storage
         from vserverlib.opening import opener
 
@@ -281,7 +274,7 @@ class Target(NamedTuple):
             database = opener.demo(read_only=read_only, sandbox=sandbox)
         else:
             if self.url is None and not read_only and not sandbox and not self.is_there:
-                notify(f"made a new database, {storage.create(self.path)}")
+                notify(f"created a new database, {storage.create(self.path)}")
             database = self._opened(read_only=read_only, sandbox=sandbox)
         database.strict = self.strict
         try:
@@ -292,7 +285,7 @@ class Target(NamedTuple):
             database.close()
 
     def _opened(self, *, read_only: bool, sandbox: bool) -> Any:
-        """Open the database; that of a vantage6 server, which cannot be written to, for a look."""
+        """Open the database; that of a vantage6 server read-only."""
         from vserverlib.databases import recognition
         from vserverlib.opening import opener
 
@@ -303,12 +296,12 @@ class Target(NamedTuple):
 
 
 def sandbox_report(database: Any) -> str:
-    """Return what a sandbox would have changed, in one line: how many rows of which entity."""
+    """Return a line that counts what a sandbox would have changed, by entity."""
     from models import MODELS
     from vserverlib.databases import sandbox_diff
     from vserverlib.queries import listing
 
-    database.rollback()  # what was begun, and not ended
+    database.rollback()  # a transaction that is still open
     found = sandbox_diff.report(database)
     counts = [(MODELS[table], dict(zip(_CHANGES, numbers, strict=True))) for table, *numbers in found]
     done = []
@@ -318,21 +311,21 @@ def sandbox_report(database: Any) -> str:
     return f"sandbox: would have {'; '.join(done) or 'changed nothing'}"
 
 
-_CHANGES = ("added", "changed", "deleted")  # what sandbox_diff.report() counts, in its order
+_CHANGES = ("added", "changed", "deleted")  # the counts of sandbox_diff.report(), in its order
 
 
-# Asking
+# Questions
 
 
 def require_yes(question: str, yes: bool, show: Callable[[], object] = lambda: None) -> None:
-    """Ask at the terminal, where no answer means no; an Error where that is the answer, or there is nobody to ask.
+    """Ask at the terminal; an empty answer means no. Raises an Error after a no, or without a terminal.
 
-    show: called before, to show there what the question is about.
+    show: called first, to show details.
     """
     if yes:
         return
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise Error("there is no terminal to ask at: nothing was changed; --yes goes ahead without being asked")
+        raise Error("no terminal for the confirmation: nothing was changed; --yes skips the question")
     show()
     if not click.confirm(question, default=False, err=True):
         raise Error("nothing was changed")
@@ -342,30 +335,16 @@ def require_yes(question: str, yes: bool, show: Callable[[], object] = lambda: N
 
 
 def one_database(ctx: click.Context, param: click.Parameter, named: tuple[str, ...]) -> str | None:
-    """Return the one database that was named, by -d or else by the environment; a usage error where several were."""
+    """Return the database of -d, or else of the environment; None without either. Raises a usage error for several."""
     if len(named) > 1:
         raise click.UsageError("-d names one database, not several: give it once", ctx)
     return named[0] if named else addresses.unquoted(os.environ.get(addresses.VARIABLE) or "") or None
 
 
-class Ordinal(click.ParamType[int]):
-    """A whole number from 1 on, of which two can be multiplied without leaving 64 bits."""
-
-    name = "number"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Return the number; a usage error where it is none, or too large."""
-        number = int(value) if str(value).isascii() and str(value).isdigit() and len(str(value)) < 12 else 0
-        if not 0 < number <= LARGEST:
-            self.fail(f'"{printable(value)}" is no whole number from 1 to {LARGEST:,}', param, ctx)
-        return number
-
-
 def output(*formats: str) -> Callable[[Command], Command]:
-    """Return the option that chooses between a table and these formats."""
+    """Return the option for the output format: a table, or one of these."""
     choice = click.Choice(["table", *formats])
-    message = "For eyes, or for programs."
-    return click.option("-o", "--output", type=choice, default="table", show_default=True, help=message)
+    return click.option("-o", "--output", type=choice, default="table", show_default=True, help="Output format.")
 
 
 OUTPUT = output("json", "yaml")
@@ -374,7 +353,7 @@ LIST_OUTPUT = output("json", "jsonl", "csv", "yaml", "name")
 
 
 class Paging(NamedTuple):
-    """Which rows of a list are printed: a page, counted from 1, of so many rows, or every one."""
+    """The rows to print: a page, counted from 1, of `size` rows, or all."""
 
     page: int
     size: int
@@ -382,12 +361,12 @@ class Paging(NamedTuple):
 
     @property
     def first(self) -> int:
-        """Return the place of the first row, counted from 0."""
+        """Return the index of the first row, counted from 0."""
         return (self.page - 1) * self.size
 
 
 def several(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
-    """Return options that belong together as one."""
+    """Return several options as one decorator."""
 
     def add(command: Command) -> Command:
         for option in reversed(options):
@@ -397,56 +376,58 @@ def several(*options: Callable[[Command], Command]) -> Callable[[Command], Comma
     return add
 
 
-CHOOSING = several(
+FILTERS = several(
     click.option(
         "--where",
         shell_complete=completers.where,
         metavar="FILTER",
         multiple=True,
-        help="Only what fits, such as status=failed. Repeatable.",
+        help="Filter by a field, such as status=failed. Repeatable: all filters must match.",
     ),
-    click.option("--search", metavar="TEXT", help="Only those with this in any of their texts, whatever its case."),
+    click.option("--search", metavar="TEXT", help="Search all text fields, ignoring case."),
     click.option(
         "--sort",
         shell_complete=completers.order,
         metavar="F,-F",
-        help="By these fields, downwards after a minus.  [default: id]",
+        help="Sort by these fields, descending after a minus.  [default: id]",
     ),
 )
-SHOWN = several(
+COLUMNS = several(
     click.option(
         "--fields",
         shell_complete=completers.fields,
         metavar="F,F",
-        help="These fields only, in this order; help tells which there are.",
+        help="Print only these fields, in this order; `--fields help` lists them.",
     ),
-    click.option("--wide", is_flag=True, help="All columns, as wide as they need to be."),
+    click.option("--wide", is_flag=True, help="Print all columns uncut, however wide the table gets."),
 )
 
 
-def paging(size: int, message: str, whole: bool = False) -> Callable[[Command], Command]:
-    """Return the three options that say which page is printed: a command takes `paging` in place of them.
+def paging(size: int, default: str, whole: bool = False) -> Callable[[Command], Command]:
+    """Return the three options that choose a page; the command takes `paging` in place of them.
 
-    size: rows of a page unless that is asked for, as `told` says. whole: for programs it is all rows then.
+    size: rows of a page without --limit. default: how the help says that. whole: print all rows to programs by default.
     """
 
     def add(command: Command) -> Command:
         @functools.wraps(command)
         def paged(*words: Any, limit: int | None, page: int | None, everything: bool, **options: Any) -> Any:
             if everything and (limit or page):
-                raise click.UsageError("--all is not a page: leave out --limit and --page")
+                raise click.UsageError("--all prints every page: leave out --limit and --page")
             is_whole = whole and options["output"] != "table" and not (limit or page)
-            return command(*words, paging=Paging(page or 1, limit or size, everything or is_whole), **options)
+            chosen = Paging(min(page or 1, MAX_COUNT), min(limit or size, MAX_COUNT), everything or is_whole)
+            return command(*words, paging=chosen, **options)
 
-        return paged  # type: ignore[return-value]  # a command in any case
+        return paged  # type: ignore[return-value]  # still a command's function
 
     return several(
-        click.option("--limit", metavar="N", type=Ordinal(), help=f"Rows of a page.  [default: {message}]"),
-        click.option("--page", metavar="N", type=Ordinal(), help="Which page.  [default: 1]"),
-        click.option("--all", "everything", is_flag=True, help="All rows, not a page of them."),
+        click.option("--limit", metavar="N", type=NUMBER, help=f"Print this many rows.  [default: {default}]"),
+        click.option("--page", metavar="N", type=NUMBER, help="Print this page.  [default: 1]"),
+        click.option("--all", "everything", is_flag=True, help="Print all rows."),
         add,
     )
 
 
-PAGING = paging(PAGE, str(PAGE))
-YES = click.option("--yes", is_flag=True, help="Do not ask: for scripts.")
+PAGING = paging(PAGE_SIZE, str(PAGE_SIZE))
+YES = click.option("--yes", is_flag=True, help="Skip the confirmation.")
+FORCE = click.option("--force", is_flag=True, help="Replace FILE if it exists.")

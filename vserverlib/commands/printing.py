@@ -1,6 +1,6 @@
-"""How the commands print data to stdout: rows as they come, one thing, pages of a list.
+"""Printing data to stdout: rows, one document, pages of a list.
 
-What rows look like as text is formats.py's, as tables, views.py's.
+formats.py owns the formats for programs, views.py the tables.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from vserverlib.messages import notify
 
 
 def pages(found: Iterator[Any], output: str, wide: bool = False) -> Any:
-    """Print pages one after the other, and return the last one."""
+    """Print pages one after another, and return the last one."""
     last: Any = None
 
     def each() -> Iterator[Any]:
         nonlocal last
-        for last in found:  # noqa: UP028  # which one was the last is what this is for
+        for last in found:  # noqa: UP028  # keeps the last one
             yield last
 
     if output != "table":
@@ -37,12 +37,12 @@ def pages(found: Iterator[Any], output: str, wide: bool = False) -> Any:
 
 
 def write(writer: Any, rows: Iterable[Any]) -> None:
-    """Print rows as one of formats.WRITERS writes them, as they come."""
+    """Print rows one by one with a writer of formats.WRITERS."""
     sys.stdout.writelines(writer(rows, plain_ascii=not is_unicode(sys.stdout)))
 
 
 def counts(rows: list[dict[str, Any]], output: str) -> None:
-    """Print rows of a name and numbers: as a table, or for programs."""
+    """Print rows of a name and numbers."""
     from vserverlib.queries import formats
     from vserverlib.terminal import views
 
@@ -53,42 +53,42 @@ def counts(rows: list[dict[str, Any]], output: str) -> None:
         write(formats.WRITERS[output], rows)
 
 
-def handouts(made: list[Any]) -> None:
-    """Show secrets that were made, on stderr: what is on stdout is kept in files and logs."""
-    if made:
+def credentials(generated: list[Any]) -> None:
+    """Show generated passwords and keys on stderr, because stdout often goes to files and logs."""
+    if generated:
         from vserverlib.terminal import views
 
-        notify("made these passwords and API keys, which are not shown again:", "yellow")
-        views.console(sys.stderr).print(views.handouts(made))
+        notify("generated these passwords and API keys, which are not shown again:", "yellow")
+        views.console(sys.stderr).print(views.handouts(generated))
         sys.stderr.flush()
 
 
 def document(value: Any, output: str) -> None:
-    """Print one thing for programs."""
+    """Print one document for programs."""
     from vserverlib.queries import formats
 
     text = formats.DOCUMENTS[output](value, plain_ascii=not is_unicode(sys.stdout))
     sys.stdout.write(text.rstrip("\n") + "\n")
 
 
-def tell_of_more(page: Any, paging: Paging, where: Sequence[str], search: str | None) -> None:
-    """Tell how to see the next page of a list, or that there is none of that number. where, search: what it asked."""
+def hint_at_more(page: Any, paging: Paging, where: Sequence[str], search: str | None) -> None:
+    """Say how to see the next page of a list, or why this one is empty. where, search: the query's."""
     if page.total:
-        tell_of_pages(page.first + len(page.rows) if page.rows else 0, page.total, paging)
+        hint_at_pages(page.first + len(page.rows) if page.rows else 0, page.total, paging)
     else:
-        _tell_of_none(page.model, where, search)
+        _notify_empty(page.model, where, search)
 
 
-def _tell_of_none(model: Any, where: Sequence[str], search: str | None) -> None:
-    notify(f"there are no {model.plural}{' that fit' if where or search else ''}")
+def _notify_empty(model: Any, where: Sequence[str], search: str | None) -> None:
+    notify(f"no {model.plural}{' match' if where or search else ''}")
     if model.noun == "result" and any(text.strip().startswith("status") for text in where):
-        notify("the status of a result is what a server wrote; what it comes to is its state, such as state=failed")
+        notify("a result's status is the text that the server stored; filter by its state, as in state=failed")
 
 
-def tell_of_pages(end: int, total: int, paging: Paging) -> None:
-    """Tell how to see the next page, or that there is none of that number. end: of what was printed, 0: nothing was."""
+def hint_at_pages(end: int, total: int, paging: Paging) -> None:
+    """Say how to see the next page, or that this one is empty. end: the number of its last row, 0 if empty."""
     if not end:
-        notify(f"there is no page {paging.page:,}: the last one is {-(-total // paging.size):,}")
+        notify(f"there is no page {paging.page:,}: the last page is {-(-total // paging.size):,}")
     elif end < total:
         notify(f"{total - end:,} more: --page {paging.page + 1}, or --all")
 

@@ -1,6 +1,6 @@
-"""The commands that look, and change nothing: list, show, overview, check.
+"""The commands that only read: list, show, overview, check, help.
 
-Each parses, calls one function, and prints what it returns; vserver.py puts them into the program.
+Each parses, calls one function and prints the result. vserver.py adds them to the program.
 """
 
 from __future__ import annotations
@@ -10,40 +10,44 @@ from typing import Any
 
 import click
 
-from vserverlib import pluralize, printable
+from vserverlib import UsageError, did_you_mean, pluralize, printable
 from vserverlib.commands import completers, printing
+from vserverlib.commands.help_page import TOPICS
 from vserverlib.commands.options import (
-    CHOOSING,
+    COLUMNS,
+    FILTERS,
     JSON_OUTPUT,
     LIST_OUTPUT,
     OUTPUT,
     PAGING,
-    SHOWN,
     Paging,
     Target,
     command,
 )
 from vserverlib.messages import notify
 
-CHUNK = 1000  # rows of one table, where a list is so long that it is printed as several
+TABLE_ROWS = 1000  # a longer list is printed as several tables
 
 
 @command("list")
 @click.argument("entity", shell_complete=completers.plurals)
-@LIST_OUTPUT
-@SHOWN
-@CHOOSING
+@FILTERS
+@COLUMNS
 @PAGING
+@LIST_OUTPUT
 @click.pass_obj
 def list_command(
     target: Target, /, entity: str, output: str, fields: str | None, wide: bool, paging: Paging, **asked: Any
 ) -> None:
-    """List one kind of ENTITY, oldest first.
+    """List entities of one kind, oldest first.
 
-    ENTITY is organizations, users, collaborations, nodes, tasks or results; the singular will do.
+    ENTITY is organizations, users, collaborations, nodes, tasks or results, or its singular.
 
-    A FILTER is a field, an operator (= != < <= > >=, or ~ for "contains") and a value: status=failed,
-    collaboration=ROTTERDAM, organization.country=NL, created_at>-2d, finished_at=null.
+    A FILTER is a field, an operator and a value, such as status=failed: see `vserver help filters`.
+
+    $ vserver list tasks --where status=failed --sort -created_at
+    $ vserver list results --where task.name~cox --where 'finished_at>2026-02-10'
+    $ vserver list users --fields username,organization.country -o csv
     """
     from vserverlib.queries import kinds, listing
 
@@ -54,23 +58,23 @@ def list_command(
     with target.open(read_only=True):
         query = listing.query(model, **asked)
         if paging.everything:
-            pages = listing.pages(query, CHUNK, columns, iso=output != "table")
+            pages = listing.pages(query, TABLE_ROWS, columns, iso=output != "table")
         else:
             pages = iter([listing.page(query, paging.first, paging.size, columns, iso=output != "table")])
         last = printing.pages(pages, output, wide)
-        printing.tell_of_more(last, paging, asked["where"], asked["search"])
+        printing.hint_at_more(last, paging, asked["where"], asked["search"])
     return None
 
 
 def _columns(model: Any, output: str, fields: str | None, wide: bool) -> Any:
-    """Return what is listed; a usage error where two options contradict each other."""
+    """Return the columns to list. Raises a usage error for options that exclude each other."""
     from vserverlib.queries import columns
 
     if wide and (fields is not None or output != "table"):
-        raise click.UsageError("--wide is for a table of all columns: leave out --fields and -o")
+        raise click.UsageError("--wide is for a table with all columns: leave out --fields and -o")
     if output == "name":
         if fields is not None:
-            raise click.UsageError("-o name prints what other commands take, such as task/12: leave out --fields")
+            raise click.UsageError("-o name prints arguments for other commands, such as task/12: leave out --fields")
         return (columns.reference(model),)
     if fields is not None:
         return columns.chosen(model, fields)
@@ -86,7 +90,7 @@ def _print_fields(model: Any, output: str) -> None:
         return printing.write(formats.WRITERS[output], columns.described(columns.known(model)))
     views.console().print(views.glossary(columns.described(columns.known(model))))
     links = ", ".join(f"{link.name}.…" for link in model._meta.refs)
-    return notify(f"and any field of what a link leads to: {links}") if links else None
+    return notify(f"and the fields of linked entities: {links}") if links else None
 
 
 @command()
@@ -95,12 +99,16 @@ def _print_fields(model: Any, output: str) -> None:
 @OUTPUT
 @click.pass_obj
 def show(target: Target, entity: str, id_or_name: str | None, output: str) -> None:
-    """Show all about one ENTITY.
+    """Show one entity.
 
-    That is its fields, how many others belong to it, and the first of them. Of a task it is how far each organization
-    is, on a line of time, and the tasks that it came from and led to.
+    Shows its fields and the entities that belong to it; for a task, the progress of each organization on a time line,
+    and its parent and child tasks.
 
-    ENTITY is organization, user, collaboration, node, task or result. One word will do, too: task/12.
+    ENTITY is organization, user, collaboration, node, task or result. ENTITY and ID can be one word: task/12.
+
+    $ vserver show task 8
+    $ vserver show organization "Kankerregister Noord"
+    $ vserver show user/1 -o json
     """
     from vserverlib.entities import finding
     from vserverlib.queries import columns, kinds, listing
@@ -122,10 +130,13 @@ def show(target: Target, entity: str, id_or_name: str | None, output: str) -> No
 @OUTPUT
 @click.pass_obj
 def overview(target: Target, output: str) -> None:
-    """Show how things stand.
+    """Show a status overview.
 
-    That is how many tasks are in each state, how far collaborations and organizations are, who is waited for longest,
-    and which nodes were not seen for a day.
+    Shows the number of tasks in each state, the progress of collaborations and organizations, who has owed results for
+    longest, and nodes that were not seen for a day.
+
+    $ vserver overview
+    $ vserver overview -o json
     """
     from vserverlib.queries import overview as figures
 
@@ -142,19 +153,25 @@ def overview(target: Target, output: str) -> None:
 
 @command("check")
 @click.argument("entities", metavar="[ENTITY]...", nargs=-1)
-@click.option("--rule", "codes", metavar="CODE", multiple=True, help="Ask only this rule, such as NOD002. Repeatable.")
-@click.option("--explain", metavar="CODE", help="Tell what a rule says, why, and what to do; ask nothing.")
+@click.option(
+    "--rule", "codes", metavar="CODE", multiple=True, help="Apply only this rule, such as NOD002. Repeatable."
+)
+@click.option("--explain", metavar="CODE", help="Explain a rule and its remedy, without a check.")
 @JSON_OUTPUT
 @click.pass_context
 def check_command(
     ctx: click.Context, entities: tuple[str, ...], codes: tuple[str, ...], explain: str | None, output: str
 ) -> None:
-    """Tell what breaks the rules of the server's API, and what is wrong with the file.
+    """Check the database against the server API's rules.
 
-    Without ENTITY it asks all: the rules, SQLite's own check of the file, links that lead nowhere, and whether the
-    tables are those of a new database. Nothing is changed. The exit status is 1 when there are errors or warnings.
+    Without ENTITY, also checks the file for damage, links to missing rows, invalid values, and changed tables. Changes
+    nothing. The exit status is 1 if there are errors or warnings. `vserver help rules` lists the rules.
 
     ENTITY is organizations, users, collaborations, nodes, tasks or results.
+
+    $ vserver check
+    $ vserver check nodes results -o jsonl
+    $ vserver check --explain NOD002
     """
     from vserverlib.entities import checks
     from vserverlib.queries import inspection, kinds
@@ -170,19 +187,19 @@ def check_command(
     if levels["error"] or levels["warning"]:
         ctx.exit(1)
     number = pluralize(len(asked), "rule was", "rules were")
-    notify(f"all is well: {number} asked, and nothing above level info was found")
+    notify(f"all is well: {number} applied, without errors or warnings")
 
 
 def _explain(rule: Any) -> None:
     from vserverlib.terminal import check_report
 
-    click.echo(f"{rule.code}, {rule.level}, asked {rule.when}")
+    click.echo(f"{rule.code}, {rule.level}, applied {rule.when}")
     for title, text in (("breaks it", rule.breaks), ("why", rule.why), ("remedy", rule.remedy)):
         click.echo(f"{title + ':':<11}{check_report.plain(text)}")
 
 
 def _print_findings(found: Iterator[Any], output: str) -> Any:
-    """Print findings, and return how many there are by rule."""
+    """Print findings, and return their number by rule."""
     from collections import Counter
 
     from vserverlib.entities import checks
@@ -206,7 +223,33 @@ def _remember(database: Any, levels: dict[str, int]) -> None:
     try:
         checks.remember(database, levels)
     except OSError as error:
-        notify(f"what was found is not kept for the overview: {printable(error, 200)}", "yellow")
+        notify(f"the overview will not show this check: {printable(error, 200)}", "yellow")
 
 
-COMMANDS = (list_command, show, overview, check_command)
+@command("help")
+@click.argument("topic", metavar="[TOPIC|COMMAND]", required=False, shell_complete=completers.topics)
+@click.pass_context
+def help_command(ctx: click.Context, topic: str | None) -> None:
+    """Show help for a topic or a command.
+
+    TOPIC is environment, exit-statuses, filters, formats or rules.
+
+    $ vserver help filters
+    $ vserver help list
+    """
+    program = ctx.find_root()
+    commands: dict[str, click.Command] = getattr(program.command, "commands", {})
+    if topic is None:
+        click.echo(program.get_help())
+    elif topic in TOPICS:
+        from vserverlib.commands import topics
+
+        click.echo(topics.page(topic, program.command))
+    elif topic in commands:
+        commands[topic].make_context(topic, ["--help"], parent=program)
+    else:
+        near = did_you_mean(topic, [*TOPICS, *commands])
+        raise UsageError(f'no help topic or command "{printable(topic)}"{near or ": see vserver help"}')
+
+
+COMMANDS = (list_command, show, overview, check_command, help_command)

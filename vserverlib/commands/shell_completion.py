@@ -1,10 +1,10 @@
-"""How bash, zsh and fish ask what Tab is to offer, and how each is answered: what `vserver completion` prints.
+"""The scripts that complete in bash, zsh and fish, and the answers to them.
 
-click has such scripts, and a protocol of environment variables, which are kept. Ours do better where a name may hold
-anything: nothing of an answer is split, matched with files or run by a shell; and bash, which takes = and : for the
-ends of words, is told what stands in the place of the part that it will replace, quoted as that part is.
+The protocol of environment variables is click's. Our scripts also handle names with any characters: no shell splits,
+expands or runs an answer. bash ends words at = and :, so it gets only the text that replaces its last part, quoted in
+the same way.
 
-What is offered is completers.py's. Whatever comes from there, only text that is plain to a terminal goes out.
+completers.py owns the completions. Only text that is safe for a terminal leaves this module.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from click.shell_completion import (
 
 from vserverlib import printable
 
-LONGEST = 200  # characters of what is offered: longer names are left out
-MOST_HELP = 60  # characters that are told of it
-TAIL = "COMP_TAIL"  # of our script for bash: the part of that word that will be replaced
-ATTACHED = re.compile(r"--[\w-]+=")  # an option whose value is in the same word
-ASSIGNMENT = re.compile(r"\w+=")  # before a command: for its environment
-PLAIN = frozenset("_@%+,./:=-")  # with letters and digits, what means nothing to a shell in the middle of a word
+MAX_LENGTH = 200  # characters of a completion: longer names are left out
+MAX_HELP = 60  # characters of its description
+TAIL = "COMP_TAIL"  # set by our bash script: the part of the word that will be replaced
+ATTACHED = re.compile(r"--[\w-]+=")  # an option with its value in the same word
+ASSIGNMENT = re.compile(r"\w+=")  # of a variable, before the command
+PLAIN = frozenset("_@%+,./:=-")  # characters that no shell interprets inside a word
 
 
 class Word(NamedTuple):
-    """A word of a command line: as it was typed, as the program would be given it, and the quote that is still open."""
+    """A word of a command line: as typed, as the program receives it, and the quote that is still open."""
 
     raw: str
     text: str
@@ -44,9 +44,9 @@ class Word(NamedTuple):
 
 
 def split(line: str, fish: bool = False) -> list[Word]:
-    """Return the words of a command line; the last one, which may be empty, is what the line ends in.
+    """Return the words of a command line; the last one, at its end, may be empty.
 
-    fish: whether a backslash means something within single quotes.
+    fish: whether a backslash escapes inside single quotes.
     """
     found, at = [], 0
     while True:
@@ -60,7 +60,7 @@ def split(line: str, fish: bool = False) -> list[Word]:
 
 
 def _word(line: str, start: int, fish: bool = False) -> Word:
-    """Return the word that starts here."""
+    """Return the word that starts at an index."""
     at, text, quote = start, "", ""
     while at < len(line) and (quote or not line[at].isspace()):
         char, following = line[at], line[at + 1 : at + 2]
@@ -76,14 +76,14 @@ def _word(line: str, start: int, fish: bool = False) -> Word:
 
 
 def _is_escaped(char: str, quote: str, fish: bool) -> bool:
-    """Whether a backslash before a character, the end of the line perhaps, makes it plain and goes away itself."""
+    """Whether a backslash escapes this character, "" at the end of the line."""
     if quote == "'":
         return fish and char in ("'", "\\")
     return not quote or char in ("$", "`", '"', "\\", "\n")
 
 
 def quoted(text: str, quote: str) -> str:
-    """Return a text as it is typed in bash after this quote, or without one: all of it stands for itself."""
+    """Return a text as typed in bash after this open quote, or without one, so that bash reads it literally."""
     if quote == "'":
         return text.replace("'", "'\\''")
     if quote == '"':
@@ -92,42 +92,42 @@ def quoted(text: str, quote: str) -> str:
 
 
 def is_plain(text: str) -> bool:
-    """Whether a text can be shown and typed as it is: neither long, nor with anything that a terminal would obey.
+    """Whether a text can be shown and typed unchanged: it is short, and has nothing that a terminal would interpret.
 
-    It goes out as UTF-8: to a terminal of another encoding, bytes of it would mean something else.
+    Non-ASCII text is printed as UTF-8, so a terminal with another encoding gets none.
     """
     is_unicode = str(sys.stdout.encoding).lower().startswith("utf")
-    return printable(text, LONGEST) == text and (is_unicode or text.isascii())
+    return printable(text, MAX_LENGTH) == text and (is_unicode or text.isascii())
 
 
-class Dialect(ShellComplete):
-    """What the three have in common. Where more is to be typed behind what is offered, an item `open` says so first."""
+class Shell(ShellComplete):
+    """A shell that completes. An item `open` comes first if more text will follow, so that no space is added."""
 
-    repeats_option: ClassVar[bool] = True  # whether --where= is part of what replaces --where=status
+    repeats_option: ClassVar[bool] = True  # whether the completion of --where=sta repeats --where=
 
     def source(self) -> str:
-        """Return the script. click's own also runs bash, to warn of old ones: ours gets on with them."""
+        """Return the script. click's version also runs bash to warn about old releases, which ours supports."""
         return self.source_template % self.source_vars()
 
     def get_completion_args(self) -> tuple[list[str], str]:
-        """Return the words before the one that is typed, and that one."""
+        """Return the words before the incomplete one, and that one."""
         words, at = [word.text for word in self.words()], int(os.environ["COMP_CWORD"])
         return words[1:at], words[at] if at < len(words) else ""
 
     def words(self) -> list[Word]:
-        """Return the words from the name of the program on, as far as the shell has sent them."""
+        """Return the words that the shell has sent, from the name of the program on."""
         words = split(os.environ["COMP_WORDS"], fish=self.name == "fish")
         return list(dropwhile(lambda word: ASSIGNMENT.match(word.raw), words))
 
     def get_completions(self, args: list[str], incomplete: str) -> list[CompletionItem[str]]:
-        """Return what is offered, as far as it is plain text."""
+        """Return the completions that are safe text."""
         self.ctx_args["obj"] = args  # see completers.Command
         option = ATTACHED.match(incomplete) if self.repeats_option else None
         offered = super().get_completions(args, incomplete)
         found = [item for item in offered if item.type == "file" or is_plain(item.value)]
         for item in found:
             item.value = (option[0] if option else "") + item.value
-            item.help = printable(" ".join((item.help or "").split()), MOST_HELP) or None
+            item.help = printable(" ".join((item.help or "").split()), MAX_HELP) or None
         opened = [CompletionItem("", type="open")] if any(item.open for item in found) else []
         return opened + found
 
@@ -151,11 +151,11 @@ complete -o nosort -F %(complete_func)s %(prog_name)s 2>/dev/null || complete -F
 
 
 @add_completion_class
-class Bash(Dialect, BashComplete):
-    """bash: replaces what follows the last quote, = or : of a word (COMP_WORDBREAKS), and quotes nothing itself."""
+class Bash(Shell, BashComplete):
+    """bash replaces the text after the last quote, = or : of a word (COMP_WORDBREAKS), and adds no quotes."""
 
     source_template = SOURCE_BASH
-    kept: Word | None = None  # what stands before the part that will be replaced; None where somebody else asks
+    kept: Word | None = None  # the text before the replaced part; None if another script asks
 
     def get_completion_args(self) -> tuple[list[str], str]:
         tail, typed = os.environ.get(TAIL), self.words()[-1].raw
@@ -204,8 +204,8 @@ fi
 
 
 @add_completion_class
-class Zsh(Dialect, ZshComplete):
-    """zsh: quotes what it inserts, and is told of each offer in three lines."""
+class Zsh(Shell, ZshComplete):
+    """zsh quotes the text that it inserts. Each completion is three lines."""
 
     source_template = SOURCE_ZSH
     repeats_option = False
@@ -238,8 +238,8 @@ complete --no-files --keep-order --command %(prog_name)s --arguments '(%(complet
 
 
 @add_completion_class
-class Fish(Dialect, FishComplete):
-    """fish: quotes what it inserts, and sends the word that is typed in COMP_CWORD."""
+class Fish(Shell, FishComplete):
+    """fish quotes the text that it inserts, and sends the incomplete word in COMP_CWORD."""
 
     source_template = SOURCE_FISH
 
@@ -250,8 +250,8 @@ class Fish(Dialect, FishComplete):
 
 
 def script(shell: str, program: click.Command) -> str:
-    """Return what a shell of this name is to run, so that it asks at Tab."""
-    return DIALECTS[shell](program, {}, "vserver", "_VSERVER_COMPLETE").source()
+    """Return the script of a shell."""
+    return SHELLS[shell](program, {}, "vserver", "_VSERVER_COMPLETE").source()
 
 
-DIALECTS: dict[str, type[Dialect]] = {"bash": Bash, "zsh": Zsh, "fish": Fish}
+SHELLS: dict[str, type[Shell]] = {"bash": Bash, "zsh": Zsh, "fish": Fish}

@@ -31,7 +31,7 @@ def find(code: str) -> Rule:
     if found is None:
         alike = [rule for rule in rules.BY_CODE if rule[:3] == code.strip().upper()[:3]]
         message = f": there are {', '.join(alike)}" if alike else did_you_mean(code, rules.BY_CODE)
-        raise UsageError(f'no rule "{printable(code)}"{message or ": there are ORG001 to DBF005, see docs/checks.md"}')
+        raise UsageError(f'no rule "{printable(code)}"{message or ": see vserver help rules"}')
     return found
 
 
