@@ -265,5 +265,5 @@ def test_prune_takes_no_other_option(more: str, told: Path) -> None:
 
 def test_a_limit_that_is_none_is_refused(database: Any) -> None:
     for odd in ("x", -1, 0, None):
-        with pytest.raises(Error, match="limit is how many records at most"):
+        with pytest.raises(Error, match="limit is the highest number of records"):
             journal.log(database, limit=odd)

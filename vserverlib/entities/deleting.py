@@ -144,7 +144,7 @@ def _require(entity: EntityBase) -> None:
 
 
 def _execute(entities: Sequence[EntityBase], plan: Plan) -> None:
-    if len(entities) == 1 and not plan.branches and entities[0].touched_tasks() is not None:
+    if len(entities) == 1 and not plan.branches and entities[0].affected_tasks() is not None:
         return _delete_one(entities[0])
     going = plan.along()
     going.setdefault(plan.model, set()).update(plan.ids)
@@ -157,7 +157,7 @@ def _delete_one(entity: EntityBase) -> None:
     database = entity._meta.database
     with database.without_invalidation():
         peewee.ModelDelete(type(entity)).where(type(entity).id == entity.id).execute()
-    database.invalidate_tasks(entity.touched_tasks())
+    database.invalidate_tasks(entity.affected_tasks())
 
 
 def _ids(model: type[EntityBase], condition: Any) -> set[int]:

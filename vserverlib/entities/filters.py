@@ -27,8 +27,17 @@ from vserverlib.databases import case_folding
 from vserverlib.drivers import peewee
 from vserverlib.entities import finding, progress, timestamps
 from vserverlib.entities.choices import GeneratedField
-from vserverlib.entities.derived import DERIVED
-from vserverlib.entities.fields import BooleanField, IntegerField, Secret, UTCDateTimeField, fits, now, shown, whole
+from vserverlib.entities.computed_fields import COMPUTED_FIELDS
+from vserverlib.entities.fields import (
+    BooleanField,
+    IntegerField,
+    Secret,
+    UTCDateTimeField,
+    as_integer,
+    is_64_bit,
+    now,
+    short_repr,
+)
 from vserverlib.entities.progress import RESULT
 from vserverlib.entities.relations import BackrefAccessor, Link, Memberships, relations
 from vserverlib.entities.timestamps import Span
@@ -112,9 +121,9 @@ def _typed(name: str, value: Any) -> str:
         return YES[0] if value else NO[0]
     if isinstance(value, str):
         return f'"{value}"'  # as it stands
-    number = value if isinstance(value, float) else whole(value)
+    number = value if isinstance(value, float) else as_integer(value)
     if number is not None:
-        return shown(number)
+        return short_repr(number)
     if isinstance(value, datetime.datetime):
         return value.isoformat(" ", "microseconds")
     if isinstance(value, datetime.date):
@@ -156,7 +165,7 @@ def names(model: Any) -> list[str]:
     """Return what can be asked for: the fields, links and what is worked out."""
     fields = [field.name for field in model._meta.sorted_fields if not isinstance(field, Secret)]
     found = (relation.name for relation in relations(model))
-    return list(dict.fromkeys([*fields, *DERIVED.get(model.noun, ()), *found]))
+    return list(dict.fromkeys([*fields, *COMPUTED_FIELDS.get(model.noun, ()), *found]))
 
 
 def _sound(text: str) -> str:
@@ -308,7 +317,7 @@ def value(model: Any, path: str) -> Value:
 
 def _value(model: Any, name: str) -> Value:
     field = model._meta.combined.get(name)
-    derived = DERIVED.get(model.noun, {}).get(name)
+    derived = COMPUTED_FIELDS.get(model.noun, {}).get(name)
     if derived:
         kind, expression = derived
         return Value(expression(model), kind, name, progress.TASK_STATUSES if name == "status" else ())
@@ -387,7 +396,7 @@ def _opposite(found: Any) -> Any:
 def _as_number(value: Value, asked: Filter) -> float:
     text = (asked.value or "").strip()
     number = int(text) if DIGITS.fullmatch(text) else None
-    if number is not None and not fits(number):
+    if number is not None and not is_64_bit(number):
         raise _too_large(value.name, text)
     if number is None and not NUMBER.fullmatch(text):
         raise UsageError(f'{value.name} is a number, not "{printable(text)}"')
@@ -468,10 +477,10 @@ def _of_link(link: Any, asked: Filter) -> Any:
         return found
     if asked.operator in ORDERED:
         raise UsageError(f"{link.name} is a link: it is compared by =, != and ~ only")
-    if DIGITS.fullmatch(asked.value) and not fits(int(asked.value)):
+    if DIGITS.fullmatch(asked.value) and not is_64_bit(int(asked.value)):
         raise _too_large(link.name, asked.value)
     id = finding.id_meant(link.rel_model, asked.value if asked.quoted else asked.value.strip())
-    if not fits(id or 0):
+    if not is_64_bit(id or 0):
         raise _too_large(link.name, asked.value)
     return link == (id if id is not None else _id_of(link.rel_model, asked.value))
 

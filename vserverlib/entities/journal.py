@@ -18,7 +18,7 @@ from vserverlib.databases.recording import PRUNE, one_change
 from vserverlib.databases.registry import registry
 from vserverlib.drivers import peewee
 from vserverlib.entities import filters
-from vserverlib.entities.fields import Secret, UTCDateTimeField, ValidatedField, as_id, fits, shown
+from vserverlib.entities.fields import Secret, UTCDateTimeField, ValidatedField, as_id, is_64_bit, short_repr
 from vserverlib.entities.orm import EntityBase
 
 SHOWN = 20  # records that a table shows unless it is told
@@ -92,7 +92,8 @@ def log(
     if isinstance(entity, EntityBase):
         entity, id = type(entity), entity.id
     if not isinstance(limit, int) or not 0 < limit < sys.maxsize:
-        raise UsageError(f"limit is how many records at most, a whole number from 1, not {printable(shown(limit))}")
+        given = printable(short_repr(limit))
+        raise UsageError(f"limit is the highest number of records, a whole number from 1, not {given}")
     asked = conditions(entity, id, actor=actor, since=since, session=session)
     found = list(islice(entries(database, asked), limit + 1))
     return Log(found[:limit], len(found) > limit)
@@ -118,7 +119,7 @@ def conditions(
     if id is not None and entity is None:
         raise UsageError("an id alone is none: say of which entity")
     number = as_id(id)
-    if id is not None and (number is None or not fits(number)):
+    if id is not None and (number is None or not is_64_bit(number)):
         raise UsageError(f"{printable(id)} is no id: it is a whole number")
     found = [] if entity is None else [RECORD.entity == table(entity)]
     given = ((RECORD.entity_id, number), (CHANGE.actor, actor), (CHANGE.session, session))

@@ -19,7 +19,7 @@ from vserverlib import Error, NotFound, UsageError, addresses, pluralize, printa
 from vserverlib.databases.recording import BULK_WORK, PRUNE, UNDO, defer_links, one_change
 from vserverlib.databases.registry import registry
 from vserverlib.drivers import peewee
-from vserverlib.entities.fields import Secret, as_id, fits, whole
+from vserverlib.entities.fields import Secret, as_id, as_integer, is_64_bit
 from vserverlib.entities.journal import CHANGE, RECORD, UNDOING, Pair, decoded, exact, pairs
 
 LONGEST_PATH = 4096  # of a backup: it is to be typed
@@ -122,8 +122,8 @@ def require_one(*asked: Any) -> None:
 
 
 def _number(count: Any) -> int:
-    number = whole(count)
-    if number is None or number < 1 or not fits(number):
+    number = as_integer(count)
+    if number is None or number < 1 or not is_64_bit(number):
         raise UsageError(f'"{printable(count)}" is no number of changes: write 1 or more')
     return number
 
@@ -156,7 +156,7 @@ def _one(database: Any, change: int) -> int:
     number = as_id(change)
     row = (
         None
-        if number is None or not fits(number)
+        if number is None or not is_64_bit(number)
         else database.execute(_changes().where(CHANGE.id == number)).fetchone()
     )
     if row is None:

@@ -35,7 +35,7 @@ WHERE row."{column}" IS NOT NULL AND NOT EXISTS (SELECT 1 FROM "{parent}" p WHER
 """
 BEYOND = f"""
 SELECT id, "{{column}}"::text FROM "{{table}}"
-WHERE "{{column}}" NOT BETWEEN '{timestamps.LEAST}' AND '{timestamps.MOST}' ORDER BY id
+WHERE "{{column}}" NOT BETWEEN '{timestamps.EARLIEST}' AND '{timestamps.LATEST}' ORDER BY id
 """
 EVENTS = ("_insert", "_update", "_delete")  # a trigger of SQLite's is for one of these, of PostgreSQL's for all three
 

@@ -15,7 +15,7 @@ import models
 from models import Node, Organization, Result, Task
 from vserverlib.drivers import peewee
 from vserverlib.entities import filters, progress
-from vserverlib.entities.fields import whole
+from vserverlib.entities.fields import as_integer
 from vserverlib.queries import listing
 from vserverlib.queries.columns import COLUMNS, in_tables
 from vserverlib.queries.listing import Page, Row
@@ -170,11 +170,11 @@ def _statuses(collaboration: Any) -> dict[str, int]:
 def owed(entity: Any) -> Owed:
     """Return the results that an organization, or a node of one, is to deliver. At most two queries."""
     is_node = isinstance(entity, Node)
-    organization, collaboration = whole(entity.organization_id if is_node else entity.id), None
+    organization, collaboration = as_integer(entity.organization_id if is_node else entity.id), None
     waited_for = Result.where(progress.UNFINISHED_RESULTS) if organization is not None else Result.get().none()
     waited_for = waited_for.where(Result.organization == organization)
     if is_node:
-        collaboration = whole(entity.collaboration_id)
+        collaboration = as_integer(entity.collaboration_id)
         mine = Task.select(peewee.SQL("1")).where(Task.id == Result.task, Task.collaboration == collaboration)
         waited_for = waited_for.where(peewee.fn.EXISTS(mine))
     page = listing.page(waited_for.order_by(Result.assigned_at, Result.id), 0, OWED, in_tables(Result))

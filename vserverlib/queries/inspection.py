@@ -133,7 +133,7 @@ def _columns(has: Any, should: Any) -> str:
 
 # A time of the length that we store, which SQLite knows for one, is not looked at again: a quarter of a microsecond.
 MISFITS = {  # the condition of what need not be a value of its kind, by the kind of its field; the first that fits
-    fields.UTCDateTimeField: f"LENGTH(this.{{0}}) <> {fields.LENGTH} OR julianday(this.{{0}}) IS NULL",
+    fields.UTCDateTimeField: f"LENGTH(this.{{0}}) <> {fields.STORED_TIME_LENGTH} OR julianday(this.{{0}}) IS NULL",
     fields.BooleanField: "this.{0} NOT IN (0, 1)",
     fields.IntegerField: "typeof(this.{0}) <> 'integer'",
     relations.Link: "typeof(this.{0}) <> 'integer'",
