@@ -301,12 +301,12 @@ class Task(Named, Entity):
 
     @ComputedAttribute
     def status(self) -> str:
-        """The first that applies: empty, failed, active, pending, completed."""
+        """The first that holds: empty, failed, active, pending, completed."""
         return self.counts.status
 
     @ComputedAttribute
     def progress(self) -> tuple[int, int]:
-        """(done, total): the numbers of finished results and of all results."""
+        """(done, total): the numbers of finished and of all results."""
         counts = self.counts
         return counts.done, counts.total
 

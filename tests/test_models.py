@@ -597,7 +597,7 @@ def test_help_prints_fields_types_and_relations(capsys: pytest.CaptureFixture[st
     printed = capsys.readouterr().out
     for part in ("run_id", "a whole number", "created_at", "a time", "parent", "a Task", "results", "children"):
         assert part in printed
-    assert "the first that applies: empty, failed, active" in printed and printed.count("\nComputed\n") == 1
+    assert "the first that holds: empty, failed, active" in printed and printed.count("\nComputed\n") == 1
     assert "stored hashed, never shown" in printed
     assert max(map(len, printed.splitlines())) <= 80
 
