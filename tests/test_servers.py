@@ -321,7 +321,7 @@ def test_who_watches_waits_for_a_server_that_is_down(
         link.symlink_to(folder)
         raw(database, "INSERT INTO task (name) VALUES (?)", "average")
         assert signs.has_changed() and not signs.has_changed()
-        assert "is there again" in capsys.readouterr().err
+        assert "exists again" in capsys.readouterr().err
 
 
 def test_who_watches_does_not_wait_for_a_database_that_is_gone(server: running.Server, tmp_path: Path) -> None:
@@ -383,7 +383,7 @@ def test_a_new_database_of_the_servers_has_what_the_migrations_make(url: str) ->
         conn.execute("DROP TRIGGER journal_node ON node")
         conn.execute("DROP INDEX task_name")
     told = run(url, "check", "--rule", "DBF003", "-o", "json").stdout
-    for part in ("extra is more", "trigger journal_node is missing", "index task_name is missing"):
+    for part in ("extra is additional", "trigger journal_node is missing", "index task_name is missing"):
         assert part in told
 
 
