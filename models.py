@@ -387,8 +387,8 @@ class Result(Entity):
 # Answers who is waited for, and since when, from the few unfinished results.
 Result.add_index(Result.organization, Result.assigned_at, where=UNFINISHED_RESULTS, name="result_unfinished")
 
-ENTITIES: tuple[type[Entity], ...] = (Organization, User, Collaboration, Node, Task, Result)
 MODELS = registry.fill((Organization, User, Collaboration, Member, Node, Task, Result))
+ENTITIES: tuple[type[Entity], ...] = tuple(model for model in MODELS.values() if model is not Member)
 
 
 def is_filled() -> bool:

@@ -321,7 +321,7 @@ def test_who_watches_waits_for_a_server_that_is_down(
         link.symlink_to(folder)
         raw(database, "INSERT INTO task (name) VALUES (?)", "average")
         assert signs.has_changed() and not signs.has_changed()
-        assert "exists again" in capsys.readouterr().err
+        assert "is there again" in capsys.readouterr().err
 
 
 def test_who_watches_does_not_wait_for_a_database_that_is_gone(server: running.Server, tmp_path: Path) -> None:

@@ -19,11 +19,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vserverlib import Error, addresses
+from vserverlib.databases.registry import ENTITIES
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
-
-ENTITIES = ("organization", "user", "collaboration", "node", "task", "result")  # models.ENTITIES, without Peewee
 
 Offers = list["CompletionItem[str]"]
 Completer = Callable[[click.Context, click.Parameter, str], Offers]

@@ -501,4 +501,5 @@ def _term(model: Any, word: str) -> Any:
 
 
 def _is_sqlite(model: Any) -> bool:
-    return bool(getattr(model._meta.database, "is_sqlite", True))  # no database is open if an order is only checked
+    database = getattr(model._meta.database, "obj", model._meta.database)
+    return database is None or bool(database.is_sqlite)  # None: no database is open, the order is only checked
