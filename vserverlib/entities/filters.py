@@ -25,19 +25,10 @@ from typing import Any, NamedTuple
 from vserverlib import UsageError, did_you_mean, printable, vantage6_names
 from vserverlib.databases import case_folding
 from vserverlib.drivers import peewee
-from vserverlib.entities import finding, progress, timestamps
+from vserverlib.entities import fields, finding, progress, timestamps
 from vserverlib.entities.choices import GeneratedField
 from vserverlib.entities.computed_fields import COMPUTED_FIELDS
-from vserverlib.entities.fields import (
-    BooleanField,
-    IntegerField,
-    Secret,
-    UTCDateTimeField,
-    as_integer,
-    is_64_bit,
-    now,
-    short_repr,
-)
+from vserverlib.entities.fields import BooleanField, IntegerField, Secret, UTCDateTimeField, as_integer, is_64_bit, now
 from vserverlib.entities.progress import RESULT
 from vserverlib.entities.relations import BackrefAccessor, Link, Memberships, relations
 from vserverlib.entities.timestamps import Span
@@ -122,7 +113,7 @@ def _as_typed(name: str, value: Any) -> str:
         return f'"{value}"'
     number = value if isinstance(value, float) else as_integer(value)
     if number is not None:
-        return short_repr(number)
+        return fields.short_repr(number)
     if isinstance(value, datetime.datetime):
         return value.isoformat(" ", "microseconds")
     if isinstance(value, datetime.date):
@@ -145,8 +136,8 @@ def condition(model: Any, text: str) -> Any:
 def searched(model: Any, text: str) -> Any:
     """Return the condition that any text of an entity, or the name of a link, contains a text, ignoring case."""
     text = _checked_text(text)
-    fields = [field for field in model.stored_fields() if isinstance(field, peewee.TextField | Link)]
-    found = [_contains(field, text) for field in fields if not isinstance(field, Secret)]
+    texts = [field for field in model.stored_fields() if isinstance(field, peewee.TextField | Link)]
+    found = [_contains(field, text) for field in texts if not isinstance(field, Secret)]
     return functools.reduce(operator.or_, [one for one in found if one is not None])
 
 
@@ -162,9 +153,9 @@ def order(model: Any, text: str) -> list[Any]:
 
 def names(model: Any) -> list[str]:
     """Return the names that can be compared and shown: fields, links, computed fields and relations."""
-    fields = [field.name for field in model._meta.sorted_fields if not isinstance(field, Secret)]
+    own = [field.name for field in model._meta.sorted_fields if not isinstance(field, Secret)]
     found = (relation.name for relation in relations(model))
-    return list(dict.fromkeys([*fields, *COMPUTED_FIELDS.get(model.noun, ()), *found]))
+    return list(dict.fromkeys([*own, *COMPUTED_FIELDS.get(model.noun, ()), *found]))
 
 
 def _checked_text(text: str) -> str:
