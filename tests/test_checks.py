@@ -329,3 +329,30 @@ def test_a_damaged_memory_is_none(database: Any, path: Path, text: str) -> None:
     (kept,) = home.folder().iterdir()
     kept.write_text(text)
     assert checks.last(database) is None
+
+
+# Speed
+
+
+def test_many_results_of_one_organization_are_checked_without_comparing_each_with_all(
+    story: SimpleNamespace, database: Any
+) -> None:
+    rows = [(id, story.task.id, story.iknl.id) for id in range(1_000, 5_000)]
+    database.insert_many("result", ("id", "task_id", "organization_id"), rows)
+    database.insert_many("result", ("id", "task_id"), [(9_000, story.task.id), (9_001, story.task.id)])
+    steps = 0
+
+    def step() -> int:
+        nonlocal steps
+        steps += 1
+        return 0
+
+    if database.is_sqlite:  # which counts the steps of a statement
+        database.connection().set_progress_handler(step, 1_000)
+    found = {each.id: each.message for each in checks.of_tables(database, [rules.BY_CODE["RES003"]])}
+    assert steps < 2_000, "quadratic"
+    first, *others = sorted(found)
+    assert first == story.results[0].id and others == [id for id, _, _ in rows]
+    assert "result 1000 has the same organization and task" in found[first]
+    assert f"result {first} has the same" in found[1_000] and f"result {first} has the same" in found[4_999]
+    assert {each.message for each in db.Result.get(1_000).check() if each.code == "RES003"} == {found[1_000]}

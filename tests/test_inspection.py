@@ -172,7 +172,7 @@ def test_a_memory_that_cannot_be_written_is_told(database: Any, path: Path, monk
 def test_a_check_asks_one_query_for_each_rule(story: SimpleNamespace, database: Any, count_queries: list[str]) -> None:
     asked = [rule for rule in inspection.chosen() if rule.where]
     list(inspection.inspect(database, asked))
-    reads_cycles = [rule for rule in asked if "{cycles}" in rule.where_for_table]
+    reads_cycles = [rule for rule in asked if rule.for_table and "{cycles}" in rule.for_table.where]
     assert len(count_queries) == len(asked) + len(reads_cycles)
 
 

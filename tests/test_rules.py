@@ -16,7 +16,7 @@ import pytest
 
 import models as db
 from vserverlib import CheckError, CheckWarning
-from vserverlib.entities import rules
+from vserverlib.entities import effects, rules
 from vserverlib.examples import demo
 from vserverlib.queries import inspection
 
@@ -291,8 +291,8 @@ def test_a_rule_says_what_why_and_what_to_do(rule: rules.Rule) -> None:
     assert (rule.when == rules.AT_SAVE) == bool(rule.secret)
 
 
-@pytest.mark.parametrize("effect", rules.FIELD_EFFECTS, ids=lambda each: f"{each.entity}-{each.changed}-{each.code}")
-def test_what_a_change_touches_is_asked_at_a_save(effect: rules.FieldEffect) -> None:
+@pytest.mark.parametrize("effect", effects.FIELD_EFFECTS, ids=lambda each: f"{each.entity}-{each.changed}-{each.code}")
+def test_what_a_change_touches_is_asked_at_a_save(effect: effects.FieldEffect) -> None:
     assert rules.BY_CODE[effect.code].when == rules.BOTH
     model = {model.noun: model for model in db.ENTITIES}[effect.entity]
     assert effect.changed in model.attributes()

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vserverlib import CheckWarning, home, named, printable
-from vserverlib.entities import cycles, orm, rules
+from vserverlib.entities import cycles, effects, orm, rules
 from vserverlib.entities.fields import now
 from vserverlib.entities.rules import Rule
 
@@ -114,7 +114,7 @@ def statement(database: Any, saved: orm.Saved) -> tuple[str, int]:
     return found
 
 
-_FIELDS_WITH_EFFECTS = frozenset(effect.changed for effect in rules.FIELD_EFFECTS)
+_FIELDS_WITH_EFFECTS = frozenset(effect.changed for effect in effects.FIELD_EFFECTS)
 
 
 def _own(table: str, *when: str) -> list[str]:
@@ -124,17 +124,17 @@ def _own(table: str, *when: str) -> list[str]:
 
 def _of_others(table: str, changed: frozenset[str]) -> list[str]:
     """Return the queries that check other rows after a change of some fields."""
-    effects = {each.code: each for each in rules.FIELD_EFFECTS if each.entity == table and each.changed in changed}
-    return [rules.query(rules.BY_CODE[code], effect.scope, MOST_AFFECTED) for code, effect in effects.items()]
+    found = {each.code: each for each in effects.FIELD_EFFECTS if each.entity == table and each.changed in changed}
+    return [rules.query(rules.BY_CODE[code], effect.scope, MOST_AFFECTED) for code, effect in found.items()]
 
 
 def _of_removed_memberships(database: Any, removed: Iterable[dict[str, int]], known: list[Any]) -> list[Any]:
     """Return the first rows of each rule that break it because memberships were removed, without the known rows."""
     if not removed:
         return []
-    parts = [rules.query(rules.BY_CODE[each.code], each.scope, MOST_AFFECTED) for each in rules.REMOVAL_EFFECTS]
+    parts = [rules.query(rules.BY_CODE[each.code], each.scope, MOST_AFFECTED) for each in effects.REMOVAL_EFFECTS]
     sql = " UNION ALL ".join(parts).replace("?", database.param)
-    names = [name for each in rules.REMOVAL_EFFECTS for name in each.by]
+    names = [name for each in effects.REMOVAL_EFFECTS for name in each.by]
     seen, counts, found = {row[:2] for row in known}, Counter[str](), []
     for row in (row for pair in removed for row in _few(database, sql, [pair[name] for name in names])):
         if row[:2] not in seen and counts[row[0]] < MOST_AFFECTED:
@@ -221,10 +221,10 @@ def of_tables(database: Any, asked: Iterable[Rule], scope: Callable[[str], str] 
 
 def _table_query(database: Any, rule: Rule, scope: Callable[[str], str]) -> str:
     """Return the SQL of the rows of a table that break a rule."""
-    where = rule.where_for_table
-    if "{cycles}" in where:
-        where = where.format(cycles=cycles.ids_as_sql(database))
-    return rules.query(rule, scope(rule.entity), where=where)
+    for_table = rule.for_table
+    if for_table is not None and "{cycles}" in for_table.where:
+        for_table = for_table._replace(where=for_table.where.format(cycles=cycles.ids_as_sql(database)))
+    return rules.query(rule, scope(rule.entity), for_table=for_table)
 
 
 def count(database: Any, asked: Iterable[Rule], scope: Callable[[str], str]) -> dict[str, int]:

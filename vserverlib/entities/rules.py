@@ -26,14 +26,24 @@ USERNAME_CHARACTERS = string.ascii_letters + DIGITS + "._-@"
 BLANK = " \t\n\r\v\f\x85\u00a0\u2000\u2001\u2002\u2003\u2009\u202f\u3000"
 
 
+class TableQuery(NamedTuple):
+    """How a rule is checked for a whole table, if its own condition would be too slow.
+
+    where, detail: replace those of the rule; {cycles} stands for the ids of tasks in cycles (cycles.py). rows: replaces
+    the table.
+    """
+
+    where: str
+    detail: str = ""
+    rows: str = ""
+
+
 class Rule(NamedTuple):
     """One rule.
 
     entity: the table whose rows can break it; "" for the whole database. breaks: what breaks it, for the list of rules.
     message: describes a row that breaks it, after its name; {detail} is the value of the SQL in `detail`. secret: the
-    field whose plain text breaks it, which only the object that was assigned it knows. prefilter: a condition of all
-    rows that break it, which is faster for a whole table. where_for_table: replaces `where` for a whole table if that
-    is too slow; {cycles} stands for the ids of tasks in cycles (cycles.py).
+    field whose plain text breaks it, which only the object that was assigned it knows.
     """
 
     code: str
@@ -47,8 +57,7 @@ class Rule(NamedTuple):
     where: str = ""
     detail: str = "NULL"
     secret: str = ""
-    prefilter: str = ""
-    where_for_table: str = ""
+    for_table: TableQuery | None = None
 
 
 def _no_text(column: str) -> str:
@@ -109,6 +118,13 @@ _ADDRESS = ("domain", "address1", "address2", "zipcode", "country")
 _SAME_NODE = "o.organization_id = this.organization_id AND o.collaboration_id = this.collaboration_id"
 # +: SQLite is to use the index of tasks, not that of organizations, which it would scan whole for each result.
 _SAME_RESULT = "o.task_id = this.task_id AND +o.organization_id = this.organization_id"
+# For a whole table: looking for the others of each result would be quadratic in a task with thousands of them.
+_WITH_DUPLICATES = """
+    SELECT id, MIN(id) OVER same AS first_id, LEAD(id) OVER same AS next_id FROM result
+    WHERE organization_id IS NOT NULL AND task_id IN (
+        SELECT task_id FROM result GROUP BY task_id HAVING COUNT(*) > COUNT(DISTINCT organization_id)
+    ) WINDOW same AS (PARTITION BY task_id, organization_id ORDER BY id)
+"""
 # For one task, if it is a parent: a walk up from each of many tasks is quadratic in their depth.
 _IN_CYCLE = """(EXISTS (SELECT 1 FROM task c WHERE c.parent_id = this.id) AND EXISTS (WITH RECURSIVE up(id) AS (
     SELECT this.parent_id UNION SELECT t.parent_id FROM up JOIN task t ON t.id = up.id WHERE t.parent_id IS NOT NULL
@@ -307,7 +323,7 @@ RULES = (
         f"(SELECT CASE WHEN {_OTHER_COLLABORATION} THEN 'is in another collaboration' WHEN {_OTHER_RUN} THEN "
         "'has another run_id' ELSE 'descends from it: the parents form a cycle' END "
         "FROM task p WHERE p.id = this.parent_id)",
-        where_for_table=f"this.parent_id IS NOT NULL AND ({_OTHER_PARENT} OR this.id IN ({{cycles}}))",
+        for_table=TableQuery(f"this.parent_id IS NOT NULL AND ({_OTHER_PARENT} OR this.id IN ({{cycles}}))"),
     ),
     Rule(
         "TSK005", "task", INFO, AT_CHECK,
@@ -345,8 +361,11 @@ RULES = (
         "the task waits for both, and a node returns only one",
         f"EXISTS (SELECT 1 FROM result o WHERE {_SAME_RESULT} AND o.id <> this.id)",
         _first_other("result", _SAME_RESULT),
-        prefilter="this.task_id IN (SELECT r.task_id FROM result r GROUP BY r.task_id "
-        "HAVING COUNT(*) > COUNT(DISTINCT r.organization_id))",
+        for_table=TableQuery(
+            "this.first_id <> this.id OR this.next_id IS NOT NULL",
+            "CASE WHEN this.first_id = this.id THEN this.next_id ELSE this.first_id END",
+            f"({_WITH_DUPLICATES})",
+        ),
     ),
     Rule(
         "RES004", "result", WARNING, BOTH,
@@ -443,54 +462,14 @@ LABELS = {
 }
 
 
-class FieldEffect(NamedTuple):
-    """A changed field can make other rows break a rule: the rows that match `scope`, where ? is the entity's id."""
-
-    entity: str
-    changed: str
-    code: str
-    scope: str
-
-
-_OF_COLLABORATION = "this.task_id IN (SELECT t.id FROM task t WHERE t.collaboration_id = ?)"
-FIELD_EFFECTS = (
-    FieldEffect("organization", "public_key", "RES006", "this.organization_id = ?"),
-    FieldEffect("collaboration", "encrypted", "RES006", _OF_COLLABORATION),
-    FieldEffect("task", "collaboration", "RES002", "this.task_id = ?"),
-    FieldEffect("task", "collaboration", "RES006", "this.task_id = ?"),
-    FieldEffect("task", "collaboration", "TSK004", "this.parent_id = ?"),
-    FieldEffect("task", "run_id", "TSK004", "this.parent_id = ?"),
-)
-
-
-class RemovalEffect(NamedTuple):
-    """A removed membership can make other rows break a rule: the rows that match `scope`.
-
-    by: the link of the membership whose id each ? in `scope` stands for.
-    """
-
-    code: str
-    scope: str
-    by: tuple[str, ...] = ("organization", "collaboration")
-
-
-_OF_TASK = "EXISTS (SELECT 1 FROM task of WHERE of.id = this.task_id AND of.collaboration_id = ?)"
-REMOVAL_EFFECTS = (
-    RemovalEffect("COL002", "this.id = ?", ("collaboration",)),
-    RemovalEffect("NOD002", "this.organization_id = ? AND this.collaboration_id = ?"),
-    RemovalEffect("TSK003", "this.initiator_id = ? AND this.collaboration_id = ?"),
-    RemovalEffect("RES002", f"this.organization_id = ? AND {_OF_TASK}"),
-)
-
-
-def query(rule: Rule, scope: str = "", limit: int = 0, where: str = "") -> str:
+def query(rule: Rule, scope: str = "", limit: int = 0, for_table: TableQuery | None = None) -> str:
     """Return the SQL of the rows that break a rule: its code, the row's id and name, the detail of its message.
 
-    scope: a further condition. limit: the highest number of rows; 0 for all. where: replaces the rule's condition.
+    scope: a further condition. limit: the highest number of rows; 0 for all.
     """
-    columns = f"'{rule.code}', this.id, CAST({LABELS[rule.entity]} AS TEXT), CAST({rule.detail} AS TEXT)"
-    narrow = scope or rule.prefilter
-    breaks = where or rule.where
-    conditions = f"{narrow} AND ({breaks})" if narrow else breaks
-    sql = f'SELECT {columns} FROM "{rule.entity}" AS this WHERE {conditions}'
+    where, detail, rows = for_table or TableQuery(rule.where)
+    columns = f"'{rule.code}', this.id, CAST({LABELS[rule.entity]} AS TEXT), CAST({detail or rule.detail} AS TEXT)"
+    conditions = f"{scope} AND ({where})" if scope else where
+    table = rows or f'"{rule.entity}"'
+    sql = f"SELECT {columns} FROM {table} AS this WHERE {conditions}"
     return f"SELECT * FROM ({sql} LIMIT {limit}) AS found" if limit else sql
