@@ -7,8 +7,8 @@ What the user guide calls `db`. In the shell it is there; in a script::
     connect("vserver.db")
     Organization(name="IKNL", country="Netherlands").save()
 
-The fields and relations are those of vantage6 1.x. Each entity has what vserverlib.entities.entity.Entity gives: get(),
-save(), delete(), exists(), help(). This module owns what is special to each; it knows no rules and no journal.
+The fields and relations are those of vantage6 1.x. All entities inherit get(), save(), delete(), exists() and help()
+from vserverlib.entities.entity.Entity. This module defines the rest; it does not know the rules or the journal.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from vserverlib.entities.choices import GeneratedField
 from vserverlib.entities.computed import ComputedAttribute
 from vserverlib.entities.entity import Entity
 from vserverlib.entities.fields import (
-    LARGEST,
+    LARGEST_INTEGER,
     ApiKey,
     BooleanField,
     IntegerField,
@@ -32,11 +32,11 @@ from vserverlib.entities.fields import (
     PublicKey,
     Text,
     UTCDateTimeField,
+    as_integer,
     key_salt,
     now,
-    whole,
 )
-from vserverlib.entities.lists import Reader
+from vserverlib.entities.lists import BatchReader
 from vserverlib.entities.orm import SaveWarnings
 from vserverlib.entities.progress import (
     COMPLETED,
@@ -69,18 +69,18 @@ __all__ = [
 
 
 class Named:
-    """Finding an entity by its name; where several have it, the oldest."""
+    """Entities that can be found by name."""
 
     @classmethod
     def get_by_name(cls, name: str) -> Any:
-        """Return the entity of a name, the oldest where several have it, or None."""
+        """Return the entity with a name, the oldest if there are several, or None."""
         return cls.first_where(cls.name == name)  # type: ignore[attr-defined]
 
     find_by_name = get_by_name
 
 
 class Organization(Named, Entity):
-    """A hospital, a registry: what collaborates without sharing data."""
+    """A hospital or registry that collaborates without sharing its data."""
 
     noun, plural = "organization", "organizations"
     about = "takes part in collaborations; has users, a node in each collaboration, tasks and results"
@@ -113,7 +113,7 @@ class User(Entity):
 
     @classmethod
     def get_by_username(cls, username: str) -> Any:
-        """Return the user of a name; a NotFound error, which suggests a near one, where there is none."""
+        """Return the user with a user name. Raises NotFound, with a similar name, if there is none."""
         user = cls.first_where(cls.username == username)
         if user is None:
             names = (name for (name,) in cls.select(cls.username).where(cls.username.is_null(False)).tuples())
@@ -133,12 +133,12 @@ class User(Entity):
         return cls.exists("username", username)
 
     def check_password(self, plain: str) -> bool:
-        """Whether this is the password. Takes 0.3 seconds. Not available in a read-only session."""
+        """Whether the password is correct. Takes 0.3 seconds. Not available in a read-only session."""
         self._meta.database.refuse_read_only("check_password")
         return hashing.fits(plain, self.stored_hash("password"))
 
     def set_password(self, plain: str) -> None:
-        """Give a new password, as assigning it does: it is hashed now, and written by save()."""
+        """Assign a new password: it is hashed now and written by save()."""
         self.password = plain
 
 
@@ -157,19 +157,19 @@ class Collaboration(Named, Entity):
         return cls.exists("name", name)
 
     def get_organization_ids(self) -> list[int]:
-        """Return the ids of the organizations that take part."""
+        """Return the ids of its organizations."""
         return [organization.id for organization in self.organizations]
 
     def get_task_ids(self) -> list[int]:
-        """Return the ids of the tasks."""
+        """Return the ids of its tasks."""
         return [id for (id,) in Task.select(Task.id).where(Task.collaboration == self.id).order_by(Task.id).tuples()]
 
     def get_nodes_from_organizations(self, ids: list[int]) -> Any:
-        """Return the nodes, in this collaboration, of the organizations with these ids."""
+        """Return the nodes in this collaboration that belong to the organizations with these ids."""
         return self.nodes.where(Node.organization.in_(list(ids)))
 
     def get_node_from_organization(self, organization: Organization) -> Any:
-        """Return the node of an organization in this collaboration, the oldest where there are several, or None."""
+        """Return the node of an organization in this collaboration, the oldest if there are several, or None."""
         return next(iter(self.nodes.where(Node.organization == organization).limit(1)), None)
 
 
@@ -189,7 +189,7 @@ class Member(Entity):
         return f"of organization {self.organization_id} in collaboration {self.collaboration_id}"
 
     def removed_memberships(self) -> list[dict[str, int]]:
-        """Return what it was a membership of before, where it becomes another one."""
+        """Return the membership that this row was before, if a save changes its links."""
         links = ("organization", "collaboration")
         before = None if self._new or self._dirty.isdisjoint(links) else self.by_id(self.id)
         return [] if before is None else [{name: before._stored[name] for name in links}]
@@ -217,8 +217,8 @@ class Node(Named, Entity):
     def get_by_api_key(cls, plain: str) -> Any:
         """Return the node with an API key, or None. Takes 0.3 seconds. Not available in a read-only session.
 
-        Keys hashed by another server have salts of their own: they are tried one by one, 0.3 seconds each, and the
-        one that fits is hashed anew, which is written.
+        Keys hashed by another server have different salts: they are tried one by one, 0.3 seconds each, and the key
+        that matches is rehashed and written.
         """
         database.refuse_read_only("get_by_api_key")
         salt, text = key_salt(database), hashing.check_plain(str(cls.api_key), plain)
@@ -231,22 +231,22 @@ class Node(Named, Entity):
         for node in cls.select().where(foreign).order_by(cls.id):
             if hashing.fits(plain, node._stored["api_key"]):
                 node.api_key = plain
-                with database.rule_checks(False):  # it is the same key, and somebody else's node
+                with database.rule_checks(False):  # the key is the same, and the caller only reads
                     node.save()
                 return cls.by_id(node.id)
         return None
 
     def check_key(self, plain: str) -> bool:
-        """Whether this is the API key. Takes 0.3 seconds. Not available in a read-only session."""
+        """Whether the API key is correct. Takes 0.3 seconds. Not available in a read-only session."""
         self._meta.database.refuse_read_only("check_key")
         return hashing.fits(plain, self.stored_hash("api_key"))
 
 
 class Task(Named, Entity):
-    """A computation that is sent to organizations: each of them is to deliver a result."""
+    """A computation that is sent to organizations, each of which returns a result."""
 
     noun, plural = "task", "tasks"
-    about = "a computation that organizations are to deliver results for"
+    about = "a computation for which organizations return results"
 
     name = Text(null=True, index=True)
     description = Text(null=True)
@@ -260,43 +260,43 @@ class Task(Named, Entity):
 
     @classmethod
     def next_run_id(cls) -> int:
-        """Reserve a run_id: no other call gets the same, in any process. Writes.
+        """Reserve a run_id: no other call, in any process, gets the same number. Writes.
 
-        A number that was reserved inside a transaction that is rolled back is given again.
+        If the transaction is rolled back, the number is used again.
         """
         database = cls._meta.database
         with database.without_invalidation():
             (number,) = database.execute_sql(NEXT_RUN_ID).fetchone()
-        if number >= LARGEST:
+        if number >= LARGEST_INTEGER:
             remedy = "set it, and the highest run_id of a task, to lower numbers"
-            raise Error(f"no run_id is left: the counter run_id of {database.title} has reached the highest: {remedy}")
+            raise Error(f"no run_id is left: the counter run_id of {database.title} is at its maximum: {remedy}")
         return int(number)
 
-    def complete_fields(self) -> SaveWarnings:
-        """Give a new task the time of saving, and its parent's run_id or the next one."""
+    def fill_in_fields(self) -> SaveWarnings:
+        """Set created_at of a new task to now, and its run_id to its parent's or the next one."""
         if self._new and self.created_at is None:
             self.created_at = now()
         if self._new and self.run_id is None:
-            shared = whole(self.parent.run_id) if self.parent else None  # another program may have written anything
+            shared = as_integer(self.parent.run_id) if self.parent else None  # None: another program wrote no number
             self.run_id = shared or self.next_run_id()
         return []
 
-    # How far it is. Read for all tasks of a list at once; asked anew each time of a task that came alone.
+    # Progress: read once for all tasks of a list, and each time for a task that was read alone.
 
-    def _ask(self, reader: Reader) -> Any:
+    def _read(self, reader: BatchReader) -> Any:
         id, peers = self._stored.get("id"), self._peers
         if peers is not None:
-            return peers.ask(reader, self, id)
+            return peers.value(reader, self, id)
         return None if id is None else reader(self._meta.database, [id]).get(id)
 
     @property
     def counts(self) -> Counts:
-        """How many results there are, have finished, have failed, are active."""
-        return self._ask(read_counts) or NO_RESULTS
+        """The numbers of its results: all, finished, failed, active."""
+        return self._read(read_counts) or NO_RESULTS
 
     @ComputedAttribute
     def complete(self) -> bool:
-        """Whether it has results, and all have finished: failed ones, too."""
+        """Whether it is finished: it has results, all of them finished."""
         return self.counts.complete
 
     @ComputedAttribute
@@ -306,26 +306,26 @@ class Task(Named, Entity):
 
     @ComputedAttribute
     def progress(self) -> tuple[int, int]:
-        """(done, total): results that have finished, and all."""
+        """(done, total): the numbers of finished and of all results."""
         counts = self.counts
         return counts.done, counts.total
 
     @ComputedAttribute
     def finished_at(self) -> datetime.datetime | None:
-        """When the last result finished; None while it is not complete."""
-        return Result.finished_at.decode(self._ask(read_finished)) if self.complete else None
+        """When the last result finished; None until the task is finished."""
+        return Result.finished_at.decode(self._read(read_finished)) if self.complete else None
 
     def results_for_node(self, node: Node) -> Any:
-        """Return the results that a node is to deliver for this task: none where it is of another collaboration."""
+        """Return this task's results for a node's organization: none if the node is in another collaboration."""
         mine = self.results.where(Result.organization == node.organization_id)
         return mine if node.collaboration_id == self.collaboration_id else mine.none()
 
 
 class Result(Entity):
-    """What one organization is to deliver for one task."""
+    """The part of a task that one organization computes: its input, its output and how far it is."""
 
     noun, plural = "result", "results"
-    about = "what one organization is to deliver, or delivered, for one task"
+    about = "the part of a task that one organization computes"
 
     input = Text(null=True)
     task = Link(Task, backref="results", index=False)
@@ -340,46 +340,42 @@ class Result(Entity):
     state = GeneratedField(STATES, null=True)
 
     class Meta:
-        # What the counts of tasks, and those of organizations, are grouped by.
+        # Results are counted by task and by organization.
         indexes = ((("task", "state"), False), (("organization", "state"), False))
 
-    def complete_fields(self) -> SaveWarnings:
-        """Give a new result the time of saving; have the status follow the times unless it is a failure."""
+    def fill_in_fields(self) -> SaveWarnings:
+        """Set assigned_at of a new result to now, and the status to what the times say unless it is a failure."""
         if self._new and self.assigned_at is None:
             self.assigned_at = now()
         given, data = self._stored.get("status"), self._stored
         followed = follow(given, data.get("started_at"), data.get("finished_at"))
-        message = self._not_obeyed(given, followed) if given != followed else []
-        if given != followed:
-            self.status = followed
-        return message
-
-    def _not_obeyed(self, given: str | None, followed: str) -> SaveWarnings:
-        if "status" not in self._dirty or given is None or self._is_default_status():
+        if given == followed:
+            return []
+        is_default = self._new and given == PENDING
+        is_replaced = given is not None and "status" in self._dirty and not is_default
+        self.status = followed
+        if not is_replaced:
             return []
         message = f'status "{printable(given)}" was given, but it follows the times, which say "{followed}"'
         return [NotObeyed(f"{self.named()}: {message}: set started_at or finished_at")]
 
-    def _is_default_status(self) -> bool:
-        return self._new and self._stored.get("status") == PENDING
-
-    def touched_tasks(self) -> set[int] | None:
+    def affected_tasks(self) -> set[int] | None:
         relinked = "task" in self._dirty and not self._new
         return None if relinked else {self.task_id} - {None}
 
-    def _work_out(self) -> str:
+    def _compute(self) -> str:
         """Return the state: pending, active, completed or failed."""
         data = self._stored
         return state_of(data.get("status"), data.get("started_at"), data.get("finished_at"))
 
     @ComputedAttribute
     def complete(self) -> bool:
-        """Whether it has finished: delivered or failed."""
+        """Whether the result is finished: completed or failed."""
         return self.state in (COMPLETED, FAILURE)
 
     @property
     def node(self) -> Any:
-        """The node that is to deliver it: of its organization, in the collaboration of its task; None without one."""
+        """The node that computes it: that of its organization in the collaboration of its task, or None."""
         if self.task is None or self.task.collaboration is None or self.organization_id is None:
             return None
         return self.task.collaboration.get_node_from_organization(self.organization_id)
@@ -388,25 +384,27 @@ class Result(Entity):
         return f"of task {self.task_id} for organization {self.organization_id}, {self._stored.get('status')}"
 
 
-# Who is waited for, and since when: the few results that have not finished.
+# Answers who is waited for, and since when, from the few unfinished results.
 Result.add_index(Result.organization, Result.assigned_at, where=UNFINISHED_RESULTS, name="result_unfinished")
 
-ENTITIES: tuple[type[Entity], ...] = (Organization, User, Collaboration, Node, Task, Result)
 MODELS = registry.fill((Organization, User, Collaboration, Member, Node, Task, Result))
+ENTITIES: tuple[type[Entity], ...] = tuple(model for model in MODELS.values() if model is not Member)
 
 
 def is_filled() -> bool:
-    """Whether there is an entity of any kind."""
+    """Whether the database has any entity."""
     return any(model.select().exists() for model in ENTITIES)
 
 
-# The counter stays above numbers that were written by hand; what another program has written in place of a number, in a
-# task or in the counter, is passed over. One statement: atomic on SQLite and PostgreSQL.
+# The counter stays above numbers that were written by hand, and ignores values of other programs that are no numbers.
+# One statement, so that it is atomic on SQLite and PostgreSQL.
 NEXT_RUN_ID = f"""
 INSERT INTO counter (name, value) VALUES (
-    'run_id', 1 + (SELECT COALESCE(MAX(CAST(run_id AS BIGINT)), 0) FROM task WHERE run_id BETWEEN 1 AND {LARGEST - 1})
+    'run_id', 1 + (
+        SELECT COALESCE(MAX(CAST(run_id AS BIGINT)), 0) FROM task WHERE run_id BETWEEN 1 AND {LARGEST_INTEGER - 1}
+    )
 ) ON CONFLICT (name) DO UPDATE SET value = CASE
-    WHEN counter.value BETWEEN excluded.value AND {LARGEST - 1} THEN CAST(counter.value AS BIGINT) + 1
-    WHEN counter.value = {LARGEST} THEN counter.value ELSE excluded.value END
+    WHEN counter.value BETWEEN excluded.value AND {LARGEST_INTEGER - 1} THEN CAST(counter.value AS BIGINT) + 1
+    WHEN counter.value = {LARGEST_INTEGER} THEN counter.value ELSE excluded.value END
 RETURNING value
 """

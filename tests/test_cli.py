@@ -247,7 +247,7 @@ def test_fields_help_lists_all_fields_without_a_database() -> None:
     assert {"id", "progress", "initiator_id", "results", "children"} <= set(expected) and done.exit_code == 0
     assert "initiator.…" in done.stderr and not os.listdir()
     rows = json.loads(run("list", "task", "--fields", "help", "-o", "json").stdout)
-    assert rows[0] == {"field": "id", "type": "integer", "about": "given at the first save, never twice"}
+    assert rows[0] == {"field": "id", "type": "integer", "about": "set at the first save, never reused"}
     assert run("list", "tasks", "--fields", "id", "--where", "id=1").exit_code == 1  # but a list needs one
 
 
@@ -315,7 +315,7 @@ def test_show_takes_an_id_a_name_or_a_user_name(example: Path) -> None:
     [
         (["show", "task", "99"], "^Error: no task 99$"),
         (["show", "user", "anna.devris"], '^Error: no user "anna.devris"; did you mean "anna.devries"\\?$'),
-        (["show", "task", "Missing values"], '^Error: several tasks are called "Missing values": say which by its id'),
+        (["show", "task", "Missing values"], '^Error: several tasks are called "Missing values": give the id'),
         (["passwd", "anna.devris", "--stdin"], '^Error: no user "anna.devris"; did you mean "anna.devries"\\?$'),
         (["apikey", "77"], "^Error: no node 77$"),
         (["show", "node", "a\x1b[2Jb\n"], r'^Error: no node "a\\x1b\[2Jb\\n"$'),

@@ -97,7 +97,7 @@ def test_what_is_worked_out_is_offered_without_working_it_out(names: dict[str, A
 
 def test_what_only_our_own_code_calls_is_not_offered(names: dict[str, Any]) -> None:
     found = [name for kind in ("User", "Task", "Result") for name in offered(f"db.{kind}.get(1).", names)]
-    assert not {"label", "noun", "touched_tasks", "complete_fields", "work_out"} & set(found)
+    assert not {"label", "noun", "affected_tasks", "fill_in_fields", "compute"} & set(found)
 
 
 def test_a_model_offers_what_finds_entities(names: dict[str, Any]) -> None:

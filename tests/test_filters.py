@@ -109,7 +109,7 @@ def test_values_are_given_by_name(tasks: SimpleNamespace) -> None:
         db.Task.where(id=[1, 2])
     db.Organization(name='"a" = b').save()
     assert len(db.Organization.where(name='"a" = b')) == 1
-    with pytest.raises(UsageError, match="is no text: name fields to sort by"):
+    with pytest.raises(UsageError, match="is not text: name fields to sort by"):
         db.Task.sort(db.Task.name)
     for ask in (db.Task.where, db.Task.get):
         with pytest.raises(UsageError, match='has no field "staus"; did you mean "status"'):
@@ -118,7 +118,7 @@ def test_values_are_given_by_name(tasks: SimpleNamespace) -> None:
 
 @pytest.mark.parametrize("given", [True, False])
 def test_what_is_no_expression_means_no_row_and_not_all(tasks: SimpleNamespace, given: bool) -> None:
-    with pytest.raises(UsageError, match=f"{given} is no filter: what was compared is no field"):
+    with pytest.raises(UsageError, match=f"{given} is not a filter: the compared attribute is not a field"):
         db.Task.where(given)
     with pytest.raises(Error, match="this would change every task"):
         db.Task.update(name="x").where(given).execute()
@@ -197,19 +197,19 @@ def test_sort_goes_up_and_down_by_fields_links_and_what_is_worked_out(tasks: Sim
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("status", '"status" is no filter: write FIELD OPERATOR VALUE'),
-        ("", "is no filter"),
-        ("status==failed", r'"==" is no operator: there are = != < <= > >= ~'),
-        ("id<>5", '"<>" is no operator'),
-        ("status>failed", "status is one of .*: it is compared by = !=, not >"),
-        ("complete>false", "complete is true or false: it is compared by = !=, not >"),
+        ("status", '"status" is not a filter: write FIELD OPERATOR VALUE'),
+        ("", "is not a filter"),
+        ("status==failed", r'"==" is not an operator: use one of = != < <= > >= ~'),
+        ("id<>5", '"<>" is not an operator'),
+        ("status>failed", "status is one of .*: compare it with = !=, not >"),
+        ("complete>false", "complete is true or false: compare it with = !=, not >"),
         ("id=1_0", 'id is a number, not "1_0"'),
         ("id=\u0663", "id is a number"),
         ("progress=nan", 'progress is a number, not "nan"'),
         ("name~\udcff", "is not text in the encoding of this terminal"),
         ("name=" + "x" * 1000, "1,005 characters are too many"),
-        ("parent.parent.parent.parent.parent.parent.name=x", "follows 6 links: 5 are the most"),
-        ("results.status=failed", "task has many results: compare how many, results>0"),
+        ("parent.parent.parent.parent.parent.parent.name=x", "follows 6 links: use 5 at most"),
+        ("results.status=failed", "task has many results: compare their number, results>0"),
         ("status=faild", 'not "faild"; did you mean "failed"'),
         ("naam=x", 'task has no field "naam"; did you mean "name"'),
         ("password=x", 'task has no field "password"'),
@@ -220,9 +220,9 @@ def test_sort_goes_up_and_down_by_fields_links_and_what_is_worked_out(tasks: Sim
         ("complete<true", "complete is true or false"),
         ("created_at>soon", 'created_at is a time, not "soon": write 2026-03-01'),
         ("created_at>-999999w", "created_at is a time"),
-        ("created_at~2026", "created_at is a time: it is compared by .*, not ~"),
-        ("collaboration<KYOTO", "is a link: it is compared by"),
-        ("name<null", "asks nothing"),
+        ("created_at~2026", "created_at is a time: compare it with .*, not ~"),
+        ("collaboration<KYOTO", "is a link: compare it with"),
+        ("name<null", "name<null matches nothing"),
         ("run_id=99999999999999999999", "64 bits"),
     ],
 )
@@ -289,7 +289,7 @@ def test_list_says_when_nothing_fits(example: Path) -> None:
     ("words", "status", "message"),
     [
         (["--where", "stat=x"], 2, 'task has no field "stat"'),
-        (["--where", "status"], 2, "is no filter"),
+        (["--where", "status"], 2, "is not a filter"),
         (["--where", "collaboration=Rare tumors [pilot]"], 1, 'did you mean "Rare tumours [pilot]"'),
         (["--sort", "naam"], 2, 'task has no field "naam"; did you mean "name"'),
     ],
@@ -325,7 +325,7 @@ def test_sorting_goes_by_fields_of_links_too(tasks: SimpleNamespace) -> None:
 
 def test_where_takes_filters_only(tasks: SimpleNamespace) -> None:
     for odd in (5, None, ["status=failed"], b"x"):
-        with pytest.raises(UsageError, match="is no filter: write a text"):
+        with pytest.raises(UsageError, match="is not a filter: write a text"):
             db.Task.where(odd)
     with pytest.raises(UsageError, match="51 filters are too many"):
         db.Task.where(*["id=1"] * 51)

@@ -58,7 +58,7 @@ def test_an_unknown_one_is_told_with_a_near_name(model: Any, word: str, told: st
 
 def test_a_name_that_several_have_tells_their_ids(consortium: Any) -> None:
     ids = ", ".join(str(task.id) for task in Task.get().where(Task.name == "Missing values"))
-    with pytest.raises(Error, match=f'several tasks are called "Missing values": say which by its id, {ids}$'):
+    with pytest.raises(Error, match=f'several tasks are called "Missing values": give the id, one of {ids}$'):
         finding.one(Task, "Missing values")
     for _ in range(20):
         Organization(name="same").save()

@@ -88,10 +88,10 @@ def test_the_log_is_filtered(told: Path) -> None:
     ("words", "message"),
     [
         (["--entity", "tsk"], 'no entity "tsk"; did you mean "task"?'),
-        (["--id", "1"], "an id alone is none: say of which entity"),
+        (["--id", "1"], "an id needs an entity"),
         (["--entity", "task", "--id", str(2**70)], "is not an id"),
-        (["--since", "yesterday"], '"yesterday" is no time: write 2026-03-01'),
-        (["--prune", "90", "--yes"], '"90" is no time'),
+        (["--since", "yesterday"], '"yesterday" is not a time: write 2026-03-01'),
+        (["--prune", "90", "--yes"], '"90" is not a time'),
         (["--all", "--limit", "2"], "leave out --limit and --page"),
         (["--change", "0"], '"0" is not an id'),
         (["--change", "003"], '"003" is not an id'),
@@ -130,8 +130,8 @@ def test_prune_forgets_what_is_older_and_says_who_did_it(told: Path) -> None:
     assert "forgot 10 changes" in vserver(told, "log", "--prune", "0s", "--yes", VSERVER_ACTOR="anna").stderr
     (entry,) = rows(told)
     assert (entry["op"], entry["actor"], entry["entity"]) == ("prune", "anna", None)
-    assert entry["about"].startswith("forgot 10 changes before ")
-    assert "there is none on record" in vserver(told, "undo", "--yes").stderr
+    assert entry["about"].startswith("pruned 10 changes before ")
+    assert "the journal has no change" in vserver(told, "undo", "--yes").stderr
     with closing(db.connect(told)) as database:
         left = [database.execute_sql(f"SELECT COUNT(*) FROM {table}").fetchone()[0] for table in ("record", "undoing")]
         assert left == [0, 0]
@@ -157,11 +157,11 @@ def test_the_log_of_some_changes_is_asked_by_their_numbers(told: Path) -> None:
 def test_one_is_told_as_one(database: Any, path: Path) -> None:
     db.Organization(name="x").save()
     assert repr(journal.log(database)) == "<1 entry of the journal>"
-    with pytest.raises(Error, match="2 changes cannot be taken back: there is 1 that can be"):
+    with pytest.raises(Error, match="2 changes cannot be undone: the journal has 1"):
         undo(database, 2)
     database.close()
     assert vserver(path, "log", "--prune", "0s", "--yes").stderr == "forgot 1 change\n"
-    assert rows(path)[0]["about"].startswith("forgot 1 change before ")
+    assert rows(path)[0]["about"].startswith("pruned 1 change before ")
 
 
 # vserver undo
@@ -175,7 +175,7 @@ def test_undo_tells_each_row_that_it_leaves_out(told: Path) -> None:
         db.Task.delete_by_id(2)
     done = vserver(told, "undo", "--change", str(number), "--yes", "--force")
     summary, *left_out = done.stderr.splitlines()
-    assert summary.startswith(f"change {number + 3} took back change {number}: 21 rows, 2 left out; undo it with:")
+    assert summary.startswith(f"change {number + 3} undid change {number}: 21 rows, 2 left out; undo it with:")
     assert left_out == [f"left out: task {id} was deleted since change {number}" for id in (24, 2)]
 
 
@@ -197,7 +197,7 @@ def test_undo_without_a_terminal_needs_yes(told: Path) -> None:
     assert refused.exit_code == 1 and "no terminal for the confirmation" in refused.stderr
     done = vserver(told, "undo", "2", "--yes")
     assert done.exit_code == 0 and done.stdout == ""
-    assert done.stderr == "change 11 took back changes 9, 10: 2 rows; undo it with: vserver undo --change 11\n"
+    assert done.stderr == "change 11 undid changes 9, 10: 2 rows; undo it with: vserver undo --change 11\n"
     assert vserver(told, "undo", "--change", "11", "--yes").exit_code == 0
     assert [row["about"] for row in rows(told, "--limit", "1")] == ["undo of change 11"]
 
@@ -223,7 +223,7 @@ def test_the_prompt_has_log_undo_and_history(story: SimpleNamespace, database: A
     assert [entry.op for entry in at_hand.log("task")] == ["update", "insert"]
     assert list(at_hand.log(story.task)) == list(story.task.history()) == list(at_hand.log(db.Task, 1))
     done = at_hand.undo()
-    assert done.summary() == f"change 9 took back change 8: 1 row; take that back with: db.undo(change={done.change})"
+    assert done.summary() == f"change 9 undid change 8: 1 row; undo that with: db.undo(change={done.change})"
     assert db.Task.get(1).name == "average"
     with pytest.raises(Error, match="has no history yet"):
         db.Task(name="x").history()
@@ -265,5 +265,5 @@ def test_prune_takes_no_other_option(more: str, told: Path) -> None:
 
 def test_a_limit_that_is_none_is_refused(database: Any) -> None:
     for odd in ("x", -1, 0, None):
-        with pytest.raises(Error, match="limit is how many records at most"):
+        with pytest.raises(Error, match="limit is the highest number of records"):
             journal.log(database, limit=odd)

@@ -135,10 +135,10 @@ def test_a_query_of_some_columns_shows_those(consortium: Any) -> None:
 
 
 def test_all_rows_come_page_by_page_from_one_query(consortium: Any, queries: list[str]) -> None:
-    pages = list(listing.pages(Task.get(), 10, columns.in_tables(Task)))
+    pages = list(listing.pages(Task.get(), 10, columns.table_columns(Task)))
     assert [(page.first, len(page.rows), page.total) for page in pages] == [(0, 10, 24), (10, 10, 24), (20, 4, 24)]
     assert len(queries) == 2
-    (empty,) = listing.pages(Task.get().where(Task.id < 0), 10, columns.in_tables(Task))
+    (empty,) = listing.pages(Task.get().where(Task.id < 0), 10, columns.table_columns(Task))
     assert (empty.rows, empty.total) == ([], 0)
 
 

@@ -82,7 +82,7 @@ def test_the_database_works_out_the_same_state_as_the_models(story: SimpleNamesp
     assert len(stored) == 2 + 4 * (len(STATUSES) + 2) and set(stored.values()) == set(STATES)
     assert {result.id: result.state for result in db.Result.get()} == stored
     assert len(db.Result.get().where(db.Result.state == "failed")) == 4 * len(FAILED)
-    with pytest.raises(UsageError, match=r"Result\.state cannot be assigned: it is worked out"):
+    with pytest.raises(UsageError, match=r"Result\.state cannot be assigned: it is computed"):
         story.results[0].state = "failed"
 
 
@@ -597,7 +597,7 @@ def test_help_prints_fields_types_and_relations(capsys: pytest.CaptureFixture[st
     printed = capsys.readouterr().out
     for part in ("run_id", "a whole number", "created_at", "a time", "parent", "a Task", "results", "children"):
         assert part in printed
-    assert "the first that holds: empty, failed, active" in printed and printed.count("Worked out") == 1
+    assert "the first that holds: empty, failed, active" in printed and printed.count("\nComputed\n") == 1
     assert "stored hashed, never shown" in printed
     assert max(map(len, printed.splitlines())) <= 80
 

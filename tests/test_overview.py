@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -28,8 +29,8 @@ def test_the_figures_agree_with_the_entities(consortium: Any) -> None:
     assert {status: count for status, count in found.tasks.items() if count} == Counter(t.status for t in db.Task.get())
     for share in found.collaborations:
         tasks = db.Collaboration.get(share.id).tasks
-        ended = [task for task in tasks if task.status in ("completed", "failed")]
-        assert (share.total, share.done) == (len(tasks), len(ended))
+        assert (share.total, share.done) == (len(tasks), sum(task.complete for task in tasks))
+        assert share.failed == sum(task.status == "failed" for task in tasks)
     for share in found.organizations:
         results = db.Organization.get(share.id).results
         assert (share.total, share.done) == (len(results), sum(result.complete for result in results))
@@ -39,6 +40,20 @@ def test_the_figures_agree_with_the_entities(consortium: Any) -> None:
 def test_who_is_waited_for_longest_comes_first(consortium: Any) -> None:
     since = [share.since for share in overview.overview(consortium).organizations if share.since]
     assert len(since) > 1 and since == sorted(since)
+
+
+def test_a_failed_task_that_awaits_a_result_is_not_finished(story: SimpleNamespace, database: Any) -> None:
+    first, second = story.results
+    first.status, first.finished_at = "failed", now()
+    first.save()
+    (share,) = overview.overview(database).collaborations
+    assert (share.total, share.done, share.failed) == (1, 0, 1)
+    second.started_at = second.finished_at = now()
+    second.save()
+    (share,) = overview.overview(database).collaborations
+    assert (share.total, share.done, share.failed) == (1, 1, 1)
+    text = shown(database)
+    assert "tasks finished" in text and "results finished" in text and "ended" not in text
 
 
 def test_what_belongs_to_nobody_is_counted_too(database: Any) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 import models as db
 from vserverlib import CheckError, CheckWarning
-from vserverlib.entities import rules
+from vserverlib.entities import effects, rules
 from vserverlib.examples import demo
 from vserverlib.queries import inspection
 
@@ -238,9 +238,9 @@ def test_what_breaks_a_rule_is_told(code: str, sound: SimpleNamespace, database:
 
 
 NAMED = {
-    "COL003": 'organization 2 "Oslo" takes part',
+    "COL003": 'organization 2 "Oslo" has no node',
     "NOD002": 'in its collaboration 1 "ROTTERDAM"',
-    "TSK003": 'its initiator, organization 3 "Bergen", takes',
+    "TSK003": 'its initiator, organization 3 "Bergen", is not in',
     "RES005": 'organization 2 "Oslo" has no node',
     "RES006": 'but organization 1 "IKNL" has no public key',
 }
@@ -291,11 +291,11 @@ def test_a_rule_says_what_why_and_what_to_do(rule: rules.Rule) -> None:
     assert (rule.when == rules.AT_SAVE) == bool(rule.secret)
 
 
-@pytest.mark.parametrize("touch", rules.TOUCHES, ids=lambda touch: f"{touch.entity}-{touch.changed}-{touch.code}")
-def test_what_a_change_touches_is_asked_at_a_save(touch: rules.Touch) -> None:
-    assert rules.BY_CODE[touch.code].when == rules.BOTH
-    model = {model.noun: model for model in db.ENTITIES}[touch.entity]
-    assert touch.changed in model.attributes()
+@pytest.mark.parametrize("effect", effects.FIELD_EFFECTS, ids=lambda each: f"{each.entity}-{each.changed}-{each.code}")
+def test_what_a_change_touches_is_asked_at_a_save(effect: effects.FieldEffect) -> None:
+    assert rules.BY_CODE[effect.code].when == rules.BOTH
+    model = {model.noun: model for model in db.ENTITIES}[effect.entity]
+    assert effect.changed in model.attributes()
 
 
 def test_the_example_breaks_one_rule_which_is_a_note(example: Path) -> None:

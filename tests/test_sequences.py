@@ -74,7 +74,7 @@ def test_check_finds_a_sequence_that_is_behind(address: str, conn: psycopg.Conne
     assert run(address, "check", "--rule", "DBF005").exit_code == 0
     given_by_hand(conn)
     told = run(address, "check", "--rule", "DBF005", "-o", "json").stdout
-    assert "organization has a row with id 1, which its sequence organization_id_seq has not given yet" in told
+    assert "organization has a row with id 1, which its sequence organization_id_seq has not reached" in told
     assert "change has a row" in told and "task" not in told
 
 

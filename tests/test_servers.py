@@ -383,7 +383,7 @@ def test_a_new_database_of_the_servers_has_what_the_migrations_make(url: str) ->
         conn.execute("DROP TRIGGER journal_node ON node")
         conn.execute("DROP INDEX task_name")
     told = run(url, "check", "--rule", "DBF003", "-o", "json").stdout
-    for part in ("extra is more", "trigger journal_node is missing", "index task_name is missing"):
+    for part in ("extra is additional", "trigger journal_node is missing", "index task_name is missing"):
         assert part in told
 
 

@@ -132,9 +132,10 @@ def test_a_process_waits_for_a_result_whose_times_are_empty_texts(example: Path,
 
 ROWS = f"""
 INSERT INTO result (id, task_id, organization_id, status, started_at, finished_at) VALUES
-    (101, 1, 1, 'dataframe not found', NULL, NULL), (102, 1, 1, 'depended on failed task', NULL, '{timestamps.LEAST}'),
-    (103, 1, 1, 'unexpected output', '{timestamps.LEAST}', '{timestamps.LEAST}'), (104, 1, 1, 'pending', '', ''),
-    (105, 1, 1, 'pending', ' ', 'null'), (900, 1, 1, 'completed', '{timestamps.LEAST}', '{timestamps.LEAST}');
+    (101, 1, 1, 'dataframe not found', NULL, NULL),
+    (102, 1, 1, 'depended on failed task', NULL, '{timestamps.EARLIEST}'),
+    (103, 1, 1, 'unexpected output', '{timestamps.EARLIEST}', '{timestamps.EARLIEST}'), (104, 1, 1, 'pending', '', ''),
+    (105, 1, 1, 'pending', ' ', 'null'), (900, 1, 1, 'completed', '{timestamps.EARLIEST}', '{timestamps.EARLIEST}');
 """
 OF_OTHERS = """
 CREATE TABLE audit (id INTEGER PRIMARY KEY, result_id INTEGER REFERENCES result (id));

@@ -129,7 +129,7 @@ def test_today_and_now_are_times(story: SimpleNamespace) -> None:
 
 
 def test_the_end_of_time_is_within_it(tasks: list[Any]) -> None:
-    tasks[0].created_at = timestamps.MOST
+    tasks[0].created_at = timestamps.LATEST
     tasks[0].save()
     assert len(db.Task.where("created_at=9999")) == 1 == len(db.Task.where("created_at=9999-12-31 23:59"))
     assert len(db.Task.where("created_at<=9999-12")) == 8 and len(db.Task.where("created_at>9999-12-31")) == 0

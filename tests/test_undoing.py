@@ -58,7 +58,7 @@ def test_an_insert_is_taken_back(story: SimpleNamespace, database: Any) -> None:
     db.Task(name="mistake", collaboration=story.collaboration).save()
     done = undo(database)
     assert tables(database) == before and done.rows == 1
-    assert str(done) == f"change {done.change} took back change {done.change - 1}: 1 row"
+    assert str(done) == f"change {done.change} undid change {done.change - 1}: 1 row"
 
 
 def test_an_update_is_taken_back(story: SimpleNamespace, database: Any) -> None:
@@ -188,7 +188,7 @@ def test_after_an_undo_was_undone_plain_undo_takes_back_the_change_again(story: 
 def test_a_change_is_taken_back_once(story: SimpleNamespace, database: Any) -> None:
     change_task(story, "a")
     done = undo(database)
-    with pytest.raises(Error, match=f"change {done.undone[0]} is taken back already, by change {done.change}"):
+    with pytest.raises(Error, match=f"change {done.undone[0]} is already undone, by change {done.change}"):
         undo(database, change=done.undone[0])
 
 
@@ -217,19 +217,19 @@ def test_a_whole_session_is_taken_back_with_its_undos(path: Path, story: SimpleN
         assert tables(last) != before
         undo(last, session=session)
         assert tables(last) == before
-        with pytest.raises(Error, match="all changes of the session .* are taken back already"):
+        with pytest.raises(Error, match="all changes of the session .* are already undone"):
             undo(last, session=session)
 
 
 @pytest.mark.parametrize(
     ("asked", "error", "told"),
     [
-        ({"count": 99}, Error, "99 changes cannot be taken back: there are 7 that can be"),
-        ({"count": 0}, UsageError, '"0" is no number of changes'),
-        ({"count": "x"}, UsageError, '"x" is no number of changes'),
-        ({"change": 99}, NotFound, "no change 99 is on record"),
-        ({"change": 2**70}, NotFound, "no change .* is on record"),
-        ({"change": "\x1b[2J"}, NotFound, r"no change \\x1b\[2J is on record"),
+        ({"count": 99}, Error, "99 changes cannot be undone: the journal has 7 in effect"),
+        ({"count": 0}, UsageError, '"0" is not a number of changes'),
+        ({"count": "x"}, UsageError, '"x" is not a number of changes'),
+        ({"change": 99}, NotFound, "the journal has no change 99"),
+        ({"change": 2**70}, NotFound, "the journal has no change "),
+        ({"change": "\x1b[2J"}, NotFound, r"the journal has no change \\x1b\[2J"),
         ({"session": "nobody's"}, NotFound, 'no change of a session "nobody\'s"'),
         ({"count": 1, "change": 2}, UsageError, "choose one"),
     ],
@@ -244,7 +244,7 @@ def test_what_is_not_there_is_refused(
 
 
 def test_an_empty_journal_says_so(database: Any) -> None:
-    with pytest.raises(Error, match="1 change cannot be taken back: there is none on record"):
+    with pytest.raises(Error, match="1 change cannot be undone: the journal has no change"):
         undo(database)
 
 
@@ -252,7 +252,7 @@ def test_bulk_work_is_refused_with_the_backup_that_takes_it_back(database: Any) 
     db.Organization(name="a").save()
     with recording.suspended(database, "import of x", "before.db"):
         db.Organization(name="b").save()
-    with pytest.raises(Error, match=r"was bulk work \(import of x\).* vserver -d .* restore before.db takes it back"):
+    with pytest.raises(Error, match=r"was bulk work \(import of x\).* undo it with: vserver -d .* restore before.db"):
         undo(database)
     undo(database, change=1)
     assert [each.name for each in db.Organization.get()] == ["b"]
@@ -271,7 +271,7 @@ def test_what_has_changed_since_is_refused_with_both_values(story: SimpleNamespa
     number = database.last_change
     change_task(story, "b")
     before = tables(database), len(journal.log(database, limit=99))
-    told = rf'task 1 was changed since change {number}: its name was "a\\x1b\[2J" then, and is "b" now: --force'
+    told = rf'task 1 was changed since change {number}: its name was "a\\x1b\[2J" then, and is "b" now: use --force'
     with pytest.raises(Error, match=told):
         undo(database, change=number)
     assert (tables(database), len(journal.log(database, limit=99))) == before
@@ -284,7 +284,7 @@ def test_a_password_that_has_changed_since_is_refused_without_a_hash(story: Simp
     user.save()
     user.password = "two"
     user.save()
-    with pytest.raises(Error, match="user 1 was changed since change 8: its password is another one now") as raised:
+    with pytest.raises(Error, match="user 1 was changed since change 8: its password is different now") as raised:
         undo(database, change=8)
     assert "$2b$" not in str(raised.value)
 
@@ -336,7 +336,7 @@ def test_an_undo_that_would_do_nothing_is_refused_and_not_on_record(story: Simpl
     number = database.last_change
     story.node.delete()
     changes = database.last_change
-    with pytest.raises(Error, match=f"^nothing is left to take back: {GONE.format(1, number)}$"):
+    with pytest.raises(Error, match=f"^nothing is left to undo: {GONE.format(1, number)}$"):
         undo(database, change=number, force=True)
     assert journal.log(database)[0].change == changes and not database.in_transaction()
 
@@ -346,7 +346,7 @@ def test_a_row_that_is_there_again_is_refused(story: SimpleNamespace, database: 
     story.node.delete()
     number = database.last_change
     db.Node(id=1, name="another").save()
-    with pytest.raises(Error, match=f"node 1, which change {number} deleted, is there again"):
+    with pytest.raises(Error, match=f"node 1, which change {number} deleted, exists again"):
         undo(database, change=number)
     undo(database, change=number, force=True)
     assert tables(database) == before
@@ -358,7 +358,7 @@ def test_what_others_are_linked_to_since_stays(story: SimpleNamespace, database:
     number = database.last_change
     db.User(username="root", organization=organization).save()
     for force in (False, True):
-        with pytest.raises(Error, match="user 1 is linked to organization 3, which would not be there"):
+        with pytest.raises(Error, match="user 1 is linked to organization 3, which would not exist"):
             undo(database, change=number, force=force)
     assert db.Organization.get(3) is not None
 
@@ -367,7 +367,7 @@ def test_what_was_linked_to_something_gone_does_not_come_back_alone(story: Simpl
     story.node.delete()
     number = database.last_change
     story.collaboration.delete(dependents=True)
-    with pytest.raises(Error, match="node 1 is linked to collaboration 1, which would not be there"):
+    with pytest.raises(Error, match="node 1 is linked to collaboration 1, which would not exist"):
         undo(database, change=number)
 
 
@@ -377,9 +377,9 @@ def test_a_name_that_is_taken_meanwhile_is_refused_in_one_line(story: SimpleName
     user.delete()
     number = database.last_change
     db.User(username="root").save()
-    taken = 'the username "root" is taken by user 2 "root" by now: give that another username first'
+    taken = 'the username "root" is now taken by user 2 "root": change that username first'
     for force in (False, True):
-        with pytest.raises(Error, match=f"^change {number} cannot be taken back, {taken}$"):
+        with pytest.raises(Error, match=f"^change {number} cannot be undone, {taken}$"):
             undo(database, change=number, force=force)
     assert not database.in_transaction()
     later = db.User.get(2)
@@ -394,8 +394,8 @@ def test_a_membership_that_is_there_again_is_named(story: SimpleNamespace, datab
     number = database.last_change
     story.oslo.collaborations.append(story.collaboration)
     story.oslo.save()
-    told = "membership 3 of organization 2 in collaboration 1 is there by now: take that out first"
-    with pytest.raises(Error, match=f"^change {number} cannot be taken back, {told}$"):
+    told = "membership 3 of organization 2 in collaboration 1 exists now: delete it first"
+    with pytest.raises(Error, match=f"^change {number} cannot be undone, {told}$"):
         undo(database, change=number)
 
 

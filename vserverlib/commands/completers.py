@@ -19,11 +19,10 @@ import click
 
 from vserverlib import Error, addresses
 from vserverlib.commands.help_page import TOPICS, HelpPage
+from vserverlib.databases.registry import ENTITIES
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
-
-ENTITIES = ("organization", "user", "collaboration", "node", "task", "result")  # models.ENTITIES, without Peewee
 
 Completions = list["CompletionItem[str]"]
 Completer = Callable[[click.Context, click.Parameter, str], Completions]

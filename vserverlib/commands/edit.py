@@ -248,7 +248,7 @@ def _print_entries(entries: Iterator[Any], output: str) -> int:
 def _prune(target: Target, older: str, yes: bool) -> None:
     from vserverlib.entities import journal
 
-    journal.stored(older)  # refuses an invalid time before the database is opened, and perhaps upgraded
+    journal.stored_time(older)  # refuses an invalid time before the database is opened, and perhaps upgraded
     with target.open() as database:
         number = journal.count_before(database, older)
         if number:
@@ -279,11 +279,11 @@ def undo_command(
     """
     from vserverlib.entities import undoing
 
-    undoing.require_one(count, change, session)
+    undoing.require_one_choice(count, change, session)
     with target.open() as database:
         ids = undoing.plan(database, count, change=change, session=session)
-        require_yes(f"Undo {undoing.numbered(ids)}?", yes, lambda: _show_changes(target, database, ids))
-        done = undoing.take_back(database, ids, force)
+        require_yes(f"Undo {undoing.named_changes(ids)}?", yes, lambda: _show_changes(target, database, ids))
+        done = undoing.undo_changes(database, ids, force)
     notify(f"{done}; {target.undo_hint(done.change)}")
     for line in done.left_out.summary():
         notify(line, "yellow")
@@ -299,7 +299,7 @@ def _show_changes(target: Target, database: Any, ids: list[int]) -> None:
     views.console(sys.stderr).print(journal_screen.Logbook(shown))
     more = journal.total(database, asked) - len(shown)
     if more:
-        words = [word for id in ids[: undoing.MOST_TOLD] for word in ("--change", str(id))]
+        words = [word for id in ids[: undoing.MOST_NAMED] for word in ("--change", str(id))]
         notify(f"{pluralize(more, 'more row')}: see {target.command('log', *words, '--page', '2')}")
 
 

@@ -78,7 +78,7 @@ def _columns(model: Any, output: str, fields: str | None, wide: bool) -> Any:
         return (columns.reference(model),)
     if fields is not None:
         return columns.chosen(model, fields)
-    return columns.in_tables(model) if output == "table" else columns.COLUMNS[model]
+    return columns.table_columns(model) if output == "table" else columns.COLUMNS[model]
 
 
 def _print_fields(model: Any, output: str) -> None:

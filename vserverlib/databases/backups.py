@@ -270,7 +270,7 @@ def restore(path: Path, draft: Path) -> Backup | None:
     with signals.finishing():
         with files.as_error(f"{shown(path)} cannot be restored, and is as it was"), contextlib.closing(database):
             kept = _replaced(database, draft)
-        _put_on_record(path, kept)
+        _record_restore(path, kept)
     return kept
 
 
@@ -285,12 +285,10 @@ def _replaced(database: Sqlite, draft: Path) -> Backup:
         raise Error(f"{name} is too damaged to be written into, and is as it was: {away}") from error
 
 
-def _put_on_record(path: Path, kept: Backup) -> None:
-    """Have the journal that was restored say so: what it has from before is not what the database held just now."""
+def _record_restore(path: Path, kept: Backup) -> None:
     database = Sqlite(str(path.absolute()), path=path, recorder=recording.Recorder())
     with contextlib.closing(database):
-        with recording.one_change(database, recording.BULK_WORK, "restored a backup", str(kept.path.absolute())):
-            pass
+        recording.record_restore(database, kept.path)
         write_back(database)
 
 

@@ -15,6 +15,7 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from vserverlib import printable, signals
@@ -155,6 +156,12 @@ def suspended(database: Any, about: str, backup: str | None = None) -> Iterator[
     """
     with one_change(database, BULK_WORK, about, backup) as id, not_row_by_row(database):
         yield id
+
+
+def record_restore(database: Any, kept: Path) -> None:
+    """Record in a restored journal that the rows before are not those of this database. kept: the backup of them."""
+    with one_change(database, BULK_WORK, "restored a backup", str(kept.absolute())):
+        pass
 
 
 def not_row_by_row(database: Any) -> Any:

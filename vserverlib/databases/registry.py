@@ -1,22 +1,27 @@
-"""The models by the names of their tables: what must know all of them asks here."""
+"""The tables of the models and their order, and the models by table."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+# In the order in which rows can be written: a link leads to an earlier table, or to the same.
+TABLES = ("organization", "user", "collaboration", "member", "node", "task", "result")
+ENTITIES = tuple(table for table in TABLES if table != "member")
+
 
 class Registry(Mapping[str, Any]):
-    """The models by the names of their tables, in an order in which links lead upwards.
+    """The models by table, in the order of TABLES.
 
-    models.py fills it. It is never empty: asked before that, it raises a RuntimeError.
+    models.py fills it. It is never empty: before that, using it raises a RuntimeError.
     """
 
     def __init__(self) -> None:
         self._models: dict[str, Any] = {}
 
     def fill(self, models: Iterable[Any]) -> Registry:
-        self._models = {model._meta.table_name: model for model in models}
+        by_table = {model._meta.table_name: model for model in models}
+        self._models = {table: by_table[table] for table in TABLES}
         return self
 
     def _known(self) -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""What the models are made of: fields, links, saving, deleting, the rules, the journal and its way back."""
+"""The base of the models: fields, links, lists, filters, saving, deleting, rules, the journal and undo."""

@@ -1,11 +1,10 @@
-"""Asking the rules: at each save, of one entity, of whole tables; and what the last look at all of a database found.
+"""Checking the rules: at each save, for one entity, for whole tables; and the summary of the last check.
 
-A save asks, inside its transaction, the rules of what was written, and of the rows of others that the change can make
-break one: by one statement, made once for each kind of save. What is found is told as a CheckWarning, or, strict, is a
-CheckError; which of the two is decided in orm.py.
+Inside its transaction, a save checks the written row and the rows of others that the change can make break a rule. That
+is one statement, cached for each kind of save. orm.py issues the findings as warnings, or raises them in strict mode.
 
-It owns the asking; what the rules are is in rules.py, and what is no rule of rows (a damaged file, orphans, changed
-tables) in inspection.py. Deleting, bulk queries and SQL ask nothing; a whole check finds what they leave behind.
+rules.py has the rules; inspection.py checks the whole database for damage, orphans and changed tables. Deleting, bulk
+queries and SQL check no rules; `vserver check` finds what they leave behind.
 """
 
 from __future__ import annotations
@@ -20,16 +19,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vserverlib import CheckWarning, home, named, printable
-from vserverlib.entities import cycles, orm, rules
+from vserverlib.entities import cycles, effects, orm, rules
 from vserverlib.entities.fields import now
 from vserverlib.entities.rules import Rule
 
-KEPT = 1_000  # findings of one rule that a list of them holds; all are counted
-MOST_TOUCHED = 3  # rows of others that one save tells of, by rule
+MOST_FINDINGS = 1_000  # of one rule in a list of findings; all are counted
+MOST_AFFECTED = 3  # rows of others that one save reports for each rule
 
 
 class Finding(NamedTuple):
-    """A row that breaks a rule, or a fault of the file. told: the sentence that names the row."""
+    """A row that breaks a rule, or a fault of the whole database. message: names the row and what is wrong."""
 
     code: str
     level: str
@@ -44,9 +43,9 @@ class Finding(NamedTuple):
 
 
 class Findings(list[Finding]):
-    """What was found, the first of each rule. counts: how many rows break each rule, by its code."""
+    """The first findings of each rule. counts: the number of rows that break each rule, by its code."""
 
-    def __init__(self, found: Iterable[Finding], keep: int = KEPT) -> None:
+    def __init__(self, found: Iterable[Finding], keep: int = MOST_FINDINGS) -> None:
         super().__init__()
         self.counts: Counter[str] = Counter()
         for finding in counting(found, self.counts):
@@ -55,19 +54,19 @@ class Findings(list[Finding]):
 
     @property
     def levels(self) -> dict[str, int]:
-        """How many there are of each level."""
+        """The number of findings of each level."""
         return levels(self.counts)
 
 
 def counting(found: Iterable[Finding], counts: Counter[str]) -> Iterator[Finding]:
-    """Pass findings on, and count them by their rules."""
+    """Yield the findings, and count them by the codes of their rules."""
     for finding in found:
         counts[finding.code] += 1
         yield finding
 
 
 def levels(counts: Counter[str]) -> dict[str, int]:
-    """Return how many findings there are of each level."""
+    """Return the number of findings of each level. counts: by the codes of their rules."""
     return {
         level: sum(count for code, count in counts.items() if rules.BY_CODE[code].level == level)
         for level in rules.LEVELS
@@ -75,38 +74,37 @@ def levels(counts: Counter[str]) -> dict[str, int]:
 
 
 def finding(code: str, id: int | None, name: object, detail: object) -> Finding:
-    """Return what there is to say of a row that breaks a rule: names in it are text from strangers."""
+    """Return the finding for a row that breaks a rule. The name and the detail are untrusted text."""
     rule = rules.BY_CODE[code]
-    what = f"{named(rule.entity, id, name)}: " if rule.entity else ""
-    return Finding(
-        code, rule.level, rule.entity, id, what + rule.message.format(detail=printable(detail, 200)), rule.remedy
-    )
+    row = f"{named(rule.entity, id, name)}: " if rule.entity else ""
+    message = row + rule.message.format(detail=printable(detail, 200))
+    return Finding(code, rule.level, rule.entity, id, message, rule.remedy)
 
 
 # At a save
 
 
-def at_save(written: orm.Written) -> orm.SaveWarnings:
-    """Return a warning for each rule that a save has broken. One statement, and one for each membership it ended."""
-    entity = written.entity
+def at_save(saved: orm.Saved) -> orm.SaveWarnings:
+    """Return a warning for each rule that a save broke. One statement, and one for each membership it removed."""
+    entity = saved.entity
     database = entity._meta.database
     if not database.asks_rules:
         return []
-    sql, parameters = statement(database, written)
+    sql, parameters = statement(database, saved)
     broken = _few(database, sql, [entity.id] * parameters) if sql else []
-    broken += _of_partings(database, written.parted, broken)
-    weak = _weak(entity, written.names) if entity._weak else ()
+    broken += _of_removed_memberships(database, saved.removed_memberships, broken)
+    weak = _weak(entity, saved.names) if entity._weak else ()
     found = [*weak, *(finding(*row) for row in broken)]
     return [CheckWarning(each.text, each.code) for each in found]
 
 
-orm.before_commit.append(at_save)  # each save asks the rules from here on
+orm.before_commit.append(at_save)
 
 
-def statement(database: Any, written: orm.Written) -> tuple[str, int]:
-    """Return the SQL that asks the rules after a save, made once, and how often it takes the entity's id."""
-    table = written.entity._meta.table_name
-    changed = frozenset() if written.is_new else written.names & _TOUCHING
+def statement(database: Any, saved: orm.Saved) -> tuple[str, int]:
+    """Return the cached SQL that checks the rules after a save, and how often it takes the entity's id."""
+    table = saved.entity._meta.table_name
+    changed = frozenset() if saved.is_new else saved.names & _FIELDS_WITH_EFFECTS
     cache = database.cached.setdefault("rules", {})
     if (table, changed) not in cache:
         parts = [*_own(table, rules.BOTH), *_of_others(table, changed)]
@@ -116,29 +114,30 @@ def statement(database: Any, written: orm.Written) -> tuple[str, int]:
     return found
 
 
-_TOUCHING = frozenset(touch.changed for touch in rules.TOUCHES)
+_FIELDS_WITH_EFFECTS = frozenset(effect.changed for effect in effects.FIELD_EFFECTS)
 
 
 def _own(table: str, *when: str) -> list[str]:
-    """Return the queries that ask the rules of a table about one row."""
+    """Return the queries that check one row against the rules of its table."""
     return [rules.query(rule, "this.id = ?") for rule in rules.RULES if rule.entity == table and rule.when in when]
 
 
 def _of_others(table: str, changed: frozenset[str]) -> list[str]:
-    touches = {touch.code: touch for touch in rules.TOUCHES if touch.entity == table and touch.changed in changed}
-    return [rules.query(rules.BY_CODE[code], touch.scope, MOST_TOUCHED) for code, touch in touches.items()]
+    """Return the queries that check other rows after a change of some fields."""
+    found = {each.code: each for each in effects.FIELD_EFFECTS if each.entity == table and each.changed in changed}
+    return [rules.query(rules.BY_CODE[code], effect.scope, MOST_AFFECTED) for code, effect in found.items()]
 
 
-def _of_partings(database: Any, parted: Iterable[dict[str, int]], known: list[Any]) -> list[Any]:
-    """Return the rows that break a rule because of memberships that ended, and are not known to: few of each rule."""
-    if not parted:
+def _of_removed_memberships(database: Any, removed: Iterable[dict[str, int]], known: list[Any]) -> list[Any]:
+    """Return the first rows of each rule that break it because memberships were removed, without the known rows."""
+    if not removed:
         return []
-    parts = [rules.query(rules.BY_CODE[each.code], each.scope, MOST_TOUCHED) for each in rules.PARTINGS]
+    parts = [rules.query(rules.BY_CODE[each.code], each.scope, MOST_AFFECTED) for each in effects.REMOVAL_EFFECTS]
     sql = " UNION ALL ".join(parts).replace("?", database.param)
-    names = [name for each in rules.PARTINGS for name in each.by]
+    names = [name for each in effects.REMOVAL_EFFECTS for name in each.by]
     seen, counts, found = {row[:2] for row in known}, Counter[str](), []
-    for row in (row for pair in parted for row in _few(database, sql, [pair[name] for name in names])):
-        if row[:2] not in seen and counts[row[0]] < MOST_TOUCHED:
+    for row in (row for pair in removed for row in _few(database, sql, [pair[name] for name in names])):
+        if row[:2] not in seen and counts[row[0]] < MOST_AFFECTED:
             seen.add(row[:2])
             counts[row[0]] += 1
             found.append(row)
@@ -146,16 +145,16 @@ def _of_partings(database: Any, parted: Iterable[dict[str, int]], known: list[An
 
 
 def _weak(entity: Any, names: Iterable[str]) -> Iterator[Finding]:
-    """Find secrets that were given to this object and are weak; none of their text is in what is told."""
+    """Find weak secrets that were assigned to this object. The findings do not quote them."""
     for rule in rules.RULES:
         if rule.secret in names and rule.entity == entity._meta.table_name:
-            weakness, of = (entity._weak or {}).get(rule.secret, ("", None))
-            if weakness and of == entity._stored[rule.secret]:
+            weakness, hashed = (entity._weak or {}).get(rule.secret, ("", None))
+            if weakness and hashed == entity._stored[rule.secret]:
                 yield finding(rule.code, entity.id, entity.own_name(), weakness)
 
 
 def _few(database: Any, sql: str, parameters: list[Any]) -> list[Any]:
-    """Run a query of ours that gives few rows, in a session that hides nothing: each save waits for it."""
+    """Run a query that returns few rows. It does not unhide hashes, to be fast: a session that saves hides none."""
     try:
         rows: list[Any] = database.execute_sql(sql, parameters).fetchall()
     except Exception as error:
@@ -166,11 +165,11 @@ def _few(database: Any, sql: str, parameters: list[Any]) -> list[Any]:
 
 
 def rows_of(database: Any, sql: str, parameters: Iterable[Any] = ()) -> Iterator[Any]:
-    """Run a query of ours, and read its rows: whether there is a hash too, where hashes are hidden."""
+    """Run a query of ours and yield its rows, with hashes visible to it, also in a session that hides them."""
     done = 0
     while True:
         try:
-            for row in islice(_unhidden(database, database.streamed(sql, parameters)), done, None):
+            for row in islice(_with_hashes_visible(database, database.streamed(sql, parameters)), done, None):
                 done += 1
                 yield row
             return
@@ -179,8 +178,8 @@ def rows_of(database: Any, sql: str, parameters: Iterable[Any] = ()) -> Iterator
                 raise
 
 
-def _unhidden(database: Any, rows: Iterator[Any]) -> Iterator[Any]:
-    """Read rows where nothing is hidden; whoever is given one is in a session that hides what it hid before."""
+def _with_hashes_visible(database: Any, rows: Iterator[Any]) -> Iterator[Any]:
+    """Yield rows that are read while hashes are visible. The caller, between two rows, sees none."""
     while True:
         with database.hashes_visible():
             row = next(rows, None)
@@ -189,13 +188,13 @@ def _unhidden(database: Any, rows: Iterator[Any]) -> Iterator[Any]:
         yield row
 
 
-# Of one entity, and of whole tables
+# One entity, and whole tables
 
 
 def check(self: Any) -> Findings:
-    """Return the rules that this entity breaks, as it is in the database; a table where it is shown."""
+    """Return the rules that this entity breaks, as it is in the database."""
     if not self.is_saved:
-        raise self.not_saved("one to be checked")
+        raise self.not_saved("entity to check")
     parts = _own(self._meta.table_name, rules.BOTH, rules.AT_CHECK)
     database = self._meta.database
     sql = database.marked(" UNION ALL ".join(parts))
@@ -205,43 +204,44 @@ def check(self: Any) -> Findings:
 
 
 def everywhere(table: str) -> str:
-    """Return no condition: all rows of a table are looked at."""
+    """Return no condition: all rows of a table are checked."""
     return ""
 
 
 def of_tables(database: Any, asked: Iterable[Rule], scope: Callable[[str], str] = everywhere) -> Iterator[Finding]:
-    """Find the rows that break these rules: one query for each rule.
+    """Find the rows that break these rules. One query for each rule.
 
-    scope: gives for a table the condition of the rows that are looked at.
+    scope: returns, for a table, the condition of the rows to check.
     """
     for rule in asked:
         if rule.where:
-            for row in rows_of(database, _of_many(database, rule, scope)):
+            for row in rows_of(database, _table_query(database, rule, scope)):
                 yield finding(*row)
 
 
-def _of_many(database: Any, rule: Rule, scope: Callable[[str], str]) -> str:
+def _table_query(database: Any, rule: Rule, scope: Callable[[str], str]) -> str:
     """Return the SQL of the rows of a table that break a rule."""
-    where = rule.many.format(rings=cycles.among(database)) if rule.many else ""
-    return rules.query(rule, scope(rule.entity), where=where)
+    for_table = rule.for_table
+    if for_table is not None and "{cycles}" in for_table.where:
+        for_table = for_table._replace(where=for_table.where.format(cycles=cycles.ids_as_sql(database)))
+    return rules.query(rule, scope(rule.entity), for_table=for_table)
 
 
 def count(database: Any, asked: Iterable[Rule], scope: Callable[[str], str]) -> dict[str, int]:
-    """Return how many rows break each of these rules, by its code, where any do. See of_tables()."""
+    """Return the number of rows that break each of these rules, by its code, if any do. See of_tables()."""
     found: dict[str, int] = {}
     for rule in asked:
         if rule.where:
-            asking = f"SELECT COUNT(*) FROM ({_of_many(database, rule, scope)}) AS found"
-            ((number,),) = rows_of(database, asking)
+            ((number,),) = rows_of(database, f"SELECT COUNT(*) FROM ({_table_query(database, rule, scope)}) AS found")
             found |= {rule.code: number} if number else {}
     return found
 
 
-# The last look at all of it
+# The last check of a whole database
 
 
 class Last(NamedTuple):
-    """What the last check of a whole database found: when, and how many of each level."""
+    """When the last check of a whole database was, and its number of findings of each level."""
 
     at: datetime.datetime
     error: int
@@ -250,22 +250,21 @@ class Last(NamedTuple):
 
 
 def last(database: Any) -> Last | None:
-    """Return what this user's last check of a whole database has found; None where there was none."""
+    """Return the summary of this user's last check of the whole database, or None."""
     import json
 
     try:
-        message = json.loads(_kept(database).read_text())
-        return Last(datetime.datetime.fromisoformat(message["at"]), *(int(message[level]) for level in rules.LEVELS))
+        kept = json.loads(_kept(database).read_text())
+        return Last(datetime.datetime.fromisoformat(kept["at"]), *(int(kept[level]) for level in rules.LEVELS))
     except (OSError, ValueError, LookupError, TypeError):
         return None
 
 
 def remember(database: Any, found: dict[str, int]) -> None:
-    """Keep what a check of a whole database has found, in the application's folder: it is open read-only.
+    """Store the summary of a check in the application's folder, because the database is open read-only.
 
-    It is told again to the same user, for the same file in the same place: not for a copy, nor for what a backup has
-    put there; of a server, for the same URL. Raises OSError where it cannot be written. Nothing is kept of a private
-    copy.
+    last() returns it to the same user for the same file in the same place (on a server: for the same URL), not for a
+    copy or a restored backup. Nothing is stored for a private copy. Raises OSError if it cannot be written.
     """
     import json
 
@@ -277,7 +276,7 @@ def remember(database: Any, found: dict[str, int]) -> None:
 
 
 def _kept(database: Any) -> Path:
-    """Return the file that the last check of a database is kept in. Raises FileNotFoundError for a private copy."""
+    """Return the file with the summary of the last check. Raises FileNotFoundError for a private copy."""
     import hashlib  # 4 ms that no save has to pay
 
     if database.mode == "sandbox":

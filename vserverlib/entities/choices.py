@@ -1,6 +1,6 @@
-"""Fields whose values are narrower than their type: a text that is one of a few, a share of 1, a computed state.
+"""Fields that accept only some values of their type: one of a few texts, a fraction, a generated column.
 
-Other fields are in fields.py; attributes that are computed of other rows in computed.py.
+Other fields are in fields.py; attributes that are computed from other rows in computed.py.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Choice(Text):
     __mod__, __pow__ = like, ilike
 
 
-class Share(ValidatedField, peewee.DoubleField):
+class FractionField(ValidatedField, peewee.DoubleField):
     """A number from 0 to 1."""
 
     accessor_class = PlainAccessor
@@ -75,19 +75,19 @@ class Share(ValidatedField, peewee.DoubleField):
 
 
 class GeneratedAccessor(peewee.FieldAccessor):
-    """Reads what the entity works out from its own fields, saved or not."""
+    """Reads the value that the entity computes from its other fields, saved or not."""
 
     def __get__(self, instance: Any, instance_type: type | None = None) -> Any:
-        return self.field if instance is None else instance._work_out()
+        return self.field if instance is None else instance._compute()
 
     def __set__(self, instance: Any, value: Any) -> None:
-        raise UsageError(f"{self.model.__name__}.{self.name} cannot be assigned: it is worked out")
+        raise UsageError(f"{self.model.__name__}.{self.name} cannot be assigned: it is computed")
 
 
 class GeneratedField(Choice):
-    """A text, one of a few, that the database computes from other columns of the row: searched for, not assigned.
+    """A generated column: one of a few texts, which the database computes from other columns of the row.
 
-    It is not read with a row: the entity computes it in the same way, by its _work_out().
+    It is not read with the row: the entity computes it in the same way, in its _compute().
     """
 
     accessor_class = GeneratedAccessor

@@ -1,7 +1,7 @@
-"""What is computed of an entity: asked of one it is a value, asked of its class a field of queries.
+"""Computed attributes of entities: a value on an entity, a field for queries on its class.
 
-`Task.status == "failed"` takes and refuses what a stored field of its type does, also of an alias of the model. It owns
-what such attributes are made of; which there are is said by the models, and what each is in a query by derived.py.
+`Task.status == "failed"` accepts and refuses the values that a stored field of its type does, also on an alias of the
+model. The models define which attributes there are; computed_fields.py has their SQL.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from vserverlib.drivers import peewee
 
 
 class ComputedAttribute(property):
-    """What is computed of an entity. Asked of its class, it is a field of queries: Task.status == "failed".
+    """An attribute that is computed on an entity. On its class, it is a field for queries: Task.status == "failed".
 
-    An entity that a query has read without its id has the value that the query gave it.
+    On an entity that a query read without its id, it has the value that the query selected.
     """
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
@@ -25,21 +25,21 @@ class ComputedAttribute(property):
         return super().__get__(instance, owner)
 
     def of(self, model: Any) -> Any:
-        """Return the field of a model, or of an alias of one, that this is in a query."""
-        from vserverlib.entities import derived  # few ask the class
+        """Return the field for queries of a model, or of an alias of one."""
+        from vserverlib.entities import computed_fields  # few programs need it
 
-        return derived.field(model, self.name)
+        return computed_fields.computed_field(model, self.name)
 
     def __set__(self, instance: Any, value: Any) -> None:
-        instance.__dict__[self.name] = value  # by a query that selects it; Entity refuses what a person assigns
+        instance.__dict__[self.name] = value  # called for a query that selects it; Entity refuses assignments by users
 
     @property
     def name(self) -> str:
-        return str(self.fget.__name__)  # type: ignore[union-attr]  # it is made of a function
+        return str(self.fget.__name__)  # type: ignore[union-attr]  # always created from a function
 
 
 class Aliased(peewee.ModelAlias):
-    """An alias of a model, which has what is computed of the model, too."""
+    """An alias of a model, with its computed attributes."""
 
     def __getattr__(self, name: str) -> Any:
         computed = vars(self.model).get(name)

@@ -1,8 +1,7 @@
-"""Tasks whose chain of parents closes in a ring: found for all of a database in one pass.
+"""Tasks whose parents form a cycle: found for a whole database in one pass.
 
-No SQL finds them in time that grows with the number of tasks alone: a walk for each task is quadratic in the depth of
-parents. So the links between tasks that have both a parent and a child are read, which are few, and followed here, each
-once. It owns that; what is said of such a task is rules.py's.
+SQL would walk up from each task, which is quadratic in the depth of the parents. So this module reads the links of
+tasks that have both a parent and a child, which are few, and follows each link once. rules.py has the rule.
 """
 
 from __future__ import annotations
@@ -10,20 +9,20 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from typing import Any
 
-# Only such tasks can be part of a ring. A database that other programs write may hold anything as a parent.
-BETWEEN = """
+# Only these tasks can be part of a cycle. Other programs may have stored any value as a parent.
+PARENTS_OF_PARENTS = """
 SELECT t.id, t.parent_id FROM task t
 WHERE t.parent_id IS NOT NULL AND EXISTS (SELECT 1 FROM task c WHERE c.parent_id = t.id)
 """
 
 
-def among(database: Any) -> str:
-    """Return the ids of all tasks in a ring, as SQL has them behind IN, ready for a text: NULL where there are none."""
-    return ", ".join(map(str, sorted(closed(dict(database.streamed(BETWEEN)))))) or "NULL"
+def ids_as_sql(database: Any) -> str:
+    """Return the ids of all tasks in cycles, as SQL for IN (…); NULL if there are none."""
+    return ", ".join(map(str, sorted(in_cycles(dict(database.streamed(PARENTS_OF_PARENTS)))))) or "NULL"
 
 
-def closed(parents: Mapping[Any, Hashable]) -> set[Any]:
-    """Return the ids, of these with the parent of each, from which the parents lead back to themselves."""
+def in_cycles(parents: Mapping[Any, Hashable]) -> set[Any]:
+    """Return the ids whose parents lead back to themselves. parents: the parent of each id."""
     found, seen = set[Any](), set[Any]()
     for start in parents:
         path, at = dict[Any, None](), start

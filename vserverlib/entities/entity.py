@@ -1,6 +1,6 @@
-"""What the six models are made of: all that an entity can do, by one name each.
+"""The base class of the six entities: help, check, delete and history.
 
-Finding and saving are orm.py's. What few sessions need (deleting, the journal, help) is imported when it is called.
+Finding and saving are in orm.py. Modules that few sessions need are imported when a method needs them.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ class Entity(EntityBase):
         """Print the fields, their types, and the relations."""
         from vserverlib.entities.field_help import describe
 
-        print(describe(cls))  # noqa: T201  # to print is what it is for
+        print(describe(cls))  # noqa: T201  # printing is its purpose
 
     @instance_only
     def check(self) -> checks.Findings:
-        """Return the rules that this entity breaks, as it is in the database; a table where it is shown."""
+        """Return the rules that this entity breaks, as it is in the database. The shell shows them as a table."""
         return checks.check(self)
 
     @instance_only
     def delete(self, dependents: bool = False) -> Any:
         """Delete this entity, in one transaction.
 
-        Refused with the counts while something hangs on it; dependents=True takes all of that along, and returns what
-        that was: the shell shows it in one line.
+        Raises an Error, with their numbers, if it has dependents; dependents=True also deletes these and returns the
+        plan, which the shell shows in one line.
         """
         from vserverlib.entities import deleting  # needed by few sessions
 
@@ -41,12 +41,12 @@ class Entity(EntityBase):
 
     @instance_only
     def delete_instance(self, recursive: bool = False, delete_nullable: bool = False) -> Any:
-        """Delete this entity: what Peewee calls delete(); recursive: with what hangs on it."""
+        """Delete this entity, under Peewee's name. recursive: with its dependents."""
         return self.delete(dependents=recursive)
 
     @instance_only
     def history(self) -> Any:
-        """Return what the journal has of this entity, newest first: who changed what, and when."""
+        """Return the journal's entries of this entity, newest first: who changed which fields, and when."""
         from vserverlib.entities import journal  # needed by few sessions
 
         return journal.history(self)

@@ -1,4 +1,4 @@
-"""What a model says of itself when it is asked for help: its fields, what is worked out of it, its relations."""
+"""The text of help(): the fields, computed fields and relations of a model."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from vserverlib.entities.relations import relations
 
 
 def describe(model: type[EntityBase]) -> str:
-    """Return the fields of a model, their types, and its relations, as text of at most 80 columns."""
+    """Return the fields of a model, their types, and its relations, in at most 80 columns."""
     lines = [f"{model.__name__}: {model.about}", "", "Fields"]
     for field in model._meta.sorted_fields:
         notes = ["unique"] if field.unique else []
         if field.name == "id":
-            notes = ["given at the first save"]
+            notes = ["set at the first save"]
         if isinstance(field, Secret):
             notes = ["stored hashed, never shown"]
-        takes = "worked out, cannot be assigned" if isinstance(field, GeneratedField) else field.takes
+        takes = "computed, cannot be assigned" if isinstance(field, GeneratedField) else field.takes
         lines.append(f"  {field.name:<14} {takes}" + "".join(f", {note}" for note in notes))
-    worked_out = {
+    computed = {
         name: value.__doc__ or "" for name, value in vars(model).items() if isinstance(value, ComputedAttribute)
     }
-    lines += ["", "Worked out"] if worked_out else []
-    lines += [f"  {name:<14} {text[0].lower()}{text[1:].rstrip('.')}" for name, text in worked_out.items()]
+    lines += ["", "Computed"] if computed else []
+    lines += [f"  {name:<14} {text[0].lower()}{text[1:].rstrip('.')}" for name, text in computed.items()]
     many = relations(model)
     lines += ["", "Relations"] if many else []
     for name, other, editable in many:

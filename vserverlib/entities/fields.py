@@ -1,11 +1,11 @@
-"""The fields of the models: what a value may be, how it is stored, how it reads back.
+"""The fields of the models: which values they accept, how values are stored and read.
 
-One rule holds for all of them: `_stored` of an entity has the value as the database stores it; assigning cleans a
-value into that form, or raises an Error that names the field, the value and the remedy; reading decodes it. So filling
-a list from the database costs nothing per field, and a value of the wrong type is refused when it is given. `__data__`,
-where Peewee and its extensions look for values, has them as they read: decoded, and secrets masked.
+`_stored` of an entity holds each value as the database stores it. Assigning converts a value to that form, or raises an
+Error that names the field, the value and the remedy; reading decodes it. So filling a list from the database costs
+nothing per field, and a value of the wrong type is refused where it is assigned. `__data__`, where Peewee and its
+extensions look for values, has them decoded, and secrets masked.
 
-It owns single values. Links to other entities are in relations.py.
+Links to other entities are in relations.py.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from vserverlib.entities import timestamps
 from vserverlib.entities.timestamps import as_utc
 from vserverlib.secret_columns import SECRET_COLUMNS
 
-LEAST, LARGEST = -(2**63), 2**63 - 1
-LONGEST_NUMBER = len(str(LEAST))  # characters: Python refuses to read a number of thousands of digits
-MOST_SHOWN = 256  # bits of a number that an error tells in full
-LENGTH = len("2026-03-01 09:00:00.000000+00:00")
+SMALLEST_INTEGER, LARGEST_INTEGER = -(2**63), 2**63 - 1
+MOST_DIGITS = len(str(SMALLEST_INTEGER))  # Python refuses to read a number of thousands of digits
+MOST_BITS_SHOWN = 256  # of a number in an error
+STORED_TIME_LENGTH = len("2026-03-01 09:00:00.000000+00:00")
 
 
 class PlainAccessor(peewee.FieldAccessor):
-    """Reads what is stored, writes by the field's clean()."""
+    """Reads the stored value, and writes through the field's clean()."""
 
     def __get__(self, instance: Any, instance_type: type | None = None) -> Any:
         return self.field if instance is None else instance._stored.get(self.name)
@@ -41,7 +41,7 @@ class PlainAccessor(peewee.FieldAccessor):
 
 
 class Accessor(PlainAccessor):
-    """Reads by the field's decode() too."""
+    """Also reads through the field's decode()."""
 
     def __get__(self, instance: Any, instance_type: type | None = None) -> Any:
         if instance is None:
@@ -50,10 +50,10 @@ class Accessor(PlainAccessor):
 
 
 class ValidatedField(peewee.Field):
-    """What the fields share: queries and assignments take the same values, and refuse the same."""
+    """Base of all fields: queries and assignments accept and refuse the same values."""
 
     accessor_class = Accessor
-    takes = ""  # what help() and errors call its type
+    takes = ""  # its type in help() and errors
 
     if TYPE_CHECKING:  # to mypy, a field of an entity is its value
 
@@ -61,7 +61,7 @@ class ValidatedField(peewee.Field):
         def __set__(self, instance: Any, value: Any) -> None: ...
 
     def clean(self, value: Any) -> Any:
-        """Return the value as it is stored, None for none; raise an Error where it cannot be."""
+        """Return the value as it is stored, or None. Raises an Error if the field cannot hold it."""
         raise NotImplementedError
 
     def decode(self, stored: Any) -> Any:
@@ -76,7 +76,7 @@ class ValidatedField(peewee.Field):
 
     def refuse(self, value: Any, remedy: str = "") -> Error:
         """Return the error for a value of the wrong type."""
-        given = f'"{printable(value)}"' if isinstance(value, str) else printable(shown(value))
+        given = f'"{printable(value)}"' if isinstance(value, str) else printable(short_repr(value))
         return Error(f"{self} takes {self.takes}, not {given}" + (f": {remedy}" if remedy else ""))
 
     def __str__(self) -> str:
@@ -84,7 +84,7 @@ class ValidatedField(peewee.Field):
 
 
 class Text(ValidatedField, peewee.TextField):
-    """Any text but one with a NUL, which PostgreSQL cannot hold."""
+    """Text without NUL characters, which PostgreSQL cannot hold."""
 
     accessor_class = PlainAccessor
     takes = "text"
@@ -95,74 +95,72 @@ class Text(ValidatedField, peewee.TextField):
         if not isinstance(value, str):
             raise self.refuse(value, f'write "{printable(value)}"' if isinstance(value, int | float) else "")
         if "\0" in value:
-            raise self.refuse(value, "it holds a NUL character, leave it out")
+            raise self.refuse(value, "it contains a NUL character, leave it out")
         try:
             value.encode()
         except UnicodeEncodeError:
-            raise self.refuse(value, "it holds half a character (a surrogate), leave it out") from None
+            raise self.refuse(value, "it contains half a character (a surrogate), leave it out") from None
         return value
 
 
-MOST_BITS = "it has more than 64 bits"
+TOO_MANY_BITS = "it has more than 64 bits"
 
 
 class IntegerField(ValidatedField, peewee.BigIntegerField):
-    """A whole number of 64 bits, or its digits as text."""
+    """A 64-bit integer. Accepts its digits as text."""
 
     accessor_class = PlainAccessor
     takes = "a whole number"
 
     def clean(self, value: Any) -> int | None:
-        return None if value is None else self.whole(value)
-
-    def whole(self, value: Any, remedy: str = "") -> int:
-        """Return the whole number that a value is; raise an Error if it is none, or has more than 64 bits."""
-        number = whole(value)
+        if value is None:
+            return None
+        number = as_integer(value)
         if number is None:
-            raise self.refuse(value, remedy)
-        if not fits(number):
-            raise self.refuse(value, MOST_BITS)
+            raise self.refuse(value)
+        if not is_64_bit(number):
+            raise self.refuse(value, TOO_MANY_BITS)
         return number
 
 
 class Id(IntegerField, peewee.AutoField):
-    """A primary key. The tables give none twice: AUTOINCREMENT on SQLite, an identity on PostgreSQL."""
+    """A primary key. An id is never used twice: AUTOINCREMENT on SQLite, an identity on PostgreSQL."""
 
     field_type = "AUTO"
 
 
-def whole(value: Any) -> int | None:
-    """Return the whole number that a value is, an integer or a text of digits; None for anything else.
+def as_integer(value: Any) -> int | None:
+    """Return the integer that a value is: an integer or a text of digits; None for anything else.
 
-    It may have more than 64 bits: see fits(). A text of more digits than any id has is none.
+    It may have more than 64 bits: see is_64_bit(). A text of more digits than any id has is not read.
     """
     if isinstance(value, str):
-        is_number = len(value) <= LONGEST_NUMBER and value.isascii() and value.strip().removeprefix("-").isdigit()
+        is_number = len(value) <= MOST_DIGITS and value.isascii() and value.strip().removeprefix("-").isdigit()
         return int(value) if is_number else None
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         return None
     return operator.index(value)
 
 
-def shown(value: Any) -> str:
-    """Return the repr of a value: Python has none of a number of thousands of digits."""
-    is_long = isinstance(value, int) and not fits(value) and value.bit_length() > MOST_SHOWN
+def short_repr(value: Any) -> str:
+    """Return the repr of a value, or the size of a long number: Python refuses the repr of thousands of digits."""
+    is_long = isinstance(value, int) and not is_64_bit(value) and value.bit_length() > MOST_BITS_SHOWN
     return f"a number of {value.bit_length():,} bits" if is_long else repr(value)
 
 
-def fits(number: int) -> bool:
-    """Whether a whole number has 64 bits at most, which is what the databases hold."""
-    return LEAST <= number <= LARGEST
+def is_64_bit(number: int) -> bool:
+    """Whether the databases can hold an integer."""
+    return SMALLEST_INTEGER <= number <= LARGEST_INTEGER
 
 
 def as_id(value: Any) -> int | None:
     """Return the id that a value means: an int, or digits as a list prints them; None for a name, such as "003"."""
-    number = whole(value)
+    number = as_integer(value)
     return None if isinstance(value, str) and str(number) != value else number
 
 
 class BooleanField(ValidatedField, peewee.BooleanField):
-    """True or False, strictly: Peewee takes the text "false" for true."""
+    """True or False only: Peewee takes the text "false" for true."""
 
     accessor_class = Accessor
     takes = "True or False"
@@ -179,10 +177,10 @@ class BooleanField(ValidatedField, peewee.BooleanField):
 
 
 class UTCDateTimeField(ValidatedField):
-    """A moment, stored in UTC; a time without a zone is taken as UTC, a date as its midnight.
+    """A time, stored in UTC. A time without a zone is taken as UTC, a date as its midnight.
 
-    Text `YYYY-MM-DD HH:MM:SS.ffffff+00:00` on SQLite, so that the order of texts is that of times; timestamptz on
-    PostgreSQL; a datetime with its zone in Python.
+    On SQLite it is the text `YYYY-MM-DD HH:MM:SS.ffffff+00:00`, which sorts by time; on PostgreSQL a timestamptz; in
+    Python a datetime with time zone.
     """
 
     field_type = "INSTANT"
@@ -196,7 +194,7 @@ class UTCDateTimeField(ValidatedField):
             try:
                 return as_utc(stored)
             except (ValueError, OverflowError):
-                return stored  # another program wrote it: shown as it is, checked elsewhere
+                return stored  # written by another program: shown as it is, and reported by DBF004
         return stored
 
     def _read(self, read: Any, value: Any) -> Any:
@@ -205,39 +203,39 @@ class UTCDateTimeField(ValidatedField):
         except (TypeError, ValueError, OverflowError):
             raise self.refuse(value, 'such as datetime.now(UTC) or "2026-03-01 09:00"') from None
 
-    # Compared: a date, or a text, means all that it does not say
+    # Comparisons: a date or a text means a whole span, such as a day
 
     def _compared(self, operator: str, value: Any) -> Any:
         return timestamps.compared(self, operator, self._read(timestamps.span, value))
 
     def __eq__(self, other: object) -> Any:
-        return super().__eq__(other) if _is_open(other) else self._compared("=", other)
+        return super().__eq__(other) if _is_null_or_expression(other) else self._compared("=", other)
 
     def __ne__(self, other: object) -> Any:
-        return super().__ne__(other) if _is_open(other) else self._compared("!=", other)
+        return super().__ne__(other) if _is_null_or_expression(other) else self._compared("!=", other)
 
     def __lt__(self, other: Any) -> Any:
-        return super().__lt__(other) if _is_open(other) else self._compared("<", other)
+        return super().__lt__(other) if _is_null_or_expression(other) else self._compared("<", other)
 
     def __le__(self, other: Any) -> Any:
-        return super().__le__(other) if _is_open(other) else self._compared("<=", other)
+        return super().__le__(other) if _is_null_or_expression(other) else self._compared("<=", other)
 
     def __gt__(self, other: Any) -> Any:
-        return super().__gt__(other) if _is_open(other) else self._compared(">", other)
+        return super().__gt__(other) if _is_null_or_expression(other) else self._compared(">", other)
 
     def __ge__(self, other: Any) -> Any:
-        return super().__ge__(other) if _is_open(other) else self._compared(">=", other)
+        return super().__ge__(other) if _is_null_or_expression(other) else self._compared(">=", other)
 
     __hash__ = peewee.Field.__hash__
 
     def between(self, lo: Any, hi: Any) -> Any:
-        if _is_open(lo) or _is_open(hi):
+        if _is_null_or_expression(lo) or _is_null_or_expression(hi):
             return super().between(lo, hi)
         first, last = (timestamps.stored(self._read(timestamps.span, value)[at]) for at, value in enumerate((lo, hi)))
         return timestamps.between(self, first, last)
 
     def in_(self, values: Any) -> Any:
-        if _is_open(values):
+        if _is_null_or_expression(values):
             return super().in_(values)
         spans = [self._read(timestamps.span, value) for value in values]
         exact = super().in_([span.first for span in spans if span.first == span.last])
@@ -245,25 +243,24 @@ class UTCDateTimeField(ValidatedField):
         return functools.reduce(operator.or_, [exact, *found])
 
     def not_in(self, values: Any) -> Any:
-        return super().not_in(values) if _is_open(values) else ~self.in_(values)
+        return super().not_in(values) if _is_null_or_expression(values) else ~self.in_(values)
 
     __lshift__ = in_
 
 
-def _is_open(value: Any) -> bool:
-    """Whether a value is nothing, or another expression."""
+def _is_null_or_expression(value: Any) -> bool:
     return value is None or isinstance(value, peewee.Node)
 
 
 def as_iso(stored: Any) -> Any:
     """Return a stored time as ISO 8601, 2026-03-01T09:00:00Z; any other value as it is.
 
-    The same as decoding it and writing it again, in a third of the time: a long list has two in each row.
+    The same as decode() and iso(), in a third of the time: a long list has two times in each row.
     """
     if not isinstance(stored, str):
         return stored
     try:
-        if len(stored) == LENGTH and stored[19] == "." and stored.endswith("+00:00"):
+        if len(stored) == STORED_TIME_LENGTH and stored[19] == "." and stored.endswith("+00:00"):
             datetime.datetime.fromisoformat(stored)
             return f"{stored[:10]}T{stored[11:19]}Z" if stored[20:26] == "000000" else f"{stored[:10]}T{stored[11:26]}Z"
         return iso(as_utc(stored))
@@ -277,12 +274,12 @@ def iso(moment: datetime.datetime) -> str:
 
 
 def now() -> datetime.datetime:
-    """Return the time, in UTC."""
+    """Return the current time, in UTC."""
     return datetime.datetime.now(datetime.UTC)
 
 
 class PublicKey(Text):
-    """A PEM, or the base64 of one; reads back as PEM. Anything else is kept as it is."""
+    """A key in PEM, or base64 of that, which is decoded. Anything else is kept as it is."""
 
     takes = "the text of a PEM, or base64 of it"
 
@@ -300,16 +297,16 @@ class PublicKey(Text):
 
 
 class SecretAccessor(Accessor):
-    """Reads a mask; the plain text of a visible secret only from the instance that was given it."""
+    """Reads a mask. Only the instance that was assigned a visible secret reads its plain text."""
 
     def __get__(self, instance: Any, instance_type: type | None = None) -> Any:
         if instance is None:
             return self.field
         stored = instance._stored.get(self.name)
-        plain, of = (instance._plain or {}).get(self.name, (None, None))
+        plain, hashed = (instance._plain or {}).get(self.name, (None, None))
         if stored is None:
             return None
-        return plain if of == stored else hashing.MASK
+        return plain if hashed == stored else hashing.MASK
 
     def __set__(self, instance: Any, value: Any) -> None:
         super().__set__(instance, value)
@@ -321,9 +318,9 @@ class SecretAccessor(Accessor):
 
 
 class Secret(Text):
-    """A secret, hashed when it is given. A ready bcrypt hash is kept as it is; the mask is refused.
+    """A secret, hashed when it is assigned. A bcrypt hash is kept as it is; the mask is refused.
 
-    visible: whether the instance that was given the plain text shows it.
+    visible: whether the instance that was assigned the plain text shows it.
     """
 
     accessor_class = SecretAccessor
@@ -343,11 +340,11 @@ class Secret(Text):
 
     @staticmethod
     def weakness(plain: str) -> str:
-        """Return what makes a plain text weak, without a word of it; "" where it is not."""
+        """Return why a plain text is weak, without quoting it; "" if it is not weak."""
         return ""
 
     def salt(self) -> str | None:
-        """Return the salt to hash with; None for a new one each time."""
+        """Return the salt to hash with, or None for a new salt each time."""
         return None
 
     def decode(self, stored: Any) -> Any:
@@ -355,13 +352,13 @@ class Secret(Text):
 
 
 class Password(Secret):
-    """A password: each has a salt of its own."""
+    """A password, each with its own salt."""
 
     weakness = staticmethod(hashing.weakness_of_password)
 
 
 class ApiKey(Secret):
-    """An API key: all of a database are hashed with one salt, so that a key is found by its hash in the index."""
+    """An API key. All keys of a database share a salt, so that an index on the hash finds a key."""
 
     visible = True
     weakness = staticmethod(hashing.weakness_of_key)
@@ -371,7 +368,7 @@ class ApiKey(Secret):
 
 
 def key_salt(database: Any) -> str:
-    """Return the salt that the API keys of a database are hashed with, made when the database was."""
+    """Return the salt of the API keys of a database, which was generated when the database was created."""
     if "key_salt" not in database.cached:
         row = database.execute_sql("SELECT value FROM setting WHERE name = 'key_salt'").fetchone()
         if row is None:

@@ -1,16 +1,16 @@
-"""Filters: what a person types to say which entities are meant, as conditions of a query.
+"""Filters: conditions of a query, as text that people type.
 
     FIELD OPERATOR VALUE        status=failed   name~average   created_at>-2d   organization.country=NL
 
-The operators are = != < <= > >= and ~ (contains, ignoring case). A field is one of the entity, one of a linked entity
-(`initiator.country`), the link itself (by id or name), or what is worked out: a task's status, complete, done, total,
-progress and finished_at, a result's state, and how many a relation has (`nodes=0`). `null` means that there is no
-value; nothing at all (`name=`) is the empty text; quotes take a value as it stands (`name="null"`).
+The operators are = != < <= > >= and ~ (contains, ignoring case). A field is a field of the entity or of a linked entity
+(`initiator.country`), a link (by id or name), a computed field (a task's status, complete, done, total, progress and
+finished_at, a result's state), or the size of a relation (`nodes=0`). The value `null` means no value, an empty value
+(`name=`) the empty text; a quoted value is taken literally (`name="null"`).
 
-`!=` is the opposite of `=`: a row without a value is not equal to any. Otherwise a row without a value fits nothing.
+`!=` is the opposite of `=`, so it matches rows without a value. The other operators do not match them.
 
-It owns the language, and with it what can be asked for by a path of names, to be compared, sorted by, or shown. Raises
-a UsageError for what is none of it, a NotFound error for a name that nobody has.
+This module defines the language: the paths of names that can be compared, sorted by and shown. It raises a UsageError
+for a filter that is not part of it, and NotFound for a name that no entity has.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from typing import Any, NamedTuple
 from vserverlib import UsageError, did_you_mean, printable, vantage6_names
 from vserverlib.databases import case_folding
 from vserverlib.drivers import peewee
-from vserverlib.entities import finding, progress, timestamps
+from vserverlib.entities import fields, finding, progress, timestamps
 from vserverlib.entities.choices import GeneratedField
-from vserverlib.entities.derived import DERIVED
-from vserverlib.entities.fields import BooleanField, IntegerField, Secret, UTCDateTimeField, fits, now, shown, whole
+from vserverlib.entities.computed_fields import COMPUTED_FIELDS
+from vserverlib.entities.fields import BooleanField, IntegerField, Secret, UTCDateTimeField, as_integer, is_64_bit, now
 from vserverlib.entities.progress import RESULT
 from vserverlib.entities.relations import BackrefAccessor, Link, Memberships, relations
 from vserverlib.entities.timestamps import Span
@@ -41,8 +41,7 @@ UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"
 YES, NO = ("true", "yes", "1"), ("false", "no", "0")
 ORDERED = ("<", "<=", ">", ">=")
 EQUAL = ("=", "!=")
-# What each kind of value can be compared by.
-OPERATORS = {
+OPERATORS = {  # by the kind of value
     "any": (*EQUAL, *ORDERED, "~"),
     "state": EQUAL,
     "flag": EQUAL,
@@ -52,14 +51,14 @@ OPERATORS = {
     "time": (*EQUAL, *ORDERED),
     "text": (*EQUAL, *ORDERED, "~"),
 }
-KINDS = {"flag": "true or false", "number": "a number", "share": "a number", "time": "a time", "text": "a text"}
-MOST_FILTERS = 50  # of one query: SQLite takes no condition that is 100 deep
-MOST_LINKS = 5  # that a path follows
-LONGEST = 1000  # characters that are looked for
+KIND_NAMES = {"flag": "true or false", "number": "a number", "share": "a number", "time": "a time", "text": "a text"}
+MOST_FILTERS = 50  # in one query: SQLite refuses conditions nested 100 deep
+MOST_LINKS = 5  # in a path
+LONGEST_TEXT = 1000  # characters of a filter
 
 
 class Filter(NamedTuple):
-    """A filter taken apart. value: None for null. quoted: whether it was in quotes, and so is what it is to a blank."""
+    """The parts of a filter. value: None for null. quoted: whether it was in quotes, so that blanks count."""
 
     path: str
     operator: str
@@ -68,15 +67,15 @@ class Filter(NamedTuple):
 
 
 def parse(text: str) -> Filter:
-    """Return the parts of a filter."""
+    """Return the parts of a filter. Raises a UsageError if it is malformed."""
     found = FORM.fullmatch(text)
     if found is None:
         form = "FIELD OPERATOR VALUE, such as status=failed or name~average"
-        raise UsageError(f'"{printable(text)}" is no filter: write {form}')
+        raise UsageError(f'"{printable(text)}" is not a filter: write {form}')
     path, operator, value = found.groups()
     if operator not in OPERATORS["any"]:
         known = " ".join(OPERATORS["any"])
-        raise UsageError(f'"{operator}" is no operator: there are {known}; a value that begins with one is in quotes')
+        raise UsageError(f'"{operator}" is not an operator: use one of {known}; quote a value that begins with one')
     if value == "null":
         return Filter(path, operator, None)
     quoted = len(value) >= 2 and value[0] == value[-1] and value[0] in "\"'"
@@ -84,7 +83,7 @@ def parse(text: str) -> Filter:
 
 
 def conditions(model: Any, filters: Sequence[Any]) -> list[Any]:
-    """Return the conditions that filters, as text, mean for a model; Peewee's own conditions stay as they are."""
+    """Return the conditions of filters for a model; conditions of Peewee's stay as they are."""
     if len(filters) > MOST_FILTERS:
         raise UsageError(f"{len(filters)} filters are too many for one query: give {MOST_FILTERS} at most")
     return [_read(model, each) for each in filters]
@@ -94,27 +93,27 @@ def _read(model: Any, given: Any) -> Any:
     if isinstance(given, str):
         return condition(model, given)
     if not isinstance(given, peewee.Node):
-        why = "what was compared is no field; " if isinstance(given, bool) else ""
-        raise UsageError(f'{printable(repr(given))} is no filter: {why}write a text, such as where("status=failed")')
+        why = "the compared attribute is not a field; " if isinstance(given, bool) else ""
+        raise UsageError(f'{printable(repr(given))} is not a filter: {why}write a text, such as where("status=failed")')
     return given
 
 
 def equal(model: Any, name: str, value: Any) -> Any:
-    """Return the condition that a field, or what is worked out, has a value: where(status="failed")."""
-    return condition(model, f"{name}={_typed(name, value)}")
+    """Return the condition that a field has a value: where(status="failed")."""
+    return condition(model, f"{name}={_as_typed(name, value)}")
 
 
-def _typed(name: str, value: Any) -> str:
-    """Return a value as a filter has it."""
+def _as_typed(name: str, value: Any) -> str:
+    """Return a value as a person types it in a filter."""
     if value is None:
         return "null"
     if isinstance(value, bool):
         return YES[0] if value else NO[0]
     if isinstance(value, str):
-        return f'"{value}"'  # as it stands
-    number = value if isinstance(value, float) else whole(value)
+        return f'"{value}"'
+    number = value if isinstance(value, float) else as_integer(value)
     if number is not None:
-        return shown(number)
+        return fields.short_repr(number)
     if isinstance(value, datetime.datetime):
         return value.isoformat(" ", "microseconds")
     if isinstance(value, datetime.date):
@@ -127,42 +126,42 @@ def _typed(name: str, value: Any) -> str:
 
 
 def condition(model: Any, text: str) -> Any:
-    """Return the condition that a filter means for a model."""
-    asked = parse(_sound(text))
+    """Return the condition of a filter for a model."""
+    asked = parse(_checked_text(text))
     equal = asked._replace(operator="=") if asked.operator == "!=" else asked
     found = _condition(model, asked.path.split("."), equal)
     return found if equal is asked else _opposite(found)
 
 
 def searched(model: Any, text: str) -> Any:
-    """Return the condition that a text is contained, ignoring case, in any text of an entity or the name of a link."""
-    text = _sound(text)
-    fields = [field for field in model.stored_fields() if isinstance(field, peewee.TextField | Link)]
-    found = [_contains(field, text) for field in fields if not isinstance(field, Secret)]
+    """Return the condition that any text of an entity, or the name of a link, contains a text, ignoring case."""
+    text = _checked_text(text)
+    texts = [field for field in model.stored_fields() if isinstance(field, peewee.TextField | Link)]
+    found = [_contains(field, text) for field in texts if not isinstance(field, Secret)]
     return functools.reduce(operator.or_, [one for one in found if one is not None])
 
 
 def order(model: Any, text: str) -> list[Any]:
-    """Return the terms that a list of fields, those with a minus downwards, orders by; the id at the end."""
+    """Return the ORDER BY terms for a list of fields; a minus sorts in descending order. The id is the last term."""
     if not isinstance(text, str):
-        raise UsageError(f"{printable(repr(text))} is no text: name fields to sort by, such as sort('-created_at')")
-    terms = [_term(model, word.strip()) for word in _sound(text).split(",") if word.strip()]
+        raise UsageError(f"{printable(repr(text))} is not text: name fields to sort by, such as sort('-created_at')")
+    terms = [_term(model, word.strip()) for word in _checked_text(text).split(",") if word.strip()]
     if not terms:
         raise UsageError(f'"{printable(text)}" names no field to sort by: write such as -created_at')
     return [*terms, model.id]
 
 
 def names(model: Any) -> list[str]:
-    """Return what can be asked for: the fields, links and what is worked out."""
-    fields = [field.name for field in model._meta.sorted_fields if not isinstance(field, Secret)]
+    """Return the names that can be compared and shown: fields, links, computed fields and relations."""
+    own = [field.name for field in model._meta.sorted_fields if not isinstance(field, Secret)]
     found = (relation.name for relation in relations(model))
-    return list(dict.fromkeys([*fields, *DERIVED.get(model.noun, ()), *found]))
+    return list(dict.fromkeys([*own, *COMPUTED_FIELDS.get(model.noun, ()), *found]))
 
 
-def _sound(text: str) -> str:
-    """Return a text that a database can be asked for; a UsageError where it is none, or far too long."""
-    if len(text) > LONGEST:
-        raise UsageError(f"{len(text):,} characters are too many to look for: give {LONGEST:,} at most")
+def _checked_text(text: str) -> str:
+    """Return the text. Raises a UsageError if it is too long, or cannot be encoded for a database."""
+    if len(text) > LONGEST_TEXT:
+        raise UsageError(f"{len(text):,} characters are too many to look for: give {LONGEST_TEXT:,} at most")
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -172,16 +171,16 @@ def _sound(text: str) -> str:
     return text
 
 
-# What can be typed next
+# Completion
 
 
 def operators(model: Any, path: str) -> tuple[str, ...]:
-    """Return what a field can be compared by."""
+    """Return the operators that a field can be compared with."""
     return OPERATORS["link"] if _led_to(model, path) else value(model, path).operators
 
 
 def choices(model: Any, path: str) -> tuple[str, ...]:
-    """Return the values that a field may have, where they are few and known; a result may have other states, too."""
+    """Return the known values of a field, if they are few. A result may also have other statuses."""
     found = value(model, path)
     if found.kind == "flag":
         return YES[0], NO[0]
@@ -190,7 +189,7 @@ def choices(model: Any, path: str) -> tuple[str, ...]:
 
 
 def indexed(model: Any, path: str) -> Any:
-    """Return the field whose stored texts a path is compared with, if an index has them: of a link, the name."""
+    """Return the indexed text field that a path is compared with (for a link, the name), or None."""
     links, _, name = path.rpartition(".")
     owner, target = _led_to(model, links) if links else model, _led_to(model, path)
     field = target.name_field() if target else owner._meta.fields.get(name)
@@ -199,25 +198,25 @@ def indexed(model: Any, path: str) -> Any:
 
 
 def written(text: str) -> str:
-    """Return a text as the value of a filter: in quotes where it would be taken for something else, such as null."""
+    """Return a text as the value of a filter: quoted if it would be taken for something else, such as null."""
     return text if parse(f"_={text}").value == text else f'"{text}"'
 
 
 def _led_to(model: Any, path: str) -> Any:
-    """Return the model that a path of links leads to; None where it ends in another field."""
+    """Return the model that a path of links leads to, or None if it ends in another field."""
     for name in path.split("."):
         field = model._meta.combined.get(name) if model else None
         model = field.rel_model if isinstance(field, Link) and field.name == name else None
     return model
 
 
-# Which field
+# Fields
 
 
 def _condition(model: Any, path: list[str], asked: Filter) -> Any:
     name, *rest = path
     if len(path) > MOST_LINKS + 1:
-        raise UsageError(f"{printable(asked.path)} follows {len(path) - 1} links: {MOST_LINKS} are the most")
+        raise UsageError(f"{printable(asked.path)} follows {len(path) - 1} links: use {MOST_LINKS} at most")
     if rest and asked.value is None:
         return _null(_at_the_end(model, asked.path), asked)
     if rest:
@@ -233,7 +232,7 @@ def _condition(model: Any, path: list[str], asked: Filter) -> Any:
 
 
 def _at_the_end(model: Any, path: str) -> Value:
-    """Return what a path ends in: of a link, the id. Nothing where there is nothing on the way."""
+    """Return the value at the end of a path: of a link, the id. It is NULL if a link on the way is NULL."""
     start, _, name = path.rpartition(".")
     owner = _led_to(model, start)
     field = owner._meta.fields.get(name) if owner is not None else None
@@ -241,9 +240,9 @@ def _at_the_end(model: Any, path: str) -> Value:
 
 
 def _narrower(model: Any, name: str, asked: Filter) -> Any:
-    """Return a condition that holds wherever a filter does, for SQLite to begin with; None where there is none.
+    """Return a condition that SQLite should test first, or None: it holds wherever the filter does.
 
-    It is answered by the index of the few results that have not finished.
+    The index of the few unfinished results answers it.
     """
     waits = asked.operator == "=" and asked.value in (progress.PENDING, progress.ACTIVE)
     if model.noun == "task" and name == "status" and waits:
@@ -255,10 +254,10 @@ def _narrower(model: Any, name: str, asked: Filter) -> Any:
 
 
 def _link(model: Any, name: str) -> Any:
-    """Return the field of a link; a UsageError, which names the one meant, where there is none."""
+    """Return the field of a link. Raises a UsageError, with a similar name, if there is none."""
     field = model._meta.combined.get(name)
     if isinstance(getattr(model, name, None), Memberships | BackrefAccessor):
-        raise UsageError(f"{model.noun} has many {name}: compare how many, {name}>0, or list those instead")
+        raise UsageError(f"{model.noun} has many {name}: compare their number, {name}>0, or list {name} instead")
     if not isinstance(field, Link):
         links = [link.name for link in model._meta.refs]
         meant = vantage6_names.field(model.noun, name) or did_you_mean(name, links)
@@ -267,9 +266,9 @@ def _link(model: Any, name: str) -> Any:
 
 
 class Value(NamedTuple):
-    """Something that can be compared or shown: an expression, and what kind of value it has.
+    """An expression that can be compared or shown.
 
-    kind: number (a whole one), share (of 1), flag, time, or text, which may be one of a few choices.
+    kind: number (an integer), share (a fraction), flag, time, or text. choices: the only values of a text, if any.
     """
 
     expression: Any
@@ -279,23 +278,21 @@ class Value(NamedTuple):
 
     @property
     def operators(self) -> tuple[str, ...]:
-        """Return what it can be compared by."""
         return OPERATORS["state" if self.choices else self.kind]
 
     @property
-    def what(self) -> str:
-        """Return what it is, in words."""
-        return f"one of {', '.join(self.choices)}" if self.choices else KINDS[self.kind]
+    def description(self) -> str:
+        return f"one of {', '.join(self.choices)}" if self.choices else KIND_NAMES[self.kind]
 
 
 def value(model: Any, path: str) -> Value:
-    """Return what a path such as `initiator.country` means in a query of a model; of a link alone, the name.
+    """Return the value of a path, such as `initiator.country`, in a query of a model; of a link alone, the name.
 
     model: a model, or an alias of one.
     """
     name, dot, rest = path.partition(".")
     if path.count(".") > MOST_LINKS:
-        raise UsageError(f"{printable(path)} follows {path.count('.')} links: {MOST_LINKS} are the most")
+        raise UsageError(f"{printable(path)} follows {path.count('.')} links: use {MOST_LINKS} at most")
     field = model._meta.combined.get(name)
     if dot:
         link = _link(model, name)
@@ -308,15 +305,15 @@ def value(model: Any, path: str) -> Value:
 
 def _value(model: Any, name: str) -> Value:
     field = model._meta.combined.get(name)
-    derived = DERIVED.get(model.noun, {}).get(name)
-    if derived:
-        kind, expression = derived
+    computed = COMPUTED_FIELDS.get(model.noun, {}).get(name)
+    if computed:
+        kind, expression = computed
         return Value(expression(model), kind, name, progress.TASK_STATUSES if name == "status" else ())
     relation = getattr(model, name, None)
     if isinstance(relation, Memberships | BackrefAccessor):
         return Value(_count(model, relation), "number", name)
     if isinstance(field, Secret):
-        raise UsageError(f"{field} is a secret: it is neither shown nor searched for")
+        raise UsageError(f"{field} is a secret: it cannot be shown or searched for")
     if field is None:
         meant = vantage6_names.field(model.noun, name) or did_you_mean(name, names(model))
         raise UsageError(f'{model.noun} has no field "{printable(name)}"{meant}')
@@ -332,7 +329,7 @@ def _count(model: Any, relation: Any) -> Any:
     return other.select(peewee.fn.COUNT(other.id)).where(getattr(other, link.name) == model.id)
 
 
-# What is compared with it
+# Comparisons
 
 
 def _of_value(value: Value, asked: Filter) -> Any:
@@ -340,7 +337,7 @@ def _of_value(value: Value, asked: Filter) -> Any:
         return _null(value, asked)
     if asked.operator not in value.operators:
         known = " ".join(value.operators)
-        raise UsageError(f"{value.name} is {value.what}: it is compared by {known}, not {asked.operator}")
+        raise UsageError(f"{value.name} is {value.description}: compare it with {known}, not {asked.operator}")
     if asked.operator == "~":
         return _contains(value.expression, asked.value)
     if value.kind == "time":
@@ -351,16 +348,16 @@ def _of_value(value: Value, asked: Filter) -> Any:
 
 
 def _with_index(expression: Any, found: Any) -> Any:
-    """Return a condition as it is best asked for: on an indexed field, from the first id on that it holds for."""
+    """Return a condition, for an indexed field together with a bound on the id that SQLite can use."""
     indexed = isinstance(expression, peewee.Field) and (expression.index or expression.unique)
     return found & _from_first(expression.model, found) if indexed else found
 
 
 def _from_first(model: Any, found: Any) -> Any:
-    """Return that an id is not before the first that a condition holds for, which an index answers.
+    """Return the condition that the id is not below the lowest id that matches a condition, which an index answers.
 
-    With it SQLite, asked for the first page of what is new, does not begin at the first row. Adding 0 has it look for
-    that id in the index.
+    So SQLite, asked for the first page of recent rows, does not scan from the first row. Adding 0 makes it look up that
+    id in the index.
     """
     return model.id >= model.select(peewee.fn.MIN(model.id + 0)).where(found)
 
@@ -371,23 +368,23 @@ def _compared(left: Any, operator: str, right: Any) -> Any:
 
 
 def _null(value: Value, asked: Filter) -> Any:
-    """Return the condition that there is no value; of a time, also none that is a time."""
+    """Return the condition that there is no value, or, for a time, no valid time."""
     if asked.operator != "=":
-        raise UsageError(f"{asked.path}{asked.operator}null asks nothing: null is compared by = and != only")
+        raise UsageError(f"{asked.path}{asked.operator}null matches nothing: compare null with = or !=")
     if value.kind == "time":
         return _opposite(timestamps.dated(value.expression))
     return peewee.Expression(value.expression, peewee.OP.IS, None)
 
 
 def _opposite(found: Any) -> Any:
-    """Return what holds where a condition does not, be it for want of a value."""
+    """Return the condition that holds wherever another is false or NULL."""
     return peewee.Case(None, [(found, 0)], 1) == 1
 
 
 def _as_number(value: Value, asked: Filter) -> float:
     text = (asked.value or "").strip()
     number = int(text) if DIGITS.fullmatch(text) else None
-    if number is not None and not fits(number):
+    if number is not None and not is_64_bit(number):
         raise _too_large(value.name, text)
     if number is None and not NUMBER.fullmatch(text):
         raise UsageError(f'{value.name} is a number, not "{printable(text)}"')
@@ -410,7 +407,8 @@ def _as_text(value: Value, asked: Filter) -> str:
     if value.choices:
         text = text.strip()
     if value.choices and text not in value.choices:
-        raise UsageError(f'{value.name} is {value.what}, not "{printable(text)}"{did_you_mean(text, value.choices)}')
+        meant = did_you_mean(text, value.choices)
+        raise UsageError(f'{value.name} is {value.description}, not "{printable(text)}"{meant}')
     return text
 
 
@@ -436,16 +434,16 @@ def _span(text: str) -> Span:
 
 
 def past(text: str) -> datetime.datetime:
-    """Return the moment at which a time begins; or that of an age, which needs no minus here: 90d."""
+    """Return the first moment of a time, or the moment of an age, such as 90d, with or without a minus."""
     given = text.strip()
     try:
         return _span(f"-{given}" if AGE.fullmatch(f"-{given}") else given).first
     except (ValueError, OverflowError):
-        raise UsageError(f'"{printable(text)}" is no time: write {FORMS} 2d (s, m, h, d, w)') from None
+        raise UsageError(f'"{printable(text)}" is not a time: write {FORMS} 2d (s, m, h, d, w)') from None
 
 
 def _contains(expression: Any, text: str) -> Any:
-    """Return the condition that a text is contained, whatever the case."""
+    """Return the condition that an expression, or the name of a link, contains a text, ignoring case."""
     if not isinstance(expression, Link):
         return case_folding.contains(expression, text, is_sqlite=_is_sqlite(expression.model))
     target, name = expression.rel_model, expression.rel_model.name_field()
@@ -464,20 +462,20 @@ def _of_link(link: Any, asked: Filter) -> Any:
     if asked.operator == "~":
         found = _contains(link, asked.value)
         if found is None:
-            raise UsageError(f"{link.rel_model.plural} have no names: {link.name} is compared by = and != with an id")
+            raise UsageError(f"{link.rel_model.plural} have no names: compare {link.name} with an id, by = or !=")
         return found
     if asked.operator in ORDERED:
-        raise UsageError(f"{link.name} is a link: it is compared by =, != and ~ only")
-    if DIGITS.fullmatch(asked.value) and not fits(int(asked.value)):
+        raise UsageError(f"{link.name} is a link: compare it with =, != or ~")
+    if DIGITS.fullmatch(asked.value) and not is_64_bit(int(asked.value)):
         raise _too_large(link.name, asked.value)
     id = finding.id_meant(link.rel_model, asked.value if asked.quoted else asked.value.strip())
-    if not fits(id or 0):
+    if not is_64_bit(id or 0):
         raise _too_large(link.name, asked.value)
     return link == (id if id is not None else _id_of(link.rel_model, asked.value))
 
 
 def _id_of(model: Any, name: str) -> Any:
-    """Return the ids of the entities of a name, as a query; a NotFound error, with a near name, for none."""
+    """Return a query for the ids of entities with a name. Raises NotFound, with a similar name, if there is none."""
     field = model.name_field()
     if field is None:
         raise UsageError(f'{model.plural} have no names: give an id, not "{printable(name)}"')
@@ -487,11 +485,12 @@ def _id_of(model: Any, name: str) -> Any:
 
 
 def _term(model: Any, word: str) -> Any:
-    """Return what to order by. What has no value comes first upwards and last downwards, as SQLite has it by itself."""
+    """Return an ORDER BY term. NULL comes first in ascending order and last in descending order, as SQLite does it."""
     expression, is_down = value(model, word.removeprefix("-")).expression, word.startswith("-")
     nulls = None if _is_sqlite(model) else "last" if is_down else "first"
     return (peewee.Desc if is_down else peewee.Asc)(expression, nulls=nulls)
 
 
 def _is_sqlite(model: Any) -> bool:
-    return bool(getattr(model._meta.database, "is_sqlite", True))  # none is open where an order is only checked
+    database = getattr(model._meta.database, "obj", model._meta.database)
+    return database is None or bool(database.is_sqlite)  # None: no database is open, the order is only checked

@@ -1,7 +1,7 @@
-"""Which entity is meant: a word for a kind of entity, an id or a name for one of them.
+"""Finding one entity by its id, its name, or a reference such as task/12.
 
-One way for all who ask: the commands, filters, watching, completion. An id is written as a list prints it: "003", "+3"
-and " 3 " are names. It reads, and never writes.
+Commands, filters, watching and completion share it. An id is written as a list prints it: "003", "+3" and " 3 " are
+names. It never writes.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from vserverlib import Error, NotFound, did_you_mean, printable
 from vserverlib.entities.fields import as_id
 from vserverlib.messages import notify
 
-MOST_NAMES = 10_000  # names that are looked through for a near one
-MOST_CANDIDATES = 10  # ids that are told of a name that several have
+MOST_NAMES = 10_000  # names that are compared to suggest a similar one
+MOST_CANDIDATES = 10  # ids that an error lists if several entities have a name
 
 
 def one(model: Any, word: str, *, to_change: bool = False) -> Any:
-    """Return the entity of a model with an id or a name; a NotFound error, which tells near names, where there is none.
+    """Return the entity of a model with an id or a name. Raises NotFound, with a similar name, if there is none.
 
-    `task/12`, as `list -o name` prints it, is the id 12, whatever names there are. Raises an Error with the ids of all
-    where several have the name, or, if it is to be changed, where the word is the id of one and the name of another;
-    who only reads gets the one with the id, and a line that says so.
+    `task/12`, as `list -o name` prints it, is always the id 12. Raises an Error, with all ids, if several entities have
+    the name. If a word is the id of one entity and the name of another, the id counts, with a notice; for a change, it
+    is an Error.
     """
     id = id_of_reference(model, word)
     if id is not None:
@@ -38,7 +38,7 @@ def one(model: Any, word: str, *, to_change: bool = False) -> Any:
 
 
 def id_meant(model: Any, word: str) -> int | None:
-    """Return the id that a word means where entities are read, 12 or task/12; None where it is a name."""
+    """Return the id that a word means, 12 or task/12, or None for a name. Prints a notice if it is also a name."""
     id = as_id(word)
     if id is None:
         return id_of_reference(model, word)
@@ -49,14 +49,14 @@ def id_meant(model: Any, word: str) -> int | None:
 
 
 def _of_name(model: Any, word: str) -> list[Any]:
-    """Return the first entities that have a name, by their ids; of a kind without names there are none."""
+    """Return the first entities with a name, sorted by id; none of a model without names."""
     name = model.name_field()
     named = [] if name is None else model.select().where(name == word).order_by(model.id).limit(MOST_CANDIDATES + 1)
     return list(named)
 
 
 def _note_namesakes(entity: Any, word: str, named: Sequence[Any], to_change: bool) -> None:
-    """Tell, or raise an Error, where the id of an entity is the name of others."""
+    """Print a notice, or raise an Error for a change, if the id of an entity is also the name of others."""
     model, others = type(entity), [other for other in named if other.id != entity.id]
     if not others:
         return
@@ -73,18 +73,18 @@ def _both(model: Any, word: str, others: Sequence[Any]) -> str:
 
 
 def reference(model: Any, id: int) -> str:
-    """Return what a command takes for one entity without any doubt: task/12."""
+    """Return an unambiguous word for an entity, which every command accepts: task/12."""
     return f"{model.noun}/{id}"
 
 
 def id_of_reference(model: Any, word: str) -> int | None:
-    """Return the id that a reference such as task/12 means; None where it is none to this model."""
+    """Return the id of a reference such as task/12, or None if the word is not a reference to this model."""
     kind, slash, id = word.partition("/")
     return as_id(id) if slash and kind in (model.noun, model.plural) else None
 
 
 def unknown(model: Any, word: str) -> NotFound:
-    """Return the error for an id or a name that nobody has: it tells a near one."""
+    """Return the error for an id or a name that no entity has, with a similar name."""
     id, name = as_id(word), model.name_field()
     if id is not None:
         return NotFound(f"no {model.noun} {id}")
@@ -97,8 +97,8 @@ def unknown(model: Any, word: str) -> NotFound:
 
 def _ambiguous(model: Any, word: str, found: Sequence[Any]) -> Error:
     ids = [str(entity.id) for entity in found[:MOST_CANDIDATES]]
-    message = ", ".join(ids) + (", …" if len(found) > len(ids) else "")
-    return Error(f'several {model.plural} are called "{printable(word)}": say which by its id, {message}')
+    listed = ", ".join(ids) + (", …" if len(found) > len(ids) else "")
+    return Error(f'several {model.plural} are called "{printable(word)}": give the id, one of {listed}')
 
 
 def _raise(error: Exception) -> Any:

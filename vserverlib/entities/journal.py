@@ -1,7 +1,7 @@
-"""Reading the journal: who changed what, field by field; what an entity has been through; forgetting what is old.
+"""Reading the journal: who changed which fields, and when; the history of one entity; deleting old changes.
 
-Values have the types that they have in the entities. What is secret is told as "changed", and is not even read here.
-Writing the journal is recording.py's business, taking changes back undoing.py's, and how it looks, journal_screen.py's.
+Values have the types that they have in the entities. A changed secret is recorded as "changed"; its hash is not read.
+recording.py writes the journal, undoing.py undoes changes, journal_screen.py displays it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any, NamedTuple, overload
 
@@ -18,11 +18,11 @@ from vserverlib.databases.recording import PRUNE, one_change
 from vserverlib.databases.registry import registry
 from vserverlib.drivers import peewee
 from vserverlib.entities import filters
-from vserverlib.entities.fields import Secret, UTCDateTimeField, ValidatedField, as_id, fits, shown
+from vserverlib.entities.fields import Secret, UTCDateTimeField, ValidatedField, as_id, is_64_bit, short_repr
 from vserverlib.entities.orm import EntityBase
 
-SHOWN = 20  # records that a table shows unless it is told
-CHANGED = "changed"  # what stands in place of a secret
+DEFAULT_LIMIT = 20  # records that log() returns
+CHANGED = "changed"  # stands for the value of a secret
 
 CHANGE = peewee.Table("change", ("id", "at", "actor", "session", "kind", "about", "backup"))
 RECORD = peewee.Table("record", ("id", "change_id", "entity", "entity_id", "op", "changes", "secrets"))
@@ -32,10 +32,10 @@ Pair = list[Any]  # [before, after]
 
 
 class Entry(NamedTuple):
-    """One record: what a change did to one row.
+    """One record: the change of one row.
 
-    changes: {field: [before, after]}, None where there was no value. about: what the change says of itself, where it is
-    no ordinary one (an undo, bulk work); such a change may have no records, and is an entry without an entity.
+    changes: {field: [before, after]}, None for no value. about: the description of a change that is not an ordinary one
+    (an undo, bulk work); such a change may have no records, and is one entry without an entity.
     """
 
     id: int | None
@@ -51,7 +51,7 @@ class Entry(NamedTuple):
 
 
 class Log(Sequence[Entry]):
-    """Entries, newest first, as the shell gives them. is_part: there are older ones that were not asked for."""
+    """Entries, newest first. is_part: there are more, older ones."""
 
     def __init__(self, entries: list[Entry], is_part: bool) -> None:
         self.entries, self.is_part = entries, is_part
@@ -71,7 +71,7 @@ class Log(Sequence[Entry]):
         return f"<{entries} of the journal{', there are more' if self.is_part else ''}>"
 
 
-# What is asked
+# Queries
 
 
 def log(
@@ -82,24 +82,25 @@ def log(
     actor: str | None = None,
     since: Any = None,
     session: str | None = None,
-    limit: Any = SHOWN,
+    limit: Any = DEFAULT_LIMIT,
 ) -> Log:
-    """Return what was changed, newest first.
+    """Return the entries of the journal, newest first.
 
     entity: an entity, its class, or a word such as "task"; id: of one of them. since: a time, or an age such as "2d".
-    limit: how many records at most.
+    limit: the highest number of records.
     """
     if isinstance(entity, EntityBase):
         entity, id = type(entity), entity.id
     if not isinstance(limit, int) or not 0 < limit < sys.maxsize:
-        raise UsageError(f"limit is how many records at most, a whole number from 1, not {printable(shown(limit))}")
+        given = printable(short_repr(limit))
+        raise UsageError(f"limit is the highest number of records, a whole number from 1, not {given}")
     asked = conditions(entity, id, actor=actor, since=since, session=session)
     found = list(islice(entries(database, asked), limit + 1))
     return Log(found[:limit], len(found) > limit)
 
 
 def history(entity: EntityBase) -> Log:
-    """Return all that was recorded of one entity, newest first."""
+    """Return all entries of one entity, newest first."""
     if entity.id is None:
         raise Error(f"{entity.named()} is not in the database: it has no history yet")
     return Log(list(entries(entity._meta.database, conditions(type(entity), entity.id))), False)
@@ -114,21 +115,21 @@ def conditions(
     session: str | None = None,
     changes: Sequence[int] = (),
 ) -> list[Any]:
-    """Return the conditions of a query of the journal; a UsageError where something in them means nothing."""
+    """Return the conditions of a query of the journal. Raises a UsageError for values that cannot match."""
     if id is not None and entity is None:
-        raise UsageError("an id alone is none: say of which entity")
+        raise UsageError("an id needs an entity: name one, such as task")
     number = as_id(id)
-    if id is not None and (number is None or not fits(number)):
-        raise UsageError(f"{printable(id)} is no id: it is a whole number")
-    found = [] if entity is None else [RECORD.entity == table(entity)]
+    if id is not None and (number is None or not is_64_bit(number)):
+        raise UsageError(f"{printable(id)} is not an id: an id is a whole number")
+    found = [] if entity is None else [RECORD.entity == table_of(entity)]
     given = ((RECORD.entity_id, number), (CHANGE.actor, actor), (CHANGE.session, session))
     found += [column == value for column, value in given if value is not None]
-    found += [CHANGE.at >= stored(since)] if since is not None else []
+    found += [CHANGE.at >= stored_time(since)] if since is not None else []
     return [*found, CHANGE.id << list(changes)] if changes else found
 
 
-def table(entity: Any) -> str:
-    """Return the table that an entity class, or a word for one, means; a UsageError where there is none."""
+def table_of(entity: Any) -> str:
+    """Return the table of an entity class, or of a word for one. Raises a UsageError if there is none."""
     if isinstance(entity, type) and issubclass(entity, EntityBase):
         return str(entity._meta.table_name)
     words = {word: name for name, model in registry.items() for word in (model.noun, model.plural, name)}
@@ -141,8 +142,8 @@ def table(entity: Any) -> str:
     return words[word]
 
 
-def stored(since: Any) -> str:
-    """Return a time, or that of so long ago, as it is stored; a UsageError where it is neither."""
+def stored_time(since: Any) -> str:
+    """Return a time, or an age such as "2d", as a stored time. Raises a UsageError for anything else."""
     moment = filters.past(since) if isinstance(since, str) else since
     return str(CHANGED_AT.clean(moment))
 
@@ -154,28 +155,26 @@ CHANGED_AT = UTCDateTimeField()
 
 
 def entries(database: Any, asked: Sequence[Any] = ()) -> Iterator[Entry]:
-    """Read the entries that fit all conditions, newest first. One query, whose cursor is open until the last."""
-    message = (CHANGE.id, CHANGE.at, CHANGE.actor, CHANGE.session, CHANGE.kind, CHANGE.about)
-    recorded = (RECORD.id, RECORD.entity, RECORD.entity_id, RECORD.op, exact(database, RECORD.changes))
-    query = _that_fit(CHANGE.select(*message, *recorded), asked).order_by(CHANGE.id.desc(), RECORD.id.desc())
-    known = registry
+    """Yield the entries that match all conditions, newest first. One query, whose cursor is open until the last."""
+    of_change = (CHANGE.id, CHANGE.at, CHANGE.actor, CHANGE.session, CHANGE.kind, CHANGE.about)
+    of_record = (RECORD.id, RECORD.entity, RECORD.entity_id, RECORD.op, raw_text(database, RECORD.changes))
+    query = _matching(CHANGE.select(*of_change, *of_record), asked).order_by(CHANGE.id.desc(), RECORD.id.desc())
     for row in database.rows(query):
-        yield _entry(known, *row)
+        yield _entry(*row)
 
 
 def total(database: Any, asked: Sequence[Any] = ()) -> int:
-    """Return how many entries fit all conditions."""
-    query = _that_fit(CHANGE.select(peewee.fn.COUNT(CHANGE.id)), asked)
+    """Return the number of entries that match all conditions."""
+    query = _matching(CHANGE.select(peewee.fn.COUNT(CHANGE.id)), asked)
     return int(database.execute(query).fetchone()[0])
 
 
-def _that_fit(query: Any, asked: Sequence[Any]) -> Any:
+def _matching(query: Any, asked: Sequence[Any]) -> Any:
     query = query.join(RECORD, peewee.JOIN.LEFT_OUTER, on=RECORD.change_id == CHANGE.id)
     return query.where(*asked) if asked else query
 
 
 def _entry(
-    known: Mapping[str, Any],
     change: int,
     at: str,
     actor: Any,
@@ -189,30 +188,30 @@ def _entry(
     if id is None:
         return Entry(None, change, moment, actor, session, None, None, kind or "", {}, about)
     name, entity_id, op, changes = record
-    model = known.get(name)
+    model = registry.get(name)
     noun = model.noun if model is not None else name
     return Entry(id, change, moment, actor, session, noun, entity_id, op, decoded(model, pairs(changes)), about)
 
 
-def exact(database: Any, column: Any) -> Any:
-    """Return the expression of a text that gives its bytes: in SQLite another program may store what is no UTF-8."""
+def raw_text(database: Any, column: Any) -> Any:
+    """Return the expression of a text; on SQLite of its bytes, because other programs may store invalid UTF-8."""
     return column.cast("BLOB") if database.is_sqlite else column
 
 
 def pairs(text: bytes | str | None) -> dict[str, Pair]:
-    """Return the pairs of values as the table held them, from the JSON that a trigger wrote (migration 0002)."""
+    """Return the pairs of stored values from the JSON that a trigger wrote (migration 0002)."""
     found = json.loads(text.decode("utf-8", "surrogateescape") if isinstance(text, bytes) else text or "{}")
-    return {name: [_held(value) for value in pair] for name, pair in found.items()}
+    return {name: [_stored_value(value) for value in pair] for name, pair in found.items()}
 
 
-def _held(value: Any) -> Any:
+def _stored_value(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     return bytes.fromhex(value["blob"]) if "blob" in value else float(value["real"])
 
 
 def decoded(model: Any, changes: dict[str, Pair]) -> dict[str, Pair]:
-    """Return pairs of values as a person reads them."""
+    """Return pairs of stored values as entities read them."""
     decode = {name: _decoder(model, name) for name in changes}
     return {name: [decode[name](value) for value in pair] for name, pair in changes.items()}
 
@@ -225,7 +224,7 @@ def _decoder(model: Any, column: str) -> Callable[[Any], Any]:
 
 
 def _readable(value: Any) -> Any:
-    """Return a value whose bytes that are no text have become replacement characters."""
+    """Return a value with replacement characters for bytes that are not UTF-8."""
     return value.encode("utf-8", "surrogateescape").decode("utf-8", "replace") if isinstance(value, str) else value
 
 
@@ -234,28 +233,28 @@ def as_rows(found: Iterator[Entry]) -> Iterator[dict[str, Any]]:
     return (entry._asdict() for entry in found)
 
 
-# Changes
+# Pruning
 
 
 def count_before(database: Any, older: Any) -> int:
-    """Return how many changes are older than a time, or an age such as "90d"."""
-    query = CHANGE.select(peewee.fn.COUNT(CHANGE.id)).where(CHANGE.at < stored(older))
+    """Return the number of changes that are older than a time, or an age such as "90d"."""
+    query = CHANGE.select(peewee.fn.COUNT(CHANGE.id)).where(CHANGE.at < stored_time(older))
     return int(database.execute(query).fetchone()[0])
 
 
 def prune(database: Any, older: Any) -> int:
-    """Forget the changes that are older than a time, or an age such as "90d", and return how many. Writes.
+    """Delete the changes that are older than a time, or an age such as "90d", and return their number. Writes.
 
-    They cannot be undone any more. That it was done, and by whom, is an entry of its own.
+    They cannot be undone any more. The pruning is a change of its own in the journal.
     """
-    before = stored(older)
-    gone = CHANGE.select(CHANGE.id).where(CHANGE.at < before)
+    before = stored_time(older)
+    old = CHANGE.select(CHANGE.id).where(CHANGE.at < before)
     with database.atomic():
         number = count_before(database, before)
         if number:
-            database.execute(UNDOING.delete().where((UNDOING.change_id << gone) | (UNDOING.undone_id << gone)))
-            database.execute(RECORD.delete().where(RECORD.change_id << gone))
+            database.execute(UNDOING.delete().where((UNDOING.change_id << old) | (UNDOING.undone_id << old)))
+            database.execute(RECORD.delete().where(RECORD.change_id << old))
             database.execute(CHANGE.delete().where(CHANGE.at < before))
-            with one_change(database, PRUNE, f"forgot {pluralize(number, 'change')} before {before[:19]} UTC"):
+            with one_change(database, PRUNE, f"pruned {pluralize(number, 'change')} before {before[:19]} UTC"):
                 pass
     return number

@@ -1,11 +1,10 @@
-"""Lists of entities: a Peewee query that behaves like a Python list, and what its entities know of each other.
+"""Lists of entities: a Peewee query that behaves like a Python list.
 
-An unread list is a question: len() counts, truth and `in` ask whether there is one, an index or a slice fetches just
-that. The first loop over it reads all of its rows and closes the cursor (a cursor left half read would keep every
-later write waiting for a lock). From then on it is a list.
+While a list is unread, each operation is a query: len() counts, bool() and `in` test whether a row exists, an index or
+a slice fetches only these rows. The first loop over a list reads all rows and closes the cursor (an open cursor would
+keep later writes waiting for a lock). From then on it holds its entities.
 
-What one entity of a list is asked for, a link or the completeness of a task, is read for all of them at once: their
-Peers keep it.
+The entities of a list are Peers: what is read for one of them, a link or the counts of a task, is read for all.
 """
 
 from __future__ import annotations
@@ -19,75 +18,75 @@ from typing import Any
 
 from vserverlib.drivers import peewee
 from vserverlib.entities import progress
-from vserverlib.entities.sequences import ShownInNotebooks, no_place, picked, shown
+from vserverlib.entities.sequences import NotebookDisplay, item_at, list_repr, no_such_index
 
-Reader = Callable[[Any, Collection[int]], dict[int, Any]]  # (database, ids) → what it tells of each, one query
+BatchReader = Callable[[Any, Collection[int]], dict[int, Any]]  # (database, ids) → a value for each id, by one query
 
 MOST_ROWS = 2**62  # more than any table has: an offset and a limit have 64 bits together
-WINDOW = 100  # rows fetched around an index that is asked for
+WINDOW = 100  # rows fetched around an index
 
 
 class Peers:
-    """The ids that one query brought together, and what was read for all of them since."""
+    """The ids of the entities that one query returned, and what was read for all of them since."""
 
-    __slots__ = ("__weakref__", "_links", "_readings", "ids")
+    __slots__ = ("__weakref__", "_links", "_values", "ids")
 
     def __init__(self, ids: list[int]) -> None:
         self.ids = ids
         self._links: dict[Any, dict[int, Any]] = {}
-        self._readings: dict[Reader, Reading] = {}
+        self._values: dict[BatchReader, BatchValues] = {}
 
     def linked(self, link: Any, id: int) -> Any:
-        """Return the entity that a link of one of the peers leads to: one query for all of them, and all its links."""
+        """Return the entity with an id that a link of a peer leads to: one query for all peers and all their links."""
         if link not in self._links:
             owner, target = link.model, link.rel_model
             mine = owner.select(link).where(progress.among(owner._meta.primary_key, set(self.ids)))
             self._links[link] = {entity.id: entity for entity in target.select().where(target.id.in_(mine))}
         return self._links[link].get(id)
 
-    def ask(self, reader: Reader, model: Any, id: int) -> Any:
-        """Return what a reader tells of one peer, None where nothing: one query for all whose answer is not known."""
-        reading = self._readings.get(reader)
-        if reading is None or id in reading.doubtful:
+    def value(self, reader: BatchReader, model: Any, id: int) -> Any:
+        """Return what a reader returns for one peer, or None: one query for all peers that have no current value."""
+        values = self._values.get(reader)
+        if values is None or id in values.outdated:
             database = model._meta.database
             database.readings.add(self)
-            if reading is None:
-                reading = self._readings[reader] = Reading(reader(database, self.ids))
+            if values is None:
+                values = self._values[reader] = BatchValues(reader(database, self.ids))
             else:
-                reading.renew(reader(database, reading.doubtful))
-        return reading.known.get(id)
+                values.renew(reader(database, values.outdated))
+        return values.known.get(id)
 
     def invalidate(self, task_id: int | None = None) -> None:
-        """Forget what was read of one task, or of all: a write has made it doubtful."""
+        """Mark what was read for one task, or for all, as outdated by a write."""
         if task_id is None:
-            self._readings.clear()
-        for reading in self._readings.values():
-            reading.doubtful.add(task_id or 0)
+            self._values.clear()
+        for values in self._values.values():
+            values.outdated.add(task_id or 0)
 
 
-class Reading:
-    """What a reader told of the peers, and the ids of which that is not certain any more."""
+class BatchValues:
+    """The values that a reader returned for the peers, and the ids whose values are outdated."""
 
-    __slots__ = ("doubtful", "known")
+    __slots__ = ("known", "outdated")
 
     def __init__(self, known: dict[int, Any]) -> None:
         self.known = known
-        self.doubtful: set[int] = set()
+        self.outdated: set[int] = set()
 
     def renew(self, known: dict[int, Any]) -> None:
-        for id in self.doubtful:
+        for id in self.outdated:
             self.known.pop(id, None)
         self.known.update(known)
-        self.doubtful.clear()
+        self.outdated.clear()
 
 
-class Rows(peewee.CursorWrapper):
-    """The entities of a query, all read, the cursor closed: filled without a call per field."""
+class EntityRows(peewee.CursorWrapper):
+    """All entities of a query, created without a call per field. The cursor is closed."""
 
     def __init__(self, cursor: Any, model: type, names: list[str]) -> None:
         super().__init__(cursor)
         fields = [name for name in names if name in model._meta.fields]  # type: ignore[attr-defined]
-        with no_collection():
+        with garbage_collection_paused():
             found = cursor.fetchall()
             cursor.close()
             peers = Peers([row[0] for row in found]) if names[0] == "id" and len(found) > 1 else None
@@ -97,13 +96,13 @@ class Rows(peewee.CursorWrapper):
         self.count, self.populated, self.initialized = len(self.row_cache), True, True
 
     def _add_aliases(self, names: list[str], found: list[tuple[Any, ...]]) -> None:
-        """Have each entity carry what was selected besides its fields, under its alias."""
+        """Give each entity the other selected columns as attributes, named by their aliases."""
         for entity, row in zip(self.row_cache, found, strict=True):
             entity.__dict__.update(zip(names, row[-len(names) :], strict=True))
 
 
-class Given(peewee.CursorWrapper):
-    """Entities that were read by another query."""
+class LoadedRows(peewee.CursorWrapper):
+    """Entities that another query has read."""
 
     def __init__(self, entities: list[Any]) -> None:
         self.row_cache, self.count, self.populated, self.initialized = entities, len(entities), True, True
@@ -112,14 +111,14 @@ class Given(peewee.CursorWrapper):
 def _entity(model: type, names: list[str], row: tuple[Any, ...], peers: Peers | None) -> Any:
     entity: Any = object.__new__(model)
     state = entity.__dict__
-    state["_stored"] = dict(zip(names, row))  # noqa: B905  # aliases behind the fields are left out
+    state["_stored"] = dict(zip(names, row))  # noqa: B905  # leaves out aliases, which follow the fields
     state["_peers"] = peers
     return entity
 
 
 @contextmanager
-def no_collection() -> Iterator[None]:
-    """Pause the garbage collector: it would look through all rows again and again (60 % of filling a long list)."""
+def garbage_collection_paused() -> Iterator[None]:
+    """Pause the garbage collector, which would scan all rows again and again (60 % of the time for a long list)."""
     running = gc.isenabled()
     gc.disable()
     try:
@@ -129,8 +128,8 @@ def no_collection() -> Iterator[None]:
             gc.enable()
 
 
-class EntityList(ShownInNotebooks, peewee.ModelSelect):
-    """A list of entities that is read when it is needed; Peewee's where(), order_by(), … give further ones.
+class EntityList(NotebookDisplay, peewee.ModelSelect):
+    """A list of entities that is read when it is needed. Peewee's where(), order_by(), … return further lists.
 
     Never writes.
     """
@@ -152,28 +151,28 @@ class EntityList(ShownInNotebooks, peewee.ModelSelect):
     def is_read(self) -> bool:
         return self._cursor_wrapper is not None
 
-    # Asking for less, or in another order
+    # Narrowing and sorting
 
     def where(self, *conditions: Any, **values: Any) -> Any:
-        """Return those that all conditions hold for: Peewee's, filters as text, or values: where(status="failed")."""
-        from vserverlib.entities import filters  # 1 ms that only who filters has to pay
+        """Return the entities that match all conditions: Peewee's, filters as text, or values (status="failed")."""
+        from vserverlib.entities import filters  # 1 ms, which only filtering needs
 
         read = filters.conditions(self.model, conditions)
         read += [filters.equal(self.model, name, value) for name, value in values.items()]
         return super().where(*read) if read else self.clone()
 
     def none(self) -> Any:
-        """Return none of them."""
+        """Return an empty list."""
         return super().where(peewee.SQL("1 = 0"))
 
     def search(self, text: str) -> Any:
-        """Return those that have a text, whatever its case, in any of their texts or in the name of a link."""
+        """Return the entities with a text, ignoring case, in any of their texts or in the name of a link."""
         from vserverlib.entities import filters
 
         return super().where(filters.searched(self.model, text))
 
     def sort(self, fields: str) -> Any:
-        """Return them in the order of fields, downwards after a minus: sort("collaboration,-created_at")."""
+        """Return the list sorted by fields, descending after a minus: sort("collaboration,-created_at")."""
         from vserverlib.entities import filters
 
         return self.order_by(*filters.order(self.model, fields))
@@ -194,30 +193,30 @@ class EntityList(ShownInNotebooks, peewee.ModelSelect):
 
     def _get_model_cursor_wrapper(self, cursor: Any) -> Any:
         names = None if self._is_streamed else self._plain_names()
-        return Rows(cursor, self.model, names) if names else super()._get_model_cursor_wrapper(cursor)
+        return EntityRows(cursor, self.model, names) if names else super()._get_model_cursor_wrapper(cursor)
 
     def _plain_names(self) -> list[str] | None:
-        """Return the attribute of each column where they are fields of the model, then aliases; else None."""
+        """Return the attribute of each column if they are fields of the model, followed by aliases; else None."""
         names = [_name(node, self.model) for node in self._returning]
         known = [name in self.model._meta.fields for name in names]
         plain = all(names) and known == sorted(known, reverse=True)
         return names if plain and (all(known) or not self._joins) else None
 
     def iterator(self, database: Any = None) -> Iterator[Any]:
-        """Return the entities one by one: memory does not grow with them, but the cursor is open until the last."""
+        """Yield the entities one by one, in constant memory. The cursor stays open until the last."""
         database, query = database or self._database, self.clone()
-        names = None if database.is_sqlite else query._plain_names()  # SQLite's own cursor gives rows as they come
+        names = None if database.is_sqlite else query._plain_names()  # SQLite's own cursor already streams rows
         if names and not query._row_type and all(name in self.model._meta.fields for name in names):
             return (_entity(self.model, names, row, None) for row in database.rows(query))
         query._is_streamed = True
         return iter(query._get_cursor_wrapper(database.execute(query)).iterator())
 
-    def as_read(self, entities: list[Any]) -> EntityList:
-        """Take entities for what this list has."""
-        self._cursor_wrapper = Given(entities)
+    def filled_with(self, entities: list[Any]) -> EntityList:
+        """Return this list, read: with these entities."""
+        self._cursor_wrapper = LoadedRows(entities)
         return self
 
-    # What a list does
+    # List operations
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self.execute().row_cache)
@@ -226,7 +225,7 @@ class EntityList(ShownInNotebooks, peewee.ModelSelect):
         return len(self._cursor_wrapper.row_cache) if self.is_read else self.count()
 
     def count(self, *args: Any, **options: Any) -> int:
-        """Return how many rows there are; not by a subquery where none is needed, for SQLite counts a table faster."""
+        """Return the number of rows; without a subquery if possible, because SQLite counts a table faster."""
         if self._limit is not None or self._offset is not None or not self._count_can_project_one():
             return int(super().count(*args, **options))
         counted = self.order_by().select(peewee.fn.COUNT(peewee.SQL("*")))
@@ -244,10 +243,10 @@ class EntityList(ShownInNotebooks, peewee.ModelSelect):
 
     def __getitem__(self, index: Any) -> Any:
         if self.is_read:
-            return picked(self._cursor_wrapper.row_cache, index, self.model)
+            return item_at(self._cursor_wrapper.row_cache, index, self.model)
         if isinstance(index, slice):
             return self._slice(index)
-        return self._pick(operator.index(index))
+        return self._item(operator.index(index))
 
     def _slice(self, index: slice) -> Any:
         start, stop = (min(end or 0, MOST_ROWS) for end in (index.start, index.stop))
@@ -257,19 +256,19 @@ class EntityList(ShownInNotebooks, peewee.ModelSelect):
         return list(self._part(start, None if stop is None else max(0, stop - start)))
 
     def _part(self, offset: int, limit: int | None) -> Any:
-        """Return the unread list of some of these rows, within the limits that this one has."""
+        """Return an unread list of some of these rows, within the limit of this list."""
         if self._limit is not None:
             rest = max(0, self._limit - offset)
             limit = rest if limit is None else min(limit, rest)
         return self.limit(limit).offset((self._offset or 0) + offset)
 
-    def _pick(self, index: int) -> Any:
+    def _item(self, index: int) -> Any:
         place = index + self.count() if index < 0 else index
         if place not in self._window and 0 <= place <= sys.maxsize:
             first = place // WINDOW * WINDOW
             self._window.update(enumerate(self._part(first, WINDOW), first))
         if place not in self._window:
-            raise no_place(index, self.count(), self.model)
+            raise no_such_index(index, self.count(), self.model)
         return self._window[place]
 
     def __eq__(self, other: object) -> Any:
@@ -289,11 +288,11 @@ class EntityList(ShownInNotebooks, peewee.ModelSelect):
         return [*other, *self]
 
     def index(self, entity: Any) -> int:
-        """Return the position of an entity; ValueError where it is not in the list."""
+        """Return the position of an entity. Raises ValueError if it is not in the list."""
         return list(self).index(entity)
 
     def __repr__(self) -> str:
-        return shown(self)
+        return list_repr(self)
 
     __str__ = __repr__
 

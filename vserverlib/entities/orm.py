@@ -1,7 +1,7 @@
-"""What the six models share: finding, saving, deleting, what they are called, and what they say of themselves.
+"""The base class of all models: fields, finding, saving, and how messages name an entity.
 
-It knows no rules and no journal: `before_commit` holds what is to be asked at the end of each save, inside its
-transaction; whoever owns it registers it there. What is to be told of a save becomes warnings, or one error, here.
+It does not know the rules or the journal. Functions in `before_commit` run at the end of each save, inside its
+transaction, and return warnings. The save issues these, or raises them as one CheckError in strict mode.
 """
 
 from __future__ import annotations
@@ -24,44 +24,44 @@ from vserverlib.databases.current import database
 from vserverlib.drivers import peewee
 from vserverlib.entities.choices import GeneratedField
 from vserverlib.entities.computed import Aliased, ComputedAttribute
-from vserverlib.entities.fields import Id, Secret, as_id, fits, shown, whole
+from vserverlib.entities.fields import Id, Secret, as_id, as_integer, is_64_bit, short_repr
 from vserverlib.entities.lists import EntityList, Peers
 from vserverlib.entities.peewee_hooks import Decoded, LoadingDirtySet, WritersOfClass
 from vserverlib.entities.relations import BackrefAccessor, Link, MemberList, Memberships, relations
 from vserverlib.entities.rows import statement
-from vserverlib.entities.sequences import ShownInNotebooks
+from vserverlib.entities.sequences import NotebookDisplay
 from vserverlib.messages import warn
 
-SaveWarnings = list[CheckWarning | NotObeyed]  # what there is to say of a save
+SaveWarnings = list[CheckWarning | NotObeyed]
 
 
-class Written(NamedTuple):
-    """What a save has written: the names of fields; and the memberships that it ended, as ids by the names of links."""
+class Saved(NamedTuple):
+    """What a save wrote: names of fields, and the memberships it removed, each as ids by the names of its links."""
 
     entity: Any
     names: frozenset[str]
     is_new: bool
-    parted: list[dict[str, int]]
+    removed_memberships: list[dict[str, int]]
 
 
-before_commit: list[Callable[[Written], SaveWarnings]] = []
+before_commit: list[Callable[[Saved], SaveWarnings]] = []
 _ALL: Any = object()
 
 
-class EntityBase(Decoded, WritersOfClass, ShownInNotebooks, peewee.Model):
-    """One row of a table: finding, saving and describing it. What else an entity can do is entity.py's."""
+class EntityBase(Decoded, WritersOfClass, NotebookDisplay, peewee.Model):
+    """One row of a table: finding, saving and naming it. Entity, in entity.py, adds the rest."""
 
     noun: ClassVar[str] = ""  # "organization"
     plural: ClassVar[str] = ""  # "organizations"
-    about: ClassVar[str] = ""  # one line on what it is
+    about: ClassVar[str] = ""  # one line for help()
     id: Any = Id()
 
     _new = False
-    _plain: dict[str, tuple[Any, Any]] | None = None  # secrets as they were given, with the hash made of each
-    _weak: dict[str, tuple[str, Any]] | None = None  # what makes secrets weak that were given, with the hash of each
-    _peers: Peers | None = None  # what it was read together with
+    _plain: dict[str, tuple[Any, Any]] | None = None  # by field: the assigned secret and its hash
+    _weak: dict[str, tuple[str, Any]] | None = None  # by field: the weakness of the assigned secret, and its hash
+    _peers: Peers | None = None  # entities read by the same query
     _members: dict[str, MemberList] | None = None
-    _loaded: dict[str, EntityList] | None = None  # lists that prefetch() has read
+    _loaded: dict[str, EntityList] | None = None  # lists read by prefetch()
 
     class Meta:
         database = database
@@ -70,7 +70,7 @@ class EntityBase(Decoded, WritersOfClass, ShownInNotebooks, peewee.Model):
 
     def __init__(self, *values: Any, **fields: Any) -> None:
         model = type(self)
-        if fields.pop("__no_default__", None):  # Peewee makes it, to fill it from a row
+        if fields.pop("__no_default__", None):  # Peewee creates it to fill it from a row
             self.__dict__.update(_stored={}, __rel__={}, _dirty=LoadingDirtySet())
         else:
             if values:
@@ -90,7 +90,7 @@ class EntityBase(Decoded, WritersOfClass, ShownInNotebooks, peewee.Model):
         elif not name.startswith("_"):
             self.require_attribute(name)
             if name == "id" and not self._new:
-                raise Error(f"{self.named()} keeps its id: it cannot become {printable(value)}")
+                raise Error(f"{self.named()} keeps its id: it cannot be changed to {printable(value)}")
         object.__setattr__(self, name, value)
 
     def _is_hydrating(self) -> bool:
@@ -98,7 +98,7 @@ class EntityBase(Decoded, WritersOfClass, ShownInNotebooks, peewee.Model):
         return type(dirty) is LoadingDirtySet and not dirty.done
 
     def __getattr__(self, name: str) -> Any:
-        """Make what few entities of a list ever need, at its first use: 280 bytes less for each of the others."""
+        """Create rarely needed attributes when they are first used: saves 280 bytes for each entity of a list."""
         if name in ("_dirty", "__rel__"):
             return self.__dict__.setdefault(name, set() if name == "_dirty" else {})
         hint = vantage6_names.field(type(self).noun, name)
@@ -106,18 +106,18 @@ class EntityBase(Decoded, WritersOfClass, ShownInNotebooks, peewee.Model):
             hint = did_you_mean(name, [each for each in dir(type(self)) if not each.startswith("_")])
         raise AttributeError(f'{type(self).__name__} has no attribute "{printable(name)}"{hint}', name=name, obj=None)
 
-    # What there is
+    # Fields
 
     @classmethod
     def attributes(cls) -> list[str]:
-        """Return what can be assigned: the fields, the ids of links, and the editable lists."""
+        """Return the names that can be assigned: fields, ids of links, and editable lists."""
         links = [field.object_id_name for field in cls._meta.refs]
         stored = [field.name for field in cls.stored_fields()]
         return [*stored, *links, *(relation.name for relation in relations(cls) if relation.editable)]
 
     @classmethod
     def stored_fields(cls) -> list[Any]:
-        """Return the fields that are read and written: all but those that the database works out."""
+        """Return the fields that are read and written: all but generated columns."""
         return [field for field in cls._meta.sorted_fields if not isinstance(field, GeneratedField)]
 
     @classmethod
@@ -126,21 +126,21 @@ class EntityBase(Decoded, WritersOfClass, ShownInNotebooks, peewee.Model):
 
     @classmethod
     def require_attribute(cls, name: str) -> None:
-        """Raise a UsageError, which names the one meant, where there is no such field to be assigned."""
+        """Raise a UsageError, with a similar name, if there is no such field or it cannot be assigned."""
         if name in cls._meta.combined or isinstance(getattr(cls, name, None), Memberships | BackrefAccessor):
             return
         if hasattr(cls, name):
-            raise UsageError(f"{cls.__name__}.{name} cannot be assigned: it is worked out, or a method")
+            raise UsageError(f"{cls.__name__}.{name} cannot be assigned: it is computed, or a method")
         meant = vantage6_names.field(cls.noun, name) or did_you_mean(name, cls.attributes())
         raise UsageError(f'{cls.__name__} has no field "{printable(name)}"{meant}')
 
     @classmethod
     def require_field(cls, name: Any) -> Any:
-        """Return the field of a name; a UsageError, which names the one meant, where there is none."""
+        """Return the field with a name. Raises a UsageError, with a similar name, if there is none."""
         field = cls._meta.combined.get(name) if isinstance(name, str) else None
         if field is None:
-            derived = [each for each, value in vars(cls).items() if isinstance(value, ComputedAttribute)]
-            names = [*cls._meta.sorted_field_names, *derived]
+            computed = [each for each, value in vars(cls).items() if isinstance(value, ComputedAttribute)]
+            names = [*cls._meta.sorted_field_names, *computed]
             meant = vantage6_names.field(cls.noun, str(name)) or did_you_mean(str(name), names)
             raise UsageError(f'{cls.__name__} has no field "{printable(name)}"{meant}')
         return field
@@ -157,10 +157,10 @@ class EntityBase(Decoded, WritersOfClass, ShownInNotebooks, peewee.Model):
 
     @classmethod
     def get(cls, id: Any = _ALL, *query: Any, **filters: Any) -> Any:
-        """Return all entities, as a list that is read when needed; or the one with an id, None where there is none.
+        """Return all entities, as a list that is read when needed; or the entity with an id, None if there is none.
 
-        id: a whole number, or its digits as a list prints them. Anything else is an Error (Peewee's own conditions are
-        passed on to it).
+        id: a whole number, or its digits as a list prints them; anything else is an Error. Peewee's conditions and
+        filters, such as name="x", return the first match, and raise NotFound if there is none.
         """
         for name in filters:
             cls._require_known(name)
@@ -171,45 +171,45 @@ class EntityBase(Decoded, WritersOfClass, ShownInNotebooks, peewee.Model):
         number = as_id(id)
         if number is None:
             by_name = f": {cls.__name__}.get_by_name({id!r}) finds one by name" if hasattr(cls, "get_by_name") else ""
-            raise Error(f"{cls.__name__}.get takes an id, a whole number, not {printable(shown(id))}{by_name}")
+            raise Error(f"{cls.__name__}.get takes an id, a whole number, not {printable(short_repr(id))}{by_name}")
         return cls.by_id(number)
 
     @classmethod
     def _require_known(cls, word: str) -> None:
-        """Refuse a word of Peewee's filters, such as name__contains, that begins with nothing to be compared."""
+        """Refuse a filter of Peewee's, such as name__contains, that does not begin with a field."""
         name = word.partition("__")[0]
         if not isinstance(getattr(cls, name, None), peewee.Node):
             cls.require_field(name)
 
     @classmethod
     def by_id(cls, id: Any) -> Any:
-        """Return the entity with an id, or None: another program may have stored a link that can be no id."""
-        number = whole(id)
-        return None if number is None or not fits(number) else cls.first_where(cls.id == number)
+        """Return the entity with an id, or None, also for a value that cannot be an id."""
+        number = as_integer(id)
+        return None if number is None or not is_64_bit(number) else cls.first_where(cls.id == number)
 
     @classmethod
     def first_where(cls, condition: Any) -> Any:
-        """Return the oldest entity that a condition holds for, or None."""
+        """Return the oldest entity that matches a condition, or None."""
         return next(iter(cls.select().where(condition).order_by(cls.id).limit(1)), None)
 
     @classmethod
     def where(cls, *conditions: Any, **values: Any) -> Any:
-        """Return those that all conditions hold for: Peewee's, filters as text, or values: where(status="failed")."""
+        """Return the entities that match all conditions: Peewee's, filters as text, or values (status="failed")."""
         return cls.get().where(*conditions, **values)
 
     @classmethod
     def search(cls, text: str) -> Any:
-        """Return those that have a text, whatever its case, in any of their texts or in the name of a link."""
+        """Return the entities with a text, ignoring case, in any of their texts or in the name of a link."""
         return cls.get().search(text)
 
     @classmethod
     def sort(cls, fields: str) -> Any:
-        """Return all in the order of fields, downwards after a minus: sort("collaboration,-created_at")."""
+        """Return all entities sorted by fields, descending after a minus: sort("collaboration,-created_at")."""
         return cls.get().sort(fields)
 
     @classmethod
     def exists(cls, field: str, value: Any) -> bool:
-        """Whether there is an entity with this value in a field."""
+        """Whether any entity has this value in a field."""
         known = cls.require_field(field)
         if isinstance(known, Secret):
             raise UsageError(f"{known} is a secret: it cannot be searched for")
@@ -218,10 +218,10 @@ class EntityBase(Decoded, WritersOfClass, ShownInNotebooks, peewee.Model):
     # Saving
 
     def save(self, force_insert: bool = False, only: Iterable[Any] | None = None) -> None:
-        """Write what was changed, in one transaction; nothing where nothing was.
+        """Write the changed fields and memberships in one transaction. Writes nothing if nothing was changed.
 
-        Warns of each rule of the server's API that is broken then. Raises an Error where the database refuses it, and
-        a CheckError with all these warnings where one is strict. Then this object and the database are as they were.
+        Warns about each rule of the server's API that is broken after the save. Raises an Error if the database refuses
+        it, or a CheckError with all these warnings in strict mode; then this object and the database stay unchanged.
         force_insert and only are Peewee's; a field that does not exist in `only` is a UsageError.
         """
         for field in only or ():
@@ -242,45 +242,42 @@ class EntityBase(Decoded, WritersOfClass, ShownInNotebooks, peewee.Model):
         database = self._meta.database
         with database.atomic():
             database.on_rollback(self._restorer())
-            if force_insert and not self._new:  # all of it, under its id: refused while that is there
+            if force_insert and not self._new:  # insert all of it with its id: refused while that row exists
                 self._new = True
                 self._dirty.update(self._stored)
             self._link_saved()
-            message = self.complete_fields()
-            written = Written(self, frozenset(self._dirty), self._new, self.removed_memberships())
+            warnings = self.fill_in_fields()
+            saved = Saved(self, frozenset(self._dirty), self._new, self.removed_memberships())
             self._write(None if only is None else {getattr(field, "name", field) for field in only})
-            for ask in before_commit:
-                message += ask(written)
-            self._tell(message)
+            for hook in before_commit:
+                warnings += hook(saved)
+            if warnings and database.strict:
+                raise CheckError(warnings)
+            for warning in warnings:
+                warn(warning)
 
     def _unsaved(self) -> bool:
         moved = any(self._stored.get(name) != linked.id for name, linked in self.__rel__.items() if linked is not None)
         return self._new or moved or bool(self._dirty) or any(m.is_changed for m in (self._members or {}).values())
 
     def removed_memberships(self) -> list[dict[str, int]]:
-        """Return the memberships that the next save ends, as ids by the names of their links."""
+        """Return the memberships that the next save removes, each as ids by the names of its links."""
         return [pair for members in (self._members or {}).values() for pair in members.removed_memberships()]
 
-    def _tell(self, message: SaveWarnings) -> None:
-        if message and self._meta.database.strict:
-            raise CheckError(message)
-        for warning in message:
-            warn(warning)
-
     def _restorer(self) -> Callable[[], None]:
-        """Return what puts this object back as it is now."""
+        """Return a function that restores this object to its present state."""
         data, rel, dirty, new = self._stored.copy(), self.__rel__.copy(), set(self._dirty), self._new
         members = [(members, members.state()) for members in (self._members or {}).values()]
 
         def restore() -> None:
             self.__dict__.update(_stored=data, __rel__=rel, _dirty=dirty, _new=new)
             for list_, before in members:
-                list_.put_back(before)
+                list_.restore(before)
 
         return restore
 
     def _link_saved(self) -> None:
-        """Take over the ids that linked entities have got since they were assigned."""
+        """Store the ids of linked entities that were saved after they were assigned."""
         for name, linked in self.__rel__.items():
             if linked is None:
                 continue
@@ -292,23 +289,23 @@ class EntityBase(Decoded, WritersOfClass, ShownInNotebooks, peewee.Model):
 
     @property
     def is_saved(self) -> bool:
-        """Whether it has been saved, ever."""
+        """Whether it was ever saved."""
         return not self._new and self._stored.get("id") is not None
 
     def not_saved(self, role: str) -> Error:
-        """Return the error for an entity that was never saved: it says what to do first."""
+        """Return the error for an entity that was never saved."""
         return Error(f"{self.named()}, the {role}, was never saved: call its save() first")
 
-    def complete_fields(self) -> SaveWarnings:
-        """Fill in what a model works out when it is saved; return what of what was given is not obeyed."""
+    def fill_in_fields(self) -> SaveWarnings:
+        """Set the fields that a model sets when it is saved. Return a warning for each assigned value it replaces."""
         return []
 
-    def touched_tasks(self) -> set[int] | None:
-        """Return the tasks whose completeness a write of this entity changes; None: it could be any."""
+    def affected_tasks(self) -> set[int] | None:
+        """Return the ids of tasks whose results a write of this entity changes; None if it could be any."""
         return set()
 
     def _write(self, only: set[str] | None) -> None:
-        database, touched = self._meta.database, self.touched_tasks()
+        database, affected = self._meta.database, self.affected_tasks()
         names = [name for name in self._meta.sorted_field_names if name in self._dirty and (not only or name in only)]
         self._require_secrets(names)
         with database.without_invalidation():
@@ -316,17 +313,17 @@ class EntityBase(Decoded, WritersOfClass, ShownInNotebooks, peewee.Model):
         for members in (self._members or {}).values():
             members.write()
         self._dirty.difference_update(names)
-        database.invalidate_tasks(touched)
+        database.invalidate_tasks(affected)
 
     def stored_hash(self, name: str) -> Any:
-        """Return the hash of a secret, None for none: read anew if this entity, a copy or of a join, has its mask."""
+        """Return the hash of a secret, or None. It is read again if this entity, a copy or from a join, has a mask."""
         if self._stored.get(name, hashing.MASK) != hashing.MASK or not self.is_saved:
             return self._stored.get(name)
-        kept = self.by_id(self.id)
-        return None if kept is None else kept._stored[name]
+        entity = self.by_id(self.id)
+        return None if entity is None else entity._stored[name]
 
     def _require_secrets(self, names: list[str]) -> None:
-        """Refuse to write the mask that stands for a secret in a copy, or in what a join gave."""
+        """Refuse to write the mask that stands for a secret in a copy, or in an entity read by a join."""
         for name in names:
             if self._stored[name] == hashing.MASK and isinstance(self._meta.fields[name], Secret):
                 raise Error(f"the {name} of {self.named()} is masked here: assign one, or None")
@@ -353,7 +350,7 @@ class EntityBase(Decoded, WritersOfClass, ShownInNotebooks, peewee.Model):
             raise Error(f"{self.named()} was deleted meanwhile: nothing was saved")
 
     def _refusal(self, error: peewee.IntegrityError) -> Error:
-        """Return what a person can act on for what the database refused."""
+        """Return the error for a row that the database refused: it names the link or value to change."""
         for field in self._meta.sorted_fields:
             value = self._stored.get(field.name)
             if value is None:
@@ -372,25 +369,25 @@ class EntityBase(Decoded, WritersOfClass, ShownInNotebooks, peewee.Model):
 
     drop_table = truncate_table
 
-    # What it says of itself
+    # Names for messages
 
     @classmethod
     def name_field(cls) -> Any:
-        """Return the field that these entities are called by; None where they have no names."""
+        """Return the field with the name of an entity, or None if they have no names."""
         return cls._meta.fields.get("username") or cls._meta.fields.get("name")
 
     def own_name(self) -> Any:
-        """Return what it is called; None where it is called nothing."""
+        """Return its name, or None."""
         field = self.name_field()
         return None if field is None else self._stored.get(field.name)
 
     def label(self) -> str:
-        """Return what tells this entity from others, for messages: its name, in most models."""
+        """Return how messages describe this entity after its id: its name, in most models."""
         name = self.own_name()
         return "" if name is None else f'"{printable(name, 60)}"'
 
     def named(self) -> str:
-        """Return what messages call this entity: organization 1 "IKNL"."""
+        """Return how messages name this entity: organization 1 "IKNL"."""
         words = (self.noun, "" if self.id is None else str(self.id), self.label(), "(not saved)" if self._new else "")
         return " ".join(filter(None, words))
 
@@ -400,8 +397,8 @@ class EntityBase(Decoded, WritersOfClass, ShownInNotebooks, peewee.Model):
 
     @classmethod
     def validate_model(cls) -> None:
-        cls.__repr__ = cls.__str__  # type: ignore[assignment,method-assign]  # Peewee gives each model one of its own
-        del cls.__rel__, cls.__data__  # None, which would hide __getattr__, and Decoded's
+        cls.__repr__ = cls.__str__  # type: ignore[assignment,method-assign]  # replaces the one Peewee set
+        del cls.__rel__, cls.__data__  # set to None by Peewee, which would hide __getattr__ and Decoded.__data__
 
     def __eq__(self, other: object) -> bool:
         return self is other or super().__eq__(other)

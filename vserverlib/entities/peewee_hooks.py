@@ -1,9 +1,9 @@
-"""Where Peewee reaches into entities by itself, or is asked by their names: what it finds there.
+"""Parts of Peewee's interface that entities replace or guard.
 
 * `__data__`, where its extensions look for values: decoded, secrets masked.
-* Methods of a class that are called on one entity, or of one that are called on the class: refused, with what to write.
-* Queries that change something, which do nothing until they are executed: one that is dropped before that warns.
-* prefetch() and with_related(), which assign the lists that an entity reads by itself.
+* Methods of the class that are called on one entity, and the reverse: refused, with the call to write instead.
+* Queries that change something: one that is dropped without its execute() warns.
+* prefetch() and with_related(), which fill the lists of entities.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from vserverlib.entities.fields import Secret
 from vserverlib.entities.relations import BackrefAccessor, Link
 from vserverlib.messages import warn
 
-NOT_COPIED = ("_peers", "_loaded", "_members", "_plain", "_weak")  # of an entity: what else was read, plain texts
+NOT_COPIED = ("_peers", "_loaded", "_members", "_plain", "_weak")  # attributes with other entities or plain secrets
 
 
 class LoadingDirtySet(set[str]):
-    """The changed fields of an entity that a query is filling: Peewee clears them when it is done."""
+    """The changed fields of an entity while a query fills it: Peewee clears them at the end."""
 
     done = False
 
@@ -33,22 +33,20 @@ class LoadingDirtySet(set[str]):
 
 
 class Decoded:
-    """The values of an entity as they read, and what a copy of it takes along.
+    """The decoded values of an entity, and the state of its copies.
 
-    A class of its own because Peewee gives each model a `__data__`, which validate_model() takes away again.
+    It is a separate class because Peewee sets `__data__` on each model, which validate_model() deletes again.
     """
 
     @property
     def __data__(self) -> dict[str, Any]:
         entity: Any = self
         fields, stored = entity._meta.fields, entity._stored
-        worked_out = {
-            name: getattr(entity, name) for name, field in fields.items() if isinstance(field, GeneratedField)
-        }
-        return {name: fields[name].decode(value) for name, value in stored.items()} | worked_out
+        generated = {name: getattr(entity, name) for name, field in fields.items() if isinstance(field, GeneratedField)}
+        return {name: fields[name].decode(value) for name, value in stored.items()} | generated
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what copy() and pickle take along: masks for secrets, and nothing that was read of other entities."""
+        """Return the state for copy() and pickle: with masks for secrets, without other entities."""
         entity: Any = self
         fields, stored = entity._meta.fields, entity._stored
         masked = {name: fields[name].decode(stored[name]) for name in stored if isinstance(fields[name], Secret)}
@@ -60,7 +58,7 @@ class Decoded:
 
 
 class instance_only:  # noqa: N801  # it is used as a decorator
-    """A method of one entity: asked for on the class, it says so instead of answering for the whole table."""
+    """A method of one entity. Called on the class, it raises an Error instead of using the whole table."""
 
     def __init__(self, method: Callable[..., Any]) -> None:
         self.method, self.__doc__ = method, method.__doc__
@@ -76,10 +74,10 @@ class instance_only:  # noqa: N801  # it is used as a decorator
         return refuse
 
 
-class OfClass:
-    """A method of the class that writes: asked for on one entity, it says what to write instead.
+class class_only:  # noqa: N801  # it is used like a decorator
+    """A writing method of the class. Called on one entity, it raises an Error with the call to write instead.
 
-    remedy: that, where {Task} is the class, {t} one of its entities, and {name} a field.
+    remedy: that call; {Task} stands for the class, {t} for an entity, and {name} for a field.
     """
 
     def __init__(self, method: Callable[..., Any], remedy: str) -> None:
@@ -101,8 +99,8 @@ class OfClass:
 # Queries that are not executed
 
 
-class Pending:
-    """A query that changes something once it is executed: dropped before that, it warns."""
+class ModifyingQuery:
+    """A query that changes something. It warns if it is dropped before it is executed."""
 
     _is_used = False
 
@@ -115,7 +113,7 @@ class Pending:
         self._is_used = True
         return super().execute(*args, **options)  # type: ignore[misc]
 
-    def __sql__(self, ctx: Any) -> Any:  # also as part of another query
+    def __sql__(self, ctx: Any) -> Any:  # executed as part of another query
         self._is_used = True
         return super().__sql__(ctx)  # type: ignore[misc]
 
@@ -133,24 +131,24 @@ class Pending:
             warn(NotExecuted(f"nothing was changed by {self._described()}"))
 
 
-class Update(Pending, peewee.ModelUpdate):
-    """UPDATE, by Peewee."""
+class Update(ModifyingQuery, peewee.ModelUpdate):
+    """Peewee's UPDATE query."""
 
 
-class Insert(Pending, peewee.ModelInsert):
-    """INSERT, by Peewee."""
+class Insert(ModifyingQuery, peewee.ModelInsert):
+    """Peewee's INSERT query."""
 
     _verb = "insert"
 
 
 def update(cls: Any, data: Any = None, /, **values: Any) -> Update:
-    """Return the query that changes all of which a where() holds, once it is executed. No rule is asked."""
+    """Return a query that updates the rows that match its where(). It checks no rules."""
     _require_fields(cls, values)
     return Update(cls, cls._normalize_data(data, values))
 
 
 def insert(cls: Any, data: Any = None, /, **values: Any) -> Insert:
-    """Return the query that writes a row, once it is executed. No rule is asked."""
+    """Return a query that inserts a row. It checks no rules."""
     _require_fields(cls, values)
     return Insert(cls, cls._normalize_data(data, values))
 
@@ -161,39 +159,39 @@ def _require_fields(cls: Any, names: Iterable[str]) -> None:
 
 
 def insert_many(cls: Any, rows: Any, fields: Any = None) -> Insert:
-    """Return the query that writes rows, once it is executed. No rule is asked."""
+    """Return a query that inserts rows. It checks no rules."""
     return Insert(cls, insert=rows, columns=fields)
 
 
 def insert_from(cls: Any, query: Any, fields: Any) -> Insert:
-    """Return the query that writes the rows of another, once it is executed. No rule is asked."""
+    """Return a query that inserts the rows of another query. It checks no rules."""
     columns = [cls.require_field(field) if isinstance(field, str) else field for field in fields]
     return Insert(cls, insert=query, columns=columns)
 
 
 def bulk_create(cls: Any, model_list: Iterable[Any], batch_size: int | None = None) -> None:
-    """Save many new entities in one transaction (Peewee's own would take the masks of secrets for their values)."""
+    """Save many new entities in one transaction. Peewee's version would write the masks of secrets."""
     with cls._meta.database.atomic():
         for entity in model_list:
             entity.save(force_insert=True)
 
 
 def bulk_update(cls: Any, model_list: Iterable[Any], fields: Iterable[Any], batch_size: int | None = None) -> int:
-    """Save some fields of many entities in one transaction, and return how many (Peewee's own passes over new ones)."""
+    """Save some fields of many entities in one transaction; return their number. Peewee's version ignores new ones."""
     only, entities = [cls.require_field(getattr(field, "name", field)) for field in fields], list(model_list)
     with cls._meta.database.atomic():
         for entity in entities:
             if not entity.is_saved:
-                raise entity.not_saved(f"{entity.noun} to be updated")
+                raise entity.not_saved(f"{entity.noun} to update")
             entity.save(only=only)
     return len(entities)
 
 
 def set_by_id(cls: Any, key: Any, value: dict[Any, Any]) -> Any:
-    """Change fields of the entity with an id, as assigning and its save() do; without an id, save a new one."""
+    """Assign fields of the entity with an id and save it; without an id, save a new entity."""
     entity = cls() if key is None else cls.get(key)
     if entity is None:
-        raise NotFound(f"no {cls.noun} {printable(key)}: there is nothing to change")
+        raise NotFound(f"no {cls.noun} {printable(key)}: nothing was changed")
     for field, each in value.items():
         setattr(entity, getattr(field, "name", field), each)
     entity.save()
@@ -201,10 +199,10 @@ def set_by_id(cls: Any, key: Any, value: dict[Any, Any]) -> Any:
 
 
 def delete_by_id(cls: Any, pk: Any) -> Any:
-    """Delete the entity with an id, as its delete() does."""
+    """Delete the entity with an id, by its delete()."""
     entity = cls.get(pk)
     if entity is None:
-        raise NotFound(f"no {cls.noun} {printable(pk)}: there is nothing to delete")
+        raise NotFound(f"no {cls.noun} {printable(pk)}: nothing was deleted")
     return entity.delete()
 
 
@@ -214,34 +212,34 @@ DELETE = "{t}.delete() deletes this one"
 
 
 class WritersOfClass:
-    """The methods of Peewee's models that write: for the class alone."""
+    """The writing methods of Peewee's models: for the class only."""
 
-    update = OfClass(update, SAVE)
-    bulk_update = OfClass(bulk_update, SAVE)
-    set_by_id = OfClass(set_by_id, SAVE)
-    insert = OfClass(insert, CREATE)
-    insert_many = OfClass(insert_many, CREATE)
-    insert_from = OfClass(insert_from, CREATE)
-    bulk_create = OfClass(bulk_create, CREATE)
-    create = OfClass(peewee.Model.create.__func__, CREATE)
-    get_or_create = OfClass(peewee.Model.get_or_create.__func__, CREATE)
-    replace = OfClass(peewee.Model.replace.__func__, SAVE)
-    replace_many = OfClass(peewee.Model.replace_many.__func__, SAVE)
-    delete_by_id = OfClass(delete_by_id, DELETE)
+    update = class_only(update, SAVE)
+    bulk_update = class_only(bulk_update, SAVE)
+    set_by_id = class_only(set_by_id, SAVE)
+    insert = class_only(insert, CREATE)
+    insert_many = class_only(insert_many, CREATE)
+    insert_from = class_only(insert_from, CREATE)
+    bulk_create = class_only(bulk_create, CREATE)
+    create = class_only(peewee.Model.create.__func__, CREATE)
+    get_or_create = class_only(peewee.Model.get_or_create.__func__, CREATE)
+    replace = class_only(peewee.Model.replace.__func__, SAVE)
+    replace_many = class_only(peewee.Model.replace_many.__func__, SAVE)
+    delete_by_id = class_only(delete_by_id, DELETE)
 
 
-# Lists that Peewee has read for many at once
+# Lists that Peewee reads for many entities at once
 
 
 def load(instance: Any, link: Any, children: list[Any], query: Any = None) -> None:
-    """Give an entity the list of those that link to it. query: what it is read by after a later write; else all."""
+    """Give an entity the list of entities that link to it. query: reads it after a later write; None: the table."""
     accessor = vars(type(instance)).get(link.backref)
-    if isinstance(accessor, BackrefAccessor):  # of memberships there is none: they are read when they are needed
+    if isinstance(accessor, BackrefAccessor):  # memberships have none: they are read when they are needed
         accessor.load(instance, children, query)
 
 
 def _populate(self: Any, instance: Any, id_map: dict[Any, Any]) -> None:
-    """Link what prefetch() has read, as Peewee's own does, to entities of ours."""
+    """Link the entities that prefetch() has read, in place of Peewee's function."""
     if self.is_backref or not isinstance(self.fields[0], Link):
         _peewees_populate(self, instance, id_map)
         return
@@ -254,7 +252,7 @@ def _populate(self: Any, instance: Any, id_map: dict[Any, Any]) -> None:
 
 
 def _bucket(field: Any, is_backref: bool, children: list[Any], parents: list[Any]) -> None:
-    """Link what with_related() has read, as Peewee's own does, to entities of ours."""
+    """Link the entities that with_related() has read, in place of Peewee's function."""
     if not is_backref or not isinstance(field, Link):
         _peewees_bucket(field, is_backref, children, parents)
         return

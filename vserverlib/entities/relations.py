@@ -1,7 +1,7 @@
 """Links between entities: to one (a field), to many (a list), and the membership of organizations in collaborations.
 
-A membership is a row of its own. The list of an entity's partners can be edited; what was added and removed is written
-by the entity's save(), not before, and nothing else is: what others changed meanwhile stays.
+A membership is a row of its table. The list of an entity's partners can be edited; save() of the entity writes what was
+added and removed, and nothing else, so changes made by others stay.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 
 from vserverlib import Error, NotFound, printable
 from vserverlib.drivers import peewee
-from vserverlib.entities.fields import MOST_BITS, ValidatedField, as_id, fits
-from vserverlib.entities.sequences import Loaded, ShownInNotebooks, picked, shown
+from vserverlib.entities.fields import TOO_MANY_BITS, ValidatedField, as_id, is_64_bit
+from vserverlib.entities.sequences import NotebookDisplay, PreloadedList, item_at, list_repr
 
 
 class LinkIdAccessor(peewee.ObjectIdAccessor):
-    """Reads the id of the entity that is linked, also one that it has got since it was assigned."""
+    """Reads the id of the linked entity, also if that was saved after it was assigned."""
 
     def __get__(self, instance: Any, instance_type: type | None = None) -> Any:
         if instance is None:
@@ -28,7 +28,7 @@ class LinkIdAccessor(peewee.ObjectIdAccessor):
 
 
 class LinkAccessor(peewee.ForeignKeyAccessor):
-    """Reads the entity that is linked, for all peers at once; takes an entity, an id or None."""
+    """Reads the linked entity, for all peers at once. Accepts an entity, an id or None."""
 
     def get_rel_instance(self, instance: Any) -> Any:
         linked = instance.__rel__.get(self.name)
@@ -52,7 +52,7 @@ class LinkAccessor(peewee.ForeignKeyAccessor):
 
 
 class BackrefAccessor(peewee.BackrefAccessor):
-    """Reads the entities that link here, oldest first: none for an entity that was never saved."""
+    """Reads the entities that link to this one, oldest first: none if it was never saved."""
 
     def __get__(self, instance: Any, instance_type: type | None = None) -> Any:
         if instance is None:
@@ -63,9 +63,9 @@ class BackrefAccessor(peewee.BackrefAccessor):
         return everyone.where(self.field == instance.id) if instance.id is not None else everyone.none()
 
     def load(self, instance: Any, entities: list[Any], query: Any = None) -> None:
-        """Keep what Peewee has read for many at once. query: what it was read by; None: all of the table."""
-        everyone = query if isinstance(query, ShownInNotebooks) else self.rel_model.get()
-        loaded = Loaded(entities, everyone, self.field == instance.id, instance._meta.database)
+        """Keep the list that Peewee read for many entities at once. query: that read it; None: of the whole table."""
+        everyone = query if isinstance(query, NotebookDisplay) else self.rel_model.get()
+        loaded = PreloadedList(entities, everyone, self.field == instance.id, instance._meta.database)
         instance._loaded = {**(instance._loaded or {}), self.field.backref: loaded}
 
     def __set__(self, instance: Any, value: Any) -> None:
@@ -76,13 +76,13 @@ class BackrefAccessor(peewee.BackrefAccessor):
 
 
 class Link(ValidatedField, peewee.ForeignKeyField):
-    """A link to one entity. May be NULL in the table: an imported database may hold orphans, and shows them."""
+    """A link to one entity. The column may be NULL, so that an imported database can hold orphans."""
 
     accessor_class = LinkAccessor
     backref_accessor_class = BackrefAccessor
 
     def __init__(self, model: Any, backref: str, **options: Any) -> None:
-        # The keyword is for copies: peewee deep-copies and aliases fields by it.
+        # options: Peewee passes its own when it copies or aliases a field.
         super().__init__(model, backref=backref, null=True, **options)
 
     def bind(self, model: Any, name: str, set_attribute: bool = True) -> None:
@@ -100,8 +100,8 @@ class Link(ValidatedField, peewee.ForeignKeyField):
             id: int | None = value.id
             return id
         number = as_id(value)
-        if number is not None and not fits(number):
-            raise self.refuse(value, MOST_BITS)
+        if number is not None and not is_64_bit(number):
+            raise self.refuse(value, TOO_MANY_BITS)
         if value is not None and number is None:
             finder = getattr(self.rel_model, "get_by_name", None)
             named = isinstance(value, str) and finder is not None
@@ -113,11 +113,11 @@ class Link(ValidatedField, peewee.ForeignKeyField):
         return value
 
 
-class MemberList(ShownInNotebooks, MutableSequence[Any]):
-    """The partners of an entity: a list that can be edited, written by the save() of the entity it belongs to.
+class MemberList(NotebookDisplay, MutableSequence[Any]):
+    """The partners of an entity: an editable list, which save() of the entity writes.
 
-    It is read when it is first used, and again after each change of memberships in this session. What was added and
-    removed is kept apart from what was read. A partner is in it once, however often it is added.
+    It is read when it is first used, and again after each change of memberships in this session. Unsaved changes are
+    kept apart from the rows that were read. A partner is in the list at most once.
     """
 
     def __init__(self, owner: Any, mine: Any, theirs: Any) -> None:
@@ -144,12 +144,12 @@ class MemberList(ShownInNotebooks, MutableSequence[Any]):
         return kept + [entity for entity in self._added if entity not in kept]
 
     def invalidate(self, task_id: int | None = None) -> None:
-        """Read again next time, unless it was only about one task."""
+        """Read the list again when it is next used, unless only a task was changed."""
         if task_id is None:
             self._stored = None
 
     def refresh(self) -> MemberList:
-        """Read again what others may have changed, unless there are changes of our own to be saved."""
+        """Read again what others may have changed, unless this list has unsaved changes."""
         if not self.is_changed:
             self._stored = None
         return self
@@ -158,7 +158,7 @@ class MemberList(ShownInNotebooks, MutableSequence[Any]):
         return len(self._now())
 
     def __getitem__(self, index: Any) -> Any:
-        return picked(self._now(), index, self.partner)
+        return item_at(self._now(), index, self.partner)
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self._now())
@@ -169,10 +169,10 @@ class MemberList(ShownInNotebooks, MutableSequence[Any]):
     def __eq__(self, other: object) -> bool:
         return list(self) == list(other) if isinstance(other, Iterable) else NotImplemented
 
-    __hash__ = object.__hash__  # by identity: it is watched for as an object
+    __hash__ = object.__hash__  # by identity: the database keeps a set of lists to invalidate
 
     def __repr__(self) -> str:
-        return shown(self)
+        return list_repr(self)
 
     def __add__(self, other: Iterable[Any]) -> list[Any]:
         return [*self, *other]
@@ -184,7 +184,7 @@ class MemberList(ShownInNotebooks, MutableSequence[Any]):
         return bool(self._added or self._removed)
 
     def insert(self, index: int, value: Any) -> None:
-        """Add a partner, at the end: memberships are in the order in which they were made."""
+        """Add a partner, always at the end: memberships are in the order of their creation."""
         if not isinstance(value, self.partner):
             shown_value = f'"{printable(value)}"' if isinstance(value, str) else printable(repr(value))
             raise Error(f"{self._name()} takes {self.partner.plural}, not {shown_value}")
@@ -210,16 +210,16 @@ class MemberList(ShownInNotebooks, MutableSequence[Any]):
             self._removed.append(entity)
 
     def remove(self, value: Any) -> None:
-        """Take a partner out; an Error where it is not in."""
+        """Remove a partner. Raises an Error if it is not in the list."""
         if value not in self._now():
             raise Error(f"{value!r} is not among the {self._name()} of {self.owner.named()}")
         self._take_out(value)
 
     def assign(self, values: Iterable[Any]) -> None:
-        """Make these the partners, in place of those that are."""
+        """Replace all partners by these."""
         wanted = _entities(values, self._name())
         trial = MemberList(self.owner, self._mine, self._theirs)
-        trial.extend(wanted)  # refuses what is no partner, before anything is changed
+        trial.extend(wanted)  # refuses values of another kind before anything is changed
         for entity in self._now():
             if entity not in wanted:
                 self._take_out(entity)
@@ -229,20 +229,20 @@ class MemberList(ShownInNotebooks, MutableSequence[Any]):
         return f"{type(self.owner).__name__}.{self.partner.plural}"
 
     def removed_memberships(self) -> list[dict[str, int]]:
-        """Return both ids, by the names of their links, of each membership that the next save() ends."""
+        """Return the memberships that the next save() removes, each as ids by the names of its links."""
         return [{self._mine.name: self.owner.id, self._theirs.name: entity.id} for entity in self._removed]
 
     # Writing
 
     def state(self) -> tuple[list[Any], list[Any]]:
-        """Return the changes that are not saved, to be put back if saving fails."""
+        """Return the unsaved changes, for restore()."""
         return list(self._added), list(self._removed)
 
-    def put_back(self, state: tuple[list[Any], list[Any]]) -> None:
+    def restore(self, state: tuple[list[Any], list[Any]]) -> None:
         self._added, self._removed, self._stored = list(state[0]), list(state[1]), None
 
     def write(self) -> None:
-        """Write what was added and removed. Part of the transaction of save()."""
+        """Write what was added and removed, in the transaction of save()."""
         through, mine, theirs = self._mine.model, self._mine, self._theirs
         for entity in self._added:
             if not entity.is_saved:
@@ -272,7 +272,7 @@ class Memberships:
         setattr(mine.rel_model, name, self)
 
     def of(self, instance: Any) -> MemberList:
-        """Return the list of an entity, made at its first use."""
+        """Return the list of an entity, which is created when it is first used."""
         instance._members = instance._members or {}
         members: MemberList = instance._members.setdefault(self.name, MemberList(instance, self.mine, self.theirs))
         return members
@@ -285,7 +285,7 @@ class Memberships:
 
 
 class Relation(NamedTuple):
-    """What an entity has many of: the attribute, the model of its members, and how it is described."""
+    """A list that entities have: its attribute, the model of its items, and whether it can be edited."""
 
     name: str
     model: Any
@@ -293,7 +293,7 @@ class Relation(NamedTuple):
 
 
 def relations(model: Any) -> list[Relation]:
-    """Return what an entity has many of, in the order of the alphabet."""
+    """Return the lists that entities of a model have, sorted by name."""
     found = [Relation(link.backref, link.model, False) for link in model._meta.backrefs if link.backref[0] not in "+!"]
     for name, value in vars(model).items():
         if isinstance(value, Memberships):

@@ -1,4 +1,4 @@
-"""The SQL that writes one row: what an entity that is saved runs."""
+"""The SQL with which save() writes one row."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def statement(database: Any, meta: Any, names: list[str], update: bool = False) -> str:
-    """Return the SQL that writes these fields of one row, made once."""
+    """Return the SQL that writes these fields of one row. It is cached for the database."""
     cache = database.cached.setdefault("statements", {})
     key = (meta.table_name, update, tuple(names))
     if key not in cache:

@@ -1,11 +1,11 @@
-"""The rules that the API of a vantage6 server applies, or should: each of them once, as data.
+"""The rules that the API of a vantage6 server applies, or should apply, as data.
 
-The shell accepts all that the tables can hold; a server does not. The rules are those of its resource and schema code
-(releases 2.3.5 and 4.15.2), and those that the reports of its users show to be missing. A code never changes. What
-asks them, when something is saved and of a whole database, is checks.py; what they say is written here only.
+The shell accepts everything that the tables can hold; a server does not. The rules come from its resource and schema
+code (releases 2.3.5 and 4.15.2) and from bug reports of its users. A code never changes. checks.py checks the rules at
+each save and for whole tables.
 
-`where` is the condition of the rows that break a rule, of which `this` is one: the same for one row and for a whole
-table, one scan or look-up in an index, never a query for each row. It is SQL that PostgreSQL knows too.
+`where` is the condition that matches a row, `this`, if it breaks the rule. It is the same for one row and for a whole
+table: one scan or index look-up, never a query for each row. It is SQL for both SQLite and PostgreSQL.
 """
 
 from __future__ import annotations
@@ -22,18 +22,28 @@ BOTH, AT_SAVE, AT_CHECK = "at save and check", "at save only", "at check only"
 LONGEST_NAME = 128  # characters
 LONGEST_EMAIL = 254  # characters (RFC 5321, errata 1690)
 DIGITS = string.digits
-NAME = string.ascii_letters + DIGITS + "._-@"  # what may be in a user name
+USERNAME_CHARACTERS = string.ascii_letters + DIGITS + "._-@"
 BLANK = " \t\n\r\v\f\x85\u00a0\u2000\u2001\u2002\u2003\u2009\u202f\u3000"
+
+
+class TableQuery(NamedTuple):
+    """How a rule is checked for a whole table, if its own condition would be too slow.
+
+    where, detail: replace those of the rule; {cycles} stands for the ids of tasks in cycles (cycles.py). rows: replaces
+    the table.
+    """
+
+    where: str
+    detail: str = ""
+    rows: str = ""
 
 
 class Rule(NamedTuple):
     """One rule.
 
-    entity: the table of the rows that can break it; "" for the database as a whole. breaks: what breaks it, for a
-    table of the rules. told: what is said of a row that does, after its name; {detail} is what the SQL of `detail`
-    gives. secret: the field whose plain text breaks it, which only the object that was given it knows. among: what
-    holds for all that break it too, and narrows down a whole table sooner than a look at each row. many: `where` of
-    many rows, if a look at each costs too much: {rings} are the ids of the tasks in rings (cycles.py).
+    entity: the table whose rows can break it; "" for the whole database. breaks: what breaks it, for the list of rules.
+    message: describes a row that breaks it, after its name; {detail} is the value of the SQL in `detail`. secret: the
+    field whose plain text breaks it, which only the object that was assigned it knows.
     """
 
     code: str
@@ -47,8 +57,7 @@ class Rule(NamedTuple):
     where: str = ""
     detail: str = "NULL"
     secret: str = ""
-    among: str = ""
-    many: str = ""
+    for_table: TableQuery | None = None
 
 
 def _no_text(column: str) -> str:
@@ -56,7 +65,7 @@ def _no_text(column: str) -> str:
 
 
 def _no_name(column: str) -> str:
-    """Return the condition that a name is none: TRIM() of digits leaves nothing of one that has only digits."""
+    """Return the condition that a name is missing, has only digits, or is too long."""
     return f"{_no_text(column)} OR TRIM({column}, '{DIGITS}') = '' OR LENGTH({column}) > {LONGEST_NAME}"
 
 
@@ -65,7 +74,7 @@ def _start(column: str) -> str:
 
 
 def _named(table: str, id: str) -> str:
-    """Return the SQL of what is linked to, by id and name: 4 "IKNL". The id alone where there is no such row."""
+    """Return the SQL of the id and name of a linked row: 4 "IKNL". Of a missing row, the id alone."""
     return f"{id} || COALESCE((SELECT ' \"' || {_start('l.name')} || '\"' FROM {table} l WHERE l.id = {id}), '')"
 
 
@@ -75,13 +84,16 @@ def _why_no_name(column: str) -> str:
 
 
 def _no_member(organization: str, collaboration: str) -> str:
-    asked = f"m.organization_id = {organization} AND m.collaboration_id = {collaboration}"
-    return f"NOT EXISTS (SELECT 1 FROM member m WHERE {asked})"
+    return _none_of("member", organization, collaboration)
 
 
 def _no_node(organization: str, collaboration: str) -> str:
-    asked = f"n.organization_id = {organization} AND n.collaboration_id = {collaboration}"
-    return f"NOT EXISTS (SELECT 1 FROM node n WHERE {asked})"
+    return _none_of("node", organization, collaboration)
+
+
+def _none_of(table: str, organization: str, collaboration: str) -> str:
+    links = f"l.organization_id = {organization} AND l.collaboration_id = {collaboration}"
+    return f"NOT EXISTS (SELECT 1 FROM {table} l WHERE {links})"
 
 
 def _first_too_long(*columns: str) -> str:
@@ -98,16 +110,23 @@ def _time(column: str) -> str:
 
 
 def _before(earlier: str, later: str) -> str:
-    """Return the condition that one time is before another: what is no time is neither."""
+    """Return the condition that one time is before another. It is false if either is not a time."""
     return f"(this.{earlier} < this.{later} AND {_time(earlier)} AND {_time(later)})"
 
 
 _ADDRESS = ("domain", "address1", "address2", "zipcode", "country")
 _SAME_NODE = "o.organization_id = this.organization_id AND o.collaboration_id = this.collaboration_id"
-# +: by the index of tasks. That of organizations would be gone through from end to end for each result.
+# +: SQLite is to use the index of tasks, not that of organizations, which it would scan whole for each result.
 _SAME_RESULT = "o.task_id = this.task_id AND +o.organization_id = this.organization_id"
-# One task at a time, and one that is somebody's parent: a walk up for each of many is quadratic in their depth.
-_RING = """(EXISTS (SELECT 1 FROM task c WHERE c.parent_id = this.id) AND EXISTS (WITH RECURSIVE up(id) AS (
+# For a whole table: looking for the others of each result would be quadratic in a task with thousands of them.
+_WITH_DUPLICATES = """
+    SELECT id, MIN(id) OVER same AS first_id, LEAD(id) OVER same AS next_id FROM result
+    WHERE organization_id IS NOT NULL AND task_id IN (
+        SELECT task_id FROM result GROUP BY task_id HAVING COUNT(*) > COUNT(DISTINCT organization_id)
+    ) WINDOW same AS (PARTITION BY task_id, organization_id ORDER BY id)
+"""
+# For one task, if it is a parent: a walk up from each of many tasks is quadratic in their depth.
+_IN_CYCLE = """(EXISTS (SELECT 1 FROM task c WHERE c.parent_id = this.id) AND EXISTS (WITH RECURSIVE up(id) AS (
     SELECT this.parent_id UNION SELECT t.parent_id FROM up JOIN task t ON t.id = up.id WHERE t.parent_id IS NOT NULL
 ) SELECT 1 FROM up WHERE up.id = this.id))"""
 _OTHER_COLLABORATION = "COALESCE(p.collaboration_id, 0) <> COALESCE(this.collaboration_id, 0)"
@@ -127,11 +146,11 @@ RULES = (
     ),
     Rule(
         "ORG002", "organization", WARNING, BOTH,
-        "another organization has the same name (`get_by_name` gives the oldest)",
+        "another organization has the same name (`get_by_name` returns the oldest)",
         "organization {detail} has the same name",
-        "rename one of them, or delete the one that is not meant",
-        "get_by_name gives the oldest of them, so users and nodes easily end up with the wrong one; the API and the "
-        "tables of 4.x refuse a second",
+        "rename one of them, or delete the duplicate",
+        "get_by_name returns the oldest, so users and nodes easily end up in the wrong organization; vantage6 4.x "
+        "refuses a second one",
         f"{_first_other('organization', 'o.name = this.name')} IS NOT NULL",
         _first_other("organization", "o.name = this.name"),
     ),
@@ -145,10 +164,10 @@ RULES = (
     ),
     Rule(
         "ORG004", "organization", ERROR, BOTH,
-        "a public key that is neither PEM nor base64 of one",
-        "its public key is neither PEM nor base64 of one",
-        "assign the text of the key's PEM file, or None to have its node make one",
-        "nobody can encrypt for this organization with such a key: the tasks of encrypted collaborations fail",
+        "a public key that is neither PEM nor base64 of PEM",
+        "its public key is neither PEM nor base64 of PEM",
+        "assign the text of the key's PEM file, or None, so that its node generates one",
+        "nobody can encrypt for this organization with such a key: tasks of encrypted collaborations fail",
         f"TRIM(this.public_key, '{BLANK}') <> '' AND TRIM(this.public_key, '{BLANK}') NOT LIKE "
         "'-----BEGIN %-----%-----END %-----' AND this.public_key NOT LIKE 'LS0tLS1CRUdJTi%'",
     ),
@@ -157,7 +176,7 @@ RULES = (
         "no organization: users always belong to one",
         "it has no organization",
         "set its organization",
-        "the server looks at the organization of a user in nearly every request, and fails without one",
+        "the server reads the organization of a user in nearly every request, and fails without one",
         "this.organization_id IS NULL",
     ),
     Rule(
@@ -166,15 +185,15 @@ RULES = (
         "its user name is not a letter followed by letters, digits, and . _ - @",
         "give it such a user name",
         "the API refuses it, and some of its web pages cannot show it",
-        f"this.username IS NULL OR this.username = '' OR TRIM(this.username, '{NAME}') <> '' OR "
+        f"this.username IS NULL OR this.username = '' OR TRIM(this.username, '{USERNAME_CHARACTERS}') <> '' OR "
         f"TRIM(SUBSTR(this.username, 1, 1), '{string.ascii_letters}') <> ''",
     ),
     Rule(
         "USR003", "user", WARNING, AT_SAVE,
         "a password under 8 characters, or without upper case, lower case, digit or special character",
         "its password is weak ({detail})",
-        "give it a longer or more varied one",
-        "the API refuses it. It is known only when it is set: what is stored is a hash",
+        "choose a longer or more varied one",
+        "the API refuses it. It is checked only when it is set, because only its hash is stored",
         secret="password",
     ),
     Rule(
@@ -187,10 +206,10 @@ RULES = (
     ),
     Rule(
         "USR005", "user", WARNING, BOTH,
-        "an e-mail address that is none",
-        "its e-mail address is none",
+        "an invalid e-mail address",
+        "its e-mail address is invalid",
         "correct it, or set it to None",
-        "the API refuses it, and what is sent to reset a password never arrives",
+        "the API refuses it, and messages to reset a password never arrive",
         "this.email NOT LIKE '_%@_%' OR LENGTH(this.email) - LENGTH(REPLACE(this.email, '@', '')) <> 1 OR "
         f"LENGTH(this.email) > {LONGEST_EMAIL} OR "
         + " OR ".join(f"this.email LIKE '%{blank}%'" for blank in " \t\n\r"),
@@ -213,9 +232,9 @@ RULES = (
     ),
     Rule(
         "COL003", "collaboration", WARNING, AT_CHECK,
-        "an organization takes part but has no node for it: no task can run there",
-        "organization {detail} takes part, and has no node for it",
-        "make a node of that organization in it, or take the organization out",
+        "one of its organizations has no node in it: no task can run there",
+        "organization {detail} has no node in it",
+        "create a node for that organization, or remove the organization",
         "a task that is sent to an organization without a node waits forever",
         "EXISTS (SELECT 1 FROM member m WHERE m.collaboration_id = this.id AND "
         f"{_no_node('m.organization_id', 'this.id')})",
@@ -227,16 +246,16 @@ RULES = (
         "no organization, or no collaboration: nodes always belong to both",
         "it has no {detail}",
         "set it",
-        "the server does not know which tasks to give to such a node, and its log-in fails",
+        "the server does not know which tasks are for such a node, and its log-in fails",
         "this.organization_id IS NULL OR this.collaboration_id IS NULL",
         "CASE WHEN this.organization_id IS NULL THEN 'organization' ELSE 'collaboration' END",
     ),
     Rule(
         "NOD002", "node", ERROR, BOTH,
-        "its organization takes no part in its collaboration",
-        "its organization takes no part in its collaboration {detail}",
+        "its organization is not in its collaboration",
+        "its organization is not in its collaboration {detail}",
         "add the organization to the collaboration, or delete the node",
-        "it would be given tasks that its organization did not agree to",
+        "it would receive tasks that its organization did not agree to",
         f"this.organization_id IS NOT NULL AND this.collaboration_id IS NOT NULL AND "
         f"{_no_member('this.organization_id', 'this.collaboration_id')}",
         _named("collaboration", "this.collaboration_id"),
@@ -244,9 +263,9 @@ RULES = (
     Rule(
         "NOD003", "node", ERROR, BOTH,
         "a second node of the same organization in the same collaboration",
-        "node {detail} is of the same organization, in the same collaboration",
-        "delete the one that is not used",
-        "the server looks for one node of an organization, and fails, or takes either, where there are two",
+        "node {detail} has the same organization and collaboration",
+        "delete the unused one",
+        "the server expects one node of an organization; with two, it fails or picks either",
         f"{_first_other('node', _SAME_NODE)} IS NOT NULL",
         _first_other("node", _SAME_NODE),
     ),
@@ -255,16 +274,17 @@ RULES = (
         "another node has the same name",
         "node {detail} has the same name",
         "rename one of them",
-        "nobody can tell them apart in a log; the tables of 4.x refuse a second",
+        "nobody can tell them apart in a log; vantage6 4.x refuses a second one",
         f"{_first_other('node', 'o.name = this.name')} IS NOT NULL",
         _first_other("node", "o.name = this.name"),
     ),
     Rule(
         "NOD005", "node", WARNING, AT_SAVE,
-        "an API key that is a version 1 UUID (time and network address: can be guessed), or shorter than 16 characters",
+        "an API key that can be guessed: a version 1 UUID (time and network address), or under 16 characters",
         "its API key can be guessed ({detail})",
-        "make a random one, such as str(uuid4()), or with: vserver apikey",
-        "whoever has the key gets the organization's tasks. It is known only when it is set: what is stored is a hash",
+        "use a random one, such as str(uuid4()), or run: vserver apikey",
+        "anyone with the key receives the organization's tasks. It is checked only when it is set, because only its "
+        "hash is stored",
         secret="api_key",
     ),
     Rule(
@@ -272,7 +292,7 @@ RULES = (
         "no collaboration",
         "it has no collaboration",
         "set its collaboration",
-        "nobody can see it over the API: who may is decided by the collaboration",
+        "nobody can see it through the API: the collaboration decides who may",
         "this.collaboration_id IS NULL",
     ),
     Rule(
@@ -280,37 +300,37 @@ RULES = (
         "no image",
         "it has no image",
         "set its image",
-        "there is nothing that a node could run",
+        "a node has nothing to run",
         _no_text("this.image"),
     ),
     Rule(
         "TSK003", "task", ERROR, BOTH,
-        "its initiator takes no part in its collaboration",
-        "its initiator, organization {detail}, takes no part in its collaboration",
+        "its initiator is not in its collaboration",
+        "its initiator, organization {detail}, is not in its collaboration",
         "set the initiator to an organization of the collaboration",
-        "the API refuses tasks of outsiders",
+        "the API refuses tasks of other organizations",
         "this.initiator_id IS NOT NULL AND this.collaboration_id IS NOT NULL AND "
         f"{_no_member('this.initiator_id', 'this.collaboration_id')}",
         _named("organization", "this.initiator_id"),
     ),
     Rule(
         "TSK004", "task", ERROR, BOTH,
-        "its parent is of another collaboration, or has another run_id, or the chain of parents closes in a ring",
+        "its parent is in another collaboration, or has another run_id, or its parents form a cycle",
         "its parent {detail}",
         "set the parent to a task of the same collaboration and run, or to None",
-        "parent and child share the volumes of a run; what follows a ring of parents never ends",
-        f"this.parent_id IS NOT NULL AND ({_OTHER_PARENT} OR {_RING})",
-        f"(SELECT CASE WHEN {_OTHER_COLLABORATION} THEN 'is of another collaboration' WHEN {_OTHER_RUN} THEN "
-        "'has another run_id' ELSE 'descends from it: the chain of parents is a ring' END "
+        "parent and child share the volumes of a run; a program that follows a cycle of parents never ends",
+        f"this.parent_id IS NOT NULL AND ({_OTHER_PARENT} OR {_IN_CYCLE})",
+        f"(SELECT CASE WHEN {_OTHER_COLLABORATION} THEN 'is in another collaboration' WHEN {_OTHER_RUN} THEN "
+        "'has another run_id' ELSE 'descends from it: the parents form a cycle' END "
         "FROM task p WHERE p.id = this.parent_id)",
-        many=f"this.parent_id IS NOT NULL AND ({_OTHER_PARENT} OR this.id IN ({{rings}}))",
+        for_table=TableQuery(f"this.parent_id IS NOT NULL AND ({_OTHER_PARENT} OR this.id IN ({{cycles}}))"),
     ),
     Rule(
         "TSK005", "task", INFO, AT_CHECK,
-        "no results: it was made by hand and no node will pick it up",
-        "it has no results, so no node will pick it up",
-        "post the task to the server, which makes the results, or delete it",
-        "a server makes a result for each organization when a task is posted, and tells the nodes; here nobody does",
+        "no results: it was created by hand, and no node will run it",
+        "it has no results, so no node will run it",
+        "post the task to the server, which creates the results, or delete it",
+        "a server creates a result for each organization when a task is posted, and notifies the nodes",
         "NOT EXISTS (SELECT 1 FROM result r WHERE r.task_id = this.id)",
     ),
     Rule(
@@ -318,38 +338,41 @@ RULES = (
         "no task",
         "it has no task",
         "set its task, or delete it",
-        "nobody can find it: results are asked for by task",
+        "nobody can find it: results are requested by task",
         "this.task_id IS NULL",
     ),
     Rule(
         "RES002", "result", ERROR, BOTH,
-        "its organization takes no part in the task's collaboration, or is missing",
+        "its organization is missing, or not in the task's collaboration",
         "{detail}",
         "set its organization to one of the task's collaboration, or delete it",
-        "no node may deliver it, so its task is never complete",
+        "no node can run it, so its task never finishes",
         "this.organization_id IS NULL OR EXISTS (SELECT 1 FROM task t WHERE t.id = this.task_id AND "
         f"t.collaboration_id IS NOT NULL AND {_no_member('this.organization_id', 't.collaboration_id')})",
         "CASE WHEN this.organization_id IS NULL THEN 'it has no organization' ELSE "
         f"'its organization ' || {_named('organization', 'this.organization_id')} || "
-        "' takes no part in the collaboration of its task' END",
+        "' is not in the collaboration of its task' END",
     ),
     Rule(
         "RES003", "result", ERROR, BOTH,
         "a second result of the same organization for the same task",
-        "result {detail} is of the same organization, for the same task",
-        "delete the one that is not meant",
-        "the task waits for both, and only one of them is delivered",
+        "result {detail} has the same organization and task",
+        "delete the duplicate",
+        "the task waits for both, and a node returns only one",
         f"EXISTS (SELECT 1 FROM result o WHERE {_SAME_RESULT} AND o.id <> this.id)",
         _first_other("result", _SAME_RESULT),
-        among="this.task_id IN (SELECT r.task_id FROM result r GROUP BY r.task_id "
-        "HAVING COUNT(*) > COUNT(DISTINCT r.organization_id))",
+        for_table=TableQuery(
+            "this.first_id <> this.id OR this.next_id IS NOT NULL",
+            "CASE WHEN this.first_id = this.id THEN this.next_id ELSE this.first_id END",
+            f"({_WITH_DUPLICATES})",
+        ),
     ),
     Rule(
         "RES004", "result", WARNING, BOTH,
         "finished before it started, started before it was assigned, or finished without having started",
         "it {detail}",
         "correct its times",
-        "how long it took is worked out from its times; the clock of a node may be wrong",
+        "its duration is computed from its times; the clock of a node may be wrong",
         f"{_before('finished_at', 'started_at')} OR {_before('started_at', 'assigned_at')} OR "
         f"({_time('finished_at')} AND NOT COALESCE({_time('started_at')}, FALSE))",
         f"CASE WHEN {_before('finished_at', 'started_at')} THEN 'finished before it started' WHEN "
@@ -358,10 +381,10 @@ RULES = (
     ),
     Rule(
         "RES005", "result", WARNING, AT_CHECK,
-        "its collaboration has no node of its organization: it can never be delivered",
-        "organization {detail} has no node in its collaboration, so it can never be delivered",
-        "make that node, or delete the result",
-        "a task is complete when all results are there: this one is waited for in vain",
+        "its organization has no node in its collaboration: it can never finish",
+        "organization {detail} has no node in its collaboration, so it can never finish",
+        "create that node, or delete the result",
+        "a task finishes when all of its results have finished, so this task never does",
         "this.state IN ('pending', 'active') AND this.organization_id IS NOT NULL AND EXISTS (SELECT 1 FROM task t "
         "WHERE t.id = this.task_id AND t.collaboration_id IS NOT NULL AND "
         f"{_no_node('this.organization_id', 't.collaboration_id')})",
@@ -371,7 +394,7 @@ RULES = (
         "RES006", "result", ERROR, BOTH,
         "the collaboration is encrypted but the organization has no public key",
         "its collaboration is encrypted, but organization {detail} has no public key",
-        "start the organization's node once, which makes the key, or set its public_key",
+        "start the organization's node once, which generates the key, or set its public_key",
         "its input cannot be encrypted for that organization",
         "EXISTS (SELECT 1 FROM task t JOIN collaboration c ON c.id = t.collaboration_id WHERE t.id = this.task_id AND "
         "c.encrypted) AND EXISTS (SELECT 1 FROM organization o WHERE o.id = this.organization_id AND "
@@ -383,48 +406,48 @@ RULES = (
         "a status that no server writes, or that its times contradict",
         "its status is {detail}",
         "correct its status, or its times",
-        "what is listed goes by the times, so nobody sees what was written; a save does not keep such a status",
+        "lists show the status that the times say, so nobody sees the stored one; a save replaces it",
         "this.state <> 'failed' AND this.status <> this.state AND NOT (this.status = 'initializing' AND "
         "this.state IN ('pending', 'active'))",
-        f"'\"' || {_start('this.status')} || '\", and its times make it ' || this.state",
+        f"'\"' || {_start('this.status')} || '\", but its times say ' || this.state",
     ),
-    # Of the file as a whole: found by inspection.py, not by a condition of rows.
+    # Rules of the whole database, which inspection.py checks without a condition.
     Rule(
         "DBF001", "", ERROR, AT_CHECK,
-        "the file is damaged: SQLite's own integrity_check finds a fault",
+        "the file is damaged: SQLite's integrity_check finds a fault",
         "{detail}",
-        "stop using it, and go back to a backup",
-        "a disk, or a program that copied the file while it was written, has changed it behind SQLite's back",
+        "stop using it, and restore a backup",
+        "a disk fault, or a program that copied the file while it was being written, has changed it",
     ),
     Rule(
         "DBF002", "", ERROR, AT_CHECK,
         "an orphan: a link to a row that does not exist",
         "{detail}",
         "set the link to a row that exists, or to None",
-        "another program wrote it with foreign keys switched off: whatever follows the link fails",
+        "another program wrote it with foreign keys switched off: following the link fails",
     ),
     Rule(
         "DBF003", "", WARNING, AT_CHECK,
-        "a table, column, index or trigger that is missing, is more, or is another than in a new database",
+        "a missing, additional or different table, column, index or trigger, compared with a new database",
         "{detail}",
-        "undo what changed the tables, or go back to a backup",
-        "somebody changed the tables by hand: queries may fail, be slow, or miss what a trigger should have done",
+        "revert the changes to the tables, or restore a backup",
+        "somebody changed the tables by hand: queries may fail or be slow, and triggers may be missing",
     ),
     Rule(
         "DBF004", "", ERROR, AT_CHECK,
-        "a value that is none of its kind: no time, no truth, no whole number, or bytes in the place of a text",
+        "a value of the wrong type: not a time, a boolean or a whole number, or bytes in place of a text",
         "{detail}",
-        "set it to a value of its kind, or to None",
-        "another program wrote it, and SQLite takes anything anywhere: what sorts, filters or exports by it is wrong, "
-        "and a PostgreSQL database has no place for it",
+        "set it to a value of the right type, or to None",
+        "another program wrote it, because SQLite accepts any value in any column: sorting, filtering and exporting go "
+        "wrong, and PostgreSQL cannot hold it",
     ),
     Rule(
         "DBF005", "", WARNING, AT_CHECK,
         "a sequence of a PostgreSQL database that is behind the ids of its table",
         "{detail}",
-        "save anything with vserver, which sets it, or have the owner of the table set it by setval()",
-        "another program gave ids by hand, or a replica took over: the next new row gets an id that is taken, and is "
-        "refused",
+        "save anything with vserver, which sets it, or have the owner of the table call setval()",
+        "another program inserted ids by hand, or a replica took over: the next new row gets an id that is taken, and "
+        "is refused",
     ),
 )  # fmt: skip
 
@@ -439,54 +462,14 @@ LABELS = {
 }
 
 
-class Touch(NamedTuple):
-    """A change of a field that can make rows of other entities break a rule: those that `scope` holds for, ? its id."""
+def query(rule: Rule, scope: str = "", limit: int = 0, for_table: TableQuery | None = None) -> str:
+    """Return the SQL of the rows that break a rule: its code, the row's id and name, the detail of its message.
 
-    entity: str
-    changed: str
-    code: str
-    scope: str
-
-
-_OF_COLLABORATION = "this.task_id IN (SELECT t.id FROM task t WHERE t.collaboration_id = ?)"
-TOUCHES = (
-    Touch("organization", "public_key", "RES006", "this.organization_id = ?"),
-    Touch("collaboration", "encrypted", "RES006", _OF_COLLABORATION),
-    Touch("task", "collaboration", "RES002", "this.task_id = ?"),
-    Touch("task", "collaboration", "RES006", "this.task_id = ?"),
-    Touch("task", "collaboration", "TSK004", "this.parent_id = ?"),
-    Touch("task", "run_id", "TSK004", "this.parent_id = ?"),
-)
-
-
-class Parting(NamedTuple):
-    """What the end of a membership can make break a rule: the rows that `scope` holds for.
-
-    by: the ids that stand for each ? in it: those of the organization and of the collaboration that parted.
+    scope: a further condition. limit: the highest number of rows; 0 for all.
     """
-
-    code: str
-    scope: str
-    by: tuple[str, ...] = ("organization", "collaboration")
-
-
-_OF_TASK = "EXISTS (SELECT 1 FROM task of WHERE of.id = this.task_id AND of.collaboration_id = ?)"
-PARTINGS = (
-    Parting("COL002", "this.id = ?", ("collaboration",)),
-    Parting("NOD002", "this.organization_id = ? AND this.collaboration_id = ?"),
-    Parting("TSK003", "this.initiator_id = ? AND this.collaboration_id = ?"),
-    Parting("RES002", f"this.organization_id = ? AND {_OF_TASK}"),
-)
-
-
-def query(rule: Rule, scope: str = "", limit: int = 0, where: str = "") -> str:
-    """Return the SQL of the rows that break a rule: its code, the row's id and name, the detail of the sentence.
-
-    scope: a condition that narrows down the rows. limit: so many of them at most. where: the condition, put otherwise.
-    """
-    columns = f"'{rule.code}', this.id, CAST({LABELS[rule.entity]} AS TEXT), CAST({rule.detail} AS TEXT)"
-    narrow = scope or rule.among
-    breaks = where or rule.where
-    conditions = f"{narrow} AND ({breaks})" if narrow else breaks
-    sql = f'SELECT {columns} FROM "{rule.entity}" AS this WHERE {conditions}'
+    where, detail, rows = for_table or TableQuery(rule.where)
+    columns = f"'{rule.code}', this.id, CAST({LABELS[rule.entity]} AS TEXT), CAST({detail or rule.detail} AS TEXT)"
+    conditions = f"{scope} AND ({where})" if scope else where
+    table = rows or f'"{rule.entity}"'
+    sql = f"SELECT {columns} FROM {table} AS this WHERE {conditions}"
     return f"SELECT * FROM ({sql} LIMIT {limit}) AS found" if limit else sql

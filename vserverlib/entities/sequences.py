@@ -1,6 +1,6 @@
-"""What lists of entities share, whether a query fills them or they can be edited: an index, a repr, a notebook's view.
+"""What all lists of entities share: indexing, the repr, and the display in notebooks.
 
-The lists themselves are in lists.py and relations.py.
+The lists are in lists.py (read by a query) and relations.py (editable).
 """
 
 from __future__ import annotations
@@ -10,27 +10,27 @@ from typing import Any
 
 from vserverlib import NotFound, pluralize, printable
 
-SHOWN = 20  # entities in the repr of a list
+MOST_IN_REPR = 20  # entities in the repr of a list
 
-# What a notebook shows of an object, by MIME type; None: its repr. terminal.display registers it.
+# Each returns the display of an object by MIME type, or None for its repr. terminal.display registers one.
 notebook_views: list[Callable[[Any], dict[str, str] | None]] = []
 
 
-class NoSuchPlace(NotFound, IndexError):
+class NoSuchIndex(NotFound, IndexError):
     """An index past the end of a list."""
 
 
-class ShownInNotebooks:
-    """What IPython asks for the view of an object in a notebook; our own shell does not."""
+class NotebookDisplay:
+    """The method that IPython calls to display an object in a notebook. Our own shell does not use it."""
 
     def _repr_mimebundle_(self, **options: Any) -> dict[str, str] | None:
         return next((shown for view in notebook_views if (shown := view(self)) is not None), None)
 
 
-class Loaded:
-    """Of one entity, the list that was read for many at once: it holds until this session writes.
+class PreloadedList:
+    """A list of one entity that was read for many entities at once. It is valid until this session writes.
 
-    query and condition: by which it is read then.
+    After that, it is read by the query with the condition.
     """
 
     __slots__ = ("_condition", "_database", "_entities", "_query", "_writes")
@@ -40,27 +40,27 @@ class Loaded:
         self._database, self._writes = database, database.writes
 
     def list(self) -> Any:
-        """Return the list: read, or to be read anew."""
+        """Return the list: read, or unread if this session has written."""
         found = self._query.where(self._condition)
-        return found.as_read(self._entities) if self._writes == self._database.writes else found
+        return found.filled_with(self._entities) if self._writes == self._database.writes else found
 
 
-def picked(entities: list[Any], index: Any, model: Any) -> Any:
-    """Return what a list that was read has at an index, or a slice; a NoSuchPlace error past its end."""
+def item_at(entities: list[Any], index: Any, model: Any) -> Any:
+    """Return the item at an index, or the items of a slice. Raises NoSuchIndex past the end."""
     try:
         return entities[index]
     except IndexError:
-        raise no_place(index, len(entities), model) from None
+        raise no_such_index(index, len(entities), model) from None
 
 
-def no_place(index: Any, count: int, model: Any) -> NoSuchPlace:
-    """Return the error for an index past the end: how many there are."""
+def no_such_index(index: Any, count: int, model: Any) -> NoSuchIndex:
+    """Return the error for an index past the end."""
     there = f"there {'is' if count == 1 else 'are'} {pluralize(count, model.noun, model.plural)}"
-    return NoSuchPlace(f"{there}: no index {printable(index)}")
+    return NoSuchIndex(f"{there}: no index {printable(index)}")
 
 
-def shown(entities: Any) -> str:
-    """Return the repr of a list: its first entities and how many more there are. Reads no more than it shows."""
-    first = entities[: SHOWN + 1]
-    more = f", … {len(entities) - SHOWN:,} more" if len(first) > SHOWN else ""
-    return "[" + ", ".join(map(repr, first[:SHOWN])) + more + "]"
+def list_repr(entities: Any) -> str:
+    """Return the repr of a list: its first entities and the number of the others. Reads only the first."""
+    first = entities[: MOST_IN_REPR + 1]
+    more = f", … {len(entities) - MOST_IN_REPR:,} more" if len(first) > MOST_IN_REPR else ""
+    return "[" + ", ".join(map(repr, first[:MOST_IN_REPR])) + more + "]"

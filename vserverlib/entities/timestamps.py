@@ -1,9 +1,9 @@
-"""Times as text: what is a time, which forms a person may type, and which span of time a text means.
+"""Times as text: which texts are times, in which forms they can be typed, and which span of time a text means.
 
-A text means all that it does not say: "2026-03-01" is a day, "2026-03-01 09:30" a minute. So what a list prints in
-minutes is found by what it prints. What a time is compared with is a Span; what is stored is one moment.
+A text means a whole span: "2026-03-01" is a day, "2026-03-01 09:30" a minute. So a time that a list prints in minutes
+is found by what the list prints. Comparisons use a Span; a stored time is one moment.
 
-It owns the forms. How a time is stored and read is fields.py's; ages (-2d) and words (today) are filters.py's.
+fields.py stores and reads times; filters.py adds ages (-2d) and words (today).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from vserverlib.drivers import peewee
 
-LEAST, MOST = "0001-01-01 00:00:00.000000+00:00", "9999-12-31 23:59:59.999999+00:00"  # as they are stored
+EARLIEST, LATEST = "0001-01-01 00:00:00.000000+00:00", "9999-12-31 23:59:59.999999+00:00"  # as stored
 TICK = datetime.timedelta(microseconds=1)
 FRACTION = 6  # digits of a second that are stored
 # 2026, 2026-03, 2026-03-01, 2026-03-01 09:30:15.250, each day and time with a zone or without one: Z, UTC, +01:00.
@@ -25,49 +25,48 @@ FORM = re.compile(
     re.ASCII | re.IGNORECASE,
 )
 PARTS = ("month", "day", "hour", "minute", "second")
-# A text that begins with a date counts as a time, whatever follows: what migration 0003 has the database look for. One
-# that ends in C is of PostgreSQL's, before Christ.
 WEEK = re.compile(r"\d{4}-?W\d\d", re.ASCII)  # of ISO 8601, without a day
+# A text that begins with a date counts as a time, as in migration 0003; but not PostgreSQL's years BC.
 DATED = re.compile(r"(?!0000)\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])(?!.*C\Z)", re.ASCII | re.DOTALL)
 
-# Nearly the same of a column {0}, in SQL that both databases know, and without a % that a driver would take for a mark.
+# Nearly the same for a column {0}, in SQL for both databases, without a % that a driver would take for a placeholder.
 LIKE_A_DATE = "SUBSTR(CAST({0} AS TEXT), 1, 10) LIKE '____-__-__'"
 HAS_MONTH = "SUBSTR(CAST({0} AS TEXT), 6, 2) BETWEEN '01' AND '12'"
 HAS_DAY = "SUBSTR(CAST({0} AS TEXT), 9, 2) BETWEEN '01' AND '31'"
-HOLDS_TIME = f"({{0}} BETWEEN '{LEAST}' AND '{MOST}' AND {LIKE_A_DATE} AND {HAS_MONTH} AND {HAS_DAY})"
+HOLDS_TIME = f"({{0}} BETWEEN '{EARLIEST}' AND '{LATEST}' AND {LIKE_A_DATE} AND {HAS_MONTH} AND {HAS_DAY})"
 
 
 class Span(NamedTuple):
-    """All that a text means: from the first moment to the last one, both in UTC and within it."""
+    """The span that a text means, from its first moment to its last one, both included, in UTC."""
 
     first: datetime.datetime
     last: datetime.datetime
 
 
 def is_time(stored: object) -> bool:
-    """Whether a value as it is stored counts as a time: an empty text, or any text but a date, is no time."""
+    """Whether a stored value counts as a time: a text that begins with a date does."""
     return isinstance(stored, str) and DATED.match(stored) is not None
 
 
 def dated(column: Any) -> Any:
     """Return the condition that a column, or another expression, holds a time: see HOLDS_TIME."""
-    return _of(HOLDS_TIME, column)
+    return _filled_in(HOLDS_TIME, column)
 
 
-def _of(template: str, column: Any) -> Any:
-    """Return a condition with an expression wherever it has {0}."""
+def _filled_in(template: str, column: Any) -> Any:
+    """Return a condition from SQL, with an expression in place of each {0}."""
     first, *others = map(peewee.SQL, template.split("{0}"))
     return peewee.NodeList([first, *(node for part in others for node in (column, part))])
 
 
 def between(expression: Any, first: str, last: str) -> Any:
-    """Return the condition that an expression is from one stored time to another."""
+    """Return the condition that an expression is between two stored times, both included."""
     ends = (peewee.Value(first, converter=False), peewee.SQL("AND"), peewee.Value(last, converter=False))
     return peewee.Expression(expression, peewee.OP.BETWEEN, peewee.NodeList(ends))
 
 
 def as_utc(value: Any) -> datetime.datetime:
-    """Return a moment in UTC; raise TypeError, ValueError or OverflowError for anything else.
+    """Return a time in UTC. Raises TypeError, ValueError or OverflowError for anything else.
 
     A time without a zone is taken as UTC, a date as its midnight.
     """
@@ -93,12 +92,12 @@ def _read(text: str) -> datetime.datetime:
 
 
 def stored(moment: datetime.datetime) -> str:
-    """Return a moment in UTC as it is stored."""
+    """Return the text that is stored for a time in UTC."""
     return moment.isoformat(" ", "microseconds")
 
 
 def span(value: Any) -> Span:
-    """Return what a text, a date or a datetime means: all of what it leaves open. Raises what as_utc() raises."""
+    """Return the span that a text, a date or a datetime means. Raises the errors of as_utc()."""
     if isinstance(value, str):
         text = value.strip()
         found = FORM.fullmatch(text)
@@ -115,7 +114,7 @@ def span(value: Any) -> Span:
 
 
 def _first(found: re.Match[str]) -> datetime.datetime:
-    """Return the first moment of what was typed, in its own zone."""
+    """Return the first moment of a typed time, in its own zone."""
     date = datetime.date(int(found["year"]), int(found["month"] or 1), int(found["day"] or 1))
     fraction = (found["fraction"] or "")[:FRACTION].ljust(FRACTION, "0")
     hour, minute, second = (int(found[name] or 0) for name in ("hour", "minute", "second"))
@@ -132,12 +131,12 @@ def _zone(text: str) -> datetime.tzinfo:
 
 
 def _finest(found: re.Match[str]) -> str:
-    """Return the finest unit that was typed."""
+    """Return the smallest unit of a typed time."""
     return next((name for name in ("fraction", *reversed(PARTS)) if found[name]), "year")
 
 
 def _span(first: datetime.datetime, unit: str, digits: int) -> Span:
-    """Return what begins at a moment and lasts as long as a unit; the end of the year 9999 ends all."""
+    """Return the span of one unit from a moment on, cut at the end of the year 9999."""
     begins = first.astimezone(datetime.UTC)
     try:
         return Span(begins, begins + _length(first, unit, digits) - TICK)
@@ -156,9 +155,9 @@ def _length(first: datetime.datetime, unit: str, digits: int) -> datetime.timede
 
 
 def compared(expression: Any, operator: str, span: Span) -> Any:
-    """Return the condition that an expression is =, !=, <, <=, > or >= all that was meant.
+    """Return the condition that compares an expression with a span; operator: =, !=, <, <=, > or >=.
 
-    What is no time, an empty text for one, is before and after nothing. What is computed is always a time, or NULL.
+    A value that is not a time, such as an empty text, matches no order. A computed field is always a time or NULL.
     """
     first, last = map(stored, span)
     if operator in ("=", "!="):
@@ -167,8 +166,8 @@ def compared(expression: Any, operator: str, span: Span) -> Any:
     found = _compare(expression, *ends[operator])
     if not isinstance(expression, peewee.Field) or getattr(expression, "is_computed", False):
         return found
-    end = _compare(expression, "GTE", LEAST) if operator[0] == "<" else _compare(expression, "LTE", MOST)
-    return found & end & _of(LIKE_A_DATE, expression)
+    end = _compare(expression, "GTE", EARLIEST) if operator[0] == "<" else _compare(expression, "LTE", LATEST)
+    return found & end & _filled_in(LIKE_A_DATE, expression)
 
 
 def _compare(expression: Any, operator: str, value: str) -> Any:

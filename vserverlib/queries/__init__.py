@@ -1,1 +1,1 @@
-"""What is asked of the entities: filters, lists, figures, details, and rows as text for programs."""
+"""Queries over the entities: lists, figures, details, checks, and rows as text for programs."""

@@ -1,7 +1,6 @@
-"""What the catalog of a PostgreSQL server tells of a database: links that lead nowhere, and tables that are not ours.
+"""The checks of inspection.py for a PostgreSQL database, from the server's catalog: orphans, changed tables, sequences.
 
-It is what inspection.py asks there in the place of SQLite's pragmas. Damage is the server's business (amcheck,
-checksums): it is not looked for. Reads only.
+It does not look for damage, which the server's own tools find (amcheck, checksums). It writes nothing.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from vserverlib import printable
 from vserverlib.databases.postgresql import sequences
 from vserverlib.entities import fields, timestamps
 
-Schema = dict[tuple[str, str], Any]  # by kind and name: of a table its columns
+Schema = dict[tuple[str, str], Any]  # by kind and name; of a table its columns
 
 HOME = "(SELECT relnamespace FROM pg_class WHERE oid = 'setting'::regclass)"  # the schema that our tables are in
 TABLES = f"""
@@ -35,18 +34,18 @@ WHERE row."{column}" IS NOT NULL AND NOT EXISTS (SELECT 1 FROM "{parent}" p WHER
 """
 BEYOND = f"""
 SELECT id, "{{column}}"::text FROM "{{table}}"
-WHERE "{{column}}" NOT BETWEEN '{timestamps.LEAST}' AND '{timestamps.MOST}' ORDER BY id
+WHERE "{{column}}" NOT BETWEEN '{timestamps.EARLIEST}' AND '{timestamps.LATEST}' ORDER BY id
 """
-EVENTS = ("_insert", "_update", "_delete")  # a trigger of SQLite's is for one of these, of PostgreSQL's for all three
+EVENTS = ("_insert", "_update", "_delete")  # a trigger on SQLite is for one of these, on PostgreSQL for all three
 
 
 def damage(database: Any) -> Iterator[tuple[int | None, str]]:
-    """Tell nothing: see above."""
+    """Find nothing: see above."""
     yield from ()
 
 
 def misfits(database: Any) -> Iterator[tuple[int | None, str]]:
-    """Find times beyond the years 1 to 9999, infinity among them: else a column takes values of its type alone."""
+    """Find times outside the years 1 to 9999, also infinity. Other values always have the type of their column."""
     for model in MODELS.values():
         for field in model.stored_fields():
             if isinstance(field, fields.UTCDateTimeField):
@@ -57,13 +56,13 @@ def misfits(database: Any) -> Iterator[tuple[int | None, str]]:
 
 
 def behind(database: Any) -> Iterator[tuple[int | None, str]]:
-    """Find the sequences whose next number is the id of a row, or of one that is not far."""
+    """Find the sequences that are behind the highest id of their table."""
     for table, highest, sequence, _ in sequences.behind(database):
-        yield None, f"{table} has a row with id {highest}, which its sequence {printable(sequence)} has not given yet"
+        yield None, f"{table} has a row with id {highest}, which its sequence {printable(sequence)} has not reached"
 
 
 def orphans(database: Any) -> Iterator[tuple[int | None, str]]:
-    """Find rows whose link leads to none: the server lets none in, but can be told to. One query for each link."""
+    """Find links to missing rows. A server refuses them unless its constraints are off. One query for each link."""
     for model in MODELS.values():
         meta = model._meta
         for link in meta.refs:
@@ -81,10 +80,10 @@ def schema(database: Any) -> Schema:
     return found | dict.fromkeys(map(tuple, database.execute_sql(OTHERS).fetchall()), ((), ""))
 
 
-def meant(of_sqlite: Schema) -> Schema:
-    """Return what a new database has here, made of what a new one of SQLite's has: the same migrations make both.
+def expected(of_sqlite: Schema) -> Schema:
+    """Return the schema of a new database here, derived from that of SQLite: the same migrations create both.
 
-    Making one on the server, to compare with, would take it a second.
+    Creating a database on the server, to compare with, would take a second.
     """
     return {
         (kind, _without_event(name) if kind == "trigger" else name): (columns if kind == "table" else (), "")
@@ -96,7 +95,7 @@ def _without_event(name: str) -> str:
     return next((name.removesuffix(event) for event in EVENTS if name.endswith(event)), name)
 
 
-TOLD: dict[str, Callable[[Any], Iterator[tuple[int | None, str]]]] = {
+DATABASE_CHECKS: dict[str, Callable[[Any], Iterator[tuple[int | None, str]]]] = {
     "DBF001": damage,
     "DBF002": orphans,
     "DBF004": misfits,

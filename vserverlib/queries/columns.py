@@ -1,7 +1,7 @@
-"""What there is to say of each entity: the columns of tables, JSON and CSV, once, as data.
+"""The columns of each entity in tables, JSON and CSV, as data.
 
-Each column tells what it needs (fields, names of linked entities, counts), what it makes of that, of which kind that
-is, and what it means. How a need is read is listing.py's, how a kind looks views.py's and formats.py's.
+A column has the sources that it reads (fields, names of linked entities, counts), the function that computes its value,
+its kind, and its meaning. listing.py reads sources; views.py and formats.py display kinds.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from vserverlib.entities.relations import relations
 
 FIXED = ("id", "number", "flag", "time", "state", "progress")  # kinds whose values a table never cuts
 
-# What a kind of column is in JSON, null aside, as JSON Schema says it (json-schema.org, draft 2020-12).
+# The JSON Schema (draft 2020-12) of each kind, without null.
 JSON_TYPES: dict[str, dict[str, Any]] = {
     "id": {"type": "integer"},
     "number": {"type": "integer"},
@@ -34,143 +34,143 @@ JSON_TYPES: dict[str, dict[str, Any]] = {
 
 
 class Column(NamedTuple):
-    """One thing that is said of an entity.
+    """One column.
 
-    kind: one of JSON_TYPES; long is a text of many lines. needs: the sources that read() makes the value of.
-    rank: 1 is in every table, 2 and more while there is room, 0 in none. about: what it means, in a few words.
+    kind: one of JSON_TYPES; long is a text of many lines. sources: the arguments of read(), which returns the value.
+    rank: 1 is in every table, 2 and more while there is room, 0 in none. about: its meaning in a few words.
     """
 
     name: str
     kind: str
-    needs: tuple[str, ...]
+    sources: tuple[str, ...]
     read: Callable[..., Any]
     rank: int = 0
     about: str = ""
 
 
 def same(value: Any) -> Any:
-    """Return a value as it is: what most columns do."""
+    """Return the value itself: most columns have one source, unchanged."""
     return value
 
 
 def _own(field: Any, about: str, rank: int = 0, kind: str = "") -> Column:
-    """Say a field as it is."""
+    """Return the column of a field."""
     kinds = {Id: "id", IntegerField: "number", BooleanField: "flag", UTCDateTimeField: "time"}
     return Column(field.name, kind or kinds.get(type(field), "text"), (field.name,), same, rank, about)
 
 
 def _link(field: Any, about: str, rank: int = 0) -> tuple[Column, Column]:
-    """Say a link twice: as the id and as the name of what it leads to."""
+    """Return the two columns of a link: the id and the name of the linked entity."""
     id, name = field.object_id_name, field.name
     own = Column(id, "id", (id,), same, about=f"the id of {about}")
     return own, Column(name, "text", (name,), same, rank, f"the name of {about}")
 
 
-def _counted(name: str, rank: int = 0) -> Column:
-    """Say how many a relation has."""
-    return Column(name, "number", (name,), same, rank, f"how many {name.replace('_', ' ')} it has")
+def _size(name: str, rank: int = 0) -> Column:
+    """Return the column with the size of a relation."""
+    return Column(name, "number", (name,), same, rank, f"the number of its {name.replace('_', ' ')}")
 
 
-def _counts(name: str, kind: str, about: str, rank: int = 0) -> Column:
-    """Say one of the figures of a task's results."""
+def _from_counts(name: str, kind: str, about: str, rank: int = 0) -> Column:
+    """Return a column that is computed from the counts of a task's results."""
     return Column(name, kind, ("counts",), lambda counts: getattr(counts, name), rank, about)
 
 
-def _told(status: str | None, state: str) -> str | None:
-    """Return the status of a result: which failure it is, or what its times say, whoever wrote the row."""
+def _status(status: str | None, state: str) -> str | None:
+    """Return the status of a result: the failure that was stored, or what its times say."""
     return status if state == progress.FAILURE else state
 
 
-def _has_finished(state: str) -> bool:
+def _is_finished(state: str) -> bool:
     return state in (progress.COMPLETED, progress.FAILURE)
 
 
-def _last(counts: progress.Counts, last: Any) -> Any:
+def _finished_at(counts: progress.Counts, last: Any) -> Any:
     return last if counts.complete else None
 
 
 COLUMNS: dict[type[Entity], tuple[Column, ...]] = {
     Organization: (
-        _own(Organization.id, "given at the first save, never twice", 1),
-        _own(Organization.name, "what it is called; several may have the same name", 1),
+        _own(Organization.id, "set at the first save, never reused", 1),
+        _own(Organization.name, "need not be unique", 1),
         _own(Organization.domain, "its internet domain", 4),
         _own(Organization.country, "in full", 2),
-        _counted("collaborations", 3),
-        _counted("users", 3),
-        _counted("nodes", 3),
+        _size("collaborations", 3),
+        _size("users", 3),
+        _size("nodes", 3),
         _own(Organization.address1, "street and number", 6),
         _own(Organization.address2, "town", 6),
         _own(Organization.zipcode, "a text: it may begin with 0", 5),
-        _own(Organization.public_key, "what results for it are encrypted with, as PEM", kind="long"),
+        _own(Organization.public_key, "encrypts results for it, as PEM", kind="long"),
     ),
     User: (
-        _own(User.id, "given at the first save, never twice", 1),
-        _own(User.username, "the log-in; no two have the same", 1),
-        _own(User.firstname, "what people call them", 2),
-        _own(User.lastname, "what people call them", 2),
-        _own(User.email, "no two have the same", 4),
+        _own(User.id, "set at the first save, never reused", 1),
+        _own(User.username, "for logging in; unique", 1),
+        _own(User.firstname, "first name", 2),
+        _own(User.lastname, "last name", 2),
+        _own(User.email, "e-mail address; unique", 4),
         _own(User.roles, "names of roles, separated by commas", 3),
         *_link(User.organization, "the organization it belongs to", 2),
         _own(User.status, "online or offline, as the server wrote it", 5),
-        _own(User.last_seen, "when the server saw it last", 5),
-        _own(User.ip, "from where that was", 6),
+        _own(User.last_seen, "when the server last saw the user", 5),
+        _own(User.ip, "the IP address at that time", 6),
     ),
     Collaboration: (
-        _own(Collaboration.id, "given at the first save, never twice", 1),
-        _own(Collaboration.name, "no two have the same", 1),
-        _own(Collaboration.encrypted, "whether input and results are to be encrypted", 1),
-        _counted("organizations", 2),
-        _counted("nodes", 2),
-        _counted("tasks", 2),
+        _own(Collaboration.id, "set at the first save, never reused", 1),
+        _own(Collaboration.name, "unique", 1),
+        _own(Collaboration.encrypted, "whether input and results must be encrypted", 1),
+        _size("organizations", 2),
+        _size("nodes", 2),
+        _size("tasks", 2),
     ),
     Node: (
-        _own(Node.id, "given at the first save, never twice", 1),
-        _own(Node.name, "what it is called", 1),
-        *_link(Node.organization, "the organization whose machine it is", 2),
+        _own(Node.id, "set at the first save, never reused", 1),
+        _own(Node.name, "for people", 1),
+        *_link(Node.organization, "the organization it belongs to", 2),
         *_link(Node.collaboration, "the collaboration whose tasks it runs", 2),
         _own(Node.status, "online or offline, as the server wrote it", 3),
-        _own(Node.last_seen, "when the server saw it last", 4),
-        _own(Node.ip, "from where that was", 5),
+        _own(Node.last_seen, "when the server last saw the node", 4),
+        _own(Node.ip, "the IP address at that time", 5),
     ),
     Task: (
-        _own(Task.id, "given at the first save, never twice", 1),
-        _own(Task.name, "for people; several may have the same name", 1),
+        _own(Task.id, "set at the first save, never reused", 1),
+        _own(Task.name, "for people; need not be unique", 1),
         Column("progress", "progress", ("counts",), same, 1, "done / total; null without results"),
-        _counts("status", "state", f"one of {', '.join(progress.TASK_STATUSES)}", 1),
-        _counts("done", "number", "how many results have finished, failed ones too"),
-        _counts("total", "number", "how many results there are"),
-        _counts("complete", "flag", "whether there are results, and all have finished"),
-        *_link(Task.collaboration, "the collaboration it is run in", 2),
-        *_link(Task.initiator, "the organization that asked for it", 3),
-        _own(Task.created_at, "when it was made", 4),
-        Column("finished_at", "time", ("counts", "last"), _last, 6, "when the last result finished; null before"),
-        _own(Task.run_id, "tasks of one run share it", 5),
-        *_link(Task.parent, "the task whose computation asked for it"),
+        _from_counts("status", "state", f"one of {', '.join(progress.TASK_STATUSES)}", 1),
+        _from_counts("done", "number", "the number of finished results: completed and failed ones"),
+        _from_counts("total", "number", "the number of results"),
+        _from_counts("complete", "flag", "whether it is finished: it has results, all of them finished"),
+        *_link(Task.collaboration, "the collaboration it runs in", 2),
+        *_link(Task.initiator, "the organization that created it", 3),
+        _own(Task.created_at, "when it was created", 4),
+        Column("finished_at", "time", ("counts", "last"), _finished_at, 6, "when its last result finished; else null"),
+        _own(Task.run_id, "shared by the tasks of one run", 5),
+        *_link(Task.parent, "the task whose computation created it"),
         _own(Task.image, "the container image that is run", 7),
         _own(Task.database, "the label of the database on the nodes", 8),
         _own(Task.description, "for people", kind="long"),
     ),
     Result: (
-        _own(Result.id, "given at the first save, never twice", 1),
+        _own(Result.id, "set at the first save, never reused", 1),
         *_link(Result.task, "the task it belongs to", 2),
-        *_link(Result.organization, "the organization that is to deliver it", 1),
-        Column("status", "state", ("status", "state"), _told, 1, f"{', '.join(progress.STATES[:3])}, or the failure"),
-        Column("complete", "flag", ("state",), _has_finished, about="whether it was delivered or has failed"),
-        _own(Result.assigned_at, "when it was handed out", 3),
-        _own(Result.started_at, "when its computation began", 4),
-        _own(Result.finished_at, "when its computation ended", 3),
-        _own(Result.input, "what the node is given", kind="long"),
-        _own(Result.result, "what came back", kind="long"),
-        _own(Result.log, "what the computation printed", kind="long"),
+        *_link(Result.organization, "the organization that computes it", 1),
+        Column("status", "state", ("status", "state"), _status, 1, f"{', '.join(progress.STATES[:3])}, or the failure"),
+        Column("complete", "flag", ("state",), _is_finished, about="whether it is finished: completed or failed"),
+        _own(Result.assigned_at, "when it was assigned", 3),
+        _own(Result.started_at, "when its computation started", 4),
+        _own(Result.finished_at, "when its computation finished", 3),
+        _own(Result.input, "the input of the computation", kind="long"),
+        _own(Result.result, "the output of the computation", kind="long"),
+        _own(Result.log, "the log of the computation", kind="long"),
     ),
     Member: (
-        _own(Member.id, "given when it is saved", 1),
-        *_link(Member.organization, "the organization that takes part", 1),
+        _own(Member.id, "set when it is saved", 1),
+        *_link(Member.organization, "the organization", 1),
         *_link(Member.collaboration, "the collaboration", 1),
     ),
 }
 
-# What is said of entities of several kinds.
+# The columns of a list with entities of several models.
 MIXED = (
     Column("entity", "text", ("noun",), same, 1),
     Column("id", "id", ("id",), same, 1),
@@ -178,29 +178,29 @@ MIXED = (
 )
 
 
-def in_tables(model: Any) -> tuple[Column, ...]:
-    """Return the columns that are read for a table: all but the long ones."""
+def table_columns(model: Any) -> tuple[Column, ...]:
+    """Return the columns that are read for a table: all without long texts."""
     return tuple(column for column in COLUMNS[model] if column.kind != "long")
 
 
 def reference(model: Any) -> Column:
-    """Return the column of what a command takes for one entity without any doubt: task/12."""
+    """Return the column with an unambiguous word for an entity: task/12."""
     return Column("reference", "text", ("id",), functools.partial(finding.reference, model))
 
 
-# Columns that somebody asks for
+# Columns of --fields
 
 
 def known(model: Any) -> tuple[Column, ...]:
-    """Return all that can be asked for by one name: the columns, what filters know besides, how many others it has."""
-    said = {column.name for column in COLUMNS[model]}
-    counted = {relation.name: _counted(relation.name) for relation in relations(model)}
-    more = (counted.get(name) or _at(model, name) for name in filters.names(model) if name not in said)
+    """Return all columns with a simple name: those of COLUMNS, other names of filters, and sizes of relations."""
+    names = {column.name for column in COLUMNS[model]}
+    sizes = {relation.name: _size(relation.name) for relation in relations(model)}
+    more = (sizes.get(name) or _at(model, name) for name in filters.names(model) if name not in names)
     return (*COLUMNS[model], *more)
 
 
 def _at(model: Any, path: str) -> Column:
-    """Return the column of what filters know by a path: a field of a linked entity, for one."""
+    """Return the column of a path of filters, such as a field of a linked entity."""
     value = filters.value(model, path)
     return Column(path, "state" if value.choices else value.kind, (path,), same)
 
@@ -208,7 +208,7 @@ def _at(model: Any, path: str) -> Column:
 def chosen(model: Any, text: str) -> tuple[Column, ...]:
     """Return the columns of a list of names, such as "id,name,initiator.country", in its order.
 
-    Raises a UsageError, which names the one meant, for a name that is none, and for a list without any.
+    Raises a UsageError for an unknown name, with a similar one, and for an empty list.
     """
     words = list(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
     if not words:
@@ -222,7 +222,7 @@ def _chosen(model: Any, word: str, names: dict[str, Column]) -> Column:
 
 
 def described(columns: Iterable[Column]) -> list[dict[str, str]]:
-    """Return the name, the type in JSON, and the meaning of columns, as rows."""
+    """Return the name, the JSON type, and the meaning of each column, as rows."""
     return [{"field": each.name, "type": _type(each.kind), "about": each.about} for each in columns]
 
 

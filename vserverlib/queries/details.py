@@ -1,8 +1,8 @@
-"""What is told of one entity beside its own fields.
+"""Details of one entity beside its own fields, for its panel.
 
-That is the lanes and the family of a task, the posts of a collaboration, and what an organization or a node owes.
-Each is read by a number of queries that does not depend on how much there is, and no more of it than is shown. How it
-looks is panels.py's.
+These are the results and the related tasks of a task, the participants of a collaboration, and the results that are
+awaited from an organization or a node. Each takes a fixed number of queries, which read no more rows than the panel
+shows. terminal/panels.py displays them.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ import models
 from models import Node, Organization, Result, Task
 from vserverlib.drivers import peewee
 from vserverlib.entities import filters, progress
-from vserverlib.entities.fields import whole
+from vserverlib.entities.fields import as_integer
 from vserverlib.queries import listing
-from vserverlib.queries.columns import COLUMNS, in_tables
+from vserverlib.queries.columns import COLUMNS, table_columns
 from vserverlib.queries.listing import Page, Row
 
-LANES = 20  # results of a task, and organizations of a collaboration, that are shown
+LANES = 20  # results of a task, or organizations of a collaboration
 CHILDREN = 10
-OWED = 5  # results that are told of those that an organization owes
-MOST_STEPS = 20  # tasks that are followed from a task to its parents: a damaged database may lead around in a ring
-FAMILY = ("id", "name", "progress", "status")
+AWAITED = 5  # results awaited from an organization or a node
+MOST_ANCESTORS = 20  # also ends the query if the parents of a damaged database form a cycle
+FAMILY_COLUMNS = ("id", "name", "progress", "status")
 
 Moment = datetime.datetime | None
 
 
 class Lane(NamedTuple):
-    """One result on its way: who is to deliver it, how that stands, and the times of it."""
+    """One result of a task: its organization, its status and its times."""
 
     name: str | None
     organization_id: int | None
@@ -41,33 +41,33 @@ class Lane(NamedTuple):
     finished_at: Moment
 
     def waited(self, now: datetime.datetime) -> datetime.timedelta | None:
-        """Return how long it waited to be taken up, until `now` if it still does; None where that is not known."""
+        """Return how long it waited to be started, until `now` if it still waits; None if that is unknown."""
         end = self.started_at or self.finished_at or (None if self.complete else now)
         return end - self.assigned_at if end and self.assigned_at else None
 
     def ran(self, now: datetime.datetime) -> datetime.timedelta | None:
-        """Return how long it was computed, until `now` if it still is; None where it never began."""
+        """Return how long it ran, until `now` if it still runs; None if it never started."""
         end = self.finished_at or (None if self.complete else now)
         return end - self.started_at if end and self.started_at else None
 
 
 class Lanes(NamedTuple):
-    """The first results of a task, those not finished first where there are more than can be shown."""
+    """The first results of a task: unfinished ones first if there are too many to show. total: of all results."""
 
     lanes: list[Lane]
     total: int
 
 
 class Family(NamedTuple):
-    """The tasks that a task came from, the first one first, and the first of those that it led to."""
+    """The ancestors of a task, the oldest first, and its first children. total: of all children."""
 
     ancestors: list[Row]
     children: list[Row]
     total: int
 
 
-class Post(NamedTuple):
-    """An organization in a collaboration, and its node there; node_id None where it has none."""
+class Participant(NamedTuple):
+    """An organization of a collaboration, and its node there; node_id is None if it has none."""
 
     organization_id: int
     organization: str | None
@@ -77,16 +77,16 @@ class Post(NamedTuple):
     last_seen: Any
 
 
-class Posts(NamedTuple):
-    """The first organizations of a collaboration, how many there are, and how many tasks have each status."""
+class Participants(NamedTuple):
+    """The first organizations of a collaboration, their total, and the number of tasks with each status."""
 
-    posts: list[Post]
+    participants: list[Participant]
     total: int
     tasks: dict[str, int]
 
 
-class Owed(NamedTuple):
-    """The results that are waited for, the oldest first, as a page of them."""
+class AwaitedResults(NamedTuple):
+    """A page of unfinished results, the oldest first. since: when the oldest was assigned."""
 
     page: Page
     since: Moment
@@ -96,9 +96,9 @@ class Owed(NamedTuple):
 
 
 def lanes(task: Task) -> Lanes:
-    """Return how each organization is on with a task. At most two queries."""
+    """Return the first results of a task. At most two queries."""
     unfinished_first = peewee.Case(None, [(progress.UNFINISHED_RESULTS, 0)], 1)
-    page = listing.page(task.results.order_by(unfinished_first, Result.id), 0, LANES, in_tables(Result))
+    page = listing.page(task.results.order_by(unfinished_first, Result.id), 0, LANES, table_columns(Result))
     rows = page.rows if page.total > len(page.rows) else sorted(page.rows, key=lambda row: row["id"])
     return Lanes([_lane(row) for row in rows], page.total)
 
@@ -109,13 +109,13 @@ def _lane(row: Row) -> Lane:
 
 
 def _moment(value: Any) -> Moment:
-    """Return a time; None for what another program has stored in its place."""
+    """Return a time, or None for any other value, which another program may have stored."""
     return value if isinstance(value, datetime.datetime) else None
 
 
 def family(task: Task) -> Family:
-    """Return the tasks around a task. At most four queries."""
-    columns = [column for column in COLUMNS[Task] if column.name in FAMILY]
+    """Return the ancestors and children of a task. At most four queries."""
+    columns = [column for column in COLUMNS[Task] if column.name in FAMILY_COLUMNS]
     children = listing.page(task.children, 0, CHILDREN, columns)
     ids = _ancestors(task)
     found = {row["id"]: row for row in listing.rows(Task.select().where(Task.id.in_(ids)), columns)} if ids else {}
@@ -123,10 +123,10 @@ def family(task: Task) -> Family:
 
 
 def _ancestors(task: Task) -> list[int]:
-    """Return the ids of a task's parents, the first one first, each once. One query."""
+    """Return the ids of a task's ancestors, the oldest first, each once. One query."""
     if task.parent_id is None:
         return []
-    rows = models.database.execute_sql(ANCESTORS.format(param=models.database.param), [task.parent_id, MOST_STEPS])
+    rows = models.database.execute_sql(ANCESTORS.format(param=models.database.param), [task.parent_id, MOST_ANCESTORS])
     return [id for (id,) in reversed(list(dict.fromkeys(rows.fetchall()))) if id != task.id]
 
 
@@ -142,23 +142,24 @@ WITH RECURSIVE above(id, parent_id, step) AS (
 # Collaborations
 
 
-def posts(collaboration: Any) -> Posts:
-    """Return who takes part in a collaboration, by which node, and how its tasks are. At most four queries."""
+def participants(collaboration: Any) -> Participants:
+    """Return the organizations and nodes of a collaboration, and the statuses of its tasks. At most four queries."""
     members = list(collaboration.organizations)
     shown = members[:LANES]
     nodes: dict[int, Node] = {}
     for node in collaboration.get_nodes_from_organizations([each.id for each in shown]).order_by(Node.id.desc()):
         nodes[node.organization_id] = node
-    return Posts([_post(each, nodes.get(each.id)) for each in shown], len(members), _statuses(collaboration))
+    found = [_participant(each, nodes.get(each.id)) for each in shown]
+    return Participants(found, len(members), _statuses(collaboration))
 
 
-def _post(organization: Organization, node: Any) -> Post:
+def _participant(organization: Organization, node: Any) -> Participant:
     known = (None, None, None, None) if node is None else (node.id, node.name, node.status, node.last_seen)
-    return Post(organization.id, organization.name, *known)
+    return Participant(organization.id, organization.name, *known)
 
 
 def _statuses(collaboration: Any) -> dict[str, int]:
-    """Return how many tasks of a collaboration have each status. One query, that looks at each of its tasks."""
+    """Return the number of tasks of a collaboration with each status. One query, which reads all of its tasks."""
     status = filters.value(Task, "status").expression
     counted = collaboration.tasks.order_by().select(status, peewee.fn.COUNT(peewee.SQL("*"))).group_by(peewee.SQL("1"))
     return {**dict.fromkeys(progress.TASK_STATUSES, 0), **dict(models.database.execute(counted).fetchall())}
@@ -167,21 +168,21 @@ def _statuses(collaboration: Any) -> dict[str, int]:
 # Organizations and nodes
 
 
-def owed(entity: Any) -> Owed:
-    """Return the results that an organization, or a node of one, is to deliver. At most two queries."""
+def awaited_results(entity: Any) -> AwaitedResults:
+    """Return the unfinished results of an organization or of a node. At most two queries."""
     is_node = isinstance(entity, Node)
-    organization, collaboration = whole(entity.organization_id if is_node else entity.id), None
-    waited_for = Result.where(progress.UNFINISHED_RESULTS) if organization is not None else Result.get().none()
-    waited_for = waited_for.where(Result.organization == organization)
+    organization, collaboration = as_integer(entity.organization_id if is_node else entity.id), None
+    awaited = Result.where(progress.UNFINISHED_RESULTS) if organization is not None else Result.get().none()
+    awaited = awaited.where(Result.organization == organization)
     if is_node:
-        collaboration = whole(entity.collaboration_id)
+        collaboration = as_integer(entity.collaboration_id)
         mine = Task.select(peewee.SQL("1")).where(Task.id == Result.task, Task.collaboration == collaboration)
-        waited_for = waited_for.where(peewee.fn.EXISTS(mine))
-    page = listing.page(waited_for.order_by(Result.assigned_at, Result.id), 0, OWED, in_tables(Result))
-    return Owed(page, next((since for row in page.rows if (since := _moment(row["assigned_at"]))), None))
+        awaited = awaited.where(peewee.fn.EXISTS(mine))
+    page = listing.page(awaited.order_by(Result.assigned_at, Result.id), 0, AWAITED, table_columns(Result))
+    return AwaitedResults(page, next((since for row in page.rows if (since := _moment(row["assigned_at"]))), None))
 
 
 def moments(lanes: Sequence[Lane]) -> list[datetime.datetime]:
-    """Return all times of some lanes."""
+    """Return all times of some results."""
     times = ((lane.assigned_at, lane.started_at, lane.finished_at) for lane in lanes)
     return [moment for each in times for moment in each if moment is not None]

@@ -1,7 +1,7 @@
 """Rows as text for programs: JSON, JSON lines, CSV, YAML, references.
 
-Numbers, booleans and null stay what they are in JSON, times are ISO 8601 in UTC; no text holds a character that a
-terminal would obey. It owns how rows are written; which rows, and what is in them, is listing.py's.
+JSON keeps numbers, booleans and null; times are ISO 8601 in UTC; no text contains a character that controls a terminal.
+listing.py reads the rows.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from vserverlib.entities.progress import Counts
 
 Row = dict[str, Any]
 
-RUNS_IN_A_SPREADSHEET = ("=", "+", "-", "@", "\t", "\r")  # what a cell begins with that is taken for a formula (OWASP)
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet takes such a cell for a formula (OWASP)
 
-ONE_LINE = 10**9  # characters of a text in YAML that is not broken into lines
-END = "...\n"  # the line that ends a document in YAML
+ONE_LINE = 10**9  # characters: YAML does not wrap shorter lines
+DOCUMENT_END = "...\n"  # in YAML
 
 
 class Formatter(Protocol):
-    """What writes rows as lines of text. plain_ascii: for an output that knows no other characters."""
+    """A function that writes rows as lines of text. plain_ascii: for an output without other characters."""
 
     def __call__(self, rows: Iterable[Row], plain_ascii: bool = False) -> Iterator[str]: ...
 
@@ -36,7 +36,7 @@ class Formatter(Protocol):
 
 
 def as_json(rows: Iterable[Row], plain_ascii: bool = False) -> Iterator[str]:
-    """Return the lines of a JSON list of rows, one row on each: numbers, booleans and null stay, times are ISO 8601."""
+    """Yield the lines of a JSON list, one for each row."""
     opened = False
     for line in as_json_lines(rows, plain_ascii):
         yield (",\n" if opened else "[\n") + line[:-1]
@@ -45,18 +45,18 @@ def as_json(rows: Iterable[Row], plain_ascii: bool = False) -> Iterator[str]:
 
 
 def as_json_lines(rows: Iterable[Row], plain_ascii: bool = False) -> Iterator[str]:
-    """Return each row as a JSON object on a line of its own, without a character that a terminal would obey."""
+    """Yield each row as a JSON object on a line."""
     encode = _encoder(plain_ascii, None).encode
     for row in rows:
         try:
             text = encode(row)
-        except ValueError:  # a number that JSON has not
+        except ValueError:  # infinity or NaN, which JSON does not have
             text = encode(_finite(row))
         yield (text if text.isprintable() else _all_escaped(text)) + "\n"
 
 
 def to_json(value: Any, plain_ascii: bool = False) -> str:
-    """Return a row, or anything that holds rows, as JSON for one reader: over several lines."""
+    """Return a row, or a structure with rows, as indented JSON."""
     return _all_escaped(_encoder(plain_ascii, 2).encode(_finite(value)))
 
 
@@ -66,7 +66,7 @@ def _encoder(plain_ascii: bool, indent: int | None) -> json.JSONEncoder:
 
 
 def _plain(value: Any) -> Any:
-    """Return what JSON can hold of a value, odd ones that other programs have stored among them."""
+    """Return a value as one that JSON can hold, also bytes, which other programs may have stored."""
     if isinstance(value, datetime.datetime):
         return iso(value)
     if isinstance(value, Counts):
@@ -75,7 +75,7 @@ def _plain(value: Any) -> Any:
 
 
 def _finite(value: Any) -> Any:
-    """Return a value with a text in place of each number that is none, such as infinity."""
+    """Return a value with a text in place of each infinity and NaN."""
     if isinstance(value, dict):
         return {name: _finite(each) for name, each in value.items()}
     if isinstance(value, list | tuple):
@@ -97,7 +97,7 @@ def _escaped(char: str) -> str:
 
 
 def as_yaml(rows: Iterable[Row], plain_ascii: bool = False) -> Iterator[str]:
-    """Return the lines of a YAML list of rows."""
+    """Yield the lines of a YAML list of rows."""
     row = None
     for row in rows:
         yield to_yaml([row], plain_ascii)
@@ -106,32 +106,29 @@ def as_yaml(rows: Iterable[Row], plain_ascii: bool = False) -> Iterator[str]:
 
 
 def to_yaml(value: Any, plain_ascii: bool = False) -> str:
-    """Return a row, or anything that holds rows, as YAML, without a character that a terminal would obey.
-
-    What a reader would take for something else, such as NO or 0123, is in quotes.
-    """
+    """Return a row, or a structure with rows, as YAML. Ambiguous texts, such as NO or 0123, are quoted."""
     import yaml
 
     plain = json.loads(_encoder(plain_ascii, None).encode(_finite(value)))
     text: str = yaml.dump(plain, Dumper=_dumper(), sort_keys=False, allow_unicode=not plain_ascii, width=ONE_LINE)
     if not text.replace("\n", "").isprintable():
         text = yaml.dump(plain, Dumper=_dumper(), sort_keys=False, allow_unicode=False, width=ONE_LINE)
-    # A text that ends in an empty line has PyYAML end the document, but what is written next may belong to it.
-    return text.removesuffix(END) if text.endswith(f"\n{END}") else text
+    # PyYAML ends the document after a text that ends in an empty line, but more rows may follow.
+    return text.removesuffix(DOCUMENT_END) if text.endswith(f"\n{DOCUMENT_END}") else text
 
 
 @functools.cache
 def _dumper() -> Any:
     import yaml
 
-    base: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # in C, where it was built: ten times as fast
+    base: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # in C if available: ten times as fast
     dumper: Any = type("Dumper", (base,), {})
     dumper.add_representer(str, _as_lines)
     return dumper
 
 
 def _as_lines(dumper: Any, text: str) -> Any:
-    """Write a text of several lines as such."""
+    """Write a text with line breaks as a block of lines."""
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
 
 
@@ -139,7 +136,7 @@ def _as_lines(dumper: Any, text: str) -> Any:
 
 
 def as_names(rows: Iterable[Row], plain_ascii: bool = False) -> Iterator[str]:
-    """Return each row as what other commands take for it: rows with a `reference` alone, such as task/12."""
+    """Yield the `reference` of each row, such as task/12, which other commands accept."""
     return (f"{row['reference']}\n" for row in rows)
 
 
@@ -147,9 +144,9 @@ def as_names(rows: Iterable[Row], plain_ascii: bool = False) -> Iterator[str]:
 
 
 def as_csv(rows: Iterable[Row], plain_ascii: bool = False) -> Iterator[str]:
-    """Return the lines of a CSV, the names of the columns first; nothing at all without rows.
+    """Yield the lines of a CSV file, the names of the columns first; nothing without rows.
 
-    There is no null in CSV: it is the empty field. A text that a spreadsheet would run gets a ' in front.
+    Null is the empty field. A text that a spreadsheet would run as a formula starts with a '.
     """
     for number, row in enumerate(rows):
         if not number:
@@ -176,7 +173,7 @@ def _cell(value: Any, plain_ascii: bool) -> Any:
     if not isinstance(value, str):
         return value
     text = "".join(char if char in "\n\t" or _is_plain(char, plain_ascii) else json.dumps(char)[1:-1] for char in value)
-    return f"'{text}" if text.startswith(RUNS_IN_A_SPREADSHEET) else text
+    return f"'{text}" if text.startswith(FORMULA_STARTS) else text
 
 
 WRITERS: dict[str, Formatter] = {

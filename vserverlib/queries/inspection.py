@@ -1,8 +1,8 @@
-"""The inspection of a whole database: every rule, and what SQLite itself, its links and its tables have to say.
+"""Checking a whole database: all rules, damage, orphans, changed tables, and values of the wrong type.
 
-It owns what is no rule of rows: damage (integrity_check), orphans (foreign_key_check), tables that are not those of a
-new database, and values that are none of their kind. What stands for these on a PostgreSQL server is catalog.py's. It
-reads and changes nothing. How that looks is check_report.py's.
+entities/checks.py checks the rules of rows. This module has the rest for SQLite: integrity_check, foreign_key_check,
+tables that differ from those of a new database, values of the wrong type; catalog.py has it for PostgreSQL. It writes
+nothing. terminal/check_report.py displays findings.
 """
 
 from __future__ import annotations
@@ -22,61 +22,62 @@ from vserverlib.entities.checks import Finding, Findings
 from vserverlib.entities.rules import Rule
 from vserverlib.queries import catalog, kinds
 
-Schema = dict[tuple[str, str], Any]  # by kind and name: what defines it
+Schema = dict[tuple[str, str], Any]  # the definition of each table, index, trigger and view, by kind and name
 
 
 def find(code: str) -> Rule:
-    """Return the rule with a code; a UsageError, which names near ones, where there is none."""
+    """Return the rule with a code. Raises a UsageError, with similar codes, if there is none."""
     found = rules.BY_CODE.get(code.strip().upper())
     if found is None:
         alike = [rule for rule in rules.BY_CODE if rule[:3] == code.strip().upper()[:3]]
-        message = f": there are {', '.join(alike)}" if alike else did_you_mean(code, rules.BY_CODE)
-        raise UsageError(f'no rule "{printable(code)}"{message or ": see vserver help rules"}')
+        known = f": there are {', '.join(alike)}" if alike else did_you_mean(code, rules.BY_CODE)
+        raise UsageError(f'no rule "{printable(code)}"{known or ": see vserver help rules"}')
     return found
 
 
 def chosen(tables: Iterable[str] = (), codes: Iterable[str] = ()) -> list[Rule]:
-    """Return the rules that a whole check asks: of these tables, or with these codes; all of them without either.
+    """Return the rules to check: of these tables, or with these codes; without either, all of them.
 
-    Those of the file come first: where it is damaged, the others may not be told.
+    Rules of the whole database come first, because damage may hide other findings.
     """
     wanted, named = list(tables), [find(code) for code in codes]
     for rule in named:
         if rule.when == rules.AT_SAVE:
-            raise UsageError(f"{rule.code} is asked at a save only: see vserver check --explain {rule.code}")
+            raise UsageError(f"{rule.code} is checked at a save only: see vserver check --explain {rule.code}")
     found = [rule for rule in rules.RULES if rule.when != rules.AT_SAVE and (not named or rule in named)]
     asked = [rule for rule in found if not wanted or rule.entity in wanted]
     if not asked:
-        message = ", ".join(rule.code for rule in named)
-        raise UsageError(f"{message} asks nothing of {', '.join(wanted)}: leave out the one or the other")
+        listed = ", ".join(rule.code for rule in named)
+        raise UsageError(f"{listed} does not apply to {', '.join(wanted)}: leave out the rule or the entity")
     return sorted(asked, key=lambda rule: rule.entity != "")
 
 
 def inspect(database: Any, asked: Iterable[Rule]) -> Iterator[Finding]:
-    """Find all that breaks these rules. One query for each, whatever there is; damage does not end it."""
+    """Find all that breaks these rules. One query for each rule; damage does not stop it."""
     for rule in asked:
         try:
-            if rule.code in OF_FILE:
-                find_all = OF_FILE[rule.code] if database.is_sqlite else {**OF_FILE, **catalog.TOLD}[rule.code]
-                yield from (checks.finding(rule.code, id, None, message) for id, message in find_all(database))
+            if rule.code in DATABASE_CHECKS:
+                checkers = DATABASE_CHECKS if database.is_sqlite else {**DATABASE_CHECKS, **catalog.DATABASE_CHECKS}
+                faults = checkers[rule.code](database)
+                yield from (checks.finding(rule.code, id, None, message) for id, message in faults)
             else:
                 yield from checks.of_tables(database, [rule])
         except (peewee.DatabaseError, sqlite3.DatabaseError) as error:
-            yield checks.finding("DBF001", None, None, f"{rule.code} could not be asked: {printable(error, 200)}")
+            yield checks.finding("DBF001", None, None, f"{rule.code} could not be checked: {printable(error, 200)}")
 
 
-# What is no rule of rows: each gives the id of a row, or None, and the sentence
+# Checks of the whole database
 
-SaveWarnings = Iterator[tuple[int | None, str]]
+Faults = Iterator[tuple[int | None, str]]  # the id of a row, or None, and a message
 
 
-def _damage(database: Any) -> SaveWarnings:
+def _damage(database: Any) -> Faults:
     for (message,) in database.execute_sql("PRAGMA integrity_check").fetchall():
         if message != "ok":
             yield None, message.replace("\n", " ")
 
 
-def _orphans(database: Any) -> SaveWarnings:
+def _orphans(database: Any) -> Faults:
     links: dict[str, dict[int, str]] = {}
     for table, id, parent, number in database.execute_sql("PRAGMA foreign_key_check"):
         if table not in links:
@@ -92,22 +93,22 @@ def _stored(database: Any, table: str, column: str, id: int) -> object:
     return value
 
 
-def _drift(database: Any) -> SaveWarnings:
+def _drift(database: Any) -> Faults:
     """Compare the tables, indexes, triggers and views with those of a new database."""
-    meant = schemas.new(schema)
-    found, meant = (schema(database), meant) if database.is_sqlite else (catalog.schema(database), catalog.meant(meant))
-    for kind, name in sorted({*found, *meant}):
-        what, has, should = f"the {kind} {printable(name)}", found.get((kind, name)), meant.get((kind, name))
+    new, found = schemas.new(schema), schema(database) if database.is_sqlite else catalog.schema(database)
+    expected = new if database.is_sqlite else catalog.expected(new)
+    for kind, name in sorted({*found, *expected}):
+        part, has, should = f"the {kind} {printable(name)}", found.get((kind, name)), expected.get((kind, name))
         if should is None:
-            yield None, f"{what} is not one of vserver's"
+            yield None, f"{part} is not one of vserver's"
         elif has is None:
-            yield None, f"{what} is missing"
+            yield None, f"{part} is missing"
         elif has != should:
-            yield None, f"{what} is another than in a new database{_columns(has, should)}"
+            yield None, f"{part} differs from that of a new database{_columns(has, should)}"
 
 
 def schema(database: Any) -> Schema:
-    """Return what defines each table, index, trigger and view: of a table its columns, else its SQL."""
+    """Return the definitions of tables, indexes, triggers and views: the columns of a table, the SQL of the others."""
     listed = "SELECT type, name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'"
     rows = database.execute_sql(listed).fetchall()
     return {(kind, name): (_table(database, name), _plain(sql)) for kind, name, sql in rows}
@@ -123,17 +124,18 @@ def _plain(sql: str | None) -> str:
 
 
 def _columns(has: Any, should: Any) -> str:
-    """Return which columns are more or missing, where that is the difference."""
-    words = [f"{printable(name)} is more" for name in has[0] if name not in should[0]]
+    """Return which columns are additional or missing, if that is the difference."""
+    words = [f"{printable(name)} is additional" for name in has[0] if name not in should[0]]
     words += [f"{printable(name)} is missing" for name in should[0] if name not in has[0]]
     return f" (column {', '.join(words)})" if words else ""
 
 
-# Values: SQLite takes any in any column
+# Values of the wrong type: SQLite accepts any value in any column
 
-# A time of the length that we store, which SQLite knows for one, is not looked at again: a quarter of a microsecond.
-MISFITS = {  # the condition of what need not be a value of its kind, by the kind of its field; the first that fits
-    fields.UTCDateTimeField: f"LENGTH(this.{{0}}) <> {fields.LENGTH} OR julianday(this.{{0}}) IS NULL",
+# Conditions of values that may have the wrong type, by type of field; the first match counts. A time of our length that
+# SQLite can read is fine: that takes a quarter of a microsecond.
+MISFITS = {
+    fields.UTCDateTimeField: f"LENGTH(this.{{0}}) <> {fields.STORED_TIME_LENGTH} OR julianday(this.{{0}}) IS NULL",
     fields.BooleanField: "this.{0} NOT IN (0, 1)",
     fields.IntegerField: "typeof(this.{0}) <> 'integer'",
     relations.Link: "typeof(this.{0}) <> 'integer'",
@@ -141,8 +143,8 @@ MISFITS = {  # the condition of what need not be a value of its kind, by the kin
 }
 
 
-def misfits(database: Any, scope: Callable[[str], str] = checks.everywhere) -> SaveWarnings:
-    """Find the values that are none of their kind, in SQLite: one scan of each table. See checks.of_tables()."""
+def misfits(database: Any, scope: Callable[[str], str] = checks.everywhere) -> Faults:
+    """Find values of the wrong type in SQLite, by one scan of each table. scope: see checks.of_tables()."""
     for model in MODELS.values():
         table, suspects = model._meta.table_name, list(_suspects(model))
         conditions = " OR ".join(f"(this.{field.column_name} IS NOT NULL AND ({where}))" for field, where in suspects)
@@ -152,12 +154,12 @@ def misfits(database: Any, scope: Callable[[str], str] = checks.everywhere) -> S
         for id, *values in checks.rows_of(database, sql):
             for (field, _), value in zip(suspects, values, strict=True):
                 if _is_misfit(field, value):
-                    shown = "of bytes" if isinstance(value, bytes) else f'"{printable(value)}"'
+                    shown = "bytes" if isinstance(value, bytes) else f'"{printable(value)}"'
                     yield id, f"{model.noun} {id}: its {field.column_name} is {shown}, which is not {field.takes}"
 
 
 def _suspects(model: Any) -> Iterator[tuple[Any, str]]:
-    """Return the fields that can hold a misfit, each with the condition of those that may be one."""
+    """Yield the fields that can hold a value of the wrong type, each with the condition for such values."""
     for field in model.stored_fields():
         where = next((where for kind, where in MISFITS.items() if isinstance(field, kind)), "")
         if where and not field.primary_key:
@@ -171,28 +173,28 @@ def _is_misfit(field: Any, value: Any) -> bool:
         field.clean(value)
     except Error:
         return True
-    return isinstance(value, str) and not isinstance(field, fields.UTCDateTimeField)  # digits: no number to SQLite
+    return isinstance(value, str) and not isinstance(field, fields.UTCDateTimeField)  # digits: a text to SQLite
 
 
-def _nothing(database: Any) -> SaveWarnings:
-    """Find nothing: SQLite looks at the rows of a table itself when it gives an id."""
+def _no_faults(database: Any) -> Faults:
+    """Find nothing: SQLite has no sequences that can fall behind."""
     yield from ()
 
 
-OF_FILE: dict[str, Callable[[Any], SaveWarnings]] = {
+DATABASE_CHECKS: dict[str, Callable[[Any], Faults]] = {
     "DBF001": _damage,
     "DBF002": _orphans,
     "DBF003": _drift,
     "DBF004": misfits,
-    "DBF005": _nothing,
+    "DBF005": _no_faults,
 }
 
 
 # At the prompt
 
 
-class Asking(contextlib.AbstractContextManager[None]):
-    """Whether saves ask the rules: set when it is made, and put back at the end of a `with` block, if it has one."""
+class RuleChecks(contextlib.AbstractContextManager[None]):
+    """Switches the checks of saves on or off when it is created; a `with` block restores them at its end."""
 
     def __init__(self, database: Any, on: bool) -> None:
         self.database, self.before = database, database.asks_rules
@@ -203,25 +205,25 @@ class Asking(contextlib.AbstractContextManager[None]):
 
     def __repr__(self) -> str:
         if self.database.asks_rules:
-            return "<saves ask the rules>"
-        return "<saves ask no rules, until db.checks(True)>"
+            return "<saves check the rules>"
+        return "<saves check no rules, until db.checks(True)>"
 
 
 def tools(database: Any) -> dict[str, Callable[..., Any]]:
-    """Return what `db` has of rules, for a database: check(), checks() and strict()."""
+    """Return the functions check(), checks() and strict() of `db`, for a database."""
 
     def check(*entities: Any, rule: str | None = None) -> Findings:
-        """Return all that breaks a rule: of some entities, db.check(db.Node), or one rule's, rule="NOD002"."""
+        """Return all findings: of some entities, as in db.check(db.Node), or of one rule, rule="NOD002"."""
         asked = chosen(map(_table_of, entities), [] if rule is None else [rule])
         return Findings(inspect(database, asked))
 
     def strict(on: bool = True) -> None:
-        """Refuse, from now on, what would be saved with a warning; strict(False): save it again."""
+        """Refuse saves that break a rule from now on; strict(False): save them with a warning again."""
         database.strict = _flag("strict", on)
 
-    def checks(on: bool = True) -> Asking:
-        """Save without asking the rules, checks(False), until checks(True) or the end of a `with` block."""
-        return Asking(database, _flag("checks", on))
+    def checks(on: bool = True) -> RuleChecks:
+        """checks(False): save without checking the rules, until checks(True) or the end of a `with` block."""
+        return RuleChecks(database, _flag("checks", on))
 
     return {"check": check, "checks": checks, "strict": strict}
 
@@ -235,5 +237,5 @@ def _flag(name: str, on: object) -> bool:
 def _table_of(entity: Any) -> str:
     model: Any = kinds.kind(entity) if isinstance(entity, str) else entity
     if not (isinstance(model, type) and issubclass(model, orm.EntityBase)):
-        raise UsageError(f"{printable(repr(entity))} is no kind of entity: write such as db.check(db.Node)")
+        raise UsageError(f"{printable(repr(entity))} is not an entity class: write such as db.check(db.Node)")
     return str(model._meta.table_name)

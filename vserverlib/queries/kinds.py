@@ -1,4 +1,4 @@
-"""Which kind of entity a word means, for commands and completion."""
+"""The entity class of a word, for commands and completion."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from vserverlib import UsageError, did_you_mean, printable, vantage6_names
 
 
 def kind(word: str) -> Any:
-    """Return the entity class that a word means, in the singular or plural; a UsageError where there is none."""
+    """Return the entity class with a name, in the singular or plural. Raises a UsageError if there is none."""
     words = {name: model for model in models.ENTITIES for name in (model.plural, model.noun)}
     model = words.get(word.casefold())
     if model is None:

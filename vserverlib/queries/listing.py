@@ -1,10 +1,9 @@
-"""Reading what there is to say of entities by as few queries as it takes: the ground of tables, panels and JSON.
+"""Reading rows of entities for tables, panels and JSON, with as few queries as possible.
 
-A page of a list is one query, however many rows and columns it has, and so is the count of the whole. Entities that are
-in memory already are shown as they stand there; only what they do not hold themselves is asked for, by one query for
-all of a kind.
+A page of a list is one query, however many rows and columns it has, and the total is another. Entities in memory are
+shown with their unsaved changes; only values of other tables are read for them, by one query for each model.
 
-What is said of each kind of entity is in columns.py, how it looks is views.py's.
+columns.py defines the columns; views.py and formats.py display rows.
 """
 
 from __future__ import annotations
@@ -15,35 +14,35 @@ from operator import itemgetter
 from typing import Any, NamedTuple
 
 from models import Collaboration, Result
-from vserverlib import pluralize as in_words
+from vserverlib import pluralize as count_of
 from vserverlib.entities import filters, progress
 from vserverlib.entities.entity import Entity
 from vserverlib.entities.fields import as_iso
 from vserverlib.entities.lists import EntityList
 from vserverlib.entities.progress import Counts
 from vserverlib.entities.relations import BackrefAccessor, Link, Memberships
-from vserverlib.queries.columns import COLUMNS, MIXED, Column, in_tables, same
+from vserverlib.queries.columns import COLUMNS, MIXED, Column, same, table_columns
 
-SHOWN = 20  # rows that the shell shows of a list
+PAGE_SIZE = 20  # rows of a list in the shell
 
 Row = dict[str, Any]
 
 
 class Page(NamedTuple):
-    """Some rows of a list: the first of them has this place, counted from 0, among the total."""
+    """Some rows of a list. first: the position of the first row, from 0. total: of all rows."""
 
-    model: type[Entity] | None  # None: entities of several kinds
+    model: type[Entity] | None  # None: entities of several models
     columns: tuple[Column, ...]
     rows: list[Row]
     first: int
     total: int
 
 
-# What columns need: fields, and what other tables tell
+# Sources of columns: fields of the row, and values of other tables
 
 
 def _expression(model: Any, source: str) -> Any:
-    """Return what a source is in a query of a model: a field, or the one value of a subquery."""
+    """Return the expression of a source in a query of a model: a field or a subquery."""
     if source in _OF_TASKS:
         return _OF_TASKS[source](model.id)
     field = model._meta.combined.get(source)
@@ -54,14 +53,14 @@ _OF_TASKS = {"counts": progress.packed, "last": progress.last_finished}
 
 
 def _is_foreign(model: Any, source: str) -> bool:
-    """Whether a source is not of the row itself."""
+    """Whether a source is a value of another table."""
     field = model._meta.combined.get(source) if issubclass(model, Entity) else None
     relation = isinstance(getattr(model, source, None), Memberships | BackrefAccessor)
     return source in _OF_TASKS or relation or (isinstance(field, Link) and source == field.name)
 
 
 def _decoder(model: Any, source: str, iso: bool) -> Callable[[Any], Any] | None:
-    """Return what makes a value of what the database gives; None where it is one."""
+    """Return the function that decodes a stored value, or None."""
     if source == "counts":
         return Counts.unpacked
     kind = "time" if source == "last" else filters.value(model, source).kind
@@ -72,23 +71,23 @@ _OF_KIND: dict[str, Callable[[Any], Any]] = {"time": Result.finished_at.decode, 
 
 
 def _sources(columns: Iterable[Column]) -> list[str]:
-    return list(dict.fromkeys(source for column in columns for source in column.needs))
+    return list(dict.fromkeys(source for column in columns for source in column.sources))
 
 
 def _maker(columns: Sequence[Column], sources: Sequence[str]) -> Callable[[Sequence[Any]], Row]:
-    """Return what makes a row of the values of the sources.
+    """Return a function that creates a row from the values of the sources.
 
-    It is called for each of a million rows: no loop in it is over the columns that are a source as it is.
+    It is called for each of a million rows, so it loops only over the columns that compute their value.
     """
     place = {source: at for at, source in enumerate(sources)}
-    names, first = [column.name for column in columns], [place[column.needs[0]] for column in columns]
-    pick = itemgetter(*first, first[0])  # of one place alone it would not be a tuple
-    read = [(c.name, c.read, [place[need] for need in c.needs]) for c in columns if c.read is not same]
+    names, first = [column.name for column in columns], [place[column.sources[0]] for column in columns]
+    pick = itemgetter(*first, first[0])  # the repeated item makes it return a tuple for one column, too
+    computed = [(c.name, c.read, [place[source] for source in c.sources]) for c in columns if c.read is not same]
 
     def make(values: Sequence[Any]) -> Row:
-        row = dict(zip(names, pick(values)))  # noqa: B905  # the last of what is picked is left out
-        for name, worked_out, needs in read:
-            row[name] = worked_out(*[values[at] for at in needs])
+        row = dict(zip(names, pick(values)))  # noqa: B905  # leaves out the repeated item
+        for name, compute, places in computed:
+            row[name] = compute(*[values[at] for at in places])
         return row
 
     return make
@@ -98,9 +97,9 @@ def _maker(columns: Sequence[Column], sources: Sequence[str]) -> Callable[[Seque
 
 
 def rows(query: EntityList, columns: Sequence[Column] = (), *, iso: bool = False) -> Iterator[Row]:
-    """Read the rows of a query, as they come from the database. One query, whose cursor is open until the last.
+    """Yield the rows of a query. One query, whose cursor is open until the last row.
 
-    iso: times are texts, in ISO 8601.
+    iso: times are texts in ISO 8601.
     """
     columns = columns or COLUMNS[query.model]
     sources = _sources(columns)
@@ -108,7 +107,7 @@ def rows(query: EntityList, columns: Sequence[Column] = (), *, iso: bool = False
 
 
 def _read(query: EntityList, sources: Sequence[str], iso: bool = False) -> Iterator[list[Any]]:
-    """Read the sources of each row, in their order."""
+    """Yield the values of the sources of each row."""
     model, done = query.model, 0
     database = model._meta.database
     decoders = [(at, decode) for at, decode in enumerate(_decoder(model, each, iso) for each in sources) if decode]
@@ -128,9 +127,9 @@ def _read(query: EntityList, sources: Sequence[str], iso: bool = False) -> Itera
 
 
 def _narrowed(query: EntityList) -> EntityList:
-    """Return a query for the same rows, of which those beyond a limit are left out before anything is read of them.
+    """Return a query for the same rows that applies its limit first.
 
-    SQLite works out the subqueries of each row that it sorts, also of those that it then leaves out.
+    SQLite computes the subqueries of each row that it sorts, also of rows beyond the limit.
     """
     if query._limit is None or query._limit < 0 or query._joins or not query._is_default:
         return query
@@ -140,14 +139,14 @@ def _narrowed(query: EntityList) -> EntityList:
 
 
 def page(
-    entities: Any, first: int = 0, limit: int = SHOWN, columns: Sequence[Column] = (), *, iso: bool = False
+    entities: Any, first: int = 0, limit: int = PAGE_SIZE, columns: Sequence[Column] = (), *, iso: bool = False
 ) -> Page:
-    """Return some rows of a list: of an unread one by a query for the rows and, if there are more, one for the total.
+    """Return some rows of a list. For an unread list, one query reads them and, if there are more, one the total.
 
-    Of a list that was read, and of a list of Python's, the entities are shown as they are in memory.
+    For a list that was read, or a Python list, the entities are shown as they are in memory.
     """
     if isinstance(entities, EntityList) and not entities.is_read and entities._is_default:
-        kind, shown = entities.model, tuple(columns) or in_tables(entities.model)
+        kind, shown = entities.model, tuple(columns) or table_columns(entities.model)
         found = list(rows(entities._part(first, limit), shown, iso=iso))
     else:
         window = list(entities[first : first + limit])
@@ -158,7 +157,7 @@ def page(
 
 
 def pages(query: EntityList, limit: int, columns: Sequence[Column], *, iso: bool = False) -> Iterator[Page]:
-    """Return all of a query, page by page, the first even if it is empty. One query for the rows, one for the total."""
+    """Yield all pages of a query, the first even if it is empty. One query for the rows, one for the total."""
     total, stream = len(query), rows(query, columns, iso=iso)
     for first in count(0, limit):
         found = list(islice(stream, limit))
@@ -170,11 +169,11 @@ def pages(query: EntityList, limit: int, columns: Sequence[Column], *, iso: bool
 
 def pluralize(number: int, model: Any) -> str:
     """Return a number of entities in words: "1 task", "1,200 tasks"."""
-    return in_words(number, *((model.noun, model.plural) if model is not None else ("entity", "entities")))
+    return count_of(number, *((model.noun, model.plural) if model is not None else ("entity", "entities")))
 
 
 def query(model: Any, where: Iterable[str] = (), search: str | None = None, sort: str | None = None) -> EntityList:
-    """Return the list that filters, a text to search for, and fields to sort by ask for."""
+    """Return the list of entities that match filters and contain a text, sorted by fields."""
     found = model.where(*where)
     if search:
         found = found.search(search)
@@ -182,40 +181,40 @@ def query(model: Any, where: Iterable[str] = (), search: str | None = None, sort
 
 
 def _kind(entities: Iterable[Any]) -> Any:
-    """Return of which model entities are; None where they are of several, or no entities."""
+    """Return the model of entities, or None for several models or other objects."""
     kinds = {type(entity) for entity in entities}
     kind = kinds.pop() if len(kinds) == 1 else None
     return kind if kind in COLUMNS else None
 
 
 def _kind_of(entities: Any) -> Any:
-    """Return of which model an empty list would be, where it knows."""
+    """Return the model of an empty list, if the list knows it."""
     return getattr(entities, "model", None) or getattr(entities, "partner", None)
 
 
 def _columns_of(entities: Any, window: Iterable[Entity]) -> tuple[Column, ...]:
-    """Return the columns to show: those that a query selects, where it does not take all; else those of the entity."""
+    """Return the columns that a query selects, or those of the model if it selects all."""
     names = entities._plain_names() if isinstance(entities, EntityList) and not entities._is_default else None
     if names:
         return tuple(Column(name, "text", (name,), same, 1) for name in names)
     kind = _kind(window)
-    return MIXED if kind is None else in_tables(kind)
+    return MIXED if kind is None else table_columns(kind)
 
 
 # Entities in memory
 
 
 def of_entities(entities: Sequence[Any], columns: Sequence[Column] = ()) -> list[Row]:
-    """Return the rows of entities in memory, with their unsaved changes. One query for each kind of them."""
+    """Return the rows of entities in memory, with their unsaved changes. One query for each model."""
     columns = columns or _columns_of(None, entities)
     sources = _sources(columns)
     make = _maker(columns, sources)
-    asked = {model: _ask(model, entities, sources) for model in {type(entity) for entity in entities}}
-    return [make(_held(entity, sources, asked[type(entity)])) for entity in entities]
+    foreign = {model: _read_foreign(model, entities, sources) for model in {type(entity) for entity in entities}}
+    return [make(_values(entity, sources, foreign[type(entity)])) for entity in entities]
 
 
-def _ask(model: Any, entities: Iterable[Any], sources: Iterable[str]) -> dict[int, Row]:
-    """Read what entities of a model do not hold themselves, by id. One query."""
+def _read_foreign(model: Any, entities: Iterable[Any], sources: Iterable[str]) -> dict[int, Row]:
+    """Return, by id, the values of other tables for entities of a model. One query."""
     foreign = [source for source in sources if _is_foreign(model, source)]
     ids = [entity.id for entity in entities if foreign and type(entity) is model and entity.id is not None]
     if not ids:
@@ -224,24 +223,24 @@ def _ask(model: Any, entities: Iterable[Any], sources: Iterable[str]) -> dict[in
     return {id: dict(zip(foreign, values, strict=True)) for id, *values in _read(query, ["id", *foreign])}
 
 
-def _held(entity: Any, sources: Iterable[str], asked: dict[int, Row]) -> list[Any]:
-    """Return the sources of one entity: what it holds, and what was asked for it."""
-    model, known = type(entity), asked.get(getattr(entity, "id", 0), {})
+def _values(entity: Any, sources: Iterable[str], foreign: dict[int, Row]) -> list[Any]:
+    """Return the values of the sources of one entity. foreign: the values of other tables, by id."""
+    model, known = type(entity), foreign.get(getattr(entity, "id", 0), {})
     return [
-        _unsaved(entity, source, known.get(source)) if _is_foreign(model, source) else _of(entity, source)
+        _unsaved(entity, source, known.get(source)) if _is_foreign(model, source) else _own_value(entity, source)
         for source in sources
     ]
 
 
-def _of(entity: Any, name: str) -> Any:
-    if not isinstance(entity, Entity):  # something else that a list of Python's holds
+def _own_value(entity: Any, name: str) -> Any:
+    if not isinstance(entity, Entity):  # another object in a Python list
         return {"noun": type(entity).__name__, "label": repr(entity)}.get(name)
     value = getattr(entity, name, None)
     return value() if callable(value) else value
 
 
 def _unsaved(entity: Any, source: str, known: Any) -> Any:
-    """Return what a link or a relation is in memory, where that was changed; else what is known."""
+    """Return an unsaved change of a link or a relation, or else the known value."""
     if source in entity._dirty:
         linked = entity.__rel__.get(source)
         return None if linked is None else linked.name

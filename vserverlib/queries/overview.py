@@ -1,11 +1,12 @@
-"""How things stand: what runs, what waits for whom, what failed, in a few grouped queries and no stored counter.
+"""The figures of `vserver overview`: what runs, who is waited for, what failed, from a few grouped queries.
 
-It owns the figures of `vserver overview`. How they look is overview_screen.py's.
+terminal/overview_screen.py displays them.
 """
 
 from __future__ import annotations
 
 import datetime
+from collections import Counter
 from typing import Any, NamedTuple
 
 import models
@@ -16,22 +17,25 @@ from vserverlib.entities.fields import now
 from vserverlib.entities.progress import RESULT
 
 LISTS = ("collaborations", "organizations", "unseen")
-UNSEEN = datetime.timedelta(hours=24)  # a node that was not seen for so long is told
+UNSEEN_AFTER = datetime.timedelta(hours=24)
 
 
 class Share(NamedTuple):
-    """How far the tasks of a collaboration are, or the results that an organization is to deliver."""
+    """The tasks of a collaboration, or the results of an organization: all, finished (done) and failed ones.
+
+    A task is failed as soon as one of its results is, also while others are awaited: failed tasks need not be finished.
+    """
 
     id: int | None
     name: str | None
     total: int
     done: int
     failed: int
-    since: datetime.datetime | None = None  # organizations: the oldest result that has not finished was assigned then
+    since: datetime.datetime | None = None  # of an organization: when its oldest unfinished result was assigned
 
 
 class Unseen(NamedTuple):
-    """A node that was not seen for long, or never (last_seen None; a text that is no time is what the table holds)."""
+    """A node that was not seen recently. last_seen: None for never; a text if another program stored no time."""
 
     id: int
     name: str | None
@@ -39,18 +43,18 @@ class Unseen(NamedTuple):
 
 
 class Overview(NamedTuple):
-    """All of it. Collaborations come with the most to do first, organizations with who is waited for longest."""
+    """All figures. Collaborations with most unfinished tasks and organizations waited for longest come first."""
 
-    entities: dict[str, int]  # how many there are, by the plural
-    tasks: dict[str, int]  # how many tasks have each status
-    collaborations: list[Share]  # in tasks
-    organizations: list[Share]  # in results
+    entities: dict[str, int]  # the number of entities, by plural
+    tasks: dict[str, int]  # the number of tasks with each status
+    collaborations: list[Share]  # tasks
+    organizations: list[Share]  # results
     unseen: list[Unseen]
-    check: Last | None  # what the last check of the database found
+    check: Last | None  # the summary of the last check
 
 
 def overview(database: Any) -> Overview:
-    """Return how things stand, at one moment. Eight queries, of which two go through all results, whatever there is."""
+    """Return the figures of one moment. Always eight queries, two of which scan all results."""
     with database.reading():
         try:
             return _overview(database)
@@ -61,11 +65,11 @@ def overview(database: Any) -> Overview:
 
 
 def _overview(database: Any) -> Overview:
-    statuses = _statuses(database)
+    tasks = _tasks(database)
     return Overview(
         entities=counts(database),
-        tasks={status: sum(found.get(status, 0) for found in statuses.values()) for status in progress.TASK_STATUSES},
-        collaborations=_collaborations(statuses),
+        tasks={status: sum(each.statuses[status] for each in tasks.values()) for status in progress.TASK_STATUSES},
+        collaborations=_collaborations(tasks),
         organizations=sorted(_organizations(database), key=_by_wait),
         unseen=_unseen(),
         check=last(database),
@@ -73,24 +77,28 @@ def _overview(database: Any) -> Overview:
 
 
 def as_data(found: Overview) -> dict[str, Any]:
-    """Return it as what JSON and YAML can hold, but for the times."""
+    """Return the figures as dictionaries and lists; times stay datetimes."""
     lists = {name: [each._asdict() for each in getattr(found, name)] for name in LISTS}
     return {**found._asdict(), **lists, "check": found.check and found.check._asdict()}
 
 
 def counts(database: Any) -> dict[str, int]:
-    """Return how many entities there are, by the plural of their name. One query."""
+    """Return the number of entities, by plural. One query."""
     tables = (model._meta.table_name for model in models.ENTITIES)
     columns = ", ".join(f'(SELECT COUNT(*) FROM "{table}")' for table in tables)
     row = database.execute_sql(f"SELECT {columns}").fetchone()
     return dict(zip((model.plural for model in models.ENTITIES), row, strict=True))
 
 
-Statuses = dict[int | None, dict[str, int]]  # by the id of the collaboration: how many tasks have each status
+class _Tasks:
+    """The tasks of one collaboration: the number with each status, and the number of finished ones."""
+
+    def __init__(self) -> None:
+        self.statuses, self.finished = Counter[str](), 0
 
 
-def _statuses(database: Any) -> Statuses:
-    """Return how many tasks have each status, by collaboration: one look at the results, in order of tasks."""
+def _tasks(database: Any) -> dict[int | None, _Tasks]:
+    """Return the tasks of each collaboration, by its id: one scan of the results, in order of tasks."""
     total, done, failed, active = progress.columns()
     named = (total.alias("total"), done.alias("done"), failed.alias("failed"), active.alias("active"))
     grouped = RESULT.select(RESULT.task_id, *named).group_by(RESULT.task_id).alias("c")
@@ -103,34 +111,37 @@ def _statuses(database: Any) -> Statuses:
         ],
         progress.PENDING,
     )
+    finished = peewee.Case(None, [(grouped.c.done == grouped.c.total, 1)], 0)
     task = peewee.Table("task", ("id", "collaboration_id"))
-    # CROSS: SQLite is to go through the results in order and look up tasks, not to sort a million groups first.
+    # CROSS makes SQLite scan the results in order and look up tasks, instead of sorting a million groups first.
     joined = peewee.Join(grouped, task, peewee.JOIN.CROSS, None)
-    query = peewee.Select([joined], [task.collaboration_id, status, peewee.fn.COUNT(peewee.SQL("*"))])
-    query = query.where(task.id == grouped.c.task_id).group_by(peewee.SQL("1"), peewee.SQL("2"))
+    query = peewee.Select([joined], [task.collaboration_id, status, finished, peewee.fn.COUNT(peewee.SQL("*"))])
+    query = query.where(task.id == grouped.c.task_id).group_by(*map(peewee.SQL, "123"))
     return _with_empty_ones(database, database.execute(query))
 
 
-def _with_empty_ones(database: Any, rows: Any) -> Statuses:
-    """Return the rows by collaboration, and the tasks without results, which are all that is missing."""
-    found: Statuses = {}
+def _with_empty_ones(database: Any, rows: Any) -> dict[int | None, _Tasks]:
+    """Return rows of (collaboration, status, finished, count) by collaboration, with the tasks without results."""
+    found: dict[int | None, _Tasks] = {}
     with database.fetching():
-        for collaboration, status, count in rows:
-            found.setdefault(collaboration, {})[status] = count
+        for collaboration, status, finished, count in rows:
+            tasks = found.setdefault(collaboration, _Tasks())
+            tasks.statuses[status] += count
+            tasks.finished += count if finished else 0
         everything = "SELECT collaboration_id, COUNT(*) FROM task GROUP BY collaboration_id"
         for collaboration, count in database.execute_sql(everything):
-            known = found.setdefault(collaboration, {})
-            known[progress.EMPTY] = count - sum(known.values())
+            statuses = found.setdefault(collaboration, _Tasks()).statuses
+            statuses[progress.EMPTY] = count - statuses.total()
     return found
 
 
-def _collaborations(statuses: Statuses) -> list[Share]:
+def _collaborations(tasks: dict[int | None, _Tasks]) -> list[Share]:
     names = _names(models.Collaboration)
     shares = []
-    for id in [*names, *(id for id in statuses if id not in names)]:
-        found = statuses.get(id, {})
-        done = found.get(progress.COMPLETED, 0) + found.get(progress.FAILURE, 0)
-        shares.append(Share(id, names.get(id), sum(found.values()), done, found.get(progress.FAILURE, 0)))
+    for id in [*names, *(id for id in tasks if id not in names)]:
+        found = tasks.get(id, _Tasks())
+        statuses = found.statuses
+        shares.append(Share(id, names.get(id), statuses.total(), found.finished, statuses[progress.FAILURE]))
     return sorted(shares, key=lambda share: (share.done - share.total, *_by_id(share.id)))
 
 
@@ -154,7 +165,7 @@ def _by_wait(share: Share) -> tuple[Any, ...]:
 
 
 def _by_id(id: Any) -> tuple[bool, Any]:
-    """Return what to sort by an id: another program may have stored a text in its place."""
+    """Return a sort key for an id, which may be a text that another program has stored."""
     is_number = id is None or isinstance(id, int | float)
     return not is_number, (id or 0) if is_number else str(id)
 
@@ -168,10 +179,10 @@ def _share(id: int | None, name: str | None, states: dict[str, int], since: Any)
 
 
 def _unseen() -> list[Unseen]:
-    """Return the nodes that were not seen for long, those that never were, as far as that is a time, first."""
+    """Return the nodes that were not seen recently; first those that were never seen."""
     node = models.Node
     seen = peewee.Case(None, [(timestamps.dated(node.last_seen), 1)], 0)
-    found = node.select().where((seen == 0) | (node.last_seen < now() - UNSEEN))
+    found = node.select().where((seen == 0) | (node.last_seen < now() - UNSEEN_AFTER))
     return [Unseen(each.id, each.name, each.last_seen) for each in found.sort("last_seen")]
 
 

@@ -43,8 +43,8 @@ class OverviewView:
         yield Text(", ".join(message) + "\n")
         yield look.statuses(found.tasks, options.max_width)
         yield self._check()
-        yield from self._shares("collaboration", "tasks ended", found.collaborations, look)
-        yield from self._shares("organization", "results delivered", found.organizations, look)
+        yield from self._shares("collaboration", "tasks finished", found.collaborations, look)
+        yield from self._shares("organization", "results finished", found.organizations, look)
         yield from self._unseen(look)
 
     def _check(self) -> Text:

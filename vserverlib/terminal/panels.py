@@ -25,7 +25,7 @@ from vserverlib.entities.progress import FAILED
 from vserverlib.entities.relations import Relation, relations
 from vserverlib.queries import details, listing
 from vserverlib.queries.columns import COLUMNS, Column
-from vserverlib.queries.details import Lane, Owed, Post
+from vserverlib.queries.details import AwaitedResults, Lane, Participant
 from vserverlib.queries.listing import Page, Row
 from vserverlib.terminal.views import GAP, LONGEST, WIDE_BAR, Look, as_text, span
 
@@ -292,24 +292,24 @@ class PostsSection:
     """A line for each organization of a collaboration with its node, and one on the tasks."""
 
     def __init__(self, collaboration: Collaboration, moment: datetime.datetime) -> None:
-        self.found, self.moment = details.posts(collaboration), moment
+        self.found, self.moment = details.participants(collaboration), moment
 
     def drawn(self, look: Look, width: int) -> Iterator[Any]:
         """Return what is drawn below the fields, in so many columns."""
         found = self.found
         yield Text()
         yield look.statuses(found.tasks, width)
-        if not found.posts:
+        if not found.participants:
             return
         table = _grid(look, *(Text(word, "bold") for word in ("organization", "node", "status", "last seen")))
         room = width - NAME_ROOM - 3 * GAP - STATUS_ROOM - SEEN_ROOM
-        for post in found.posts:
+        for post in found.participants:
             table.add_row(_named(post.organization, post.organization_id, look), *self._node(post, look, room))
         yield from (Text(), table)
-        if found.total > len(found.posts):
-            yield Text(f"{look.more} {pluralize(found.total - len(found.posts), 'more organization')}", "dim")
+        if found.total > len(found.participants):
+            yield Text(f"{look.more} {pluralize(found.total - len(found.participants), 'more organization')}", "dim")
 
-    def _node(self, post: Post, look: Look, room: int) -> tuple[Text, ...]:
+    def _node(self, post: Participant, look: Look, room: int) -> tuple[Text, ...]:
         if post.node_id is None:
             return Text(look.cut("no node to run tasks", room)), Text(""), Text("")
         name = look.none if post.node is None else look.value(post.node)
@@ -317,7 +317,7 @@ class PostsSection:
         words = (f"{post.node_id} {name}", room), (status, STATUS_ROOM), (self._seen(post, look), SEEN_ROOM)
         return tuple(Text(look.cut(text, most)) for text, most in words)
 
-    def _seen(self, post: Post, look: Look) -> str:
+    def _seen(self, post: Participant, look: Look) -> str:
         if isinstance(post.last_seen, datetime.datetime):
             return f"{span(self.moment - post.last_seen, units=1)} ago"
         return "never" if post.last_seen is None else look.value(post.last_seen)
@@ -330,7 +330,7 @@ class OwedSection:
     """How many results are waited for, since when, and the oldest of them."""
 
     def __init__(self, entity: Organization | Node, moment: datetime.datetime) -> None:
-        self.found: Owed = details.owed(entity)
+        self.found: AwaitedResults = details.awaited_results(entity)
         self.moment = moment
 
     def drawn(self, look: Look, width: int) -> Iterator[Any]:

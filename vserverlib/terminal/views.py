@@ -277,7 +277,7 @@ def _rooms(wanted: dict[Column, int], width: int) -> dict[Column, int]:
     return rooms
 
 
-def entity_table(entities: Any, first: int = 0, limit: int = listing.SHOWN) -> Listing:
+def entity_table(entities: Any, first: int = 0, limit: int = listing.PAGE_SIZE) -> Listing:
     """Return the first rows of a list of entities: a query, the list of a relation, or a list of Python's.
 
     At most two queries for an unread list, one for each kind of entity in any other.

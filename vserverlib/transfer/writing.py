@@ -136,13 +136,13 @@ def count_on(database: Any) -> None:
     """Have numbers that are drawn from now on be above those of the rows."""
     for table in MODELS:
         database.advance_sequence(table)
-    highest = f"(SELECT COALESCE(MAX(CAST(run_id AS BIGINT)), 0) FROM task WHERE run_id < {fields.LARGEST})"
+    highest = f"(SELECT COALESCE(MAX(CAST(run_id AS BIGINT)), 0) FROM task WHERE run_id < {fields.LARGEST_INTEGER})"
     database.execute_sql(f"UPDATE counter SET value = {highest} WHERE name = 'run_id' AND value < {highest}")
 
 
 def used_up(database: Any) -> list[str]:
     """Return the tables that have no id left for a new row."""
-    return [table for table in MODELS if database.highest_id(table) >= fields.LARGEST]
+    return [table for table in MODELS if database.highest_id(table) >= fields.LARGEST_INTEGER]
 
 
 def advance_sequence(database: Any, beside: SequenceState) -> None:

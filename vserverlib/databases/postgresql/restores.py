@@ -71,14 +71,8 @@ def _replace(database: Any, url: str, dump: Dump, kept: list[Backup], advance: A
     if wanted < schemas.NEWEST:
         schemas.apply(database)
     if kept:
-        _put_on_record(database, kept[0])
+        recording.record_restore(database, kept[0].path)
     return Restored(kept[0] if kept else None, made_anew, wanted < schemas.NEWEST)
-
-
-def _put_on_record(database: Any, kept: Backup) -> None:
-    """Have the journal that was restored say so: what it has from before is not what the database held just now."""
-    with recording.one_change(database, recording.BULK_WORK, "restored a backup", str(kept.path.absolute())):
-        pass
 
 
 def _ours(database: Any) -> list[str]:

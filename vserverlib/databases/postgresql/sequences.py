@@ -9,11 +9,12 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from vserverlib import Error, printable
+from vserverlib.databases import registry
 from vserverlib.databases.postgresql import privileges
 from vserverlib.messages import notify
 
 LAST_ID = 2**63 - 1  # that a sequence gives
-WITH_IDS = ("organization", "collaboration", "member", "user", "node", "task", "result", "change", "record")
+WITH_IDS = (*registry.TABLES, "change", "record")
 NAMED = "{}_id_seq"  # what PostgreSQL calls the sequence of a table
 
 USE_IDS_AFTER = """

@@ -13,28 +13,15 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from vserverlib import Error, addresses, arguments, did_you_mean, hashing, printable
-from vserverlib.databases import recognition, schemas
+from vserverlib.databases import recognition, registry, schemas
 from vserverlib.databases.recording import Recorder
 
 if TYPE_CHECKING:
     from vserverlib.databases.postgresql.postgres import Postgres
 
 NO_DRIVER = "PostgreSQL needs psycopg, which is not installed: pip install 'psycopg[binary]'"
-TABLES = (  # that the migrations make, in an order in which their rows can be written
-    "schema_migration",
-    "setting",
-    "counter",
-    "organization",
-    "collaboration",
-    "member",
-    "user",
-    "node",
-    "task",
-    "result",
-    "change",
-    "record",
-    "undoing",
-)
+# The tables that the migrations create, in the order in which their rows can be written.
+TABLES = ("schema_migration", "setting", "counter", *registry.TABLES, "change", "record", "undoing")
 FUNCTIONS = ("has_text", "vserver_record")  # likewise; nobody else's may have these names
 NAMESAKES = """
 SELECT relname FROM pg_class WHERE relname = ANY(%s) AND relnamespace = current_schema()::regnamespace
