@@ -1,8 +1,8 @@
-"""Write docs/commands.md, the command reference, from what the commands say of themselves.
+"""Write docs/commands.md, the command reference, from the help texts.
 
     python docs/make_commands.py
 
-A test compares the page with what this would write.
+A test compares the page with page().
 """
 
 from __future__ import annotations
@@ -22,10 +22,9 @@ OPENING = """\
 
 Generated from `vserver --help` by [make_commands.py](make_commands.py): change the help texts, then run `make docs`.
 
-What you asked for goes to stdout; messages, warnings and errors go to stderr, each in one line. The exit status is 0
-when all went well, 1 when something failed (an id or a name that does not exist, too), 2 when the command was not
-understood (an option, an entity or a field that does not exist), and 130 after Ctrl-C. SIGTERM and SIGHUP end it by
-themselves: a shell gives 143 and 129.
+Data goes to stdout; messages, warnings and errors go to stderr, one line each. The exit status is 0 for success, 1 for
+an error (also an id or a name that does not exist), 2 for a usage error (an option, an entity or a field that does not
+exist), and 130 after Ctrl-C. SIGTERM and SIGHUP end the program, which a shell reports as 143 and 129.
 """
 
 
@@ -35,7 +34,7 @@ def page() -> str:
 
 
 def sections() -> Iterator[str]:
-    """Return the page's sections: first the program, then its commands in the order in which it lists them."""
+    """Yield the sections of the page: the program, then its commands in the order of its help."""
     import vserver
 
     program = context(vserver.main, "vserver", None)

@@ -1,8 +1,8 @@
-"""Write the table of docs/checks.md anew, from the rules.
+"""Write the table in docs/checks.md from the rules.
 
     python docs/make_rules.py
 
-A test compares the page with what this would write. What stands around the table is written by hand.
+A test compares the page with page(). The text around the table is written by hand.
 """
 
 from __future__ import annotations

@@ -8,18 +8,18 @@ import pytest
 
 from vserverlib import Error
 from vserverlib.transfer import detection
-from vserverlib.transfer.sources import TOLD, Lines
+from vserverlib.transfer.sources import FIRST_LINES, Lines
 
 
 def test_lines_are_all_there_in_their_order_and_the_first_are_told() -> None:
     lines = Lines()
     assert not lines and list(lines.summary("more")) == []
-    for number in range(TOLD + 5):
+    for number in range(FIRST_LINES + 5):
         lines.add(f"línea {number}\nof two")
-    assert len(lines) == TOLD + 5 and len(list(lines)) == TOLD + 5
-    assert list(lines)[TOLD] == f"línea {TOLD} of two"
+    assert len(lines) == FIRST_LINES + 5 and len(list(lines)) == FIRST_LINES + 5
+    assert list(lines)[FIRST_LINES] == f"línea {FIRST_LINES} of two"
     assert list(lines.summary("more"))[-1] == "and 5 more"
-    assert len(list(lines.summary("more", everything=True))) == TOLD + 5
+    assert len(list(lines.summary("more", everything=True))) == FIRST_LINES + 5
 
 
 @pytest.mark.parametrize(
@@ -27,11 +27,11 @@ def test_lines_are_all_there_in_their_order_and_the_first_are_told() -> None:
     [
         ("file", b"", "is empty"),
         ("file", b" \n\t", "is empty"),
-        ("file", b"\x89PNG", "is no SQLite database"),
+        ("file", b"\x89PNG", "is not a SQLite database"),
         ("file", b"PGDMP\1\16", "is what pg_dump made of a PostgreSQL database: have pg_restore or psql read it"),
-        ("file", b"SQLite format 3\0", "is no SQLite database"),
-        ("file", b"[1, 2]", "is JSON, but none that vserver export wrote"),
-        ("file", b' {"a": 1}', "is JSON, but none that vserver export wrote"),
+        ("file", b"SQLite format 3\0", "is not a SQLite database"),
+        ("file", b"[1, 2]", "is JSON, but not an export of vserver: name"),
+        ("file", b' {"a": 1}', "is JSON, but not an export of vserver: name"),
     ],
 )
 def test_a_file_that_is_no_source_is_told(tmp_path: Path, name: str, content: bytes, told: str) -> None:

@@ -247,7 +247,7 @@ def _imported(target: Target, found: Any, yes: bool, *, dry_run: bool, merge: bo
             act = importer.dry_run if dry_run else importer.run
             return act(found, place, advance, replace=replace, strict=strict)
     except import_report.Refused as refused:
-        for line in refused.outcome.summary(everything=True):
+        for line in refused.report.summary(everything=True):
             notify(line, "yellow")
         raise
 
@@ -257,7 +257,7 @@ def _confirm(target: Target, planned: Any) -> None:
 
     def show() -> None:
         views.console(sys.stderr).print(views.figures([row._asdict() for row in planned.plan]))
-        for line in planned.told_of_plan():
+        for line in planned.plan_summary():
             notify(line, "yellow")
 
     require_yes(f"Merge this into {printable(target.name, 200)}?", yes=False, show=show)
@@ -274,7 +274,7 @@ def _tell_imported(target: Target, done: Any, source: str, dry_run: bool) -> Non
     elif done.plan and not done.has_news:
         notify(f"all of it is in {target.name} already: nothing was changed")
     else:
-        new = "the new " if done.made and not target.is_url else ""
+        new = "the new " if done.created and not target.is_url else ""
         notify(f"imported into {new}{target.name}; look at it with: {target.command('overview')}")
         if message := _take_back(target, done):
             notify(message)
@@ -294,7 +294,7 @@ def _take_back(target: Target, done: Any) -> str:
     """Return what takes an import back; "" for one into a database on a server that was empty."""
     if target.is_url and done.backup is None and done.change is None:
         return ""
-    if done.made:
+    if done.created:
         return f"to take it back, remove {target.file}"
     if done.backup is None:
         return target.take_back(done.change)
@@ -314,10 +314,10 @@ def _handing_out(source: Any, secrets: str | None, dry_run: bool) -> Iterator[No
             raise click.UsageError(f"--secrets is for passwords and API keys that are made: {why}")
         yield
     elif secrets is None:
-        source.handing_out = printing.handouts
+        source.deliver_to = printing.handouts
         yield
     else:
-        with generated_credentials.written_to(storage.as_path(secrets)) as source.handing_out:
+        with generated_credentials.written_to(storage.as_path(secrets)) as source.deliver_to:
             yield
 
 
@@ -420,11 +420,11 @@ def _export_fixture(target: Target, file: str, release: int, secrets: str | None
     with signals.finishing():
         with target.open(read_only=True) as database, database.reading():
             made = exporting.export(place, release, secrets=listed, force=force)
-        for line in made.message:
+        for line in made.messages:
             notify(line, "yellow")
         found = "which you alone can read: it holds new passwords and API keys"
         notify(f"made {place} for a server of release {release}, {found}")
-        if listed is not None and made.handouts:
+        if listed is not None and made.generated_credentials:
             notify(f"whose they are is in {listed}, which you alone can read: hand them out, and remove it")
 
 

@@ -21,7 +21,7 @@ from vserverlib.databases.connection import quoted
 from vserverlib.files import shown
 from vserverlib.progress_callback import ticker
 from vserverlib.transfer import vantage6
-from vserverlib.transfer.sources import Bar
+from vserverlib.transfer.sources import ProgressBar
 
 COUNTED = 23  # the type of a row that is only counted (int4)
 TABLES = """
@@ -54,7 +54,7 @@ Tables = dict[str, list[Column]]
 
 
 @contextlib.contextmanager
-def opened(database: Any, bar: Bar) -> Iterator[vantage6.Source]:
+def opened(database: Any, bar: ProgressBar) -> Iterator[vantage6.Source]:
     """Have the database of a server be a source. It is read at one moment: see servers.at_one_moment().
 
     Raises an Error where it is none of a server, of a release too new, or there is no room for the copy.
@@ -94,7 +94,7 @@ def _new(file: Path) -> sqlite3.Connection:
 # Copying
 
 
-def _copy(database: Any, conn: sqlite3.Connection, tables: Tables, codec: str, bar: Bar) -> None:
+def _copy(database: Any, conn: sqlite3.Connection, tables: Tables, codec: str, bar: ProgressBar) -> None:
     database.set_local(**SETTINGS)
     asked = (_encoded(f"SELECT COUNT(*) FROM {quoted(table)}", codec) for table in tables)
     counts = [database.fetch_one(sql)[0] for sql in asked]

@@ -26,10 +26,10 @@ from vserverlib.databases import recognition, schemas, snapshots, sqlite_connect
 from vserverlib.databases.postgresql import servers
 from vserverlib.files import shown
 from vserverlib.transfer import detection
-from vserverlib.transfer.sources import Bar, no_bar
+from vserverlib.transfer.sources import ProgressBar, no_progress_bar
 
 if TYPE_CHECKING:
-    from vserverlib.transfer.import_report import Outcome
+    from vserverlib.transfer.import_report import ImportReport
     from vserverlib.transfer.sources import Source
 
 KEPT = 8  # copies
@@ -64,7 +64,7 @@ class Changed(Error):
 # What there is to look at
 
 
-def look(name: Path | str, bar: Bar = no_bar) -> Copy:
+def look(name: Path | str, bar: ProgressBar = no_progress_bar) -> Copy:
     """Return a copy of what the database of a server holds now, by its file or its URL; one is made unless it is there.
 
     bar: shows how far the copy is. Raises an Error where it cannot be read, or a file is written to again and again.
@@ -72,7 +72,7 @@ def look(name: Path | str, bar: Bar = no_bar) -> Copy:
     return _look(name, bar) if isinstance(name, Path) else _look_there(name, bar)
 
 
-def _look(path: Path, bar: Bar) -> Copy:
+def _look(path: Path, bar: ProgressBar) -> Copy:
     for left in reversed(range(TRIES)):
         before = _stats(path)
         try:
@@ -86,7 +86,7 @@ def _look(path: Path, bar: Bar) -> Copy:
     raise AssertionError
 
 
-def _look_there(url: str, bar: Bar) -> Copy:
+def _look_there(url: str, bar: ProgressBar) -> Copy:
     with servers.at_one_moment(url) as database:
         key = _key_of(database)
         found = _find(key)
@@ -290,7 +290,7 @@ def _remove(file: Path) -> None:
 # Making one
 
 
-def _make(path: Path, key: str, before: Stats, bar: Bar) -> Copy:
+def _make(path: Path, key: str, before: Stats, bar: ProgressBar) -> Copy:
     """Make a copy of a file, and keep it under its name."""
     with _draft(sum(size for _, _, size, *_ in before)) as draft:
         with detection.opened(str(path)) as source:
@@ -300,7 +300,7 @@ def _make(path: Path, key: str, before: Stats, bar: Bar) -> Copy:
         return _keep(draft, key)
 
 
-def _make_there(database: Any, key: str, bar: Bar) -> Copy:
+def _make_there(database: Any, key: str, bar: ProgressBar) -> Copy:
     """Make a copy of a server's database, and keep it under its name."""
     from vserverlib.transfer import vantage6_postgres
 
@@ -349,7 +349,7 @@ def _keep(draft: Path, key: str) -> Copy:
     return Copy(place, is_kept=True)
 
 
-def _import(source: Source, name: str, draft: Path, bar: Bar) -> None:
+def _import(source: Source, name: str, draft: Path, bar: ProgressBar) -> None:
     from vserverlib.transfer import importer
 
     what = source.summary().removeprefix(f"{name} is ")
@@ -368,7 +368,7 @@ def _finish(draft: Path, what: str, less: str) -> None:
         conn.execute("PRAGMA journal_mode = DELETE").fetchone()
 
 
-def _less(outcome: Outcome) -> str:
+def _less(outcome: ImportReport) -> str:
     """Return in short what is not as it was in the source; an import, or its dry run, tells it in full."""
     gone = {
         "row": outcome.left_out.total + outcome.doubled.total,
