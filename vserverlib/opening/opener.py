@@ -26,11 +26,12 @@ if TYPE_CHECKING:
 def connect(
     url: str | os.PathLike[str] = addresses.DEFAULT, *, read_only: bool = False, sandbox: bool = False
 ) -> DatabaseMixin:
-    """Open a database file or URL for the models, and return it. A vantage6 server's is opened as a private copy.
+    """Open a database for the models, close the one that was open before, and return it.
 
-    read_only: refuse writes. sandbox: write to a private copy that is deleted at the end. Raises an Error if the
-    database does not exist, is locked, damaged or not supported, and recognition.Vantage6Database for a server's
-    database without read_only or sandbox. Does not write, except that an older schema is upgraded after a backup.
+    url: the path of a file, sqlite:///PATH, or postgresql://…. The database of a vantage6 server needs read_only or
+    sandbox, and is read through a private copy. read_only: every write is an Error. sandbox: writes go to a private
+    copy, which is deleted at the end. An older schema is upgraded, after a backup; nothing else is written. Raises an
+    Error if the database does not exist, or is locked, damaged or not supported.
     """
     try:
         return connecting.connect(url, read_only=read_only, sandbox=sandbox)
