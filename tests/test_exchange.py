@@ -456,6 +456,16 @@ def test_a_plain_secret_that_was_written_into_an_export_is_hashed(folder: Path) 
     assert db.User.get(1).check_password("Geheim-1!")
 
 
+def test_a_value_that_does_not_fit_its_column_is_reported_and_refused_if_strict(folder: Path) -> None:
+    text = head(rows={**dict.fromkeys(vserver_source.IN_ORDER, 0), "task": 1})
+    (folder / "made.json").write_text(text + '\n{"task": {"id": 1, "run_id": "abc", "created_at": "yesterday"}}\n')
+    told = done(folder / "new.db", "import", str(folder / "made.json")).stderr
+    assert "DBF004 (2)" in told
+    refused = run(folder / "strict.db", "import", str(folder / "made.json"), "--strict")
+    assert refused.exit_code == 1 and 'task 1: its run_id is "abc"' in refused.stderr
+    assert not (folder / "strict.db").exists()
+
+
 def test_links_that_lead_nowhere_are_emptied_and_told(folder: Path) -> None:
     text = head(rows={**dict.fromkeys(vserver_source.IN_ORDER, 0), "task": 1})
     (folder / "made.json").write_text(text + '\n{"task": {"id": 1, "collaboration_id": 7}}\n')

@@ -627,3 +627,17 @@ def test_an_export_that_has_less_changes_nothing(empty: importer.Target, tmp_pat
     db.connect(empty)
     before = tables(db.database)
     assert plan(merge(tmp_path / "less.json", empty)) == {} and tables(db.database) == before
+
+
+@pytest.mark.parametrize(("column", "number"), [("run_id", 2**63 - 2), ("id", 2**63 - 1)])
+def test_a_merge_without_numbers_left_for_new_tasks_is_refused(
+    empty: importer.Target, tmp_path: Path, column: str, number: int
+) -> None:
+    db.Task.insert(name="last", **{"run_id": 1, column: number}).execute()
+    file = tmp_path / "f.yaml"
+    file.write_text("organizations: [{name: A}]\ncollaborations: [{name: C, participants: [A], tasks: [a, b]}]")
+    refused = run(empty, str(file), "--merge", "--yes")
+    assert refused.exit_code == 1 and "nothing was imported" in refused.stderr
+    assert f"task.{column} has reached {number:,}, and 2 new rows" in refused.stderr
+    db.connect(empty)
+    assert db.Task.get().count() == 1 and not db.Organization.get()

@@ -77,7 +77,8 @@ def _piped(name: str) -> Iterator[Source]:
         place = files.make_private(folder / "stdin")
         with files.as_error(f"{shown(name)} cannot be copied to {shown(folder)}"):
             _copy(name, place)
-        with _file(place, Path("stdin" if name == STDIN else name)) as source:
+        shown_name = "stdin" if name == STDIN else name
+        with files.shown_as(place, shown_name), _file(place, Path(shown_name)) as source:
             yield source
 
 

@@ -63,7 +63,8 @@ def opened(plain: Path, named: Path | None = None) -> Iterator[FixtureSource]:
     """
     path = named or plain
     faults = Faults(path)
-    reader = _Reader(path, faults)
+    seconds = (path if path.exists() else plain).stat().st_mtime  # stdin has only the copy
+    reader = _Reader(path, faults, datetime.datetime.fromtimestamp(seconds, datetime.UTC))
     reader.document(documents.read(plain, faults))
     faults.refuse()
     lost = {f"{name}, first in line {reader.lost_at[name]}": count for name, count in reader.lost.items()}
@@ -76,13 +77,13 @@ def opened(plain: Path, named: Path | None = None) -> Iterator[FixtureSource]:
 class _Reader:
     """Converts a document to rows, and records the faults."""
 
-    def __init__(self, path: Path, faults: Faults) -> None:
+    def __init__(self, path: Path, faults: Faults, written: datetime.datetime) -> None:
         self.tables: dict[str, list[Row]] = {table: [] for table in COLUMNS if table != "result"}
         self.members: dict[int, list[int]] = {}
         self.lost: Counter[str] = Counter()
         self.lost_at: dict[str, int] = {}  # the line of the first one, by key
         self._path, self._faults = path, faults
-        self._written = datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.UTC)
+        self._written = written
         self._organizations: dict[str, int] = {}
         self._first: dict[tuple[str, str], Place] = {}  # the first place of each unique value
         self._entries_left, self._characters_left, self._name_hints_left = MAX_ENTRIES, MAX_CHARACTERS, MAX_NAME_HINTS

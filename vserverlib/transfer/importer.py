@@ -108,14 +108,10 @@ class ImportJob(NamedTuple):
     def misfits(self, database: Any, report: ImportReport, scope: Callable[[str], str]) -> Iterator[checks.Finding]:
         """Find values of another type than their column, which only SQLite can store.
 
-        It searches only if an import kept such a value, or the source is a database of ours and the import is strict.
+        An import of another program's source notes each value that it keeps, so without a note there are none.
         """
-        may_be = (
-            self.strict
-            if self.source.sequence_state
-            else any(done.endswith(values.KEPT_AS_IS) for done in report.values)
-        )
-        if database.is_sqlite and may_be:
+        may_have_some = self.source.sequence_state or any(done.endswith(values.KEPT_AS_IS) for done in report.values)
+        if database.is_sqlite and may_have_some:
             for id, message in inspection.misfits(database, scope):
                 yield checks.finding(MISFIT_RULE, id, None, message)
 

@@ -19,6 +19,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from models import MODELS
+from vserverlib import Error, pluralize
 from vserverlib.entities import fields
 from vserverlib.transfer.import_report import ImportReport, Planned
 from vserverlib.transfer.sources import NO_COLUMNS, NO_DEFAULTS, Default, Defaults, ImportNotes
@@ -173,13 +174,22 @@ def _text(alias: str, columns: Sequence[str]) -> str:
 
 
 def _number(database: Any, table: str, made_up: Collection[str]) -> None:
-    """Set the ids of new rows, and new run ids if the source has none."""
+    """Set the ids of new rows, and new run ids if the source has none. Raises an Error if no numbers are left."""
     incoming, last = f'"{PREFIX}{table}"', database.highest_id(table)
+    (count,) = database.execute_sql(f"SELECT COUNT(*) FROM {incoming} WHERE fate = '{NEW}'").fetchone()
+    _require_numbers(database, f"{table}.id", last, count)
     nth = f"{last} + ROW_NUMBER() OVER (ORDER BY id) AS here"
     _pair(database, table, f"SELECT {_place(database)} AS place, {nth} FROM {incoming} WHERE fate = '{NEW}'")
     if "run_id" in made_up:
         (drawn,) = database.execute_sql(LAST_RUN_ID).fetchone()
+        _require_numbers(database, f"{table}.run_id", drawn, count)
         database.execute_sql(f"UPDATE {incoming} SET run_id = here - {last} + {drawn} WHERE fate = '{NEW}'")
+
+
+def _require_numbers(database: Any, column: str, last: int, count: int) -> None:
+    if count and last + count >= fields.LARGEST:
+        left = f"{column} has reached {last:,}, and {pluralize(count, 'new row')} cannot get higher numbers"
+        raise Error(f"{database.title}: {left}: nothing was imported; import into a new database")
 
 
 def _pair(database: Any, table: str, pairs: str) -> None:

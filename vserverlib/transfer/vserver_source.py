@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import models
-from vserverlib import files, printable
+from vserverlib import files
 from vserverlib.databases import connecting
 from vserverlib.drivers import peewee
 from vserverlib.files import shown
@@ -60,7 +60,7 @@ class VserverSource(OwnSource):
 
     def summary(self) -> str:
         """Return one line: the kind of source."""
-        return f"{printable(self.database.path or self.database.title, 200)} is a database of vserver"
+        return f"{shown(self.database.path or self.database.title)} is a database of vserver"
 
     def count(self, table: str) -> int:
         """Return the number of rows of a table."""
