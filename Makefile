@@ -12,8 +12,9 @@ lint: .venv-test  ## what ruff and mypy find
 	$(python) -m ruff check .
 	$(python) -m mypy
 
-docs: .venv-test  ## the generated pages: the commands, the topics of help, the schema of the JSON, the pictures
+docs: .venv-test  ## the generated pages: commands, topics of help, the Python API, the schema of the JSON, the pictures
 	$(python) docs/make_commands.py
+	$(python) docs/make_api.py
 	$(python) docs/make_schema.py
 	$(python) docs/make_pictures.py
 

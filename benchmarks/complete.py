@@ -1,9 +1,9 @@
-"""Which tasks are complete? The comprehension of the user guide, over 100,000 tasks with 3 results each.
+"""Times the user guide's comprehension for complete tasks, over 100,000 tasks with 3 results each.
 
     python benchmarks/complete.py
 
-Compared with plain sqlite3 that fetches the same columns and a grouped count (as two queries or one, whichever is
-faster), with a query per task (timed over fewer tasks, and scaled), and with itself over twice the tasks.
+Compared with plain sqlite3 that fetches the same columns and a grouped count (the faster of two queries and one join),
+with a query for each task (timed over fewer tasks, and scaled), and with itself over twice the tasks.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import sys
 import tempfile
 from pathlib import Path
 
-from measure import Goal, clock, heading, in_turns, ratio, told, verdict
+from measure import Goal, clock, heading, in_turns, ratio, report, verdict
 
 import models
 from vserverlib.databases import storage
 
 TASKS = 100_000
 RESULTS = 3
-ONE_BY_ONE = 2_000  # tasks that are asked one by one
+ONE_BY_ONE = 2_000  # tasks with a query each
 ROUNDS = 7
 
 COLUMNS = ", ".join(field.column_name for field in models.Task._meta.sorted_fields)
@@ -39,7 +39,7 @@ MADE = "2026-03-01 09:00:00.000000+00:00"
 
 
 def fill(path: Path, tasks: int) -> Path:
-    """Make a database of so many tasks: every third lacks a result, every seventh has a failed one."""
+    """Create a database of tasks: every third has an unfinished result, every seventh a failed one."""
     storage.create(path)
     with contextlib.closing(sqlite3.connect(path)) as conn, conn:
         conn.execute("INSERT INTO organization (id, name) VALUES (1, 'A'), (2, 'B'), (3, 'C')")
@@ -74,22 +74,22 @@ def plain(path: Path) -> float:
 
 
 def plainly(conn: sqlite3.Connection) -> list[tuple[object, ...]]:
-    pluralize = "SELECT task_id, COUNT(*), COUNT(finished_at) FROM result GROUP BY task_id"
-    counts = {id: (total, done) for id, total, done in conn.execute(pluralize)}
+    grouped = "SELECT task_id, COUNT(*), COUNT(finished_at) FROM result GROUP BY task_id"
+    counts = {id: (total, done) for id, total, done in conn.execute(grouped)}
     tasks = conn.execute(f"SELECT {COLUMNS} FROM task ORDER BY id").fetchall()
     return [task for task in tasks if 0 < counts.get(task[0], (0, 0))[0] == counts[task[0]][1]]
 
 
 def joined(path: Path) -> float:
     """Time plain sqlite3: the tasks joined with the grouped count."""
-    pluralize = "SELECT task_id, COUNT(*) AS total, COUNT(finished_at) AS done FROM result GROUP BY task_id"
-    query = f"SELECT {COLUMNS}, total, done FROM task LEFT JOIN ({pluralize}) ON task_id = id ORDER BY id"
+    grouped = "SELECT task_id, COUNT(*) AS total, COUNT(finished_at) AS done FROM result GROUP BY task_id"
+    query = f"SELECT {COLUMNS}, total, done FROM task LEFT JOIN ({grouped}) ON task_id = id ORDER BY id"
     with contextlib.closing(sqlite3.connect(path)) as conn:
         return clock(lambda: [row for row in conn.execute(query).fetchall() if row[-1] == row[-2]])
 
 
 def one_by_one(path: Path) -> float:
-    """Time a query per task, with the index, and scale it to all of them."""
+    """Time a query for each of ONE_BY_ONE tasks, and scale it to all tasks."""
     with contextlib.closing(models.connect(path)):
         tasks = list(models.Task.get()[:ONE_BY_ONE])
         return clock(lambda: [task for task in tasks if asked(task)]) * TASKS / len(tasks)
@@ -109,11 +109,11 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         found = timings(fill(Path(folder, "once"), TASKS), fill(Path(folder, "twice"), 2 * TASKS))
     mine, theirs, join, single, double = found
-    told("[task for task in db.Task.get() if task.complete]", mine)
-    told("plain sqlite3, the tasks and a grouped count", theirs)
-    told("plain sqlite3, the same as one joined query", join)
-    told("a query per task (scaled)", single)
-    told("the comprehension over twice the tasks", double)
+    report("[task for task in db.Task.get() if task.complete]", mine)
+    report("plain sqlite3, the tasks and a grouped count", theirs)
+    report("plain sqlite3, the same as one joined query", join)
+    report("a query per task (scaled)", single)
+    report("the comprehension over twice the tasks", double)
     return verdict(
         [
             Goal("the comprehension, to plain sqlite3", ratio(mine, min(theirs, join, key=min)), 2.5),

@@ -1,7 +1,6 @@
-"""What the benchmarks share: taking turns, and telling how a figure stands to its goal.
+"""Shared by the benchmarks: timing in turns, and comparing figures with goals.
 
-A goal is a ratio of two things that were timed in turns in the same run, so that it means the same on any machine.
-Nothing here is installed, and pytest never collects it.
+A goal is a ratio of two times that were measured in turns in the same run, so it holds on any machine.
 """
 
 from __future__ import annotations
@@ -20,11 +19,11 @@ from typing import NamedTuple
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT))
 
-Timed = Callable[[], float]  # runs something once, returns the seconds it took
+Timed = Callable[[], float]  # runs something once, returns the seconds
 
 
 class Goal(NamedTuple):
-    """What was compared, the ratio found, and the ratio asked for; `least`: whether more is better."""
+    """A comparison, its ratio, and the limit of the ratio. least: the limit is a minimum."""
 
     what: str
     ratio: float
@@ -41,14 +40,14 @@ class Goal(NamedTuple):
 
 
 def clock(call: Callable[[], object]) -> float:
-    """Return the seconds until a call has its answer; what it made is thrown away after that."""
+    """Return the seconds that a call takes, without the time to free its result."""
     began = time.perf_counter()
     _answer = call()
     return time.perf_counter() - began
 
 
 def in_turns(rounds: int, *timed: Timed) -> list[list[float]]:
-    """Time each in turns, after one round to warm up, which does not count; return the seconds of each round."""
+    """Time each in turns, after one uncounted round; return the seconds of each round."""
     for each in timed:
         each()
     found = [[each() for each in timed] for _ in range(rounds)]
@@ -56,29 +55,29 @@ def in_turns(rounds: int, *timed: Timed) -> list[list[float]]:
 
 
 def ratio(seconds: list[float], baseline: list[float]) -> float:
-    """Return how the best of each compare: whatever disturbs a run only makes it slower."""
+    """Return the ratio of the best times: a disturbance only makes a run slower."""
     return min(seconds) / min(baseline)
 
 
 def drop_triggers(path: Path) -> None:
-    """Have a database keep no journal."""
+    """Delete the triggers that write the journal."""
     with contextlib.closing(sqlite3.connect(path)) as conn:
         names = [name for (name,) in conn.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'")]
         conn.executescript(";".join(f'DROP TRIGGER "{name}"' for name in names))
 
 
 def heading(title: str) -> None:
-    """Print what runs here: the versions, and whether psycopg is there, which Peewee imports when it is."""
+    """Print a title, the versions, and whether psycopg is installed, which Peewee imports."""
     driver = "with" if importlib.util.find_spec("psycopg") else "without"
     print(f"{title}\nPython {platform.python_version()}, SQLite {sqlite3.sqlite_version}, {driver} psycopg")
 
 
-def told(label: str, seconds: list[float]) -> None:
-    """Print the best and the median of what was timed."""
+def report(label: str, seconds: list[float]) -> None:
+    """Print the best and the median of measured times."""
     print(f"  {label:<56} best {min(seconds) * 1000:8.1f} ms   median {statistics.median(seconds) * 1000:8.1f} ms")
 
 
 def verdict(goals: list[Goal]) -> int:
-    """Print the goals, and return the exit status: 1 where one is missed."""
+    """Print the goals, and return the exit status: 1 if one is missed."""
     print(*goals, sep="\n")
     return 0 if all(goal.met for goal in goals) else 1

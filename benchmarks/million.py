@@ -1,10 +1,10 @@
-"""A million tasks: what is asked every day, and how a list is written that has no end.
+"""Times everyday commands, and writing a very long list, on a million tasks.
 
     python benchmarks/million.py [TASKS]
 
-A database of TASKS tasks (1,000,000 unless another number is given) with four results each is compared with one of
-1,000, command by command, each a process of its own. `overview` is compared with plain sqlite3 asking for the same
-counts, and `list --all -o jsonl` with plain sqlite3 and json.dumps; how much memory that takes, with a list of 10,000.
+A database of TASKS tasks (default: 1,000,000) with four results each is compared with one of 1,000 tasks, one process
+for each command. `overview` is compared with plain sqlite3 counting the same, `list --all -o jsonl` with plain sqlite3
+and json.dumps, and its memory with that for 10,000 tasks.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from measure import PROJECT, Goal, Timed, clock, drop_triggers, heading, in_turns, ratio, told, verdict
+from measure import PROJECT, Goal, Timed, clock, drop_triggers, heading, in_turns, ratio, report, verdict
 
 import models
 from vserverlib.databases import storage
@@ -29,11 +29,11 @@ from vserverlib.queries import overview
 
 TASKS, FEW, SOME = 1_000_000, 1_000, 10_000
 ORGANIZATIONS = 12
-INSERTS, CHUNK = 400_000, 100_000  # result rows that plain executemany inserts, and those of one transaction
+INSERTS, ROWS_PER_TRANSACTION = 400_000, 100_000  # of results, by plain executemany
 ROUNDS, SLOW_ROUNDS = 7, 3
 
 VSERVER = "import vserver; vserver.main()"
-SAME = (  # commands that take as long whatever there is
+CONSTANT_TIME = (  # commands whose time should not depend on the number of tasks
     "list tasks",
     "show task 8",
     "show organization 1",
@@ -43,7 +43,7 @@ SAME = (  # commands that take as long whatever there is
     "list tasks --where created_at>-2d",
     "list results --where task=8",
 )
-# The figures of `vserver overview`, as somebody who knows the tables would ask for them.
+# The figures of `vserver overview`, as an expert would query them.
 COUNTS = (
     """SELECT task.collaboration_id, failed > 0, active > 0, done = total, COUNT(*) FROM (
         SELECT task_id, COUNT(*) AS total, COUNT(CASE WHEN state IN ('completed', 'failed') THEN 1 END) AS done,
@@ -57,7 +57,7 @@ COUNTS = (
     "SELECT id, name, last_seen FROM node WHERE last_seen IS NULL OR last_seen < '2026'",
     "SELECT (SELECT COUNT(*) FROM task), (SELECT COUNT(*) FROM result), (SELECT COUNT(*) FROM user)",
 )
-# What `list tasks --all` tells of each task.
+# The columns of `list tasks --all`.
 ROWS = """
 SELECT task.id, task.name, total, done, failed, active, task.collaboration_id, collaboration.name, task.initiator_id,
     organization.name, task.created_at, finished_at, task.run_id, task.parent_id, parent.name, task.image,
@@ -75,21 +75,21 @@ ORDER BY task.id
 
 
 def filled(path: Path, tasks: int) -> float:
-    """Make a database of so many tasks, and return the seconds that filling it took."""
+    """Create a database of tasks, and return the seconds that filling it took."""
     storage.create(path)
     with contextlib.closing(models.connect(path)) as database:
         return clock(lambda: simulation.fill(database, tasks, ORGANIZATIONS))
 
 
 def inserted(source: Path) -> float:
-    """Return how many result rows a second plain executemany inserts into the same table, 100,000 a transaction."""
+    """Return the result rows per second that plain executemany inserts into the same table."""
     names = ", ".join(simulation.RESULT)
     sql = f"INSERT INTO result ({names}) VALUES ({', '.join('?' * len(simulation.RESULT))})"
     with contextlib.closing(sqlite3.connect(source)) as conn:
         rows = conn.execute(f"SELECT {names} FROM result LIMIT {INSERTS}").fetchall()
     drop_triggers(storage.create(source.with_name("plain.db")))
     with contextlib.closing(sqlite3.connect(source.with_name("plain.db"))) as conn:
-        chunks = [rows[at : at + CHUNK] for at in range(0, len(rows), CHUNK)]
+        chunks = [rows[at : at + ROWS_PER_TRANSACTION] for at in range(0, len(rows), ROWS_PER_TRANSACTION)]
         return len(rows) / clock(lambda: [_insert(conn, sql, chunk) for chunk in chunks])
 
 
@@ -104,19 +104,19 @@ def run(path: Path, command: str, out: int = subprocess.DEVNULL) -> None:
 
 
 def process(path: Path, command: str) -> Timed:
-    """Return what times a command from its start to its end."""
+    """Return a function that times a command from start to end."""
     return lambda: clock(lambda: run(path, command))
 
 
 def peak(path: Path, command: str) -> int:
-    """Return the most memory that a command had, in KiB."""
+    """Return the peak memory of a command, in KiB."""
     words = [sys.executable, "-c", VSERVER, "-d", str(path), *command.split()]
     process = subprocess.Popen(words, cwd=PROJECT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     return os.wait4(process.pid, 0)[2].ru_maxrss
 
 
-def pluralize(path: Path) -> float:
-    """Time plain sqlite3 asking for the figures of the overview."""
+def count_plainly(path: Path) -> float:
+    """Time plain sqlite3 with the queries of the overview."""
     with contextlib.closing(sqlite3.connect(path)) as conn:
         return clock(lambda: [conn.execute(sql).fetchall() for sql in COUNTS])
 
@@ -127,7 +127,7 @@ def overviewed(path: Path) -> float:
 
 
 def dumped(path: Path, sql: str) -> float:
-    """Time plain sqlite3 and json.dumps writing rows to nowhere."""
+    """Time plain sqlite3 and json.dumps writing rows to os.devnull."""
     with contextlib.closing(sqlite3.connect(path)) as conn, open(os.devnull, "w") as out:
         return clock(lambda: _dump(conn.execute(sql), out))
 
@@ -139,21 +139,21 @@ def _dump(cursor: sqlite3.Cursor, out: object) -> None:
 
 
 def goals(many: Path, few: Path, some: Path) -> Iterator[Goal]:
-    """Time what each goal compares, and yield the goals."""
-    for command in SAME:
+    """Measure and yield the goals."""
+    for command in CONSTANT_TIME:
         ours, baseline = in_turns(ROUNDS, process(many, command), process(few, command))
-        told(command, ours)
+        report(command, ours)
         yield Goal(f"{command}, to the same on {FEW:,} tasks", ratio(ours, baseline), 1.5)
-    ours, plain = in_turns(SLOW_ROUNDS, functools.partial(overviewed, many), functools.partial(pluralize, many))
-    told("overview", ours)
-    told("plain sqlite3, the same counts", plain)
+    ours, plain = in_turns(SLOW_ROUNDS, functools.partial(overviewed, many), functools.partial(count_plainly, many))
+    report("overview", ours)
+    report("plain sqlite3, the same counts", plain)
     yield Goal("overview, to plain sqlite3", ratio(ours, plain), 2)
     listing, bare = "list tasks --all -o jsonl", "SELECT * FROM task"
     rows = [process(many, listing), *(functools.partial(dumped, many, sql) for sql in (ROWS, bare))]
     ours, same, tasks = in_turns(SLOW_ROUNDS, *rows)
-    told(listing, ours)
-    told("plain sqlite3 and json.dumps, the same content", same)
-    told("plain sqlite3 and json.dumps, the columns of the table alone", tasks)
+    report(listing, ours)
+    report("plain sqlite3 and json.dumps, the same content", same)
+    report("plain sqlite3 and json.dumps, the columns of the table alone", tasks)
     yield Goal(f"{listing}, to plain sqlite3 and json.dumps", ratio(ours, same), 3)
     yield Goal(f"{listing}: memory, to that for {SOME:,} tasks", peak(many, listing) / peak(some, listing), 1.3)
 
@@ -169,9 +169,9 @@ def main() -> int:
         filled(some, SOME)
         with contextlib.closing(sqlite3.connect(many)) as conn:
             (results,) = conn.execute("SELECT COUNT(*) FROM result").fetchone()
-        plain, made = inserted(many), results / seconds
-        print(f"  plain executemany {plain:,.0f} result rows/s, demo {made:,.0f}, and the tasks they are of")
-        first = Goal("result rows of plain executemany, to those of demo", plain / made, 4)
+        plain, ours = inserted(many), results / seconds
+        print(f"  result rows per second: plain executemany {plain:,.0f}; demo {ours:,.0f}, with their tasks")
+        first = Goal("result rows of plain executemany, to those of demo", plain / ours, 4)
         return verdict([first, *goals(many, few, some)])
 
 

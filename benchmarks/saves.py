@@ -1,8 +1,8 @@
-"""A thousand saves of tasks, one by one, against plain sqlite3 inserts that are as durable.
+"""Times a thousand saves of tasks, one by one, against plain sqlite3 inserts that are as durable.
 
-python benchmarks/saves.py
+    python benchmarks/saves.py
 
-Also what the rules add to a save, and what the journal does, whose triggers are dropped to compare.
+Also measures the share of the rules, and of the journal by dropping its triggers.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-from measure import Goal, clock, drop_triggers, heading, in_turns, ratio, told, verdict
+from measure import Goal, clock, drop_triggers, heading, in_turns, ratio, report, verdict
 
 import models
 from vserverlib.databases import storage
 
 SAVES = 1_000
-LABELS = ("Task(…).save(), without rules and journal", "with the rules", "with the journal", "with both: as it is")
+LABELS = ("Task(…).save(), without rules and journal", "with the rules", "with the journal", "with both, as usual")
 ROUNDS = 7
 INSERT = """
 INSERT INTO task (name, description, image, collaboration_id, run_id, "database", initiator_id, created_at)
@@ -31,7 +31,7 @@ FIELDS = ("average age", "the mean over all sites", "registry.example/average:2"
 
 
 def fill(path: Path, journal: bool = False) -> Path:
-    """Make a database with what a task needs, with or without the triggers of the journal."""
+    """Create a database with an organization and a collaboration, with or without the triggers of the journal."""
     storage.create(path)
     if not journal:
         drop_triggers(path)
@@ -42,9 +42,9 @@ def fill(path: Path, journal: bool = False) -> Path:
     return path
 
 
-def saved(path: Path, ask: bool) -> float:
-    """Time the saves of tasks made as the user guide makes them, with or without asking the rules."""
-    with contextlib.closing(models.connect(path)) as database, database.rule_checks(ask):
+def saved(path: Path, check_rules: bool) -> float:
+    """Time saves as the user guide has them, with or without the rules."""
+    with contextlib.closing(models.connect(path)) as database, database.rule_checks(check_rules):
         iknl, collaboration = models.Organization.get(1), models.Collaboration.get(1)
         return clock(lambda: [save(run, iknl, collaboration) for run in range(SAVES)])
 
@@ -64,7 +64,7 @@ def save(run: int, initiator: models.Organization, collaboration: models.Collabo
 
 
 def inserted(path: Path) -> float:
-    """Time plain inserts, each in a transaction of its own, with the same pragmas."""
+    """Time plain inserts, one transaction each, with the same pragmas."""
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as conn:
         for pragma in ("foreign_keys = 1", "recursive_triggers = 1", "synchronous = FULL", "journal_mode = WAL"):
             conn.execute(f"PRAGMA {pragma}")
@@ -87,8 +87,8 @@ def main() -> int:
         timed = [functools.partial(saved, path, ask) for path, ask in ways]
         *mine, theirs = in_turns(ROUNDS, *timed, lambda: inserted(plain))
     for label, seconds in zip(LABELS, mine, strict=True):
-        told(label, seconds)
-    told("plain sqlite3, BEGIN IMMEDIATE … COMMIT each", theirs)
+        report(label, seconds)
+    report("plain sqlite3, BEGIN IMMEDIATE … COMMIT each", theirs)
     alone, with_rules, with_journal, with_both = mine
     return verdict(
         [

@@ -1,10 +1,9 @@
-"""How soon it is there: the first prompt at a terminal, a line of code, a list, the help.
+"""Times the start of the program: the first prompt, a line of code, a list, the help.
 
     python benchmarks/startup.py
 
-Each is a process of its own, compared with a process that only imports what it cannot do without. All of them read
-byte code, as installed programs do, and none of them the settings of the person who runs this. The processes that
-import Peewee alone do so without the drivers that it finds: where psycopg is installed, that is the harder goal.
+Each process is compared with one that only imports the necessary libraries. All use byte code, as installed programs
+do, and an empty home. The process that only imports Peewee does so without psycopg, which makes the goal harder.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pexpect
-from measure import PROJECT, Goal, Timed, clock, heading, in_turns, ratio, told, verdict
+from measure import PROJECT, Goal, Timed, clock, heading, in_turns, ratio, report, verdict
 
 from vserverlib.examples import demo
 
@@ -27,18 +26,18 @@ ROUNDS = 21
 VSERVER = "import vserver; vserver.main()"
 EMBEDDED = "import IPython; IPython.embed()"
 ALONE = "import sys; sys.modules['psycopg'] = None; "
-PROMPT = re.compile(r"1(\x1b\[[0-9;?]*[A-Za-z])*\]:")  # of the first cell, whatever its colours
-WHERE_IS_THE_CURSOR, HERE = re.compile(r"\x1b\[6n"), "\x1b[1;1R"  # what a terminal is asked, and answers
+PROMPT = re.compile(r"1(\x1b\[[0-9;?]*[A-Za-z])*\]:")  # of the first cell, with any colours
+CURSOR_QUERY, CURSOR_ANSWER = re.compile(r"\x1b\[6n"), "\x1b[1;1R"
 
 
 def environment(home: Path) -> dict[str, str]:
-    """Return that of a person who has never used Python, at a terminal."""
+    """Return the environment of a terminal with an empty home."""
     own = {"HOME": str(home), "PYTHONPYCACHEPREFIX": str(home / "bytecode"), "PYTHONPATH": str(PROJECT)}
     return {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "TERM": "xterm-256color", **own}
 
 
 class Bench:
-    """What is timed: Python programs, in a folder with a database in it."""
+    """Runs and times Python programs in a folder with a database."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.env = folder, environment(folder)
@@ -49,11 +48,11 @@ class Bench:
         subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=True, **options)
 
     def process(self, code: str, *words: str) -> Timed:
-        """Return what times a process from its start to its end."""
+        """Return a function that times a process from start to end."""
         return lambda: clock(lambda: self.run(code, *words))
 
     def prompt(self, code: str, *words: str) -> Timed:
-        """Return what times a process at a terminal from its start to its first prompt."""
+        """Return a function that times a process at a terminal from start to first prompt."""
         return lambda: clock_prompt([sys.executable, "-c", code, *words], self.folder, self.env)
 
 
@@ -65,8 +64,8 @@ def clock_prompt(command: Sequence[str], folder: Path, env: dict[str, str]) -> f
         child = pexpect.spawn(command[0], list(command[1:]), **options)
         child.delaybeforesend = None
         spawned.append(child)
-        while child.expect([PROMPT, WHERE_IS_THE_CURSOR], timeout=30):
-            child.send(HERE)
+        while child.expect([PROMPT, CURSOR_QUERY], timeout=30):
+            child.send(CURSOR_ANSWER)
 
     took = clock(reach)
     spawned[0].close(force=True)
@@ -74,7 +73,7 @@ def clock_prompt(command: Sequence[str], folder: Path, env: dict[str, str]) -> f
 
 
 def goals(bench: Bench) -> Iterator[Goal]:
-    """Time what each goal compares, and yield the goals."""
+    """Measure and yield the goals."""
     process, prompt = bench.process, bench.prompt
     peewee, table = "import click, peewee", "import click, peewee, rich.table"
     line, demonstration = process(VSERVER, "shell", "-c", "pass"), process(VSERVER, "shell", "--demo", "-c", "pass")
@@ -88,8 +87,8 @@ def goals(bench: Bench) -> Iterator[Goal]:
 
 def compared(what: str, mine: Timed, base: str, theirs: Timed, limit: float) -> Goal:
     ours, baseline = in_turns(ROUNDS, mine, theirs)
-    told(what, ours)
-    told(base, baseline)
+    report(what, ours)
+    report(base, baseline)
     return Goal(f"{what}, to {base}", ratio(ours, baseline), limit)
 
 

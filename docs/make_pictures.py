@@ -1,10 +1,9 @@
-"""Write the pictures of the README and of these pages: screens of real runs, on the example data.
+"""Write the pictures of the README and the docs: screens of real runs on the example data.
 
     python docs/make_pictures.py [NAME…]
 
-Each runs at a terminal as the tests have it; its screen is drawn as it is at the end. The drawings name no font to be
-fetched, so they show nothing of their readers to anybody. That of watching shows what is made up by `demo --live`, so
-it is another one each time.
+Each program runs at the tests' terminal, and its last screen is drawn. The drawings load no remote font, so nobody can
+track their readers. The picture of `watch` differs each time, because `demo --live` is random.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from rich.text import Text
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent / "tests")]
 
-from helpers.terminal import Terminal, environment  # noqa: E402  # the tests' own, which is beside us
+from helpers.terminal import Terminal, environment  # noqa: E402  # of the tests
 
 from vserverlib.examples import demo  # noqa: E402
 
@@ -39,17 +38,17 @@ SESSION = (
     "db.Task.get(8)",
     'db.Organization(nmae="Oslo")',
 )
-# What is typed at a shell's prompt for each picture of a command.
+# The command line of each picture.
 COMMANDS = {
     "list": "vserver list tasks --where status!=completed --sort -created_at",
     "show": "vserver show task 8",
     "overview": "vserver overview",
     "watch": "vserver watch",
 }
-ENOUGH = r"━━ \d/\d"  # of watching: a task that is about to be done
-# What pyte calls a colour, and what rich does.
+PROGRESS_BAR = r"━━ \d/\d"  # on the screen of `watch`: a task that is almost finished
+# Names of colours in pyte and in rich.
 COLOURS = {"default": None, "brown": "yellow", "brightbrown": "bright_yellow", "bfightmagenta": "bright_magenta"}
-# A light terminal, whose colours can be told apart from each other and from the paper.
+# The colours of a light terminal, easy to distinguish.
 PAPER = TerminalTheme(
     (250, 250, 248),
     (40, 44, 52),
@@ -74,7 +73,7 @@ PAPER = TerminalTheme(
         (60, 65, 75),
     ],
 )
-WIDE = re.compile(r"<text [^>]*>[^<]*[\u3000-\u9fff][^<]*</text>")  # rich squeezes it into half its width
+WIDE = re.compile(r"<text [^>]*>[^<]*[\u3000-\u9fff][^<]*</text>")  # rich halves its width
 FONT = "ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', monospace"
 
 
@@ -101,7 +100,7 @@ def shell() -> str:
 
 
 def command(line: str) -> str:
-    """Return the picture of a command that prints something and ends."""
+    """Return the picture of a command after its end."""
     with tempfile.TemporaryDirectory() as home:
         demo.create(Path(home, "vserver.db"))
         terminal = started(home, *line.split()[1:])
@@ -110,14 +109,14 @@ def command(line: str) -> str:
 
 
 def watching(line: str) -> str:
-    """Return the picture of tasks that are watched, while nodes are played."""
+    """Return the picture of `watch` while nodes are simulated."""
     with tempfile.TemporaryDirectory() as home:
         path = Path(home, "vserver.db")
         run = functools.partial(subprocess.run, check=True, env=environment(Path(home)), stderr=subprocess.DEVNULL)
         run([*VSERVER, "-d", str(path), "demo", "--tasks", "40", "--organizations", "6"])
         player = subprocess.Popen([*VSERVER, "-d", str(path), "demo", "--live"], env=environment(Path(home)))
         terminal = started(home, *line.split()[1:])
-        terminal.wait_for(ENOUGH, times=2)
+        terminal.wait_for(PROGRESS_BAR, times=2)
         rows = characters(terminal)
         terminal.send("\x03")
         terminal.wait_for_end()
@@ -127,7 +126,7 @@ def watching(line: str) -> str:
 
 
 def started(home: str, *words: str) -> Terminal:
-    """Return a terminal in which the program runs, on a database in a home of its own."""
+    """Start the program at a terminal, on a database in its own home."""
     more = {"VSERVER_DATABASE": str(Path(home, "vserver.db"))} if words[0] != "shell" else {}
     env = environment(Path(home), VSERVER_THEME="light", COLUMNS=str(COLUMNS), **more)
     return Terminal([*VSERVER, *words], env, COLUMNS, LINES)
@@ -141,14 +140,14 @@ def characters(terminal: Terminal) -> list[list[Any]]:
 def drawn_line(row: list[Any]) -> Text:
     line = Text()
     for (look, is_wide), chars in groupby(row, key=lambda char: (style(char), cell_len(char.data) != 1)):
-        # What is twice as wide is placed by itself: a reader's font may have it in another width.
+        # Wide characters are placed one by one: their width in the reader's font may differ.
         line.append("".join(char.data for char in chars), look + Style.from_meta({"is_wide": is_wide}))
     line.rstrip()
     return line
 
 
 def style(char: Any) -> Style:
-    """Return what rich calls the look of one character of the screen."""
+    """Return the style of one character in rich."""
     return Style(
         color=colour(char.fg),
         bgcolor=colour(char.bg),
@@ -166,14 +165,14 @@ def colour(name: str) -> str | None:
 
 
 def without_remote_fonts(svg: str) -> str:
-    """Return the drawing with a reader's own monospaced font in place of one that would be fetched."""
+    """Return the drawing with the reader's monospaced font instead of a remote one."""
     svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)
     svg = re.sub(r"font-family: Fira Code[^;]*;", f"font-family: {FONT};", svg)
     return re.sub(r"<!--.*?-->\s*", "", svg, flags=re.DOTALL)
 
 
-def made(name: str) -> str:
-    """Return the picture of a name."""
+def picture_of(name: str) -> str:
+    """Return the picture with a name."""
     if name == "shell":
         return shell()
     return (watching if name == "watch" else command)(COMMANDS[name])
@@ -181,5 +180,5 @@ def made(name: str) -> str:
 
 if __name__ == "__main__":
     for name in sys.argv[1:] or ("shell", *COMMANDS):
-        (HERE / f"{name}.svg").write_text(made(name))
+        (HERE / f"{name}.svg").write_text(picture_of(name))
         print(f"written: docs/{name}.svg")

@@ -1,8 +1,8 @@
-"""Write docs/schema.json, the JSON Schema of what `list -o json` and `show -o json` print.
+"""Write docs/schema.json, the JSON Schema of the output of `list -o json` and `show -o json`.
 
     python docs/make_schema.py
 
-A test compares it with the columns, and what the commands print with it.
+Tests compare the file with page(), and the output of the commands with the schema.
 """
 
 from __future__ import annotations

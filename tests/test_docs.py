@@ -17,6 +17,7 @@ from helpers import pages
 import models
 import shell
 import vserver
+from vserverlib import api
 from vserverlib.databases import storage
 from vserverlib.entities import relations
 from vserverlib.examples import demo
@@ -142,6 +143,18 @@ def test_a_page_of_help_texts_is_up_to_date(name: str) -> None:
     text = (DOCS / name).read_text()
     assert text == generated[name], "run: make docs"
     assert "Generated from" in text[:400]
+
+
+def test_the_python_reference_is_what_the_docstrings_say() -> None:
+    page, made = (DOCS / "api.md").read_text(encoding="utf-8"), runpy.run_path(str(DOCS / "make_api.py"))["page"]()
+    assert page == made, "run: make docs"
+    assert "Generated from" in page[:400]
+
+
+@pytest.mark.parametrize("name", [*api.__all__, *(model.__name__ for model in models.ENTITIES)])
+def test_the_python_reference_has_what_programs_use(name: str) -> None:
+    found = re.search(rf"^##+ `?{name}\b.*\n\n(.+)", (DOCS / "api.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert found and found[1].endswith((".", "…")), f"{name} has no docstring"
 
 
 def test_every_command_and_option_has_a_help_text() -> None:

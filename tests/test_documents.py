@@ -47,7 +47,7 @@ def test_texts_lists_and_mappings_are_read_with_their_places(tmp_path: Path) -> 
 
 
 def test_an_empty_document_is_nothing(tmp_path: Path) -> None:
-    assert read(tmp_path, "# nothing\n").is_nothing and read(tmp_path, "---\n...\n").is_nothing
+    assert read(tmp_path, "# nothing\n").is_null and read(tmp_path, "---\n...\n").is_null
 
 
 def test_of_a_key_that_is_there_twice_the_last_value_is_read_as_servers_do(tmp_path: Path) -> None:
@@ -61,13 +61,11 @@ def test_of_a_key_that_is_there_twice_the_last_value_is_read_as_servers_do(tmp_p
         "e": "1",
         "f": "1",
     }
-    told = 'the key "{}" is there already, in line {}'
-    assert [line.removeprefix(f"{file}:") for line in faults.unusual.lines()] == [
-        f"2:11: {told.format('c', 2)}, with the same value",
-        f"3:1: {told.format('a', 1)}, with the same value",
-    ]
+    same = [line.removeprefix(f"{file}:") for line in faults.unusual.lines()]
+    assert same[0].startswith('2:11: the key "c"') and same[0].endswith("in line 2, with the same value")
+    assert same[1].startswith('3:1: the key "a"') and same[1].endswith("in line 1, with the same value")
     (lost,) = faults.lost.lines()
-    assert lost.endswith("this one is read, and the other is not, as servers do it")
+    assert lost.startswith(f'{file}:2:26: the key "d"') and "this value is imported" in lost
     assert safe_load(file.read_text())["e"] == 1, "as PyYAML reads it"
 
 
@@ -93,27 +91,27 @@ def test_what_was_told_is_read_as_such_so_that_it_is_not_told_again(tmp_path: Pa
 BAD = {
     "a mapping in itself": (
         "a: &a {<<: *a}\norganizations: []\n",
-        "1:12: the alias *a has no anchor &a that has ended",
+        "1:12: the alias *a needs a value with the anchor &a",
     ),
     "a tab": ("organizations:\n\t- name: x\n", "indent by spaces, not by tabs"),
     "an unclosed quote": ('organizations:\n- name: "x\n', "a quoted scalar that begins in line 2"),
     "a star": ("organizations:\n- name: *\n", "put a text that begins with * in quotes"),
-    "a list as a key": ("organizations: []\n? [a]\n: b\n", "2:3: a list or a mapping stands here as a key"),
+    "a list as a key": ("organizations: []\n? [a]\n: b\n", "2:3: a list or a mapping cannot be a key: write a text"),
     "a tag": (
         "organizations: !!python/object/apply:os.system [ls]\n",
-        "1:16: the tag !!python/object/apply:os.system is",
+        "1:16: unknown tag !!python/object/apply:os.system",
     ),
-    "a tag of ones own": ("organizations: [{name: !env X}]\n", "1:24: the tag !env is not obeyed"),
+    "a tag of ones own": ("organizations: [{name: !env X}]\n", "1:24: unknown tag !env"),
     "two documents": ("organizations: []\n---\na: b\n", "2:1: a second document begins here"),
     "UTF-16": (ORGANIZATION.encode("utf-16"), "FILE is text in UTF-16: save it as UTF-8"),  # where nothing unwraps it
     "UTF-32": (ORGANIZATION.encode("utf-32"), "FILE is text in UTF-32: save it as UTF-8"),
     "Latin-1": (
         "\norganizations: [{name: café}]\n".encode("latin-1"),
-        "2:27: this is no text in UTF-8 (there is a byte 0xe9)",
+        "2:27: the file is not UTF-8 (byte 0xe9): save it as UTF-8",
     ),
     "a control character": (
         "organizations: [{name: \x1b[2J}]\n",
-        "1:24: this is no YAML: there is a control character, \\x1b",
+        "1:24: invalid YAML: control character \\x1b: remove it",
     ),
     "deep mappings": ("organizations: " + "{a: " * 500, "levels deep: no fixture file needs that"),
     "a large file": (b"organizations:\n" + b" " * (16 * 1024 * 1024), "FILE is larger than 16 MiB: split it"),
@@ -129,11 +127,11 @@ def test_what_cannot_be_read_is_told_with_its_place(tmp_path: Path, what: str) -
 
 def test_lists_in_lists_without_end_are_refused(tmp_path: Path, loader: str) -> None:
     told = read(tmp_path, "organizations: " + "[" * 100_000)
-    assert "levels deep" in told or "this is no YAML: exceeded maximum nesting depth" in told  # a newer libyaml
+    assert "levels deep" in told or "invalid YAML: exceeded maximum nesting depth" in told  # a newer libyaml
 
 
 def test_too_many_values_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(documents, "VALUES", 1000)
-    assert "FILE holds more than 1,000 values: split it, and import it in parts" in read(tmp_path, "[" + "a," * 1000)
+    monkeypatch.setattr(documents, "MAX_VALUES", 1000)
+    assert "FILE has more than 1,000 values: split it, and import it in parts" in read(tmp_path, "[" + "a," * 1000)
     merged = "a: &a {x: 1, y: 1}\nb:\n" + "- {<<: *a}\n" * 200  # 808 keys and values, and 400 that are merged
-    assert "FILE holds more than 1,000 values" in read(tmp_path, merged)
+    assert "FILE has more than 1,000 values" in read(tmp_path, merged)

@@ -55,7 +55,7 @@ def done(file: Path, *words: str) -> Result:
     return result
 
 
-def imported(source: Path, target: Path) -> importer.Outcome:
+def imported(source: Path, target: Path) -> importer.ImportReport:
     with detection.opened(str(source)) as found:
         return importer.run(found, target)
 
@@ -104,7 +104,7 @@ def salt(file: Path) -> Any:
         return conn.execute("SELECT value FROM setting WHERE name = 'key_salt'").fetchone()[0]
 
 
-def lost(outcome: importer.Outcome) -> list[Any]:
+def lost(outcome: importer.ImportReport) -> list[Any]:
     """Return what an import did not keep as it was."""
     lines = [*outcome.left_out, *outcome.doubled, *outcome.renumbered]
     return [*lines, *outcome.links, *outcome.values, *outcome.unmapped_tables, *outcome.lost]
@@ -266,7 +266,7 @@ def test_a_text_that_is_no_utf8_is_in_the_export_and_mended_by_the_import(folder
     assert '{"organization": {"id": 1, "name": {"text": "c328"}, "domain": {"blob": "00"}}}' in made.read_text()
     outcome = imported(made, folder / "back.db")
     assert outcome.values == {
-        "organization.name, characters that cannot be kept became \ufffd": 1,
+        "organization.name, characters that cannot be stored became \ufffd": 1,
         "result.assigned_at, not a time, kept as it is": 1,
     }
 
@@ -279,7 +279,8 @@ def test_without_hashes_there_are_none(folder: Path) -> None:
     result = done(folder / "first.db", "export", str(folder / "plain.json"))
     text = (folder / "plain.json").read_text()
     assert "$2" not in text and '"password"' not in text and '"api_key"' not in text and "key_salt" not in text
-    assert "no passwords and keys" in done(folder / "back.db", "import", str(folder / "plain.json")).stderr
+    told = done(folder / "back.db", "import", str(folder / "plain.json")).stderr
+    assert "plain.json is an export of vserver without hashes: its users have no passwords" in told
     secret = ("password", "api_key")
     assert content(folder / "back.db", but=secret) == content(folder / "first.db", but=secret)
     assert "without passwords and keys" in result.stderr
@@ -392,27 +393,30 @@ def organization(**values: str) -> str:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        (head(version=2), "was exported by a newer vserver .version 2, this release knows 1.: upgrade vserver"),
-        (head(version="1"), "has no head that an export"),
-        (head(rows={}), "has no head that an export"),
-        (head(rows={**dict.fromkeys(vserver_source.IN_ORDER, 0), "task": -1}), "has no head that an export"),
-        ('{"vserver": "export", ', "line 1 is no JSON"),
-        ('{\n  "vserver": "export"\n}', "line 1 is no JSON .*one object on each line, which jq -c writes"),
-        (one(""), "line 2 is no JSON"),
-        (one("")[:-2], "ends before all rows that its head tells of .1 of organization.: it is cut off"),
-        (one('{"organization": {"id": 1, "nam'), "line 2 is no JSON"),
-        (one("[1]"), "line 2 is no object"),
-        (one('{"task": {"id": 1}}'), "line 2 is no row of organization"),
-        (one('{"organization": {"id": 1}}\n{"organization": {"id": 2}}'), "line 3 is one more than its head"),
+        (head(version=2), "was exported by a newer vserver .format 2, this release reads 1.: upgrade vserver"),
+        (head(version="1"), "line 1: not the head of a vserver export"),
+        (head(rows={}), "line 1: not the head of a vserver export"),
+        (
+            head(rows={**dict.fromkeys(vserver_source.IN_ORDER, 0), "task": -1}),
+            "line 1: not the head of a vserver export",
+        ),
+        ('{"vserver": "export", ', "line 1: invalid JSON"),
+        ('{\n  "vserver": "export"\n}', "line 1: invalid JSON .*one object on each line, as jq -c writes"),
+        (one(""), "line 2: invalid JSON"),
+        (one("")[:-2], "is truncated.*1 of organization.*export it again"),
+        (one('{"organization": {"id": 1, "nam'), "line 2: invalid JSON"),
+        (one("[1]"), "line 2: not a JSON object"),
+        (one('{"task": {"id": 1}}'), "line 2: not a row of organization"),
+        (one('{"organization": {"id": 1}}\n{"organization": {"id": 2}}'), "line 3: the head counts no more rows"),
         (organization(nam='"IKNL"'), 'line 2: organization has no column "nam"'),
-        (organization(name='["IKNL"]'), 'line 2: "name" is no value that a database holds'),
-        (organization(name='{"blob": "x"}'), 'line 2: "name" is no value'),
-        (organization(name='{"blob": "00", "text": "00"}'), 'line 2: "name" is no value'),
-        (organization(name='"\\ud800"'), 'line 2: "name" is no value'),
-        (organization(name="NaN"), "line 2 is no JSON"),
-        (organization(name="9223372036854775808"), "line 2 is no JSON"),
-        (organization(name="[" * 100_000), "line 2 is no JSON"),
-        (organization(name="1" * 5000), "line 2 is no JSON"),
+        (organization(name='["IKNL"]'), 'line 2: "name" has a value that a database cannot store: export it again'),
+        (organization(name='{"blob": "x"}'), 'line 2: "name" has a value'),
+        (organization(name='{"blob": "00", "text": "00"}'), 'line 2: "name" has a value'),
+        (organization(name='"\\ud800"'), 'line 2: "name" has a value'),
+        (organization(name="NaN"), "line 2: invalid JSON"),
+        (organization(name="9223372036854775808"), "line 2: invalid JSON"),
+        (organization(name="[" * 100_000), "line 2: invalid JSON"),
+        (organization(name="1" * 5000), "line 2: invalid JSON"),
     ],
     ids=range(21),
 )
@@ -426,7 +430,7 @@ def test_what_is_no_export_is_told_in_a_line_and_nothing_is_imported(folder: Pat
 
 
 def test_a_line_that_is_too_long_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exchange, "LONGEST", 100)
+    monkeypatch.setattr(exchange, "MAX_LINE_BYTES", 100)
     (folder / "long.json").write_text(organization(name=f'"{"x" * 200}"'))
     with pytest.raises(Error, match="line 2 is longer than 100 bytes"):
         imported(folder / "long.json", folder / "new.db")
@@ -452,6 +456,16 @@ def test_a_plain_secret_that_was_written_into_an_export_is_hashed(folder: Path) 
     assert db.User.get(1).check_password("Geheim-1!")
 
 
+def test_a_value_that_does_not_fit_its_column_is_reported_and_refused_if_strict(folder: Path) -> None:
+    text = head(rows={**dict.fromkeys(vserver_source.IN_ORDER, 0), "task": 1})
+    (folder / "made.json").write_text(text + '\n{"task": {"id": 1, "run_id": "abc", "created_at": "yesterday"}}\n')
+    told = done(folder / "new.db", "import", str(folder / "made.json")).stderr
+    assert "DBF004 (2)" in told
+    refused = run(folder / "strict.db", "import", str(folder / "made.json"), "--strict")
+    assert refused.exit_code == 1 and 'task 1: its run_id is "abc"' in refused.stderr
+    assert not (folder / "strict.db").exists()
+
+
 def test_links_that_lead_nowhere_are_emptied_and_told(folder: Path) -> None:
     text = head(rows={**dict.fromkeys(vserver_source.IN_ORDER, 0), "task": 1})
     (folder / "made.json").write_text(text + '\n{"task": {"id": 1, "collaboration_id": 7}}\n')
@@ -463,7 +477,7 @@ def test_the_rows_of_any_table_can_be_asked_for_first_and_again(folder: Path) ->
     imported(DATA / "v4.15.2.sqlite", folder / "first.db")
     with detection.opened(str(exported(folder / "first.db", folder / "made.json"))) as found:
         by_table: dict[str, Callable[[], int]] = {
-            origin.table: (lambda origin=origin: len(list(found.rows(origin, sources.Notes()))))
+            origin.table: (lambda origin=origin: len(list(found.rows(origin, sources.ImportNotes()))))
             for origin in found.origins
         }
         assert [by_table[name]() for name in ("result", "user", "result", "organization")] == [27, 6, 27, 4]

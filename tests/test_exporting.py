@@ -110,9 +110,9 @@ def done(file: Path, *words: str) -> Result:
     return result
 
 
-def exported(file: Path, release: int) -> tuple[SimpleNamespace, exporting.Fixture]:
+def exported(file: Path, release: int) -> tuple[SimpleNamespace, exporting.FixtureExport]:
     with contextlib.closing(connecting.connect(file, read_only=True)):
-        fixture = exporting.Fixture(release)
+        fixture = exporting.FixtureExport(release)
         return taken("".join(fixture.lines()), release), fixture
 
 
@@ -201,15 +201,15 @@ def test_roles_are_in_the_file_for_the_one_release_that_reads_them(release: int,
     file = made(tmp_path / "ours.db", *STORY, "UPDATE user SET roles = 'root, viewer'")
     server, fixture = exported(file, release)
     assert server.users["root"].get("roles") == ("root,viewer" if release == 1 else None)
-    assert any("every user has all rights" in line for line in fixture.message) is (release > 1)
+    assert any("every user has all rights" in line for line in fixture.messages) is (release > 1)
 
 
 def test_release_1_encrypts_always_which_is_told(tmp_path: Path) -> None:
     file = made(tmp_path / "ours.db", *STORY, "UPDATE collaboration SET encrypted = 0")
     server, fixture = exported(file, 1)
     assert server.collaborations["X"]["encrypted"] is False
-    assert 'collaboration 1 "X" is encrypted there: release 1 knows no other' in fixture.message
-    assert not [line for line in exported(file, 2)[1].message if "encrypted" in line]
+    assert any('collaboration 1 "X" is encrypted on the server: release 1' in line for line in fixture.messages)
+    assert not [line for line in exported(file, 2)[1].messages if "encrypted" in line]
 
 
 @pytest.mark.parametrize(("stored", "shown"), [("NULL", "nothing"), ("'false'", '"false"'), ("2", '"2"')])
@@ -217,8 +217,8 @@ def test_a_collaboration_that_does_not_say_whether_it_is_encrypted_is_told(
     tmp_path: Path, stored: str, shown: str
 ) -> None:
     fixture = exported(made(tmp_path / "ours.db", *STORY, f"UPDATE collaboration SET encrypted = {stored}"), 4)[1]
-    told = f'collaboration 1 "X" has {shown} in encrypted, so the file says nothing: it is true there'
-    assert told in fixture.message
+    told = f'collaboration 1 "X" has {shown} in encrypted, so it is encrypted on the server'
+    assert told in fixture.messages
 
 
 def test_who_initiated_most_of_the_tasks_is_the_first_participant_and_the_tasks_of_others_are_left_out(
@@ -230,11 +230,11 @@ def test_who_initiated_most_of_the_tasks_is_the_first_participant_and_the_tasks_
     server, fixture = exported(made(tmp_path / "ours.db", *STORY, tasks, others, no_image), 4)
     assert server.tasks == [("b", "X", "B"), ("c", "X", "B")]
     assert server.collaborations["X"]["members"] == ["B", "A"]
-    told = "\n".join(fixture.message)
-    assert "2 tasks are left out: the initiator is not the first participant" in told
+    told = "\n".join(fixture.messages)
+    assert "2 tasks are left out: a fixture file has only tasks of the first participant" in told
     assert "1 task is left out: no image" in told
-    assert "1 task is left out: of no collaboration that is in the file" in told
-    assert "of 2 tasks the file holds the image only" in told
+    assert "1 task is left out: collaboration not in the file" in told
+    assert "2 tasks are in the file, with the image only" in told
 
 
 def test_what_tasks_have_that_no_file_holds_is_counted(tmp_path: Path) -> None:
@@ -245,7 +245,7 @@ def test_what_tasks_have_that_no_file_holds_is_counted(tmp_path: Path) -> None:
     )
     _, fixture = exported(made(tmp_path / "ours.db", *STORY, *tasks), 4)
     counted = "1 names, 1 descriptions, 1 databases, 1 parents, 3 results with their inputs, times, statuses and logs"
-    assert f"not in the file, of all tasks: {counted}" in fixture.message
+    assert f"not in the file: {counted}" in fixture.messages
 
 
 def test_many_tasks_are_all_in_the_file(tmp_path: Path) -> None:
@@ -262,23 +262,23 @@ def test_many_tasks_are_all_in_the_file(tmp_path: Path) -> None:
     ("statement", "told"),
     [
         ("INSERT INTO organization (id, name) VALUES (9, NULL)", "organization 9 is left out: it has no name"),
-        ("INSERT INTO organization (id, name) VALUES (9, 'A')", 'organization 9 "A" is called "A (2)" in the file'),
-        ("INSERT INTO user (id, organization_id) VALUES (9, 1)", "user 9 is left out: it has no user name"),
-        ("INSERT INTO user (id, username) VALUES (9, 'x')", 'user 9 "x" is left out: it is of no organization'),
+        ("INSERT INTO organization (id, name) VALUES (9, 'A')", 'organization 9 "A" is named "A (2)" in the file'),
+        ("INSERT INTO user (id, organization_id) VALUES (9, 1)", "user 9 is left out: it has no username"),
+        ("INSERT INTO user (id, username) VALUES (9, 'x')", 'user 9 "x" is left out: its organization'),
         ("INSERT INTO collaboration (id) VALUES (9)", "collaboration 9 is left out: it has no name"),
-        ("INSERT INTO node (id, name) VALUES (9, 'n')", 'node 9 "n" is left out: it is of no collaboration'),
+        ("INSERT INTO node (id, name) VALUES (9, 'n')", 'node 9 "n" is left out: its collaboration'),
         (
             "INSERT INTO node (id, name, organization_id, collaboration_id) VALUES (9, 'n', 3, 1)",
-            'node 9 "n" is left out: its organization takes no part in its collaboration',
+            'node 9 "n" is left out: its organization does not participate in its collaboration',
         ),
         (
             "INSERT INTO node (id, organization_id, collaboration_id) VALUES (8, 1, 1), (9, 1, 1)",
-            "node 9 is left out: its organization has another one in the same collaboration",
+            "node 9 is left out: its organization has another node in the same collaboration",
         ),
-        ("DELETE FROM node", 'a node "A - X Node" is new there'),
+        ("DELETE FROM node", 'the node "A - X Node" is new on the server'),
         (
             "INSERT INTO node (id, name, organization_id, collaboration_id) VALUES (9, 'n', 1, 1)",
-            'node 9 "n" is called "A - X Node" there',
+            'node 9 "n" is named "A - X Node" on the server',
         ),
         (
             "INSERT INTO member (id, organization_id, collaboration_id) VALUES (9, NULL, 1)",
@@ -289,7 +289,7 @@ def test_many_tasks_are_all_in_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("release", RELEASES)
 def test_what_the_format_cannot_hold_is_told(release: int, statement: str, told: str, tmp_path: Path) -> None:
     _, fixture = exported(made(tmp_path / "ours.db", *STORY, statement), release)
-    assert [line for line in fixture.message if line.startswith(told)], fixture.message
+    assert [line for line in fixture.messages if line.startswith(told)], fixture.messages
 
 
 @pytest.mark.parametrize("release", RELEASES)
@@ -302,8 +302,8 @@ def test_two_nodes_that_would_have_one_name_are_kept_apart_where_names_are_uniqu
     )
     server, fixture = exported(file, release)
     assert len(server.nodes) == (1 if release == 4 else 2)
-    doubled = 'another node would be called "A - B - C Node" too'
-    assert any(doubled in line for line in fixture.message) is (release == 4)
+    doubled = 'another node would be named "A - B - C Node" too'
+    assert any(doubled in line for line in fixture.messages) is (release == 4)
 
 
 @pytest.mark.parametrize("release", RELEASES)
@@ -312,12 +312,12 @@ def test_tasks_are_left_out_where_a_release_needs_a_user_and_there_is_none(relea
     file = made(tmp_path / "ours.db", ORGANIZATIONS, COLLABORATION, MEMBERS, task)
     server, fixture = exported(file, release)
     assert len(server.tasks) == (0 if release > 2 else 1)
-    assert any(f"release {release} gives each a user" in line for line in fixture.message) is (release > 2)
+    assert any(f"release {release} gives each task a user" in line for line in fixture.messages) is (release > 2)
 
 
 def test_an_empty_database_gives_a_file_that_is_taken(tmp_path: Path) -> None:
     server, fixture = exported(storage.create(tmp_path / "ours.db"), 4)
-    assert not server.organizations and not fixture.message
+    assert not server.organizations and not fixture.messages
 
 
 def test_names_that_would_move_the_terminal_are_told_as_text(tmp_path: Path) -> None:
@@ -365,10 +365,12 @@ def test_whatever_there_is_becomes_a_file_that_its_release_takes(
                 conn.execute(f'INSERT OR IGNORE INTO "{table}" ({names}) VALUES ({marks})', list(row.values()))
             conn.commit()
         server, fixture = exported(file, release)
-        assert sorted(each.secret for each in fixture.handouts if each.entity == "user") == sorted(
+        assert sorted(each.secret for each in fixture.generated_credentials if each.entity == "user") == sorted(
             user["password"] for user in server.users.values()
         )
-        assert sorted(each.name for each in fixture.handouts if each.entity == "node") == sorted(server.nodes)
+        assert sorted(each.name for each in fixture.generated_credentials if each.entity == "node") == sorted(
+            server.nodes
+        )
         names = {row["name"] for table, row in rows if table == "organization" and isinstance(row["name"], str)}
         assert {name.replace("\0", "\ufffd") for name in names if name} <= server.organizations.keys()
 
@@ -476,7 +478,7 @@ def test_the_file_says_what_is_in_it_and_is_its_owners_alone(file: Path, tmp_pat
 
 
 def test_each_export_makes_new_secrets(file: Path) -> None:
-    first, second = ({each.secret for each in exported(file, 4)[1].handouts} for _ in range(2))
+    first, second = ({each.secret for each in exported(file, 4)[1].generated_credentials} for _ in range(2))
     assert len(first) == len(second) == 3 and not first & second
 
 

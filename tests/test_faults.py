@@ -459,7 +459,7 @@ def test_killed_while_deleting_with_dependents_and_taking_that_back(tmp_path: Pa
 @pytest.mark.long
 def test_killed_while_filling_with_made_up_data(path: Path, chance: random.Random) -> None:
     code = (
-        "simulation.CHUNK = 50\n"
+        "simulation.TASKS_PER_CHANGE = 50\n"
         "simulation.fill(models.connect(path), 1_000_000, 5, lambda done: print(done, flush=True))\n"
     )
     killed(code, path.parent, chance)

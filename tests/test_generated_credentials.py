@@ -11,9 +11,12 @@ import pytest
 
 from vserverlib import Error, hashing
 from vserverlib.transfer import generated_credentials
-from vserverlib.transfer.generated_credentials import Handout
+from vserverlib.transfer.generated_credentials import GeneratedCredential
 
-MADE = [Handout("user", "anna", "password", "Xk7pd-…"), Handout("node", "IKNL - [beta] Node", "API key", "0")]
+MADE = [
+    GeneratedCredential("user", "anna", "password", "Xk7pd-…"),
+    GeneratedCredential("node", "IKNL - [beta] Node", "API key", "0"),
+]
 
 
 def test_passwords_are_strong_and_none_is_like_another() -> None:
@@ -28,7 +31,7 @@ def test_keys_are_random_uuids_in_lower_case() -> None:
 
 def test_a_list_is_its_owners_alone_and_names_stay_as_they_are(tmp_path: Path) -> None:
     generated_credentials.write(tmp_path / "made.json", MADE)
-    assert [Handout(**each) for each in json.loads((tmp_path / "made.json").read_text())] == MADE
+    assert [GeneratedCredential(**each) for each in json.loads((tmp_path / "made.json").read_text())] == MADE
     assert stat.S_IMODE((tmp_path / "made.json").stat().st_mode) == 0o600
 
 

@@ -75,7 +75,7 @@ def target(tmp_path: Path) -> Iterator[Path]:
         db.database.close()
 
 
-def imported(file: Path, target: Path) -> importer.Outcome:
+def imported(file: Path, target: Path) -> importer.ImportReport:
     """Import a source, and open what it became."""
     with detection.opened(str(file)) as source:
         outcome = importer.run(source, target)
@@ -309,9 +309,9 @@ def test_a_membership_is_kept_once_and_one_without_a_side_is_left_out(server: Se
     outcome = imported(file, target)
     assert next(tuple(count) for count in outcome.tables if count.table == "Member") == ("Member", 9, 5, 4)
     assert Counter(line.rpartition(": ")[2] for line in outcome.left_out) == {
-        "it is there already": 2,
+        "it exists already": 2,
         "there is no organization 99": 1,
-        "it names no organization": 1,
+        "it has no organization": 1,
     }
     assert db.Collaboration.get(1).get_organization_ids() == [1, 2]
 
@@ -362,14 +362,14 @@ def test_odd_values_are_kept_as_far_as_they_go_and_counted(server: Server, targe
     )
     outcome = imported(file, target)
     assert outcome.values == {
-        "organization.zipcode, characters that cannot be kept became \ufffd": 1,
-        "organization.domain, characters that cannot be kept became \ufffd": 1,
-        "collaboration.name, characters that cannot be kept became \ufffd": 1,
+        "organization.zipcode, characters that cannot be stored became \ufffd": 1,
+        "organization.domain, characters that cannot be stored became \ufffd": 1,
+        "collaboration.name, characters that cannot be stored became \ufffd": 1,
         "run.finished_at, not a time, kept as it is": 1,
-        "run.log, made text": 1,
-        "task.run_id, no whole number, it is empty now": 1,
-        "task.initiator_id, no whole number, it is empty now": 1,
-        "user.password, no hash can be made of it, it is empty now": 1,
+        "run.log, converted to text": 1,
+        "task.run_id, not a whole number, it is empty now": 1,
+        "task.initiator_id, not a whole number, it is empty now": 1,
+        "user.password, it cannot be hashed, it is empty now": 1,
     }
     first = db.Organization.get(1)
     assert first.zipcode == "\ufffdA" and first.public_key is None
@@ -397,7 +397,7 @@ def test_the_first_rows_that_are_left_out_are_told_and_all_are_counted(server: S
     file = server("4.15.2", *LOOSE_USERS, f"INSERT INTO user (id, username) {many} SELECT 100 + i, 'same' FROM n")
     done = run(target, str(file))
     assert done.exit_code == 0
-    assert done.stderr.count('"same" is taken') == sources.TOLD and "and 2,479 more left out" in done.stderr
+    assert done.stderr.count('"same" is taken') == sources.FIRST_LINES and "and 2,479 more left out" in done.stderr
     assert ["user", "2,506", "7", "2,499"] in [line.split() for line in done.stdout.splitlines()]
 
 
@@ -478,7 +478,7 @@ def test_a_dry_run_tells_the_same_and_writes_nothing(server: Server, target: Pat
     assert dry.exit_code == 0 and not target.exists() and "nothing was imported" in dry.stderr
     before = path.read_bytes()
     assert run(path, str(file), "--dry-run").exit_code == 0 and path.read_bytes() == before
-    expected = json.loads(dry.stdout) | {"made": True}
+    expected = json.loads(dry.stdout) | {"created": True}
     assert json.loads(run(target, str(file), "-o", "json").stdout) == expected and expected["breaches"]
 
 
@@ -494,7 +494,7 @@ def test_a_database_that_has_entities_is_refused_as_it_is(server: Server, story:
 
 def test_an_empty_database_that_is_there_is_filled_by_one_change(server: Server, path: Path) -> None:
     outcome = imported(server("4.15.2"), path)
-    assert not outcome.made
+    assert not outcome.created
     assert stored("SELECT about FROM change") == [("imported server.sqlite, of a vantage6 server of release 4",)]
     assert stored("SELECT COUNT(*) FROM record") == [(0,)]
     db.database.close()
@@ -560,7 +560,7 @@ def test_a_locked_source_is_told(server: Server, target: Path) -> None:
     ("content", "told"),
     [
         (b"", "is empty"),
-        (b"\x89PNG", "is no SQLite database"),
+        (b"\x89PNG", "is not a SQLite database"),
     ],
 )
 def test_what_is_no_database_is_told_in_a_line(tmp_path: Path, target: Path, content: bytes, told: str) -> None:
@@ -640,7 +640,7 @@ def test_the_highest_id_that_there_can_be_is_told_at_the_import_and_at_the_next_
     server: Server, target: Path
 ) -> None:
     done = run(target, str(server("4.15.2", f"UPDATE task SET id = {2**63 - 1} WHERE id = 12")))
-    assert "task.id, the highest that there can be, so that no other can be added: 1" in done.stderr
+    assert "task.id, the highest possible number, so no row can be added: 1" in done.stderr
     db.connect(target)
     with pytest.raises(Error, match="no id is left for a new task") as refused:
         db.Task(name="next", image="i", collaboration=1, initiator=1).save()

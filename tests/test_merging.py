@@ -23,7 +23,7 @@ import vserver
 from vserverlib import Error
 from vserverlib.entities.undoing import undo
 from vserverlib.transfer import detection, importer, merging
-from vserverlib.transfer.import_report import Outcome
+from vserverlib.transfer.import_report import ImportReport
 
 DATA = Path(__file__).parent / "data"
 SAME = {"organization": 4, "user": 6, "collaboration": 3, "member": 5, "node": 5, "task": 12, "result": 27}
@@ -34,7 +34,7 @@ def server(folder: Path, *statements: str, release: str = "4.15.2") -> Path:
     return vantage6_databases.copied(release, folder / "server.sqlite", statements)
 
 
-def merge(file: Path, target: importer.Target, **options: Any) -> Outcome:
+def merge(file: Path, target: importer.Target, **options: Any) -> ImportReport:
     """Merge a source, and open what it became."""
     with detection.opened(str(file)) as source:
         outcome = importer.merge(source, target, **options)
@@ -42,7 +42,7 @@ def merge(file: Path, target: importer.Target, **options: Any) -> Outcome:
     return outcome
 
 
-def plan(outcome: Outcome) -> dict[str, tuple[int, ...]]:
+def plan(outcome: ImportReport) -> dict[str, tuple[int, ...]]:
     """Return how many are new, changed, the same and refused, by entity: those that are not all the same."""
     return {each.entity: tuple(each)[1:] for each in outcome.plan if each.new or each.changed or each.refused}
 
@@ -167,7 +167,7 @@ def test_what_is_other_is_changed_and_what_the_source_lacks_stays(ours: importer
 def test_run_ids_that_tasks_of_both_have_are_kept_and_counted(ours: importer.Target, tmp_path: Path) -> None:
     outcome = merge(server(tmp_path), ours)
     assert db.Task.get(1).run_id == 1 and len(db.Task.get().where(db.Task.run_id == 1)) > 1
-    assert outcome.values["task.run_id, new tasks with one that other tasks have here"] == 1
+    assert outcome.values["task.run_id, new tasks with the run_id of other tasks here"] == 1
     assert not merge(server(tmp_path), ours).values
 
 
@@ -193,8 +193,8 @@ def test_rows_that_cannot_even_be_collected_are_refused(ours: importer.Target, t
     outcome = merge(server(tmp_path, 'INSERT INTO "Member" VALUES (1, 1), (99, 1), (NULL, 2)'), ours)
     assert plan(outcome)["member"] == (5, 0, 0, 3)
     assert sorted(line.rpartition(": ")[2] for line in outcome.left_out) == [
-        "it is there already",
-        "it names no organization",
+        "it exists already",
+        "it has no organization",
         "there is no organization 99",
     ]
 
@@ -231,7 +231,7 @@ def test_twice_the_rows_take_twice_the_work(ours: importer.Target, shift: int) -
             database.insert_many("incoming_task", columns, [(shift + row[0], *row[1:]) for row in rows])
             database.insert_many("incoming_collaboration", ("id", "name"), [(1, "OWN")])
             database.connection().set_progress_handler(lambda: next(done) < 0, 1000)
-            plan = {each.entity: each for each in merging.plan(database, Outcome(), merging.Unsaid())}
+            plan = {each.entity: each for each in merging.plan(database, ImportReport(), merging.Omissions())}
             assert (plan["task"].new, plan["task"].same) == (0, count)
             transaction.rollback()
         return next(done)
@@ -284,7 +284,7 @@ def test_who_is_asked_holds_up_nobody_and_what_others_change_meanwhile_ends_the_
     def another_program(plan: object) -> None:
         raw(db.database, "UPDATE organization SET name = 'changed meanwhile' WHERE id = 1", checked=True)
 
-    with pytest.raises(Error, match="was changed by others meanwhile: nothing was imported; try again"):
+    with pytest.raises(Error, match="was changed by another program meanwhile: nothing was imported; try again"):
         merge(server(tmp_path), ours, confirm=another_program)
     db.connect(ours)
     assert [each.name for each in db.Organization.get()] == ["changed meanwhile", "Noordzee Kliniek"]
@@ -330,7 +330,7 @@ def test_a_strict_import_names_all_that_is_wrong_and_imports_nothing(
     assert done.exit_code == 1 and done.stdout == ""
     assert all(f"there is no organization {100 + i}" in done.stderr for i in range(1, 51))
     assert "NOD001 node" in done.stderr and "USR001 user" in done.stderr and "TSK005 task" not in done.stderr
-    assert "Error: 50 rows cannot be kept, and rules are broken 14 times: nothing was imported" in done.stderr
+    assert "Error: 50 rows cannot be kept, 14 rule violations: nothing was imported" in done.stderr
     db.connect(ours)
     assert tables(db.database) == before and not list(tmp_path.glob("vserver*-2*"))
 
@@ -379,7 +379,7 @@ def test_replacing_goes_on_with_ids_and_the_journal_and_keeps_what_was_there(
     assert [each.id for each in db.Organization.get()] == [1, 2, 4, 5] and len(db.Task.get()) == 12
     told = stored("SELECT about, backup FROM change ORDER BY id DESC LIMIT 1")[0]
     assert told == (
-        "imported server.sqlite, of a vantage6 server of release 4, in the place of all that was there",
+        "imported server.sqlite, of a vantage6 server of release 4, replacing everything",
         str(backup),
     )
     assert stored("SELECT COUNT(*) FROM change") == [(changes + 1,)]
@@ -477,7 +477,7 @@ def test_the_plan_tells_which_columns_change_and_how_often(ours: importer.Target
     changed = ("UPDATE user SET firstname = 'N', lastname = 'N'", "UPDATE node SET name = 'N' || id WHERE id < 9")
     done = run(ours, str(server(tmp_path, *changed)), "--merge", "--dry-run", "-o", "json")
     assert json.loads(done.stdout)["replaced"] == {"user.firstname": 6, "user.lastname": 6, "node.name": 2}
-    told = "columns that change, and in how many rows: user.firstname (6), user.lastname (6), node.name (2)\n"
+    told = "columns that change (rows): user.firstname (6), user.lastname (6), node.name (2)\n"
     assert told in done.stderr
 
 
@@ -627,3 +627,17 @@ def test_an_export_that_has_less_changes_nothing(empty: importer.Target, tmp_pat
     db.connect(empty)
     before = tables(db.database)
     assert plan(merge(tmp_path / "less.json", empty)) == {} and tables(db.database) == before
+
+
+@pytest.mark.parametrize(("column", "number"), [("run_id", 2**63 - 2), ("id", 2**63 - 1)])
+def test_a_merge_without_numbers_left_for_new_tasks_is_refused(
+    empty: importer.Target, tmp_path: Path, column: str, number: int
+) -> None:
+    db.Task.insert(name="last", **{"run_id": 1, column: number}).execute()
+    file = tmp_path / "f.yaml"
+    file.write_text("organizations: [{name: A}]\ncollaborations: [{name: C, participants: [A], tasks: [a, b]}]")
+    refused = run(empty, str(file), "--merge", "--yes")
+    assert refused.exit_code == 1 and "nothing was imported" in refused.stderr
+    assert f"task.{column} has reached {number:,}, and 2 new rows" in refused.stderr
+    db.connect(empty)
+    assert db.Task.get().count() == 1 and not db.Organization.get()

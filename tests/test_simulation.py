@@ -121,7 +121,7 @@ def test_ids_that_were_given_once_are_not_given_again(database: Any) -> None:
 
 
 def test_chunks_join_without_a_seam(database: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(simulation, "CHUNK", 8)
+    monkeypatch.setattr(simulation, "TASKS_PER_CHANGE", 8)
     told: list[int] = []
     simulation.fill(database, 20, advance=told.append)
     assert told == [8, 16, 20]
@@ -135,7 +135,7 @@ def test_a_database_with_entities_is_refused(story: Any, database: Any) -> None:
 
 
 def test_nodes_take_up_all_results_and_deliver_them(database: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(simulation, "TICK", 0)
+    monkeypatch.setattr(simulation, "MOVE_SECONDS", 0)
     simulation.fill(database, 100)
     assert Result.where(progress.UNFINISHED_RESULTS).count()
     begun = now()
@@ -148,7 +148,7 @@ def test_nodes_take_up_all_results_and_deliver_them(database: Any, monkeypatch: 
 
 def test_a_new_task_asks_all_members(database: Any) -> None:
     simulation.fill(database, 4)
-    simulation._ask(random.Random(1))
+    simulation._create_task(random.Random(1))
     task = Task.get()[-1]
     assert [each.organization for each in task.results] == list(task.collaboration.organizations)
 

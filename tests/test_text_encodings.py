@@ -13,7 +13,7 @@ from helpers.process import ROOT, python, vserver
 
 from vserverlib import Error
 from vserverlib.transfer import detection, documents, text_encodings
-from vserverlib.transfer.sources import Notes
+from vserverlib.transfer.sources import ImportNotes
 
 FIXTURE = "organizations:\n- name: Østfold\n  users:\n  - username: ål\n"
 DATA = Path(__file__).parent / "data"
@@ -40,7 +40,7 @@ def export(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def read(file: Path) -> tuple[str, dict[str, list[object]]]:
     with detection.opened(str(file)) as source:
-        return source.summary(), {origin.table: list(source.rows(origin, Notes())) for origin in source.origins}
+        return source.summary(), {origin.table: list(source.rows(origin, ImportNotes())) for origin in source.origins}
 
 
 @pytest.mark.parametrize("what", WRAPS)
@@ -58,7 +58,7 @@ def test_what_is_around_a_fixture_is_taken_off_and_faults_name_the_file(what: st
     file.write_bytes(WRAPS[what](FIXTURE))
     assert read(file)[1]["organization"][0][1] == "Østfold"  # type: ignore[index]
     file.write_bytes(WRAPS[what](FIXTURE.replace("username: ål", "shoe: 43")))
-    with pytest.raises(Error, match=rf'^{file}:4:5: user 1: there is no key "shoe"'):
+    with pytest.raises(Error, match=rf'^{file}:4:5: user 1: unknown key "shoe"'):
         read(file)
 
 
@@ -73,19 +73,22 @@ REFUSED = {
     "gzip in gzip": (gzip.compress(gzip.compress(b"x")), ": gunzip -k "),
     "a SQLite database": (
         gzip.compress((ROOT / "vserver.db.example").read_bytes()),
-        "is a SQLite database packed by gzip",
+        "is a SQLite database compressed with gzip: unpack it first: gunzip -k ",
     ),
     "a server's": (gzip.compress((DATA / "v4.15.2.sqlite").read_bytes()), "unpack it first: gunzip -k "),
     "a dump": (gzip.compress(b"PGDMP\1\16"), "is what pg_dump made of a PostgreSQL database"),
-    "an image": (gzip.compress(b"\x89PNG"), "is no SQLite database"),
+    "an image": (gzip.compress(b"\x89PNG"), "is not a SQLite database"),
     "nothing": (gzip.compress(b""), "is empty: there is nothing to import"),
     "nothing but a mark": (b"\xff\xfe", "is empty: there is nothing to import"),
-    "cut off": (gzip.compress(FIXTURE.encode() * 99)[:-20], "is cut off: it ends before what is packed in it does"),
-    "cut off at once": (b"\x1f\x8b", "is cut off"),
+    "cut off": (
+        gzip.compress(FIXTURE.encode() * 99)[:-20],
+        "is truncated: the compressed data ends early: copy it again",
+    ),
+    "cut off at once": (b"\x1f\x8b", "is truncated"),
     "changed": (gzip.compress(FIXTURE.encode())[:-6] + b"xxxxxx", "is damaged (CRC check failed"),
-    "UTF-32": (FIXTURE.encode("utf-32"), "is text in UTF-32: save it as UTF-8"),
-    "UTF-16 without a mark": (FIXTURE.encode("utf-16-le"), "is text in UTF-16 without a byte order mark"),
-    "half of UTF-16": (FIXTURE.encode("utf-16")[:-1], "begins as text in UTF-16 does, and is none"),
+    "UTF-32": (FIXTURE.encode("utf-32"), "is UTF-32: save it as UTF-8"),
+    "UTF-16 without a mark": (FIXTURE.encode("utf-16-le"), "is UTF-16 without a byte order mark: save it as UTF-8"),
+    "half of UTF-16": (FIXTURE.encode("utf-16")[:-1], "is not UTF-16: save it as UTF-8"),
 }
 
 
@@ -108,10 +111,10 @@ def test_a_packed_database_is_named_when_it_is_opened(tmp_path: Path) -> None:
 def test_few_bytes_that_stand_for_many_are_refused(
     export: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(text_encodings, "AT_LEAST", 2**20)
-    monkeypatch.setattr(documents, "LARGEST", 2**20)
-    monkeypatch.setattr(text_encodings, "RATIO", 20)
-    for head, told in ((export, "is unpacked to more than 20 times its size"), (FIXTURE, "is larger than 1 MiB")):
+    monkeypatch.setattr(text_encodings, "ALWAYS_ALLOWED", 2**20)
+    monkeypatch.setattr(documents, "MAX_BYTES", 2**20)
+    monkeypatch.setattr(text_encodings, "MAX_RATIO", 20)
+    for head, told in ((export, "is more than 20 times as large when unpacked"), (FIXTURE, "is larger than 1 MiB")):
         file = tmp_path / "bomb"
         file.write_bytes(gzip.compress(head.encode() + b" " * 20 * 2**20))
         with pytest.raises(Error, match=told):

@@ -25,9 +25,9 @@ LOST = (
     "UPDATE node SET api_key = '********' WHERE id = 7",
 )
 LINES = [
-    "node 7: api_key: no hash can be made of it, it is empty now",
-    'task 1: run_id "seven": no whole number, it is empty now',
-    'task 4: name "Or\ufffd": characters that cannot be kept became \ufffd',
+    "node 7: api_key: it cannot be hashed, it is empty now",
+    'task 1: run_id "seven": not a whole number, it is empty now',
+    'task 4: name "Or\ufffd": characters that cannot be stored became \ufffd',
     "task 3: parent_id 4711: there is no task 4711, it is empty now",
 ]
 Server = Callable[..., Path]
@@ -71,7 +71,7 @@ def test_a_strict_import_refuses_a_value_that_would_be_lost(server: Server) -> N
     Path("ours.db").unlink()
     done = run("--strict", "import", "demo.json")
     assert done.exit_code == 1 and not Path("ours.db").exists()
-    assert done.stderr.splitlines()[-2].startswith("rules that imported rows break, and how many: ")
+    assert done.stderr.splitlines()[-2].startswith("rules that imported rows break (rows): ")
     assert re.search("Error: [0-9]+ values would be lost: nothing was imported", done.stderr)
     assert run("import", "demo.json").exit_code == 0
 
@@ -121,7 +121,7 @@ def test_what_stands_for_a_hash_is_never_taken_for_one(server: Server, options: 
     if not options:
         Path("ours.db").unlink()
     done = run("import", "false.json", *options)
-    assert done.exit_code == 0 and "user 1: password: no hash can be made of it, it is empty now" in done.stderr
+    assert done.exit_code == 0 and "user 1: password: it cannot be hashed, it is empty now" in done.stderr
     assert secrets("ours.db") == (before if options else {None})
     assert run("import", "false.json", "--replace", "--yes", "--strict").exit_code == 1
 

@@ -42,7 +42,7 @@ def both(server: postgres.Server, tmp_path: Path, quick_hashes: None) -> Iterato
         yield make
 
 
-def imported(source: str, target: Path) -> tuple[importer.Outcome, dict[str, list[Any]]]:
+def imported(source: str, target: Path) -> tuple[importer.ImportReport, dict[str, list[Any]]]:
     """Import a source, and return what became of it, and all rows: of a secret whether there is one."""
     with detection.opened(source) as found:
         outcome = importer.run(found, target)
@@ -251,7 +251,7 @@ def test_a_database_in_another_encoding_is_read_and_what_is_lost_is_told(
     url, ours = encoded(encoding), str(tmp_path / "ours.db")
     done = run(ours, "import", url)
     assert done.exit_code == 0, done.output
-    told = f'organization 1: name "{name}": characters that cannot be kept became �'
+    told = f'organization 1: name "{name}": characters that cannot be stored became �'
     assert (told in done.stderr) is ("�" in name)
     assert f'"name": "{name}"' in run(ours, "list", "organizations", "-o", "json").stdout
     if encoding == "SQL_ASCII":

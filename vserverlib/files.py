@@ -29,6 +29,7 @@ LOGS = ("-wal", "-journal")  # those of them whose content would be applied to a
 PUBLIC = ".example"  # the end of the name of a database that is meant to be read by all
 OTHERS = 0o077  # what the mode of a file should not grant
 _told: set[Path] = set()
+_names_of_copies: dict[str, str] = {}  # by path: see shown_as()
 _passing: dict[Path, int] = {}  # drafts and private folders that are there, with the process that made them
 
 
@@ -37,7 +38,20 @@ _passing: dict[Path, int] = {}  # drafts and private folders that are there, wit
 
 def shown(path: str | os.PathLike[str]) -> str:
     """Return a path as a message shows it."""
-    return printable(os.fspath(path), 200)
+    name = os.fspath(path)
+    return printable(_names_of_copies.get(name, name), 200)
+
+
+@contextlib.contextmanager
+def shown_as(copy: Path, name: str) -> Iterator[None]:
+    """Make messages call a private copy by the name of its source."""
+    paths = {str(copy), str(real(copy))}
+    _names_of_copies.update(dict.fromkeys(paths, name))
+    try:
+        yield
+    finally:
+        for path in paths:
+            _names_of_copies.pop(path, None)
 
 
 def reason(error: BaseException) -> str:

@@ -1,23 +1,25 @@
-"""What programs use beside the models: opening any database, and what `db` offers at the prompt.
+"""Functions for programs: opening any database, and the overview, journal, undo and check of the open database.
 
     from vserverlib import api
 
-    database = api.connect("server.sqlite", read_only=True)
+    api.connect("server.sqlite", read_only=True)
     print(api.overview().tasks)
 
-`models.connect` opens databases of vserver alone; `connect` here opens whatever `vserver -d` takes, a vantage6 server's
-database too. The other functions work on the database that is open. None prints anything.
+`models.connect` opens only databases of vserver; `api.connect` opens everything that `vserver -d` opens, such as the
+database of a vantage6 server. No function here prints to stdout.
 """
 
 from __future__ import annotations
 
+import datetime
 from typing import Any
 
 from vserverlib import Error
 from vserverlib.databases import current
 from vserverlib.databases.connecting import create
 from vserverlib.entities.checks import Findings
-from vserverlib.entities.journal import Log
+from vserverlib.entities.entity import Entity
+from vserverlib.entities.journal import PAGE_SIZE, Log
 from vserverlib.entities.undoing import Undone
 from vserverlib.opening.opener import connect
 from vserverlib.queries.overview import Overview
@@ -32,34 +34,52 @@ def _database() -> Any:
 
 
 def overview() -> Overview:
-    """Return the figures that `vserver overview` shows. Reads only."""
+    """Return the figures that `vserver overview` shows, read in one transaction. Does not write."""
     from vserverlib.queries import overview
 
     return overview.overview(_database())
 
 
-def log(entity: Any = None, id: int | None = None, **asked: Any) -> Log:
-    """Return what was changed, newest first: of an entity, a class of them, or all. Reads only.
+def log(
+    entity: Entity | type[Entity] | str | None = None,
+    id: int | None = None,
+    *,
+    actor: str | None = None,
+    since: datetime.datetime | str | None = None,
+    session: str | None = None,
+    limit: int = SHOWN,
+) -> Log:
+    """Return the records of the journal, newest first. Does not write.
 
-    actor=NAME, since="2d", session=NAME; limit=20 records at most. Raises a UsageError for what means nothing.
+    entity: one entity, a class, or a word such as "task"; without it, all of them. id: of one entity of that class.
+    since: a time, or an age such as "2d". limit: the maximum number of records. Raises a UsageError for an unknown
+    entity or an invalid value.
     """
     from vserverlib.entities import journal
 
-    return journal.log(_database(), entity, id, **asked)
+    return journal.log(_database(), entity, id, actor=actor, since=since, session=session, limit=limit)
 
 
-def undo(count: int | None = None, **asked: Any) -> Undone:
-    """Undo the newest change, or as many as are given; change=NUMBER, session=NAME: that one, or all of it. Writes.
+def undo(
+    count: int | None = None, *, change: int | None = None, session: str | None = None, force: bool = False
+) -> Undone:
+    """Undo changes in one transaction, which is a change itself and can be undone. Writes.
 
-    Raises an Error if a row was changed since, unless force=True. It is a change itself: undo(change=…) undoes it.
+    count: the number of newest changes (default: 1). change: the number of a single change. session: the name of a
+    session, all of whose changes are undone. Raises an Error, and writes nothing, if a row was changed again since;
+    force: overwrite that, too.
     """
     from vserverlib.entities import undoing
 
-    return undoing.undo(_database(), count, **asked)
+    return undoing.undo(_database(), count, change=change, session=session, force=force)
 
 
-def check(*entities: Any, rule: str | None = None) -> Findings:
-    """Return all that breaks a rule: of the whole database, of some entity classes, or one rule's. Reads only."""
+def check(*entities: type[Entity] | str, rule: str | None = None) -> Findings:
+    """Return the rows that break rules of the server's API, and faults of the database. Does not write.
+
+    entities: classes, or words such as "node"; without them, all. rule: the code of a single rule. Raises a UsageError
+    for an unknown entity or rule.
+    """
     from vserverlib.queries import inspection
 
     found: Findings = inspection.tools(_database())["check"](*entities, rule=rule)

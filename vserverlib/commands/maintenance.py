@@ -261,7 +261,7 @@ def _imported(target: Target, found: Any, yes: bool, *, dry_run: bool, merge: bo
             act = importer.dry_run if dry_run else importer.run
             return act(found, place, advance, replace=replace, strict=strict)
     except import_report.Refused as refused:
-        for line in refused.outcome.summary(everything=True):
+        for line in refused.report.summary(everything=True):
             notify(line, "yellow")
         raise
 
@@ -271,7 +271,7 @@ def _confirm(target: Target, planned: Any) -> None:
 
     def show() -> None:
         views.console(sys.stderr).print(views.figures([row._asdict() for row in planned.plan]))
-        for line in planned.told_of_plan():
+        for line in planned.plan_summary():
             notify(line, "yellow")
 
     require_yes(f"Merge this into {printable(target.name, 200)}?", yes=False, show=show)
@@ -288,7 +288,7 @@ def _report_import(target: Target, done: Any, source: str, dry_run: bool) -> Non
     elif done.plan and not done.has_news:
         notify(f"{target.name} already has all of it: nothing was changed")
     else:
-        new = "the new " if done.made and not target.is_url else ""
+        new = "the new " if done.created and not target.is_url else ""
         notify(f"imported into {new}{target.name}; see it with: {target.command('overview')}")
         if message := _undo_hint(target, done):
             notify(message)
@@ -308,7 +308,7 @@ def _undo_hint(target: Target, done: Any) -> str:
     """Return how to undo an import; "" after one into an empty database on a server."""
     if target.is_url and done.backup is None and done.change is None:
         return ""
-    if done.made:
+    if done.created:
         return f"to undo it, delete {target.file}"
     if done.backup is None:
         return target.undo_hint(done.change)
@@ -328,10 +328,10 @@ def _with_credentials(source: Any, secrets: str | None, dry_run: bool) -> Iterat
             raise click.UsageError(f"--secrets is for generated passwords and API keys: {why}")
         yield
     elif secrets is None:
-        source.handing_out = printing.credentials
+        source.deliver_to = printing.credentials
         yield
     else:
-        with generated_credentials.written_to(storage.as_path(secrets)) as source.handing_out:
+        with generated_credentials.written_to(storage.as_path(secrets)) as source.deliver_to:
             yield
 
 
@@ -440,11 +440,11 @@ def _export_fixture(target: Target, file: str, release: int, secrets: str | None
     with signals.finishing():
         with target.open(read_only=True) as database, database.reading():
             made = exporting.export(place, release, secrets=listed, force=force)
-        for line in made.message:
+        for line in made.messages:
             notify(line, "yellow")
         why = "which only you can read: it has new passwords and API keys"
         notify(f"created {place} for a server of release {release}, {why}")
-        if listed is not None and made.handouts:
+        if listed is not None and made.generated_credentials:
             notify(f"{listed}, which only you can read, lists their owners: hand them out, then delete it")
 
 

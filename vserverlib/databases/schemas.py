@@ -12,11 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from vserverlib import Error, printable
+from vserverlib import Error
 from vserverlib.databases import recording
 from vserverlib.databases.connection import DatabaseMixin
 from vserverlib.databases.sqlite import Sqlite
 from vserverlib.drivers import without_drivers
+from vserverlib.files import shown
 
 MIGRATIONS = Path(__file__).parents[1] / "migrations"
 NEWEST = max(int(name[:4]) for name in os.listdir(MIGRATIONS) if name[:4].isdigit())  # in user_version
@@ -37,7 +38,7 @@ def refuse_newer(path: Path | str, schema: int) -> None:
     """Raise an Error where a schema is newer than that of this release."""
     if schema > NEWEST:
         known = f"(schema {schema}, this release knows {NEWEST})"
-        raise Error(f"{printable(path, 200)} was made by a newer vserver {known}: upgrade vserver")
+        raise Error(f"{shown(path)} was made by a newer vserver {known}: upgrade vserver")
 
 
 def of(database: DatabaseMixin) -> int:

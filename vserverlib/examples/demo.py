@@ -1,12 +1,11 @@
-"""Example data: five hospitals and registries, in as many countries, that analyse cancer data without sharing it.
+"""Example data: five hospitals and registries in five countries that analyse cancer data without sharing it.
 
-The same each time: nothing here depends on the day or on chance. All of it is made up, and no rule of the server's API
-is broken, but TSK005, which is a note: the last task was made by hand. It owns the content; files are storage.py's. The
-hashes were made once, so that filling takes no second.
+All of it is made up, and always the same. It breaks no rule of the server's API except the note TSK005: the last task
+was created by hand. The hashes are constants, because hashing takes long.
 
-Log-ins: the password of a user is Demo-NAME-1, NAME being the first part of the user name with a capital: that of
-anna.devries, who has the role root, is Demo-Anna-1. The API key of node N is 00000000-0000-4000-8000-, then N in 12
-digits. LOG_INS says so to a person; password_of() and key_of() return them.
+The password of a user is Demo-NAME-1, with the first part of the username and a capital: Demo-Anna-1 for anna.devries,
+who has the role root. The API key of node N is 00000000-0000-4000-8000- and N in 12 digits. See LOG_INS, password_of()
+and key_of().
 """
 
 from __future__ import annotations
@@ -22,11 +21,11 @@ from vserverlib.databases import recording, storage
 from vserverlib.databases.postgresql import servers
 from vserverlib.entities import progress
 
-Row = dict[str, Any]  # a value for each column, as the database stores it
+Row = dict[str, Any]  # stored values by column
 
 LOG_INS = (
-    "log-ins: anna.devries, who has the role root, has the password Demo-Anna-1, and the other users one like it; "
-    "the API key of node 1 is 00000000-0000-4000-8000-000000000001, those of the others end in their number"
+    "log-ins: anna.devries, who has the role root, has the password Demo-Anna-1, and the other users similar ones; "
+    "the API key of node 1 is 00000000-0000-4000-8000-000000000001, and the other keys end with the node's id"
 )
 KEY_SALT = "$2b$12$rxnUGDFJsjuBX6dbLnCzye"
 
@@ -73,7 +72,7 @@ COLLABORATIONS = (
     ("Rare tumours [pilot]", False, (GRUENWALDE, AOBA, EBRO)),
 )
 
-# status, last seen, hash of the API key behind KEY_SALT: for each organization of each collaboration, in their order
+# status, last seen, hash of the API key without KEY_SALT: for each organization of each collaboration, in order
 NODES = (
     ("online", "03-13 16:04:11", "CNsCqHSvibGCo0mXBk5Cnut.m2e7k52"),
     ("online", "03-13 16:04:02", "7CPJsNJef0HEFiBLqUfijYF1/LMjCq2"),
@@ -94,12 +93,12 @@ def password_of(username: str) -> str:
 
 
 def key_of(node: int) -> str:
-    """Return the API key of the node with an id."""
+    """Return the API key of a node, by its id."""
     return f"00000000-0000-4000-8000-{node:012}"
 
 
 class Algorithm(NamedTuple):
-    """What a task runs: its image, what goes in, what comes out."""
+    """The image, input and result of a task."""
 
     image: str
     input: str
@@ -115,35 +114,36 @@ TABLE = Algorithm("crosstab:1.0", '{"method": "crosstab", "by": ["stage", "sex"]
 CHECK = Algorithm("data-check:0.9", '{"method": "missing"}', '{"missing": 0.04}')
 
 REGISTRY = "harbor.consortium.example/algorithms/"
-SEALED = "c2FtcGxlIGtleQ==$c2FtcGxlIHZlY3Rvcg==$c2FtcGxlIHRleHQ="  # a sample of an encrypted text: key$vector$text
+SEALED = "c2FtcGxlIGtleQ==$c2FtcGxlIHZlY3Rvcg==$c2FtcGxlIHRleHQ="  # a sample of encrypted text: key$vector$text
 
 
-class Outcome(NamedTuple):
-    """What came of a task in one organization."""
+class ResultState(NamedTuple):
+    """The state of a result."""
 
     status: str
     started: bool
-    ended: bool
+    finished: bool
     log: str | None
 
 
-OUTCOMES = {
-    "p": Outcome(progress.PENDING, False, False, None),
-    "a": Outcome(progress.ACTIVE, True, False, "info > data read, 1204 rows\n"),
-    "c": Outcome(progress.COMPLETED, True, True, "info > data read, 1204 rows\ninfo > done\n"),
-    "f": Outcome("failed", True, True, "info > waiting for step 3\nerror > step 3 has not come back\n"),
-    "x": Outcome("crashed", True, True, "info > data read, 1204 rows\nMemoryError: cannot allocate 3.1 GiB\n"),
-    "k": Outcome("killed by user", True, True, "info > data read, 1204 rows\nwarn > killed\n"),
-    "s": Outcome("start failed", False, False, "error > no space left on device\n"),
-    "i": Outcome("non-existing Docker image", False, False, "error > image not found\n"),
-    "n": Outcome("not allowed", False, False, "error > this image is not allowed here\n"),
+RESULT_STATES = {
+    "p": ResultState(progress.PENDING, False, False, None),
+    "a": ResultState(progress.ACTIVE, True, False, "info > data read, 1204 rows\n"),
+    "c": ResultState(progress.COMPLETED, True, True, "info > data read, 1204 rows\ninfo > done\n"),
+    "f": ResultState("failed", True, True, "info > waiting for step 3\nerror > step 3 has not come back\n"),
+    "x": ResultState("crashed", True, True, "info > data read, 1204 rows\nMemoryError: cannot allocate 3.1 GiB\n"),
+    "k": ResultState("killed by user", True, True, "info > data read, 1204 rows\nwarn > killed\n"),
+    "s": ResultState("start failed", False, False, "error > no space left on device\n"),
+    "i": ResultState("non-existing Docker image", False, False, "error > image not found\n"),
+    "n": ResultState("not allowed", False, False, "error > this image is not allowed here\n"),
 }
 
 
-class Asked(NamedTuple):
-    """A task: who made it and when (2026, UTC), and what came of it in each organization of its collaboration.
+class ExampleTask(NamedTuple):
+    """A task and its results. created: month, day and time in 2026, UTC.
 
-    outcomes: a letter of OUTCOMES for each organization, in the order of COLLABORATIONS; "." where it was not asked.
+    states: a letter of RESULT_STATES for each organization of the collaboration, in the order of COLLABORATIONS; "."
+    for no result.
     """
 
     collaboration: int
@@ -152,55 +152,65 @@ class Asked(NamedTuple):
     created: str
     algorithm: Algorithm
     name: str
-    outcomes: str
+    states: str
     description: str | None = None
 
 
 TASKS = (
-    Asked(SURVIVAL, NOORD, None, "02-02 09:14:05", AVERAGE, "Age at diagnosis", "cccc", "to see that all sites answer"),
-    Asked(SURVIVAL, NOORD, None, "02-03 10:02:44", SURVIVE, "Kaplan-Meier survival", "c...", "5 years"),
-    Asked(SURVIVAL, NOORD, 2, "02-03 10:03:01", EVENTS, "Kaplan-Meier survival, men", "cccc"),
-    Asked(SURVIVAL, NOORD, 2, "02-03 10:21:37", EVENTS, "Kaplan-Meier survival, women", "cccc"),
-    Asked(SURVIVAL, EBRO, None, "02-10 13:40:00", COX, "Cox regression", "...f", "stage and age"),
-    Asked(SURVIVAL, EBRO, 5, "02-10 13:40:21", STEP, "Cox regression, step 1", "cccc"),
-    Asked(SURVIVAL, EBRO, 5, "02-10 13:52:09", STEP, "Cox regression, step 2", "cccc"),
-    Asked(SURVIVAL, EBRO, 5, "02-10 14:05:48", STEP, "Cox regression, step 3", "ccxc"),
-    Asked(SURVIVAL, EBRO, None, "03-13 15:12:30", COX, "Cox regression, again", "...a", "Grünwalde has more memory"),
-    Asked(SURVIVAL, EBRO, 9, "03-13 15:12:52", STEP, "Cox regression, again, step 1", "cccc"),
-    Asked(SURVIVAL, EBRO, 9, "03-13 15:33:10", STEP, "Cox regression, again, step 2", "acca"),
-    Asked(SURVIVAL, ELODIE, None, "02-17 08:55:12", TABLE, "Stage by sex", "c.cc"),
-    Asked(SURVIVAL, ELODIE, None, "02-18 11:20:00", TABLE, "Stage by histology", "ccnc"),
-    Asked(SURVIVAL, GRUENWALDE, None, "03-13 16:01:00", CHECK, "Missing values", "pppp", "before the next release"),
-    Asked(SCREENING, AOBA, None, "02-23 01:12:09", AVERAGE, "結節の平均径", "ccc", "mean diameter of nodules"),
-    Asked(SCREENING, ELODIE, None, "02-24 07:30:00", COX, "Risk model", ".k.", "Élise: wrong covariates, stopped"),
-    Asked(SCREENING, ELODIE, 16, "02-24 07:30:25", STEP, "Risk model, step 1", "ccc"),
-    Asked(SCREENING, ELODIE, 16, "02-24 08:05:40", STEP, "Risk model, step 2", "ckk"),
-    Asked(SCREENING, NOORD, None, "03-13 14:20:00", TABLE, "Interval between screenings", "cap"),
-    Asked(SCREENING, AOBA, None, "03-02 02:00:00", TABLE, "Dose by scanner", "sic"),
-    Asked(RARE, EBRO, None, "03-04 12:00:00", TABLE, "Incidence by region", "c.c", "Aoba's node has never run"),
-    Asked(RARE, GRUENWALDE, None, "03-13 15:50:00", TABLE, "Incidence by age [draft]", "app"),
-    Asked(RARE, AOBA, None, "03-13 16:02:30", CHECK, "Missing values", "p.p"),
-    Asked(RARE, GRUENWALDE, None, "03-09 09:00:00", CHECK, "Missing values, by hand", "...", "no node was told of it"),
+    ExampleTask(
+        SURVIVAL, NOORD, None, "02-02 09:14:05", AVERAGE, "Age at diagnosis", "cccc", "to see that all sites answer"
+    ),
+    ExampleTask(SURVIVAL, NOORD, None, "02-03 10:02:44", SURVIVE, "Kaplan-Meier survival", "c...", "5 years"),
+    ExampleTask(SURVIVAL, NOORD, 2, "02-03 10:03:01", EVENTS, "Kaplan-Meier survival, men", "cccc"),
+    ExampleTask(SURVIVAL, NOORD, 2, "02-03 10:21:37", EVENTS, "Kaplan-Meier survival, women", "cccc"),
+    ExampleTask(SURVIVAL, EBRO, None, "02-10 13:40:00", COX, "Cox regression", "...f", "stage and age"),
+    ExampleTask(SURVIVAL, EBRO, 5, "02-10 13:40:21", STEP, "Cox regression, step 1", "cccc"),
+    ExampleTask(SURVIVAL, EBRO, 5, "02-10 13:52:09", STEP, "Cox regression, step 2", "cccc"),
+    ExampleTask(SURVIVAL, EBRO, 5, "02-10 14:05:48", STEP, "Cox regression, step 3", "ccxc"),
+    ExampleTask(
+        SURVIVAL, EBRO, None, "03-13 15:12:30", COX, "Cox regression, again", "...a", "Grünwalde has more memory"
+    ),
+    ExampleTask(SURVIVAL, EBRO, 9, "03-13 15:12:52", STEP, "Cox regression, again, step 1", "cccc"),
+    ExampleTask(SURVIVAL, EBRO, 9, "03-13 15:33:10", STEP, "Cox regression, again, step 2", "acca"),
+    ExampleTask(SURVIVAL, ELODIE, None, "02-17 08:55:12", TABLE, "Stage by sex", "c.cc"),
+    ExampleTask(SURVIVAL, ELODIE, None, "02-18 11:20:00", TABLE, "Stage by histology", "ccnc"),
+    ExampleTask(
+        SURVIVAL, GRUENWALDE, None, "03-13 16:01:00", CHECK, "Missing values", "pppp", "before the next release"
+    ),
+    ExampleTask(SCREENING, AOBA, None, "02-23 01:12:09", AVERAGE, "結節の平均径", "ccc", "mean diameter of nodules"),
+    ExampleTask(
+        SCREENING, ELODIE, None, "02-24 07:30:00", COX, "Risk model", ".k.", "Élise: wrong covariates, stopped"
+    ),
+    ExampleTask(SCREENING, ELODIE, 16, "02-24 07:30:25", STEP, "Risk model, step 1", "ccc"),
+    ExampleTask(SCREENING, ELODIE, 16, "02-24 08:05:40", STEP, "Risk model, step 2", "ckk"),
+    ExampleTask(SCREENING, NOORD, None, "03-13 14:20:00", TABLE, "Interval between screenings", "cap"),
+    ExampleTask(SCREENING, AOBA, None, "03-02 02:00:00", TABLE, "Dose by scanner", "sic"),
+    ExampleTask(RARE, EBRO, None, "03-04 12:00:00", TABLE, "Incidence by region", "c.c", "Aoba's node has never run"),
+    ExampleTask(RARE, GRUENWALDE, None, "03-13 15:50:00", TABLE, "Incidence by age [draft]", "app"),
+    ExampleTask(RARE, AOBA, None, "03-13 16:02:30", CHECK, "Missing values", "p.p"),
+    ExampleTask(
+        RARE, GRUENWALDE, None, "03-09 09:00:00", CHECK, "Missing values, by hand", "...", "no node was told of it"
+    ),
 )
 
 
-COUNT_ON = "UPDATE counter SET value = (SELECT MAX(run_id) FROM task) WHERE name = 'run_id'"
+ADVANCE_RUN_ID = "UPDATE counter SET value = (SELECT MAX(run_id) FROM task) WHERE name = 'run_id'"
 
 
 def make(url: str | os.PathLike[str]) -> str:
-    """Make a new database with the example data, a file or the tables on a server; return what it is called."""
+    """Create a database with the example data, a file or the tables on a server; return its name."""
     if addresses.is_url(url):
         return servers.create(os.fspath(url), KEY_SALT, _fill_server)
     return str(create(storage.as_path(url)))
 
 
 def create(path: str | os.PathLike[str]) -> Path:
-    """Make a new database with the example data, and return its path. Raises an Error where there is a file already."""
+    """Create a database file with the example data, and return its path. Raises an Error if the file exists."""
     return storage.create(path, KEY_SALT, _fill)
 
 
-def write(file: Path) -> None:
-    """Write the example data into an empty file that is private, and thrown away at the end: no disk is waited for."""
+def write_temporary(file: Path) -> None:
+    """Write the example data to an empty temporary file. Fast, because it does not wait for the disk."""
     storage.write(file, KEY_SALT, _fill)
 
 
@@ -210,7 +220,7 @@ def _fill(database: Any) -> None:
     for table, rows in content().items():
         columns, marks = ", ".join(f'"{name}"' for name in rows[0]), ", ".join(f":{name}" for name in rows[0])
         conn.executemany(f'INSERT INTO "{table}" ({columns}) VALUES ({marks})', rows)
-    conn.execute(COUNT_ON)
+    conn.execute(ADVANCE_RUN_ID)
     conn.execute("COMMIT")
 
 
@@ -218,11 +228,11 @@ def _fill_server(database: Any) -> None:
     with recording.without_records(database):
         for table, rows in content().items():
             database.insert_many(table, list(rows[0]), [[row[name] for name in rows[0]] for row in rows])
-        database.execute_sql(COUNT_ON)
+        database.execute_sql(ADVANCE_RUN_ID)
 
 
 def content() -> dict[str, list[Row]]:
-    """Return the rows of each table, in an order in which they can be inserted."""
+    """Return the rows by table, in an order in which they can be inserted."""
     members = list(_members())
     return {
         "organization": [_organization(id, *texts) for id, texts in enumerate(ORGANIZATIONS, 1)],
@@ -249,7 +259,7 @@ def _organization(id: int, name: str, domain: str, address1: str, address2: str,
 
 
 def public_key(id: int) -> str:
-    """Return the PEM of an RSA key, well-formed, whose number reads "sample…": nobody has its other half."""
+    """Return a well-formed RSA public key as PEM, whose number reads "sample…". It has no private key."""
     number = "sample/key/of/organization/" + str(id) + "/+++++" * 60
     body = f"MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCgKCAQEA{number[:340]}nQIDAQAB"
     lines = "\n".join(body[start : start + 64] for start in range(0, len(body), 64))
@@ -269,7 +279,7 @@ def _user(
         "roles": roles,
         "organization_id": organization,
         "ip": f"192.0.2.{10 + id}" if seen else None,
-        "last_seen": moment(seen) if seen else None,
+        "last_seen": stored_time(seen) if seen else None,
         "status": "online" if seen >= "03-13 15" else "offline" if seen else None,
     }
 
@@ -289,12 +299,12 @@ def _node(id: int, membership: Row, status: str | None, seen: str, key: str) -> 
         "api_key": KEY_SALT + key,
         **membership,
         "ip": f"198.51.100.{20 + id}" if seen else None,
-        "last_seen": moment(seen) if seen else None,
+        "last_seen": stored_time(seen) if seen else None,
         "status": status,
     }
 
 
-def _task(id: int, task: Asked) -> Row:
+def _task(id: int, task: ExampleTask) -> Row:
     return {
         "id": id,
         "name": task.name,
@@ -305,41 +315,41 @@ def _task(id: int, task: Asked) -> Row:
         "parent_id": task.parent,
         "database": "default",
         "initiator_id": task.initiator,
-        "created_at": moment(task.created),
+        "created_at": stored_time(task.created),
     }
 
 
-def _run_id(id: int, task: Asked) -> int:
-    """Return the run: they are counted by the tasks without a parent."""
+def _run_id(id: int, task: ExampleTask) -> int:
+    """Return the run id: the number of tasks without a parent so far."""
     return sum(each.parent is None for each in TASKS[: task.parent or id])
 
 
 def _results() -> Iterator[Row]:
     for id, task in enumerate(TASKS, 1):
         _, sealed, organizations = COLLABORATIONS[task.collaboration - 1]
-        for organization, letter in zip(organizations, task.outcomes, strict=True):
+        for organization, letter in zip(organizations, task.states, strict=True):
             if letter != ".":
-                yield _result(id, task, organization, OUTCOMES[letter], sealed)
+                yield _result(id, task, organization, RESULT_STATES[letter], sealed)
 
 
-def _result(id: int, task: Asked, organization: int, outcome: Outcome, sealed: bool) -> Row:
-    delay = 2 + organization  # seconds until the node has fetched it
-    lasted = 3000 if task.algorithm in (SURVIVE, COX) else 20 + (37 * id + 53 * organization) % 600
+def _result(id: int, task: ExampleTask, organization: int, outcome: ResultState, sealed: bool) -> Row:
+    delay = 2 + organization  # seconds until the node starts
+    duration = 3000 if task.algorithm in (SURVIVE, COX) else 20 + (37 * id + 53 * organization) % 600
     output = SEALED if sealed else task.algorithm.result
     return {
         "input": SEALED if sealed else task.algorithm.input,
         "task_id": id,
         "organization_id": organization,
         "result": output if outcome.status == progress.COMPLETED else None,
-        "assigned_at": moment(task.created),
-        "started_at": moment(task.created, delay) if outcome.started else None,
-        "finished_at": moment(task.created, delay + lasted) if outcome.ended else None,
+        "assigned_at": stored_time(task.created),
+        "started_at": stored_time(task.created, delay) if outcome.started else None,
+        "finished_at": stored_time(task.created, delay + duration) if outcome.finished else None,
         "log": outcome.log,
         "status": outcome.status,
     }
 
 
-def moment(text: str, later: int = 0) -> str:
-    """Return a time of the year 2026, so many seconds later, as it is stored."""
+def stored_time(text: str, later: int = 0) -> str:
+    """Return the stored form of a time in 2026, `later` seconds later."""
     time = datetime.datetime.fromisoformat(f"2026-{text}+00:00") + datetime.timedelta(seconds=later)
     return time.isoformat(" ", "microseconds")

@@ -1,9 +1,9 @@
-"""A made-up consortium of any size, and nodes that are played: for courses, and to see how fast something is.
+"""A made-up consortium of any size, and simulated nodes: for courses and benchmarks.
 
-fill() writes organizations, users, collaborations, nodes, and tasks with results in all states, spread over the last
-months, by bulk inserts. play() takes up pending results and delivers or fails them, in one simple loop.
+fill() writes organizations, users, collaborations, nodes, and tasks of the last months with results in all states.
+play() simulates the nodes: they start, finish and fail pending results.
 
-Nothing that is made here can log in: passwords and keys are not set. A small example that can is demo.py's.
+There are no passwords and API keys, so nobody can log in; demo.py has a small example with both.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from vserverlib.examples import demo
 from vserverlib.progress_callback import Advance
 
 TASKS, ORGANIZATIONS = 1000, 12
-CHUNK = 32_000  # tasks of one entry in the journal: about 100,000 results; whole families
+TASKS_PER_CHANGE = 32_000  # for each change in the journal, with about 100,000 results; a multiple of FAMILY
 DAY = 86400
-SPAN = 180 * DAY  # seconds over which the tasks are spread
-FAMILY = 4  # tasks of one run: a parent, and its steps
-EMPTY = 200  # one task in so many has no results
-MEMBERS, GUESTS = 4, 1  # organizations of a collaboration that are of no other one, and others
-MADE_UP = ".example"  # the end of domains that nobody can have (RFC 2606)
-ONLINE = 0.9  # how many of the nodes are
-CACHE = -128 * 1024  # KiB of pages that SQLite keeps while it fills (a negative number says that it is KiB)
+SPAN_SECONDS = 180 * DAY  # from the first task until now
+FAMILY = 4  # tasks of one run: a parent and its steps
+WITHOUT_RESULTS = 200  # one task in 200 has no results
+MEMBERS, GUEST_MEMBERS = 4, 1  # of a collaboration: organizations of no other collaboration, and of others
+RESERVED_DOMAIN = ".example"  # nobody can register it (RFC 2606)
+ONLINE_SHARE = 0.9  # of the nodes
+CACHE_SIZE = -128 * 1024  # of SQLite while it fills; negative numbers are KiB
 COUNTRIES = {
     "Netherlands": ("Utrecht", "Groningen", "Maastricht", "Nijmegen", "Leiden"),
     "Belgium": ("Gent", "Leuven", "Liège"),
@@ -64,11 +64,11 @@ QUESTIONS = (
     ("Stage by sex", demo.TABLE),
     ("Missing values", demo.CHECK),
 )
-# How often a result is in each state: long ago, and among the newest tasks.
+# The states of 300 old results, and of 17 results of the newest tasks, by the letters of demo.RESULT_STATES.
 LONG_AGO, LATELY = (
-    [*map(demo.OUTCOMES.__getitem__, letters)] for letters in ("c" * 293 + "fxksinp", "c" * 9 + "aaappppf")
+    [*map(demo.RESULT_STATES.__getitem__, letters)] for letters in ("c" * 293 + "fxksinp", "c" * 9 + "aaappppf")
 )
-LATEST = 50  # one task in so many is among the newest
+NEWEST_SHARE = 50  # one task in 50 is one of the newest
 
 ORGANIZATION = ("id", "name", "domain", "address2", "country")
 USER = ("username", "email", "firstname", "lastname", "roles", "organization_id")
@@ -76,29 +76,29 @@ NODE = ("name", "collaboration_id", "organization_id", "status", "last_seen")
 TASK = ("id", "name", "image", "collaboration_id", "run_id", "parent_id", "database", "initiator_id", "created_at")
 RESULT = ("task_id", "organization_id", "input", "result", "assigned_at", "started_at", "finished_at", "log", "status")
 
-# The live play
-TICK = 0.5  # seconds between two moves
-MOVED = 50  # unfinished results, the newest, that a move may change
-STARTS, ENDS, FAILS, NEW_TASK = 0.4, 0.25, 0.08, 0.15  # how likely, each move
+# Simulated nodes
+MOVE_SECONDS = 0.5  # between two moves
+MAX_MOVED = 50  # a move changes only the newest 50 unfinished results
+START_CHANCE, FINISH_CHANCE, FAIL_CHANCE, NEW_TASK_CHANCE = 0.4, 0.25, 0.08, 0.15  # in each move
 
 
 class Stamps:
-    """Times as they are stored, from seconds since 1970: fast, because those of a day have their date in common."""
+    """Stored times from seconds since 1970. Fast: dates and times of day are computed once."""
 
     def __init__(self) -> None:
         self.clock = [f" {s // 3600:02}:{s // 60 % 60:02}:{s % 60:02}.000000+00:00" for s in range(DAY)]
         self.date = functools.lru_cache(maxsize=1000)(lambda day: time.strftime("%Y-%m-%d", time.gmtime(day * DAY)))
 
     def __call__(self, second: int) -> str:
-        """Return a time."""
+        """Return the stored form of a time."""
         return self.date(second // DAY) + self.clock[second % DAY]
 
 
-# Who there is
+# Organizations, users, collaborations, nodes
 
 
 class Consortium:
-    """Organizations with users, and collaborations of some of them with nodes, written to an empty database."""
+    """Writes organizations with users, and their collaborations with nodes, to an empty database."""
 
     def __init__(self, database: Any, organizations: int, chance: random.Random) -> None:
         self.chance, self.stamp = chance, Stamps()
@@ -119,9 +119,9 @@ class Consortium:
             database.insert_many("node", NODE, (self._node(*pair) for pair in pairs))
 
     def _some(self, at: int, many: int) -> list[int]:
-        """Return the members of one of so many collaborations: each organization is in one, some are in others too."""
+        """Return the members of collaboration `at` of `many`. Each organization is in one; guests are in several."""
         ids = list(self.names)
-        return sorted({*ids[at::many], *self.chance.sample(ids, min(len(ids), GUESTS))})
+        return sorted({*ids[at::many], *self.chance.sample(ids, min(len(ids), GUEST_MEMBERS))})
 
     def _organizations(self) -> Iterator[tuple[Any, ...]]:
         for id, (name, city, country) in self.names.items():
@@ -136,13 +136,13 @@ class Consortium:
 
     def _node(self, collaboration: int, organization: int) -> tuple[Any, ...]:
         name = f"{self.names[organization][0]} - {self.titles[collaboration]} Node"
-        is_online = self.chance.random() < ONLINE
+        is_online = self.chance.random() < ONLINE_SHARE
         seen = self.now - self.chance.randrange(60 if is_online else 20 * DAY)
         return name, collaboration, organization, "online" if is_online else "offline", self.stamp(seen)
 
 
 def _names() -> Iterator[tuple[str, str, str]]:
-    """Return name, city and country of organizations, without end and each name once."""
+    """Yield names, cities and countries of organizations without end. All names differ."""
     cities = [(city, country) for country, cities in COUNTRIES.items() for city in cities]
     kinds = [KINDS[shift:] + KINDS[:shift] for shift in range(len(KINDS))]
     placed = [zip(itertools.cycle(order), cities, strict=False) for order in kinds]
@@ -157,14 +157,14 @@ def _numbered(words: tuple[str, ...]) -> Iterator[str]:
 
 
 def _domain(id: int) -> str:
-    return f"organization-{id}{MADE_UP}"
+    return f"organization-{id}{RESERVED_DOMAIN}"
 
 
-# What they do
+# Tasks and results
 
 
-class Work(NamedTuple):
-    """The tasks of a consortium, in the order of their ids: how many, and what comes before the first."""
+class TaskPlan(NamedTuple):
+    """The tasks of a consortium by place, from 0. tasks: their number. ids, runs: the last used id and run id."""
 
     consortium: Consortium
     tasks: int
@@ -172,40 +172,40 @@ class Work(NamedTuple):
     runs: int
 
     def task(self, at: int) -> tuple[Any, ...]:
-        """Return the row of a task. The first of each FAMILY is the parent of the others, and has one result."""
+        """Return the row of a task. The first of each FAMILY is the parent of the others; it has one result."""
         who, head = self.consortium, at - at % FAMILY
         question, algorithm = QUESTIONS[at // FAMILY % len(QUESTIONS)]
-        collaboration, initiator = self._asked(at)
+        collaboration, initiator = self._collaboration_and_initiator(at)
         name = question if at == head else f"{question}, step {at - head}"
         parent = None if at == head else self.ids + head + 1
         image = demo.REGISTRY + algorithm.image
         run = self.runs + at // FAMILY + 1
         return self.ids + at + 1, name, image, collaboration, run, parent, "default", initiator, who.stamp(self.at(at))
 
-    def _asked(self, at: int) -> tuple[int, int]:
-        """Return the collaboration of a task, and which of its members made it."""
+    def _collaboration_and_initiator(self, at: int) -> tuple[int, int]:
+        """Return the ids of the collaboration and the initiator of a task."""
         collaborations, family = self.consortium.members, at // FAMILY
         collaboration = min(collaborations) + family % len(collaborations)
         members = collaborations[collaboration]
         return collaboration, members[family // len(collaborations) % len(members)]
 
     def at(self, at: int) -> int:
-        """Return when a task was made: more of them lately than long ago."""
-        return self.consortium.now - 60 - int(SPAN * (1 - (at + 1) / self.tasks) ** 2)
+        """Return the time of a task in seconds since 1970. Recent tasks are denser than old ones."""
+        return self.consortium.now - 60 - int(SPAN_SECONDS * (1 - (at + 1) / self.tasks) ** 2)
 
     def results(self, at: int) -> Iterator[tuple[Any, ...]]:
-        """Return the rows of the results of a task; a few tasks have none."""
-        if at % EMPTY == EMPTY - 1:
+        """Yield the rows of a task's results; a few tasks have none."""
+        if at % WITHOUT_RESULTS == WITHOUT_RESULTS - 1:
             return
         stamp, now, id = self.consortium.stamp, self.consortium.now, self.ids + at + 1
-        letters = LATELY if self.tasks - at <= FAMILY + self.tasks // LATEST else LONG_AGO
-        collaboration, initiator = self._asked(at)
+        letters = LATELY if self.tasks - at <= FAMILY + self.tasks // NEWEST_SHARE else LONG_AGO
+        collaboration, initiator = self._collaboration_and_initiator(at)
         members = self.consortium.members[collaboration] if at % FAMILY else [initiator]
         (_, text, result), made = QUESTIONS[at // FAMILY % len(QUESTIONS)][1], self.at(at)
-        assigned, outcomes = stamp(made), self.consortium.chance.choices(letters, k=len(members))
-        for member, (status, started, ended, log) in zip(members, outcomes, strict=True):
+        assigned, states = stamp(made), self.consortium.chance.choices(letters, k=len(members))
+        for member, (status, started, finished, log) in zip(members, states, strict=True):
             start = made + 2 + (37 * id + 11 * member) % 50
-            end = stamp(min(now, start + 20 + (53 * id + 71 * member) % 600)) if ended else None
+            end = stamp(min(now, start + 20 + (53 * id + 71 * member) % 600)) if finished else None
             output = result if status == progress.COMPLETED else None
             yield id, member, text, output, assigned, stamp(start) if started else None, end, log, status
 
@@ -214,22 +214,22 @@ class Work(NamedTuple):
 
 
 def fill(database: Any, tasks: int = TASKS, organizations: int = ORGANIZATIONS, advance: Advance = bool) -> None:
-    """Fill an empty database, in one transaction. advance: called with how many tasks are done.
+    """Fill an empty database, in one transaction. advance: called with the number of written tasks.
 
-    Raises an Error where there are entities already.
+    Raises an Error if the database has entities already.
     """
     if models.is_filled():
-        raise Error(f"{database.title} has entities already: name a database that is empty, or not there yet")
+        raise Error(f"{database.title} has entities already: name an empty or a new database")
     if database.is_sqlite:
-        database.execute_sql(f"PRAGMA cache_size = {CACHE}")
+        database.execute_sql(f"PRAGMA cache_size = {CACHE_SIZE}")
     with database.atomic():
         _fill(database, tasks, organizations, advance)
 
 
 def make(path: Path, tasks: int = TASKS, organizations: int = ORGANIZATIONS, advance: Advance = bool) -> None:
-    """Make a new database that is filled so, whole or not at all. An Error where there is a file already."""
+    """Create a database file and fill it, completely or not at all. Raises an Error if the file exists."""
     files.refuse_taken(path)
-    with files.as_error(f"{files.shown(path)} cannot be made"), files.unfinished(path) as draft:
+    with files.as_error(f"{files.shown(path)} cannot be created"), files.unfinished(path) as draft:
         draft.unlink()
         storage.create(draft)
         with contextlib.closing(connecting.connect(draft)) as database:
@@ -240,83 +240,83 @@ def make(path: Path, tasks: int = TASKS, organizations: int = ORGANIZATIONS, adv
 def _fill(database: Any, tasks: int, organizations: int, advance: Advance) -> None:
     consortium = Consortium(database, organizations, random.Random(1))
     (runs,) = database.execute_sql("SELECT value FROM counter WHERE name = 'run_id'").fetchone()
-    work = Work(consortium, tasks, database.highest_id("task"), runs)
-    for first in range(0, tasks, CHUNK):
-        places = range(first, min(first + CHUNK, tasks))
-        _write(database, work, places)
+    plan = TaskPlan(consortium, tasks, database.highest_id("task"), runs)
+    for first in range(0, tasks, TASKS_PER_CHANGE):
+        places = range(first, min(first + TASKS_PER_CHANGE, tasks))
+        _write(database, plan, places)
         advance(places.stop)
 
 
-def _write(database: Any, work: Work, places: range) -> None:
-    about = f"vserver demo: made-up tasks {places.start + 1:,} to {places.stop:,} of {work.tasks:,}, and their results"
+def _write(database: Any, plan: TaskPlan, places: range) -> None:
+    about = f"vserver demo: made-up tasks {places.start + 1:,} to {places.stop:,} of {plan.tasks:,}, and their results"
     with recording.suspended(database, about), database.fetching():
-        database.insert_many("task", TASK, map(work.task, places))
-        database.insert_many("result", RESULT, itertools.chain.from_iterable(map(work.results, places)))
-        database.execute_sql(demo.COUNT_ON)
+        database.insert_many("task", TASK, map(plan.task, places))
+        database.insert_many("result", RESULT, itertools.chain.from_iterable(map(plan.results, places)))
+        database.execute_sql(demo.ADVANCE_RUN_ID)
 
 
-# The live play
+# Simulated nodes
 
 
 def refuse_real(is_meant: bool = False) -> None:
-    """Raise an Error where an organization is not made up: playing its nodes would overwrite what they deliver."""
+    """Raise an Error if an organization may be real: the simulation would overwrite its results."""
     domain = Organization.domain
-    real = None if is_meant else Organization.first_where(domain.is_null() | ~domain.endswith(MADE_UP))
+    real = None if is_meant else Organization.first_where(domain.is_null() | ~domain.endswith(RESERVED_DOMAIN))
     if real is not None:
-        other = f'its domain does not end in "{MADE_UP}"'
-        raise Error(f"{real.named()} may be real ({other}), and its results would be overwritten: say --yes to do so")
+        why = f'its domain does not end in "{RESERVED_DOMAIN}"'
+        raise Error(f"{real.named()} may be real ({why}), and its results would be overwritten: confirm with --yes")
 
 
 def play(*, until_done: bool = False) -> None:
-    """Play the nodes: a move each TICK, until Ctrl-C. until_done: until no result is left, and make no new task."""
+    """Move each MOVE_SECONDS until Ctrl-C, or, with `until_done`, until all results are finished."""
     chance = random.Random()
     while move(chance, until_done) or not until_done:
-        time.sleep(TICK)
+        time.sleep(MOVE_SECONDS)
 
 
 def move(chance: random.Random, until_done: bool = False) -> bool:
-    """Make one move, in one transaction: nodes take up results, deliver, fail. Return whether there was one to move.
+    """Start and finish some results, in one transaction; return whether there was an unfinished result.
 
-    A new task is made now and then, and where nothing would be waited for any more, unless `until_done`.
+    Unless `until_done`, it creates a task now and then, and always if no unfinished result is left.
     """
-    with models.database.rule_checks(False), models.database.atomic():  # what is made up need not be sound
-        waiting = Result.select().where(progress.UNFINISHED_RESULTS).order_by(Result.id.desc()).limit(MOVED)
+    with models.database.rule_checks(False), models.database.atomic():  # made-up data may break rules
+        waiting = Result.select().where(progress.UNFINISHED_RESULTS).order_by(Result.id.desc()).limit(MAX_MOVED)
         for result in waiting:
             _move(result, chance)
-        if not until_done and (chance.random() < NEW_TASK or not _is_waited_for()):
-            _ask(chance)
+        if not until_done and (chance.random() < NEW_TASK_CHANCE or not _has_unfinished()):
+            _create_task(chance)
     return bool(len(waiting))
 
 
-def _is_waited_for() -> bool:
-    """Whether anything is left to be delivered. Who watches would be told that all is done, and stop watching."""
+def _has_unfinished() -> bool:
+    """Whether a result is unfinished. Without one, `vserver watch` would end."""
     return bool(Result.select().where(progress.UNFINISHED_RESULTS).exists())
 
 
 def _move(result: Any, chance: random.Random) -> None:
-    """Have the node of a result take it up, or, when it has, come to an end, or do nothing this time."""
+    """Start a result, or finish or fail it if it has started, or leave it as it is."""
     if result.started_at is None:
-        result.started_at = now() if chance.random() < STARTS else None
-    elif chance.random() < ENDS:
+        result.started_at = now() if chance.random() < START_CHANCE else None
+    elif chance.random() < FINISH_CHANCE:
         result.finished_at = now()
-        outcome = demo.OUTCOMES["x" if chance.random() < FAILS else "c"]
-        result.log = outcome.log
-        if outcome.status != progress.COMPLETED:
-            result.status = outcome.status
+        state = demo.RESULT_STATES["x" if chance.random() < FAIL_CHANCE else "c"]
+        result.log = state.log
+        if state.status != progress.COMPLETED:
+            result.status = state.status
     if result._dirty:
         result.save()
-        _was_seen(result.node)
+        _mark_online(result.node)
 
 
-def _was_seen(node: Any) -> None:
-    """Have the server have seen a node just now, as it does when one takes up or delivers a result."""
+def _mark_online(node: Any) -> None:
+    """Update a node as a server does when the node starts or finishes a result."""
     if node is not None:
         node.status, node.last_seen = "online", now()
         node.save()
 
 
-def _ask(chance: random.Random) -> None:
-    """Make a new task for all members of a collaboration, any that has some."""
+def _create_task(chance: random.Random) -> None:
+    """Create a task for all members of a random collaboration, if it has members."""
     ids = [id for (id,) in Collaboration.select(Collaboration.id).tuples()]
     collaboration = Collaboration.by_id(chance.choice(ids)) if ids else None
     members = list(collaboration.organizations) if collaboration else []

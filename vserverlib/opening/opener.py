@@ -1,6 +1,6 @@
-"""Opening whatever a person names: a database of ours, or a vantage6 server's through a private copy; the example data.
+"""Opens any database: one of ours, a vantage6 server's as a private copy, or the example data.
 
-Opening our own databases is databases.connecting's; the copies of a server's database are transfer.foreign's.
+databases.connecting opens databases of ours; transfer.vantage6_snapshots copies a server's database.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import models  # noqa: F401  # they have to be defined before a database is opened for them
+import models  # noqa: F401  # a database is opened for the models, so they have to be defined
 from vserverlib import addresses, files
 from vserverlib.databases import connecting, recognition, storage
 from vserverlib.databases.connection import DatabaseMixin
@@ -26,9 +26,12 @@ if TYPE_CHECKING:
 def connect(
     url: str | os.PathLike[str] = addresses.DEFAULT, *, read_only: bool = False, sandbox: bool = False
 ) -> DatabaseMixin:
-    """Open a database as connecting.connect() does; a vantage6 server's too, which is read through a private copy.
+    """Open a database for the models, close the one that was open before, and return it.
 
-    A recognition.OfServer is raised if that is to be written to.
+    url: the path of a file, sqlite:///PATH, or postgresql://…. The database of a vantage6 server needs read_only or
+    sandbox, and is read through a private copy. read_only: every write is an Error. sandbox: writes go to a private
+    copy, which is deleted at the end. An older schema is upgraded, after a backup; nothing else is written. Raises an
+    Error if the database does not exist, or is locked, damaged or not supported.
     """
     try:
         return connecting.connect(url, read_only=read_only, sandbox=sandbox)
@@ -39,9 +42,9 @@ def connect(
 
 
 def open_without_waiting(url: str | os.PathLike[str]) -> DatabaseMixin:
-    """Open a database for reading, have the models use it, and return it, if that can be done at once.
+    """Open a database for reading, for the models, and return it, without waiting for a lock and without a copy.
 
-    No lock is waited for, nothing is copied, and nothing stays behind. Raises an Error as connect() does.
+    Raises an Error if that is not possible, and the errors of connect().
     """
     name = os.fspath(url) if addresses.is_url(url) else storage.as_path(url)
     try:
@@ -56,11 +59,11 @@ def open_without_waiting(url: str | os.PathLike[str]) -> DatabaseMixin:
 
 
 def demo(*, read_only: bool = False, sandbox: bool = False) -> Sqlite:
-    """Open a private throw-away copy of the example data, and return it."""
+    """Open a temporary copy of the example data, and return it."""
     from vserverlib.examples import demo as example_data
 
     copy = files.make_private(files.private_folder() / "demo")
-    example_data.write(copy)
+    example_data.write_temporary(copy)
     if read_only:
         database = storage.open_read_only(f"{copy.as_uri()}?mode=ro", Path("demo"))
         storage.remove_at_close(database, copy.parent)
@@ -69,7 +72,7 @@ def demo(*, read_only: bool = False, sandbox: bool = False) -> Sqlite:
 
 
 def _look(name: Path | str, sandbox: bool) -> Sqlite:
-    """Open a copy of the database of a vantage6 server, by its file or URL, and say so."""
+    """Open a copy of a vantage6 server's database, by its file or URL, and notify the user."""
     from vserverlib.terminal import live_display
     from vserverlib.transfer import vantage6_snapshots  # few databases are a server's
 

@@ -1,9 +1,9 @@
-"""Copying a whole database from one place to another: a file to a PostgreSQL server, and back.
+"""Copies a whole database: from a file to a PostgreSQL server, or back.
 
-Everything goes along: the entities with their ids, hashes of secrets, the journal, the counters. It is read at one
-moment, written in one transaction into a database that is empty or not there yet, streamed, and counted at the end.
+A copy has everything: ids, hashes, the journal, counters. One transaction reads the source, another writes the copy
+into an empty or new database, row by row, and compares the numbers of rows at the end.
 
-The two kinds of database keep the same values, but for times: a text that is none has no place in PostgreSQL.
+SQLite can store any text in a column of times. PostgreSQL cannot, so the copy refuses it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from models import ENTITIES, Member
+from models import ENTITIES, MODELS
 from vserverlib import Error, addresses, printable
 from vserverlib.databases import connecting, recording, storage
 from vserverlib.databases.connection import DatabaseMixin
@@ -24,37 +24,36 @@ from vserverlib.drivers import peewee
 from vserverlib.entities.fields import UTCDateTimeField
 from vserverlib.progress_callback import Advance, ticker
 
-CHUNK = 5000  # rows that are written by one call
-KEPT_BESIDE = {  # what there is beside the entities: the journal, counters, and what keys are hashed with
+ROWS_PER_CALL = 5000
+OTHER_TABLES = {  # the journal, counters, and the salt of API keys
     "change": ("id", "at", "actor", "session", "kind", "about", "backup", "open"),
     "record": ("id", "change_id", "entity", "entity_id", "op", "changes", "secrets"),
     "undoing": ("change_id", "undone_id"),
     "counter": ("name", "value"),
     "setting": ("name", "value"),
 }
-MADE_FILLED = ("counter", "setting")  # a new database has rows in these
+INITIALLY_FILLED = ("counter", "setting")  # a new database has rows in them
 _FIELDS = (field for model in ENTITIES for field in model._meta.sorted_fields)
 TIMES = frozenset({"at", *(field.column_name for field in _FIELDS if isinstance(field, UTCDateTimeField))})
 STORED_TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{6}\+00:00", re.ASCII)
 
 
 class Copied(NamedTuple):
-    """How many rows of a table were copied."""
+    """The number of copied rows of a table."""
 
     table: str
     rows: int
 
 
 def tables() -> dict[str, tuple[str, ...]]:
-    """Return the tables and their columns, in an order in which rows can be written."""
-    models = [model._meta for model in peewee.sort_models([*ENTITIES, Member])]
-    entities = {meta.table_name: tuple(field.column_name for field in meta.model.stored_fields()) for meta in models}
-    return {**entities, **KEPT_BESIDE}
+    """Return the columns of each table, in an order in which rows can be written."""
+    columns = {table: tuple(field.column_name for field in model.stored_fields()) for table, model in MODELS.items()}
+    return {**columns, **OTHER_TABLES}
 
 
 @contextlib.contextmanager
 def source(url: str) -> Iterator[DatabaseMixin]:
-    """Open the database that is to be copied: for reading, as it is at one moment, with the hashes of its secrets."""
+    """Open the database to copy in a read-only transaction, with hashes visible."""
     if addresses.is_url(url):
         with servers.at_one_moment(url) as there:
             servers.require_source(there)
@@ -66,14 +65,14 @@ def source(url: str) -> Iterator[DatabaseMixin]:
 
 
 def total(database: DatabaseMixin) -> int:
-    """Return how many rows there are to copy."""
+    """Return the number of rows to copy."""
     return sum(_count(database, table) for table in tables())
 
 
 def copy(database: DatabaseMixin, to: str, advance: Advance = bool) -> list[Copied]:
-    """Copy all of an open database to a URL or path, and return how many rows of each table that was.
+    """Copy an open database to a URL or path, and return the number of rows by table.
 
-    Raises an Error, and nothing is written, where there are entities already, or a value has no place there.
+    Raises an Error, and writes nothing, if the target has rows, or cannot store a value.
     """
     done: list[Copied] = []
 
@@ -105,17 +104,17 @@ def _to_file(path: Path, fill: Callable[[DatabaseMixin], None]) -> None:
 
 
 def _refuse_filled(target: DatabaseMixin) -> None:
-    filled = [table for table in tables() if table not in MADE_FILLED and _count(target, table)]
+    filled = [table for table in tables() if table not in INITIALLY_FILLED and _count(target, table)]
     if filled:
         message = f"{target.title} has rows already ({', '.join(filled)})"
-        raise Error(f"{message}: copy to a database that is empty, or not there yet")
+        raise Error(f"{message}: copy to an empty or a new database")
 
 
 def _fill(database: DatabaseMixin, target: DatabaseMixin, advance: Advance) -> list[Copied]:
     tick = ticker(advance)
     recording.defer_links(target)
     with recording.not_row_by_row(target):
-        for table in MADE_FILLED:
+        for table in INITIALLY_FILLED:
             target.execute_sql(f'DELETE FROM "{table}"')
         copied = [_copy_table(database, target, table, columns, tick) for table, columns in tables().items()]
     for table, columns in tables().items():
@@ -136,7 +135,7 @@ def _copy_table(
     number, is_loose = 0, database.is_sqlite and not target.is_sqlite
     with contextlib.closing(database.rows(query)) as found:
         rows = map(tick, _with_times(found, table, columns) if is_loose else found)
-        while chunk := list(itertools.islice(rows, CHUNK)):
+        while chunk := list(itertools.islice(rows, ROWS_PER_CALL)):
             number += _insert(target, table, columns, chunk)
     return Copied(table, number)
 
@@ -144,20 +143,20 @@ def _copy_table(
 def _insert(target: DatabaseMixin, table: str, columns: tuple[str, ...], chunk: list[Any]) -> int:
     try:
         target.insert_many(table, columns, chunk)
-    except peewee.DataError as error:  # a NUL in a text that another program wrote, for one
-        message = f"a row of {table} has no place in {target.title}: {printable(error, 200)}"
-        raise Error(f"{message}: nothing was copied; mend it first") from error
+    except peewee.DataError as error:  # such as a NUL in a text that another program wrote
+        message = f"{target.title} cannot store a row of {table}: {printable(error, 200)}"
+        raise Error(f"{message}: nothing was copied; correct the value first") from error
     return len(chunk)
 
 
 def _with_times(rows: Iterator[Any], table: str, columns: tuple[str, ...]) -> Iterator[Any]:
-    """Pass rows on whose times are times: PostgreSQL would take "yesterday" for one, and SQLite keeps any text."""
+    """Yield rows after a check of their times: PostgreSQL would convert "yesterday", and SQLite stores any text."""
     places = [at for at, name in enumerate(columns) if name in TIMES]
     for row in rows:
         for at in places:
             if row[at] is not None and not _is_stored_time(row[at]):
-                message = f'{table} {printable(row[0])} has "{printable(row[at])}" for {columns[at]}, which is no time'
-                raise Error(f"{message}: nothing was copied; mend it first")
+                message = f'{table} {printable(row[0])}: {columns[at]} "{printable(row[at])}" is not a time'
+                raise Error(f"{message}: nothing was copied; correct the value first")
         yield row
 
 
@@ -166,7 +165,7 @@ def _is_stored_time(value: Any) -> bool:
 
 
 def _verify(database: DatabaseMixin, target: DatabaseMixin, copied: list[Copied]) -> None:
-    """Raise an Error where the tables of the two do not have as many rows: the entry of the copy itself is one more."""
+    """Raise an Error if the numbers of rows differ. The journal's entry about the copy is one more."""
     for table, rows in copied:
         there = _count(target, table) - (table == "change")
         if there != rows or _count(database, table) != rows:

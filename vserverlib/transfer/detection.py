@@ -1,6 +1,6 @@
-"""What a file or a URL is, by looking, and opening it as a source with the module that reads such a thing.
+"""Finds out which kind of source a file or a URL is, and opens it with the module for that kind.
 
-What all sources have in common is sources.py's. Each kind is read by a module of its own, imported when there is one.
+Each of these modules is imported only if it is needed.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from vserverlib.databases import sqlite_headers, storage
 from vserverlib.databases.postgresql import servers
 from vserverlib.files import shown
 from vserverlib.transfer import documents, text_encodings
-from vserverlib.transfer.sources import Bar, Opened, Source, no_bar
+from vserverlib.transfer.sources import OpenedSource, ProgressBar, Source, no_progress_bar
 
 STDIN = "-"
-FIXTURE = (b"organizations:", b"collaborations:")  # one of these is in every fixture file
-READ = "name the SQLite file or the URL of a vantage6 server, a fixture file, or an export"
+FIXTURE_MARKS = (b"organizations:", b"collaborations:")  # every fixture file has one of them
+REMEDY = "name the SQLite file or the URL of a vantage6 server, a fixture file, or an export"
 
 
 @contextlib.contextmanager
-def opened(name: str, bar: Bar = no_bar) -> Iterator[Source]:
-    """Open what can be imported, after a look at what it is; an Error where it is nothing that can be read.
+def opened(name: str, bar: ProgressBar = no_progress_bar) -> Iterator[Source]:
+    """Open a file, a URL or stdin ("-") as a source. Raises an Error if it is not a source.
 
-    bar: shows how far it is while a server's database is copied, which comes first.
+    bar: shows the progress while a PostgreSQL server's database is copied.
     """
     with _source(name, bar) as source:
         yield source
 
 
-def _source(name: str, bar: Bar) -> Opened:
+def _source(name: str, bar: ProgressBar) -> OpenedSource:
     if _is_piped(name):
         return _piped(name)
     if addresses.is_url(name):
@@ -45,44 +45,45 @@ def _source(name: str, bar: Bar) -> Opened:
 
 @contextlib.contextmanager
 def _file(path: Path, named: Path | None = None) -> Iterator[Source]:
-    """Open a file, what is around its text taken off in a private copy. named: what messages call it."""
+    """Open a file, or a private copy of its text in UTF-8. named: the name for messages."""
     head = _head(path)
     with contextlib.ExitStack() as stack:
         plain = path
         if text_encodings.is_wrapped(head):
             plain = stack.enter_context(files.passing_folder()) / "unwrapped"
-            text_encodings.unwrap(path, plain, documents.LARGEST, _is_export)
+            text_encodings.unwrap(path, plain, documents.MAX_BYTES, _is_export)
         yield stack.enter_context(_kind(plain, named or path)(plain, named or path))
 
 
 def is_database(name: str) -> bool:
-    """Whether a source is a database, which -d takes as well as an import does."""
+    """Whether a source is a database, so that -d can open it too."""
     return addresses.is_url(name) or (
         not _is_piped(name) and sqlite_headers.read_header(_head(_path(name))[:100]) is not None
     )
 
 
 def _is_piped(name: str) -> bool:
-    """Whether a source is what comes through stdin, or through a pipe of the shell's: <(…) is called /dev/fd/63.
+    """Whether a source is stdin or a pipe of the shell: <(…) is /dev/fd/63.
 
-    One that lies in a folder is none: nobody need ever write to it.
+    A named pipe elsewhere is not: it may never get a writer.
     """
     return name == STDIN or (name.startswith("/dev/") and "\0" not in name and Path(name).is_fifo())
 
 
 @contextlib.contextmanager
 def _piped(name: str) -> Iterator[Source]:
-    """Open what comes through a pipe: a private copy, which is gone with the source, as it is read more than once."""
+    """Open a private copy of piped data, because a source is read more than once. It is deleted at the end."""
     with files.passing_folder() as folder:
         place = files.make_private(folder / "stdin")
         with files.as_error(f"{shown(name)} cannot be copied to {shown(folder)}"):
             _copy(name, place)
-        with _file(place, Path("stdin" if name == STDIN else name)) as source:
+        shown_name = "stdin" if name == STDIN else name
+        with files.shown_as(place, shown_name), _file(place, Path(shown_name)) as source:
             yield source
 
 
 def _copy(name: str, place: Path) -> None:
-    """Copy what comes through a pipe. Stdin is left open: somebody may ask whether it is a terminal."""
+    """Copy piped data. Stdin stays open: other code asks whether it is a terminal."""
     with contextlib.ExitStack() as stack:
         stream = sys.stdin.buffer if name == STDIN else stack.enter_context(open(name, "rb"))
         shutil.copyfileobj(stream, stack.enter_context(open(place, "wb")))
@@ -90,14 +91,14 @@ def _copy(name: str, place: Path) -> None:
 
 def _path(name: str) -> Path:
     if not name:
-        raise Error(f"the name of the source is empty: {READ}")
+        raise Error(f"the name of the source is empty: {REMEDY}")
     path = storage.as_path(name)
     if not os.path.lexists(path):
-        raise Error(f"there is no file {shown(path)}: {READ}")
+        raise Error(f"there is no file {shown(path)}: {REMEDY}")
     if path.is_dir():
-        raise Error(f"{shown(path)} is a folder: {READ}")
+        raise Error(f"{shown(path)} is a folder: {REMEDY}")
     if not path.is_file():
-        raise Error(f"{shown(path)} is no regular file: {READ}")
+        raise Error(f"{shown(path)} is not a regular file: {REMEDY}")
     return path
 
 
@@ -110,10 +111,10 @@ def _head(path: Path) -> bytes:
         return file.read(sqlite_headers.HEAD)
 
 
-def _kind(plain: Path, path: Path) -> Callable[[Path, Path], Opened]:
-    """Return what opens a file, by its first bytes; an Error where they are those of nothing that is known.
+def _kind(plain: Path, path: Path) -> Callable[[Path, Path], OpenedSource]:
+    """Return the function that opens a file, chosen by its first bytes. Raises an Error for an unknown kind.
 
-    plain: the copy that is read, or the file itself. path: the file as it is named.
+    plain: the file or its copy in UTF-8. path: the name for messages.
     """
     head = _head(plain)
     text_encodings.refuse_others(path, head)
@@ -125,42 +126,42 @@ def _kind(plain: Path, path: Path) -> Callable[[Path, Path], Opened]:
         raise Error(f"{shown(path)} is empty: there is nothing to import")
     if _is_export(head):
         return _export
-    if any(word in head for word in FIXTURE) or path.suffix in (".yaml", ".yml"):
+    if any(mark in head for mark in FIXTURE_MARKS) or path.suffix in (".yaml", ".yml"):
         return _fixture
     if head.lstrip()[:1] in (b"{", b"["):
-        raise Error(f"{shown(path)} is JSON, but none that vserver export wrote: {READ}")
-    raise Error(f"{shown(path)} is no SQLite database (or an encrypted one): {READ}")
+        raise Error(f"{shown(path)} is JSON, but not an export of vserver: {REMEDY}")
+    raise Error(f"{shown(path)} is not a SQLite database (or is encrypted): {REMEDY}")
 
 
-# Each kind: what opens it is imported when there is one
+# The kinds
 
 
-def _vantage6(plain: Path, path: Path) -> Opened:
+def _vantage6(plain: Path, path: Path) -> OpenedSource:
     from vserverlib.transfer import vantage6
 
     return vantage6.opened(plain, path)
 
 
-def _database(plain: Path, path: Path) -> Opened:
+def _database(plain: Path, path: Path) -> OpenedSource:
     from vserverlib.transfer import vserver_source
 
     return vserver_source.opened(plain)
 
 
-def _export(plain: Path, path: Path) -> Opened:
+def _export(plain: Path, path: Path) -> OpenedSource:
     from vserverlib.transfer import exchange
 
     return exchange.opened(plain, path)
 
 
-def _fixture(plain: Path, path: Path) -> Opened:
+def _fixture(plain: Path, path: Path) -> OpenedSource:
     from vserverlib.transfer import fixtures
 
     return fixtures.opened(plain, path)
 
 
 @contextlib.contextmanager
-def _server(url: str, bar: Bar) -> Iterator[Source]:
+def _server(url: str, bar: ProgressBar) -> Iterator[Source]:
     with servers.at_one_moment(url) as database:
         if servers.is_of_server(database):
             from vserverlib.transfer import vantage6_postgres
@@ -171,4 +172,4 @@ def _server(url: str, bar: Bar) -> Iterator[Source]:
             from vserverlib.transfer import vserver_source
 
             servers.require_source(database)
-            yield vserver_source.Database(database, with_hashes=True)
+            yield vserver_source.VserverSource(database, with_hashes=True)

@@ -1,10 +1,9 @@
-"""One YAML document, read as it was typed: texts, lists and mappings, each with the line and column where it stands.
+"""Reads one YAML document as it was typed: texts, lists and mappings, each with its line and column.
 
-Nothing is made of a text: `0123` and `NO` stay what they are, whoever reads them decides. Aliases and merge keys are
-followed without a copy, so that a few lines that stand for millions take no more memory than they have themselves.
-What a file may be is bounded (LARGEST, VALUES, DEEPEST), and looked at before all of it is read.
+A text stays a text: `0123` and `NO` are not converted. Aliases and merge keys share the values that they name, so a few
+lines of aliases take little memory. MAX_BYTES, MAX_VALUES and MAX_DEPTH are checked while the file is read.
 
-It owns YAML. What a document should hold is its reader's.
+This module owns YAML; fixtures.py owns what a document has to contain.
 """
 
 from __future__ import annotations
@@ -19,18 +18,18 @@ from typing import Any, NamedTuple, TypeAlias
 from vserverlib import Error, files, printable
 from vserverlib.files import shown
 
-LARGEST = 16 * 1024 * 1024  # bytes of a file
-VALUES = 500_000  # texts, lists, mappings and keys of a file
-DEEPEST = 16  # lists and mappings in each other
-TOLD = 1000  # faults that are told; all are counted
-NOTHING = ("", "~", "null", "Null", "NULL")  # what stands for no value, where it is not in quotes
+MAX_BYTES = 16 * 1024 * 1024  # of a file
+MAX_VALUES = 500_000  # texts, lists, mappings and keys in a file
+MAX_DEPTH = 16  # of nested lists and mappings
+FAULTS_SHOWN = 1000  # further faults are only counted
+NULL_TEXTS = ("", "~", "null", "Null", "NULL")  # they mean "no value" unless quoted
 BOMS = {"UTF-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE), "UTF-16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)}
-KNOWN_TAGS = ("str", "int", "float", "bool", "null", "timestamp", "seq", "map", "merge", "value")  # of YAML itself
+KNOWN_TAGS = ("str", "int", "float", "bool", "null", "timestamp", "seq", "map", "merge", "value")
 TAG = "tag:yaml.org,2002:"
-UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # as YAML has it
+UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # in YAML
 
 
-REMEDIES = {  # by what stands before a fault, or by what YAML was about to read
+REMEDIES = {  # by the character before the fault, or the construct that YAML was reading
     "\t": ": indent by spaces, not by tabs",
     "alias": ": put a text that begins with * in quotes",
     "anchor": ": put a text that begins with & in quotes",
@@ -40,27 +39,27 @@ REMEDIES = {  # by what stands before a fault, or by what YAML was about to read
 
 
 class Place(NamedTuple):
-    """Where something stands in a file: its line and its column, counted from 1."""
+    """A position in a file: line and column, counted from 1."""
 
     line: int
     column: int
 
 
 class Remarks:
-    """What there is to say of a file: the first of it by place, and how much it is in all."""
+    """Remarks about a file: the first ones with their places, and the number of all."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.total = path, 0
         self._first: list[tuple[Place, str]] = []
 
     def add(self, place: Place, text: str) -> None:
-        """Count a remark, and keep it if it is one of the first."""
+        """Count a remark; keep the first FAULTS_SHOWN."""
         self.total += 1
-        if len(self._first) < TOLD:
+        if len(self._first) < FAULTS_SHOWN:
             self._first.append((place, text))
 
     def lines(self) -> Iterator[str]:
-        """Return a line for each, in the order of the file."""
+        """Return one line for each remark, in the order of the file."""
         for place, text in sorted(self._first):
             yield f"{shown(self.path)}:{place.line}:{place.column}: {text}"
         if self.total > len(self._first):
@@ -68,9 +67,9 @@ class Remarks:
 
 
 class Faults(Remarks):
-    """What is wrong with a file.
+    """The faults of a file.
 
-    unusual: what is read although it breaks a rule, as servers read it. lost: what of it is passed over, as they do.
+    unusual: remarks on anything that breaks a rule but is imported. lost: remarks on anything that is ignored.
     """
 
     def __init__(self, path: Path) -> None:
@@ -78,13 +77,13 @@ class Faults(Remarks):
         self.unusual, self.lost = Remarks(path), Remarks(path)
 
     def refuse(self) -> None:
-        """Raise all of them as one, where there are any."""
+        """Raise one FaultyFile with all faults, if there are any."""
         if self.total:
-            raise Faulty(self)
+            raise FaultyFile(self)
 
 
-class Faulty(Error):
-    """A file with faults: each on a line of its own, with its place. Nothing was done with the file."""
+class FaultyFile(Error):
+    """A file has faults: one line for each, with its place. Nothing was imported."""
 
     def __init__(self, faults: Faults) -> None:
         self.faults = tuple(faults.lines())
@@ -92,21 +91,21 @@ class Faulty(Error):
         super().__init__(self.faults[0] if faults.total == 1 else "\n".join((head, *self.faults)))
 
 
-# What a document holds
+# Values
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Text:
-    """A text. quoted: whether it is in quotes, or a block, and so cannot stand for anything else."""
+    """A text. quoted: it is in quotes or a block, so it cannot mean null, true or a merge."""
 
     place: Place
     text: str
     quoted: bool = False
 
     @property
-    def is_nothing(self) -> bool:
-        """Whether it stands for no value."""
-        return not self.quoted and self.text in NOTHING
+    def is_null(self) -> bool:
+        """Whether it means "no value"."""
+        return not self.quoted and self.text in NULL_TEXTS
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -119,7 +118,7 @@ class List:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Mapping:
-    """Keys and values. keys: where each of the keys stands."""
+    """A mapping. keys: the place of each key."""
 
     place: Place
     values: dict[str, Value] = dataclasses.field(default_factory=dict)
@@ -128,7 +127,7 @@ class Mapping:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Unread:
-    """What could not be read, which has been told."""
+    """A value that could not be read; its fault is already recorded."""
 
     place: Place
 
@@ -140,58 +139,60 @@ Value: TypeAlias = Text | List | Mapping | Unread
 
 
 def read(path: Path, faults: Faults) -> Value:
-    """Return what the one document of a file holds. What is wrong with single values of it is added to the faults.
+    """Return the value of the only document in a file, and add the faults of single values to `faults`.
 
-    path: what is read; it is called by the name that the faults have for it.
-
-    Raises an Error where it is too large, no text in UTF-8, or no YAML.
+    path: the file that is read; messages use the name in `faults`. Raises an Error if the file is too large, not UTF-8
+    or not YAML.
     """
     text = _text(path, faults)
     import yaml
 
-    loader: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # in C, where it was built: ten times as fast
+    loader: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # libyaml, if PyYAML has it, is ten times as fast
     try:
         return _Builder(faults).document(yaml.parse(text, Loader=loader))
     except yaml.MarkedYAMLError as error:
-        raise _refused(faults, _place(error.problem_mark or error.context_mark), _said(error, text)) from None
-    except (yaml.YAMLError, ValueError, OverflowError) as error:  # escapes and directives of numbers beyond all bounds
-        raise _refused(faults, Place(1, 1), f"this is no YAML: {printable(error, 200)}") from None
+        raise _with_fault(
+            faults, _place(error.problem_mark or error.context_mark), _describe_error(error, text)
+        ) from None
+    except (yaml.YAMLError, ValueError, OverflowError) as error:  # huge numbers in escapes or directives
+        raise _with_fault(faults, Place(1, 1), f"invalid YAML: {printable(error, 200)}") from None
 
 
-def _refused(faults: Faults, place: Place, text: str) -> Faulty:
+def _with_fault(faults: Faults, place: Place, text: str) -> FaultyFile:
     faults.add(place, text)
-    return Faulty(faults)
+    return FaultyFile(faults)
 
 
 def _place(mark: Any) -> Place:
     return Place(mark.line + 1, mark.column + 1) if mark else Place(1, 1)
 
 
-def _said(error: Any, text: str) -> str:
-    """Return what YAML says of a fault, where that began which it could not finish, and a remedy where one is known."""
+def _describe_error(error: Any, text: str) -> str:
+    """Return PyYAML's message, the line where the broken construct begins, and a remedy if one is known."""
     problem, begun = str(error.problem or error.context), error.context_mark
     began = f" {error.context} that begins in line {begun.line + 1}" if begun and error.context else ""
     place = _place(error.problem_mark)
     line = text.split("\n")[place.line - 1 : place.line]
     remedy = REMEDIES["\t"] if "\t" in "".join(line)[: place.column] else ""
     remedy = remedy or next((remedy for word, remedy in REMEDIES.items() if word in began), "")
-    return printable(f"this is no YAML: {problem}{began.replace(' while ', ', ')}{remedy}", 300)
+    return printable(f"invalid YAML: {problem}{began.replace(' while ', ', ')}{remedy}", 300)
 
 
 def _text(path: Path, faults: Faults) -> str:
-    """Return the text of a file."""
     with files.as_error(f"{shown(faults.path)} cannot be read"), open(path, "rb") as file:
-        data = file.read(LARGEST + 1)
-    if len(data) > LARGEST:
-        message = f"is larger than {LARGEST // 1024 // 1024} MiB"
+        data = file.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        message = f"is larger than {MAX_BYTES // 1024 // 1024} MiB"
         raise Error(f"{shown(faults.path)} {message}: split it, and import it in parts")
     for name, marks in BOMS.items():
         if data.startswith(marks):
             raise Error(f"{shown(faults.path)} is text in {name}: save it as UTF-8")
     text = _decoded(data.removeprefix(codecs.BOM_UTF8), faults)
     if found := UNPRINTABLE.search(text):
-        message = f"this is no YAML: there is a control character, {printable(found[0])}: leave it out or quote it"
-        raise _refused(faults, _place_at(text[: found.start()]), message)
+        message = (
+            f"invalid YAML: control character {printable(found[0])}: remove it, or write it as an escape in quotes"
+        )
+        raise _with_fault(faults, _place_at(text[: found.start()]), message)
     return text
 
 
@@ -200,30 +201,35 @@ def _decoded(data: bytes, faults: Faults) -> str:
         return data.decode()
     except UnicodeDecodeError as error:
         place = _place_at(data[: error.start].decode())
-        message = f"this is no text in UTF-8 (there is a byte {data[error.start]:#04x}): save it as UTF-8"
-        raise _refused(faults, place, message) from None
+        message = f"the file is not UTF-8 (byte {data[error.start]:#04x}): save it as UTF-8"
+        raise _with_fault(faults, place, message) from None
 
 
 def _place_at(before: str) -> Place:
-    """Return the place behind a text."""
+    """Return the place after a text."""
     return Place(before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1)
 
 
 class _Builder:
-    """Makes values of what PyYAML finds, one after the other."""
+    """Builds values from PyYAML's events, and checks the bounds at each event.
+
+    `yaml.compose` cannot replace it: it builds all nodes before a bound is checked (16 MiB of `[a,a,…` took 43 s and
+    2.4 GiB), stops at the first unknown alias, and lets a list contain itself. It was also slower: 2.6 s, where this
+    class needs 1.7 s.
+    """
 
     def __init__(self, faults: Faults) -> None:
         self._path, self._faults = faults.path, faults
         self._anchors: dict[str, Value] = {}
-        self._left = VALUES
+        self._left = MAX_VALUES
 
     def document(self, events: Iterator[Any]) -> Value:
-        """Return the value of the one document there is; a text that stands for nothing where there is none."""
+        """Return the value of the only document, or an empty text if there is no document."""
         found: Value | None = None
         for event in events:
             if type(event).__name__ == "DocumentStartEvent":
                 if found is not None:
-                    raise _refused(self._faults, _place(event.start_mark), SECOND)
+                    raise _with_fault(self._faults, _place(event.start_mark), SECOND)
                 found = self._value(next(events), events, 0)
         return found or Text(Place(1, 1), "")
 
@@ -232,46 +238,45 @@ class _Builder:
         if type(event).__name__ == "AliasEvent":
             return self._alias(event)
         place = _place(event.start_mark)
-        if depth > DEEPEST:
-            raise _refused(self._faults, place, f"this is more than {DEEPEST} levels deep: no fixture file needs that")
-        made = self._made(event, place, events, depth)
+        if depth > MAX_DEPTH:
+            message = f"lists and mappings are nested more than {MAX_DEPTH} levels deep: no fixture file needs that"
+            raise _with_fault(self._faults, place, message)
+        value = self._without_anchor(event, place, events, depth)
         if event.anchor is not None:
-            self._anchors[event.anchor] = made
-        return made
+            self._anchors[event.anchor] = value
+        return value
 
-    def _made(self, event: Any, place: Place, events: Iterator[Any], depth: int) -> Value:
-        known = self._is_known(event, place)
-        made: Value
+    def _without_anchor(self, event: Any, place: Place, events: Iterator[Any], depth: int) -> Value:
+        has_known_tag = self._has_known_tag(event, place)
+        value: Value
         if type(event).__name__ == "SequenceStartEvent":
-            made = List(place, list(self._items(events, depth + 1)))
+            value = List(place, list(self._items(events, depth + 1)))
         elif type(event).__name__ == "MappingStartEvent":
-            made = self._mapping(place, events, depth + 1)
+            value = self._mapping(place, events, depth + 1)
         else:
-            made = Text(place, event.value, bool(event.style) or event.tag is not None)
-        return made if known else Unread(place)
+            value = Text(place, event.value, bool(event.style) or event.tag is not None)
+        return value if has_known_tag else Unread(place)
 
-    def _is_known(self, event: Any, place: Place) -> bool:
-        """Whether the tag of a value is one of YAML itself; another is told."""
+    def _has_known_tag(self, event: Any, place: Place) -> bool:
+        """Whether a value has no tag or one that YAML defines; any other is a fault."""
         tag = event.tag
         if tag is None or tag == "!" or (tag.startswith(TAG) and tag.removeprefix(TAG) in KNOWN_TAGS):
             return True
         named = printable(tag.replace(TAG, "!!", 1))
-        self._faults.add(place, f"the tag {named} is not obeyed, here are texts, lists and mappings: leave it out")
+        self._faults.add(place, f"unknown tag {named}, a fixture file has texts, lists and mappings only: remove it")
         return False
 
     def _spend(self, values: int) -> None:
         self._left -= values
         if self._left < 0:
-            raise Error(f"{shown(self._path)} holds more than {VALUES:,} values: split it, and import it in parts")
+            raise Error(f"{shown(self._path)} has more than {MAX_VALUES:,} values: split it, and import it in parts")
 
     def _alias(self, event: Any) -> Value:
         place = _place(event.start_mark)
         if event.anchor in self._anchors:
             return self._anchors[event.anchor]
-        message = (
-            f"the alias *{printable(event.anchor)} has no anchor &{printable(event.anchor)} that has ended before it"
-        )
-        self._faults.add(place, message)
+        name = printable(event.anchor)
+        self._faults.add(place, f"the alias *{name} needs a value with the anchor &{name} that ends before it")
         return Unread(place)
 
     def _items(self, events: Iterator[Any], depth: int) -> Iterator[Value]:
@@ -281,7 +286,7 @@ class _Builder:
             yield self._value(event, events, depth)
 
     def _mapping(self, place: Place, events: Iterator[Any], depth: int) -> Mapping:
-        made, merged = Mapping(place), []
+        mapping, merged = Mapping(place), []
         for event in events:
             if type(event).__name__ == "MappingEndEvent":
                 break
@@ -290,46 +295,48 @@ class _Builder:
             if isinstance(key, Text) and key.text == "<<" and not key.quoted:
                 merged.append((key, value))
             else:
-                self._put(made, key, value)
+                self._put(mapping, key, value)
         for key, value in merged:
-            self._merge(made, key, value)
-        return made
+            self._merge(mapping, key, value)
+        return mapping
 
-    def _put(self, made: Mapping, key: Value, value: Value) -> None:
-        """Add a key and its value to a mapping; a key that is none, or is there already, is told.
+    def _put(self, mapping: Mapping, key: Value, value: Value) -> None:
+        """Add a key and its value to a mapping.
 
-        Of a key that is there twice, the last value counts, as for PyYAML, by which the servers read.
+        If a key is repeated, the last value counts, as in PyYAML, which the servers use.
         """
         if isinstance(key, Text):
-            if key.text in made.values:
-                self._note_second(key, made.keys[key.text].line, _is_same_text(made.values[key.text], value))
-            made.values[key.text], made.keys[key.text] = value, key.place
+            if key.text in mapping.values:
+                self._note_repeated(key, mapping.keys[key.text].line, _is_same(mapping.values[key.text], value))
+            mapping.values[key.text], mapping.keys[key.text] = value, key.place
         elif not isinstance(key, Unread):
-            self._faults.add(key.place, "a list or a mapping stands here as a key: write a text")
+            self._faults.add(key.place, "a list or a mapping cannot be a key: write a text")
 
-    def _note_second(self, key: Text, first: int, is_same: bool) -> None:
-        message = f'the key "{printable(key.text)}" is there already, in line {first}'
+    def _note_repeated(self, key: Text, first: int, is_same: bool) -> None:
+        message = f'the key "{printable(key.text)}" is already in line {first}'
         if is_same:
             self._faults.unusual.add(key.place, f"{message}, with the same value")
         else:
-            self._faults.lost.add(key.place, f"{message}: this one is read, and the other is not, as servers do it")
+            self._faults.lost.add(
+                key.place, f"{message}: this value is imported, the earlier one is not, as servers do"
+            )
 
-    def _merge(self, made: Mapping, key: Text, value: Value) -> None:
-        """Add what a merge key brings: its mapping, or several of which the first wins, below what is there."""
+    def _merge(self, mapping: Mapping, key: Text, value: Value) -> None:
+        """Add the values of a merge key, one mapping or several, for keys that are missing; the first one wins."""
         for each in value.items if isinstance(value, List) else [value]:
             if isinstance(each, Mapping):
                 self._spend(len(each.values))
                 for name in each.values:
-                    made.values.setdefault(name, each.values[name])
-                    made.keys.setdefault(name, each.keys[name])
+                    mapping.values.setdefault(name, each.values[name])
+                    mapping.keys.setdefault(name, each.keys[name])
             elif not isinstance(each, Unread):
-                self._faults.add(key.place, "<< takes a mapping, or a list of them: *NAME of one with &NAME")
+                self._faults.add(key.place, "<< takes a mapping or a list of mappings: *NAME of one with &NAME")
 
 
-def _is_same_text(one: Value, other: Value) -> bool:
-    """Whether two values are the same: texts, or what one anchor stands for. Others may stand for much."""
+def _is_same(one: Value, other: Value) -> bool:
+    """Whether two values are equal texts or share one anchor. Lists are not compared: aliases could make them huge."""
     if isinstance(one, Text) and isinstance(other, Text):
-        return (one.text, one.is_nothing) == (other.text, other.is_nothing)
+        return (one.text, one.is_null) == (other.text, other.is_null)
     return one is other
 
 

@@ -1,7 +1,6 @@
-"""Secrets that were made for somebody: new passwords and API keys, and the list of them that is handed out once.
+"""Generated credentials: new passwords and API keys, and the file that lists them.
 
-What is stored of them is a hash, so this list is all there is. It owns how they are made and written to a file; who
-needs one is its callers' to know.
+The database stores only their hashes, so the list is the only copy.
 """
 
 from __future__ import annotations
@@ -15,12 +14,12 @@ from vserverlib import files, hashing
 from vserverlib.files import shown
 from vserverlib.queries import formats
 
-LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz23456789"  # without those that look like others
-GROUPS, GROUP = 4, 5  # of a password: 116 bits
+LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz23456789"  # without letters that look alike
+GROUPS, GROUP_LENGTH = 4, 5  # of a password: 116 bits
 
 
-class Handout(NamedTuple):
-    """A secret that was made. entity: user or node; name: whose it is; kind: what it is."""
+class GeneratedCredential(NamedTuple):
+    """A new password or API key. entity: user or node; name: of the user or node; kind: password or API key."""
 
     entity: str
     name: str
@@ -29,41 +28,41 @@ class Handout(NamedTuple):
 
 
 def new_password() -> str:
-    """Return a password that the server's API takes, easy to read out and to type."""
+    """Return a password that the server's API accepts, easy to read aloud and to type."""
     import secrets
 
     while True:
-        groups = ["".join(secrets.choice(LETTERS) for _ in range(GROUP)) for _ in range(GROUPS)]
+        groups = ["".join(secrets.choice(LETTERS) for _ in range(GROUP_LENGTH)) for _ in range(GROUPS)]
         password = "-".join(groups)
         if not hashing.weakness_of_password(password):
             return password
 
 
-def write(path: Path, handouts: Sequence[Handout]) -> None:
-    """Write a list of secrets to a new file, readable by its owner alone: JSON where its name ends so, else YAML."""
+def write(path: Path, credentials: Sequence[GeneratedCredential]) -> None:
+    """Write credentials to a new file that only its owner can read: JSON if its name ends in .json, else YAML."""
     document = formats.DOCUMENTS["json" if path.suffix.lower() == ".json" else "yaml"]
     with files.as_error(f"{shown(path)} cannot be written"), files.unfinished(path) as draft:
-        draft.write_text(document([each._asdict() for each in handouts]), encoding="utf-8")
+        draft.write_text(document([each._asdict() for each in credentials]), encoding="utf-8")
         files.put(draft, path)
 
 
 @contextlib.contextmanager
-def written_to(path: Path) -> Iterator[Callable[[Sequence[Handout]], None]]:
-    """What writes a list of secrets to a file, once; where something fails after that, the file is gone again.
+def written_to(path: Path) -> Iterator[Callable[[Sequence[GeneratedCredential]], None]]:
+    """Provide a function that writes credentials to a file; if the block fails later, the file is deleted again.
 
-    Raises an Error at once where the file is there already. No file is made where there is no secret.
+    Raises an Error at once if the file exists. Without credentials no file is written.
     """
     files.refuse_taken(path)
-    made: list[Path] = []
+    written: list[Path] = []
 
-    def hand_out(handouts: Sequence[Handout]) -> None:
-        if handouts:
-            write(path, handouts)
-            made.append(path)
+    def deliver(credentials: Sequence[GeneratedCredential]) -> None:
+        if credentials:
+            write(path, credentials)
+            written.append(path)
 
     try:
-        yield hand_out
+        yield deliver
     except BaseException:
-        for each in made:
+        for each in written:
             each.unlink(missing_ok=True)
         raise

@@ -1,4 +1,4 @@
-"""What became of an import: data for a person, line by line, and for programs."""
+"""The report of an import: lines for a person, a document for programs."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vserverlib import Error, pluralize, printable
-from vserverlib.transfer.sources import Lines, Notes
+from vserverlib.transfer.sources import ImportNotes, Lines
 
-LINES = ("left_out", "doubled", "renumbered", "unusual", "lost_values", "broken")  # an outcome has a line for each of
-COUNTS = ("links", "values", "unmapped_tables", "lost", "breaches", "replaced")  # and what numbers by name
+LINE_FIELDS = ("left_out", "doubled", "renumbered", "unusual", "lost_values", "broken")
+COUNT_FIELDS = ("links", "values", "unmapped_tables", "lost", "breaches", "replaced")
 
 
 class Count(NamedTuple):
-    """What became of the rows of a table of the source. left_out: those that were kept once, too."""
+    """The numbers of rows of a table in the source. left_out: with duplicates, which are kept once."""
 
     table: str
     read: int
@@ -25,7 +25,7 @@ class Count(NamedTuple):
 
 
 class Planned(NamedTuple):
-    """What a merge does with the rows of an entity. refused: what cannot be kept."""
+    """The numbers of rows of an entity in a merge. refused: rows that cannot be kept."""
 
     entity: str
     new: int
@@ -35,17 +35,17 @@ class Planned(NamedTuple):
 
 
 @dataclasses.dataclass
-class Outcome(Notes):
+class ImportReport(ImportNotes):
     """What was imported, and what could not be kept as it was.
 
-    made: whether the database was made for it. refused: how many rows cannot be kept, by entity. links: how many led
-    nowhere, by table and column. unmapped_tables, lost: tables and columns without a place here, with their rows.
-    breaches: how many of the imported rows break a rule, by its code; broken: which, where that was asked for. plan:
-    of a merge, by entity; replaced: in how many rows a value is replaced, by table and column. backup, change: what
-    takes it back, a file or the number in the journal.
+    created: whether the import created the database. refused: rows that cannot be kept, by entity. links: links to rows
+    that do not exist, by table and column. unmapped_tables, lost: rows in tables and columns without a place here.
+    breaches: imported rows that break a rule, by its code; broken: a line for each of them, of a strict import. plan:
+    of a merge, by entity. replaced: rows in which a value is replaced, by table and column. backup, change: a file or
+    a number in the journal, to undo the import with.
     """
 
-    made: bool = False
+    created: bool = False
     tables: list[Count] = dataclasses.field(default_factory=list)
     refused: Counter[str] = dataclasses.field(default_factory=Counter)
     links: Counter[str] = dataclasses.field(default_factory=Counter)
@@ -63,55 +63,55 @@ class Outcome(Notes):
         """Whether a merge has anything to write."""
         return any(each.new or each.changed for each in self.plan)
 
-    def told_of_plan(self) -> Iterator[str]:
-        """Return what a person should know of a merge before it is done."""
+    def plan_summary(self) -> Iterator[str]:
+        """Return lines about a merge that has not been done yet."""
         if self.replaced:
-            yield f"columns that change, and in how many rows: {_listed(self.replaced)}"
+            yield f"columns that change (rows): {_listed(self.replaced)}"
 
     def summary(self, everything: bool = False) -> Iterator[str]:
-        """Return what a person should know of it, line by line: every row, or the first ones and how many more."""
+        """Return the report as lines: all of them, or the first of each kind and the number of the others."""
         yield from self.left_out.summary("more left out (--dry-run --strict names all)", everything)
-        yield from self.doubled.summary("more results are kept once", everything)
+        yield from self.doubled.summary("more duplicate results, kept once", everything)
         yield from self.renumbered.summary("more with new ids", everything)
         yield from self.unusual.summary("more of this kind (--dry-run --strict names all)", everything)
         yield from self.lost_values.summary("more values are lost (--dry-run --strict names all)", everything)
         for link, count in self.links.items():
-            yield f"{link}: {count:,} led to rows that do not exist, and {'is' if count == 1 else 'are'} empty now"
+            yield f"{link}: {pluralize(count, 'link')} to rows that do not exist, empty now"
         for done, count in self.values.items():
             yield f"{done}: {count:,}"
         for what, counts in (("tables", self.unmapped_tables), ("columns or keys", self.lost)):
             if counts:
-                yield f"{what} that have no place here, and how many rows: {_listed(counts)}"
-        yield from self.told_of_plan()
+                yield f"{what} that have no place here (rows): {_listed(counts)}"
+        yield from self.plan_summary()
         yield from self.broken
         if self.breaches:
-            yield f"rules that imported rows break, and how many: {_listed(self.breaches)}"
+            yield f"rules that imported rows break (rows): {_listed(self.breaches)}"
 
     def document(self) -> dict[str, Any]:
-        """Return it for programs."""
+        """Return the report for programs."""
         return {
             "tables": [count._asdict() for count in self.tables],
             "plan": [each._asdict() for each in self.plan],
-            **{name: list(getattr(self, name)) for name in LINES},
-            **{name: dict(getattr(self, name)) for name in COUNTS},
-            "made": self.made,
+            **{name: list(getattr(self, name)) for name in LINE_FIELDS},
+            **{name: dict(getattr(self, name)) for name in COUNT_FIELDS},
+            "created": self.created,
             "backup": None if self.backup is None else str(self.backup),
             "change": self.change,
         }
 
 
 class Refused(Error):
-    """A strict import that was not done: rows or values cannot be kept, or break rules."""
+    """A strict import was refused: rows or values cannot be kept, or rows break rules."""
 
-    def __init__(self, outcome: Outcome) -> None:
-        message = {
-            f"{pluralize(outcome.left_out.total, 'row')} cannot be kept": outcome.left_out,
-            f"{pluralize(outcome.lost_values.total, 'value')} would be lost": outcome.lost_values,
-            f"rules are broken {pluralize(outcome.broken.total, 'time')}": outcome.broken,
+    def __init__(self, report: ImportReport) -> None:
+        found = {
+            f"{pluralize(report.left_out.total, 'row')} cannot be kept": report.left_out,
+            f"{pluralize(report.lost_values.total, 'value')} would be lost": report.lost_values,
+            f"{pluralize(report.broken.total, 'rule violation')}": report.broken,
         }
-        why = ", and ".join(words for words, lines in message.items() if lines)
-        super().__init__(f"{why}: nothing was imported; without --strict it would be")
-        self.outcome = outcome
+        why = ", ".join(words for words, lines in found.items() if lines)
+        super().__init__(f"{why}: nothing was imported; to import all the same, leave out --strict")
+        self.report = report
 
 
 def _listed(counts: dict[str, int]) -> str:

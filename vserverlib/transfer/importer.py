@@ -1,10 +1,10 @@
-"""Importing a source: every row that can be kept, in one transaction, into an empty database, or beside what it holds.
+"""Imports a source in one transaction, into an empty database, or merges it into one with entities.
 
-Rows are read and written as they come, so memory does not grow with the source. What cannot be kept as it was is part
-of the outcome: rows that are left out, links that led nowhere, values that were changed, runs that got new ids.
+Rows are streamed, so memory does not grow with the source. The report lists everything that could not be kept as it
+was: rows left out, links to missing rows, changed values, runs with new ids.
 
-It owns the transaction. A source is sources.py's, finding one detection.py's; what becomes of values, values.py's;
-how rows are written, writing.py's; what is the same in a database that has entities, merging.py's.
+This module owns the transaction. values.py converts the values, writing.py writes the rows, merging.py compares them
+with existing rows. detection.py opens a source.
 """
 
 from __future__ import annotations
@@ -26,109 +26,114 @@ from vserverlib.entities import checks, rules
 from vserverlib.progress_callback import Advance, ticker
 from vserverlib.queries import inspection
 from vserverlib.transfer import merging, values, writing
-from vserverlib.transfer.import_report import Count, Outcome, Refused
+from vserverlib.transfer.import_report import Count, ImportReport, Refused
 from vserverlib.transfer.sources import NeedsCredentials, Source
-from vserverlib.transfer.values import Keeper, Stored
-from vserverlib.transfer.writing import CHUNK, Writer
+from vserverlib.transfer.values import FindHash, ValueConverter
+from vserverlib.transfer.writing import ROWS_PER_CALL, Writer
 
-CACHE = 64 * 1024  # KiB that the database may use while rows are written: SQLite for pages, PostgreSQL for a sort
-MISFIT = "DBF004"  # the rule that is broken by a value which is kept, and is none of its kind
-Target = Path | str  # a file, or the URL of a database on a server
-Confirm = Callable[[Outcome], object]
+CACHE_KIB = 64 * 1024  # memory of the database during an import: SQLite's pages, PostgreSQL's sorts
+MISFIT_RULE = "DBF004"  # breaks for a value of another type than its column
+Target = Path | str  # a file, or the URL of a PostgreSQL database
+Confirm = Callable[[ImportReport], object]
 
 
 # Rows
 
 
 def total(source: Source) -> int:
-    """Return how many rows there are to import."""
+    """Return the number of rows in a source."""
     return sum(source.count(origin.table) for origin in source.origins)
 
 
-class Work(NamedTuple):
-    """What an import is about. strict: what cannot be kept, or breaks a rule, is refused. hashes, loose: see Keeper."""
+class ImportJob(NamedTuple):
+    """A source and the options of its import.
+
+    strict: refuse a source if a row cannot be kept or breaks a rule. hashes, any_type: see ValueConverter.
+    """
 
     source: Source
     advance: Advance
     strict: bool = False
     hashes: bool = True
-    loose: bool = True
+    any_type: bool = True
 
     @property
-    def unsaid(self) -> merging.Unsaid:
-        """What the source says nothing of."""
-        return merging.Unsaid(self.source.made_up, self.source.defaults)
+    def omissions(self) -> merging.Omissions:
+        """The columns that the source leaves out."""
+        return merging.Omissions(self.source.made_up, self.source.defaults)
 
-    def collect(self, database: Any, outcome: Outcome, prefix: str = "", stored: Stored | None = None) -> None:
-        """Write all rows into the tables of this prefix, and note what becomes of them."""
+    def collect(self, database: Any, report: ImportReport, prefix: str = "", stored: FindHash | None = None) -> None:
+        """Write all rows into the tables with this prefix, and add to the report."""
         if self.hashes and isinstance(self.source, NeedsCredentials):
-            self.source.complete(database)
+            self.source.generate_credentials(database)
         tick = ticker(self.advance)
-        exactly = self.source.beside is not None and self.loose
+        exactly = self.source.sequence_state is not None and self.any_type
         for origin in self.source.origins:
-            keeper = Keeper(origin, outcome, hashes=self.hashes, loose=self.loose, stored=stored, exactly=exactly)
-            writer, before = Writer(database, origin, outcome, prefix), (outcome.left_out.total, outcome.doubled.total)
-            found = self.source.rows(origin, outcome)
-            if not prefix:  # else a merge gives them to new rows alone
-                found = values.completed(found, origin, self.source.defaults.get(origin.entity, {}))
-            rows, kept = map(tick, keeper.kept(found)), 0
-            while chunk := list(itertools.islice(rows, CHUNK)):
+            converter = ValueConverter(
+                origin, report, hashes=self.hashes, any_type=self.any_type, stored=stored, exactly=exactly
+            )
+            writer, before = Writer(database, origin, report, prefix), (report.left_out.total, report.doubled.total)
+            found = self.source.rows(origin, report)
+            if not prefix:  # a merge sets defaults in new rows only
+                found = values.with_defaults(found, origin, self.source.defaults.get(origin.entity, {}))
+            rows, kept = map(tick, converter.converted(found)), 0
+            while chunk := list(itertools.islice(rows, ROWS_PER_CALL)):
                 kept += writer.write(chunk)
-            left_out, doubled = outcome.left_out.total - before[0], outcome.doubled.total - before[1]
-            outcome.refused[origin.entity] += left_out
-            outcome.tables.append(Count(origin.table, kept + left_out + doubled, kept, left_out + doubled))
-        for table, count in self.source.orphan_rows(outcome).items():
+            left_out, doubled = report.left_out.total - before[0], report.doubled.total - before[1]
+            report.refused[origin.entity] += left_out
+            report.tables.append(Count(origin.table, kept + left_out + doubled, kept, left_out + doubled))
+        for table, count in self.source.orphan_rows(report).items():
             read = self.source.count(table)
-            outcome.tables.append(Count(table, read, read - count, count))
-        outcome.unmapped_tables, outcome.lost = self.source.unmapped_tables(), self.source.lost_columns()
-        outcome.tables += [Count(table, count, 0, count) for table, count in outcome.unmapped_tables.items()]
+            report.tables.append(Count(table, read, read - count, count))
+        report.unmapped_tables, report.lost = self.source.unmapped_tables(), self.source.lost_columns()
+        report.tables += [Count(table, count, 0, count) for table, count in report.unmapped_tables.items()]
         self.source.refuse_changed()
         self.advance(total(self.source))
 
-    def write(self, database: Any) -> Outcome:
-        """Write all rows into tables that are empty. Within a transaction."""
+    def write(self, database: Any) -> ImportReport:
+        """Write all rows into empty tables. Call it in a transaction."""
         recording.defer_links(database)
-        outcome = Outcome()
-        self.collect(database, outcome)
-        outcome.links.update(writing.empty_links(database, outcome))
-        if self.source.beside is None:
-            writing.count_on(database)
+        report = ImportReport()
+        self.collect(database, report)
+        report.links.update(writing.empty_links(database, report))
+        if self.source.sequence_state is None:
+            writing.advance_sequences(database)
         else:
-            writing.advance_sequence(database, self.source.beside)
-        for table in writing.used_up(database):
-            outcome.values[f"{table}.id, the highest that there can be, so that no other can be added"] = 1
-        self.judge(database, outcome, checks.everywhere)
-        return outcome
+            writing.continue_from(database, self.source.sequence_state)
+        for table in writing.without_free_ids(database):
+            report.values[f"{table}.id, the highest possible number, so no row can be added"] = 1
+        self.judge(database, report, checks.everywhere)
+        return report
 
-    def misfits(self, database: Any, outcome: Outcome, scope: Callable[[str], str]) -> Iterator[checks.Finding]:
-        """Find the values that are none of their kind: columns of a server take none.
+    def misfits(self, database: Any, report: ImportReport, scope: Callable[[str], str]) -> Iterator[checks.Finding]:
+        """Find values of another type than their column, which only SQLite can store.
 
-        Looked for where one was kept, or may have been: a database of ours had it before, so that is asked if strict.
+        An import of another program's source notes each value that it keeps, so without a note there are none.
         """
-        may_be = self.strict if self.source.beside else any(done.endswith(values.KEPT) for done in outcome.values)
-        if database.is_sqlite and may_be:
+        may_have_some = self.source.sequence_state or any(done.endswith(values.KEPT_AS_IS) for done in report.values)
+        if database.is_sqlite and may_have_some:
             for id, message in inspection.misfits(database, scope):
-                yield checks.finding(MISFIT, id, None, message)
+                yield checks.finding(MISFIT_RULE, id, None, message)
 
-    def judge(self, database: Any, outcome: Outcome, scope: Callable[[str], str]) -> None:
-        """Count the rules that imported rows break; strict: an error where any do, or a row could not be kept.
+    def judge(self, database: Any, report: ImportReport, scope: Callable[[str], str]) -> None:
+        """Count the rules that imported rows break, then deliver generated credentials, right before the commit.
 
-        Where there is none, secrets that were made are handed out: it is the last thing before all is committed.
+        Raises Refused if the import is strict and a rule is broken or something could not be kept.
         """
         asked = [rule for rule in rules.RULES if rule.when != rules.AT_SAVE]
-        outcome.breaches = checks.count(database, asked, scope)
-        if misfits := sum(1 for _ in self.misfits(database, outcome, scope)):
-            outcome.breaches[MISFIT] = misfits
+        report.breaches = checks.count(database, asked, scope)
+        if misfits := sum(1 for _ in self.misfits(database, report, scope)):
+            report.breaches[MISFIT_RULE] = misfits
         if self.strict:
-            grave = [rule for rule in asked if rule.level != rules.INFO and rule.code in outcome.breaches]
+            grave = [rule for rule in asked if rule.level != rules.INFO and rule.code in report.breaches]
             for finding in checks.of_tables(database, grave, scope):
-                outcome.broken.add(finding.text)
-            for finding in self.misfits(database, outcome, scope):
-                outcome.broken.add(finding.text)
-            if outcome.left_out or outcome.lost_values or outcome.broken:
-                raise Refused(outcome)
+                report.broken.add(finding.text)
+            for finding in self.misfits(database, report, scope):
+                report.broken.add(finding.text)
+            if report.left_out or report.lost_values or report.broken:
+                raise Refused(report)
         if self.hashes and isinstance(self.source, NeedsCredentials):
-            self.source.hand_out()
+            self.source.deliver_credentials()
 
 
 # A whole database
@@ -142,32 +147,32 @@ def run(
     replace: bool = False,
     strict: bool = False,
     hashes: bool = True,
-) -> Outcome:
-    """Import a source into an empty database, by its path or URL, made where there is none; return what became of it.
+) -> ImportReport:
+    """Import a source into an empty or new database, a file or a URL, in one transaction, and return the report.
 
-    In one transaction; what a database held before is kept in a backup. replace: take out what is there. hashes: see
-    Keeper. Raises an Error where there are entities already, the source is damaged, or was written to meanwhile; and
-    Refused where `strict` finds what cannot be kept, or breaks a rule.
+    replace: delete the present entities first; a backup keeps them. hashes: see ValueConverter. Raises an Error if
+    there are entities already, or the source is damaged or changes meanwhile; Refused if the import is strict and a
+    row or value cannot be kept, or breaks a rule.
     """
-    work = Work(source, advance, strict, hashes, loose=isinstance(target, Path))
-    if _is_there(target):
-        return _into(work, target, replace)
-    return _made(work, target) if isinstance(target, Path) else _made_there(work, target)
+    job = ImportJob(source, advance, strict, hashes, any_type=isinstance(target, Path))
+    if _exists(target):
+        return _fill_existing(job, target, replace)
+    return _create_file(job, target) if isinstance(target, Path) else _create_on_server(job, target)
 
 
 def dry_run(
     source: Source, target: Target, advance: Advance = bool, *, replace: bool = False, strict: bool = False
-) -> Outcome:
-    """Return what an import would do: it is done in a private database, which is thrown away."""
-    if _is_there(target):
+) -> ImportReport:
+    """Return the report of an import into a temporary database."""
+    if _exists(target):
         if not replace:
             with contextlib.closing(connecting.connect(target, read_only=True)) as database:
                 _refuse_filled(database)
     elif isinstance(target, Path):
         files.refuse_taken(target)
     with files.passing_folder() as folder:
-        work = Work(source, advance, strict, hashes=False, loose=isinstance(target, Path))
-        return _filled(work, storage.create(folder / "dry-run"), os.path.basename(target))
+        job = ImportJob(source, advance, strict, hashes=False, any_type=isinstance(target, Path))
+        return _fill_new(job, storage.create(folder / "dry-run"), os.path.basename(target))
 
 
 def merge(
@@ -178,159 +183,158 @@ def merge(
     strict: bool = False,
     dry: bool = False,
     confirm: Confirm | None = None,
-) -> Outcome:
-    """Merge a source into a database, and return what became of it; into one that is empty, it is imported.
+) -> ImportReport:
+    """Merge a source into a database and return the report. An empty database gets an import instead.
 
-    confirm: is called with the plan before anything is written, and raises an Error where it is not to be. dry: do it
-    in a private copy, which is thrown away, or on a server in a transaction that is rolled back. See run() for what
-    else is raised.
+    confirm: called with the plan before the merge writes; it raises an Error to cancel. dry: merge into a temporary
+    copy, or on PostgreSQL in a transaction that is rolled back. Raises the errors of run().
     """
-    if _is_there(target):
+    if _exists(target):
         is_file = isinstance(target, Path)
         with contextlib.closing(connecting.connect(target, sandbox=dry and is_file)) as database:
             if models.is_filled():
-                work = Work(source, advance, strict, loose=is_file)
-                return _merged(work, database, None if dry else confirm, dry and not is_file)
+                job = ImportJob(source, advance, strict, any_type=is_file)
+                return _merge_into(job, database, None if dry else confirm, dry and not is_file)
     return (dry_run if dry else run)(source, target, advance, strict=strict)
 
 
-def _is_there(target: Target) -> bool:
+def _exists(target: Target) -> bool:
     return os.path.lexists(target) if isinstance(target, Path) else servers.has_tables(target)
 
 
 def _refuse_filled(database: Any) -> None:
     if models.is_filled():
-        remedy = "--merge adds to them, --replace takes them out, or name a database by -d that is not there yet"
+        remedy = "add to them with --merge, replace them with --replace, or name a new database with -d"
         raise Error(f"{database.title} has entities already: {remedy}")
 
 
-def _made(work: Work, target: Path) -> Outcome:
-    """Make a database of a source beside its place, and put it there when it is whole."""
+def _create_file(job: ImportJob, target: Path) -> ImportReport:
+    """Create a database file from a source. It appears under its name when it is complete."""
     files.refuse_taken(target)
-    cannot = f"{files.shown(target)} cannot be made"
+    cannot = f"{files.shown(target)} cannot be created"
     with contextlib.ExitStack() as stack:
         with files.as_error(cannot):
             draft = stack.enter_context(files.unfinished(target))
             draft.unlink()
             storage.create(draft)
-        outcome = _filled(work, draft, target.name)
+        report = _fill_new(job, draft, target.name)
         with files.as_error(cannot):
             signals.point_of_no_return()
             files.put(draft, target)
-    return dataclasses.replace(outcome, made=True)
+    return dataclasses.replace(report, created=True)
 
 
-def _made_there(work: Work, url: str) -> Outcome:
-    """Make the tables in a database on a server, and fill them, in one transaction."""
-    made = list[Outcome]()
+def _create_on_server(job: ImportJob, url: str) -> ImportReport:
+    """Create and fill the tables on a PostgreSQL server, in one transaction."""
+    reports = list[ImportReport]()
 
     def fill(database: Any) -> None:
         connecting.bind(database)
-        with recording.suspended(database, f"imported {work.source.about}"):
-            made.append(work.write(database))
+        with recording.suspended(database, f"imported {job.source.about}"):
+            reports.append(job.write(database))
         signals.point_of_no_return()
 
     servers.create(url, fill=fill)
-    return dataclasses.replace(made[0], made=True)
+    return dataclasses.replace(reports[0], created=True)
 
 
-def _filled(work: Work, file: Path, title: str) -> Outcome:
-    """Import into a database that is new, and nobody else's yet."""
+def _fill_new(job: ImportJob, file: Path, title: str) -> ImportReport:
+    """Import into a new database that no other program knows yet."""
     with contextlib.closing(connecting.connect(file)) as database:
         database.title = printable(title)
-        database.execute_sql("PRAGMA synchronous = OFF")  # it is put in its place when it is whole, or not at all
-        _give_room(database)
-        with recording.suspended(database, f"imported {work.source.about}"), database.fetching():
-            return work.write(database)
+        database.execute_sql("PRAGMA synchronous = OFF")  # the file gets its name when it is complete
+        _set_cache(database)
+        with recording.suspended(database, f"imported {job.source.about}"), database.fetching():
+            return job.write(database)
 
 
-def _into(work: Work, target: Target, replace: bool) -> Outcome:
-    """Import into a database that is there; replace: in the place of all that it holds."""
-    about = f"imported {work.source.about}" + (", in the place of all that was there" if replace else "")
+def _fill_existing(job: ImportJob, target: Target, replace: bool) -> ImportReport:
+    """Import into an existing database. replace: delete its entities first."""
+    about = f"imported {job.source.about}" + (", replacing everything" if replace else "")
     if replace and not isinstance(target, Path):
         dumps.about(target).refuse_lack()
     with contextlib.closing(connecting.connect(target)) as database:
-        _give_room(database)
+        _set_cache(database)
         with backups.keeping_first(database) as kept:
             if not replace:
                 _refuse_filled(database)
             if replace or isinstance(target, Path):
-                _keep(target, kept)
+                _back_up(target, kept)
             named = str(kept[0].path.absolute()) if kept else None
             with recording.suspended(database, about, named), database.fetching():
                 writing.clear(database)
-                outcome = work.write(database)
-    return dataclasses.replace(outcome, backup=kept[0].path if kept else None)
+                report = job.write(database)
+    return dataclasses.replace(report, backup=kept[0].path if kept else None)
 
 
-def _keep(target: Target, kept: list[backups.Backup]) -> None:
-    """Make a backup of what an import replaces; an Error, with a way on, where it could not be restored."""
+def _back_up(target: Target, kept: list[backups.Backup]) -> None:
+    """Make a backup before an import. Raises backups.Damaged if the backup could not be restored."""
     if not isinstance(target, Path):
         return archives.keep(target, kept)
     try:
         return backups.keep(target, kept)
     except backups.Damaged as error:
-        elsewhere = addresses.command("NEW", "import", "SOURCE")
-        remedy = f"repair it ({error.repair}), or import into a new one: {elsewhere}"
-        message = f"restore would refuse its backup, so nothing was imported; {remedy}"
+        new = addresses.command("NEW", "import", "SOURCE")
+        remedy = f"repair it ({error.repair}), or import into a new database: {new}"
+        message = f"its backup could not be restored, so nothing was imported; {remedy}"
         raise backups.Damaged(target, error.fault, message) from error
 
 
-def _give_room(database: Any) -> None:
-    """Have a session use more memory than it would for a few rows."""
+def _set_cache(database: Any) -> None:
+    """Give the connection CACHE_KIB of memory."""
     if not database.is_sqlite:
-        database.set_in_each(work_mem=CACHE)
+        database.set_in_each(work_mem=CACHE_KIB)
         return
     for schema in ("main", "temp"):
-        database.execute_sql(f"PRAGMA {schema}.cache_size = -{CACHE}")
+        database.execute_sql(f"PRAGMA {schema}.cache_size = -{CACHE_KIB}")
 
 
-def _merged(work: Work, database: Any, confirm: Confirm | None, dry: bool) -> Outcome:
-    """Collect the rows of a source, compare them with those that are there, and write what is new or another.
+def _merge_into(job: ImportJob, database: Any, confirm: Confirm | None, dry: bool) -> ImportReport:
+    """Collect the rows of a source, compare them with the present rows, and write new and changed rows.
 
-    Somebody who is asked holds up nobody else: if one changes a row meanwhile, it is told, and nothing is written.
+    No lock is held while `confirm` waits for an answer. If a row changes meanwhile, nothing is written.
     """
-    _give_room(database)
+    _set_cache(database)
     with database.with_tables():
-        return _merged_within(work, database, confirm, dry)
+        return _merge_tables(job, database, confirm, dry)
 
 
-def _merged_within(work: Work, database: Any, confirm: Confirm | None, dry: bool) -> Outcome:
-    outcome, seen = Outcome(), None
+def _merge_tables(job: ImportJob, database: Any, confirm: Confirm | None, dry: bool) -> ImportReport:
+    report, seen = ImportReport(), None
     with database.reading(), database.fetching():
         merging.prepare(database)
-        work.collect(database, outcome, merging.PREFIX, partial(_password, database))
+        job.collect(database, report, merging.PREFIX, partial(_password_hash, database))
     if confirm is not None:
         with database.reading():
             seen = merging.newest_change(database)
-            outcome.plan = merging.plan(database, outcome, work.unsaid)
-        if outcome.has_news:
-            confirm(outcome)
+            report.plan = merging.plan(database, report, job.omissions)
+        if report.has_news:
+            confirm(report)
     with database.atomic() as transaction:
         database.lock_out_others()
         if confirm is None:
-            outcome.plan = merging.plan(database, outcome, work.unsaid)
+            report.plan = merging.plan(database, report, job.omissions)
         elif merging.newest_change(database) != seen:
-            raise Error(f"{database.title} was changed by others meanwhile: nothing was imported; try again")
-        _apply(work, database, outcome)
+            raise Error(f"{database.title} was changed by another program meanwhile: nothing was imported; try again")
+        _apply(job, database, report)
         if dry:
             transaction.rollback()
         else:
-            writing.count_on(database)
+            writing.advance_sequences(database)
             signals.point_of_no_return()
-    return outcome
+    return report
 
 
-def _apply(work: Work, database: Any, outcome: Outcome) -> None:
-    """Write what a merge has planned, as one change on record."""
-    if outcome.has_news:
-        with recording.one_change(database, None, f"merged {work.source.about}") as outcome.change:
+def _apply(job: ImportJob, database: Any, report: ImportReport) -> None:
+    """Write the plan of a merge, as one change in the journal."""
+    if report.has_news:
+        with recording.one_change(database, None, f"merged {job.source.about}") as report.change:
             recording.defer_links(database)
-            merging.apply(database, work.unsaid)
-    work.judge(database, outcome, merging.imported)
+            merging.apply(database, job.omissions)
+    job.judge(database, report, merging.imported)
 
 
-def _password(database: Any, username: str) -> str | None:
-    """Return the hash of the password that a user has."""
+def _password_hash(database: Any, username: str) -> str | None:
+    """Return the password hash of a user."""
     row = database.execute_sql(f'SELECT password FROM "user" WHERE username = {database.param}', [username]).fetchone()
     return row[0] if row else None

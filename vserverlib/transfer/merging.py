@@ -1,15 +1,15 @@
-"""Merging: which rows of a source are there already, which are new, and which are others than here.
+"""Merges a source: finds out which of its rows are new, changed or the same here, and writes them.
 
-The rows are collected in tables of their own first, which the database keeps for this session (TEMP), so that what is
-compared and written is so by statements over whole tables, and memory does not grow with the source.
+importer.py collects the rows in temporary tables and owns the transaction. The SQL here compares and writes whole
+tables, so memory does not grow with the source.
 
-Two rows are the same by what an entity is known by (KEYS), whatever their ids: an organization by its name, a node by
-its organization and its collaboration. Where several have the same key, the one with the same id is it, and of the
-others the first there is the first here, and so on: so the same source, merged twice, adds nothing. What is new gets
-new ids, above all that were ever given. What a source has no value for, or an empty text, stays as it is here; what
-it only makes up (sources.Source.made_up, defaults) tells no two rows apart, and is for new rows alone.
+Rows match by the key of their entity (KEYS), not by id: an organization by its name, a node by its organization and
+collaboration. If several rows share a key, equal ids match first; the others match in order of their ids, so a second
+merge of the same source adds nothing. New rows get ids above all that were ever used. NULL and empty texts of a source
+change nothing. Values that a source makes up (sources.Source.made_up, defaults) are set in new rows only, and never
+distinguish two rows.
 
-It owns the comparing and the writing. Collecting the rows, and the transaction, is importer.py's.
+In the SQL, `i` is a collected row, `t` a row of this database, `here` the id of `i` in this database.
 """
 
 from __future__ import annotations
@@ -19,38 +19,39 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from models import MODELS
+from vserverlib import Error, pluralize
 from vserverlib.entities import fields
-from vserverlib.transfer.import_report import Outcome, Planned
-from vserverlib.transfer.sources import NO_DEFAULTS, NOTHING, Default, Defaults, Notes
+from vserverlib.transfer.import_report import ImportReport, Planned
+from vserverlib.transfer.sources import NO_COLUMNS, NO_DEFAULTS, Default, Defaults, ImportNotes
 from vserverlib.transfer.writing import note_lost, taken_value
 
-PREFIX = "incoming_"  # before the names of the tables that rows are collected in
+PREFIX = "incoming_"  # of the tables that collect rows
 NEW, CHANGED, SAME, REFUSED = "new", "changed", "same", "refused"
 
 
 class Key(NamedTuple):
-    """What an entity is known by: these columns, and where one of them is empty, the others too."""
+    """The columns that identify an entity, and further columns that are used if one of them is NULL."""
 
     columns: tuple[str, ...]
     others: tuple[str, ...] = ()
 
 
-class Unsaid(NamedTuple):
-    """What a source says nothing of: columns that it makes up, by entity, and what new rows have in others."""
+class Omissions(NamedTuple):
+    """The columns that a source leaves out, see sources.Source.made_up and defaults."""
 
-    made_up: Mapping[str, Collection[str]] = NOTHING
+    made_up: Mapping[str, Collection[str]] = NO_COLUMNS
     defaults: Defaults = NO_DEFAULTS
 
     def columns(self, table: str) -> list[str]:
-        """Return the columns of a table by which no two rows are told apart."""
+        """Return the columns of a table that do not distinguish rows."""
         return [*self.made_up.get(table, ()), *self.defaults.get(table, ())]
 
     def default(self, table: str, name: str) -> Default | None:
-        """Return what new rows have in a column where the source says nothing."""
+        """Return the default of a column for new rows, or None."""
         return self.defaults.get(table, {}).get(name)
 
     def values(self, table: str) -> list[str]:
-        """Return the columns of a table that a row which is there can get from the source."""
+        """Return the columns of a table that a merge can update."""
         return [name for name in _values(table) if name not in self.made_up.get(table, ())]
 
 
@@ -73,74 +74,76 @@ SELECT COALESCE(MAX(CAST(value AS BIGINT)), 0) FROM (
 
 
 def prepare(database: Any) -> None:
-    """Make the tables that rows are collected in. What is unique here, a source cannot have twice either."""
+    """Create the tables that collect rows, with the unique columns of ours."""
     for table, model in MODELS.items():
         more = "CAST(NULL AS TEXT) AS identity, CAST(NULL AS BIGINT) AS here, CAST(NULL AS TEXT) AS fate"
         made = f'SELECT {_listed(_columns(table))}, {more} FROM "{table}" WHERE 1 = 0'
-        passing = "" if database.is_sqlite else "ON COMMIT DROP"  # a pooler gives the session to others
+        passing = "" if database.is_sqlite else "ON COMMIT DROP"  # a pooler reuses the session
         database.execute_sql(f'CREATE TEMP TABLE "{PREFIX}{table}" {passing} AS {made}')
         unique = {"id", *(field.column_name for field in model._meta.sorted_fields if field.unique)}
         for columns in [*((name,) for name in unique), *([KEYS[table].columns] if table == "member" else [])]:
             _index(database, table, columns, "UNIQUE")
 
 
-def plan(database: Any, outcome: Outcome, unsaid: Unsaid) -> list[Planned]:
-    """Find out what each of the collected rows is here, and return how many are what, by entity. Once."""
+def plan(database: Any, report: ImportReport, omissions: Omissions) -> list[Planned]:
+    """Decide which collected rows are new, changed, the same or refused; return the numbers. Call it once."""
     planned = []
-    database.execute_sql(f'DROP INDEX "{_index_name("member", KEYS["member"].columns)}"')  # its columns are translated
+    database.execute_sql(
+        f'DROP INDEX "{_index_name("member", KEYS["member"].columns)}"'
+    )  # its columns get the ids of this database
     for table in MODELS:
-        outcome.links.update(_follow_links(database, table, outcome, own=False))
-        _find(database, table, unsaid.columns(table))
-        _number(database, table, unsaid.columns(table))
-        outcome.links.update(_follow_links(database, table, outcome, own=True))
-        _compare(database, table, unsaid)
-        _refuse_taken(database, table, outcome)
-        counts: Counter[str] = Counter(dict(database.execute_sql(_counted(table)).fetchall()))
-        outcome.refused[table] += counts[REFUSED]
+        report.links.update(_follow_links(database, table, report, own=False))
+        _find(database, table, omissions.columns(table))
+        _number(database, table, omissions.columns(table))
+        report.links.update(_follow_links(database, table, report, own=True))
+        _compare(database, table, omissions)
+        _refuse_taken(database, table, report)
+        counts: Counter[str] = Counter(dict(database.execute_sql(_count_fates(table)).fetchall()))
+        report.refused[table] += counts[REFUSED]
         if counts[CHANGED]:
-            outcome.replaced |= _replaced(database, table, unsaid)
-        planned.append(Planned(table, counts[NEW], counts[CHANGED], counts[SAME], outcome.refused[table]))
-    _note_shared_runs(database, outcome)
+            report.replaced |= _replaced(database, table, omissions)
+        planned.append(Planned(table, counts[NEW], counts[CHANGED], counts[SAME], report.refused[table]))
+    _note_shared_runs(database, report)
     return planned
 
 
-def apply(database: Any, unsaid: Unsaid) -> None:
-    """Write what is new, and what is others than here. Within a transaction that looks at links at its end."""
+def apply(database: Any, omissions: Omissions) -> None:
+    """Write new and changed rows. Call it in a transaction with deferred foreign keys."""
     for table in MODELS:
-        _add(database, table, unsaid)
-        _change(database, table, unsaid)
+        _add(database, table, omissions)
+        _change(database, table, omissions)
 
 
 def imported(table: str) -> str:
-    """Return the condition, for a rule, that a row was written by the merge."""
+    """Return the SQL condition, for a rule, that the merge wrote a row."""
     return f"this.id IN (SELECT here FROM \"{PREFIX}{table}\" WHERE fate IN ('{NEW}', '{CHANGED}'))"
 
 
 def newest_change(database: Any) -> Any:
-    """Return what is another value as soon as anybody has changed a row: of two changes the later may end first."""
-    return database.execute_sql("SELECT COUNT(*), MAX(id) FROM change").fetchone()
+    """Return a value that differs after any change of a row."""
+    return database.execute_sql("SELECT COUNT(*), MAX(id) FROM change").fetchone()  # the newer of two may commit first
 
 
-# What is the same
+# Matching rows
 
 
 def _find(database: Any, table: str, made_up: Collection[str]) -> None:
-    """Find the row here that each collected one is."""
+    """Find the row of this database that matches each collected row."""
     incoming, here = f'"{PREFIX}{table}"', _identity(table, "t", made_up)
     database.execute_sql(f"UPDATE {incoming} AS t SET identity = {here}")
     _index(database, table, ("here",))
     alike = f'SELECT 1 FROM "{table}" AS t WHERE t.id = {incoming}.id AND {here} = {incoming}.identity'
     database.execute_sql(f"UPDATE {incoming} SET here = id WHERE EXISTS ({alike})")
     if not database.is_sqlite:
-        database.execute_sql(f"ANALYZE {incoming}")  # of a TEMP table PostgreSQL knows nothing by itself
+        database.execute_sql(f"ANALYZE {incoming}")  # PostgreSQL does not analyze temporary tables by itself
     _find_by_order(database, table, here)
     database.execute_sql(f"UPDATE {incoming} SET fate = CASE WHEN here IS NULL THEN '{NEW}' ELSE '{SAME}' END")
 
 
 def _find_by_order(database: Any, table: str, here: str) -> None:
-    """Find the other rows that are alike: the first of each there is the first here, of those that are nobody's yet."""
+    """Match the remaining rows with equal keys in the order of their ids."""
     incoming, nth = f'"{PREFIX}{table}"', "ROW_NUMBER() OVER (PARTITION BY identity ORDER BY id) AS nth"
-    free = f'SELECT id, {here} AS identity FROM "{table}" AS t WHERE {_is_nobodys(table)}'
+    free = f'SELECT id, {here} AS identity FROM "{table}" AS t WHERE {_is_unmatched(table)}'
     database.execute_sql(f"CREATE TEMP TABLE ours AS SELECT id, identity, {nth} FROM ({free}) AS free")
     database.execute_sql("CREATE INDEX ours_identity ON ours (identity, nth)")
     theirs = f"SELECT {_place(database)} AS place, identity, {nth} FROM {incoming} WHERE here IS NULL"
@@ -149,13 +152,13 @@ def _find_by_order(database: Any, table: str, here: str) -> None:
     database.execute_sql("DROP TABLE ours")
 
 
-def _is_nobodys(table: str) -> str:
-    """Return the condition that a row here, t, is none of the source's."""
+def _is_unmatched(table: str) -> str:
+    """Return the SQL condition that no collected row matches `t`."""
     return f'NOT EXISTS (SELECT 1 FROM "{PREFIX}{table}" AS theirs WHERE theirs.here = t.id)'
 
 
 def _identity(table: str, alias: str, made_up: Collection[str]) -> str:
-    """Return the SQL of one text that is equal for two rows where what they are known by is equal."""
+    """Return the SQL of a text that is equal for rows with equal keys."""
     columns, others = ([name for name in names if name not in made_up] for names in KEYS[table])
     text = _text(alias, columns)
     if not others:
@@ -165,23 +168,32 @@ def _identity(table: str, alias: str, made_up: Collection[str]) -> str:
 
 
 def _text(alias: str, columns: Sequence[str]) -> str:
-    """Return the SQL of values as one text that tells them apart: each after its length."""
+    """Return the SQL that joins values to one unambiguous text: each value after its length."""
     texts = [f"CAST({alias}.{name} AS TEXT)" for name in columns]
     return " || ".join(f"COALESCE(LENGTH({text}) || ':' || {text}, '-')" for text in texts)
 
 
 def _number(database: Any, table: str, made_up: Collection[str]) -> None:
-    """Give what is new the ids that it will have, and where the source has no run ids, runs of their own."""
+    """Set the ids of new rows, and new run ids if the source has none. Raises an Error if no numbers are left."""
     incoming, last = f'"{PREFIX}{table}"', database.highest_id(table)
+    (count,) = database.execute_sql(f"SELECT COUNT(*) FROM {incoming} WHERE fate = '{NEW}'").fetchone()
+    _require_numbers(database, f"{table}.id", last, count)
     nth = f"{last} + ROW_NUMBER() OVER (ORDER BY id) AS here"
     _pair(database, table, f"SELECT {_place(database)} AS place, {nth} FROM {incoming} WHERE fate = '{NEW}'")
     if "run_id" in made_up:
         (drawn,) = database.execute_sql(LAST_RUN_ID).fetchone()
+        _require_numbers(database, f"{table}.run_id", drawn, count)
         database.execute_sql(f"UPDATE {incoming} SET run_id = here - {last} + {drawn} WHERE fate = '{NEW}'")
 
 
+def _require_numbers(database: Any, column: str, last: int, count: int) -> None:
+    if count and last + count >= fields.LARGEST_INTEGER:
+        left = f"{column} has reached {last:,}, and {pluralize(count, 'new row')} cannot get higher numbers"
+        raise Error(f"{database.title}: {left}: nothing was imported; import into a new database")
+
+
 def _pair(database: Any, table: str, pairs: str) -> None:
-    """Set `here` of collected rows, as a query tells it: by the place of each."""
+    """Set `here` of collected rows from a query of places and ids."""
     database.execute_sql(f"CREATE TEMP TABLE pairs AS {pairs}")
     database.execute_sql("CREATE UNIQUE INDEX pairs_place ON pairs (place)")
     place = f'"{PREFIX}{table}".{_place(database)}'
@@ -191,15 +203,15 @@ def _pair(database: Any, table: str, pairs: str) -> None:
 
 
 def _place(database: Any) -> str:
-    """Return the name that a database has for where a row is: a membership may come without an id."""
+    """Return the database's own column for a row's place: a membership may have no id."""
     return "rowid" if database.is_sqlite else "ctid"
 
 
-# What is another
+# Changed rows
 
 
-def _follow_links(database: Any, table: str, notes: Notes, *, own: bool) -> Counter[str]:
-    """Have links lead to the ids here, and return how many led nowhere, each noted. own: those to the same table."""
+def _follow_links(database: Any, table: str, notes: ImportNotes, *, own: bool) -> Counter[str]:
+    """Translate links to ids of this database; note and count links to missing rows. own: links to the same table."""
     found: Counter[str] = Counter()
     for link in MODELS[table]._meta.refs:
         to, name = link.rel_model._meta.table_name, link.column_name
@@ -212,91 +224,90 @@ def _follow_links(database: Any, table: str, notes: Notes, *, own: bool) -> Coun
     return found
 
 
-def _compare(database: Any, table: str, unsaid: Unsaid) -> None:
-    """Find out which of the rows that are there are others here."""
-    differ = " OR ".join(_differs(table, name, unsaid) for name in unsaid.values(table))
+def _compare(database: Any, table: str, omissions: Omissions) -> None:
+    """Mark the matched rows with a different value as changed."""
+    differ = " OR ".join(_differs(table, name, omissions) for name in omissions.values(table))
     other = f'SELECT 1 FROM "{table}" AS t WHERE t.id = i.here AND ({differ})'
     mine = f'UPDATE "{PREFIX}{table}" AS i SET fate'
     database.execute_sql(f"{mine} = '{CHANGED}' WHERE fate = '{SAME}' AND EXISTS ({other})")
 
 
-def _said(table: str, name: str) -> str:
-    """Return the SQL of what a collected row, i, says in a column: NULL where that is nothing, or an empty text."""
+def _source_value(table: str, name: str) -> str:
+    """Return the SQL of a column of `i`, with NULL for an empty text."""
     is_text = isinstance(MODELS[table]._meta.columns[name], fields.Text)
     return f"NULLIF(i.{name}, '')" if is_text else f"i.{name}"
 
 
-def _given(table: str, name: str, unsaid: Unsaid) -> str:
-    """Return the SQL of what a row that is there, t, gets in a column: what is said, or what it had."""
-    default = unsaid.default(table, name)
+def _updated_value(table: str, name: str, omissions: Omissions) -> str:
+    """Return the SQL of a column of `t` after the merge: the source's value, or else its own."""
+    default = omissions.default(table, name)
     otherwise = default.changed if default else ""
-    return f"COALESCE({_said(table, name)}, {otherwise or f't.{name}'})"
+    return f"COALESCE({_source_value(table, name)}, {otherwise or f't.{name}'})"
 
 
-def _differs(table: str, name: str, unsaid: Unsaid) -> str:
-    """Return the condition that a row here, t, has another value than it would be given."""
-    default = unsaid.default(table, name)
-    said = _given(table, name, unsaid) if default and default.changed else _said(table, name)
-    return f"({said} IS NOT NULL AND (t.{name} IS NULL OR t.{name} <> {said}))"
+def _differs(table: str, name: str, omissions: Omissions) -> str:
+    """Return the SQL condition that the merge changes a column of `t`."""
+    default = omissions.default(table, name)
+    new = _updated_value(table, name, omissions) if default and default.changed else _source_value(table, name)
+    return f"({new} IS NOT NULL AND (t.{name} IS NULL OR t.{name} <> {new}))"
 
 
-def _replaced(database: Any, table: str, unsaid: Unsaid) -> dict[str, int]:
-    """Return in how many of the rows that change a value is replaced, by table and column."""
-    names = unsaid.values(table)
-    counts = ", ".join(f"COUNT(CASE WHEN {_differs(table, name, unsaid)} THEN 1 END)" for name in names)
+def _replaced(database: Any, table: str, omissions: Omissions) -> dict[str, int]:
+    """Return the number of changed values in a table's changed rows, by table and column."""
+    names = omissions.values(table)
+    counts = ", ".join(f"COUNT(CASE WHEN {_differs(table, name, omissions)} THEN 1 END)" for name in names)
     joined = f'"{PREFIX}{table}" AS i JOIN "{table}" AS t ON t.id = i.here'
     found = database.execute_sql(f"SELECT {counts} FROM {joined} WHERE i.fate = '{CHANGED}'").fetchone()
     return {f"{table}.{name}": count for name, count in zip(names, found, strict=True) if count}
 
 
-def _refuse_taken(database: Any, table: str, outcome: Outcome) -> None:
-    """Refuse the rows that have a value of their own that another row has here."""
+def _refuse_taken(database: Any, table: str, report: ImportReport) -> None:
+    """Refuse rows with a unique value that another row has here."""
     for field in MODELS[table]._meta.sorted_fields:
         if field.unique and field.column_name not in KEYS[table].columns:
-            _refuse(database, table, field.column_name, outcome)
+            _refuse(database, table, field.column_name, report)
 
 
-def _refuse(database: Any, table: str, name: str, outcome: Outcome) -> None:
+def _refuse(database: Any, table: str, name: str, report: ImportReport) -> None:
     mine = f'"{PREFIX}{table}"'
     taken = f'SELECT 1 FROM "{table}" AS t WHERE t.{name} = {mine}.{name} AND t.id <> {mine}.here'
     refused = f"fate IN ('{NEW}', '{CHANGED}') AND EXISTS ({taken})"
     for id, value in database.execute_sql(f"SELECT id, {name} FROM {mine} WHERE {refused} ORDER BY id"):
-        outcome.left_out.add(f"{table} {id} is left out: {taken_value(name, value)}")
+        report.left_out.add(f"{table} {id} is left out: {taken_value(name, value)}")
     database.execute_sql(f"UPDATE {mine} SET fate = '{REFUSED}' WHERE {refused}")
 
 
-def _note_shared_runs(database: Any, outcome: Outcome) -> None:
-    """Count the new tasks whose run_id is that of a task here: each server counts its own, and both are kept."""
-    ours = f"SELECT 1 FROM task AS t WHERE t.run_id = i.run_id AND {_is_nobodys('task')}"
+def _note_shared_runs(database: Any, report: ImportReport) -> None:
+    """Count the new tasks with the run_id of a task here. Every server counts from 1, so both are kept."""
+    ours = f"SELECT 1 FROM task AS t WHERE t.run_id = i.run_id AND {_is_unmatched('task')}"
     shared = f"SELECT COUNT(*) FROM \"{PREFIX}task\" AS i WHERE fate = '{NEW}' AND EXISTS ({ours})"
     if count := database.execute_sql(shared).fetchone()[0]:
-        outcome.values["task.run_id, new tasks with one that other tasks have here"] = count
+        report.values["task.run_id, new tasks with the run_id of other tasks here"] = count
 
 
-def _counted(table: str) -> str:
+def _count_fates(table: str) -> str:
     return f'SELECT fate, COUNT(*) FROM "{PREFIX}{table}" GROUP BY fate'
 
 
 # Writing
 
 
-def _add(database: Any, table: str, unsaid: Unsaid) -> None:
+def _add(database: Any, table: str, omissions: Omissions) -> None:
     names = _values(table)
-    given = ", ".join(_begun(name, unsaid.default(table, name)) for name in names)
+    given = ", ".join(_initial_value(name, omissions.default(table, name)) for name in names)
     rows = f"SELECT here, {given} FROM \"{PREFIX}{table}\" AS i WHERE fate = '{NEW}' ORDER BY here"
     database.execute_sql(f'INSERT INTO "{table}" (id, {_listed(names)}) {rows}')
 
 
-def _begun(name: str, default: Default | None) -> str:
-    """Return the SQL of what a new row has in a column."""
+def _initial_value(name: str, default: Default | None) -> str:
+    """Return the SQL of a column of a new row."""
     return f"COALESCE(i.{name}, {default.sql})" if default else f'i."{name}"'
 
 
-def _change(database: Any, table: str, unsaid: Unsaid) -> None:
-    """Give the rows that are others what the source has; what it says nothing of stays."""
-    names = unsaid.values(table)
+def _change(database: Any, table: str, omissions: Omissions) -> None:
+    names = omissions.values(table)
     incoming = f"FROM \"{PREFIX}{table}\" AS i WHERE i.fate = '{CHANGED}'"
-    given = ", ".join(_given(table, name, unsaid) for name in names)
+    given = ", ".join(_updated_value(table, name, omissions) for name in names)
     values = f"SELECT {given} {incoming} AND i.here = t.id"
     sql = f'UPDATE "{table}" AS t SET ({_listed(names)}) = ({values}) WHERE id IN (SELECT i.here {incoming})'
     database.execute_sql(sql)

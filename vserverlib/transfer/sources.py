@@ -1,10 +1,8 @@
-"""What can be imported: a source of rows, whatever it is, and finding out by looking what a file is.
+"""The contract of a source: anything that can be imported.
 
-A source gives the rows of its tables as they come, with the ids that they have there, in an order in which they can be
-written. What it cannot give as it was, it notes.
-
-It owns what all sources have in common. Each kind is read by the module that knows it (vantage6.py), and what becomes
-of the rows is importer.py's.
+A source yields the rows of its tables with their original ids, in an order in which they can be written, and notes what
+it cannot give unchanged. Each kind has a module: vantage6.py, fixture_source.py, exchange.py, vserver_source.py.
+importer.py writes the rows.
 """
 
 from __future__ import annotations
@@ -20,16 +18,16 @@ from typing import IO, Any, NamedTuple, Protocol, runtime_checkable
 
 from vserverlib.progress_callback import Advance
 
-NOTHING: Mapping[str, Collection[str]] = MappingProxyType({})
-TOLD = 20  # lines of one kind that are told where not all are asked for
+NO_COLUMNS: Mapping[str, Collection[str]] = MappingProxyType({})
+FIRST_LINES = 20  # lines of one kind in a summary
 Row = tuple[Any, ...]
 
 
 class Default(NamedTuple):
-    """What a new row has in a column of which its source says nothing: worked out of its other values, by name.
+    """The value of a column that a source leaves empty, for new rows: computed from the row's other values, by name.
 
-    sql: the same, of a row `i`. changed: what a row `t` that is there has in it, when it gets values of such a row; it
-    keeps what it has where that is empty.
+    sql: the same for a source row `i`. changed: the SQL of the value that an existing row `t` gets when it is updated
+    from such a row; without it, `t` keeps its value.
     """
 
     value: Callable[[Mapping[str, Any]], Any]
@@ -42,7 +40,7 @@ NO_DEFAULTS: Defaults = MappingProxyType({})
 
 
 class Origin(NamedTuple):
-    """A table of a source: its name there, the entity that its rows become, and our names of its columns, in order."""
+    """A table of a source: its name, the entity of its rows, and our names of its columns, in order."""
 
     table: str
     entity: str
@@ -50,7 +48,7 @@ class Origin(NamedTuple):
 
 
 class Lines:
-    """Any number of lines, in their order: the first in memory, the others in a file that is gone with them."""
+    """Any number of lines in order: the first in memory, the others in a temporary file."""
 
     def __init__(self) -> None:
         self.first: list[str] = []
@@ -67,33 +65,33 @@ class Lines:
             yield from (line.rstrip("\n") for line in self._file)
 
     def add(self, line: str) -> None:
-        """Add a line. All are added before they are read."""
+        """Add a line. Add all lines before you read them."""
         self.total += 1
-        if self.total <= TOLD:
+        if self.total <= FIRST_LINES:
             self.first.append(line)
             return
         if self._file is None:
             file = tempfile.TemporaryFile("w+", encoding="utf-8", errors="surrogateescape")  # noqa: SIM115  # see below
             self._file = file
-            weakref.finalize(self, self._file.close)  # when this object is gone
+            weakref.finalize(self, self._file.close)
         self._file.write(" ".join(line.splitlines()) + "\n")
 
     def summary(self, more: str, everything: bool = False) -> Iterator[str]:
-        """Return what a person is told: all lines, or the first and how many `more` there are."""
+        """Return all lines, or the first ones and the number of the others with the words `more`."""
         yield from self if everything else self.first
         if not everything and self.total > len(self.first):
             yield f"and {self.total - len(self.first):,} {more}"
 
 
 class Undecodable(bytes):
-    """A stored text that is none in UTF-8: only another program writes such a one."""
+    """A stored text that is not UTF-8, written by another program."""
 
 
 class SequenceState(NamedTuple):
-    """What a database of ours has beside its rows.
+    """The numbers that a database of ours has used.
 
-    counters: the last numbers that were drawn, by name. last_ids: the highest ids that were ever given, by table.
-    key_salt: what keys are hashed with, None where that is not to be known.
+    counters: the last number of each counter. last_ids: the highest id ever used, by table. key_salt: the salt of
+    API keys, None if the source hides it.
     """
 
     counters: dict[str, int]
@@ -102,12 +100,12 @@ class SequenceState(NamedTuple):
 
 
 @dataclasses.dataclass
-class Notes:
-    """What could not be kept as it was, noted by a source while it gives its rows, and by what writes them.
+class ImportNotes:
+    """What could not be kept as it was. A source adds to it while it yields rows, and so do the writers.
 
-    left_out, doubled, renumbered: a line for each row that cannot be kept, is kept once because it is there twice, has
-    a new id. unusual: a line for what is read although it breaks a rule of the source's format. lost_values: a line
-    for each value of which something is lost. values: how many were changed, these too, by what was done to them.
+    left_out, doubled, renumbered: a line for each row that cannot be kept, that the source has twice and is kept once,
+    or that gets a new id. unusual: a line for each thing that breaks a rule of the format but is imported. lost_values:
+    a line for each value of which something is lost. values: how many values were changed or lost, by kind of change.
     """
 
     left_out: Lines = dataclasses.field(default_factory=Lines)
@@ -119,91 +117,90 @@ class Notes:
 
 
 class Source(Protocol):
-    """Something that is open, and read only, to be imported."""
+    """An open source. It is only read."""
 
     @property
     def about(self) -> str:
-        """What the journal says was imported: "server.sqlite, of a vantage6 server of release 3"."""
+        """The name of the source in the journal: "server.sqlite, of a vantage6 server of release 3"."""
 
     @property
     def origins(self) -> Sequence[Origin]:
-        """The tables that there are, in an order in which their rows can be written."""
+        """The tables, in an order in which their rows can be written."""
 
     @property
-    def beside(self) -> SequenceState | None:
-        """What a source of ours has beside rows; its values are kept exactly. None: it is another program's."""
+    def sequence_state(self) -> SequenceState | None:
+        """The used numbers of a source of ours, whose values are kept exactly; None for another program's source."""
 
     @property
     def made_up(self) -> Mapping[str, Collection[str]]:
-        """The columns, by entity, that the source knows nothing of: it gives a new row what such a row begins with."""
+        """The columns, by entity, that the source does not have: its values there are initial values of new rows."""
 
     @property
     def defaults(self) -> Defaults:
-        """What new rows have where the source says nothing, which it gives as None."""
+        """The values of new rows in columns for which the source yields None."""
 
     def summary(self) -> str:
-        """Return what it is, in a line."""
+        """Return one line: the kind of source."""
 
     def count(self, table: str) -> int:
-        """Return how many rows a table has."""
+        """Return the number of rows of a table."""
 
-    def rows(self, origin: Origin, notes: Notes) -> Iterator[Row]:
-        """Return the rows of a table as they come: the values of its columns in their order, ids as they are there.
+    def rows(self, origin: Origin, notes: ImportNotes) -> Iterator[Row]:
+        """Yield the rows of a table: the values of its columns in order, with the source's ids.
 
-        Nothing is kept in memory that grows with them. A row that is not given is noted: as left out, or as
-        doubled.
+        Memory does not grow with the rows. A row that is not yielded is noted as left out or doubled.
         """
 
-    def orphan_rows(self, notes: Notes) -> dict[str, int]:
-        """Note the rows of tables that are read with others, and belong to none of these; return how many, by table."""
+    def orphan_rows(self, notes: ImportNotes) -> dict[str, int]:
+        """Note the rows of joined tables that belong to no row; return the number by table."""
 
     def unmapped_tables(self) -> dict[str, int]:
-        """Return the tables that have no place in ours, each with how many rows it has: those that have any."""
+        """Return the tables that have rows but no place here, each with the number of its rows."""
 
     def lost_columns(self) -> dict[str, int]:
-        """Return the columns that have no place in ours, each with how many rows have something in it."""
+        """Return the columns that have no place here, each with the number of rows that have a value in it."""
 
     def refuse_changed(self) -> None:
-        """Raise an Error where it was written to since it was opened: what was read need not fit together."""
+        """Raise an Error if the source was written to since it was opened: its rows may be inconsistent."""
 
 
-class WhollyOurs:
-    """What is true of a source all of whose tables and columns have their place: a database of ours, what it wrote."""
+class OwnSource:
+    """A source whose tables and columns all have a place here: a database of ours, or an export of one."""
 
-    made_up = NOTHING
+    made_up = NO_COLUMNS
     defaults = NO_DEFAULTS
 
-    def orphan_rows(self, notes: Notes) -> dict[str, int]:
-        """Note nothing: every row is of a table that is read."""
+    def orphan_rows(self, notes: ImportNotes) -> dict[str, int]:
+        """Note nothing: there are no joined tables."""
         return {}
 
     def unmapped_tables(self) -> dict[str, int]:
-        """Return nothing: every table has its place."""
+        """Return nothing: every table has a place."""
         return {}
 
     def lost_columns(self) -> dict[str, int]:
-        """Return nothing: every column has its place."""
+        """Return nothing: every column has a place."""
         return {}
 
 
 @runtime_checkable
 class NeedsCredentials(Protocol):
-    """A source that lacks secrets: they are made for it, and handed out."""
+    """A source without some passwords and API keys: they are generated, and delivered to the administrator."""
 
-    handing_out: Callable[[list[Any]], object]  # is called with those that were made
+    deliver_to: Callable[[list[Any]], object]  # is called with the generated credentials
 
-    def complete(self, database: Any) -> None:
-        """Make the secrets that lack, and that the database has not either. Writes nothing."""
+    def generate_credentials(self, database: Any) -> None:
+        """Generate the credentials that neither the source nor the database has. Does not write."""
 
-    def hand_out(self) -> None:
-        """Hand out those that were made: all is written, and what fails here takes it back."""
+    def deliver_credentials(self) -> None:
+        """Pass the generated credentials to `deliver_to`. All rows are written; an error here rolls them back."""
 
 
-Opened = contextlib.AbstractContextManager[Source]
-Bar = Callable[[str, int], contextlib.AbstractContextManager[Advance]]  # what is done, and how many of it there are
+OpenedSource = contextlib.AbstractContextManager[Source]
+ProgressBar = Callable[[str, int], contextlib.AbstractContextManager[Advance]]  # takes a title and a total
 
 
 @contextlib.contextmanager
-def no_bar(what: str, total: int) -> Iterator[Advance]:
-    """Show nobody how far it is."""
+def no_progress_bar(what: str, total: int) -> Iterator[Advance]:
+    """Show no progress."""
     yield bool

@@ -1,8 +1,6 @@
-"""The values of a source, made ours: each by the field that it is for, and hashed where it is a secret in plain text.
+"""Converts the values of a source with our fields, and hashes plain passwords and API keys.
 
-What cannot be kept as it was is noted: counted by what was done to it, and named where it is lost.
-
-It owns what becomes of single values. Which rows there are is the source's to say; how they are written, writing.py's.
+A change of a value is counted; a loss is also noted with its row. writing.py writes the rows.
 """
 
 from __future__ import annotations
@@ -16,25 +14,25 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from models import MODELS
 from vserverlib import Error, hashing, printable
 from vserverlib.entities import fields, relations
-from vserverlib.transfer.sources import Default, Notes, Origin, Row, Undecodable
+from vserverlib.transfer.sources import Default, ImportNotes, Origin, Row, Undecodable
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
-KEPT = "kept as it is"  # what is said of a value that is none of its kind, and stays
-AHEAD = 4  # rows for each processor that are read before their hashes are there
-Stored = Callable[[str], str | None]  # tells a hash by the name of a user
+KEPT_AS_IS = "kept as it is"  # in a note about a value of another type than its column
+ROWS_AHEAD = 4  # rows for each processor that are read while hashes are computed
+FindHash = Callable[[str], str | None]  # takes a username
 
 
-class Plain(NamedTuple):
-    """A secret that is to be hashed, and the salt for it."""
+class PlainSecret(NamedTuple):
+    """A secret in plain text, and the salt to hash it with, or None for a new one."""
 
     text: str
     salt: str | None
 
 
-def completed(rows: Iterator[Row], origin: Origin, defaults: Mapping[str, Default]) -> Iterator[Row]:
-    """Return rows with what a new one has in the columns of which their source says nothing."""
+def with_defaults(rows: Iterator[Row], origin: Origin, defaults: Mapping[str, Default]) -> Iterator[Row]:
+    """Return rows with the defaults of new rows where the source yields None."""
     for name, default in defaults.items():
         rows = _completed(rows, origin, origin.columns.index(name), default)
     return rows
@@ -48,63 +46,63 @@ def _completed(rows: Iterator[Row], origin: Origin, at: int, default: Default) -
         yield row
 
 
-class Keeper:
-    """Makes the values of one table ours: each by the field that it is for.
+class ValueConverter:
+    """Converts the rows of one table.
 
-    hashes: whether plain secrets are hashed; else nothing is kept of secrets but that there are some. stored: tells the
-    hash that a user has already. loose: any value can be in any column, as in SQLite. exactly: they come from a
-    database of ours, and are kept as they are, whatever their fields would say.
+    hashes: keep or compute hashes of secrets; else each secret becomes hashing.UNKNOWN. stored: finds the present hash
+    of a user's password. any_type: the target stores any type in any column, as SQLite does. exactly: the source is a
+    database of ours, so values are not converted.
     """
 
     def __init__(
         self,
         origin: Origin,
-        notes: Notes,
+        notes: ImportNotes,
         *,
         hashes: bool,
-        loose: bool,
-        stored: Stored | None = None,
+        any_type: bool,
+        stored: FindHash | None = None,
         exactly: bool = False,
     ) -> None:
         columns = MODELS[origin.entity]._meta.columns
         self._origin, self._notes, self._hashes = origin, notes, hashes
-        self._loose, self._exactly = loose, exactly
-        self._row: Row = ()  # the one that is being made ours
-        self._keepers = [self._keeper(columns[name]) for name in origin.columns]
+        self._any_type, self._exactly = any_type, exactly
+        self._row: Row = ()  # the current one
+        self._converters = [self._converter(columns[name]) for name in origin.columns]
         self._has_secrets = any(isinstance(columns[name], fields.Secret) for name in origin.columns)
         self._user = origin.columns.index("username") if stored and "username" in origin.columns else None
         self._stored = stored
 
-    def _keeper(self, field: Any) -> Callable[[Any], Any]:
+    def _converter(self, field: Any) -> Callable[[Any], Any]:
         return partial(self._secret if isinstance(field, fields.Secret) else self._plain, field)
 
-    def kept(self, rows: Iterator[Row]) -> Iterator[Row]:
-        """Return the values of rows as they are stored, as they come."""
-        found = map(self._kept, rows)
+    def converted(self, rows: Iterator[Row]) -> Iterator[Row]:
+        """Yield rows with the values to store."""
+        found = map(self._convert, rows)
         return self._hashed(found) if self._has_secrets and self._hashes else found
 
-    def _kept(self, row: Row) -> Row:
+    def _convert(self, row: Row) -> Row:
         self._row = row
-        pairs = zip(self._keepers, row, strict=True)
-        return tuple([None if value is None else keep(value) for keep, value in pairs])
+        pairs = zip(self._converters, row, strict=True)
+        return tuple([None if value is None else convert(value) for convert, value in pairs])
 
     def _hashed(self, rows: Iterator[Row]) -> Iterator[Row]:
-        """Hash the plain secrets of rows, as many at once as there are processors; the rows stay in their order."""
+        """Hash plain secrets, on all processors at once. The rows keep their order."""
         from concurrent.futures import ThreadPoolExecutor
 
         workers = os.cpu_count() or 1
         pool, waiting = ThreadPoolExecutor(workers), deque[Row]()
         try:
             for row in rows:
-                waiting.append(tuple(self._begun(pool, row, value) for value in row))
-                if len(waiting) > workers * AHEAD:
-                    yield _ended(waiting.popleft())
-            yield from map(_ended, waiting)
+                waiting.append(tuple(self._begin_hash(pool, row, value) for value in row))
+                if len(waiting) > workers * ROWS_AHEAD:
+                    yield _with_hashes(waiting.popleft())
+            yield from map(_with_hashes, waiting)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def _begun(self, pool: ThreadPoolExecutor, row: Row, value: Any) -> Any:
-        if not isinstance(value, Plain):
+    def _begin_hash(self, pool: ThreadPoolExecutor, row: Row, value: Any) -> Any:
+        if not isinstance(value, PlainSecret):
             return value
         stored = self._stored(row[self._user]) if self._stored and self._user is not None else None
         return pool.submit(_hash_of, value, stored)
@@ -113,68 +111,68 @@ class Keeper:
         if self._exactly and not isinstance(value, Undecodable):
             return value
         if isinstance(field, fields.UTCDateTimeField) and isinstance(value, str) and not value.strip():
-            return self._change(field, "an empty text, no time now", None)
+            return self._change(field, "an empty text, now NULL", None)
         try:
             kept = field.clean(value)
         except Error:
-            return self._mended(field, value)
+            return self._adapt(field, value)
         return None if kept == "" and isinstance(field, fields.PublicKey) else kept
 
     def _secret(self, field: Any, value: Any) -> Any:
-        """Return a hash as it is, and a plain text as one that is to be hashed, which takes 0.3 seconds."""
+        """Return a hash unchanged, and a plain text as a PlainSecret: hashing takes 0.3 seconds."""
         text = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
         if not text:
             return None
         if text == hashing.KEYCLOAK:
             return text
         try:
-            kept = text if hashing.is_hash(text) else Plain(hashing.check_plain(str(field), text), field.salt())
+            kept = text if hashing.is_hash(text) else PlainSecret(hashing.check_plain(str(field), text), field.salt())
         except Error:
-            return self._lose(field, None, "no hash can be made of it, it is empty now", None)
+            return self._lose(field, None, "it cannot be hashed, it is empty now", None)
         return kept if self._hashes else hashing.UNKNOWN
 
-    def _mended(self, field: Any, value: Any) -> Any:
-        """Return what can be kept of a value that its field does not take, and note it."""
+    def _adapt(self, field: Any, value: Any) -> Any:
+        """Return what can be kept of a value that its field refuses, and note it."""
         if isinstance(field, fields.Text):
             return self._as_text(field, value)
         if isinstance(field, relations.Link | fields.IntegerField):
-            return self._lose(field, value, "no whole number, it is empty now", None)
-        if not self._loose:
+            return self._lose(field, value, "not a whole number, it is empty now", None)
+        if not self._any_type:
             return self._lose(field, value, f"not {field.takes}, it is empty now", None)
         kept = bytes(value) if isinstance(value, Undecodable) else value
-        return self._change(field, f"not {field.takes}, {KEPT}", kept)
+        return self._change(field, f"not {field.takes}, {KEPT_AS_IS}", kept)
 
     def _as_text(self, field: Any, value: Any) -> str:
         text = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
         if "\0" not in text and (not isinstance(value, bytes) or text.encode() == value):
-            return str(self._change(field, "made text", text))
+            return str(self._change(field, "converted to text", text))
         kept = text.replace("\0", "\ufffd")
-        return str(self._lose(field, text, "characters that cannot be kept became \ufffd", kept))
+        return str(self._lose(field, text, "characters that cannot be stored became \ufffd", kept))
 
     def _lose(self, field: Any, value: Any, done: str, kept: Any) -> Any:
-        """Note a value of which something is lost, by its row. value: None for a secret, which is not shown."""
+        """Note a value of which something is lost, with its row. value: None for a secret, which is not shown."""
         shown = "" if value is None else f' "{printable(value)}"'
         self._notes.lost_values.add(f"{self._named_row()}: {field.column_name}{shown}: {done}")
         return self._change(field, done, kept)
 
     def _change(self, field: Any, done: str, kept: Any) -> Any:
-        """Count what was done to a value."""
+        """Count a change of a value."""
         self._notes.values[f"{self._origin.table}.{field.column_name}, {done}"] += 1
         return kept
 
     def _named_row(self) -> str:
-        """Return what a row is called: by its id, or where it has none by all that it has."""
+        """Return the name of the current row: its id, or all its values if it has no id."""
         table, _, columns = self._origin
         if "id" in columns:
             return f"{table} {printable(self._row[columns.index('id')])}"
         return f"{table} of {', '.join(map(printable, self._row))}"
 
 
-def _hash_of(plain: Plain, stored: str | None) -> str:
-    """Return the hash of a plain text: the one that is there where it fits, so that it does not change."""
+def _hash_of(plain: PlainSecret, stored: str | None) -> str:
+    """Return the stored hash if it fits the plain text, else a new one."""
     return stored if stored and hashing.fits(plain.text, stored) else hashing.make_hash(plain.text, plain.salt)
 
 
-def _ended(row: Row) -> Row:
-    """Return a row with the hashes that were begun, when they are there."""
+def _with_hashes(row: Row) -> Row:
+    """Wait for the hashes of a row."""
     return tuple([value.result() if hasattr(value, "result") else value for value in row])

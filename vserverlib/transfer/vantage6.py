@@ -23,7 +23,7 @@ from vserverlib.databases.connection import quoted
 from vserverlib.databases.recognition import Columns, columns_of, has, is_only_opened, release_of
 from vserverlib.entities import progress
 from vserverlib.files import shown
-from vserverlib.transfer.sources import NOTHING, Default, Defaults, Notes, Origin, Row
+from vserverlib.transfer.sources import NO_COLUMNS, Default, Defaults, ImportNotes, Origin, Row
 
 REMAINS = (("result", "run"), ("task.run_id", "task.job_id"), ("user.roles", "role"))  # of a release, beside a newer's
 VIEWS = "SELECT name FROM sqlite_master WHERE type = 'view' OR sql LIKE 'CREATE VIRTUAL %'"
@@ -173,10 +173,10 @@ class Source:
     @property
     def made_up(self) -> Mapping[str, Collection[str]]:
         """The times when tasks were created, which releases before 3.11 do not note: they tell no tasks apart."""
-        return NOTHING if self._has("task", "created_at") else {"task": ("created_at",)}
+        return NO_COLUMNS if self._has("task", "created_at") else {"task": ("created_at",)}
 
     @property
-    def beside(self) -> None:
+    def sequence_state(self) -> None:
         """Nothing: it is no database of ours."""
 
     @property
@@ -202,7 +202,7 @@ class Source:
         """Return how many rows a table has."""
         return int(self.conn.execute(f"SELECT COUNT(*) FROM {quoted(table)}").fetchone()[0])
 
-    def rows(self, origin: Origin, notes: Notes) -> Iterator[Row]:
+    def rows(self, origin: Origin, notes: ImportNotes) -> Iterator[Row]:
         """Return the rows of a table, with the values that are computed from several of theirs."""
         rows = self._stored(origin)
         if origin.table == "run":
@@ -212,7 +212,7 @@ class Source:
             return _once(rows, self.doubled(), notes)
         return _roles(rows, origin.columns.index("roles")) if origin.table == "user" else rows
 
-    def _note_cleaned(self, notes: Notes) -> None:
+    def _note_cleaned(self, notes: ImportNotes) -> None:
         """Count the runs whose only known end is their clean-up."""
         if self._has("run", CLEANED):
             cleaned = f"SELECT COUNT(*) FROM run WHERE {_time('finished_at')} IS NULL AND {_time(CLEANED)} IS NOT NULL"
@@ -265,7 +265,7 @@ class Source:
             found = self.conn.execute(f"{taken} (SELECT run.id {DOUBLED}) ORDER BY run.id")
             yield from ((id, next(free)) for (id,) in found)
 
-    def orphan_rows(self, notes: Notes) -> dict[str, int]:
+    def orphan_rows(self, notes: ImportNotes) -> dict[str, int]:
         """Note the rows of tables that are read with others, and belong to none of these; return how many, by table."""
         parts, before = self._parts(), notes.left_out.total
         found: dict[str, int] = {}
@@ -307,7 +307,7 @@ def _time(place: str) -> str:
 # Rows that change on the way
 
 
-def _new_ids(rows: Iterable[Row], taken: Iterator[tuple[int, int]], notes: Notes) -> Iterator[Row]:
+def _new_ids(rows: Iterable[Row], taken: Iterator[tuple[int, int]], notes: ImportNotes) -> Iterator[Row]:
     """Give a run a new id if a result has its id. Both come by their ids, the lowest first."""
     nothing = (None, None)
     old, new = next(taken, nothing)
@@ -320,7 +320,7 @@ def _new_ids(rows: Iterable[Row], taken: Iterator[tuple[int, int]], notes: Notes
             yield row
 
 
-def _once(rows: Iterable[Row], doubled: Iterator[int], notes: Notes) -> Iterator[Row]:
+def _once(rows: Iterable[Row], doubled: Iterator[int], notes: ImportNotes) -> Iterator[Row]:
     """Leave out the results that are also runs: the run has what the server did with it since."""
     double = next(doubled, None)
     for row in rows:

@@ -20,7 +20,7 @@ from vserverlib.databases.connection import quoted
 from vserverlib.files import shown
 from vserverlib.progress_callback import ticker
 from vserverlib.transfer import vantage6
-from vserverlib.transfer.sources import Bar
+from vserverlib.transfer.sources import ProgressBar
 
 COUNTED = 23  # the type of a row that is only counted (int4)
 TABLES = """
@@ -53,7 +53,7 @@ Tables = dict[str, list[Column]]
 
 
 @contextlib.contextmanager
-def opened(database: Any, bar: Bar) -> Iterator[vantage6.Source]:
+def opened(database: Any, bar: ProgressBar) -> Iterator[vantage6.Source]:
     """Copy the database of a server, and open the copy as a source. It is one moment: see servers.at_one_moment().
 
     Raises an Error if the database is not a server's, or there is no room for the copy.
@@ -93,7 +93,7 @@ def _new(file: Path) -> sqlite3.Connection:
 # Copying
 
 
-def _copy(database: Any, conn: sqlite3.Connection, tables: Tables, codec: str, bar: Bar) -> None:
+def _copy(database: Any, conn: sqlite3.Connection, tables: Tables, codec: str, bar: ProgressBar) -> None:
     database.set_local(**SETTINGS)
     asked = (_encoded(f"SELECT COUNT(*) FROM {quoted(table)}", codec) for table in tables)
     counts = [database.fetch_one(sql)[0] for sql in asked]

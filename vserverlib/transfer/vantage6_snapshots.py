@@ -29,10 +29,10 @@ from vserverlib.databases import recognition, schemas, snapshots, sqlite_connect
 from vserverlib.databases.postgresql import servers
 from vserverlib.files import shown
 from vserverlib.transfer import detection
-from vserverlib.transfer.sources import Bar, no_bar
+from vserverlib.transfer.sources import ProgressBar, no_progress_bar
 
 if TYPE_CHECKING:
-    from vserverlib.transfer.import_report import Outcome
+    from vserverlib.transfer.import_report import ImportReport
     from vserverlib.transfer.sources import Source
 
 KEPT = 8  # copies
@@ -57,7 +57,7 @@ class Copy(NamedTuple):
 # Viewing
 
 
-def look(name: Path | str, bar: Bar = no_bar) -> Copy:
+def look(name: Path | str, bar: ProgressBar = no_progress_bar) -> Copy:
     """Return a copy of the current content of a server's database, by its file or its URL; create it if necessary.
 
     bar: shows the progress. Raises an Error if the database cannot be read.
@@ -70,7 +70,7 @@ def look(name: Path | str, bar: Bar = no_bar) -> Copy:
         return Copy(found, is_kept=True) if found else _copy_database(database, key, bar)
 
 
-def _look(path: Path, bar: Bar) -> Copy:
+def _look(path: Path, bar: ProgressBar) -> Copy:
     with files.as_error(f"{shown(path)} cannot be viewed"):
         found = _find(_key(path))
         return Copy(found, is_kept=True) if found else _copy_file(path, _settled_key(path), bar)
@@ -227,7 +227,7 @@ def _remove(file: Path) -> None:
 # Creating a copy
 
 
-def _copy_file(path: Path, key: str, bar: Bar) -> Copy:
+def _copy_file(path: Path, key: str, bar: ProgressBar) -> Copy:
     """Create a copy of a file. It is kept under this name if the file did not change meanwhile."""
     size = sum(size for _, _, size, *_ in snapshots.state(files.real(path)))
     with _draft(size) as draft:
@@ -237,7 +237,7 @@ def _copy_file(path: Path, key: str, bar: Bar) -> Copy:
         return _keep(draft, key)
 
 
-def _copy_database(database: Any, key: str, bar: Bar) -> Copy:
+def _copy_database(database: Any, key: str, bar: ProgressBar) -> Copy:
     """Create a copy of a PostgreSQL database, and keep it under this name."""
     from vserverlib.transfer import vantage6_postgres
 
@@ -279,7 +279,7 @@ def _keep(draft: Path, key: str) -> Copy:
     return Copy(place, is_kept=True)
 
 
-def _import(source: Source, name: str, draft: Path, bar: Bar) -> None:
+def _import(source: Source, name: str, draft: Path, bar: ProgressBar) -> None:
     from vserverlib.transfer import importer
 
     what = source.summary().removeprefix(f"{name} is ")
@@ -298,7 +298,7 @@ def _finish(draft: Path, what: str, less: str) -> None:
         conn.execute("PRAGMA journal_mode = DELETE").fetchone()
 
 
-def _less(outcome: Outcome) -> str:
+def _less(outcome: ImportReport) -> str:
     """Return in short what differs from the source; an import, or its dry run, reports it in full."""
     gone = {
         "row": outcome.left_out.total + outcome.doubled.total,

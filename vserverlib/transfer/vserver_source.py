@@ -1,7 +1,6 @@
-"""A database of ours as a source: its rows exactly as they are stored, and what it has beside them.
+"""A database of ours as a source: its rows exactly as they are stored, and its used numbers.
 
-It owns which tables and columns that are. What becomes of rows is importer.py's, or exchange.py's where they are
-written to a file. The journal, settings of a session and what is worked out stay where they are.
+It leaves out the journal, settings and computed columns. importer.py imports it; exchange.py exports it.
 """
 
 from __future__ import annotations
@@ -12,15 +11,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import models  # it is what there are tables for
-from vserverlib import files, hashing, printable
+import models
+from vserverlib import files, hashing
 from vserverlib.databases import connecting
 from vserverlib.drivers import peewee
 from vserverlib.files import shown
 from vserverlib.secret_columns import is_secret
-from vserverlib.transfer.sources import Notes, Origin, Row, SequenceState, Undecodable, WhollyOurs
+from vserverlib.transfer.sources import ImportNotes, Origin, OwnSource, Row, SequenceState, Undecodable
 
-IN_ORDER = ("organization", "collaboration", "member", "user", "node", "task", "result")  # in which they can be written
+IN_ORDER = ("organization", "collaboration", "member", "user", "node", "task", "result")  # of an export's rows
 
 
 def _origin(table: str) -> Origin:
@@ -31,15 +30,15 @@ ORIGINS = tuple(map(_origin, IN_ORDER))
 
 
 @dataclasses.dataclass(frozen=True)
-class Database(WhollyOurs):
-    """A database of ours that is open, for reading. with_hashes: whether those of secrets are read."""
+class VserverSource(OwnSource):
+    """An open database of ours. with_hashes: include the hashes of passwords and API keys."""
 
     database: Any
     with_hashes: bool
 
     @property
     def about(self) -> str:
-        """Return what the journal says was imported."""
+        """The name of the source in the journal."""
         return f"{self.database.title}, a database of vserver"
 
     @property
@@ -48,8 +47,8 @@ class Database(WhollyOurs):
         return ORIGINS
 
     @property
-    def beside(self) -> SequenceState:
-        """Return the counters, the highest ids that were given, and with hashes the salt of keys."""
+    def sequence_state(self) -> SequenceState:
+        """The counters, the highest ids ever used, and, with hashes, the salt of API keys."""
         counters = dict(self._asked("SELECT name, value FROM counter"))
         given = {table: self.database.highest_id(table) for table in IN_ORDER}
         last_ids = {table: id for table, id in given.items() if id}
@@ -61,15 +60,15 @@ class Database(WhollyOurs):
         return found
 
     def summary(self) -> str:
-        """Return what it is, in a line."""
-        return f"{printable(self.database.path or self.database.title, 200)} is a database of vserver"
+        """Return one line: the kind of source."""
+        return f"{shown(self.database.path or self.database.title)} is a database of vserver"
 
     def count(self, table: str) -> int:
-        """Return how many rows a table has."""
+        """Return the number of rows of a table."""
         return int(self._asked(f'SELECT COUNT(*) FROM "{table}"')[0][0])
 
-    def rows(self, origin: Origin, notes: Notes) -> Iterator[Row]:
-        """Return the rows of a table as they are stored, as they come, by their ids."""
+    def rows(self, origin: Origin, notes: ImportNotes) -> Iterator[Row]:
+        """Yield the rows of a table as they are stored, in the order of their ids."""
         table = peewee.Table(origin.table, origin.columns)
         query = table.select(
             *(self._shown(origin.table, getattr(table, name), name) for name in origin.columns)
@@ -84,17 +83,17 @@ class Database(WhollyOurs):
         return peewee.Case(None, [(column == hashing.KEYCLOAK, column)])
 
     def refuse_changed(self) -> None:
-        """Do nothing: it is read in one transaction, and so as it was at one moment."""
+        """Do nothing: one transaction reads everything."""
 
 
 @contextlib.contextmanager
-def reading(database: Any, *, with_hashes: bool) -> Iterator[Database]:
-    """Have a database that is open be a source, as it is at this moment. with_hashes: also where it hides them."""
+def reading(database: Any, *, with_hashes: bool) -> Iterator[VserverSource]:
+    """Read an open database in one transaction, as a source. with_hashes: even if the database hides them."""
     with contextlib.ExitStack() as stack:
         if database.is_sqlite:
             stack.enter_context(_any_text(database.connection()))
         stack.enter_context(database.reading())
-        yield Database(database, with_hashes)
+        yield VserverSource(database, with_hashes)
 
 
 @contextlib.contextmanager
@@ -114,8 +113,8 @@ def _text(data: bytes) -> str | Undecodable:
 
 
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator[Database]:
-    """Open a database of ours to be imported, of an older schema as a private copy; an Error where it cannot be."""
+def opened(path: Path) -> Iterator[VserverSource]:
+    """Open a database file of ours as a source. One with an older schema is upgraded in a private copy."""
     with files.as_error(f"{shown(path)} cannot be read"):
         database = connecting.for_reading(path)
     with contextlib.closing(database), reading(database, with_hashes=True) as source:
