@@ -47,7 +47,7 @@ LONGEST_VALUE = 60  # characters of a value that is shown with its SQL
 
 _HELP = "Type db for an overview, db.Task.help() for the fields of an entity. Tab completes, Ctrl-D leaves."
 _EMPTY = 'It is empty. Begin with: organization = db.Organization(name="…"), then organization.save()'
-_MODES = {
+MODES = {
     "read-only": "read-only: nothing can be changed here, and hashes of secrets are not shown",
     "sandbox": "sandbox: this is a private copy, thrown away when you leave",
 }
@@ -192,7 +192,7 @@ def banner(database: Any) -> str:
     """Return what the shell says first: which database, its mode, what is in it. At most 12 lines of 80 columns."""
     found = counts(database)
     where = _where(database.path) if database.place == database.title else ""  # of a URL it is told already
-    mode = _MODES.get(database.mode, database.mode)
+    mode = MODES.get(database.mode, database.mode)
     words = [pluralize(number, name.removesuffix("s"), name) for name, number in found.items()]
     content = ", ".join(words) if any(found.values()) else _EMPTY
     lines = [f"{database.title}, {mode}", where, content, _HELP]

@@ -33,12 +33,13 @@ ROOMS = (
     "api",
     "commands",
     "shell",
+    "notebooks",
     "vserver",
 )
 # Which modules import a library that costs time, or that only one part of the program is about.
 OWNERS = {
     "click": {"vserver", "read", "edit", "maintenance", "options", "completers", "shell_completion"},
-    "IPython": {"console", "history", "magics"},
+    "IPython": {"console", "history", "magics", "matcher", "extension"},
     "prompt_toolkit": {"console", "history"},
     "pygments": {"console"},
     "traitlets": {"console"},

@@ -19,7 +19,7 @@ from typing import Any
 
 from vserverlib.drivers import peewee
 from vserverlib.entities import progress
-from vserverlib.entities.sequences import ShownInNotebooks, no_place, picked, shown
+from vserverlib.entities.sequences import no_place, picked, shown
 
 Reader = Callable[[Any, Collection[int]], dict[int, Any]]  # (database, ids) → what it tells of each, one query
 
@@ -129,7 +129,7 @@ def no_collection() -> Iterator[None]:
             gc.enable()
 
 
-class EntityList(ShownInNotebooks, peewee.ModelSelect):
+class EntityList(peewee.ModelSelect):
     """A list of entities that is read when it is needed; Peewee's where(), order_by(), … give further ones.
 
     Never writes.

@@ -29,7 +29,6 @@ from vserverlib.entities.lists import EntityList, Peers
 from vserverlib.entities.peewee_hooks import Decoded, LoadingDirtySet, WritersOfClass
 from vserverlib.entities.relations import BackrefAccessor, Link, MemberList, Memberships, relations
 from vserverlib.entities.rows import statement
-from vserverlib.entities.sequences import ShownInNotebooks
 from vserverlib.messages import warn
 
 SaveWarnings = list[CheckWarning | NotObeyed]  # what there is to say of a save
@@ -48,7 +47,7 @@ before_commit: list[Callable[[Written], SaveWarnings]] = []
 _ALL: Any = object()
 
 
-class EntityBase(Decoded, WritersOfClass, ShownInNotebooks, peewee.Model):
+class EntityBase(Decoded, WritersOfClass, peewee.Model):
     """One row of a table: finding, saving and describing it. What else an entity can do is entity.py's."""
 
     noun: ClassVar[str] = ""  # "organization"

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from vserverlib import Error, NotFound, printable
 from vserverlib.drivers import peewee
 from vserverlib.entities.fields import MOST_BITS, ValidatedField, as_id, fits
-from vserverlib.entities.sequences import Loaded, ShownInNotebooks, picked, shown
+from vserverlib.entities.sequences import Loaded, picked, shown
 
 
 class LinkIdAccessor(peewee.ObjectIdAccessor):
@@ -64,7 +64,7 @@ class BackrefAccessor(peewee.BackrefAccessor):
 
     def load(self, instance: Any, entities: list[Any], query: Any = None) -> None:
         """Keep what Peewee has read for many at once. query: what it was read by; None: all of the table."""
-        everyone = query if isinstance(query, ShownInNotebooks) else self.rel_model.get()
+        everyone = query if hasattr(query, "as_read") else self.rel_model.get()
         loaded = Loaded(entities, everyone, self.field == instance.id, instance._meta.database)
         instance._loaded = {**(instance._loaded or {}), self.field.backref: loaded}
 
@@ -113,7 +113,7 @@ class Link(ValidatedField, peewee.ForeignKeyField):
         return value
 
 
-class MemberList(ShownInNotebooks, MutableSequence[Any]):
+class MemberList(MutableSequence[Any]):
     """The partners of an entity: a list that can be edited, written by the save() of the entity it belongs to.
 
     It is read when it is first used, and again after each change of memberships in this session. What was added and

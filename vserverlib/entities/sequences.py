@@ -1,30 +1,19 @@
-"""What lists of entities share, whether a query fills them or they can be edited: an index, a repr, a notebook's view.
+"""What lists of entities share, whether a query fills them or they can be edited: an index and a repr.
 
 The lists themselves are in lists.py and relations.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from vserverlib import NotFound, pluralize, printable
 
 SHOWN = 20  # entities in the repr of a list
 
-# What a notebook shows of an object, by MIME type; None: its repr. terminal.display registers it.
-notebook_views: list[Callable[[Any], dict[str, str] | None]] = []
-
 
 class NoSuchPlace(NotFound, IndexError):
     """An index past the end of a list."""
-
-
-class ShownInNotebooks:
-    """What IPython asks for the view of an object in a notebook; our own shell does not."""
-
-    def _repr_mimebundle_(self, **options: Any) -> dict[str, str] | None:
-        return next((shown for view in notebook_views if (shown := view(self)) is not None), None)
 
 
 class Loaded:

@@ -14,13 +14,11 @@ import subprocess
 import sys
 import tokenize
 import traceback
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
 from IPython.core.compilerop import CachingCompiler
-from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
-from IPython.core.formatters import DisplayFormatter
 from IPython.terminal.embed import InteractiveShellEmbed
 from IPython.terminal.prompts import Prompts, RichPromptDisplayHook
 from IPython.terminal.ptutils import IPythonPTLexer
@@ -32,9 +30,10 @@ from vserverlib import Error, home, masking, messages, printable, signals, vanta
 from vserverlib.drivers import peewee
 from vserverlib.entities.orm import EntityBase
 from vserverlib.scanning import MASK
-from vserverlib.terminal import completion, display
+from vserverlib.terminal import display
 from vserverlib.terminal.history import History, Recall
 from vserverlib.terminal.magics import NoLog, OurMagics
+from vserverlib.terminal.matcher import matcher
 
 LONGEST_TITLE = 40  # characters of the database's name in the prompt
 COLOURS = {"light": "lightbg", "dark": "linux", "none": "nocolor", "": "neutral"}  # VSERVER_THEME: IPython's name
@@ -64,25 +63,6 @@ class Lexer(IPythonPTLexer):
 
     def lex_document(self, document: Any) -> Any:
         return super().lex_document(document) if document.text else lambda line: []
-
-
-class Display(DisplayFormatter):
-    """Shows an entity as a panel, and a list of entities as a table; IPython shows all else."""
-
-    def format(self, obj: Any, include: Any = None, exclude: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
-        if not display.is_viewed(obj):
-            shown: tuple[dict[str, Any], dict[str, Any]] = super().format(obj, include=include, exclude=exclude)
-            return shown
-        return {"text/plain": self._view(obj)}, {}
-
-    def _view(self, obj: Any) -> str:
-        try:
-            return display.text(obj, color=self.parent.colors != "nocolor")
-        except Exception as error:
-            if self.parent.tells_all:
-                raise
-            kind = "" if _is_ours(error) else f"{type(error).__name__}: "
-            return f"({type(obj).__name__} cannot be shown: {kind}{printable(error, 300)})"
 
 
 class DisplayHook(RichPromptDisplayHook):
@@ -115,24 +95,7 @@ class Prompt(Prompts):
         return [(text, name), (number, str(self.shell.execution_count)), (text, "]: ")]
 
 
-# Completion
-
-
-@contextlib.contextmanager
-def _untold(database: Any) -> Iterator[None]:
-    """Have queries that the person did not ask for not be told by --print-sql."""
-    hooks, database.query_hooks = database.query_hooks, []
-    try:
-        yield
-    finally:
-        database.query_hooks = hooks
-
-
-def _result(typed: str, offers: Iterable[completion.Offer]) -> SimpleMatcherResult:
-    """Return our offers for IPython's completer, for which an empty list means to ask its other matchers."""
-    found = [SimpleCompletion(text=offer.text, type=offer.kind) for offer in offers]
-    nothing_else = found or [SimpleCompletion(text=typed)]
-    return SimpleMatcherResult(completions=nothing_else, matched_fragment=typed, suppress=True, ordered=True)
+# Errors
 
 
 def _is_ours(error: BaseException) -> bool:
@@ -233,9 +196,17 @@ class Shell(InteractiveShellEmbed):
         self.logger = NoLog(self.home_dir)
 
     def init_display_formatter(self) -> None:
-        self.display_formatter = Display(parent=self)
-        self.display_formatter.active_types = ["text/plain"]
-        self.configurables.append(self.display_formatter)
+        super().init_display_formatter()
+        display.show_in(self.display_formatter, self._view)
+
+    def _view(self, obj: Any) -> str:
+        try:
+            return display.text(obj, color=self.colors != "nocolor")
+        except Exception as error:
+            if self.tells_all:
+                raise
+            kind = "" if _is_ours(error) else f"{type(error).__name__}: "
+            return f"({type(obj).__name__} cannot be shown: {kind}{printable(error, 300)})"
 
     def init_prompt_toolkit_cli(self) -> None:
         self.lexer = Lexer()
@@ -269,19 +240,7 @@ class Shell(InteractiveShellEmbed):
 
     def init_completer(self) -> None:
         super().init_completer()
-
-        @context_matcher(identifier="vserver", priority=100)  # type: ignore[untyped-decorator]
-        def ours(context: CompletionContext) -> Any:
-            return self._completed(context)
-
-        self.Completer.custom_matchers.append(ours)
-
-    def _completed(self, context: CompletionContext) -> Any:
-        lines = context.full_text.split("\n")
-        before = "\n".join([*lines[: context.cursor_line], context.text_until_cursor])
-        with _untold(self.database):
-            found = completion.complete(before, self.user_ns)
-        return SimpleMatcherResult(completions=[]) if found is None else _result(found.typed, found.offers)
+        self.Completer.custom_matchers.append(matcher(self.user_ns))
 
     # Files that run
 
