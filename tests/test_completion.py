@@ -192,3 +192,37 @@ def test_exists_offers_the_fields_but_no_secret(names: dict[str, Any]) -> None:
 
 def test_a_secret_is_never_looked_up(names: dict[str, Any]) -> None:
     assert complete('db.Node.get_by_api_key("', names) is None
+
+
+# Filters
+
+
+@pytest.mark.parametrize("asked", ["db.Task.", "db.Task.get().", "org.created_tasks."])
+def test_where_offers_fields_operators_and_states(asked: str, names: dict[str, Any]) -> None:
+    assert offered(f"{asked}where(sta", names) == ["status="]
+    assert offered(f'{asked}where("sta', names) == ["status="]
+    assert "initiator.country=" in offered(f'{asked}where("status=failed", "initiator.', names)
+    assert {"status=", "status!="} <= set(offered(f'{asked}where("status', names))
+    states = ["failed"]
+    assert offered(f'{asked}where(name="x", status="f', names) == states
+    assert offered(f'{asked}where("status=f', names) == ["status=failed"]
+    assert offered(f'{asked}where(db.Task.status == "f', names) == states
+
+
+def test_where_offers_the_names_that_a_link_may_have(names: dict[str, Any]) -> None:
+    assert offered('db.Task.where("initiator=IK', names) == ["initiator=IKNL"]
+    assert offered('db.Task.where(initiator="IK', names) == ["IKNL"]
+
+
+def test_sort_offers_fields_that_are_not_given_yet(names: dict[str, Any]) -> None:
+    assert offered('db.Task.sort("name,-na', names) == []
+    assert offered('db.Task.sort("name,-created', names) == ["name,-created_at"]
+
+
+@pytest.mark.parametrize("source", ['db.User.where(password="', 'db.User.where("pass', 'db.Task.where(wrong="'])
+def test_where_offers_no_secret_and_nothing_for_an_unknown_field(source: str, names: dict[str, Any]) -> None:
+    assert offered(source, names) == []
+
+
+def test_where_leaves_a_name_that_is_no_field_to_ipython(names: dict[str, Any]) -> None:
+    assert complete("db.Task.where(db", names) is None

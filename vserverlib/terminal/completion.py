@@ -14,10 +14,11 @@ import datetime
 import re
 from collections import ChainMap
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import takewhile
+from itertools import pairwise, takewhile
 from types import FunctionType, SimpleNamespace
 from typing import Any, NamedTuple
 
+from vserverlib import UsageError
 from vserverlib.drivers import peewee
 from vserverlib.entities.entity import Entity
 from vserverlib.entities.fields import BooleanField, Id, IntegerField, Secret, Text, UTCDateTimeField
@@ -25,6 +26,7 @@ from vserverlib.entities.lists import EntityList
 from vserverlib.entities.peewee_hooks import instance_only
 from vserverlib.entities.relations import Link, MemberList, relations
 from vserverlib.scanning import Token, scan, string_parts
+from vserverlib.terminal import filter_completion
 
 MOST_NAMES = 50  # names of the database that are offered
 
@@ -82,7 +84,8 @@ def complete(before: str, namespace: Mapping[str, Any]) -> Offers | None:
     ahead = tokens[:-1] if typed else tokens
     if ahead and ahead[-1].text == ".":
         return _starting_with(typed, _attributes(_thing(ahead[:-1], namespace)))
-    return _starting_with(typed, _keywords(ahead, namespace))
+    found = _starting_with(typed, _keywords(ahead, namespace))
+    return found if found is not None and found.offers else None  # else it is a value, such as db
 
 
 def _starting_with(typed: str, offers: Iterable[Offer] | None) -> Offers | None:
@@ -177,6 +180,8 @@ def _attribute(thing: Thing | None, name: str) -> Thing | None:
         return _of_value(vars(thing.of).get(name)) if isinstance(thing.of, SimpleNamespace) else None
     if name in (offer.text for offer in _attributes(thing) or () if offer.kind == "function"):
         return Thing("method", thing, name)
+    if thing.kind == "model":
+        return Thing("field", thing.of, name)
     return _linked(thing.of, name) if thing.kind == "entity" else NOTHING
 
 
@@ -271,39 +276,93 @@ def _own(model: type[Entity], kinds: Any) -> list[str]:
     return [name for name in public if not hasattr(Entity, name)]
 
 
-def _keywords(ahead: list[Token], namespace: Mapping[str, Any]) -> list[Offer] | None:
-    """Return the `field=` of the constructor whose brackets these tokens are in, but for those that are given."""
+def _call(ahead: list[Token], namespace: Mapping[str, Any]) -> tuple[Thing | None, list[Token]]:
+    """Return the function whose open brackets these tokens end in, or None, and the tokens inside."""
     opened = _opening(ahead, len(ahead) - 1)
-    if opened < 1 or ahead[opened].text != "(" or ahead[-1].text not in ("(", ","):
+    if opened < 1 or ahead[opened].text != "(":
+        return None, []
+    return _thing(ahead[:opened], namespace), ahead[opened + 1 :]
+
+
+def _keywords(ahead: list[Token], namespace: Mapping[str, Any]) -> list[Offer] | None:
+    """Return the `field=` that a constructor, or where(), still takes; None elsewhere."""
+    if not ahead or ahead[-1].text not in ("(", ","):
         return None
-    thing = _thing(ahead[:opened], namespace)
-    if thing is None or thing.kind != "model":
+    function, inside = _call(ahead, namespace)
+    if model := _filtered(function):
+        found = [Offer(name, about) for name, about in filter_completion.fields(model, "").items()]
+    elif function is not None and function.kind == "model":
+        editable = [Offer(each.name, each.model.plural) for each in relations(function.of) if each.editable]
+        found = [offer for offer in fields(function.of) + editable if offer.text != "id"]
+    else:
         return None
-    given = {name.text for name, mark in zip(ahead[opened:], ahead[opened + 1 :], strict=False) if mark.text == "="}
-    editable = [Offer(relation.name, relation.model.plural) for relation in relations(thing.of) if relation.editable]
-    return [Offer(f"{o.text}=", o.kind) for o in fields(thing.of) + editable if o.text not in {*given, "id"}]
+    given = {name.text for name, mark in pairwise(inside) if mark.text == "="}
+    return [Offer(f"{offer.text}=", offer.kind) for offer in found if offer.text not in given]
+
+
+def _filtered(function: Thing | None, name: str = "where") -> Any:
+    """Return the model whose where(), or other method of lists, a function is; None for all others."""
+    if function is None or function.kind != "method" or function.name != name:
+        return None
+    return function.of.of if function.of.kind in ("model", "list") else None
 
 
 # Inside quotes
 
 
 def _in_string(tokens: list[Token], namespace: Mapping[str, Any]) -> Offers | None:
-    """Return the names that are stored, in a lookup by name, or of the fields, in exists()."""
-    if len(tokens) < 2 or tokens[-2].text != "(":
-        return None
-    thing = _thing(tokens[:-2], namespace)
+    """Return the completions of a text: a name to look up, a filter, a sort order, or a value to compare with."""
     prefix, quote, typed, _ = string_parts(tokens[-1].text)
-    if thing is None or thing.kind != "method" or "f" in prefix.lower() or thing.of.kind not in ("model", "entity"):
+    if len(tokens) < 2 or "f" in prefix.lower():
         return None
-    model, lookup = thing.of.of, _LOOKUP.fullmatch(thing.name)
-    if thing.name == "exists":
-        offers = [Offer(field.name, field.takes) for field in model.stored_fields() if not isinstance(field, Secret)]
-        return _starting_with(typed, offers)
+    text = _evaluated(prefix, quote, typed)
+    found: tuple[str, dict[str, str]] | None = "", {}
+    with contextlib.suppress(UsageError):  # there is no such field
+        found = _texts(tokens[:-1], text, namespace)
+    if found is None:
+        return None
+    before, words = found
+    rest = text[len(before) :].casefold()
+    fitting = [word for word in words if word.casefold().startswith(rest)]
+    return Offers(typed, [Offer(_inside(before + word, quote), words[word]) for word in fitting])
+
+
+def _texts(ahead: list[Token], typed: str, namespace: Mapping[str, Any]) -> tuple[str, dict[str, str]] | None:
+    """Return the part of a text that stays, and the completions of the rest; None if IPython knows better."""
+    mark = ahead[-1].text
+    if mark in ("==", "!="):
+        field = _thing(ahead[:-1], namespace)
+        return _values(field.of, field.name, typed) if field is not None and field.kind == "field" else None
+    function, _ = _call(ahead, namespace) if mark in ("(", ",", "=") else (None, [])
+    if (model := _filtered(function)) and mark == "=":
+        return _values(model, ahead[-2].text, typed)
+    if model:
+        return filter_completion.in_filter(model, typed, exact)
+    if model := _filtered(function, "sort"):
+        return filter_completion.in_order(model, typed)
+    return _names(function, typed) if mark == "(" else None
+
+
+def _values(model: type[Entity], name: str, typed: str) -> tuple[str, dict[str, str]]:
+    return "", dict.fromkeys(filter_completion.values(model, name, typed, exact), name)
+
+
+def _names(function: Thing | None, typed: str) -> tuple[str, dict[str, str]] | None:
+    """Return the fields for exists(), or the stored names for a lookup by name."""
+    if function is None or function.kind != "method" or function.of.kind not in ("model", "entity"):
+        return None
+    model, lookup = function.of.of, _LOOKUP.fullmatch(function.name)
+    if function.name == "exists":
+        return "", {field.name: field.takes for field in model.stored_fields() if not isinstance(field, Secret)}
     field = lookup and model._meta.fields.get((lookup["field"] or lookup["taken"]).lower())
     if field is None or isinstance(field, Secret):
         return None
-    names = stored(field, _evaluated(prefix, quote, typed))
-    return Offers(typed, [Offer(_inside(name, quote), model.noun) for name in names])
+    return "", dict.fromkeys(stored(field, typed), model.noun)
+
+
+def exact(field: Any, start: str) -> list[str]:
+    """Return values of an indexed text field that begin so, in upper and lower case as well."""
+    return stored(field, start, exact=True)
 
 
 def stored(field: Any, start: str, exact: bool = False) -> list[str]:
