@@ -28,8 +28,8 @@ def test_the_figures_agree_with_the_entities(consortium: Any) -> None:
     assert {status: count for status, count in found.tasks.items() if count} == Counter(t.status for t in db.Task.get())
     for share in found.collaborations:
         tasks = db.Collaboration.get(share.id).tasks
-        ended = [task for task in tasks if task.status in ("completed", "failed")]
-        assert (share.total, share.done) == (len(tasks), len(ended))
+        finished = [task for task in tasks if task.status in ("completed", "failed")]
+        assert (share.total, share.done) == (len(tasks), len(finished))
     for share in found.organizations:
         results = db.Organization.get(share.id).results
         assert (share.total, share.done) == (len(results), sum(result.complete for result in results))
@@ -110,7 +110,7 @@ def shown(database: Any, width: int = 80) -> str:
 def test_it_fits_a_screen_of_80_columns_and_24_lines(consortium: Any) -> None:
     text = shown(consortium)
     assert len(text.splitlines()) <= 24 and max(views.cell_len(line) for line in text.splitlines()) <= 80
-    for part in ("24 tasks", "✓ completed 11", "✗ failed 6", "Colorectal cancer survival", "11/14", "waited for since"):
+    for part in ("24 tasks", "✓ completed 11", "✗ failed 6", "Colorectal cancer survival", "11/14", "waiting since"):
         assert part in text
 
 

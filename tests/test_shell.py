@@ -81,7 +81,7 @@ def test_the_banner_names_the_database_its_mode_and_the_counts(story: SimpleName
 @pytest.mark.parametrize("mode", ["read_only", "sandbox"])
 def test_the_banner_says_what_a_mode_means(path: Path, mode: str) -> None:
     text = " ".join(shell.banner(models.connect(path, **{mode: True})).split())
-    assert {"read_only": "nothing can be changed", "sandbox": "thrown away"}[mode] in text
+    assert {"read_only": "nothing can be changed", "sandbox": "private copy"}[mode] in text
 
 
 def test_the_banner_of_an_empty_database_says_how_to_begin(database: Any) -> None:
