@@ -59,7 +59,7 @@ def handouts(made: list[Any]) -> None:
         from vserverlib.terminal import views
 
         notify("made these passwords and API keys, which are not shown again:", "yellow")
-        views.console(sys.stderr).print(views.handouts(made))
+        views.console(sys.stderr).print(views.credentials_table(made))
         sys.stderr.flush()
 
 

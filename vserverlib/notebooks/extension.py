@@ -107,7 +107,7 @@ class Extension(Magics):
             self.database.close()
         self.database = None
 
-    # What is typed
+    # The magic
 
     @line_magic  # type: ignore[untyped-decorator]
     def vserver(self, line: str) -> None:
@@ -167,7 +167,7 @@ def set_password(username: str) -> None:
 def _ask(question: str) -> str:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error", getpass.GetPassWarning)  # it would show what is typed
+            warnings.simplefilter("error", getpass.GetPassWarning)  # it would echo the password
             return getpass.getpass(question)
     except (getpass.GetPassWarning, StdinNotImplementedError, EOFError):
         raise Error("a password cannot be typed hidden here: use vserver passwd at a terminal") from None

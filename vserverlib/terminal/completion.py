@@ -33,7 +33,7 @@ MOST_NAMES = 50  # names from the database
 OF_MODEL = ["get", "where", "search", "sort", "exists", "help"]
 OF_ENTITY = ["save", "delete", "history", "check", "help"]
 OF_LIST = ["where", "search", "sort", "order_by", "limit", "count", "index"]
-GIVE_LISTS = ("where", "search", "sort", "order_by", "limit")  # called, of a list or of a model
+GIVE_LISTS = ("where", "search", "sort", "order_by", "limit")  # when called on a list or a model
 OF_MEMBERS = ["append", "extend", "remove", "clear", "count", "index"]
 
 _LOOKUP = re.compile(r"(?:get_by_|find_by_|getBy)(?P<field>\w+)|(?P<taken>\w+)_exists")
@@ -139,7 +139,7 @@ def _start(tokens: list[Token]) -> int:
 
 
 def _opening(tokens: list[Token], at: int) -> int:
-    """Return the opening bracket that matches the one at a token, or that is still open there; -1 if there is none."""
+    """Return the opening bracket that matches the one at a token, or that is still open there, else -1."""
     depth = 0
     while at >= 0:
         depth += (tokens[at].text in (")", "]", "}")) - (tokens[at].text in ("(", "[", "{"))

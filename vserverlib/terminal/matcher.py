@@ -1,6 +1,6 @@
 """Our completions as a matcher of IPython's completer.
 
-completion.py decides what is offered; IPython decides how it is displayed.
+completion.py finds them; IPython displays them.
 """
 
 from __future__ import annotations

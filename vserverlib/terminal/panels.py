@@ -243,7 +243,7 @@ def _named(name: Any, id: int | None, look: Look) -> Text:
 
 
 def _grid(look: Look, *headings: Text) -> Table:
-    """Return a table without borders, whose first row are its headings."""
+    """Return a table without borders, with the headings as its first row."""
     table = Table.grid(padding=(0, GAP, 0, 0))
     for _ in headings:
         table.add_column(no_wrap=True, overflow=look.overflow)

@@ -314,14 +314,14 @@ def figures(rows: list[Row]) -> Any:
     return table
 
 
-def handouts(made: Iterable[Any]) -> Any:
+def credentials_table(generated: Iterable[Any]) -> Any:
     """Return a table of generated secrets, each in one piece; the names may take several lines."""
     from rich.table import Table
 
     table = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False)
     table.add_column("whose", overflow="fold")
     table.add_column("password or API key", no_wrap=True, overflow="fold")
-    for each in made:
+    for each in generated:
         table.add_row(Text(f"{each.entity} {printable(each.name, LONGEST)}"), Text(each.secret))
     return table
 
@@ -354,7 +354,7 @@ def _calls(methods: Iterable[str]) -> Text:
     return Text(", ".join(f"{method}()" for method in methods), "dim")
 
 
-# Where it goes
+# Outputs
 
 
 def console(file: TextIO | None = None, *, width: int | None = None) -> Console:
@@ -367,8 +367,8 @@ def render(renderable: Any, *, width: int | None = None, color: bool | None = No
     """Return a renderable as text, by default in the width and colours of stdout."""
     text = io.StringIO()
     color = messages.is_colourful(sys.stdout) if color is None else color
-    made = target(text, width or columns(sys.stdout), color)
-    made.print(renderable)
+    console = target(text, width or columns(sys.stdout), color)
+    console.print(renderable)
     return text.getvalue()
 
 
