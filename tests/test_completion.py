@@ -1,4 +1,4 @@
-"""What Tab offers, asked as IPython asks: the source before the cursor, and the names that are defined."""
+"""Completions of the source before the cursor, as IPython requests them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import models
 import shell
 from vserverlib.terminal.completion import complete
 
-KINDS = ["sqlite"]  # what is shown of an entity has nothing to do with where it is kept
+KINDS = ["sqlite"]  # display does not depend on the database
 
 HOSTILE = [
     "O'Brien",
@@ -29,7 +29,7 @@ HOSTILE = [
 
 @pytest.fixture
 def names(database: Any, story: SimpleNamespace) -> dict[str, Any]:
-    """What is defined at the prompt: a few entities and lists."""
+    """The names at the prompt: a few entities and lists."""
     found = {
         "org": story.iknl,
         "task": models.Task.get(1),
@@ -89,7 +89,7 @@ def test_an_entity_offers_its_fields_relations_and_methods(
     assert count_queries == []
 
 
-def test_what_is_worked_out_is_offered_without_working_it_out(names: dict[str, Any], count_queries: list[str]) -> None:
+def test_computed_fields_are_offered_without_computing_them(names: dict[str, Any], count_queries: list[str]) -> None:
     assert {"complete", "status", "progress", "finished_at"} < set(offered("task.", names))
     assert offered("task.prog", names) == ["progress"]
     assert count_queries == []

@@ -1,4 +1,4 @@
-"""What a notebook shows of an object: the same as the prompt, as HTML that runs nothing."""
+"""Our objects in a notebook: the same views as at the prompt, as HTML that runs nothing."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from IPython.core.formatters import DisplayFormatter
 from models import Organization, Task
 from vserverlib.terminal import display
 
-KINDS = ["sqlite"]  # what is shown of an entity has nothing to do with where it is kept
+KINDS = ["sqlite"]  # display does not depend on the database
 
 
 def text_of(page: str) -> str:
-    """Return what a browser shows of HTML that is one <pre>."""
+    """Return the text that a browser shows of a <pre>."""
     return html.unescape(re.sub(r"<[^>]*>", "", page))
 
 

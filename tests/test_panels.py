@@ -18,7 +18,7 @@ from vserverlib.entities.fields import now
 from vserverlib.queries import details
 from vserverlib.terminal import panels, views
 
-KINDS = ["sqlite"]  # what is shown of an entity has nothing to do with where it is kept
+KINDS = ["sqlite"]  # display does not depend on the database
 
 START = datetime(2026, 3, 1, 9, tzinfo=UTC)
 
@@ -70,7 +70,7 @@ def test_the_line_of_time_is_drawn_to_scale(story: SimpleNamespace) -> None:
         assert found and (len(found[1]), len(found[2])) == (waited, ran), drawn
 
 
-def test_what_goes_on_is_told_until_now(story: SimpleNamespace) -> None:
+def test_an_unfinished_result_is_timed_until_now(story: SimpleNamespace) -> None:
     deliver(story.results[0], 60, 0, begin=now() - timedelta(hours=3))
     raw("UPDATE result SET assigned_at = ? WHERE id = 2", f"{now() - timedelta(hours=3):%Y-%m-%d %H:%M:%S.%f}+00:00")
     text = panel(story.task)
@@ -152,7 +152,7 @@ def test_parents_that_lead_around_in_a_ring_end(story: SimpleNamespace) -> None:
 # Participants, and awaited results
 
 
-def test_a_collaboration_tells_its_organizations_nodes_and_tasks(story: SimpleNamespace) -> None:
+def test_a_collaboration_shows_its_organizations_nodes_and_tasks(story: SimpleNamespace) -> None:
     story.node.status, story.node.last_seen = "online", now() - timedelta(minutes=5)
     story.node.save()
     text = panel(story.collaboration)
