@@ -148,6 +148,25 @@ def test_a_database_that_cannot_be_opened_is_one_line(example: Path) -> None:
     assert "Traceback" not in done.out + done.err
 
 
+def test_a_file_that_the_system_refuses_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    done = cells("%load_ext vserver", f"%vserver {tmp_path}", f"%vserver {tmp_path}/loop", f"%vserver {tmp_path}/x/y")
+    assert done.out.count("error: ") == 3 and "Traceback" not in done.out + done.err, done
+
+
+def test_a_database_on_a_server_is_opened_and_its_password_is_not_printed(url: str) -> None:
+    with_password = url.replace("postgres@", f"postgres:{PASSWORD.replace(' ', '-')}@")
+    done = cells("%load_ext vserver", f"%vserver --read-only '{with_password}'", "len(db.Task.get())")
+    assert re.search("postgresql://.*, read-only", done.out) and "Out[3]: 0" in done.out, done
+    assert with_password != url and "battery" not in done.out + done.err
+
+
+def test_strict_of_the_environment_refuses_a_save_with_a_warning(example: Path) -> None:
+    lines = ("%load_ext vserver", "%vserver vserver.db", 'db.Task(name="alone").save()')
+    assert "error: not saved" in cells(*lines, VSERVER_STRICT="1").out
+    assert "error" not in cells(*lines).out
+
+
 @pytest.mark.parametrize("words", ["--bogus vserver.db", "--read-only --sandbox vserver.db", "a b", "passwd", "'a"])
 def test_a_line_that_vserver_does_not_understand_is_a_usage_error(words: str, example: Path) -> None:
     done = cells("%load_ext vserver", f"%vserver {words}")

@@ -7,11 +7,13 @@ user has configured it: it keeps its history, and tracebacks of other errors sho
 from __future__ import annotations
 
 import atexit
+import contextlib
 import getpass
 import os
 import shlex
 import sys
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 from IPython.core.error import StdinNotImplementedError
@@ -20,12 +22,13 @@ from IPython.core.magic import Magics, line_magic, magics_class
 import models
 import shell
 from vserverlib import Error, UsageError, addresses, messages, printable
-from vserverlib.commands.options import sandbox_report
+from vserverlib.commands.options import failure_of, sandbox_report
 from vserverlib.databases import current
 from vserverlib.opening import opener
 from vserverlib.terminal import display
 from vserverlib.terminal.matcher import matcher
 
+YES = ("1", "true", "t", "yes", "y", "on")  # VSERVER_STRICT, as the command line takes it
 OPTIONS = {"--read-only": "read_only", "--sandbox": "sandbox"}
 USAGE = "%vserver [--read-only | --sandbox] PATH|URL opens a database, %vserver passwd USER sets a password"
 NOTHING_OPEN = f"no database is open: {USAGE}"
@@ -58,7 +61,8 @@ class Extension(Magics):
 
     def _open_at_load(self, named: str) -> None:
         try:
-            self.open(named)
+            with _one_line_errors():
+                self.open(named)
         except Error as error:
             messages.notify(f"error: {addresses.VARIABLE}: {error}", "red")
 
@@ -88,6 +92,7 @@ class Extension(Magics):
         """
         report = self._report()
         self.database = opener.connect_for_session(name, **mode)
+        self.database.strict = os.environ.get("VSERVER_STRICT", "").lower() in YES
         _print(report)
         self._use(self.database)
 
@@ -117,7 +122,10 @@ class Extension(Magics):
         %vserver [--read-only|--sandbox] PATH|URL    open a database in place of the one that is open
         %vserver passwd USER                         ask for a new password, hidden, and save it
         """
-        words = _words(line)
+        with _one_line_errors():
+            self._run(_words(line))
+
+    def _run(self, words: list[str]) -> None:
         options = {OPTIONS[word]: True for word in words if word in OPTIONS}
         words = [word for word in words if word not in OPTIONS]
         if unknown := next((word for word in words if word.startswith("-")), ""):
@@ -132,6 +140,18 @@ class Extension(Magics):
             self._use(current.database.obj)  # models.connect() may have opened it
         else:
             _print(NOTHING_OPEN)
+
+
+@contextlib.contextmanager
+def _one_line_errors() -> Iterator[None]:
+    """Turn an error of the system or of the database into an Error, as the command line does."""
+    try:
+        yield
+    except Exception as error:
+        failure = failure_of(error)
+        if failure is None or isinstance(error, Error):
+            raise
+        raise Error(failure.message) from None
 
 
 def _words(line: str) -> list[str]:
