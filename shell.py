@@ -1,14 +1,13 @@
-"""The shell: what is at hand in it, what it says first, and how source is run in it.
+"""The shell and scripts: their names, the banner, and running source. The caller opens the database.
 
-Typed source is run by IPython, which only start() imports; what IPython needs of us is vserverlib.terminal.console's. A
-file, `-c` and piped input are run by run(), as plain Python. Which database is opened, and how, is the caller's to say.
+start() runs an IPython prompt, which vserverlib.terminal.console defines and only start() imports. run() runs a file,
+`-c` and piped input as plain Python.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
-import gc
 import importlib.util
 import linecache
 import os
@@ -42,18 +41,18 @@ from vserverlib.scanning import MASK
 from vserverlib.terminal import display
 
 WIDTH = 80  # columns of the banner
-CALLED = {"<command line>": "-c", "<stdin>": "-"}  # what sys.argv[0] is of source that is no file
-LONGEST_VALUE = 60  # characters of a value that is shown with its SQL
+ARGV_0 = {"<command line>": "-c", "<stdin>": "-"}  # sys.argv[0] of source that is no file
+LONGEST_VALUE = 60  # characters of a parameter after its SQL
 
 _HELP = "Type db for an overview, db.Task.help() for the fields of an entity. Tab completes, Ctrl-D leaves."
 _EMPTY = 'It is empty. Begin with: organization = db.Organization(name="…"), then organization.save()'
-_MODES = {
+MODES = {
     "read-only": "read-only: nothing can be changed here, and hashes of secrets are not shown",
-    "sandbox": "sandbox: this is a private copy, thrown away when you leave",
+    "sandbox": "sandbox: this is a private copy, deleted when you leave",
 }
 
 
-# What is at hand
+# The names in the shell and in scripts
 
 
 class NoSuchName(UsageError, AttributeError):
@@ -61,7 +60,7 @@ class NoSuchName(UsageError, AttributeError):
 
 
 class Summary(NamedTuple):
-    """What `db` shows of one entity: how many there are, one line on what it is, and its methods."""
+    """An entity in the summary that `db` displays: its count, a description and its methods."""
 
     name: str
     count: int  # type: ignore[assignment]  # nobody misses the count() of tuples
@@ -70,7 +69,7 @@ class Summary(NamedTuple):
 
 
 class Db(SimpleNamespace):
-    """What the user guide calls `db`: the six models, the database, its journal, and the rules asked of all of it."""
+    """The `db` of the user guide: the six models, the database, its journal and its checks."""
 
     database: Any
 
@@ -90,10 +89,10 @@ class Db(SimpleNamespace):
 
 
 class Console:
-    """A rich console, made when it is first used: its import takes time that most sessions need not spend."""
+    """A rich console, created when it is first used: most sessions need not wait for its import."""
 
     @functools.cached_property
-    def _made(self) -> Any:
+    def _console(self) -> Any:
         from vserverlib.terminal import views
 
         return views.console()
@@ -101,11 +100,11 @@ class Console:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
-        return getattr(self._made, name)
+        return getattr(self._console, name)
 
 
-class Standing:
-    """How things stand: what overview() gives. figures: the data of it."""
+class Status:
+    """The status overview that overview() returns. figures: its data."""
 
     def __init__(self, database: Any) -> None:
         from vserverlib.queries import overview
@@ -116,11 +115,11 @@ class Standing:
         return f"<overview of {self.title}>"
 
 
-def _board(standing: Standing) -> Any:
+def _overview(status: Status) -> Any:
     from vserverlib.entities import fields
     from vserverlib.terminal import overview_screen
 
-    return overview_screen.OverviewView(standing.figures, standing.title, fields.now())
+    return overview_screen.OverviewView(status.figures, status.title, fields.now())
 
 
 def _summary(db: Db) -> Any:
@@ -130,20 +129,20 @@ def _summary(db: Db) -> Any:
 
 
 display.register(Db, _summary)
-display.register(Standing, _board)
+display.register(Status, _overview)
 
 
 def namespace(database: Any) -> dict[str, Any]:
-    """Return the names that are at hand in the shell and in scripts, all of a database."""
+    """Return the predefined names of the shell and of scripts on a database."""
     names = {model.__name__: model for model in models.ENTITIES}
-    at_hand = {"database": database, "datetime": datetime, "timedelta": timedelta, "UTC": UTC, "console": Console()}
-    tools = {"overview": lambda: Standing(database), "watch": _watcher(database)}
-    return {"db": Db(database), **names, **at_hand, **tools}
+    others = {"database": database, "datetime": datetime, "timedelta": timedelta, "UTC": UTC, "console": Console()}
+    tools = {"overview": lambda: Status(database), "watch": _watcher(database)}
+    return {"db": Db(database), **names, **others, **tools}
 
 
 def _journal(database: Any) -> dict[str, Callable[..., Any]]:
     def log(entity: Any = None, id: int | None = None, **asked: Any) -> Any:
-        """Return what was changed, newest first: of an entity, a class of them, or all.
+        """Return the changes, newest first: of an entity, of a class of entities, or all.
 
         actor=NAME, since="2d", session=NAME; limit=20 records at most.
         """
@@ -152,9 +151,9 @@ def _journal(database: Any) -> dict[str, Callable[..., Any]]:
         return journal.log(database, entity, id, **asked)
 
     def undo(count: int | None = None, **asked: Any) -> Any:
-        """Take back the newest change, or as many as are given: change=NUMBER, session=NAME: that one, or all of it.
+        """Undo the newest change, or the newest `count` changes, or change=NUMBER, or all of session=NAME.
 
-        Refused where a row was changed since, unless force=True. It is a change itself: undo(change=…) takes it back.
+        Refused if a row was changed since, unless force=True. It is a change itself: undo(change=…) undoes it.
         """
         from vserverlib.entities import undoing
 
@@ -165,9 +164,9 @@ def _journal(database: Any) -> dict[str, Callable[..., Any]]:
 
 def _watcher(database: Any) -> Callable[..., None]:
     def watch(*tasks: Any) -> None:
-        """Show how far tasks are, as it changes, until they have finished; without tasks, all that are waited for.
+        """Show the progress of tasks until they have finished; without tasks, of all unfinished ones.
 
-        tasks: tasks, lists of tasks, ids, names.
+        tasks: tasks, lists of tasks, ids or names.
         """
         from vserverlib.terminal import watching
 
@@ -177,7 +176,7 @@ def _watcher(database: Any) -> Callable[..., None]:
 
 
 def summary(database: Any) -> list[Summary]:
-    """Return what `db` shows, entity by entity. One query."""
+    """Return the summary that `db` displays, entity by entity. One query."""
     from vserverlib.terminal.completion import methods
 
     found = counts(database)
@@ -185,14 +184,14 @@ def summary(database: Any) -> list[Summary]:
     return [Summary(model.__name__, found[model.plural], model.about, list(names)) for model, names in every.items()]
 
 
-# What it says
+# Messages
 
 
 def banner(database: Any) -> str:
-    """Return what the shell says first: which database, its mode, what is in it. At most 12 lines of 80 columns."""
+    """Return the banner: the database, its mode, its contents and a hint. At most 12 lines of 80 columns."""
     found = counts(database)
-    where = _where(database.path) if database.place == database.title else ""  # of a URL it is told already
-    mode = _MODES.get(database.mode, database.mode)
+    where = _where(database.path) if database.place == database.title else ""  # the title of a URL says it
+    mode = MODES.get(database.mode, database.mode)
     words = [pluralize(number, name.removesuffix("s"), name) for name, number in found.items()]
     content = ", ".join(words) if any(found.values()) else _EMPTY
     lines = [f"{database.title}, {mode}", where, content, _HELP]
@@ -200,61 +199,50 @@ def banner(database: Any) -> str:
 
 
 def _folded(text: str) -> list[str]:
-    """Return the lines of a text; a URL, or a folder, is not torn at a hyphen."""
+    """Return the lines of a text. A URL or a folder is not broken at a hyphen."""
     return textwrap.wrap(text, WIDTH, subsequent_indent="  ", break_on_hyphens=False)
 
 
 def _where(path: Path) -> str:
-    """Return where a database is; of the demo, which is nowhere, what it is."""
+    """Return the folder of a database, or a description of the demo, which has none."""
     return f"in {printable(path.absolute().parent, 200)}" if path.exists() else "example data: a copy of your own"
 
 
 def print_queries(database: Any) -> None:
-    """Write each statement that a database runs from now on to stderr, secrets masked."""
+    """Print each statement that a database runs from now on to stderr, secrets masked."""
     from vserverlib import statements
 
-    def tell_query(event: Any) -> None:
+    def print_query(event: Any) -> None:
         sql, parameters = statements.masked(event.sql, event.params, secret_columns.SECRET_COLUMNS)
         shown = ", ".join(printable(repr(value), LONGEST_VALUE) for value in parameters)
         notify(f"{event.duration * 1000:.1f} ms  {sql}" + (f"  [{shown}]" if shown else ""))
 
-    database.query_hooks.append(tell_query)
+    database.query_hooks.append(print_query)
 
 
-# How source is run
+# Running source
 
 
 def start(database: Any, *, quiet: bool = False, debug: bool = False, print_sql: bool = False) -> None:
-    """Run an IPython shell at the terminal until it is left.
+    """Run an IPython shell at the terminal until the user leaves.
 
     quiet: no banner. debug: errors with all frames. print_sql: each statement on stderr.
     """
     check_theme()
-    with plain_warnings(), _no_collecting():
+    with plain_warnings():
         from vserverlib.terminal import console
 
         text = "" if quiet else banner(database)
         shell = console.Shell(database, namespace(database), banner=text, debug=debug)
     if print_sql:
         print_queries(database)
-    with plain_warnings(), _modules_at_hand(None), _argv(""):
+    with plain_warnings(), _import_path(None), _argv(""):
         shell.run()
 
 
 @contextlib.contextmanager
-def _no_collecting() -> Iterator[None]:
-    """Keep the garbage collector from what is imported here, and stays: it would look through all of it, often."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        gc.enable()
-
-
-@contextlib.contextmanager
 def _argv(*words: str) -> Iterator[None]:
-    """Have sys.argv be these words: what is run here does not see the arguments of vserver."""
+    """Set sys.argv, so that a script does not see the arguments of vserver."""
     before, sys.argv = sys.argv, list(words)
     try:
         yield
@@ -263,8 +251,8 @@ def _argv(*words: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _modules_at_hand(file: str | None) -> Iterator[None]:
-    """Find modules beside a file, or in the working directory: after all others, so that they stand in for none."""
+def _import_path(file: str | None) -> Iterator[None]:
+    """Find modules beside a file, or in the working directory: last, so that they replace no other module."""
     folder = os.path.dirname(os.path.abspath(file)) if file else ""
     before = sys.path.copy()
     sys.path.append(folder)
@@ -285,8 +273,8 @@ def run(
 ) -> int:
     """Run source as plain Python and return its exit status: 1 after an exception, whose traceback goes to stderr.
 
-    filename: the path of a file, or what stands for one, such as "<stdin>". names: what is at hand in place of
-    namespace(). arguments: what sys.argv has after the file. debug: a traceback of an Error shows our own frames, too.
+    filename: a path, or a name such as "<stdin>". names: the names of the script instead of namespace(). arguments:
+    sys.argv after the file. debug: the traceback of an Error includes our own frames.
     """
     module = ModuleType("__main__")
     module.__dict__.update(namespace(database) if names is None else names)
@@ -295,7 +283,7 @@ def run(
         module.__dict__["__file__"] = os.path.abspath(file)
     main, sys.modules["__main__"] = sys.modules["__main__"], module
     try:
-        with plain_warnings(), _modules_at_hand(file), _argv(CALLED.get(filename, filename), *arguments):
+        with plain_warnings(), _import_path(file), _argv(ARGV_0.get(filename, filename), *arguments):
             return _status(source, filename, module, debug)
     finally:
         sys.modules["__main__"] = main
@@ -311,11 +299,11 @@ def _status(source: str | bytes, filename: str, module: ModuleType, debug: bool)
     except KeyboardInterrupt as error:
         return _interrupted(error, debug)
     except BaseException as error:
-        if isinstance(error, BrokenPipeError) and streams.is_unread():  # as of a list: `| head -1` is no fault
+        if isinstance(error, BrokenPipeError) and streams.is_unread():  # `| head -1` is no error
             return 1
         if hint := vantage6_names.of_error(error):
             error.add_note(hint.removeprefix(": "))
-        with contextlib.suppress(BrokenPipeError):  # which ends the program after this
+        with contextlib.suppress(BrokenPipeError):  # it ends the program later
             sys.stdout.flush()
         sys.stderr.write("".join(_traceback(error, debug)))
         return 1
@@ -323,7 +311,7 @@ def _status(source: str | bytes, filename: str, module: ModuleType, debug: bool)
 
 
 def _interrupted(error: KeyboardInterrupt, debug: bool) -> int:
-    """Return the exit status of a script that a signal has ended. Where it was is only shown if debug."""
+    """Return the exit status of a script that a signal has ended. Only debug prints the traceback."""
     if debug:
         sys.stderr.write("".join(_traceback(error, debug)))
     elif not signals.is_ending():
@@ -333,8 +321,8 @@ def _interrupted(error: KeyboardInterrupt, debug: bool) -> int:
 
 
 def _remember(source: str | bytes, filename: str) -> None:
-    """Have tracebacks show the lines of a source, secrets masked: they are kept in logs."""
-    with contextlib.suppress(SyntaxError, UnicodeDecodeError):  # which compile() tells better
+    """Have tracebacks show the lines of a source with secrets masked: logs keep tracebacks."""
+    with contextlib.suppress(SyntaxError, UnicodeDecodeError):  # compile() reports these better
         text = importlib.util.decode_source(source) if isinstance(source, bytes) else source
         remember(text, filename)
 
@@ -347,7 +335,7 @@ def _exit_status(code: object) -> int:
 
 
 def _traceback(error: BaseException, debug: bool) -> Iterator[str]:
-    """Return what Python prints of an exception, without our frames; of an Error, only the frames of its user."""
+    """Return the traceback of an exception without our frames; that of an Error has the user's frames only."""
     short = isinstance(error, Error) and not debug
     message = traceback.TracebackException.from_exception(error)
     for exception in _chain(message):
@@ -373,7 +361,7 @@ def _is_library(file: str) -> bool:
 
 
 def _without_marks(frame: traceback.FrameSummary) -> traceback.FrameSummary:
-    """Return a frame without the marks under its line where the line is masked: they would be beside the mark."""
+    """Return a frame without the marks under its line if that is masked: they would be in the wrong place."""
     if MASK not in (frame.line or ""):
         return frame
     return traceback.FrameSummary(frame.filename, frame.lineno, frame.name, line=frame.line)
@@ -383,7 +371,7 @@ def _mask_text(message: traceback.TracebackException) -> None:
     """Mask the line that a SyntaxError shows."""
     text = getattr(message, "text", None)
     if text:
-        is_ours = message.filename in linecache.cache  # not what exec() was given
+        is_ours = message.filename in linecache.cache  # not the source of an exec()
         message.text = (linecache.getline(message.filename, int(message.lineno or 0)) if is_ours else "") or mask(text)
         if message.text.strip() != text.strip():
-            message.offset = None  # type: ignore[assignment]  # there is no mark to make
+            message.offset = None  # type: ignore[assignment]  # print no mark

@@ -344,8 +344,17 @@ def completion_command(shell: str) -> None:
 
 
 def load_ipython_extension(ipython: Any) -> None:
-    """Show entities and lists in a notebook, or a plain IPython, as the shell does: `%load_ext vserver`."""
-    from vserverlib.terminal import display  # noqa: F401  # it registers itself
+    """Load our extension into a notebook or a plain IPython: `%load_ext vserver`."""
+    from vserverlib.notebooks import extension
+
+    extension.load(ipython)
+
+
+def unload_ipython_extension(ipython: Any) -> None:
+    """Undo load_ipython_extension(): `%unload_ext vserver`."""
+    from vserverlib.notebooks import extension
+
+    extension.unload(ipython)
 
 
 if __name__ == "__main__":

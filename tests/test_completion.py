@@ -1,4 +1,4 @@
-"""What Tab offers, asked as IPython asks: the source before the cursor, and the names that are defined."""
+"""Completions of the source before the cursor, as IPython requests them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import models
 import shell
 from vserverlib.terminal.completion import complete
 
-KINDS = ["sqlite"]  # what is shown of an entity has nothing to do with where it is kept
+KINDS = ["sqlite"]  # display does not depend on the database
 
 HOSTILE = [
     "O'Brien",
@@ -29,7 +29,7 @@ HOSTILE = [
 
 @pytest.fixture
 def names(database: Any, story: SimpleNamespace) -> dict[str, Any]:
-    """What is defined at the prompt: a few entities and lists."""
+    """The names at the prompt: a few entities and lists."""
     found = {
         "org": story.iknl,
         "task": models.Task.get(1),
@@ -89,7 +89,7 @@ def test_an_entity_offers_its_fields_relations_and_methods(
     assert count_queries == []
 
 
-def test_what_is_worked_out_is_offered_without_working_it_out(names: dict[str, Any], count_queries: list[str]) -> None:
+def test_computed_fields_are_offered_without_computing_them(names: dict[str, Any], count_queries: list[str]) -> None:
     assert {"complete", "status", "progress", "finished_at"} < set(offered("task.", names))
     assert offered("task.prog", names) == ["progress"]
     assert count_queries == []
@@ -192,3 +192,37 @@ def test_exists_offers_the_fields_but_no_secret(names: dict[str, Any]) -> None:
 
 def test_a_secret_is_never_looked_up(names: dict[str, Any]) -> None:
     assert complete('db.Node.get_by_api_key("', names) is None
+
+
+# Filters
+
+
+@pytest.mark.parametrize("asked", ["db.Task.", "db.Task.get().", "org.created_tasks."])
+def test_where_offers_fields_operators_and_states(asked: str, names: dict[str, Any]) -> None:
+    assert offered(f"{asked}where(sta", names) == ["status="]
+    assert offered(f'{asked}where("sta', names) == ["status="]
+    assert "initiator.country=" in offered(f'{asked}where("status=failed", "initiator.', names)
+    assert {"status=", "status!="} <= set(offered(f'{asked}where("status', names))
+    states = ["failed"]
+    assert offered(f'{asked}where(name="x", status="f', names) == states
+    assert offered(f'{asked}where("status=f', names) == ["status=failed"]
+    assert offered(f'{asked}where(db.Task.status == "f', names) == states
+
+
+def test_where_offers_the_names_that_a_link_may_have(names: dict[str, Any]) -> None:
+    assert offered('db.Task.where("initiator=IK', names) == ["initiator=IKNL"]
+    assert offered('db.Task.where(initiator="IK', names) == ["IKNL"]
+
+
+def test_sort_offers_fields_that_are_not_given_yet(names: dict[str, Any]) -> None:
+    assert offered('db.Task.sort("name,-na', names) == []
+    assert offered('db.Task.sort("name,-created', names) == ["name,-created_at"]
+
+
+@pytest.mark.parametrize("source", ['db.User.where(password="', 'db.User.where("pass', 'db.Task.where(wrong="'])
+def test_where_offers_no_secret_and_nothing_for_an_unknown_field(source: str, names: dict[str, Any]) -> None:
+    assert offered(source, names) == []
+
+
+def test_where_leaves_a_name_that_is_no_field_to_ipython(names: dict[str, Any]) -> None:
+    assert complete("db.Task.where(db", names) is None

@@ -58,7 +58,7 @@ def test_the_log_tells_field_by_field_newest_first(told: Path) -> None:
     text = vserver(told, "log", "--limit", "3").stdout
     assert "password  changed, not shown" in text
     assert "  changed task 1\n    name  average → [red]median\\x1b[2J\n" in text
-    assert text.index("changed user 1") < text.index("made user 1") < text.index("changed task 1")
+    assert text.index("changed user 1") < text.index("created user 1") < text.index("changed task 1")
 
 
 def test_json_has_all_records_with_the_types_of_show(told: Path) -> None:
@@ -186,10 +186,10 @@ def test_what_an_undo_would_take_back_is_counted_and_can_be_read_on(told: Path) 
     terminal = Terminal([*VSERVER, "-d", str(told), "undo"], environment(told.parent), columns=200, lines=200)
     screen = terminal.wait_for(rf"Undo change {number}\? \[y/N\]:")
     command = f"log --change {number} --page 2"
-    assert screen.count("made task") == 20 and f"1 more row: see vserver -d {told} {command}" in screen
+    assert screen.count("created task") == 20 and f"1 more row: see vserver -d {told} {command}" in screen
     terminal.send("\r")
     assert terminal.leave() == 1
-    assert vserver(told, *command.split()).stdout.count("made task") == 1
+    assert vserver(told, *command.split()).stdout.count("created task") == 1
 
 
 def test_undo_without_a_terminal_needs_yes(told: Path) -> None:
@@ -233,9 +233,9 @@ def test_the_prompt_has_log_undo_and_history(story: SimpleNamespace, database: A
 
 def test_the_log_of_the_prompt_has_a_view_that_says_when_it_is_not_all(story: SimpleNamespace, database: Any) -> None:
     text = views.render(journal_screen.of(journal.log(database, limit=2)), width=80, color=False)
-    assert text.count("made result") == 2 and text.endswith("there are more: limit=…\n")
+    assert text.count("created result") == 2 and text.endswith("there are more: limit=…\n")
     assert repr(journal.log(database, limit=2)) == "<2 entries of the journal, there are more>"
-    assert views.render(journal_screen.of(journal.log(database, actor="nobody")), width=80) == "nothing is on record\n"
+    assert views.render(journal_screen.of(journal.log(database, actor="nobody")), width=80) == "nothing is recorded\n"
 
 
 def test_tab_offers_history_log_and_undo(story: SimpleNamespace, database: Any) -> None:

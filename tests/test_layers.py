@@ -33,6 +33,7 @@ ROOMS = (
     "api",
     "commands",
     "shell",
+    "notebooks",
     "vserver",
 )
 # Which modules import a library that costs time, or that only one part of the program is about.
@@ -40,7 +41,7 @@ OWNERS = {
     "click": {
         *("vserver", "read", "edit", "maintenance", "options", "completers", "shell_completion", "help_page", "topics"),
     },
-    "IPython": {"console", "history", "magics"},
+    "IPython": {"console", "history", "magics", "matcher", "extension"},
     "prompt_toolkit": {"console", "history"},
     "pygments": {"console"},
     "traitlets": {"console"},

@@ -273,7 +273,7 @@ def test_the_key_is_shown_where_it_was_given_and_not_where_it_is_read(place: Pat
     node.api_key = key
     node.save()
     assert node.api_key == key
-    assert key not in repr(node) + str(node._repr_mimebundle_())
+    assert key not in repr(node) + display.html(node)
     assert db.Node.get(1).api_key == hashing.MASK
     database.close()
     assert leaks(key, place) == []
@@ -390,7 +390,7 @@ def _shown_by_objects(path: Path) -> Iterator[str]:
     viewed = (user, node, db.User.get(), db.Node.get(), at_hand.log(), user.history(), at_hand.check(), at_hand)
     for each in viewed:
         yield repr(each)
-        yield str(getattr(each, "_repr_mimebundle_", dict)())
+        yield display.html(each) if display.is_viewed(each) else ""
         yield display.text(each, color=False) if display.is_viewed(each) else ""
     yield from (str(entry) for entry in user.history())
     yield f"{user.password} {node.api_key} {user} {node} {db.User.get()} {db.User.where('id=1')}"

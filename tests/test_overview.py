@@ -125,7 +125,7 @@ def shown(database: Any, width: int = 80) -> str:
 def test_it_fits_a_screen_of_80_columns_and_24_lines(consortium: Any) -> None:
     text = shown(consortium)
     assert len(text.splitlines()) <= 24 and max(views.cell_len(line) for line in text.splitlines()) <= 80
-    for part in ("24 tasks", "✓ completed 11", "✗ failed 6", "Colorectal cancer survival", "11/14", "waited for since"):
+    for part in ("24 tasks", "✓ completed 11", "✗ failed 6", "Colorectal cancer survival", "11/14", "waiting since"):
         assert part in text
 
 

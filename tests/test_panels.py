@@ -1,4 +1,4 @@
-"""One entity in full: the lanes of a task drawn to scale, the tasks around it, who takes part, who owes what."""
+"""One entity in full: the timeline of a task, the tasks around it, participants, awaited results."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from vserverlib.entities.fields import now
 from vserverlib.queries import details
 from vserverlib.terminal import panels, views
 
-KINDS = ["sqlite"]  # what is shown of an entity has nothing to do with where it is kept
+KINDS = ["sqlite"]  # display does not depend on the database
 
 START = datetime(2026, 3, 1, 9, tzinfo=UTC)
 
@@ -70,7 +70,7 @@ def test_the_line_of_time_is_drawn_to_scale(story: SimpleNamespace) -> None:
         assert found and (len(found[1]), len(found[2])) == (waited, ran), drawn
 
 
-def test_what_goes_on_is_told_until_now(story: SimpleNamespace) -> None:
+def test_an_unfinished_result_is_timed_until_now(story: SimpleNamespace) -> None:
     deliver(story.results[0], 60, 0, begin=now() - timedelta(hours=3))
     raw("UPDATE result SET assigned_at = ? WHERE id = 2", f"{now() - timedelta(hours=3):%Y-%m-%d %H:%M:%S.%f}+00:00")
     text = panel(story.task)
@@ -92,7 +92,7 @@ def test_a_long_list_of_results_begins_with_those_that_are_waited_for(story: Sim
     ).execute()
     text = panel(Task.get(1))
     lanes = lines_with(text, "completed") + lines_with(text, "pending")
-    assert "15 more, those not finished come first" in text
+    assert "15 more, unfinished ones come first" in text
     assert len(lines_with(text, "○ pending")) == 1 + 5 and len(lanes) < 30
 
 
@@ -149,10 +149,10 @@ def test_parents_that_lead_around_in_a_ring_end(story: SimpleNamespace) -> None:
     assert "(this one)" in panel(Task.get(1))
 
 
-# Who takes part, and who owes what
+# Participants, and awaited results
 
 
-def test_a_collaboration_tells_its_organizations_nodes_and_tasks(story: SimpleNamespace) -> None:
+def test_a_collaboration_shows_its_organizations_nodes_and_tasks(story: SimpleNamespace) -> None:
     story.node.status, story.node.last_seen = "online", now() - timedelta(minutes=5)
     story.node.save()
     text = panel(story.collaboration)
@@ -161,22 +161,22 @@ def test_a_collaboration_tells_its_organizations_nodes_and_tasks(story: SimpleNa
     assert re.search(r"tasks +○ pending 1", text)
 
 
-def test_an_organization_tells_what_it_owes_and_since_when(story: SimpleNamespace) -> None:
+def test_an_organization_and_a_node_show_the_awaited_results_and_their_age(story: SimpleNamespace) -> None:
     raw("UPDATE result SET assigned_at = ? WHERE id = 1", f"{now() - timedelta(days=3):%Y-%m-%d %H:%M:%S.%f}+00:00")
-    assert re.search(r"owes 1 result, the oldest for 3 d", panel(story.iknl))
-    assert re.search(r"owes 1 result, the oldest for 3 d", panel(story.node))
+    assert re.search(r"1 result awaited, the oldest for 3 d", panel(story.iknl))
+    assert re.search(r"1 result awaited, the oldest for 3 d", panel(story.node))
     deliver(story.results[0], 1, 1)
-    assert "owes no result" in panel(story.iknl) and "owes no result" in panel(story.node)
-    assert "owes no result" in panel(Organization(name="new")) and "owes no result" in panel(Node(name="new"))
+    assert "no results awaited" in panel(story.iknl) and "no results awaited" in panel(story.node)
+    assert "no results awaited" in panel(Organization(name="new")) and "no results awaited" in panel(Node(name="new"))
 
 
-def test_a_node_owes_nothing_of_other_collaborations(story: SimpleNamespace) -> None:
+def test_no_results_of_other_collaborations_are_awaited_from_a_node(story: SimpleNamespace) -> None:
     other = Collaboration(name="other", organizations=[story.iknl])
     other.save()
     node = Node(name="other node", organization=story.iknl, collaboration=other)
     node.save()
-    assert "owes no result" in panel(node)
-    assert "owes 1 result" in panel(story.node)
+    assert "no results awaited" in panel(node)
+    assert "1 result awaited" in panel(story.node)
 
 
 def test_nothing_of_a_name_leaves_its_place_in_a_section(path: Path, story: SimpleNamespace) -> None:

@@ -311,7 +311,7 @@ def test_who_watches_waits_for_a_server_that_is_down(
 ) -> None:
     link, url = door
     with opened(url, read_only=True) as database:
-        signs = watching.Signs(database)
+        signs = watching.ChangeDetector(database)
         assert signs.has_changed() and not signs.has_changed()
         cut_off(server, database)
         folder = link.readlink()
@@ -321,12 +321,12 @@ def test_who_watches_waits_for_a_server_that_is_down(
         link.symlink_to(folder)
         raw(database, "INSERT INTO task (name) VALUES (?)", "average")
         assert signs.has_changed() and not signs.has_changed()
-        assert "is there again" in capsys.readouterr().err
+        assert "is reachable again" in capsys.readouterr().err
 
 
 def test_who_watches_does_not_wait_for_a_database_that_is_gone(server: running.Server, tmp_path: Path) -> None:
     with server.database() as url, opened(url, read_only=True) as database:
-        signs = watching.Signs(database)
+        signs = watching.ChangeDetector(database)
         name = database.execute_sql("SELECT current_database()").fetchone()[0]
         cut_off(server, database)
         server.run(f"ALTER DATABASE {name} RENAME TO elsewhere")

@@ -1,4 +1,4 @@
-"""The shell: the names at hand, the banner, and source that runs as plain Python."""
+"""The shell: predefined names, the banner, and source that runs as plain Python."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def plainly(code: str, path: Path, home: Path) -> subprocess.CompletedProcess[st
     return subprocess.run(command, capture_output=True, text=True, cwd=home, env=environment(home), check=False)
 
 
-# The names at hand
+# Predefined names
 
 
 def test_db_has_the_six_models_and_the_database(database: Any) -> None:
@@ -38,7 +38,7 @@ def test_db_has_the_six_models_and_the_database(database: Any) -> None:
     assert db.database is database
 
 
-def test_the_models_are_at_hand_by_name_and_so_is_what_dates_need(database: Any) -> None:
+def test_models_and_names_for_dates_are_predefined(database: Any) -> None:
     names = shell.namespace(database)
     assert all(names[model.__name__] is model for model in models.ENTITIES)
     assert names["datetime"].now(names["UTC"]).tzinfo is datetime.UTC
@@ -81,7 +81,7 @@ def test_the_banner_names_the_database_its_mode_and_the_counts(story: SimpleName
 @pytest.mark.parametrize("mode", ["read_only", "sandbox"])
 def test_the_banner_says_what_a_mode_means(path: Path, mode: str) -> None:
     text = " ".join(shell.banner(models.connect(path, **{mode: True})).split())
-    assert {"read_only": "nothing can be changed", "sandbox": "thrown away"}[mode] in text
+    assert {"read_only": "nothing can be changed", "sandbox": "private copy"}[mode] in text
 
 
 def test_the_banner_of_an_empty_database_says_how_to_begin(database: Any) -> None:
@@ -111,7 +111,7 @@ def test_a_quiet_shell_has_no_banner(path: Path, tmp_path: Path) -> None:
 # Source that runs as plain Python
 
 
-def test_source_runs_with_the_names_at_hand(database: Any, capsys: Printed) -> None:
+def test_source_runs_with_the_predefined_names(database: Any, capsys: Printed) -> None:
     source = 'Organization(name="IKNL").save()\ndb.Organization.get(1)\nprint(db.Organization.get(1).name, __name__)'
     assert shell.run(source, "<string>", database) == 0
     assert capsys.readouterr() == ("IKNL __main__\n", "")
@@ -141,17 +141,17 @@ def test_an_exception_ends_the_source_with_a_traceback_and_status_1(database: An
 def test_an_error_of_ours_has_no_frames_of_ours(database: Any, capsys: Printed) -> None:
     source = 'user = Collaboration(name="root")\nwith db.checks(False): user.save()\nCollaboration(name="root").save()'
     assert shell.run(source, "<string>", database) == 1
-    told = [line for line in capsys.readouterr().err.splitlines() if "~" not in line]
-    assert told[1:3] == ['  File "<string>", line 3, in <module>', '    Collaboration(name="root").save()']
-    assert len(told) == 4
-    assert 'the name "root" is taken' in told[-1]
+    printed = [line for line in capsys.readouterr().err.splitlines() if "~" not in line]
+    assert printed[1:3] == ['  File "<string>", line 3, in <module>', '    Collaboration(name="root").save()']
+    assert len(printed) == 4
+    assert 'the name "root" is taken' in printed[-1]
 
 
 def test_with_debug_an_error_of_ours_has_all_frames(database: Any, capsys: Printed) -> None:
     assert shell.run('db.User.getByUsername("root")', "<string>", database, debug=True) == 1
-    told = capsys.readouterr().err
-    assert "models.py" in told
-    assert "shell.py" not in told
+    printed = capsys.readouterr().err
+    assert "models.py" in printed
+    assert "shell.py" not in printed
 
 
 def test_a_traceback_shows_no_secret(database: Any, capsys: Printed) -> None:
@@ -159,9 +159,9 @@ def test_a_traceback_shows_no_secret(database: Any, capsys: Printed) -> None:
     assert shell.run(source, "<stdin>", database) == 1
     assert shell.run(f'User(password="{SECRET}" x', "<stdin>", database) == 1
     assert shell.run(f'{{"password": "{SECRET}"}}["x"]', "<stdin>", database) == 1
-    told = capsys.readouterr().err
-    assert SECRET not in told
-    assert told.count("********") >= 2
+    printed = capsys.readouterr().err
+    assert SECRET not in printed
+    assert printed.count("********") >= 2
 
 
 def test_a_syntax_error_is_shown_as_python_shows_it(database: Any, tmp_path: Path, capsys: Printed) -> None:
@@ -173,11 +173,11 @@ def test_a_syntax_error_is_shown_as_python_shows_it(database: Any, tmp_path: Pat
 
 
 @pytest.mark.parametrize("source", [b"\xff\xfe\x00binary", b"x = '\xe9'", b"\x00", "x = '\0'"])
-def test_what_is_no_python_is_told_as_an_error(source: bytes | str, database: Any, capsys: Printed) -> None:
+def test_invalid_python_is_reported_as_an_error(source: bytes | str, database: Any, capsys: Printed) -> None:
     assert shell.run(source, "given.py", database) == 1
-    told = capsys.readouterr().err
-    assert re.search(r"Error: ", told.splitlines()[-1])
-    assert "Traceback" not in told
+    printed = capsys.readouterr().err
+    assert re.search(r"Error: ", printed.splitlines()[-1])
+    assert "Traceback" not in printed
 
 
 def test_source_may_say_its_encoding(database: Any, capsys: Printed) -> None:
@@ -193,7 +193,7 @@ def test_leaving_gives_the_status_that_is_asked_for(leaving: str, status: int, d
     assert capsys.readouterr() == ("", "no more\n" if status == 1 else "")
 
 
-def test_a_file_may_import_what_is_beside_it(database: Any, tmp_path: Path, capsys: Printed) -> None:
+def test_a_file_may_import_modules_beside_it(database: Any, tmp_path: Path, capsys: Printed) -> None:
     (tmp_path / "beside_it.py").write_text("answer = 42")
     file = tmp_path / "given.py"
     assert shell.run("import beside_it; print(beside_it.answer, __file__)", str(file), database) == 0
@@ -238,16 +238,16 @@ def test_ctrl_c_ends_source_with_the_status_of_an_interrupted_program(database: 
 # SQL
 
 
-def test_queries_are_told_with_their_secrets_masked(database: Any, capsys: Printed) -> None:
+def test_queries_are_printed_with_their_secrets_masked(database: Any, capsys: Printed) -> None:
     shell.print_queries(database)
     user = models.User(username="root", password=SECRET)
     user.save()
     models.User(username="other").save()
     models.User.update(password=user._stored["password"]).where(models.User.username == "other").execute()
-    told = capsys.readouterr().err
-    assert "['********', '********']" in told
-    assert "root" not in told and "other" not in told
-    assert "$2b$" not in told
+    printed = capsys.readouterr().err
+    assert "['********', '********']" in printed
+    assert "root" not in printed and "other" not in printed
+    assert "$2b$" not in printed
 
 
 @pytest.mark.parametrize(

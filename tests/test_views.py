@@ -1,4 +1,4 @@
-"""What a person sees: tables that fit, panels that tell all, text that stays text, odd data, colours and widths."""
+"""Tables that fit, complete panels, text that stays text, odd data, colours and widths."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from models import Collaboration, Node, Organization, Result, Task, User
 from vserverlib.entities import relations
 from vserverlib.terminal import panels, views
 
-KINDS = ["sqlite"]  # what is shown of an entity has nothing to do with where it is kept
+KINDS = ["sqlite"]  # display does not depend on the database
 
 HOSTILE = {
     "escapes": "evil\x1b[2J\x1b[31m\x1b]0;title\x07\x9b1m",
@@ -45,7 +45,7 @@ def raw(sql: str, *values: Any) -> None:
 
 
 def shown(renderable: Any, width: int = 80) -> list[str]:
-    """Return the lines of what is seen, without colours."""
+    """Return the visible lines, without colours."""
     return views.render(renderable, width=width, color=False).splitlines()
 
 
@@ -116,7 +116,7 @@ def test_an_empty_list_says_so(database: Any) -> None:
     assert table([]) == ["0 entities"]
 
 
-def test_null_empty_and_blank_are_told_apart(database: Any) -> None:
+def test_null_empty_and_blank_look_different(database: Any) -> None:
     for name in (None, "", "  ", "—", " padded"):
         Organization(name=name).save()
     names = [line.split("  ", 1)[1].strip() for line in table(Organization.get())[2:-1]]
@@ -198,7 +198,7 @@ def test_nothing_of_a_hostile_text_reaches_the_terminal_as_an_order(name: str, d
         assert max(map(cell_len, text.splitlines())) <= 80
 
 
-def test_what_is_not_seen_is_shown_as_an_escape(database: Any) -> None:
+def test_invisible_characters_are_shown_as_escapes(database: Any) -> None:
     for name in ("a\x1b[1mb", "a\nb", "a\u202eb", "a\u200bb", "[red]a[/]", "e\u0301"):
         Organization(name=name).save()
     names = [line.split()[1] for line in table(Organization.get())[2:-1]]
@@ -229,7 +229,7 @@ def test_a_member_cannot_fake_another(story: SimpleNamespace) -> None:
 
 
 @pytest.mark.parametrize("model", models.ENTITIES, ids=lambda model: model.__name__)
-def test_a_panel_tells_every_field_and_relation(model: Any, consortium: Any) -> None:
+def test_a_panel_shows_every_field_and_relation(model: Any, consortium: Any) -> None:
     text = panel(model.get(1))
     for field in model.stored_fields():
         line_of(text, field.name)
@@ -266,7 +266,7 @@ def test_a_panel_takes_no_more_queries_for_more_members(model: Any, database: An
     assert needed[0] == needed[1] <= 13
 
 
-def test_a_panel_never_tells_a_secret(database: Any) -> None:
+def test_a_panel_never_shows_a_secret(database: Any) -> None:
     user, node = User(username="u", password="Geheim-1234"), Node(name="n", api_key="key-1234-key")
     user.save()
     node.save()
@@ -283,7 +283,7 @@ def test_a_read_only_session_does_not_say_that_a_secret_is_not_set(path: Path) -
         assert "password" not in panel(User.get(1))
 
 
-def test_a_panel_says_what_is_not_saved(story: SimpleNamespace) -> None:
+def test_a_panel_names_the_fields_that_are_not_saved(story: SimpleNamespace) -> None:
     assert "not saved" not in panel(story.iknl)
     story.iknl.country = "Belgium"
     story.collaboration.organizations.remove(story.oslo)
@@ -328,13 +328,13 @@ def test_rows_that_other_programs_wrote_are_shown(model: Any, path: Path, story:
 # Overview
 
 
-def test_the_overview_tells_counts_and_methods_and_common_ones_once() -> None:
+def test_the_summary_shows_counts_and_methods_and_common_ones_once() -> None:
     task = SimpleNamespace(name="Task", count=1_234, about="a computation", methods=["next_run_id", "get", "save"])
-    result = SimpleNamespace(name="Result", count=7, about="what is delivered", methods=["get", "save"])
+    result = SimpleNamespace(name="Result", count=7, about="a computed part", methods=["get", "save"])
     lines = shown(views.summary([task, result]))
     assert re.match(r"db\.Task +1,234 +a computation$", lines[0].rstrip())
     assert lines[1].strip() == "next_run_id()"
-    assert re.match(r"db\.Result +7 +what is delivered$", lines[2].rstrip())
+    assert re.match(r"db\.Result +7 +a computed part$", lines[2].rstrip())
     assert lines[3].split() == ["all", "get(),", "save()"]
 
 
@@ -342,7 +342,7 @@ def test_the_overview_tells_counts_and_methods_and_common_ones_once() -> None:
 
 
 class Tty(io.StringIO):
-    """A terminal, as far as a stream tells."""
+    """A stream that claims to be a terminal."""
 
     def isatty(self) -> bool:
         return True
@@ -378,7 +378,7 @@ def test_a_pipe_has_the_width_of_columns_else_120(database: Any, monkeypatch: py
         assert views.console(io.StringIO()).width == 120
 
 
-def test_a_terminal_that_does_not_tell_its_width_is_taken_for_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_of_unknown_width_is_taken_for_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(views.os, "get_terminal_size", lambda descriptor: os.terminal_size((0, 0)))
     with open(os.devnull, "w") as stream:
         assert views.console(stream).width == 120

@@ -19,7 +19,7 @@ from vserverlib.databases import current
 from vserverlib.databases.connecting import create
 from vserverlib.entities.checks import Findings
 from vserverlib.entities.entity import Entity
-from vserverlib.entities.journal import PAGE_SIZE, Log
+from vserverlib.entities.journal import DEFAULT_LIMIT, Log
 from vserverlib.entities.undoing import Undone
 from vserverlib.opening.opener import connect
 from vserverlib.queries.overview import Overview
@@ -47,7 +47,7 @@ def log(
     actor: str | None = None,
     since: datetime.datetime | str | None = None,
     session: str | None = None,
-    limit: int = SHOWN,
+    limit: int = DEFAULT_LIMIT,
 ) -> Log:
     """Return the records of the journal, newest first. Does not write.
 

@@ -115,39 +115,24 @@ def _model(ctx: click.Context) -> Any:
     return kinds.kind(ctx.params.get("entity") or next(iter(ctx.args), ""))
 
 
-def _fields(model: Any, path: str) -> dict[str, str]:
-    """Return the fields at the end of a path, with descriptions: of a model, or of the model that links lead to."""
-    from vserverlib.queries import columns
-
-    links, _, _ = path.rpartition(".")
-    for name in links.split(".") if links else ():
-        model = {link.name: link.rel_model for link in model._meta.refs}.get(name)
-        if model is None:
-            return {}
-    start = f"{links}." if links else ""
-    return {start + column.name: column.about for column in columns.known(model)}
-
-
 @silent
 def fields(ctx: click.Context, typed: str) -> Completions:
     """Complete the next of the fields to show: a,b."""
+    from vserverlib.terminal import filter_completion
+
     before, comma, path = typed.rpartition(",")
     more = {} if comma else {"help": "list all fields"}
-    return _listed({**_fields(_model(ctx), path), **more}, before + comma, path)
+    found = {**filter_completion.fields(_model(ctx), path), **more}
+    return _items({name: found[name] for name in found if name not in before.split(",")}, path, before + comma)
 
 
 @silent
 def order(ctx: click.Context, typed: str) -> Completions:
     """Complete the next of the fields to sort by, descending after a minus: a,-b."""
-    before, comma, path = typed.rpartition(",")
-    minus = "-" if path.startswith("-") else ""
-    return _listed(_fields(_model(ctx), path.removeprefix("-")), before + comma + minus, path.removeprefix("-"))
+    from vserverlib.terminal import filter_completion
 
-
-def _listed(fields: dict[str, str], before: str, typed: str) -> Completions:
-    """Complete a field that is not in the list yet."""
-    given = {word.strip(" -") for word in before.split(",")}
-    return _items({name: about for name, about in fields.items() if name not in given}, typed, before)
+    before, words = filter_completion.in_order(_model(ctx), typed)
+    return _items(words, typed[len(before) :], before)
 
 
 # Filters
@@ -156,32 +141,14 @@ def _listed(fields: dict[str, str], before: str, typed: str) -> Completions:
 @silent
 def where(ctx: click.Context, typed: str) -> Completions:
     """Complete a filter: a field and =, the operators of a whole field, or its values."""
-    from vserverlib.entities import filters
+    from vserverlib.terminal import completion, filter_completion
 
-    model, found = _model(ctx), filters.FORM.fullmatch(typed)
-    if found:
-        return _items(_values(ctx, model, found[1], found[3]), found[3], typed[: found.start(3)])
-    known = _fields(model, typed)
-    ends = filters.operators(model, typed) if typed in known else ()
-    longer = {f"{name}=": about for name, about in known.items() if name != typed}
-    return _items({**{typed + end: "" for end in ends}, **longer}, typed, open=True)
+    def stored(field: Any, start: str) -> list[str]:
+        with _database(ctx):
+            return completion.stored(field, start, exact=True)
 
-
-def _values(ctx: click.Context, model: Any, path: str, typed: str) -> list[str]:
-    """Return the values of a field: all if it has few, or names from an index."""
-    from vserverlib.entities import filters
-    from vserverlib.terminal import completion
-
-    choices = filters.choices(model, path)
-    if choices:
-        return list(choices)
-    field = filters.indexed(model, path)
-    if field is None:
-        return []
-    quote = typed[:1] if typed[:1] in ("'", '"') else ""
-    with _database(ctx):
-        names = completion.stored(field, typed.removeprefix(quote), exact=True)
-    return [f"{quote}{name}{quote}" if quote else filters.written(name) for name in names]
+    before, words = filter_completion.in_filter(_model(ctx), typed, stored)
+    return _items(words, typed[len(before) :], before, **({} if before else {"open": True}))
 
 
 # Ids and names

@@ -275,7 +275,7 @@ class Target(NamedTuple):
         else:
             if self.url is None and not read_only and not sandbox and not self.is_there:
                 notify(f"created a new database, {storage.create(self.path)}")
-            database = self._opened(read_only=read_only, sandbox=sandbox)
+            database = opener.connect_for_session(self.path, read_only=read_only, sandbox=sandbox)
         database.strict = self.strict
         try:
             yield database
@@ -283,16 +283,6 @@ class Target(NamedTuple):
                 notify(sandbox_report(database))
         finally:
             database.close()
-
-    def _opened(self, *, read_only: bool, sandbox: bool) -> Any:
-        """Open the database; that of a vantage6 server read-only."""
-        from vserverlib.databases import recognition
-        from vserverlib.opening import opener
-
-        try:
-            return opener.connect(self.path, read_only=read_only, sandbox=sandbox)
-        except recognition.Vantage6Database:
-            return opener.connect(self.path, read_only=True)
 
 
 def sandbox_report(database: Any) -> str:

@@ -59,7 +59,7 @@ def credentials(generated: list[Any]) -> None:
         from vserverlib.terminal import views
 
         notify("generated these passwords and API keys, which are not shown again:", "yellow")
-        views.console(sys.stderr).print(views.handouts(generated))
+        views.console(sys.stderr).print(views.credentials_table(generated))
         sys.stderr.flush()
 
 

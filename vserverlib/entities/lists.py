@@ -18,7 +18,7 @@ from typing import Any
 
 from vserverlib.drivers import peewee
 from vserverlib.entities import progress
-from vserverlib.entities.sequences import NotebookDisplay, item_at, list_repr, no_such_index
+from vserverlib.entities.sequences import item_at, list_repr, no_such_index
 
 BatchReader = Callable[[Any, Collection[int]], dict[int, Any]]  # (database, ids) → a value for each id, by one query
 
@@ -128,7 +128,7 @@ def garbage_collection_paused() -> Iterator[None]:
             gc.enable()
 
 
-class EntityList(NotebookDisplay, peewee.ModelSelect):
+class EntityList(peewee.ModelSelect):
     """A list of entities that is read when it is needed. Peewee's where(), order_by(), … return further lists.
 
     Never writes.

@@ -29,7 +29,6 @@ from vserverlib.entities.lists import EntityList, Peers
 from vserverlib.entities.peewee_hooks import Decoded, LoadingDirtySet, WritersOfClass
 from vserverlib.entities.relations import BackrefAccessor, Link, MemberList, Memberships, relations
 from vserverlib.entities.rows import statement
-from vserverlib.entities.sequences import NotebookDisplay
 from vserverlib.messages import warn
 
 SaveWarnings = list[CheckWarning | NotObeyed]
@@ -48,7 +47,7 @@ before_commit: list[Callable[[Saved], SaveWarnings]] = []
 _ALL: Any = object()
 
 
-class EntityBase(Decoded, WritersOfClass, NotebookDisplay, peewee.Model):
+class EntityBase(Decoded, WritersOfClass, peewee.Model):
     """One row of a table: finding, saving and naming it. Entity, in entity.py, adds the rest."""
 
     noun: ClassVar[str] = ""  # "organization"

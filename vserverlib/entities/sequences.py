@@ -1,30 +1,19 @@
-"""What all lists of entities share: indexing, the repr, and the display in notebooks.
+"""What all lists of entities share: indexing and the repr.
 
 The lists are in lists.py (read by a query) and relations.py (editable).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from vserverlib import NotFound, pluralize, printable
 
 MOST_IN_REPR = 20  # entities in the repr of a list
 
-# Each returns the display of an object by MIME type, or None for its repr. terminal.display registers one.
-notebook_views: list[Callable[[Any], dict[str, str] | None]] = []
-
 
 class NoSuchIndex(NotFound, IndexError):
     """An index past the end of a list."""
-
-
-class NotebookDisplay:
-    """The method that IPython calls to display an object in a notebook. Our own shell does not use it."""
-
-    def _repr_mimebundle_(self, **options: Any) -> dict[str, str] | None:
-        return next((shown for view in notebook_views if (shown := view(self)) is not None), None)
 
 
 class PreloadedList:

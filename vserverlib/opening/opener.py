@@ -41,6 +41,16 @@ def connect(
     return _look(os.fspath(url) if addresses.is_url(url) else storage.as_path(url), sandbox)
 
 
+def connect_for_session(
+    url: str | os.PathLike[str] = addresses.DEFAULT, *, read_only: bool = False, sandbox: bool = False
+) -> DatabaseMixin:
+    """Open a database as connect() does; a vantage6 server's, which cannot be written to, for reading."""
+    try:
+        return connect(url, read_only=read_only, sandbox=sandbox)
+    except recognition.Vantage6Database:
+        return connect(url, read_only=True)
+
+
 def open_without_waiting(url: str | os.PathLike[str]) -> DatabaseMixin:
     """Open a database for reading, for the models, and return it, without waiting for a lock and without a copy.
 

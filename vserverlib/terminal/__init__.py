@@ -1,1 +1,1 @@
-"""What a person sees and types at: tables, panels, bars, the prompt. All that knows rich or IPython is here."""
+"""The user interface in a terminal: tables, panels, bars and the prompt. Only this room imports rich."""

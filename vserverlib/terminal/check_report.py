@@ -1,7 +1,4 @@
-"""What a check has found, as a person sees it: rule by rule, what is worst first.
-
-It owns the look of findings and nothing else: safe text is that of views.py, what is found checks.py's.
-"""
+"""The report of a check: rule by rule, the worst first. checks.py finds; this module displays."""
 
 from __future__ import annotations
 
@@ -24,7 +21,7 @@ COLOURS = {rules.ERROR: "red", rules.WARNING: "yellow", rules.INFO: "none"}
 
 
 class Report:
-    """Findings: under each rule how many rows break it, the first of them, how many more, and the remedy once."""
+    """Findings: for each rule the number of rows that break it, the first of them, and the remedy."""
 
     def __init__(self, found: Findings) -> None:
         self.found = found
@@ -51,12 +48,12 @@ class Report:
 
 
 def plain(text: str) -> str:
-    """Return a text of the rules without the marks of code that the documentation has."""
+    """Return the text of a rule without the backquotes that the documentation needs."""
     return text.replace("`", "")
 
 
 def summary(levels: dict[str, int]) -> str:
-    """Return in words how many findings there are: "2 errors, 1 warning"; those of level info are notes."""
+    """Return the number of findings in words: "2 errors, 1 warning". Findings of level info are notes."""
     words = [pluralize(count, NOUNS[level]) for level, count in levels.items() if count]
     return ", ".join(words) or "nothing found"
 

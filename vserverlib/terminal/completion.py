@@ -1,9 +1,8 @@
-"""What Tab offers in a source that is about the entities: fields, relations, methods, and names that are stored.
+"""Completions in Python source about entities: fields, relations, methods, states and stored names.
 
-It owns what is offered where, and reads no more of the namespace than what a name stands for: what an expression is, is
-inferred from the models, so that completing an attribute neither runs SQL nor anything else. Only names inside the
-quotes of a lookup, `get_by_name("`, are asked of the database. All that is not about entities it leaves to IPython,
-and so how it comes onto the screen: console.py.
+The types of expressions are inferred from the models, so that completing an attribute evaluates nothing and runs no
+SQL. Only a name inside quotes, as in `get_by_name("`, is read from the database. All other source is left to IPython;
+matcher.py passes the completions to it.
 """
 
 from __future__ import annotations
@@ -14,10 +13,11 @@ import datetime
 import re
 from collections import ChainMap
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import takewhile
+from itertools import pairwise, takewhile
 from types import FunctionType, SimpleNamespace
 from typing import Any, NamedTuple
 
+from vserverlib import UsageError
 from vserverlib.drivers import peewee
 from vserverlib.entities.entity import Entity
 from vserverlib.entities.fields import BooleanField, Id, IntegerField, Secret, Text, UTCDateTimeField
@@ -25,14 +25,15 @@ from vserverlib.entities.lists import EntityList
 from vserverlib.entities.peewee_hooks import instance_only
 from vserverlib.entities.relations import Link, MemberList, relations
 from vserverlib.scanning import Token, scan, string_parts
+from vserverlib.terminal import filter_completion
 
-MOST_NAMES = 50  # names of the database that are offered
+MOST_NAMES = 50  # names from the database
 
-# What is public of the base class; later modules that give the entities more methods name them here.
+# The public methods of the base class. New ones are added here.
 OF_MODEL = ["get", "where", "search", "sort", "exists", "help"]
 OF_ENTITY = ["save", "delete", "history", "check", "help"]
 OF_LIST = ["where", "search", "sort", "order_by", "limit", "count", "index"]
-GIVE_LISTS = ("where", "search", "sort", "order_by", "limit")  # called, of a list or of a model
+GIVE_LISTS = ("where", "search", "sort", "order_by", "limit")  # when called on a list or a model
 OF_MEMBERS = ["append", "extend", "remove", "clear", "count", "index"]
 
 _LOOKUP = re.compile(r"(?:get_by_|find_by_|getBy)(?P<field>\w+)|(?P<taken>\w+)_exists")
@@ -46,32 +47,35 @@ _TYPES: tuple[tuple[type, type], ...] = (
 
 
 class Offer(NamedTuple):
-    """A completion, and what the menu says of it."""
+    """A completion, and its description in the menu."""
 
     text: str
     kind: str
 
 
 class Offers(NamedTuple):
-    """Completions that take the place of what was `typed` last, in their order."""
+    """Completions in their order, which replace the text `typed` before the cursor."""
 
     typed: str
     offers: list[Offer]
 
 
-class Thing(NamedTuple):
-    """What an expression is: kind model, entity, list, members, method, type, plain or nothing, and of what."""
+class Inferred(NamedTuple):
+    """The inferred type of an expression.
+
+    kind: model, entity, list, members, method, field, type, plain or unknown. of: its model, owner or value.
+    """
 
     kind: str
     of: Any = None
     name: str = ""
 
 
-NOTHING = Thing("nothing")  # about entities, but there is no such thing
+UNKNOWN = Inferred("unknown")  # an attribute of an entity that does not exist
 
 
 def complete(before: str, namespace: Mapping[str, Any]) -> Offers | None:
-    """Return what can be typed after `before`; None where that is not about the entities."""
+    """Return the completions at the end of `before`; None if it is not about entities."""
     raw = scan(before)
     tokens = [token for token in raw if token.kind in ("string", "name", "number", "op")]
     if not tokens or raw[-1].kind == "comment":
@@ -81,33 +85,34 @@ def complete(before: str, namespace: Mapping[str, Any]) -> Offers | None:
     typed = raw[-1].text if raw[-1].kind == "name" else ""
     ahead = tokens[:-1] if typed else tokens
     if ahead and ahead[-1].text == ".":
-        return _starting_with(typed, _attributes(_thing(ahead[:-1], namespace)))
-    return _starting_with(typed, _keywords(ahead, namespace))
+        return _starting_with(typed, _attributes(_infer(ahead[:-1], namespace)))
+    found = _starting_with(typed, _keywords(ahead, namespace))
+    return found if found is not None and found.offers else None  # else it is a value, such as db
 
 
 def _starting_with(typed: str, offers: Iterable[Offer] | None) -> Offers | None:
     return None if offers is None else Offers(typed, [offer for offer in offers if offer.text.startswith(typed)])
 
 
-# What an expression is
+# Inference
 
 
-def _thing(tokens: list[Token], namespace: Mapping[str, Any]) -> Thing | None:
-    """Return what the expression that these tokens end in is; None where it is not about entities."""
+def _infer(tokens: list[Token], namespace: Mapping[str, Any]) -> Inferred | None:
+    """Return the type of the expression that these tokens end in; None if it is not about entities."""
     start = _start(tokens)
     known = ChainMap(_loops(tokens[:start], namespace), namespace)  # type: ignore[arg-type]
     return _parsed(tokens[start:], known)
 
 
-def _parsed(tokens: list[Token], namespace: Mapping[str, Any]) -> Thing | None:
+def _parsed(tokens: list[Token], namespace: Mapping[str, Any]) -> Inferred | None:
     try:
-        return _inferred(ast.parse(" ".join(token.text for token in tokens), mode="eval").body, namespace)
+        return _infer_node(ast.parse(" ".join(token.text for token in tokens), mode="eval").body, namespace)
     except (SyntaxError, ValueError, RecursionError):
         return None
 
 
 def _loops(tokens: list[Token], namespace: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the variables of loops are: `for task in db.Task.get()`, in a comprehension or a statement."""
+    """Return the types of loop variables: `for task in db.Task.get()`, in a comprehension or a statement."""
     found: dict[str, Any] = {}
     words = [token.text for token in tokens]
     for at in range(len(words) - 3):
@@ -118,7 +123,7 @@ def _loops(tokens: list[Token], namespace: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _start(tokens: list[Token]) -> int:
-    """Return where the primary (a name with what is called, indexed or asked of it) that these tokens end in starts."""
+    """Return the first token of the primary expression (calls, indexes and attributes of a name) at the end."""
     at = len(tokens) - 1
     while at >= 0:
         if tokens[at].text in (")", "]"):
@@ -134,7 +139,7 @@ def _start(tokens: list[Token]) -> int:
 
 
 def _opening(tokens: list[Token], at: int) -> int:
-    """Return where the bracket opens that is closed here, or, after the last token, that is open; -1 for none."""
+    """Return the opening bracket that matches the one at a token, or that is still open there, else -1."""
     depth = 0
     while at >= 0:
         depth += (tokens[at].text in (")", "]", "}")) - (tokens[at].text in ("(", "[", "{"))
@@ -144,83 +149,87 @@ def _opening(tokens: list[Token], at: int) -> int:
     return -1
 
 
-def _inferred(node: ast.AST, namespace: Mapping[str, Any]) -> Thing | None:
+def _infer_node(node: ast.AST, namespace: Mapping[str, Any]) -> Inferred | None:
     if isinstance(node, ast.Name):
         return _of_value(namespace.get(node.id))
     if isinstance(node, ast.Attribute):
-        return _attribute(_inferred(node.value, namespace), node.attr)
+        return _attribute(_infer_node(node.value, namespace), node.attr)
     if isinstance(node, ast.Call):
-        return _called(_inferred(node.func, namespace), bool(node.args or node.keywords))
+        return _called(_infer_node(node.func, namespace), bool(node.args or node.keywords))
     if isinstance(node, ast.Subscript):
-        return _item(_inferred(node.value, namespace), node.slice)
+        return _item(_infer_node(node.value, namespace), node.slice)
     return None
 
 
-def _of_value(value: Any) -> Thing | None:
-    if isinstance(value, Thing):
+def _of_value(value: Any) -> Inferred | None:
+    if isinstance(value, Inferred):
         return value
     if isinstance(value, type) and issubclass(value, Entity):
-        return Thing("model", value)
+        return Inferred("model", value)
     if isinstance(value, Entity):
-        return Thing("entity", type(value))
+        return Inferred("entity", type(value))
     if isinstance(value, EntityList):
-        return Thing("list", value.model)
+        return Inferred("list", value.model)
     if isinstance(value, MemberList):
-        return Thing("members", value.partner)
-    return Thing("plain", value) if type(value) in (list, tuple, dict) or isinstance(value, SimpleNamespace) else None
+        return Inferred("members", value.partner)
+    return (
+        Inferred("plain", value) if type(value) in (list, tuple, dict) or isinstance(value, SimpleNamespace) else None
+    )
 
 
-def _attribute(thing: Thing | None, name: str) -> Thing | None:
-    if thing is None:
+def _attribute(owner: Inferred | None, name: str) -> Inferred | None:
+    if owner is None:
         return None
-    if thing.kind == "plain":
-        return _of_value(vars(thing.of).get(name)) if isinstance(thing.of, SimpleNamespace) else None
-    if name in (offer.text for offer in _attributes(thing) or () if offer.kind == "function"):
-        return Thing("method", thing, name)
-    return _linked(thing.of, name) if thing.kind == "entity" else NOTHING
+    if owner.kind == "plain":
+        return _of_value(vars(owner.of).get(name)) if isinstance(owner.of, SimpleNamespace) else None
+    if name in (offer.text for offer in _attributes(owner) or () if offer.kind == "function"):
+        return Inferred("method", owner, name)
+    if owner.kind == "model":
+        return Inferred("field", owner.of, name)
+    return _linked(owner.of, name) if owner.kind == "entity" else UNKNOWN
 
 
-def _linked(model: type[Entity], name: str) -> Thing:
+def _linked(model: type[Entity], name: str) -> Inferred:
     field = model._meta.fields.get(name)
     if isinstance(field, Link):
-        return Thing("entity", field.rel_model)
+        return Inferred("entity", field.rel_model)
     for relation in relations(model):
         if relation.name == name:
-            return Thing("members" if relation.editable else "list", relation.model)
-    return next((Thing("type", python) for kind, python in _TYPES if isinstance(field, kind)), NOTHING)
+            return Inferred("members" if relation.editable else "list", relation.model)
+    return next((Inferred("type", python) for kind, python in _TYPES if isinstance(field, kind)), UNKNOWN)
 
 
-def _called(thing: Thing | None, with_arguments: bool) -> Thing | None:
-    if thing is None or thing.kind == "model":
-        return thing and Thing("entity", thing.of)
-    if thing.kind != "method":
-        return NOTHING
-    owner, name = thing.of, thing.name
+def _called(function: Inferred | None, with_arguments: bool) -> Inferred | None:
+    if function is None or function.kind == "model":
+        return function and Inferred("entity", function.of)
+    if function.kind != "method":
+        return UNKNOWN
+    owner, name = function.of, function.name
     if name in GIVE_LISTS and owner.kind in ("list", "model"):
-        return Thing("list", owner.of)
+        return Inferred("list", owner.of)
     if owner.kind == "model" and name == "get":
-        return Thing("entity" if with_arguments else "list", owner.of)
+        return Inferred("entity" if with_arguments else "list", owner.of)
     finds = owner.kind == "model" and name.startswith(("get_by", "find_by", "getBy"))
-    return Thing("entity", owner.of) if finds else NOTHING
+    return Inferred("entity", owner.of) if finds else UNKNOWN
 
 
-def _item(thing: Thing | None, index: ast.expr) -> Thing | None:
-    if thing is None:
+def _item(owner: Inferred | None, index: ast.expr) -> Inferred | None:
+    if owner is None:
         return None
-    if thing.kind in ("list", "members"):
-        return Thing("list" if isinstance(index, ast.Slice) else "entity", thing.of)
-    if thing.kind == "plain" and not isinstance(thing.of, SimpleNamespace):
+    if owner.kind in ("list", "members"):
+        return Inferred("list" if isinstance(index, ast.Slice) else "entity", owner.of)
+    if owner.kind == "plain" and not isinstance(owner.of, SimpleNamespace):
         with contextlib.suppress(ValueError, LookupError, TypeError):
-            return _of_value(thing.of[ast.literal_eval(index)])
-    return NOTHING
+            return _of_value(owner.of[ast.literal_eval(index)])
+    return UNKNOWN
 
 
-# What it offers
+# Attributes
 
 
-def _attributes(thing: Thing | None) -> list[Offer] | None:
-    """Return the attributes of what an expression is; None where IPython knows better."""
-    if thing is None:
+def _attributes(owner: Inferred | None) -> list[Offer] | None:
+    """Return the attributes of an expression; None if IPython knows better."""
+    if owner is None:
         return None
     of_kind: dict[str, Callable[[Any], list[Offer]]] = {
         "model": lambda model: _functions(methods(model)) + fields(model),
@@ -230,12 +239,12 @@ def _attributes(thing: Thing | None) -> list[Offer] | None:
         "type": lambda kind: [Offer(name, "function") for name in dir(kind) if not name.startswith("_")],
         "plain": _of_plain,
     }
-    return of_kind[thing.kind](thing.of) if thing.kind in of_kind else []
+    return of_kind[owner.kind](owner.of) if owner.kind in of_kind else []
 
 
 def _of_entity(model: type[Entity]) -> list[Offer]:
-    worked_out = [Offer(name, "worked out") for name in _own(model, property)]
-    return fields(model) + _relations(model) + worked_out + _functions(methods(model, of_entity=True))
+    computed = [Offer(name, "computed") for name in _own(model, property)]
+    return fields(model) + _relations(model) + computed + _functions(methods(model, of_entity=True))
 
 
 def _of_plain(value: Any) -> list[Offer]:
@@ -244,7 +253,7 @@ def _of_plain(value: Any) -> list[Offer]:
 
 
 def fields(model: type[Entity]) -> list[Offer]:
-    """Return the fields of a model, and what each takes."""
+    """Return the fields of a model, and the type of each."""
     return [Offer(field.name, field.takes) for field in model.stored_fields()]
 
 
@@ -264,52 +273,106 @@ def methods(model: type[Entity], of_entity: bool = False) -> list[str]:
 
 
 def _own(model: type[Entity], kinds: Any) -> list[str]:
-    """Return the public attributes of these kinds that a model has beside those of every entity."""
+    """Return the public attributes of these kinds that only this model has."""
     classes = [cls for cls in model.__mro__ if issubclass(cls, Entity) or not issubclass(Entity, cls)]
     found = [name for cls in classes for name, value in vars(cls).items() if isinstance(value, kinds)]
     public = [name for name in dict.fromkeys(found) if not name.startswith("_")]
     return [name for name in public if not hasattr(Entity, name)]
 
 
-def _keywords(ahead: list[Token], namespace: Mapping[str, Any]) -> list[Offer] | None:
-    """Return the `field=` of the constructor whose brackets these tokens are in, but for those that are given."""
+def _call(ahead: list[Token], namespace: Mapping[str, Any]) -> tuple[Inferred | None, list[Token]]:
+    """Return the function whose open brackets these tokens end in, or None, and the tokens inside."""
     opened = _opening(ahead, len(ahead) - 1)
-    if opened < 1 or ahead[opened].text != "(" or ahead[-1].text not in ("(", ","):
+    if opened < 1 or ahead[opened].text != "(":
+        return None, []
+    return _infer(ahead[:opened], namespace), ahead[opened + 1 :]
+
+
+def _keywords(ahead: list[Token], namespace: Mapping[str, Any]) -> list[Offer] | None:
+    """Return the `field=` that a constructor, or where(), still takes; None elsewhere."""
+    if not ahead or ahead[-1].text not in ("(", ","):
         return None
-    thing = _thing(ahead[:opened], namespace)
-    if thing is None or thing.kind != "model":
+    function, inside = _call(ahead, namespace)
+    if model := _filtered(function):
+        found = [Offer(name, about) for name, about in filter_completion.fields(model, "").items()]
+    elif function is not None and function.kind == "model":
+        editable = [Offer(each.name, each.model.plural) for each in relations(function.of) if each.editable]
+        found = [offer for offer in fields(function.of) + editable if offer.text != "id"]
+    else:
         return None
-    given = {name.text for name, mark in zip(ahead[opened:], ahead[opened + 1 :], strict=False) if mark.text == "="}
-    editable = [Offer(relation.name, relation.model.plural) for relation in relations(thing.of) if relation.editable]
-    return [Offer(f"{o.text}=", o.kind) for o in fields(thing.of) + editable if o.text not in {*given, "id"}]
+    given = {name.text for name, mark in pairwise(inside) if mark.text == "="}
+    return [Offer(f"{offer.text}=", offer.kind) for offer in found if offer.text not in given]
+
+
+def _filtered(function: Inferred | None, name: str = "where") -> Any:
+    """Return the model whose where(), or other method of lists, a function is; None for all others."""
+    if function is None or function.kind != "method" or function.name != name:
+        return None
+    return function.of.of if function.of.kind in ("model", "list") else None
 
 
 # Inside quotes
 
 
 def _in_string(tokens: list[Token], namespace: Mapping[str, Any]) -> Offers | None:
-    """Return the names that are stored, in a lookup by name, or of the fields, in exists()."""
-    if len(tokens) < 2 or tokens[-2].text != "(":
-        return None
-    thing = _thing(tokens[:-2], namespace)
+    """Return the completions of a text: a name to look up, a filter, a sort order, or a value to compare with."""
     prefix, quote, typed, _ = string_parts(tokens[-1].text)
-    if thing is None or thing.kind != "method" or "f" in prefix.lower() or thing.of.kind not in ("model", "entity"):
+    if len(tokens) < 2 or "f" in prefix.lower():
         return None
-    model, lookup = thing.of.of, _LOOKUP.fullmatch(thing.name)
-    if thing.name == "exists":
-        offers = [Offer(field.name, field.takes) for field in model.stored_fields() if not isinstance(field, Secret)]
-        return _starting_with(typed, offers)
+    text = _evaluated(prefix, quote, typed)
+    found: tuple[str, dict[str, str]] | None = "", {}
+    with contextlib.suppress(UsageError):  # there is no such field
+        found = _texts(tokens[:-1], text, namespace)
+    if found is None:
+        return None
+    before, words = found
+    rest = text[len(before) :].casefold()
+    fitting = [word for word in words if word.casefold().startswith(rest)]
+    return Offers(typed, [Offer(_inside(before + word, quote), words[word]) for word in fitting])
+
+
+def _texts(ahead: list[Token], typed: str, namespace: Mapping[str, Any]) -> tuple[str, dict[str, str]] | None:
+    """Return the part of a text that stays, and the completions of the rest; None if IPython knows better."""
+    mark = ahead[-1].text
+    if mark in ("==", "!="):
+        field = _infer(ahead[:-1], namespace)
+        return _values(field.of, field.name, typed) if field is not None and field.kind == "field" else None
+    function, _ = _call(ahead, namespace) if mark in ("(", ",", "=") else (None, [])
+    if (model := _filtered(function)) and mark == "=":
+        return _values(model, ahead[-2].text, typed)
+    if model:
+        return filter_completion.in_filter(model, typed, exact)
+    if model := _filtered(function, "sort"):
+        return filter_completion.in_order(model, typed)
+    return _names(function, typed) if mark == "(" else None
+
+
+def _values(model: type[Entity], name: str, typed: str) -> tuple[str, dict[str, str]]:
+    return "", dict.fromkeys(filter_completion.values(model, name, typed, exact), name)
+
+
+def _names(function: Inferred | None, typed: str) -> tuple[str, dict[str, str]] | None:
+    """Return the fields for exists(), or the stored names for a lookup by name."""
+    if function is None or function.kind != "method" or function.of.kind not in ("model", "entity"):
+        return None
+    model, lookup = function.of.of, _LOOKUP.fullmatch(function.name)
+    if function.name == "exists":
+        return "", {field.name: field.takes for field in model.stored_fields() if not isinstance(field, Secret)}
     field = lookup and model._meta.fields.get((lookup["field"] or lookup["taken"]).lower())
     if field is None or isinstance(field, Secret):
         return None
-    names = stored(field, _evaluated(prefix, quote, typed))
-    return Offers(typed, [Offer(_inside(name, quote), model.noun) for name in names])
+    return "", dict.fromkeys(stored(field, typed), model.noun)
+
+
+def exact(field: Any, start: str) -> list[str]:
+    """Return values of an indexed text field that begin so, case-sensitively."""
+    return stored(field, start, exact=True)
 
 
 def stored(field: Any, start: str, exact: bool = False) -> list[str]:
-    """Return values of a text field that begin so, in the order of the alphabet, 50 at most. One query.
+    """Return values of a text field that begin so, in alphabetical order, at most 50. One query.
 
-    exact: in upper and lower case as well. An index then leads to each of them, however many rows have the same.
+    exact: case-sensitively, by the index, which finds the next value however many rows have the same one.
     """
     if exact:
         return [value for value in _steps(field, start) if value.startswith(start)]
@@ -318,7 +381,7 @@ def stored(field: Any, start: str, exact: bool = False) -> list[str]:
 
 
 def _steps(field: Any, start: str) -> list[str]:
-    """Return the first values of a text field from `start` on, each found in the index by the one before it."""
+    """Return the first values of a text field from `start` on, each found in the index from the one before it."""
     own = field.model.alias()
     first = field.model.select(peewee.fn.MIN(field).alias("value")).where(field >= start)
     found = first.cte("found", recursive=True, columns=("value",))
@@ -330,7 +393,7 @@ def _steps(field: Any, start: str) -> list[str]:
 
 
 def ids(model: type[Entity], start: str) -> dict[int, str | None]:
-    """Return ids that begin with these digits, and the names, 50 at most: by a look at the index for each length."""
+    """Return ids that begin with these digits, with names, at most 50. One query of the index for each length."""
     name = model.name_field()
     found: dict[int, str | None] = {}
     for low, high in _ranges(start, model.select(peewee.fn.MAX(model.id)).scalar() or 0):
@@ -341,7 +404,7 @@ def ids(model: type[Entity], start: str) -> dict[int, str | None]:
 
 
 def _ranges(start: str, highest: int) -> Iterator[tuple[int, int]]:
-    """Return the ranges of numbers up to the highest that begin with these digits: 12, 120 to 129, and so on."""
+    """Return the ranges of numbers that begin with these digits: 12, 120 to 129, and so on up to the highest."""
     if not start:
         yield 1, highest
     elif start.isascii() and start.isdigit() and start[0] != "0" and len(start) < 20:
@@ -358,6 +421,6 @@ def _evaluated(prefix: str, quote: str, typed: str) -> str:
 
 
 def _inside(value: str, quote: str) -> str:
-    """Return a value as it is written between these quotes: what is not printable, as an escape."""
+    """Return a value as Python source between these quotes: unprintable characters become escapes."""
     plain = value.replace("\\", "\\\\").replace(quote[0], "\\" + quote[0])
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in plain)

@@ -1,8 +1,7 @@
-"""What IPython needs of us: the shell's prompt, display, completion, history, and how it tells of an error.
+"""The IPython shell: its prompt, display, completion, history and error messages. Only shell.start() imports it.
 
-It is configured here and by NO_COLOR and VSERVER_THEME alone: a user's IPython profile, start-up files and themes are
-neither read nor written. What is completed is completion.py's, what a secret in a line is, masking.py's, how entities
-look, views.py's. It is imported by shell.start() only.
+Its configuration is here and in NO_COLOR and VSERVER_THEME: it neither reads nor writes the user's IPython profile,
+start-up files and themes. completion.py completes, masking.py finds secrets, views.py draws entities.
 """
 
 from __future__ import annotations
@@ -14,13 +13,11 @@ import subprocess
 import sys
 import tokenize
 import traceback
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
 from IPython.core.compilerop import CachingCompiler
-from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
-from IPython.core.formatters import DisplayFormatter
 from IPython.terminal.embed import InteractiveShellEmbed
 from IPython.terminal.prompts import Prompts, RichPromptDisplayHook
 from IPython.terminal.ptutils import IPythonPTLexer
@@ -32,20 +29,21 @@ from vserverlib import Error, home, masking, messages, printable, signals, vanta
 from vserverlib.drivers import peewee
 from vserverlib.entities.orm import EntityBase
 from vserverlib.scanning import MASK
-from vserverlib.terminal import completion, display
+from vserverlib.terminal import display
 from vserverlib.terminal.history import History, Recall
 from vserverlib.terminal.magics import NoLog, OurMagics
+from vserverlib.terminal.matcher import matcher
 
 LONGEST_TITLE = 40  # characters of the database's name in the prompt
 COLOURS = {"light": "lightbg", "dark": "linux", "none": "nocolor", "": "neutral"}  # VSERVER_THEME: IPython's name
 ATTENTION = Token.Prompt.Attention
 
 
-# What is typed
+# Input and output
 
 
 class Compiler(CachingCompiler):
-    """Compiles cells, and keeps their lines for tracebacks, secrets masked. known: the names that are defined."""
+    """Compiles cells and keeps their lines for tracebacks, secrets masked. known: the defined names."""
 
     known: Container[str] | None = None
 
@@ -56,44 +54,22 @@ class Compiler(CachingCompiler):
         return name
 
 
-# Display
-
-
 class Lexer(IPythonPTLexer):
-    """Colours what is typed. For nothing typed yet, Pygments need not be imported: the first prompt comes sooner."""
+    """Colours the input. An empty line does not import Pygments, so that the first prompt appears sooner."""
 
     def lex_document(self, document: Any) -> Any:
         return super().lex_document(document) if document.text else lambda line: []
 
 
-class Display(DisplayFormatter):
-    """Shows an entity as a panel, and a list of entities as a table; IPython shows all else."""
-
-    def format(self, obj: Any, include: Any = None, exclude: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
-        if not display.is_viewed(obj):
-            shown: tuple[dict[str, Any], dict[str, Any]] = super().format(obj, include=include, exclude=exclude)
-            return shown
-        return {"text/plain": self._view(obj)}, {}
-
-    def _view(self, obj: Any) -> str:
-        try:
-            return display.text(obj, color=self.parent.colors != "nocolor")
-        except Exception as error:
-            if self.parent.tells_all:
-                raise
-            kind = "" if _is_ours(error) else f"{type(error).__name__}: "
-            return f"({type(obj).__name__} cannot be shown: {kind}{printable(error, 300)})"
-
-
 class DisplayHook(RichPromptDisplayHook):
-    """Writes a view below its line without `Out[1]: ` before it, which would put its frame out of line."""
+    """Writes a view without `Out[1]: ` before it, which would shift its frame."""
 
     def __call__(self, result: Any = None) -> None:
         self.is_view = display.is_viewed(result)
         super().__call__(result)
 
     def quiet(self) -> bool:
-        """Whether the cell ends with a semicolon: the one that runs, not what the history holds of it."""
+        """Whether the running cell ends with a semicolon. The history may hold a masked version of it."""
         return bool(self.shell.history_manager.is_quiet)
 
     def write_output_prompt(self) -> None:
@@ -104,7 +80,7 @@ class DisplayHook(RichPromptDisplayHook):
 
 
 class Prompt(Prompts):
-    """Names the database and, unless it is read-write, the mode; in red where others may be at work in it."""
+    """Names the database and, unless it is read-write, its mode; in red if others may be working in it."""
 
     def in_prompt_tokens(self) -> list[tuple[Any, str]]:
         database = self.shell.database
@@ -115,28 +91,11 @@ class Prompt(Prompts):
         return [(text, name), (number, str(self.shell.execution_count)), (text, "]: ")]
 
 
-# Completion
-
-
-@contextlib.contextmanager
-def _untold(database: Any) -> Iterator[None]:
-    """Have queries that the person did not ask for not be told by --print-sql."""
-    hooks, database.query_hooks = database.query_hooks, []
-    try:
-        yield
-    finally:
-        database.query_hooks = hooks
-
-
-def _result(typed: str, offers: Iterable[completion.Offer]) -> SimpleMatcherResult:
-    """Return our offers for IPython's completer, for which an empty list means to ask its other matchers."""
-    found = [SimpleCompletion(text=offer.text, type=offer.kind) for offer in offers]
-    nothing_else = found or [SimpleCompletion(text=typed)]
-    return SimpleMatcherResult(completions=nothing_else, matched_fragment=typed, suppress=True, ordered=True)
+# Errors
 
 
 def _is_ours(error: BaseException) -> bool:
-    """Whether an exception is told in a line: one of ours, of the database, or of an attribute of an entity."""
+    """Whether an exception is shown in one line: ours, the database's, or a missing attribute of an entity."""
     if isinstance(error, Error | peewee.PeeweeException):
         return True
     frames = list(traceback.walk_tb(error.__traceback__)) if isinstance(error, AttributeError) else []
@@ -150,7 +109,7 @@ class Shell(InteractiveShellEmbed):
     """An IPython shell on a database."""
 
     def __init__(self, database: Any, names: dict[str, Any], *, banner: str, debug: bool) -> None:
-        self.database, self.tells_all = database, debug
+        self.database, self.shows_tracebacks = database, debug
         self.has_colours = messages.is_colourful(sys.stdout)
         config = Config()
         config.Completer.use_jedi = False
@@ -173,7 +132,7 @@ class Shell(InteractiveShellEmbed):
         self.compile.known = self.user_ns
 
     def run(self) -> None:
-        """Show the banner, and run what is typed until the shell is left."""
+        """Show the banner and run the prompt until the user leaves."""
         hook = sys.excepthook
         try:
             self.show_banner()
@@ -189,38 +148,38 @@ class Shell(InteractiveShellEmbed):
             try:
                 self.mainloop()
                 break
-            except KeyboardInterrupt:  # pressed again while the first was told
+            except KeyboardInterrupt:  # pressed again while the first was reported
                 if not signals.is_ending():
                     messages.notify("interrupted", "yellow")
 
     def interact(self) -> None:
-        """Run what is typed until the shell is left, or a signal ends it."""
+        """Run the prompt until the user leaves or a signal ends it."""
         with contextlib.suppress(signals.Terminated):
             super().interact()
 
     def run_cell(self, *args: Any, **options: Any) -> Any:
-        """Run what was typed. A Ctrl-C that came before is none of it."""
+        """Run a cell. A Ctrl-C from before it does not count."""
         signals.begin_anew()
         return super().run_cell(*args, **options)
 
     def _remove_drafts(self) -> None:
-        """Remove what %edit has written for the editor: IPython leaves every other file."""
+        """Remove the files that %edit wrote for the editor: IPython leaves every other one behind."""
         for folder in self.tempdirs:
             shutil.rmtree(folder, ignore_errors=True)
 
-    # What IPython would take from the user's own IPython
+    # Parts of the user's own IPython that are not used
 
     def init_ipython_dir(self, ipython_dir: Any) -> None:
-        """Have none: ~/.ipython is another shell's."""
+        """Do not use ~/.ipython, which belongs to another shell."""
 
     def init_profile_dir(self, profile_dir: Any) -> None:
-        """Have none; what IPython remembers in it (bookmarks, for one) lasts for the session."""
+        """Use no profile. What IPython stores in it, such as bookmarks, lasts for the session."""
         self.db: Any = {}
 
     def init_virtualenv(self) -> None:
-        """Stay in our environment, whichever is active."""
+        """Stay in our own environment, even if another one is active."""
 
-    # What is ours
+    # Parts of our own
 
     def init_history(self) -> None:
         self.history_manager = History(shell=self, parent=self, hist_file=":memory:")
@@ -233,13 +192,21 @@ class Shell(InteractiveShellEmbed):
         self.logger = NoLog(self.home_dir)
 
     def init_display_formatter(self) -> None:
-        self.display_formatter = Display(parent=self)
-        self.display_formatter.active_types = ["text/plain"]
-        self.configurables.append(self.display_formatter)
+        super().init_display_formatter()
+        display.show_in(self.display_formatter, self._view)
+
+    def _view(self, obj: Any) -> str:
+        try:
+            return display.text(obj, color=self.colors != "nocolor")
+        except Exception as error:
+            if self.shows_tracebacks:
+                raise
+            kind = "" if _is_ours(error) else f"{type(error).__name__}: "
+            return f"({type(obj).__name__} cannot be shown: {kind}{printable(error, 300)})"
 
     def init_prompt_toolkit_cli(self) -> None:
         self.lexer = Lexer()
-        self.debugger_history = InMemoryHistory()  # %debug would keep what is typed in ~/.pdbhistory
+        self.debugger_history = InMemoryHistory()  # %debug would keep its input in ~/.pdbhistory
         super().init_prompt_toolkit_cli()
         if self.pt_app:
             self.pt_app.default_buffer.history = Recall(self)
@@ -249,15 +216,15 @@ class Shell(InteractiveShellEmbed):
         return {**options, "lexer": self.lexer}
 
     def prompt_for_code(self) -> str:
-        """Return what is typed; a signal that ends the program leaves the prompt as Ctrl-D does."""
+        """Return the next input. A signal that ends the program leaves the prompt as Ctrl-D does."""
         if self.pt_app is None:
             return super().prompt_for_code()  # type: ignore[no-any-return]
         with signals.left_by(self._leave_prompt):
-            self.pt_app.app.pre_run_callables.append(self._leave_prompt)  # for one that comes before it is shown
+            self.pt_app.app.pre_run_callables.append(self._leave_prompt)  # for a signal that comes before it appears
             return super().prompt_for_code()  # type: ignore[no-any-return]
 
     def _leave_prompt(self) -> None:
-        """Leave the prompt, if the program is to end: in its loop of events, or when that has begun."""
+        """Leave the prompt if a signal ends the program: in its event loop, or as soon as that runs."""
         app = self.pt_app.app
 
         def leave() -> None:
@@ -269,26 +236,14 @@ class Shell(InteractiveShellEmbed):
 
     def init_completer(self) -> None:
         super().init_completer()
-
-        @context_matcher(identifier="vserver", priority=100)  # type: ignore[untyped-decorator]
-        def ours(context: CompletionContext) -> Any:
-            return self._completed(context)
-
-        self.Completer.custom_matchers.append(ours)
-
-    def _completed(self, context: CompletionContext) -> Any:
-        lines = context.full_text.split("\n")
-        before = "\n".join([*lines[: context.cursor_line], context.text_until_cursor])
-        with _untold(self.database):
-            found = completion.complete(before, self.user_ns)
-        return SimpleMatcherResult(completions=[]) if found is None else _result(found.typed, found.offers)
+        self.Completer.custom_matchers.append(matcher(self.user_ns))
 
     # Files that run
 
     def safe_execfile(self, fname: Any, *where: Any, **options: Any) -> None:
-        """Run a file, for %run and %edit; tracebacks show its lines with secrets masked."""
+        """Run a file, for %run and %edit. Tracebacks show its lines with secrets masked."""
         path = Path(fname).expanduser().resolve()
-        # What cannot be read is told when it runs.
+        # If it cannot be read, running it reports that.
         with contextlib.suppress(OSError, SyntaxError, UnicodeDecodeError), tokenize.open(path) as file:
             masking.remember(file.read(), str(path))
         super().safe_execfile(fname, *where, **options)
@@ -296,7 +251,10 @@ class Shell(InteractiveShellEmbed):
     # Errors
 
     def showtraceback(self, exc_tuple: Any = None, *args: Any, **options: Any) -> None:
-        """Tell of an error of ours, or of the database, in its message and the line that was typed."""
+        """Show an error of ours, or of the database, as its message and the line of the cell.
+
+        set_custom_exc() would do this in cells alone: not in %run, for Ctrl-C at the prompt or for a failed display.
+        """
         kind, error, frames = self._get_exc_info(exc_tuple)
         if isinstance(error, subprocess.CalledProcessError):
             error.cmd = MASK  # of %%bash it is the whole cell
@@ -305,7 +263,7 @@ class Shell(InteractiveShellEmbed):
         elif issubclass(kind, KeyboardInterrupt):
             sys.stderr.write("\n")  # after the ^C
             messages.notify("interrupted", "yellow")
-        elif (hint := vantage6_names.of_error(error)) or (_is_ours(error) and not self.tells_all):
+        elif (hint := vantage6_names.of_error(error)) or (_is_ours(error) and not self.shows_tracebacks):
             messages.notify(f"error: {str(error).partition(chr(10))[0]}{hint}", "red")
             if line := self._typed_line(frames):
                 messages.notify(f"  {line}")
@@ -313,7 +271,7 @@ class Shell(InteractiveShellEmbed):
             super().showtraceback(exc_tuple, *args, **options)
 
     def showsyntaxerror(self, *args: Any, **options: Any) -> None:
-        """Show what is no Python, secrets masked; then without the mark below, which would be beside the mark."""
+        """Show a syntax error with secrets masked. The marks below a masked line would be in the wrong place."""
         error = self._get_exc_info()[1]
         shown = masking.mask(getattr(error, "text", None) or "")
         if isinstance(error, SyntaxError) and error.text and shown != error.text:
@@ -321,7 +279,7 @@ class Shell(InteractiveShellEmbed):
         super().showsyntaxerror(*args, **options)
 
     def _typed_line(self, frames: Any) -> str:
-        """Return the line of a cell that an error came from, secrets masked; its number where there are several."""
+        """Return the line of the cell that caused an error, secrets masked; with its number if there are several."""
         found = ""
         while frames is not None:
             label = self.compile.format_code_name(frames.tb_frame.f_code.co_filename)
@@ -337,5 +295,5 @@ class Shell(InteractiveShellEmbed):
         return "".join(linecache.getlines(frames.tb_frame.f_code.co_filename))
 
     def _format_exception_for_storage(self, *args: Any, **options: Any) -> dict[str, Any]:
-        """Keep no tracebacks: IPython would render each a second time, for notebooks."""
+        """Keep no tracebacks: IPython would render each one again, for notebooks."""
         return {}

@@ -1,6 +1,6 @@
-"""What the shell keeps of what was typed: in memory for `In`, `%save` and the like, and in a file for the next session.
+"""The history of the shell: in memory for `In`, `%save` and the like, and in a file for later sessions.
 
-It owns the file and when it is written. What may be kept of a cell is masking.py's to say.
+masking.py decides which parts of a cell may be kept.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from prompt_toolkit.history import History as PromptHistory
 
 from vserverlib import home, masking, messages, printable
 
-PATIENCE = 3.0  # seconds to wait for another shell that writes to the history
-LEFT_OUT = "# left out: a line for another program, which may hold a secret"  # what `In` has in its place
+LOCK_TIMEOUT = 3.0  # seconds to wait for another shell that writes to the history
+LEFT_OUT = "# left out: a line for another program, which may hold a secret"  # replaces such a line in `In`
 
 
 class History(HistoryManager):
-    """What was typed, secrets masked; a line that begins with a space is left out. Two shells may write at once.
+    """The input, secrets masked, without lines that begin with a space. Two shells may write at once.
 
-    In memory until keep_in() names a file. Each line is written when it is entered, before it runs. What comes out is
-    never written. is_quiet: whether the cell that was entered last ends with a semicolon.
+    It is in memory until keep_in() names a file. Each line is written when it is entered, before it runs; output is
+    never written. is_quiet: whether the last cell ends with a semicolon.
     """
 
     is_quiet = False
 
     def keep_in(self, path: Path) -> None:
-        """Read from and write to a file; tell in one line where that cannot be, and stay in memory."""
+        """Read from and write to a file. If that fails, print one line and stay in memory."""
         try:
             self._open(home.own_file(path))
             self.db.execute("PRAGMA synchronous = OFF")  # a line is not worth the wait for the disk
@@ -44,17 +44,17 @@ class History(HistoryManager):
 
     def _open(self, path: Path | str) -> None:
         self.db.close()
-        self.hist_file, self.connection_options = path, {"timeout": PATIENCE}
-        # Unwrapped, for it would move a file away that is damaged, or that another shell just writes to.
+        self.hist_file, self.connection_options = path, {"timeout": LOCK_TIMEOUT}
+        # Unwrapped: IPython's wrapper moves a file away that is damaged, or locked by another shell.
         inspect.unwrap(HistoryManager.init_db)(self)
 
     def new_session(self, conn: Any = None) -> None:
-        """Begin a session, at its first line: a shell that is opened and left again writes nothing."""
+        """Begin a session at its first line: a shell that is opened and left writes nothing."""
         if self.db_input_cache:
             super().new_session(conn)
 
     def store_inputs(self, line_num: int, source: str, source_raw: str | None = None) -> None:
-        """Keep a line, in memory (for `In`, `%save`) as in the file."""
+        """Keep a line, in memory and in the file."""
         raw = source if source_raw is None else source_raw
         self.is_quiet = _ends_with_semicolon(source)
         is_secret = raw.startswith((" ", "\t"))
@@ -67,10 +67,10 @@ class History(HistoryManager):
             self.writeout_cache()
 
     def store_output(self, line_num: int) -> None:
-        """Write nothing of what a cell gave: a new key may be among it."""
+        """Keep no output: it may hold a new key."""
 
     def writeout_cache(self, conn: Any = None) -> None:
-        """Write what is not written yet; where the file is not to be had now, it is lost."""
+        """Write the lines that are not written yet. They are lost if the file cannot be written now."""
         if not self.db_input_cache:
             return
         try:
@@ -81,25 +81,25 @@ class History(HistoryManager):
             self._invalidate()
 
     def _invalidate(self) -> None:
-        """Write nothing of what was entered last."""
+        """Drop the lines that are not written yet."""
         self.db_input_cache = []  # type: ignore[var-annotated]  # IPython's
 
     def end_session(self) -> None:
-        """Note when the session ended, if it was begun."""
+        """Record the end of the session, if it has begun."""
         with contextlib.suppress(sqlite3.Error):
             if self.session_number:
                 super().end_session()
 
 
 def _ends_with_semicolon(source: str) -> bool:
-    """Whether IPython is not to display the value of a cell."""
+    """Whether a semicolon suppresses the display of the cell's value."""
     with contextlib.suppress(tokenize.TokenError, SyntaxError):
         return bool(DisplayHook.semicolon_at_end_of_expression(source))
     return False
 
 
 class Recall(PtkHistoryAdapter):
-    """What the arrow keys bring back: this session's lines as they were typed, earlier ones as they were kept."""
+    """The lines behind the arrow keys: those of this session as typed, earlier ones as stored."""
 
     def __init__(self, shell: Any) -> None:
         PromptHistory.__init__(self)

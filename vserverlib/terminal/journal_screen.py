@@ -1,6 +1,6 @@
-"""How the journal looks: change by change, row by row, field by field, the newest first.
+"""The journal on the screen: changes, their rows and the fields of these, the newest first. journal.py reads it.
 
-A field has a line of its own: in a line with others, a text could fake them. What is read is journal.py's.
+Each field has its own line: a text that shares a line with another field could fake it.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from rich.text import Text
 from vserverlib.entities.journal import CHANGED, Entry, Log, Pair
 from vserverlib.terminal.views import Look, as_text
 
-CHUNK = 200  # entries that are printed at once
-VERBS = {"insert": ("made", "green"), "update": ("changed", "cyan"), "delete": ("deleted", "red")}
-NOBODY = "another program"  # it does not tell its name
+ENTRIES_PER_PRINT = 200
+VERBS = {"insert": ("created", "green"), "update": ("changed", "cyan"), "delete": ("deleted", "red")}
+NO_ACTOR = "another program"  # it leaves no name
 
 
 class Logbook:
-    """Entries as text, in the width there is. hint: the last line."""
+    """Entries of the journal. hint: the last line."""
 
     def __init__(self, entries: Sequence[Entry], hint: str = "") -> None:
         self.entries, self.hint = entries, hint
@@ -35,26 +35,26 @@ class Logbook:
                 line.no_wrap, line.overflow = True, look.overflow
                 yield line
         if not self.entries:
-            yield Text("nothing is on record", "dim")
+            yield Text("nothing is recorded", "dim")
         if self.hint:
             yield Text(self.hint, "dim")
 
 
 def of(log: Log) -> Logbook:
-    """Return the entries of a log as the prompt shows them."""
+    """Return the view of a log at the prompt."""
     return Logbook(log.entries, "there are more: limit=…" if log.is_part else "")
 
 
 def pages(entries: Iterable[Entry]) -> Iterator[Logbook]:
-    """Return any number of entries as logbooks to be printed one after the other."""
+    """Return any number of entries as logbooks to print one after the other."""
     rest = iter(entries)
-    while found := list(islice(rest, CHUNK)):
+    while found := list(islice(rest, ENTRIES_PER_PRINT)):
         yield Logbook(found)
 
 
 def _change(entries: list[Entry], look: Look, width: int) -> Iterator[Text]:
     first = entries[0]
-    who = NOBODY if first.actor is None else look.safe(first.actor)
+    who = NO_ACTOR if first.actor is None else look.safe(first.actor)
     words = [f"{_value(first.at, look)} UTC", who]
     words += [] if first.session is None else [f"session {look.safe(first.session)}"]
     yield Text.assemble((f"change {first.change}", "bold"), f" {look.dot} ", f" {look.dot} ".join(words))
@@ -77,7 +77,7 @@ def _row(entry: Entry, look: Look, width: int) -> Iterator[Text]:
 
 
 def _pair(pair: Pair, op: str, look: Look, room: int) -> str:
-    """Return both values, or the only one that there is of a row that was made or deleted; each in its share."""
+    """Return both values of a changed field, each in half of the room, or the one of a created or deleted row."""
     if CHANGED in pair and set(pair) <= {CHANGED, None}:
         return "changed, not shown"
     before, after = (_value(value, look) for value in pair)

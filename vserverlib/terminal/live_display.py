@@ -1,7 +1,4 @@
-"""What moves: lines of a terminal that are drawn anew in place, and a bar for work that takes long.
-
-It owns the drawing. What is drawn is its caller's; consoles are views.py's.
-"""
+"""Output that is redrawn in place: lines of a terminal, and a progress bar."""
 
 from __future__ import annotations
 
@@ -16,11 +13,11 @@ from vserverlib import messages, signals
 from vserverlib.progress_callback import Advance
 from vserverlib.terminal import views
 
-BAR_AFTER = 1.0  # seconds of work until a bar shows how far it is
+BAR_AFTER = 1.0  # seconds of work before a progress bar appears
 
 
 class Screen:
-    """The lines of a terminal on stdout below what is there already, drawn anew in place: a context manager."""
+    """Lines of a terminal on stdout that are redrawn in place, below earlier output: a context manager."""
 
     def __init__(self) -> None:
         from rich.live import Live
@@ -42,24 +39,24 @@ class Screen:
 
     @property
     def lines(self) -> int:
-        """How many lines there is room for."""
+        """The height of the terminal in lines."""
         return self.console.size.height
 
     def is_resized(self) -> bool:
-        """Whether the size has changed. What was drawn is wiped then: the terminal has broken its lines anew."""
+        """Whether the size has changed. If so, the terminal has wrapped the lines anew, and they are cleared."""
         before, self.size = self.size, self.console.size
         if self.size != before:
             self.console.clear()
         return self.size != before
 
     def show(self, renderable: Any) -> None:
-        """Draw this in the place of what was drawn before."""
+        """Draw this in place of the previous drawing."""
         self.live.update(renderable, refresh=True)
 
 
 @contextlib.contextmanager
 def _unseen_keys() -> Iterator[None]:
-    """Have keys that are pressed meanwhile, Enter above all, not move what is drawn; in the end they are forgotten."""
+    """Switch off the echo, because Enter would move the drawing; discard all keys at the end."""
     keys = _keys()
     if keys is None:
         yield
@@ -77,19 +74,19 @@ def _unseen_keys() -> Iterator[None]:
 
 
 def _keys() -> int | None:
-    """Return stdin where it is a terminal whose keys are for us: a program in the background would be stopped."""
+    """Return stdin if it is our terminal, else None: the system stops a background program that changes it."""
     try:
         keys = sys.stdin.fileno()
         return keys if os.isatty(keys) and os.tcgetpgrp(keys) == os.getpgrp() else None
-    except (OSError, ValueError, AttributeError):  # closed, none at all, or a system that has no terminals
+    except (OSError, ValueError, AttributeError):  # stdin is closed or missing, or the system has no terminals
         return None
 
 
 @contextlib.contextmanager
 def progress_bar(text: str, total: int) -> Iterator[Advance]:
-    """Draw a bar on stderr, where that is a terminal, once it takes over a second. Call it with how much is done.
+    """Draw a progress bar on stderr, if that is a terminal, after a second. Call the result with the amount done.
 
-    It is gone when all is done, or at the end of the block.
+    The bar disappears when everything is done, at the latest at the end of the block.
     """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

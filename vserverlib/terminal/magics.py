@@ -1,7 +1,7 @@
-"""Magics of IPython that are other than IPython's here, because what they write could hold secrets.
+"""Replacements for magics of IPython that could write secrets to a file.
 
-All others read what the history holds, in which secrets are masked (`%save`, `%macro`, `%rerun`, `%edit`), or write
-what the person gives them (`%%writefile`), or write nothing.
+The others read the history, in which secrets are masked (`%save`, `%macro`, `%rerun`, `%edit`), write the text of
+their own cell (`%%writefile`), or write nothing.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from IPython.core.magic import Magics, line_magic, magics_class
 from vserverlib import Error
 
 INSTEAD = "%history -f FILE writes the lines of this session, with secrets masked"
-NO_LOG = f"%logstart is off: the log would hold passwords as they are typed; {INSTEAD}"
-NO_NOTEBOOK = f"%notebook is off: the notebook would hold what cells gave, such as a new key; {INSTEAD}"
+NO_LOG = f"%logstart is off: the log would contain passwords as typed; {INSTEAD}"
+NO_NOTEBOOK = f"%notebook is off: the notebook would contain the output of cells, such as a new key; {INSTEAD}"
 NO_PASTEBIN = f"%pastebin is off: it would publish lines of this session; {INSTEAD}"
-NO_OUTPUTS = "%history -o with -f is off: the file would hold what cells gave, such as a new key; leave out -o"
+NO_OUTPUTS = "%history -o with -f is off: the file would contain the output of cells, such as a new key; leave out -o"
 
 
 @contextlib.contextmanager
 def _private(names: list[str]) -> Iterator[None]:
-    """Have files be written for their owner alone, those that are there already too."""
+    """Make files readable by their owner only, including files that existed before."""
     before = os.umask(0o077)
     try:
         yield
@@ -38,7 +38,7 @@ def _private(names: list[str]) -> Iterator[None]:
 
 
 class NoLog(Logger):
-    """A log that cannot be started."""
+    """A log that refuses to start."""
 
     def logstart(self, *args: Any, **options: Any) -> None:
         raise Error(NO_LOG)
@@ -46,16 +46,16 @@ class NoLog(Logger):
 
 @magics_class
 class OurMagics(Magics):
-    """What takes the place of IPython's own."""
+    """The magics that replace IPython's own."""
 
     @line_magic  # type: ignore[untyped-decorator]
     def logstart(self, line: str) -> None:
-        """Not available here: the log would hold passwords as they are typed."""
+        """Not available here: the log would contain passwords as typed."""
         raise Error(NO_LOG)
 
     @line_magic  # type: ignore[untyped-decorator]
     def notebook(self, line: str) -> None:
-        """Not available here: the notebook would hold what cells gave, such as a new key."""
+        """Not available here: the notebook would contain the output of cells, such as a new key."""
         raise Error(NO_NOTEBOOK)
 
     @line_magic  # type: ignore[untyped-decorator]
@@ -65,7 +65,7 @@ class OurMagics(Magics):
 
     @line_magic  # type: ignore[untyped-decorator]
     def history(self, line: str) -> None:
-        """Print the lines of this session, or write them to a file: see %history? of IPython. Not -o with -f."""
+        """Print the lines of this session, or write them to a file: see IPython's %history?. -o excludes -f."""
         own = self.shell.magics_manager.registry["HistoryMagics"]
         asked = own.history.__func__.parser.parse_argstring(line)
         if asked.filename and asked.get_output:

@@ -1,7 +1,4 @@
-"""How things stand, on one screen: the figures of overview.py as a person sees them.
-
-It owns the look of `vserver overview` and nothing else: signs, bars and safe text are those of views.py.
-"""
+"""The status overview on one screen. overview.py has its figures; views.py its signs, bars and safe text."""
 
 from __future__ import annotations
 
@@ -21,16 +18,16 @@ from vserverlib.queries.overview import Overview, Share
 from vserverlib.terminal import check_report
 from vserverlib.terminal.views import BAR, GAP, LONGEST_ODD, Look, as_text, span
 
-MOST_SHARES = 4  # lines of collaborations, and of organizations: all of it fits 80 columns and 24 lines
+MOST_SHARES = 4  # lines of collaborations, and of organizations: the overview fits 80 columns and 24 lines
 MOST_NODES = 2
 NAME_ROOM = 26  # columns of a name
 NODE_ROOM = 50
 
 
 class OverviewView:
-    """The figures on one screen of 80 columns and 24 lines.
+    """The overview on a screen of 80 columns and 24 lines.
 
-    title: what the database is called. moment: when they were read; ages are counted from it.
+    title: of the database. moment: when the figures were read, for the ages.
     """
 
     def __init__(self, found: Overview, title: str, moment: datetime.datetime) -> None:
@@ -38,9 +35,9 @@ class OverviewView:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Any]:
         look, found = Look(options.encoding), self.found
-        message = [listing.pluralize(count, kinds.kind(plural)) for plural, count in found.entities.items()]
+        counts = [listing.pluralize(count, kinds.kind(plural)) for plural, count in found.entities.items()]
         yield Text(f"{look.safe(self.title)}, {as_text(self.moment, 'minutes')} UTC", "bold")
-        yield Text(", ".join(message) + "\n")
+        yield Text(", ".join(counts) + "\n")
         yield look.statuses(found.tasks, options.max_width)
         yield self._check()
         yield from self._shares("collaboration", "tasks finished", found.collaborations, look)
@@ -48,21 +45,21 @@ class OverviewView:
         yield from self._unseen(look)
 
     def _check(self) -> Text:
-        """Show what the last check found, and how long ago that was."""
+        """Return the result and the age of the last check."""
         last = self.found.check
         if last is None:
             return Text.assemble(("checked  ", "bold"), ("never: vserver check", "dim"))
         counts = {rules.ERROR: last.error, rules.WARNING: last.warning, rules.INFO: last.info}
         return Text.assemble(("checked  ", "bold"), f"{self._age(last.at)} ago: {check_report.summary(counts)}")
 
-    def _shares(self, noun: str, what: str, shares: Sequence[Share], look: Look) -> Iterator[Any]:
-        """Show the first of a list of shares: those with most to do come first."""
+    def _shares(self, noun: str, heading: str, shares: Sequence[Share], look: Look) -> Iterator[Any]:
+        """Return a table of the first shares, those with the most left to do."""
         shares = [share for share in shares if share.total]
         if not shares:
             return
-        since = "waited for since" if any(share.since for share in shares) else ""
+        since = "waiting since" if any(share.since for share in shares) else ""
         table = Table.grid(padding=(0, GAP, 0, 0))
-        table.add_row(*(Text(word, "bold") for word in (noun, what, "failed", since)))
+        table.add_row(*(Text(word, "bold") for word in (noun, heading, "failed", since)))
         for share in shares[:MOST_SHARES]:
             table.add_row(*self._share(share, noun, look))
         yield Text()

@@ -1,9 +1,7 @@
-"""One entity in full: a panel of its fields and relations, and below them what is told of its kind.
+"""One entity in full: a panel of its fields and relations, with sections that depend on its type.
 
-Of a task that is how each organization is on, along a line of time drawn to scale, and the tasks around it; of a
-collaboration, its organizations, their nodes and its tasks; of an organization or a node, what it owes.
-
-It owns how that looks. What is told is read by listing.py and details.py; signs, bars and safe text are views.py's.
+A task has its results on a timeline and the tasks around it; a collaboration has its organizations, their nodes and
+its tasks; an organization or a node has the results awaited from it. listing.py and details.py read all of that.
 """
 
 from __future__ import annotations
@@ -29,16 +27,16 @@ from vserverlib.queries.details import AwaitedResults, Lane, Participant
 from vserverlib.queries.listing import Page, Row
 from vserverlib.terminal.views import GAP, LONGEST, WIDE_BAR, Look, as_text, span
 
-MOST_LINES = 8  # lines of a long text in a panel
-MOST_WRAPPED = 3  # lines of a text whose lines are wrapped; those of a longer one are cut
-NAMED = 5  # members of a relation that a panel names
-NAME_ROOM, STATUS_ROOM, SEEN_ROOM = 26, 10, 10  # columns of a name, of the status of a node, of when it was seen
-FRAME = 4  # columns of the frame of a panel
-LINE, LONGEST_LINE = 12, 60  # columns of a line of time, at least and at most
+MOST_LINES = 8  # lines of a long text
+MOST_WRAPPED = 3  # a text of more lines is cut at the frame, not wrapped
+NAMED = 5  # members of a relation that are named
+NAME_ROOM, STATUS_ROOM, SEEN_ROOM = 26, 10, 10  # columns of a name, and of the status and last_seen of a node
+FRAME = 4  # columns of the frame
+LINE, LONGEST_LINE = 12, 60  # columns of a timeline, at least and at most
 
 
 class Item(NamedTuple):
-    """One line of a panel: a column of the entity's row, a secret, or a relation with a page of its members."""
+    """A line of a panel: a column of the entity's row, a secret, or a relation with a page of its members."""
 
     name: str
     column: Column | None = None
@@ -47,7 +45,7 @@ class Item(NamedTuple):
 
 
 class Card:
-    """All there is to say of one entity, as a panel as wide as it needs to be."""
+    """An entity as a panel, as wide as its content."""
 
     def __init__(self, entity: Entity) -> None:
         self.entity, self.moment = entity, now()
@@ -87,27 +85,27 @@ class Card:
 
 
 def entity_panel(entity: Entity) -> Card:
-    """Return everything about one entity, its relations counted and the first ones named; never a secret.
+    """Return an entity as a panel, with the count and the first members of each relation; never a secret.
 
-    The number of queries does not depend on how many there are.
+    The number of queries does not depend on the number of members.
     """
     return Card(entity)
 
 
 def _numbered(entity: Entity) -> str:
-    """Return what an entity without a name is called: its label tells again what the panel tells."""
+    """Return the title of an entity without a name. Its label would repeat the panel."""
     return f"{entity.noun} (not saved)" if entity._new else f"{entity.noun} {entity.id}"
 
 
 def _own_items(entity: Entity, columns: Sequence[Column]) -> list[Item]:
-    """Return the lines of the columns, less what another line says: ids of links, parts of the progress, counts."""
-    said = {f"{column.name}_id" for column in columns} | {relation.name for relation in relations(type(entity))}
-    said |= {"done", "total", "complete"}
-    return [Item(column.name, column) for column in columns if column.name not in said]
+    """Return the lines of the columns, without those in other lines: ids of links, counts, parts of the progress."""
+    elsewhere = {f"{column.name}_id" for column in columns} | {relation.name for relation in relations(type(entity))}
+    elsewhere |= {"done", "total", "complete"}
+    return [Item(column.name, column) for column in columns if column.name not in elsewhere]
 
 
 def _secret_items(entity: Entity) -> list[Item]:
-    """Return the lines of the secrets; none in a read-only session, which reads all of them as not set."""
+    """Return the lines of the secrets; [] in a read-only session, which reads all of them as NULL."""
     if entity._meta.database.read_only:
         return []
     secrets = [field.name for field in entity._meta.sorted_fields if isinstance(field, Secret)]
@@ -115,10 +113,10 @@ def _secret_items(entity: Entity) -> list[Item]:
 
 
 def _relation_items(entity: Entity) -> list[Item]:
-    """Return the lines of the relations: those that a section tells of are only counted."""
-    message = TOLD.get(type(entity), ())
+    """Return the lines of the relations. If a section lists the members, the line has only their number."""
+    listed = LISTED.get(type(entity), ())
     every = relations(type(entity))
-    return [Item(each.name, page=(_counted if each.name in message else _first)(entity, each)) for each in every]
+    return [Item(each.name, page=(_counted if each.name in listed else _first)(entity, each)) for each in every]
 
 
 def _counted(entity: Entity, relation: Relation) -> Page:
@@ -134,7 +132,7 @@ def _first(entity: Entity, relation: Relation) -> Page:
 
 
 def _members(page: Page, look: Look) -> Text:
-    """Return how many members a relation has, and the names of the first, one on each line: a comma could be faked."""
+    """Return the number of members and the first names, each on its own line: a name can contain a comma."""
     if not page.total:
         return Text("0", "dim")
     named = [Text(" ").join(look.cell(c, row) for c in page.columns if row[c.name] is not None) for row in page.rows]
@@ -147,7 +145,7 @@ def _members(page: Page, look: Look) -> Text:
 
 
 def _lines(text: str, look: Look) -> Text:
-    """Return the first lines of a long text, each safe to show, and how long it is where that is not all."""
+    """Return the first lines of a long text, and its length if there is more."""
     lines = text.splitlines()
     shown = Text("\n".join(look.safe(line) for line in lines[:MOST_LINES]))
     if len(lines) > MOST_LINES or any(len(line) > LONGEST for line in lines):
@@ -158,24 +156,24 @@ def _lines(text: str, look: Look) -> Text:
 
 
 def _unsaved(entity: Any) -> Text | None:
-    """Return what was changed and not saved, of an entity that was saved before."""
+    """Return the names of changed fields that are not saved; None for a new entity."""
     members = [name for name, members in (entity._members or {}).items() if members.is_changed]
     names = [] if entity._new else sorted({*entity._dirty, *members})
     return Text(f" not saved yet: {', '.join(names)} ", "bold") if names else None
 
 
-# How each organization is on with a task
+# The results of a task
 
 
 class LanesSection:
-    """A line for each result of a task: how it stands, how long it waited and ran, and when that was."""
+    """A line for each result of a task: its status, how long it waited and ran, and when."""
 
     def __init__(self, task: Task, moment: datetime.datetime) -> None:
         self.found, self.moment = details.lanes(task), moment
         self.times = details.moments(self.found.lanes)
 
     def drawn(self, look: Look, width: int) -> Iterator[Any]:
-        """Return what is drawn below the fields, in so many columns."""
+        """Return the renderables below the fields. width: in columns."""
         if not self.found.lanes:
             return
         rows = [self._words(lane, look) for lane in self.found.lanes]
@@ -186,11 +184,11 @@ class LanesSection:
             table.add_row(*words, *([self._line(lane, look, room)] if self._fits(room) else []))
         yield from (Text(), table)
         if self.found.total > len(rows):
-            yield Text(f"{look.more} {self.found.total - len(rows):,} more, those not finished come first", "dim")
+            yield Text(f"{look.more} {self.found.total - len(rows):,} more, unfinished ones come first", "dim")
 
     def _words(self, lane: Lane, look: Look) -> tuple[Text, ...]:
-        spans = [_open(lane.waited(self.moment), lane.started_at or lane.finished_at or lane.complete, look)]
-        spans += [_open(lane.ran(self.moment), lane.finished_at or lane.complete, look)]
+        spans = [_duration(lane.waited(self.moment), lane.started_at or lane.finished_at or lane.complete, look)]
+        spans += [_duration(lane.ran(self.moment), lane.finished_at or lane.complete, look)]
         return _named(lane.name, lane.organization_id, look), look.state(lane.status), *spans
 
     def _fits(self, room: int) -> bool:
@@ -198,18 +196,18 @@ class LanesSection:
 
     @property
     def _ends(self) -> tuple[datetime.datetime, datetime.datetime]:
-        """Return the times at both ends of the line: the first one of all, and the last, or now."""
-        open_ones = any(not lane.complete for lane in self.found.lanes)
-        return min(self.times), max([*self.times, self.moment] if open_ones else self.times)
+        """Return the times at both ends of the timeline: the first, and the last or now."""
+        is_unfinished = any(not lane.complete for lane in self.found.lanes)
+        return min(self.times), max([*self.times, self.moment] if is_unfinished else self.times)
 
     def _scale(self, room: int) -> Text:
-        """Return what the line of time goes from, and how long it is."""
+        """Return the heading of the timeline: where it begins and its duration."""
         first, last = self._ends
         long, short = f"{as_text(first, 'minutes')} UTC + {span(last - first)}", f"+ {span(last - first)}"
         return Text(long if len(long) <= room else short, "dim")
 
     def _line(self, lane: Lane, look: Look, room: int) -> Text:
-        """Return the times of a result on a line: from its assignment thin while it waited, thick while it ran."""
+        """Return the timeline of a result: thin while it waited, thick while it ran."""
         first, last = self._ends
         length = (last - first) / datetime.timedelta(seconds=1)
 
@@ -221,7 +219,7 @@ class LanesSection:
         begin, end = place(lane.assigned_at or lane.started_at or first), place(lane.finished_at)
         begin, end = min(begin, room - len(sign)), end - len(sign)
         start = min(place(lane.started_at), end) if lane.started_at else end
-        if lane.complete and lane.started_at:  # what has run is seen to have run
+        if lane.complete and lane.started_at:  # however short, it has run
             start = max(begin, min(start, end - 1))
         full, rest = look.bar
         drawn = (rest * (start - begin), "dim"), (full * (end - start), look.colour(lane.status))
@@ -231,8 +229,8 @@ class LanesSection:
 HEADINGS = tuple(Text(word, "bold") for word in ("organization", "result", "waited", "ran"))
 
 
-def _open(time: datetime.timedelta | None, is_over: object, look: Look) -> Text:
-    """Return a span of time; one that goes on has a sign behind it."""
+def _duration(time: datetime.timedelta | None, is_over: object, look: Look) -> Text:
+    """Return a duration, with an ellipsis if it still grows."""
     if time is None:
         return Text(look.none, "dim")
     return Text(span(time)) if is_over else Text(f"{span(time)} {look.more}")
@@ -245,7 +243,7 @@ def _named(name: Any, id: int | None, look: Look) -> Text:
 
 
 def _grid(look: Look, *headings: Text) -> Table:
-    """Return a table without lines, whose headings are its first row."""
+    """Return a table without borders, with the headings as its first row."""
     table = Table.grid(padding=(0, GAP, 0, 0))
     for _ in headings:
         table.add_column(no_wrap=True, overflow=look.overflow)
@@ -257,13 +255,13 @@ def _grid(look: Look, *headings: Text) -> Table:
 
 
 class FamilySection:
-    """The tasks that a task came from, and those that it led to, as a tree."""
+    """The ancestors and children of a task as a tree."""
 
     def __init__(self, task: Task, moment: datetime.datetime) -> None:
         self.task, self.found = task, details.family(task)
 
     def drawn(self, look: Look, width: int) -> Iterator[Any]:
-        """Return what is drawn below the fields, in so many columns."""
+        """Return the renderables below the fields. width: in columns."""
         if not self.found.ancestors and not self.found.children:
             return
         lines = [self._member(row, look) for row in self.found.ancestors]
@@ -285,17 +283,17 @@ class FamilySection:
         return Text.assemble(f"task {row['id']}{name} ", look.state(row["status"]), f" {counts.done}/{counts.total}")
 
 
-# Who takes part in a collaboration
+# The organizations of a collaboration
 
 
-class PostsSection:
-    """A line for each organization of a collaboration with its node, and one on the tasks."""
+class ParticipantsSection:
+    """A line for each organization of a collaboration with its node, and one for the tasks."""
 
     def __init__(self, collaboration: Collaboration, moment: datetime.datetime) -> None:
         self.found, self.moment = details.participants(collaboration), moment
 
     def drawn(self, look: Look, width: int) -> Iterator[Any]:
-        """Return what is drawn below the fields, in so many columns."""
+        """Return the renderables below the fields. width: in columns."""
         found = self.found
         yield Text()
         yield look.statuses(found.tasks, width)
@@ -323,25 +321,25 @@ class PostsSection:
         return "never" if post.last_seen is None else look.value(post.last_seen)
 
 
-# What an organization owes
+# The results awaited from an organization or a node
 
 
-class OwedSection:
-    """How many results are waited for, since when, and the oldest of them."""
+class AwaitedSection:
+    """The number of awaited results, the age of the oldest, and the first of them."""
 
     def __init__(self, entity: Organization | Node, moment: datetime.datetime) -> None:
         self.found: AwaitedResults = details.awaited_results(entity)
         self.moment = moment
 
     def drawn(self, look: Look, width: int) -> Iterator[Any]:
-        """Return what is drawn below the fields, in so many columns."""
+        """Return the renderables below the fields. width: in columns."""
         page, since = self.found.page, self.found.since
         yield Text()
         if not page.total:
-            yield Text("owes no result")
+            yield Text("no results awaited")
             return
         age = "" if since is None else f", the oldest for {span(self.moment - since)}"
-        yield Text(f"owes {listing.pluralize(page.total, page.model)}{age}", "bold")
+        yield Text(f"{listing.pluralize(page.total, page.model)} awaited{age}", "bold")
         table = _grid(look, *(Text(word, "dim") for word in ("result", "task", "", "since, UTC")))
         for row in page.rows:
             task = Text.assemble(f"{row['task_id'] or look.none} ", _named(row["task"], None, look))
@@ -354,9 +352,12 @@ class OwedSection:
 
 SECTIONS: dict[type[Entity], tuple[Callable[[Any, datetime.datetime], Any], ...]] = {
     Task: (LanesSection, FamilySection),
-    Collaboration: (PostsSection,),
-    Organization: (OwedSection,),
-    Node: (OwedSection,),
+    Collaboration: (ParticipantsSection,),
+    Organization: (AwaitedSection,),
+    Node: (AwaitedSection,),
 }
-# The relations that a section tells of, member by member.
-TOLD: dict[type[Entity], tuple[str, ...]] = {Task: ("results", "children"), Collaboration: ("organizations", "nodes")}
+# The relations whose members a section lists.
+LISTED: dict[type[Entity], tuple[str, ...]] = {
+    Task: ("results", "children"),
+    Collaboration: ("organizations", "nodes"),
+}

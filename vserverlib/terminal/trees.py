@@ -1,7 +1,4 @@
-"""What a deletion would take along, as a tree: for who is asked, or only wants to see.
-
-It owns how that looks. What goes along is deleting.py's.
-"""
+"""The plan of a deletion as a tree, for its preview and its question. deleting.py makes the plan."""
 
 from __future__ import annotations
 
@@ -16,11 +13,11 @@ from vserverlib.entities.deleting import Branch, Plan
 from vserverlib.queries import listing
 from vserverlib.terminal.views import Look
 
-NAMED = 5  # entities of a branch that are named; a line that counts one more would be as long as its name
+NAMED = 5  # entities of a branch that are named; a sixth is named too, instead of "1 more"
 
 
 class PlanTree:
-    """A plan as a tree: the entities that were named, what hangs on them, and in turn on that."""
+    """A plan as a tree: the named entities, their dependents, and the dependents of those."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
@@ -42,14 +39,14 @@ def _grow(tree: Tree, branches: Iterable[Branch], look: Look) -> None:
 
 
 def _title(branch: Branch) -> str:
-    """Return how many of what there are, and as what they hang there, where that is not the same word."""
+    """Return the number of dependents, and their role if it is more than their name: 2 tasks (children)."""
     role = branch.link.backref
     is_named = role[0] in "+!" or role == branch.model.plural
     return listing.pluralize(len(branch.ids), branch.model) + ("" if is_named else f" ({role})")
 
 
 def _names(branch: Branch) -> list[str]:
-    """Return what the first are called; of a kind without names there is nothing to call them by."""
+    """Return the names of the first dependents; none for an entity without a name field."""
     model: Any = branch.model
     if model.name_field() is None:
         return []

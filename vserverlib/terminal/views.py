@@ -1,9 +1,9 @@
-"""What a person sees: tables of entities, bars, and text that is safe, fitted to the width there is.
+"""Tables of entities, bars and safe text, fitted to the width of the output.
 
-Text is text: it goes through `Look`, so that nothing in a name is markup, moves the cursor, or fakes a row. State is
-never told by colour alone. Colours are the terminal's own sixteen, so that they suit its background.
+All text goes through `Look`, so that no name is markup, moves the cursor or fakes a row. A state always has a sign
+beside its colour. Colours are the terminal's own sixteen, which suit its background.
 
-It owns how things look. What is shown is read by listing.py; nothing here writes to the database.
+listing.py reads the rows. Nothing here writes to the database.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from vserverlib.queries import listing
 from vserverlib.queries.columns import FIXED, Column
 from vserverlib.queries.listing import Page, Row
 
-IN_A_PIPE = 120  # columns where there is no terminal that tells how many it has
-UNLIMITED = 10**6  # columns of an output that has as many as are needed
-LONGEST = 500  # characters of a text in a table, before it is cut to the room there is
-LONGEST_ODD = 24  # characters of what another program has stored in place of a number or a time
-# What part of the width a text should have before there is room for what is less important: a name, and any other.
+IN_A_PIPE = 120  # columns of an output that is no terminal
+UNLIMITED = 10**6  # columns of --wide
+LONGEST = 500  # characters of a text in a table, before it is cut to its column
+LONGEST_ODD = 24  # characters of a value that another program stored in place of a number or a time
+# A column is shown if each text before it keeps this fraction of the width (1/4, 1/6): a name, and any other text.
 NAME_PART, TEXT_PART = 4, 6
-BAR, WIDE_BAR, WIDE = 10, 20, 120  # columns of a bar, and of a terminal that has room for longer ones
-GAP = 2  # columns between two columns
+BAR, WIDE_BAR, WIDE = 10, 20, 120  # columns of a bar, of a long bar, and of a terminal that is wide enough for it
+GAP = 2  # spaces between two columns
 
-# Sign, its stand-in where there is no Unicode, and colour of each state.
+# The sign of each state, its replacement without Unicode, and its colour.
 STATES = {
     COMPLETED: ("✓", "+", "green"),
     ACTIVE: ("▶", ">", "cyan"),
@@ -46,7 +46,7 @@ STATES = {
 
 
 class Look:
-    """What an output can show: its encoding, and with that its signs."""
+    """The signs that the encoding of an output has, and text that is safe to print there."""
 
     def __init__(self, encoding: str = "utf-8") -> None:
         self.encoding, self.ascii = encoding, not encoding.lower().replace("-", "").startswith("utf8")
@@ -56,20 +56,20 @@ class Look:
         self.bar = ("#", ".") if self.ascii else ("━", "┄")
 
     def safe(self, value: Any, limit: int = LONGEST) -> str:
-        """Return a text as it may be shown."""
+        """Return a text that is safe to print."""
         text = printable(value, limit)
         if self.ascii:
             text = text.replace("…", "...").encode(self.encoding, "backslashreplace").decode(self.encoding)
         return text
 
     def cut(self, text: str, width: int) -> str:
-        """Return a text in at most `width` columns."""
+        """Return a text of at most `width` columns, cut at its end."""
         if cell_len(text) <= width:
             return text
         return set_cell_size(text, max(0, width - len(self.more))) + self.more[: max(0, width)]
 
     def cut_within(self, text: str, width: int) -> str:
-        """Return a text in at most `width` columns, half of which show how it ends."""
+        """Return a text of at most `width` columns, cut in its middle."""
         half = max(0, width - len(self.more)) // 2
         end = next((text[-size:] for size in range(half, 0, -1) if cell_len(text[-size:]) <= half), "")
         return text if cell_len(text) <= width else self.cut(text, width - cell_len(end)) + end
@@ -77,7 +77,7 @@ class Look:
     # One value
 
     def cell(self, column: Column, row: Row, bar: int = BAR) -> Text:
-        """Return a value of a row."""
+        """Return the value of a row in a column."""
         value = row[column.name]
         if value is None:
             return self._missing(column, row)
@@ -88,12 +88,12 @@ class Look:
         return Text(self.value(value, LONGEST_ODD if column.kind in FIXED else LONGEST))
 
     def _missing(self, column: Column, row: Row) -> Text:
-        """Show that there is none; of a link that leads nowhere, where it should have led."""
+        """Return a dash, or the id in a link to a row that does not exist."""
         id = row.get(f"{column.name}_id")
         return Text(self.none, "dim") if id is None else Text(f"({self.safe(id)})", "dim")
 
     def value(self, value: Any, limit: int = LONGEST) -> str:
-        """Return any value but None as text, in quotes where it could be taken for nothing."""
+        """Return any value but None as text, in quotes if it would look empty."""
         if isinstance(value, bool):
             return "yes" if value else "no"
         if isinstance(value, datetime.datetime):
@@ -112,11 +112,11 @@ class Look:
         return plain if self.ascii else sign
 
     def colour(self, status: Any) -> str:
-        """Return the colour of a state, which is never all that tells it."""
+        """Return the colour of a state. Its sign or word always stands beside it."""
         return _signs(status)[2]
 
     def statuses(self, counts: Mapping[str, int], width: int) -> Text:
-        """Return how many tasks have each status, in one line, or in more where that has no room: none is broken."""
+        """Return the number of tasks with each status, in as many lines as the width needs."""
         states = [Text.assemble(self.state(status), f" {count:,}") for status, count in counts.items() if count]
         lines = [Text.assemble(("tasks    ", "bold"), states[0] if states else ("none yet", "dim"))]
         for state in states[1:]:
@@ -127,13 +127,13 @@ class Look:
         return Text("\n").join(lines)
 
     def branch(self, depth: int, is_last: bool = True) -> str:
-        """Return what leads to a line of a tree: nothing to its root."""
+        """Return the lines in front of an item of a tree; "" for its root."""
         if not depth:
             return ""
         return "   " * (depth - 1) + (("`- " if is_last else "|- ") if self.ascii else "└─ " if is_last else "├─ ")
 
     def progress(self, counts: Counts, width: int) -> Text:
-        """Return a bar, full when all are done and only then, and how many are done of all."""
+        """Return a bar and the numbers, such as 3/4. The bar is full only when everything is finished."""
         done = counts.done * width // counts.total if counts.total else 0
         done = max(done, 1) if counts.done else 0
         full, rest = self.bar
@@ -142,7 +142,7 @@ class Look:
 
 
 def as_text(moment: datetime.datetime, unit: str = "seconds") -> str:
-    """Return a time down to a unit, as filters take it: with four digits for each year, which %Y does not give."""
+    """Return a time down to a unit, as filters take it. Years have four digits, which %Y does not ensure."""
     return moment.replace(tzinfo=None).isoformat(" ", unit)
 
 
@@ -155,7 +155,7 @@ _KNOWN = frozenset(STATES)
 
 
 def span(time: datetime.timedelta, units: int = 2) -> str:
-    """Return a span of time in its largest units: "3 d 4 h"; nothing is less than none."""
+    """Return a duration in its largest units, such as "3 d 4 h"; a negative one as "0 s"."""
     left, words = max(0, int(time.total_seconds())), list[str]()
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
         if left >= size or (unit == "s" and not words):
@@ -168,9 +168,9 @@ def span(time: datetime.timedelta, units: int = 2) -> str:
 
 
 class Listing:
-    """A page of a list, as a table that fits the width it is given.
+    """A page of a list as a table that fits the width.
 
-    hint: what the last line says of how to see more, where there is more. every_column: also those without a value.
+    hint: how to see more, for the last line of a page that is not the whole list. every_column: also empty ones.
     """
 
     def __init__(self, page: Page, hint: str = "", *, every_column: bool = False) -> None:
@@ -197,7 +197,10 @@ class Listing:
 
 
 def _line(cells: Iterable[Text], rooms: dict[Column, int], console: Console) -> Iterator[Segment]:
-    """Return one line of a table. Each cell has been cut to its room: rich's own tables would measure it again."""
+    """Return one line of a table.
+
+    rich's tables take 4 to 8 times as long, and cut texts at the end alone, where names of tasks often differ.
+    """
     before = ""
     for text, (column, room) in zip(cells, rooms.items(), strict=True):
         blank = " " * (room - cell_len(text.plain))
@@ -211,10 +214,10 @@ def _line(cells: Iterable[Text], rooms: dict[Column, int], console: Console) -> 
 def fitting(
     page: Page, look: Look, width: int, every_column: bool = False
 ) -> tuple[dict[Column, int], list[list[Text]]]:
-    """Return the columns that there is room for, with the width of each, and the cells of the rows in them.
+    """Return the columns that fit, each with its width, and the cells of the rows.
 
-    What is least important is left out first; what has no value in any row is left out, too, unless it is in every
-    table. Ids, numbers, times and states are never cut; texts are, when that is needed.
+    Columns without values are left out, and then the least important ones, except for those of rank 1. Ids, numbers,
+    times and states are never cut; texts are, if necessary.
     """
     bar = WIDE_BAR if width >= WIDE else BAR
     cells = {
@@ -230,12 +233,12 @@ def fitting(
 
 
 def _has_value(column: Column, row: Row) -> bool:
-    """Whether there is something to show: a value, or a link that leads nowhere."""
+    """Whether a row has a value in a column, or a link to a row that does not exist."""
     return row[column.name] is not None or row.get(f"{column.name}_id") is not None
 
 
 def _cut(texts: list[Text], room: int, look: Look) -> list[Text]:
-    """Return the cells of a column in the room there is: cut at the end, or within where more of them differ then."""
+    """Return the cells of a column, cut to its width: at the end, or in the middle if more of them differ then."""
     long = {text.plain for text in texts if cell_len(text.plain) > room}
     ways = ({text: way(text, room) for text in long} for way in (look.cut, look.cut_within))
     cut = max(ways, key=lambda way: len(set(way.values())))
@@ -243,7 +246,7 @@ def _cut(texts: list[Text], room: int, look: Look) -> list[Text]:
 
 
 def _that_fit(wanted: dict[Column, int], width: int) -> dict[Column, int]:
-    """Leave out the least important columns until the others have room, names a comfortable one."""
+    """Leave out the least important columns until the others fit."""
     kept = dict(wanted)
     while _total(_least(column, room, width) for column, room in kept.items()) > width:
         last = max(reversed(kept), key=lambda column: column.rank)
@@ -254,7 +257,7 @@ def _that_fit(wanted: dict[Column, int], width: int) -> dict[Column, int]:
 
 
 def _least(column: Column, wanted: int, width: int) -> int:
-    """Return the width that a column should have at least before others may be shown."""
+    """Return the width that a column needs before less important ones are shown."""
     if column.kind in FIXED:
         return wanted
     return min(wanted, max(cell_len(column.name), width // (NAME_PART if column.rank == 1 else TEXT_PART)))
@@ -266,7 +269,7 @@ def _total(rooms: Iterable[int]) -> int:
 
 
 def _rooms(wanted: dict[Column, int], width: int) -> dict[Column, int]:
-    """Return the width of each column: what it wants where there is room, else texts share what there is."""
+    """Return the width of each column. If they do not fit, the widest texts become narrower."""
     rooms = dict(wanted)
     texts = [column for column in wanted if column.kind not in FIXED]
     while texts and _total(rooms.values()) > width:
@@ -278,16 +281,16 @@ def _rooms(wanted: dict[Column, int], width: int) -> dict[Column, int]:
 
 
 def entity_table(entities: Any, first: int = 0, limit: int = listing.PAGE_SIZE) -> Listing:
-    """Return the first rows of a list of entities: a query, the list of a relation, or a list of Python's.
+    """Return the first rows of a list of entities: a query, the list of a relation, or a Python list.
 
-    At most two queries for an unread list, one for each kind of entity in any other.
+    At most two queries for an unread list, one for each entity type in any other.
     """
     end = first + limit
     return Listing(listing.page(entities, first, limit), hint=f"next: [{end}:{end + limit}]")
 
 
 def glossary(rows: Iterable[Row]) -> Any:
-    """Return names, types and meanings, a line each."""
+    """Return a table without headings, such as one of names, types and meanings."""
     from rich.table import Table
 
     table = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False, show_header=False)
@@ -300,7 +303,7 @@ def glossary(rows: Iterable[Row]) -> Any:
 
 
 def figures(rows: list[Row]) -> Any:
-    """Return a table of rows that have a name, and behind it numbers."""
+    """Return a table of rows that have a name followed by numbers."""
     from rich.table import Table
 
     table = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False)
@@ -311,14 +314,14 @@ def figures(rows: list[Row]) -> Any:
     return table
 
 
-def handouts(made: Iterable[Any]) -> Any:
-    """Return a table of secrets that were made, in one piece each; the names beside them may take several lines."""
+def credentials_table(generated: Iterable[Any]) -> Any:
+    """Return a table of generated secrets, each in one piece; the names may take several lines."""
     from rich.table import Table
 
     table = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False)
     table.add_column("whose", overflow="fold")
     table.add_column("password or API key", no_wrap=True, overflow="fold")
-    for each in made:
+    for each in generated:
         table.add_row(Text(f"{each.entity} {printable(each.name, LONGEST)}"), Text(each.secret))
     return table
 
@@ -327,9 +330,9 @@ def handouts(made: Iterable[Any]) -> Any:
 
 
 def summary(entities: Iterable[Any]) -> Any:
-    """Return what there is: of each entity its name, how many there are, a line on it, and its methods.
+    """Return a table of the entities: name, count, description and methods.
 
-    entities: objects with name, count, about and methods. What all of them can do is told once, at the end.
+    entities: objects with name, count, about and methods. The last line has the methods that all of them have.
     """
     from rich.table import Table
 
@@ -351,26 +354,26 @@ def _calls(methods: Iterable[str]) -> Text:
     return Text(", ".join(f"{method}()" for method in methods), "dim")
 
 
-# Where it goes
+# Outputs
 
 
 def console(file: TextIO | None = None, *, width: int | None = None) -> Console:
-    """Return a console that writes to stdout, or a file, in its width, and in colour where it shows colours."""
+    """Return a console for stdout or a file, in its width, and in colour if it shows colours."""
     stream = file or sys.stdout
     return target(stream, width or columns(stream), messages.is_colourful(stream))
 
 
 def render(renderable: Any, *, width: int | None = None, color: bool | None = None) -> str:
-    """Return what is shown as the text to write to stdout: in its width and colours, where none are given."""
+    """Return a renderable as text, by default in the width and colours of stdout."""
     text = io.StringIO()
     color = messages.is_colourful(sys.stdout) if color is None else color
-    made = target(text, width or columns(sys.stdout), color)
-    made.print(renderable)
+    console = target(text, width or columns(sys.stdout), color)
+    console.print(renderable)
     return text.getvalue()
 
 
 def columns(stream: TextIO) -> int:
-    """Return the width of a stream in columns: what COLUMNS says, else the terminal's, 120 where it is none."""
+    """Return the width of a stream in columns: that of COLUMNS, else the terminal's, else 120."""
     asked = os.environ.get("COLUMNS", "")
     if asked.isascii() and asked.isdigit() and int(asked):
         return int(asked)
@@ -388,7 +391,7 @@ def target(
     is_terminal: bool = False,
     record: bool = False,
 ) -> Console:
-    """Return a console; no width and no height: those that the terminal has at each moment."""
+    """Return a console. width, height: None follows the size of the terminal."""
     return Console(
         file=stream,
         width=width,

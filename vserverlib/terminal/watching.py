@@ -1,9 +1,7 @@
-"""Waiting for tasks: when to look at them again, which are watched, and what has changed.
+"""Waiting for tasks and watching them: when to read them again, and which have changed.
 
-Looking is cheap: the database tells by its version() whether another connection has written, and only then the tasks
-are read, all by one query. Between two looks no transaction is open, so that no writer is held up.
-
-It owns what is seen, and when. How that looks is views.py's. Nothing here writes to the database.
+Polling is cheap: version() of the database says whether another connection has written, and only then one query reads
+all tasks. No transaction is open in between, so that no writer waits for us. Nothing here writes to the database.
 """
 
 from __future__ import annotations
@@ -28,36 +26,35 @@ from vserverlib.messages import is_capable, notify
 from vserverlib.queries import columns, formats, listing
 from vserverlib.queries.listing import Page, Row
 
-LOOK = 0.15  # seconds between two looks
-LOCK_TOLD = 1.0  # seconds until it is told that the database is locked
-AROUND = 5  # lines of a screen that are not for tasks: header, rule, the last line folded once, the cursor's
+POLL = 0.15  # seconds between two polls
+LOCK_REPORTED = 1.0  # seconds before a lock is reported
+OTHER_LINES = 5  # of a screen: headings, rule, the last line folded once, the cursor's
 ALL_COMPLETED, ONE_FAILED, TIMED_OUT = 0, 1, 3  # exit statuses of waiting
 
-# What is read of a task: what its line in a table shows, and what its line in a pipe says.
-SHOWN = ("progress", "complete", "collaboration_id", "collaboration", "created_at")
-SAID = ("id", "name", "status", "done", "total")
-COLUMNS = tuple(column for column in columns.COLUMNS[Task] if column.name in (*SHOWN, *SAID))
+TABLE_COLUMNS = ("progress", "complete", "collaboration_id", "collaboration", "created_at")
+JSON_COLUMNS = ("id", "name", "status", "done", "total")
+COLUMNS = tuple(column for column in columns.COLUMNS[Task] if column.name in (*TABLE_COLUMNS, *JSON_COLUMNS))
 
 
 class Ending(NamedTuple):
-    """How waiting has ended: an exit status, and what is to be told."""
+    """The result of waiting: an exit status and a message."""
 
     status: int
     message: str
 
 
-# When to look again
+# Changes of the database
 
 
-class Signs:
-    """What tells that a database may have changed, without reading it. It must be open.
+class ChangeDetector:
+    """Detects that an open database may have changed, without reading its tables.
 
-    Raises an Error when its file is no longer there, or another one is in its place.
+    Raises an Error if its file was removed, moved or replaced.
     """
 
     def __init__(self, database: Any) -> None:
         if database.in_transaction():
-            raise Error(f"{database.title} has a transaction open, which sees no change: end it before you watch")
+            raise Error(f"{database.title} has an open transaction, which sees no changes: end it before you watch")
         self.database, self.version, self.locked_since = database, None, 0.0
         self.is_away = False
         self.path = Path(os.path.abspath(database.path)) if database.path is not None else None
@@ -65,22 +62,22 @@ class Signs:
         self.file = self._now_there() if not self.is_private else None
 
     def has_changed(self) -> bool:
-        """Whether something was written since it was asked last; True at first.
+        """Whether anything was written since the last call; True at first.
 
-        False while the database is locked, or its server cannot be reached for a while.
+        False while the database is locked or its server is unreachable.
         """
         if not self.is_private and self._now_there() != self.file:
-            raise Error(f"another file was put in the place of {self.database.title}: start again")
+            raise Error(f"{self.database.title} was replaced by another file: start again")
         try:
             version = self.database.version()
         except sqlite3.OperationalError as error:
-            self._is_locked(error)
+            self._report_lock(error)
             return False
         except Unreachable as error:
-            self._is_away(error)
+            self._report_unreachable(error)
             return False
         if self.is_away:
-            notify(f"{self.database.title} is there again", "yellow")
+            notify(f"{self.database.title} is reachable again", "yellow")
         self.locked_since, self.is_away, before, self.version = 0.0, False, self.version, version
         return bool(version != before)
 
@@ -90,21 +87,21 @@ class Signs:
         try:
             found = os.stat(self.path)
         except OSError:
-            raise Error(f"{self.database.title} was removed or moved: there is nothing to be seen any more") from None
+            raise Error(f"{self.database.title} was removed or moved: it cannot be watched any longer") from None
         return found.st_dev, found.st_ino
 
-    def _is_locked(self, error: sqlite3.OperationalError) -> None:
-        """Tell once that the database is locked, when that lasts; any other error is raised."""
+    def _report_lock(self, error: sqlite3.OperationalError) -> None:
+        """Report a lock once, if it lasts. Any other error is raised."""
         if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             raise error
         now = time.monotonic()
         self.locked_since = self.locked_since or now
-        if now - self.locked_since > LOCK_TOLD:
+        if now - self.locked_since > LOCK_REPORTED:
             self.locked_since = math.inf
             notify(f"{self.database.title} is locked by {self.database.writer()}: waiting (Ctrl-C: give up)", "yellow")
 
-    def _is_away(self, error: Unreachable) -> None:
-        """Tell once that the server is away; one that does not let us in any more is an error."""
+    def _report_unreachable(self, error: Unreachable) -> None:
+        """Report an unreachable server once. If it refuses the login, the error is raised."""
         if not error.is_passing:
             raise error
         if not self.is_away:
@@ -113,7 +110,7 @@ class Signs:
 
 
 def _file(database: Any) -> Path:
-    """Return the file that is seen: the one that was named, or a private copy that stays as it is."""
+    """Return the file that is read: the one on the command line, or a private copy, which does not change."""
     found: Path = getattr(database, "source", database.file)
     return found
 
@@ -122,11 +119,11 @@ def _is_same(one: Path, other: Path) -> bool:
     return one.exists() and other.exists() and one.samefile(other)
 
 
-# What is seen
+# Tasks
 
 
 def find(words: Iterable[Any]) -> list[int]:
-    """Return the ids of tasks, each once. words: tasks, lists of them, ids or names; an Error where there is none."""
+    """Return the ids of tasks, each once. words: tasks, lists of tasks, ids or names. Raises NotFound."""
     each = itertools.chain.from_iterable([word] if isinstance(word, Task | str | int) else word for word in words)
     words = (finding.reference(Task, word) if type(word) is int else word for word in each)
     tasks = (word if isinstance(word, Task) else finding.one(Task, str(word)) for word in words)
@@ -134,40 +131,40 @@ def find(words: Iterable[Any]) -> list[int]:
 
 
 def read(ids: Sequence[int]) -> dict[int, Row]:
-    """Return tasks by id, in the order of the ids; those that are not there are left out. One query."""
+    """Return tasks by id, in the order of the ids, without missing ones. One query."""
     found = {row["id"]: row for row in listing.rows(Task.select().where(progress.among(Task.id, ids)), COLUMNS)}
     return {id: found[id] for id in ids if id in found}
 
 
 def unfinished(limit: int | None = None) -> dict[int, Row]:
-    """Return the tasks that are waited for, newest first. One query, of the results that have not finished."""
+    """Return the unfinished tasks, newest first. One query, of the unfinished results."""
     waited_for = Result.select(Result.task).where(progress.UNFINISHED_RESULTS)
     query = Task.select().where(Task.id.in_(waited_for)).order_by(Task.id.desc()).limit(limit)
     return {row["id"]: row for row in listing.rows(query, COLUMNS)}
 
 
 def count_unfinished() -> int:
-    """Return how many tasks are waited for."""
+    """Return the number of unfinished tasks."""
     query = Result.select(Result.task).where(progress.UNFINISHED_RESULTS, Result.task.is_null(False))
     return int(query.distinct().count())
 
 
 def has_finished(row: Row) -> bool:
-    """Whether all results of a task are there."""
+    """Whether all results of a task have finished."""
     return bool(row["complete"])
 
 
 class Watch:
-    """The tasks that are watched: those with these ids; without ids all unfinished ones, new ones too."""
+    """The watched tasks: those with these ids, else all unfinished ones, including new ones."""
 
     def __init__(self, ids: Sequence[int] = ()) -> None:
         self.ids, self.known, self.more, self.finished = list(ids), dict[int, Row](), 0, False
 
     def look(self, limit: int | None = None) -> list[Row]:
-        """Return the tasks as they are now, at most `limit`: unfinished ones first. `more` says how many are left out.
+        """Return the current state of the tasks, at most `limit`, unfinished ones first. `more` counts the others.
 
-        Those that have finished since they were seen are among them: once, or always where there is a limit. At most
-        three queries.
+        Tasks that have finished since the last call are included: once, or, with a limit, from then on. At most three
+        queries.
         """
         rows = self._named() if self.ids else self._unfinished(limit)
         total = len(rows) if self.ids or limit is None else count_unfinished() + sum(map(has_finished, rows))
@@ -179,42 +176,42 @@ class Watch:
     def _named(self) -> list[Row]:
         found = read(self.ids)
         for id in self.ids:
-            _check(id, found.get(id), "there is nothing to watch any more")
+            _check(id, found.get(id), "it cannot be watched any longer")
         return list(found.values())
 
     def _unfinished(self, limit: int | None) -> list[Row]:
         now = unfinished(limit)
-        seen = self.known if limit else {id: row for id, row in self.known.items() if not has_finished(row)}
-        earlier = read([id for id in seen if id not in now])
-        return [*now.values(), *filter(has_finished, earlier.values())]
+        before = self.known if limit else {id: row for id, row in self.known.items() if not has_finished(row)}
+        others = read([id for id in before if id not in now])
+        return [*now.values(), *filter(has_finished, others.values())]
 
 
-def _check(id: int, row: Row | None, otherwise: str) -> None:
+def _check(id: int, row: Row | None, consequence: str) -> None:
     if row is None:
-        raise Error(f"task {id} was deleted: {otherwise}")
+        raise Error(f"task {id} was deleted: {consequence}")
 
 
 # Waiting
 
 
 def wait(database: Any, words: Iterable[Any], timeout: float | None = None) -> Ending:
-    """Wait until all of some tasks have finished, or for `timeout` seconds (0: look once), and return how that ended.
+    """Wait until all of these tasks have finished, at most `timeout` seconds (0: check once), and return the result.
 
-    Raises an Error where one is deleted, or has no results: it would never finish.
+    Raises an Error if a task is deleted, or has no results: it would never finish.
     """
     if timeout is not None and not timeout >= 0:
-        raise UsageError(f"{timeout} is no time to wait: give seconds, such as 60 or 0.5")
+        raise UsageError(f"invalid timeout {timeout}: give seconds, such as 60 or 0.5")
     until = math.inf if timeout is None else time.monotonic() + timeout
-    signs, ids, rows = Signs(database), find(words), dict[int, Row]()
+    detector, ids, rows = ChangeDetector(database), find(words), dict[int, Row]()
     while True:
-        if signs.has_changed():
+        if detector.has_changed():
             rows = _awaited(ids)
         left = until - time.monotonic()
         if left <= 0 or (rows and all(map(has_finished, rows.values()))):
             return _ending(rows, timeout)
-        if signs.is_private:
-            return Ending(TIMED_OUT, f"not finished: {_list(_unfinished(rows))}; {_alone(database)}")
-        time.sleep(min(LOOK, left))
+        if detector.is_private:
+            return Ending(TIMED_OUT, f"not finished: {_list(_unfinished(rows))}; {_explain_copy(database)}")
+        time.sleep(min(POLL, left))
 
 
 def _awaited(ids: Sequence[int]) -> dict[int, Row]:
@@ -227,10 +224,10 @@ def _awaited(ids: Sequence[int]) -> dict[int, Row]:
 
 
 def _ending(rows: dict[int, Row], timeout: float | None) -> Ending:
-    open_ones = _unfinished(rows)
+    left = _unfinished(rows)
     failed = [row for row in rows.values() if row["status"] == progress.FAILURE]
-    if open_ones or not rows:
-        return Ending(TIMED_OUT, f"not finished after {timeout or 0:g} s: {_list(open_ones) or 'it was locked'}")
+    if left or not rows:
+        return Ending(TIMED_OUT, f"not finished after {timeout or 0:g} s: {_list(left) or 'the database was locked'}")
     return Ending(ONE_FAILED, f"failed: {_list(failed)}") if failed else Ending(ALL_COMPLETED, "")
 
 
@@ -238,8 +235,8 @@ def _unfinished(rows: dict[int, Row]) -> list[Row]:
     return [row for row in rows.values() if not has_finished(row)]
 
 
-def _alone(database: Any) -> str:
-    return f"{database.title} is a private copy here: nobody else writes to it, so there is nothing to wait for"
+def _explain_copy(database: Any) -> str:
+    return f"{database.title} is a private copy here, to which nobody else writes: waiting would not help"
 
 
 def _list(rows: Iterable[Row]) -> str:
@@ -247,7 +244,7 @@ def _list(rows: Iterable[Row]) -> str:
 
 
 def _failing(row: Row) -> str:
-    """Return what is to be said of a task that will have failed, whatever is still to come."""
+    """Return a note on an unfinished task that has a failed result already."""
     return ", one has failed" if row["status"] == progress.FAILURE and not has_finished(row) else ""
 
 
@@ -259,56 +256,56 @@ def _named(row: Row) -> str:
 
 
 def watch(database: Any, words: Iterable[Any] = ()) -> None:
-    """Show tasks on stdout until all have finished: those named, else all unfinished ones, new ones too.
+    """Show these tasks on stdout until all have finished; without words all unfinished ones, including new ones.
 
-    At a terminal they are drawn anew in place; at a dumb one there is a line for each change, in a pipe a line of JSON.
+    A terminal shows a table that is redrawn in place. A dumb one gets a line for each change, a pipe a line of JSON.
     """
-    signs, watched = Signs(database), Watch(find(words))
+    detector, watched = ChangeDetector(database), Watch(find(words))
     for row in read(watched.ids).values():
         if not row["total"]:
-            notify(f"{_named(row)} has no results: it will not finish before it has some (Ctrl-C: give up)", "yellow")
-    (_draw if is_capable(sys.stdout) else _write)(signs, watched)
+            notify(f"{_named(row)} has no results: it cannot finish until it has some (Ctrl-C: give up)", "yellow")
+    (_draw if is_capable(sys.stdout) else _write)(detector, watched)
     if not watched.known:
-        notify("no task is waited for: there is nothing to watch")
-    elif signs.is_private and not watched.finished:
-        notify(_alone(database))
+        notify("no unfinished tasks: there is nothing to watch")
+    elif detector.is_private and not watched.finished:
+        notify(_explain_copy(database))
 
 
-def _looks(signs: Signs, is_due: Callable[[], bool]) -> Iterator[None]:
-    """Come back each time there is something to be seen. After a look that took long, the next one waits as long."""
+def _changes(detector: ChangeDetector, must_redraw: Callable[[], bool]) -> Iterator[None]:
+    """Yield after each change. The pause is at least as long as it took to show the last one."""
     while True:
         began = time.monotonic()
-        if is_due() | signs.has_changed():
+        if must_redraw() | detector.has_changed():
             yield
-        if signs.is_private:
+        if detector.is_private:
             return
-        time.sleep(max(LOOK, time.monotonic() - began))
+        time.sleep(max(POLL, time.monotonic() - began))
 
 
-def _draw(signs: Signs, watched: Watch) -> None:
+def _draw(detector: ChangeDetector, watched: Watch) -> None:
     from vserverlib.terminal import live_display, views
 
     with live_display.Screen() as screen:
-        for _ in _looks(signs, screen.is_resized):
-            rows = watched.look(max(1, screen.lines - AROUND))
+        for _ in _changes(detector, screen.is_resized):
+            rows = watched.look(max(1, screen.lines - OTHER_LINES))
             page = Page(Task, COLUMNS, rows, 0, len(rows) + watched.more)
             screen.show(views.Listing(page, hint=f"{watched.more:,} more") if rows else "")
             if watched.finished:
                 return
 
 
-def _write(signs: Signs, watched: Watch) -> None:
-    form = _readable if sys.stdout.isatty() else _json
-    for row in changes(signs, watched):
-        sys.stdout.write(form(row))
+def _write(detector: ChangeDetector, watched: Watch) -> None:
+    as_line = _readable if sys.stdout.isatty() else _json
+    for row in changes(detector, watched):
+        sys.stdout.write(as_line(row))
         sys.stdout.flush()
 
 
-def changes(signs: Signs, watched: Watch) -> Iterator[Row]:
-    """Return the state of each watched task, then each change of one, with the time at which it was seen."""
+def changes(detector: ChangeDetector, watched: Watch) -> Iterator[Row]:
+    """Yield the state of each watched task, then its changes, each with the time at which it was noticed."""
     before: dict[int, Row] = {}
-    for _ in _looks(signs, _is_read):
-        now = {row["id"]: {name: row[name] for name in SAID} for row in watched.look()}
+    for _ in _changes(detector, _check_reader):
+        now = {row["id"]: {name: row[name] for name in JSON_COLUMNS} for row in watched.look()}
         at = datetime.datetime.now(datetime.UTC)
         yield from ({"at": at, **row} for id, row in now.items() if before.get(id) != row)
         if watched.finished:
@@ -325,8 +322,8 @@ def _readable(row: Row) -> str:
     return f"{row['at']:%H:%M:%S}  {_named(row)}: {row['status']}, {row['done']}/{row['total']}\n"
 
 
-def _is_read() -> bool:
-    """Raise a BrokenPipeError when nobody reads stdout any more: else `| head -1` would wait for the next change."""
+def _check_reader() -> bool:
+    """Raise a BrokenPipeError if nobody reads stdout any more: `| head -1` would wait for the next change."""
     if streams.is_unread():
         raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
     return False
