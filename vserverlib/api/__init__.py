@@ -7,6 +7,11 @@
 
 `models.connect` opens databases of vserver alone; `connect` here opens whatever `vserver -d` takes, a vantage6 server's
 database too. The other functions work on the database that is open. None prints anything.
+
+Every error is a subclass of `vserverlib.Error`, one line with a remedy: `UsageError`, `NotFound`, `Locked`, `ReadOnly`,
+`Damaged`, `NotADatabase`, `OutdatedSchema`, `NewerSchema`, `CheckError`.
+
+    from vserverlib import Locked, NotFound
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from vserverlib import Error, files, signals
+from vserverlib import Damaged, Error, Locked, NotFound, files, signals
 from vserverlib.databases import connection, recording, schemas, sqlite, sqlite_connections, sqlite_headers, storage
 from vserverlib.databases.connection import DatabaseMixin
 from vserverlib.databases.sqlite import Sqlite
@@ -39,7 +39,7 @@ LAST = 1  # pages that are left to be copied when the next step commits
 Counts = dict[str, int]  # rows by table
 
 
-class Damaged(Error):
+class FailedIntegrityCheck(Damaged):
     """A database is damaged, so a copy of it is no backup: restore would refuse it.
 
     fault: what SQLite finds; repair: what is typed to repair it.
@@ -105,7 +105,7 @@ def keep(path: Path, kept: list[Backup], *, or_damaged: bool = False) -> None:
     with files.as_error(f"{shown(place)} cannot be made"), files.unfinished(place) as draft:
         try:
             _copy_verified(path, draft)
-        except Damaged:
+        except FailedIntegrityCheck:
             if not or_damaged:
                 raise
             _copy(path, draft)
@@ -168,10 +168,13 @@ def _copy_verified(path: Path, draft: Path) -> None:
     """Copy what a database holds at one moment; raise Damaged where restoring would refuse such a copy."""
     try:
         _verify(draft, path, _copy(path, draft, _count))
-    except (peewee.DatabaseError, sqlite3.DatabaseError) as error:
-        if not _is_damage(error):
+    except FailedIntegrityCheck:
+        raise
+    except (Damaged, peewee.DatabaseError, sqlite3.DatabaseError) as error:
+        fault = error.__cause__ or error if isinstance(error, Damaged) else error
+        if not _is_damage(fault):
             raise
-        raise Damaged(path, files.reason(error)) from error
+        raise FailedIntegrityCheck(path, files.reason(fault)) from error
 
 
 def _copy(path: Path, draft: Path, count: Callable[[sqlite3.Connection], Counts] = lambda conn: {}) -> Counts:
@@ -205,7 +208,7 @@ def _verify(file: Path, original: Path, rows: Counts | None = None) -> None:
     with contextlib.closing(sqlite_headers.immutable(file)) as conn:
         fault = _fault(conn)
         if fault:
-            raise Damaged(original, fault)
+            raise FailedIntegrityCheck(original, fault)
         if rows is not None and _count(conn) != rows:
             raise Error(f"the copy of {shown(original)} has not all of its rows: nothing was changed; try again")
 
@@ -240,7 +243,7 @@ def verified(file: Path, path: Path) -> Iterator[Path]:
     Raises an Error where the backup is none of ours, damaged, or newer than this release. It is not changed.
     """
     if not os.path.lexists(file):
-        raise Error(f"there is no file {shown(file)}: name a backup")
+        raise NotFound(f"there is no file {shown(file)}: name a backup")
     storage.check(file)
     if path.exists() and path.samefile(file):
         raise Error(f"{shown(file)} is the database itself: name a backup of it")
@@ -277,12 +280,12 @@ def restore(path: Path, draft: Path) -> Backup | None:
 def _replaced(database: Sqlite, draft: Path) -> Backup:
     try:
         return _replace(database, draft)
-    except (peewee.DatabaseError, sqlite3.DatabaseError) as error:
+    except (Damaged, peewee.DatabaseError, sqlite3.DatabaseError) as error:
         if not any(word in str(error) for word in ("malformed", "not a database")):
             raise
         name = shown(database.path)
         away = f"move it away, with {name}-wal and {name}-shm if they are there, and restore again"
-        raise Error(f"{name} is too damaged to be written into, and is as it was: {away}") from error
+        raise Damaged(f"{name} is too damaged to be written into, and is as it was: {away}") from error
 
 
 def _put_on_record(path: Path, kept: Backup) -> None:
@@ -306,7 +309,7 @@ def _replace(database: Sqlite, draft: Path) -> Backup:
         nonlocal left
         left = remaining
         if status in BUSY and time.monotonic() - started > connection.LOCK_WAIT:
-            raise Error(f"{database.title} is locked by {database.writer()}: try again later")
+            raise Locked(f"{database.title} is locked by {database.writer()}: try again later")
         if status not in BUSY and not kept:
             keep(database.path, kept, or_damaged=True)
         (signals.check if left > LAST else signals.point_of_no_return)()

@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from typing import TypeVar
 
-from vserverlib import Error, addresses, files, signals, tracebacks
+from vserverlib import Error, OutdatedSchema, addresses, files, signals, tracebacks
 from vserverlib.databases import current, schemas, storage
 from vserverlib.databases.connection import DatabaseMixin
 from vserverlib.databases.postgresql import servers
@@ -76,7 +76,7 @@ def _on_server(url: str, *, read_only: bool, sandbox: bool) -> DatabaseMixin:
     is_reading = read_only or sandbox
     try:
         database = servers.opened(url, read_only=is_reading)
-    except servers.SchemaOutdated:
+    except OutdatedSchema:
         if is_reading:
             raise
         _upgrade(url)

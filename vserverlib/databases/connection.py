@@ -17,7 +17,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from vserverlib import Error, printable, signals
+from vserverlib import Error, Locked, ReadOnly, printable, signals
 from vserverlib.drivers import peewee
 from vserverlib.messages import notify
 from vserverlib.secret_columns import SECRET_COLUMNS
@@ -194,7 +194,7 @@ class DatabaseMixin(peewee.Database):
     def refuse_read_only(self, what: str) -> None:
         """Raise an Error where this session cannot do `what`."""
         if self.read_only:
-            raise Error(f"{what} is not available here: {self.title} is open read-only; {self.to_write}")
+            raise ReadOnly(f"{what} is not available here: {self.title} is open read-only; {self.to_write}")
 
     # Queries
 
@@ -300,7 +300,7 @@ class DatabaseMixin(peewee.Database):
         """
         waited, who = time.monotonic() - since, who or self.writer
         if waited > (LOCK_WAIT if self.patience is None else self.patience):
-            raise Error(f"{self.title} is locked by {who()} since {waited:.0f} s: try again later")
+            raise Locked(f"{self.title} is locked by {who()} since {waited:.0f} s: try again later")
         if waited > LOCK_TOLD and not reported:
             notify(f"waiting for {who()}, which is writing to {self.title} (Ctrl-C: give up)", "yellow")
             return True

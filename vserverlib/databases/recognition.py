@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
-from vserverlib import Error, addresses
+from vserverlib import NotADatabase, addresses
 from vserverlib.files import shown
 
 Columns = dict[str, frozenset[str]]  # the names of the columns of each table
@@ -29,7 +29,7 @@ SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'
 """
 
 
-class Vantage6Database(Error):
+class Vantage6Database(NotADatabase):
     """The database is that of a vantage6 server, which can be looked at, and imported: see vantage6_snapshots.py."""
 
 
@@ -67,8 +67,8 @@ def release_of(title: str, columns: Columns) -> int:
     """Return the newest release that tables and columns are of; an Error where that is none, or none that is read."""
     release = next((release for release, mark in MARKS if has(columns, mark)), None)
     if not columns.keys() >= CORE or release is None:
-        raise Error(f"{title} is a database of another program than a vantage6 server")
+        raise NotADatabase(f"{title} is a database of another program than a vantage6 server")
     if release > 4:
         why = "its users and keys are kept by Keycloak, not in the database"
-        raise Error(f"{title} is the database of a vantage6 server of release 5, which cannot be read: {why}")
+        raise NotADatabase(f"{title} is the database of a vantage6 server of release 5, which cannot be read: {why}")
     return release

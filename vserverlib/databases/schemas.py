@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from vserverlib import Error, printable
+from vserverlib import Error, NewerSchema, printable
 from vserverlib.databases import recording
 from vserverlib.databases.connection import DatabaseMixin
 from vserverlib.databases.sqlite import Sqlite
@@ -37,7 +37,7 @@ def refuse_newer(path: Path | str, schema: int) -> None:
     """Raise an Error where a schema is newer than that of this release."""
     if schema > NEWEST:
         known = f"(schema {schema}, this release knows {NEWEST})"
-        raise Error(f"{printable(path, 200)} was made by a newer vserver {known}: upgrade vserver")
+        raise NewerSchema(f"{printable(path, 200)} was made by a newer vserver {known}: upgrade vserver")
 
 
 def of(database: DatabaseMixin) -> int:

@@ -25,7 +25,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from vserverlib import Error, files
+from vserverlib import Error, Locked, files
 from vserverlib.files import shown
 
 PENDING, SHARED, SHARED_SIZE = 0x40000000, 0x40000002, 510  # the bytes that SQLite locks (os_unix.c)
@@ -56,7 +56,7 @@ def held(file: Path, patience: float = PATIENCE) -> Iterator[int]:
         until = time.monotonic() + patience
         while not lock(descriptor):
             if time.monotonic() > until:
-                raise Error(f"{shown(file)} is locked by a program that writes to it: try again later")
+                raise Locked(f"{shown(file)} is locked by a program that writes to it: try again later")
             time.sleep(STEP)
         yield descriptor
     finally:
@@ -330,6 +330,6 @@ def copied(file: Path, folder: Path) -> Path:
     raise changing(file)
 
 
-def changing(file: Path) -> Error:
+def changing(file: Path) -> Locked:
     """Return what there is to say if no copy of one moment could be made."""
-    return Error(f"{shown(file)} is written to again and again, so that no copy is of one moment: try again later")
+    return Locked(f"{shown(file)} is written to again and again, so that no copy is of one moment: try again later")

@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
-from vserverlib import Error, printable, signals
+from vserverlib import Damaged, Error, ReadOnly, printable, signals
 from vserverlib.databases import read_only, snapshots, sqlite_connections
 from vserverlib.databases.case_folding import has_text
 from vserverlib.databases.connection import READS, DatabaseMixin
@@ -52,7 +52,7 @@ class Connection(sqlite_connections.Connection):
 
     def _refuse(self, what: str) -> None:
         if self.hides():
-            raise Error(f"{what} would give hashes of secrets, which a read-only session hides: use vserver backup")
+            raise ReadOnly(f"{what} would give hashes of secrets, which a read-only session hides: use vserver backup")
 
     def blobopen(self, *place: Any, **options: Any) -> sqlite3.Blob:
         self._refuse("blobopen()")
@@ -102,8 +102,12 @@ class Sqlite(DatabaseMixin, peewee.SqliteDatabase):
         super().__init__(file, pragmas=settings, lock_type="IMMEDIATE", **options)
 
     def connect(self, reuse_if_open: bool = False) -> bool:
-        """Open the file; one that another program keeps for itself is waited for, as any lock is."""
-        return bool(self._waiting(lambda: super(Sqlite, self).connect(reuse_if_open)))
+        """Open the file. If another program has locked it exclusively, wait as for any lock."""
+        try:
+            return bool(self._waiting(lambda: super(Sqlite, self).connect(reuse_if_open)))
+        except peewee.DatabaseError as error:
+            self._refuse_damaged(error)
+            raise
 
     def _connect(self) -> sqlite3.Connection:
         self.file = _file_of(str(self.database))
@@ -339,13 +343,14 @@ class Sqlite(DatabaseMixin, peewee.SqliteDatabase):
 
     def explain(self, error: peewee.DatabaseError) -> None:
         """Raise what a person can act on in place of what SQLite says, where we know better."""
+        self._refuse_damaged(error)
         text, code = str(error), _code(error) & 0xFF
         if self.read_only and (code in (sqlite3.SQLITE_AUTH, sqlite3.SQLITE_READONLY) or "authorized" in text):
             if denied := self._denied:
                 self._denied = ""
                 message = f"{denied} is not available there: use a private copy, shell --sandbox"
-                raise Error(f"{self.title} is open read-only, and {message}") from error
-            raise Error(f"{self.title} is open read-only ({text}): {self.to_write} to change it") from error
+                raise ReadOnly(f"{self.title} is open read-only, and {message}") from error
+            raise ReadOnly(f"{self.title} is open read-only ({text}): {self.to_write} to change it") from error
         if code == sqlite3.SQLITE_FULL and (table := self._used_up()):
             message = f"no id is left for a new {table}, the highest that there can be ({LAST_ID}) was given"
             raise Error(f"{self.title} could not be written: {message}; import a source without it") from error
@@ -355,7 +360,13 @@ class Sqlite(DatabaseMixin, peewee.SqliteDatabase):
             reading = "read what iterator() gave to its end, or end the transaction that began with reading"
             raise Error(f"{self.title} was changed by others while this session was reading: {reading}") from error
         if code == sqlite3.SQLITE_READONLY:
-            raise Error(f"{self.title} cannot be written: its file or folder is read-only; try --read-only") from error
+            raise ReadOnly(
+                f"{self.title} cannot be written: its file or folder is read-only; try --read-only"
+            ) from error
+
+    def _refuse_damaged(self, error: peewee.DatabaseError) -> None:
+        if _code(error) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            raise Damaged(f"{self.title} is damaged ({error}): use a backup") from error
 
     def _used_up(self) -> str:
         """Return a table that has no id left, which SQLite calls a full disk; "" where there is none."""

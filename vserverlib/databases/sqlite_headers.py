@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from vserverlib import Error, files
+from vserverlib import Damaged, NotADatabase, files
 from vserverlib.databases import snapshots, sqlite_connections
 from vserverlib.files import shown
 
@@ -54,7 +54,7 @@ def refuse_dump(path: Path, head: bytes) -> None:
     """Raise an Error where the first bytes are those of what pg_dump makes, and nothing but its own programs read."""
     if head.startswith(DUMPS):
         use = "have pg_restore or psql read it into one on a server, and name that by its URL"
-        raise Error(f"{shown(path)} is what pg_dump made of a PostgreSQL database: {use}")
+        raise NotADatabase(f"{shown(path)} is what pg_dump made of a PostgreSQL database: {use}")
 
 
 def refuse_packed(path: Path, head: bytes, but: bytes = b"") -> None:
@@ -62,7 +62,7 @@ def refuse_packed(path: Path, head: bytes, but: bytes = b"") -> None:
     for command, starts in PACKED.items():
         if head.startswith(starts) and not (but and head.startswith(but)):
             message = f"{shown(path)} is packed, and so is no SQLite database and no text"
-            raise Error(f"{message}: unpack it first, and name what is in it: {unpacking(path, command)}")
+            raise NotADatabase(f"{message}: unpack it first, and name what is in it: {unpacking(path, command)}")
 
 
 def unpacking(path: Path, command: str = "gunzip -k") -> str:
@@ -85,7 +85,7 @@ def refuse_cut_off(path: Path, header: Header, size: int) -> None:
         has_log = any(os.path.exists(log) and os.path.getsize(log) for log in (f"{file}{each}" for each in files.LOGS))
     whole = again.pages * again.page_size if again is not None else whole
     if size < whole and not has_log:
-        raise Error(f"{shown(path)} is cut off ({size:,} of {whole:,} bytes): use an earlier backup")
+        raise Damaged(f"{shown(path)} is cut off ({size:,} of {whole:,} bytes): use an earlier backup")
 
 
 def immutable(path: Path) -> sqlite_connections.Connection:

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from vserverlib import Error, addresses, files, hashing, printable
+from vserverlib import Damaged, Error, NotADatabase, NotFound, ReadOnly, addresses, files, hashing, printable
 from vserverlib.databases import recognition, schemas, snapshots, sqlite, sqlite_connections, sqlite_headers
 from vserverlib.databases.recording import Recorder
 from vserverlib.databases.sqlite import Sqlite
@@ -128,12 +128,12 @@ def check_ours(path: Path) -> tuple[sqlite_headers.Header, int]:
     with files.as_error(f"{shown(path)} cannot be read"), open(path, "rb") as file:
         head, size = file.read(100), os.fstat(file.fileno()).st_size
     if not head:
-        raise Error(f"{shown(path)} is empty: remove it, and make a database with: {_init_line(path)}")
+        raise NotADatabase(f"{shown(path)} is empty: remove it, and make a database with: {_init_line(path)}")
     header = sqlite_headers.read_header(head)
     sqlite_headers.refuse_dump(path, head)
     sqlite_headers.refuse_packed(path, head)
     if header is None:
-        raise Error(f"{shown(path)} is no SQLite database (or an encrypted one): nothing was changed")
+        raise NotADatabase(f"{shown(path)} is not a SQLite database (or an encrypted one): nothing was changed")
     if header.application_id != APPLICATION_ID:
         sqlite_headers.refuse_cut_off(path, header, size)
         raise _foreign(path)
@@ -144,13 +144,13 @@ def _check_file(path: Path) -> None:
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
-        raise Error(f"there is no database {shown(path)}: make one with: {_init_line(path)}") from None
+        raise NotFound(f"there is no database {shown(path)}: make one with: {_init_line(path)}") from None
     except OSError as error:
         raise Error(f"{shown(path)} cannot be opened: {files.reason(error)}") from error
     if stat.S_ISDIR(mode):
-        raise Error(f"{shown(path)} is a folder: name the file of a database, such as {shown(path / DEFAULT)}")
+        raise NotADatabase(f"{shown(path)} is a folder: name the file of a database, such as {shown(path / DEFAULT)}")
     if not stat.S_ISREG(mode):
-        raise Error(f"{shown(path)} is no regular file: name the file of a database")
+        raise NotADatabase(f"{shown(path)} is not a regular file: name the file of a database")
 
 
 def _init_line(path: Path) -> str:
@@ -160,7 +160,7 @@ def _init_line(path: Path) -> str:
 def _check_header(path: Path, header: sqlite_headers.Header, size: int) -> None:
     schemas.refuse_newer(path, header.schema)
     if header.schema < 1:
-        raise Error(f"{shown(path)} has schema {header.schema}, which no release wrote: it is damaged, use a backup")
+        raise Damaged(f"{shown(path)} has schema {header.schema}, which no release wrote: it is damaged, use a backup")
     sqlite_headers.refuse_cut_off(path, header, size)
 
 
@@ -171,8 +171,8 @@ def _foreign(path: Path) -> Error:
             if recognition.is_one(path, conn):
                 return recognition.of_server(shown(path))
         except sqlite3.Error as error:
-            return Error(f"{shown(path)} cannot be read: {files.reason(error)}; use a backup if it is damaged")
-    return Error(f"{shown(path)} is a SQLite database of another program: nothing was changed")
+            return Damaged(f"{shown(path)} cannot be read: {files.reason(error)}; use a backup if it is damaged")
+    return NotADatabase(f"{shown(path)} is a SQLite database of another program: nothing was changed")
 
 
 def read_write(path: Path) -> Sqlite:
@@ -180,7 +180,7 @@ def read_write(path: Path) -> Sqlite:
     file = refuse_other_names(path)
     for needed in (path, file.parent):
         if not writable(needed):
-            raise Error(f"{shown(needed)} cannot be written: look at it with list, show, or shell --read-only")
+            raise ReadOnly(f"{shown(needed)} cannot be written: look at it with list, show, or shell --read-only")
     return Sqlite(str(file), path=path, recorder=Recorder())
 
 
@@ -195,7 +195,7 @@ def refuse_other_names(path: Path) -> Path:
     else:
         backup = addresses.command(shown(path), "backup", "NEW.db")
         remedy = f"each has its own log, and changes would be lost; remove the others, or go on in a copy: {backup}"
-    raise Error(f"{shown(path)} {names}, and cannot be written: {remedy}")
+    raise ReadOnly(f"{shown(path)} {names}, and cannot be written: {remedy}")
 
 
 # Read-only

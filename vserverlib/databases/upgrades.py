@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from vserverlib import Error, addresses, files, pluralize
+from vserverlib import OutdatedSchema, addresses, files, pluralize
 from vserverlib.databases import backups, schemas, storage
 from vserverlib.databases.backups import Backup
 from vserverlib.databases.connection import LOCK_WAIT
@@ -163,11 +163,11 @@ def _with_a_way_on(path: Path) -> Iterator[None]:
     """Have a damaged database not be upgraded, and the person be told how to go on."""
     try:
         yield
-    except backups.Damaged as error:
+    except backups.FailedIntegrityCheck as error:
         remedy = f"repair it ({error.repair}), restore an earlier backup, or go on without one"
         message = f"restore would refuse its backup, so it is not upgraded; {remedy}"
         command = addresses.command(shown(path), *NO_BACKUP)
-        raise backups.Damaged(path, error.fault, f"{message}: {command}") from error
+        raise backups.FailedIntegrityCheck(path, error.fault, f"{message}: {command}") from error
 
 
 # On a server
@@ -202,7 +202,9 @@ def _refuse_lack(url: str) -> str:
     if (why := about.lack()) is not None:
         name = addresses.shown(url)
         remedy = f"{about.remedy}; or make one by your own means, and then: {addresses.command(name, *NO_BACKUP)}"
-        raise Error(f"{name} is of an older release, and needs a backup before it is upgraded, but {why}: {remedy}")
+        raise OutdatedSchema(
+            f"{name} is of an older release, and needs a backup before it is upgraded, but {why}: {remedy}"
+        )
     return about.name
 
 

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from vserverlib import Error, addresses, files
+from vserverlib import Error, NotFound, addresses, files
 from vserverlib.databases import sqlite_headers, storage
 from vserverlib.databases.postgresql import servers
 from vserverlib.files import shown
@@ -93,7 +93,7 @@ def _path(name: str) -> Path:
         raise Error(f"the name of the source is empty: {READ}")
     path = storage.as_path(name)
     if not os.path.lexists(path):
-        raise Error(f"there is no file {shown(path)}: {READ}")
+        raise NotFound(f"there is no file {shown(path)}: {READ}")
     if path.is_dir():
         raise Error(f"{shown(path)} is a folder: {READ}")
     if not path.is_file():

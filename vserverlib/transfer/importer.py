@@ -269,11 +269,11 @@ def _keep(target: Target, kept: list[backups.Backup]) -> None:
         return archives.keep(target, kept)
     try:
         return backups.keep(target, kept)
-    except backups.Damaged as error:
+    except backups.FailedIntegrityCheck as error:
         elsewhere = addresses.command("NEW", "import", "SOURCE")
         remedy = f"repair it ({error.repair}), or import into a new one: {elsewhere}"
         message = f"restore would refuse its backup, so nothing was imported; {remedy}"
-        raise backups.Damaged(target, error.fault, message) from error
+        raise backups.FailedIntegrityCheck(target, error.fault, message) from error
 
 
 def _give_room(database: Any) -> None:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
-from vserverlib import Error, files, printable, vantage6_names
+from vserverlib import Damaged, Error, Locked, files, printable, vantage6_names
 from vserverlib.databases import snapshots, sqlite_connections, sqlite_headers
 from vserverlib.databases.connection import quoted
 from vserverlib.databases.recognition import Columns, columns_of, has, release_of
@@ -393,7 +393,7 @@ def _refuse_locked(path: Path) -> None:
     except sqlite3.OperationalError as error:
         if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
             remedy = "stop its server first, or import a backup"
-            raise Error(f"{shown(path)} is locked by a program that writes to it: {remedy}") from None
+            raise Locked(f"{shown(path)} is locked by a program that writes to it: {remedy}") from None
         raise
 
 
@@ -425,4 +425,4 @@ def _damage_told(source: Source) -> Iterator[None]:
             raise
         source.refuse_changed()
         message = f"{source.title} is damaged ({printable(error, 200)}): nothing was imported; use a backup"
-        raise Error(message) from error
+        raise Damaged(message) from error

@@ -21,7 +21,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from vserverlib import Error, addresses, files
+from vserverlib import Damaged, Error, NotADatabase, NotFound, addresses, files
 from vserverlib.databases import schemas, sqlite_headers
 from vserverlib.databases.backups import Backup
 from vserverlib.databases.postgresql import dumps, servers
@@ -119,11 +119,11 @@ def _by_column(columns: list[str], row: bytes) -> dict[str, bytes]:
 def _refuse_others(path: Path, name: str) -> None:
     """Raise an Error for what is a backup of another kind, or no backup, with what can be done with it."""
     if not os.path.lexists(path):
-        raise Error(f"there is no file {shown(path)}: name a backup")
+        raise NotFound(f"there is no file {shown(path)}: name a backup")
     if path.is_dir():
         return  # pg_dump makes a dump in a folder, too
     if not path.is_file():
-        raise Error(f"{shown(path)} is no regular file: name a backup")
+        raise NotADatabase(f"{shown(path)} is no regular file: name a backup")
     with files.as_error(f"{shown(path)} cannot be read"), open(path, "rb") as file:
         head = file.read(sqlite_headers.HEAD)
     if b"".join(head[:200].split()).startswith(sqlite_headers.EXPORT):
@@ -139,7 +139,9 @@ def _refuse_unknown(path: Path, names: list[str]) -> None:
     if names[: len(known)] == known and len(names) > len(known):
         schemas.refuse_newer(path, len(names))
     if not names or names != known[: len(names)]:
-        raise Error(f"{shown(path)} holds tables of another program that are called as ours are: name another backup")
+        raise NotADatabase(
+            f"{shown(path)} holds tables of another program that are called as ours are: name another backup"
+        )
 
 
 # What is in it
@@ -156,7 +158,7 @@ def _entries(path: Path) -> list[tuple[str, str]]:
     ours = [entries for entries in found.values() if {(ROWS, "setting"), (ROWS, "schema_migration")} <= entries.keys()]
     if len(ours) != 1:
         message = "holds several databases of vserver" if ours else "holds no rows of a database of vserver"
-        raise Error(f"{shown(path)} is a dump that {message}: name a backup that vserver has made")
+        raise NotADatabase(f"{shown(path)} is a dump that {message}: name a backup that vserver has made")
     keys = [(table, (ROWS, table)) for table in servers.TABLES]
     keys += [(table, (HIGHEST, SEQUENCE.format(table))) for table in servers.TABLES]
     return [(table, ours[0][key]) for table, key in keys if key in ours[0]]
@@ -179,7 +181,7 @@ def _rows(lines: Iterator[bytes], path: Path) -> Iterator[bytes]:
         if line == b"\\.\n":
             return
         yield line
-    raise Error(f"{shown(path)} ends amid its rows: it is cut off, use an earlier backup")
+    raise Damaged(f"{shown(path)} ends amid its rows: it is cut off, use an earlier backup")
 
 
 # Running pg_restore

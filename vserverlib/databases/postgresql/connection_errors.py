@@ -5,13 +5,16 @@ It owns what libpq says of it. Connecting is postgres.py's.
 
 from __future__ import annotations
 
-from vserverlib import Error, printable
+import re
+
+from vserverlib import Error, NotFound, printable
 
 REMEDIES = (  # what libpq says, and what a person can do
     ("no password supplied", "give one by PGPASSWORD, ~/.pgpass or a service file"),
     ("password authentication failed", "check the user, and PGPASSWORD, ~/.pgpass or the service file"),
     ("authentication failed", "check the user, and how the server has it log in (pg_hba.conf)"),
     ("no pg_hba.conf entry", "have the server's pg_hba.conf let this user in from here"),
+    ("permission denied for database", "have the owner of the database run: GRANT CONNECT ON DATABASE …"),
     ('database "', "make it with createdb, or check its name"),
     ('role "', "check the user's name"),
     ("Connection refused", "check host and port, and whether the server runs"),
@@ -27,6 +30,7 @@ REMEDIES = (  # what libpq says, and what a person can do
     ("starting up", "try again in a moment"),
     ("too many", "end other connections, or try again later"),
 )
+UNKNOWN = re.compile('database ".*" does not exist|no such database')
 PREFIX = "connection is bad: "  # which says nothing
 PASSING = ("starting up", "shutting down", "recovery mode", "not yet accepting", "too many")  # of what a server says
 
@@ -39,6 +43,10 @@ class Unreachable(Error):
         self.is_passing = is_passing
 
 
+class UnknownDatabase(Unreachable, NotFound):
+    """The server, or the pooler in front of it, has no database of this name."""
+
+
 def unreachable(name: str, said: str, was_lost: bool = False) -> Unreachable:
     """Return the error for a database, as it is shown, and what libpq said. was_lost: there was a connection to it."""
     lines = [line.strip() for line in said.splitlines() if line.strip()]
@@ -47,4 +55,5 @@ def unreachable(name: str, said: str, was_lost: bool = False) -> Unreachable:
     before = "the connection was lost, and " if was_lost else ""
     is_passing = "FATAL:" not in said or any(words in said for words in PASSING)
     why = printable(message.rpartition("FATAL:  ")[2].removeprefix(PREFIX), 200)
-    return Unreachable(f"{before}{name} cannot be reached: {why}: {remedy}", is_passing)
+    kind = UnknownDatabase if UNKNOWN.search(message) else Unreachable
+    return kind(f"{before}{name} cannot be reached: {why}: {remedy}", is_passing)

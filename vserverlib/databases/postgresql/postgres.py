@@ -23,7 +23,7 @@ from typing import Any, ClassVar
 import psycopg
 from psycopg.pq import TransactionStatus
 
-from vserverlib import Error, printable
+from vserverlib import Error, Locked, ReadOnly, printable
 from vserverlib.databases.connection import DatabaseMixin
 from vserverlib.databases.postgresql import connecting, lock_timeout, privileges, sequences, value_decoding
 from vserverlib.databases.postgresql.connection_errors import Unreachable, unreachable
@@ -460,9 +460,9 @@ class Postgres(sequences.Ids, DatabaseMixin, peewee.PostgresqlDatabase):
         state = getattr(error.__cause__ or error.__context__, "sqlstate", None)
         said = _said(error)
         if self.read_only and state in (READ_ONLY, NO_MODE):
-            raise Error(f"{self.title} is open read-only ({said}): {self.to_write} to change it") from error
+            raise ReadOnly(f"{self.title} is open read-only ({said}): {self.to_write} to change it") from error
         if state == READ_ONLY:
-            raise Error(f"{self.title} takes no changes ({said}): a replica, or set so; try --read-only") from error
+            raise ReadOnly(f"{self.title} takes no changes ({said}): a replica, or set so; try --read-only") from error
         if state == NO_RIGHT:
             raise self._lacking(said) from error
         if state == TAKEN_VALUE and self.taken(error) == ["id"]:
@@ -475,7 +475,7 @@ class Postgres(sequences.Ids, DatabaseMixin, peewee.PostgresqlDatabase):
             given_up, self._given_up = self._given_up, None
             raise given_up from error
         if state in (DEADLOCK, NO_LOCK):
-            raise Error(f"{self.title}: others hold what this needs ({said}): try again later") from error
+            raise Locked(f"{self.title}: others hold what this needs ({said}): try again later") from error
         error.args = (said,)
 
 

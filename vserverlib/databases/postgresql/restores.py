@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 from typing import Any, NamedTuple
 
-from vserverlib import Error, files
+from vserverlib import Damaged, files
 from vserverlib.databases import backups, connection, recording, schemas
 from vserverlib.databases.backups import Backup
 from vserverlib.databases.postgresql import archives, dumps, servers
@@ -97,7 +97,7 @@ def _fill(database: Any, dump: Dump, advance: Advance) -> None:
     ours, tick = _ours(database), ticker(advance)
     if lacking := set(ours) - dump.tables:
         message = ", ".join(sorted(lacking))
-        raise Error(f"{files.shown(dump.path)} lacks the rows of {message}: it is no backup of a whole database")
+        raise Damaged(f"{files.shown(dump.path)} lacks the rows of {message}: it is no backup of a whole database")
     database.execute_sql(f"TRUNCATE {_listed(ours)}")
     with recording.without_records(database), contextlib.closing(dump.parts()) as parts:
         for part in parts:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from vserverlib import Error, addresses, arguments, did_you_mean, hashing, printable
+from vserverlib import Error, NotADatabase, OutdatedSchema, addresses, arguments, did_you_mean, hashing, printable
 from vserverlib.databases import recognition, schemas
 from vserverlib.databases.recording import Recorder
 
@@ -45,7 +45,7 @@ ORDER BY 1
 VANTAGE6 = "authenticatable"  # a table that every vantage6 server has, and we do not
 
 
-class NoTables(Error):
+class NoTables(NotADatabase):
     """A database that can be reached, and has no tables of ours."""
 
 
@@ -67,16 +67,12 @@ def password_of(url: str) -> str | None:
     return None if found is None else str(found)
 
 
-class SchemaOutdated(Error):
-    """A database of ours whose tables an earlier release has made: it has to be upgraded first."""
-
-
 def opened(
     url: str, *, read_only: bool = False, patience: float | None = None, of_any_release: bool = False
 ) -> Postgres:
     """Return a database of ours, connected; an Error where it cannot be reached, is none of ours, or is newer.
 
-    One of an older schema is an Older, unless it may be of any release.
+    Raises OutdatedSchema if its schema is older, unless `of_any_release`.
     """
     database = _dialed(url, read_only=read_only, patience=patience)
     try:
@@ -202,7 +198,9 @@ def require_source(database: Any) -> None:
         require_ours(database)
     except NoTables:
         message = "has no tables of vserver, nor of a vantage6 server"
-        raise Error(f"{database.title} {message}: there is nothing to read; check the name of the database") from None
+        raise NotADatabase(
+            f"{database.title} {message}: there is nothing to read; check the name of the database"
+        ) from None
 
 
 def _no_tables(database: Any) -> NoTables:
@@ -216,7 +214,7 @@ def _require_schema(database: Any, of_any_release: bool) -> None:
     if schema < schemas.NEWEST and not of_any_release:
         known = f"(schema {schema}, this release needs {schemas.NEWEST})"
         line = addresses.command(database.title, "upgrade")
-        raise SchemaOutdated(f"{database.title} is of an older release {known}: upgrade it with: {line}")
+        raise OutdatedSchema(f"{database.title} is of an older release {known}: upgrade it with: {line}")
 
 
 def _refuse_namesakes(database: Any) -> None:
