@@ -128,7 +128,7 @@ def test_a_backup_holds_up_no_writer(database: Any, path: Path, monkeypatch: pyt
 def test_a_backup_is_refused_onto_a_file_unless_forced(story: SimpleNamespace, path: Path, tmp_path: Path) -> None:
     target = tmp_path / "b.db"
     target.write_text("precious")
-    with pytest.raises(Error, match=r"b\.db is there already: choose another name"):
+    with pytest.raises(Error, match=r"b\.db exists already: choose another name"):
         backups.make(path, target)
     assert target.read_text() == "precious"
     backups.make(path, target, force=True)
@@ -141,7 +141,7 @@ def test_a_link_is_replaced_and_never_followed(story: SimpleNamespace, path: Pat
     for target in ("theirs", "nowhere"):
         link.unlink(missing_ok=True)
         link.symlink_to(tmp_path / target)
-        with pytest.raises(Error, match="is there already"):
+        with pytest.raises(Error, match="exists already"):
             backups.make(path, link)
         backups.make(path, link, force=True)
         assert not link.is_symlink() and names(link) == ["IKNL", "Oslo"]
@@ -152,7 +152,7 @@ def test_a_link_is_replaced_and_never_followed(story: SimpleNamespace, path: Pat
 def test_the_database_itself_is_never_replaced(story: SimpleNamespace, path: Path, tmp_path: Path, name: str) -> None:
     (tmp_path / "link.db").symlink_to(path)
     os.link(path, tmp_path / "hard.db")
-    with pytest.raises(Error, match="is the database itself, or belongs to it|is there already"):
+    with pytest.raises(Error, match="is the database itself, or belongs to it|exists already"):
         backups.make(path, tmp_path / name, force=True)
     (tmp_path / "hard.db").unlink()
     add("the session goes on")

@@ -104,8 +104,8 @@ def test_init_makes_the_database_that_d_names() -> None:
 
 def test_init_refuses_a_file_that_exists() -> None:
     Path("vserver.db").write_text("precious")
-    failed(run("init"), 1, "^Error: vserver.db is there already: choose another name")
-    failed(run("init", "--demo"), 1, "^Error: vserver.db is there already")
+    failed(run("init"), 1, "^Error: vserver.db exists already: choose another name")
+    failed(run("init", "--demo"), 1, "^Error: vserver.db exists already")
     assert Path("vserver.db").read_text() == "precious"
 
 
@@ -120,7 +120,7 @@ def test_init_demo_makes_a_consortium_and_tells_its_log_ins() -> None:
 def test_the_database_may_be_named_in_the_environment(example: Path) -> None:
     example.rename("elsewhere.db")
     assert run("list", "organizations", env={"VSERVER_DATABASE": "elsewhere.db"}).exit_code == 0
-    failed(run("list", "organizations"), 1, "^Error: there is no database vserver.db: make one with: vserver init$")
+    failed(run("list", "organizations"), 1, "^Error: there is no database vserver.db: create it with: vserver init$")
     assert not Path("vserver.db").exists()
 
 
@@ -740,7 +740,7 @@ def test_a_database_that_is_named_behind_the_command_is_told_where_to_stand() ->
 
 
 def test_what_servers_call_otherwise_is_told() -> None:
-    failed(run("list", "runs"), 2, "what vantage6 4 calls a run is a result here")
+    failed(run("list", "runs"), 2, "the run of vantage6 4 is the result here")
 
 
 def test_a_database_that_is_named_by_a_url_of_a_file_is_there(example: Path) -> None:

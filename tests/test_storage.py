@@ -61,10 +61,10 @@ def test_a_new_database_is_what_all_migrations_make() -> None:
 
 def test_create_refuses_what_is_there(path: Path, tmp_path: Path) -> None:
     before = digest(path)
-    with pytest.raises(Error, match="is there already"):
+    with pytest.raises(Error, match="exists already"):
         storage.create(path)
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
-    with pytest.raises(Error, match="is there already"):
+    with pytest.raises(Error, match="exists already"):
         storage.create(tmp_path / "link")
     assert digest(path) == before and not (tmp_path / "nowhere").exists()
 
@@ -87,7 +87,7 @@ def test_two_that_make_the_same_database_at_once_do_not_overwrite(
         target.write_text("made by another process")
 
     monkeypatch.setattr(storage, "write", fill_late)
-    with pytest.raises(Error, match="is there already"):
+    with pytest.raises(Error, match="exists already"):
         storage.create(target)
     assert target.read_text() == "made by another process" and len(list(tmp_path.iterdir())) == 1
 
@@ -97,9 +97,9 @@ def test_two_that_make_the_same_database_at_once_do_not_overwrite(
 
 def test_a_path_that_does_not_exist_says_how_to_make_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(Error, match=r"^there is no database vserver\.db: make one with: vserver init$"):
+    with pytest.raises(Error, match=r"^there is no database vserver\.db: create it with: vserver init$"):
         db.connect()
-    with pytest.raises(Error, match=r"make one with: vserver -d other\.db init$"):
+    with pytest.raises(Error, match=r"create it with: vserver -d other\.db init$"):
         db.connect("other.db")
     assert list(tmp_path.iterdir()) == []
 

@@ -22,10 +22,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-MOST_MARKS = 3  # marks on one letter: more reach into the lines above and below
-# Printable by name, but invisible, or as wide as each terminal thinks: fillers, selectors, flags, skin tones, vowels
-# that join the letter before them.
-UNSURE = (
+MAX_MARKS = 3  # combining marks on one letter: more would reach into the lines above and below
+# Ranges that str.isprintable() accepts, but that are invisible or of a width that differs between terminals: fillers,
+# selectors, flags, skin tones, vowels that join the letter before them.
+AMBIGUOUS = (
     ("\u034f", "\u034f"),
     ("\u115f", "\u11ff"),
     ("\u17b4", "\u17b5"),
@@ -108,8 +108,8 @@ class CheckError(Error):
 
 
 def did_you_mean(word: str, words: Iterable[str]) -> str:
-    """Return '; did you mean "…"?' with the nearest of the words, or '' where none is near."""
-    import difflib  # 4 ms that only a mistake has to pay
+    """Return '; did you mean "…"?' with the most similar of the words, or '' if none is similar."""
+    import difflib  # 4 ms, needed after a mistake only
 
     known = {candidate.casefold(): candidate for candidate in words}
     found = difflib.get_close_matches(word.casefold(), known, n=1, cutoff=0.6)
@@ -117,23 +117,24 @@ def did_you_mean(word: str, words: Iterable[str]) -> str:
 
 
 def pluralize(number: int, noun: str, plural: str = "") -> str:
-    """Return a number of things in words: "1 change", "1,200 changes"."""
+    """Return a number with its noun: "1 change", "1,200 changes"."""
     return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
 
 
 def named(noun: str, id: object, name: object) -> str:
-    """Return what messages call an entity: task 1 "average"."""
+    """Return an entity as messages name it: task 1 "average"."""
     return f"{noun} {id}" if name is None else f'{noun} {id} "{printable(name, 60)}"'
 
 
 def printable(value: object, limit: int = 80) -> str:
-    """Return a text as a person may be shown it: nothing that moves, hides or fakes other text; cut after `limit`.
+    """Return a value as safe text for a terminal, cut after `limit` characters.
 
-    Control characters, line breaks, marks of direction, what is invisible or of no certain width become escapes.
+    Control characters, line breaks, bidirectional marks and characters that are invisible or of ambiguous width become
+    escapes.
     """
     try:
         text = str(value)
-    except ValueError:  # Python writes no number of thousands of digits
+    except ValueError:  # Python does not print a number of thousands of digits
         text = f"a {type(value).__name__} of thousands of digits"
     if not (text.isascii() and text.isprintable()):
         text = _visible(text[: limit + 1])
@@ -143,9 +144,9 @@ def printable(value: object, limit: int = 80) -> str:
 def _visible(text: str) -> str:
     import unicodedata
 
-    shown, marks = [], MOST_MARKS  # a mark at the beginning would stand on what is before the text
+    shown, marks = [], MAX_MARKS  # a leading mark would combine with the character before the text
     for char in text:
         marks = marks + 1 if unicodedata.category(char) in ("Mn", "Me") else 0
-        sure = char.isprintable() and marks <= MOST_MARKS and not any(low <= char <= high for low, high in UNSURE)
-        shown.append(char if sure else char.encode("unicode_escape").decode())
+        is_safe = char.isprintable() and marks <= MAX_MARKS and not any(low <= char <= high for low, high in AMBIGUOUS)
+        shown.append(char if is_safe else char.encode("unicode_escape").decode())
     return "".join(shown)

@@ -128,7 +128,7 @@ def check_ours(path: Path) -> tuple[sqlite_headers.Header, int]:
     with files.as_error(f"{shown(path)} cannot be read"), open(path, "rb") as file:
         head, size = file.read(100), os.fstat(file.fileno()).st_size
     if not head:
-        raise NotADatabase(f"{shown(path)} is empty: remove it, and make a database with: {_init_line(path)}")
+        raise NotADatabase(f"{shown(path)} is empty: remove it, and create a database with: {_init_line(path)}")
     header = sqlite_headers.read_header(head)
     sqlite_headers.refuse_dump(path, head)
     sqlite_headers.refuse_packed(path, head)
@@ -144,7 +144,7 @@ def _check_file(path: Path) -> None:
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
-        raise NotFound(f"there is no database {shown(path)}: make one with: {_init_line(path)}") from None
+        raise NotFound(f"there is no database {shown(path)}: create it with: {_init_line(path)}") from None
     except OSError as error:
         raise Error(f"{shown(path)} cannot be opened: {files.reason(error)}") from error
     if stat.S_ISDIR(mode):
