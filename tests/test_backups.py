@@ -119,8 +119,8 @@ def test_a_backup_holds_up_no_writer(database: Any, path: Path, monkeypatch: pyt
         if not len(db.Organization.get()):
             add("written meanwhile")
 
-    monkeypatch.setattr(sqlite_connections, "COPIED", 1)
-    monkeypatch.setattr(sqlite_connections, "_look_amid_copying", write)
+    monkeypatch.setattr(sqlite_connections, "PAGES_PER_STEP", 1)
+    monkeypatch.setattr(sqlite_connections, "_check_during_copy", write)
     made = backups.make(path)
     assert names(path) == ["written meanwhile"] and names(made.path) == []
 
@@ -220,7 +220,7 @@ def test_a_pipe_that_nobody_reads_is_one_line(story: SimpleNamespace, path: Path
         def write(self, data: Any) -> int:
             raise BrokenPipeError(32, "Broken pipe")
 
-    with pytest.raises(Error, match=r"^the backup of .*vserver\.db was not read to its end: what was"):
+    with pytest.raises(Error, match=r"^the backup of .*vserver\.db was not read to its end: this is not"):
         backups.stream(path, Closed())  # type: ignore[arg-type]
 
 
@@ -291,8 +291,8 @@ def test_nobody_writes_between_the_backup_that_is_kept_and_the_replacing(
 def test_restoring_waits_for_a_writer_and_says_for_whom_when_it_gives_up(
     story: SimpleNamespace, path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(connection, "LOCK_TOLD", 0.0)
-    monkeypatch.setattr(connection, "LOCK_WAIT", 0.3)
+    monkeypatch.setattr(connection, "LOCK_NOTICE", 0.0)
+    monkeypatch.setattr(connection, "LOCK_TIMEOUT", 0.3)
     made = backups.make(path)
     add("newer")
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
@@ -374,7 +374,7 @@ def test_a_damaged_or_newer_backup_is_refused(story: SimpleNamespace, path: Path
     add("newer")
     with pytest.raises(Error, match=r"damaged\.db"):
         restore(damaged, path)
-    with pytest.raises(Error, match="made by a newer vserver"):
+    with pytest.raises(Error, match="created by a newer vserver"):
         restore(newer, path)
     for file, message in ((path, "is the database itself"), (tmp_path / "none.db", "there is no file .*name a backup")):
         with pytest.raises(Error, match=message):
@@ -427,7 +427,7 @@ def test_a_database_that_is_cut_off_is_not_written_into_and_the_remedy_works(
     before = path.read_bytes()
     with (
         backups.verified(made, path) as draft,
-        pytest.raises(Error, match=r"vserver\.db is too damaged to be written into, .*: move it away, with .*-wal and"),
+        pytest.raises(Error, match=r"vserver\.db is too damaged to be written to, .*: move it away, with .*-wal and"),
     ):
         backups.restore(path, draft)
     assert path.read_bytes() == before
@@ -459,7 +459,7 @@ def test_a_copy_that_lacks_rows_is_no_backup(
         return rows
 
     monkeypatch.setattr(backups, "_copy", losing)
-    with pytest.raises(Error, match="has not all of its rows: nothing was changed; try again"):
+    with pytest.raises(Error, match="does not have all of its rows: nothing was changed; try again"):
         backups.make(path, tmp_path / "backup.db")
     assert not (tmp_path / "backup.db").exists()
 

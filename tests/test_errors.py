@@ -12,14 +12,14 @@ from helpers import postgres, process
 
 import vserverlib
 from vserverlib.databases import schemas
-from vserverlib.databases.postgresql.postgres import LOCK
+from vserverlib.databases.postgresql.postgres import WRITE_LOCK
 
 # The class, and what raises it: OPEN is the open database, the other names in capitals are paths or URLs.
 RAISES = {
     "UsageError": "models.Organization.where('nme=IKNL')",
     "NotFound": "models.User.get_by_username('nobody')",
     "NotFound, of a database": "models.connect(MISSING)",
-    "Locked": "OPEN.patience = 0; models.Organization(name='IKNL').save()",
+    "Locked": "OPEN.lock_timeout = 0; models.Organization(name='IKNL').save()",
     "ReadOnly": "models.connect(DATABASE, read_only=True); models.Organization(name='IKNL').save()",
     "Damaged": "models.connect(DAMAGED); models.Node(api_key='secret')",
     "NotADatabase": "models.connect(OTHER)",
@@ -83,7 +83,7 @@ def test_a_script_catches_each_error_of_a_server(url: str, older_url: str, serve
             with psycopg.connect(str(names[name])) as conn:
                 conn.execute(statement)
         with psycopg.connect(str(names["LOCKED"])) as other:
-            other.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
+            other.execute("SELECT pg_advisory_xact_lock(%s)", [WRITE_LOCK])
             found = caught(names)
     assert "is locked by " in found["Locked"] and "try again later" in found["Locked"]
     assert "vserver -d " in found["OutdatedSchema"] and "upgrade" in found["OutdatedSchema"]

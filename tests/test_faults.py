@@ -208,11 +208,11 @@ def test_in_a_folder_that_cannot_be_written_each_is_one_line_and_reading_goes_on
     (tmp_path / "open").mkdir(mode=0o777)
     (tmp_path / "open").chmod(0o777)
     with as_nobody():
-        with pytest.raises(Error, match=r"cannot be made: Permission denied"):
+        with pytest.raises(Error, match=r"cannot be created: Permission denied"):
             backups.make(there)
         with pytest.raises(Error, match=r"b\.db cannot be restored: Permission denied"), backups.verified(made, there):
             pass
-        with pytest.raises(Error, match="cannot be written: look at it with list, show, or shell --read-only"):
+        with pytest.raises(Error, match="cannot be written: read it with list, show, or shell --read-only"):
             db.connect(there)
         assert names(backups.make(there, tmp_path / "open").path) == ["IKNL", "Oslo"]
         with closing(db.connect(there, read_only=True)):

@@ -214,7 +214,7 @@ def test_who_does_not_own_the_file_is_told_who_does(
     path.chmod(0o644)
     os.chown(path, owner, owner)
     with as_nobody():
-        files.tell_of_others(path)
+        files.warn_if_accessible(path)
     remedy = f"{name}, the owner, can close it, to you too, with: chmod 600 {path}"
     assert summary(capsys) == f"{path} is open to others (mode 644): {remedy}\n"
 

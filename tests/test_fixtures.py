@@ -328,7 +328,7 @@ FAULTS = {
     ),
     "a masked password": (
         USER + 'username: u\n    password: "********"\n',
-        '5:15: user "u": password is a mask, not a secret: what is stored cannot be read back, only replaced',
+        '5:15: user "u": password is a mask, not a secret: a stored secret cannot be read back, only replaced',
     ),
     "a long password": (
         USER + f"username: u\n    password: {'x' * 73}\n",

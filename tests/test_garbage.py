@@ -281,7 +281,7 @@ def test_the_locked_database_of_a_server_is_told_by_every_command(here: Path) ->
     server()
     with writer("BEGIN EXCLUSIVE"):
         for words in (*REFUSED, ("-d", "new.db", "import", FILE.name)):
-            hold_refused(here, words, "is locked by a program that writes to it|nothing was changed")
+            hold_refused(here, words, "is locked by a program that is writing to it|nothing was changed")
 
 
 def test_what_a_server_has_committed_is_seen_while_it_writes_and_its_files_are_not_touched(here: Path) -> None:

@@ -117,7 +117,7 @@ def test_nothing_is_saved_to_a_file_that_is_no_longer_there(
     with closing(db.connect(path)) as database:
         db.Organization(name="before").save()
         late = db.Organization(name="late")
-        with pytest.raises(Error, match="nothing was saved; put it back, or open what is there now"), database.atomic():
+        with pytest.raises(Error, match="nothing was saved; move it back, or open the new file"), database.atomic():
             late.save()
             way(path, other)
         assert late.id is None
@@ -150,7 +150,7 @@ except Exception as error:
     done = process.vserver("-d", path, "shell", "-q", "-c", code)
     assert (
         done.out
-        == "vserver.db was overwritten while it was open: nothing was saved; put it back, or open what is there now\n"
+        == "vserver.db was overwritten while it was open: nothing was saved; move it back, or open the new file\n"
     )
     assert "the log of what vserver.db was before is kept in " in done.err and done.err.count("\n") == 1, done
     assert names(path) == ["in the backup"] and path.read_bytes() == backup.read_bytes()
@@ -204,7 +204,7 @@ except Exception as error:
 """
     done = process.vserver("-d", path, "shell", "-q", "-c", code)
     if saves != "pass":
-        refused = "nothing was saved; put it back, or open what is there now"
+        refused = "nothing was saved; move it back, or open the new file"
         assert done.out == f"vserver.db was overwritten while it was open: {refused}\n", done
     assert "the log of what vserver.db was before is kept in " in done.err and done.err.count("\n") == 1, done
     assert path.read_bytes()[: len(whole)] == whole

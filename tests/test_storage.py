@@ -73,7 +73,7 @@ def test_create_needs_a_folder_that_can_be_written(tmp_path: Path, closed_folder
     with pytest.raises(Error, match="the folder .* does not exist"):
         storage.create(tmp_path / "no" / "such.db")
     close_folder(closed_folder)
-    with as_nobody(), pytest.raises(Error, match="cannot be made: Permission denied"):
+    with as_nobody(), pytest.raises(Error, match="cannot be created: Permission denied"):
         storage.create(closed_folder / "new.db")
 
 
@@ -111,8 +111,8 @@ def test_a_path_that_does_not_exist_says_how_to_make_it(tmp_path: Path, monkeypa
         (b"PK\x03\x04 a zip or so", "SQLite database"),
         (os.urandom(8192), r"SQLite database \(or an encrypted one\)"),
         (b"SQLite format 3\0", "SQLite database"),
-        (b"PGDMP\x01\x0e\0", "is what pg_dump made .* pg_restore"),
-        (b"--\n-- PostgreSQL database dump\n--\n", "is what pg_dump made .* its URL"),
+        (b"PGDMP\x01\x0e\0", "is a dump of .* pg_restore"),
+        (b"--\n-- PostgreSQL database dump\n--\n", "is a dump of .* its URL"),
     ],
 )
 def test_what_is_no_database_is_refused_untouched(tmp_path: Path, content: bytes, message: str) -> None:
@@ -150,7 +150,7 @@ def test_a_newer_schema_is_refused(path: Path) -> None:
     with sqlite3.connect(path) as conn:
         conn.execute("PRAGMA user_version = 999")
     conn.close()
-    told = rf"made by a newer vserver \(schema 999, this release knows {schemas.NEWEST}\): upgrade vserver"
+    told = rf"created by a newer vserver \(schema 999, this release knows {schemas.NEWEST}\): upgrade vserver"
     with pytest.raises(Error, match=told):
         db.connect(path)
 
@@ -226,7 +226,7 @@ def test_opening_a_database_twice_keeps_its_locks(database: Any, path: Path) -> 
 def test_a_folder_that_cannot_be_written_offers_read_only(path: Path, closed_folder: Path) -> None:
     shutil.copy(path, closed_folder / "vserver.db")
     close_folder(closed_folder)
-    with as_nobody(), pytest.raises(Error, match="cannot be written: look at it with list, show, or shell --read-only"):
+    with as_nobody(), pytest.raises(Error, match="cannot be written: read it with list, show, or shell --read-only"):
         db.connect(closed_folder / "vserver.db")
 
 

@@ -279,7 +279,7 @@ def make_private(path: Path) -> Path:
     return path
 
 
-def tell_of_others(path: Path) -> None:
+def warn_if_accessible(path: Path) -> None:
     """Warn, once for each file, that users other than the owner can access a database."""
     mode = path.stat().st_mode & 0o777
     if mode & ACCESS_BY_OTHERS and path.suffix != PUBLIC and path.absolute() not in _warned_of:

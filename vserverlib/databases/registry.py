@@ -1,4 +1,4 @@
-"""The models by the names of their tables: what must know all of them asks here."""
+"""The registry of models by table name, for code that needs all of them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 
 
 class Registry(Mapping[str, Any]):
-    """The models by the names of their tables, in an order in which links lead upwards.
+    """The models by table name, in an order in which links point to earlier models.
 
-    models.py fills it. It is never empty: asked before that, it raises a RuntimeError.
+    models.py fills it. Using it before that raises a RuntimeError, so it is never empty.
     """
 
     def __init__(self) -> None:
