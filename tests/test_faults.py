@@ -109,7 +109,7 @@ def test_a_backup_that_finds_the_disk_full_leaves_nothing(
     before = files_beside(path)
     full_disk(60_000)
     for make in (lambda: backups.make(path), lambda: backups.make(path, Path("b.db")), lambda: backups.keep(path, [])):
-        with pytest.raises(Error, match=r"cannot be made: .*(full|File too large)"):
+        with pytest.raises(Error, match=r"cannot be created: .*(full|File too large)"):
             make()
     with open(os.devnull, "wb") as nowhere, pytest.raises(Error, match=r"vserver\.db cannot be backed up: .*full"):
         backups.stream(path, nowhere)

@@ -178,7 +178,7 @@ def places() -> None:
 FILES: dict[str, tuple[Callable[[], object], str]] = {
     "text": (lambda: FILE.write_text("organisations\n"), "SQLite database"),
     "empty": (lambda: FILE.write_bytes(b""), "is empty"),
-    "zip": (zipped, "is no SQLite database and no text: unpack it first"),
+    "zip": (zipped, "neither a SQLite database nor a text file: unpack it first"),
     "of another program": (places, "of another program"),
     "folder": (FILE.mkdir, "is a folder"),
     "fifo": (lambda: os.mkfifo(FILE), "regular file"),

@@ -306,7 +306,7 @@ def test_a_program_that_is_killed_amid_it_leaves_all_as_it_was(
     code = (
         "import os, sys\nfrom pathlib import Path\n"
         "from vserverlib.databases.postgresql import archives, postgres, restores\n"
-        "postgres.Postgres.use_ids_after = lambda *words: os._exit(9)\n"
+        "postgres.Postgres.set_last_id = lambda *words: os._exit(9)\n"
         "restores.restore(sys.argv[1], archives.opened(Path(sys.argv[2]), ''))\n"
     )
     environment = {"PYTHONPATH": str(ROOT), "PATH": str(programs)}

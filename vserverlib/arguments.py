@@ -77,12 +77,12 @@ def _remember(urls: str) -> None:
         _behind.extend(found.get(BEHIND) or [])
 
 
-def whole(url: str) -> str:
+def with_password(url: str) -> str:
     """Return a URL with the password that the program was started with, if any."""
     return _whole.get(url, url)
 
 
-def behind(words: Sequence[str]) -> tuple[str, ...]:
+def of_script(words: Sequence[str]) -> tuple[str, ...]:
     """Return the arguments of a script as they were typed, with their passwords."""
     return tuple(_behind) if len(_behind) == len(words) else tuple(words)
 

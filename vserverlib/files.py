@@ -29,7 +29,7 @@ LOGS = ("-wal", "-journal")  # the content of these would be applied to another 
 PUBLIC = ".example"  # the suffix of a database that everybody may read
 ACCESS_BY_OTHERS = 0o077  # permission bits that a database should not have
 _warned_of: set[Path] = set()
-_passing: dict[Path, int] = {}  # existing drafts and private folders, with the process that created them
+_temporary: dict[Path, int] = {}  # existing drafts and private folders, with the process that created them
 
 
 # In messages
@@ -96,7 +96,7 @@ def remove_draft_of(file: Path) -> None:
 
 
 def _is_draft_of(name: str, file: Path) -> bool:
-    """Whether a name is one that unfinished() gives to drafts of a file."""
+    """Whether a name is one that draft_for() gives to drafts of a file."""
     return re.fullmatch(re.escape(f".{file.name[:100]}.") + r"[a-z0-9_]{8}\.new", name) is not None
 
 
@@ -104,14 +104,14 @@ def _is_draft_of(name: str, file: Path) -> bool:
 
 
 @contextlib.contextmanager
-def unfinished(target: Path) -> Iterator[Path]:
+def draft_for(target: Path) -> Iterator[Path]:
     """Create a draft beside the target, mode 0600; remove it at the end unless it was moved to the target."""
     import tempfile  # with shutil and random 4 ms, which most commands do not need
 
     with signals.held():
         handle, name = tempfile.mkstemp(prefix=f".{target.name[:100]}.", suffix=".new", dir=target.parent)
         os.close(handle)
-        _passing[Path(name)] = os.getpid()
+        _temporary[Path(name)] = os.getpid()
     try:
         yield Path(name)
     finally:
@@ -122,7 +122,7 @@ def _remove_draft(draft: Path) -> None:
     with signals.held():
         for ending in ("", *SIDES):
             Path(f"{draft}{ending}").unlink(missing_ok=True)
-        _passing.pop(draft, None)
+        _temporary.pop(draft, None)
 
 
 def put(draft: Path, target: Path, *, replace: bool = False) -> None:
@@ -144,7 +144,7 @@ def put(draft: Path, target: Path, *, replace: bool = False) -> None:
 @contextlib.contextmanager
 def written(target: Path, *, replace: bool = False) -> Iterator[TextIO]:
     """Open a text file for its owner only, to be written; at the end it is in place, complete or not at all."""
-    with as_error(f"{shown(target)} cannot be created"), unfinished(target) as draft:
+    with as_error(f"{shown(target)} cannot be created"), draft_for(target) as draft:
         with open(draft, "w", encoding="utf-8", newline="\n") as file:
             yield file
         put(draft, target, replace=replace)
@@ -235,7 +235,7 @@ def private_folder(parent: Path | None = None, prefix: str = "vserver-") -> Path
 
     with signals.held():
         folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
-        _passing[folder] = os.getpid()
+        _temporary[folder] = os.getpid()
     return folder
 
 
@@ -248,7 +248,7 @@ def dated(folder: Path, stem: str, ending: str) -> Path:
 
 
 @contextlib.contextmanager
-def passing_folder() -> Iterator[Path]:
+def temporary_folder() -> Iterator[Path]:
     """Create a private folder for the duration of the block."""
     folder = private_folder()
     try:
@@ -263,13 +263,13 @@ def remove_folder(folder: Path) -> None:
 
     with signals.held():
         shutil.rmtree(folder, ignore_errors=True)
-        _passing.pop(folder, None)
+        _temporary.pop(folder, None)
 
 
 @atexit.register
-def _remove_passing() -> None:
+def _remove_temporary() -> None:
     """Remove drafts and folders that a signal kept from being removed, between a block and its end for one."""
-    for place in [place for place, process in _passing.items() if process == os.getpid()]:
+    for place in [place for place, process in _temporary.items() if process == os.getpid()]:
         (remove_folder if place.is_dir() else _remove_draft)(place)
 
 

@@ -83,7 +83,7 @@ def make_hash(plain: str, salt: str | None = None) -> str:
     return bcrypt.hashpw(plain.encode("utf-8", "surrogatepass"), (salt or new_salt()).encode()).decode()
 
 
-def fits(plain: object, stored: str | None) -> bool:
+def matches(plain: object, stored: str | None) -> bool:
     """Whether a hash is that of a plain text. Takes 0.3 seconds."""
     if not isinstance(plain, str) or not plain or not stored or not is_hash(stored):
         return False

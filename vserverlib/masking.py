@@ -1,8 +1,8 @@
 """Masking secrets in typed text: the words around a secret reveal it.
 
-It owns `mask`, which all tracebacks and the shell's history use, and `kept`, which decides what the history stores of
-a cell. In doubt it masks more than the secret. It does not find a secret without a hint, such as a password in a
-variable called `x`. fields.py owns secrets in the database, statements.py SQL that is shown.
+It owns `mask`, which all tracebacks and the history of the shell use, and `for_history`, which decides what the history
+stores of a cell. In doubt it masks more than the secret. It does not find a secret without a hint, such as a password
+in a variable called `x`. fields.py owns secrets in the database, statements.py SQL that is shown.
 
 Python source stays the same Python apart from texts, numbers and comments. Each result is checked for that; if the
 check fails, every text and number is masked. Text that is not Python (a line with a mistake, a shell command) is
@@ -68,7 +68,7 @@ def _ways(source: str, tree: ast.AST, known: Container[str] | None) -> Iterator[
     yield literals.without(source, tree, lambda name: _is_defined(name, known))
 
 
-def kept(source: str, raw: str, known: Container[str] | None = None) -> tuple[str, str] | None:
+def for_history(source: str, raw: str, known: Container[str] | None = None) -> tuple[str, str] | None:
     """Return what the history may store of a cell, masked: its source and what was typed. None: nothing.
 
     source: IPython's translation of what was typed. A line for another program, or for IPython, is stored unmasked or
@@ -160,7 +160,7 @@ def _calls(source: str, tree: ast.AST, known: Container[str] | None) -> dict[Pla
     """
     places = literals.Places(source)
     found: dict[Place, str | None] = {}
-    for method, nodes, is_ipython in risky_calls.found(tree, known):
+    for method, nodes, is_ipython in risky_calls.find(tree, known):
         words = [literals.word(node) for node in nodes]
         if is_ipython:
             masked = programs.mask_magic(method, words, lambda text: mask(text, known))

@@ -42,7 +42,7 @@ def is_mount_point(file: Path) -> bool:
     return any(mount.point == name for mount in _mounts())
 
 
-def never_written(file: Path) -> bool:
+def is_on_read_only_disk(file: Path) -> bool:
     """Whether nobody can write to a file, whatever their permissions: its file system itself is read-only.
 
     A read-only mount is not enough, because the file system may also be mounted read-write elsewhere. Nor are network

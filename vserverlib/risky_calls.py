@@ -23,7 +23,7 @@ MODULES = {"subprocess": re.compile(r"\w+"), "pexpect": re.compile(r"\w+")}  # e
 HOMES = frozenset({"os", "posix", "nt", "subprocess", "asyncio", "asyncio.subprocess", "pexpect", "pty"})
 
 
-def found(tree: ast.AST, known: Container[str] | None = None) -> Iterator[tuple[str, list[Any], bool]]:
+def find(tree: ast.AST, known: Container[str] | None = None) -> Iterator[tuple[str, list[Any], bool]]:
     """Return the calls of IPython's shell and those that run a program: the method, the texts, whether IPython's.
 
     known: the names that are defined where the source runs. If it is a mapping, its functions also count by their own

@@ -113,7 +113,7 @@ def is_ending() -> bool:
     return _state.ending is not None
 
 
-def begin_anew() -> None:
+def reset() -> None:
     """Drop a deferred Ctrl-C and blocks that it left open: a user at the prompt starts something new."""
     _state.held, _state.finishing = 0, None
     if _state.waiting == signal.SIGINT:

@@ -84,7 +84,7 @@ def stream(path: Path, out: BinaryIO) -> None:
     storage.check(path)
     with (
         files.as_error(f"{shown(path)} cannot be backed up"),
-        files.passing_folder() as folder,
+        files.temporary_folder() as folder,
         _copied(path, folder / "backup") as draft,
         open(draft, "rb") as file,
     ):
@@ -103,7 +103,7 @@ def keep(path: Path, kept: list[Backup], *, or_damaged: bool = False) -> None:
     the database with SQLite only: the caller holds its write lock, which reading the file otherwise would release.
     """
     place, is_sound = default_name(path), True
-    with files.as_error(f"{shown(place)} cannot be created"), files.unfinished(place) as draft:
+    with files.as_error(f"{shown(place)} cannot be created"), files.draft_for(place) as draft:
         try:
             _copy_verified(path, draft)
         except FailedIntegrityCheck:
@@ -160,7 +160,7 @@ def _place(path: Path, target: Path | None) -> Path:
 @contextlib.contextmanager
 def _copied(path: Path, beside: Path) -> Iterator[Path]:
     """A verified private copy of a database, at the end removed unless it was moved to its destination."""
-    with files.unfinished(beside) as draft:
+    with files.draft_for(beside) as draft:
         _copy_verified(path, draft)
         yield draft
 
@@ -252,7 +252,7 @@ def verified(file: Path, path: Path) -> Iterator[Path]:
         raise Error(f"the folder {shown(path.parent)} does not exist: create it first")
     with contextlib.ExitStack() as stack:
         with files.as_error(f"{shown(file)} cannot be restored"):
-            draft = stack.enter_context(files.unfinished(path))
+            draft = stack.enter_context(files.draft_for(path))
             _copy_verified(file, draft)
             if schemas.migrate_copy(draft, file):
                 notify(f"{shown(file)} has an older schema: an upgraded copy is restored", "yellow")
@@ -304,7 +304,7 @@ def _replace(database: Sqlite, draft: Path) -> Backup:
         nonlocal left
         left = remaining
         if status in BUSY and time.monotonic() - started > connection.LOCK_TIMEOUT:
-            raise Locked(f"{database.title} is locked by {database.writer()}: try again later")
+            raise Locked(f"{database.title} is locked by {database.lock_holder()}: try again later")
         if status not in BUSY and not kept:
             keep(database.path, kept, or_damaged=True)
         (signals.check if left > LAST_PAGE else signals.point_of_no_return)()

@@ -42,7 +42,7 @@ class Savepoint(peewee._savepoint):
     db: DatabaseMixin
 
     def _begin(self) -> None:
-        self.mark = len(self.db.undo)
+        self.mark = len(self.db.rollback_actions)
         super()._begin()
 
     def rollback(self, begin: bool = True) -> None:
@@ -51,9 +51,9 @@ class Savepoint(peewee._savepoint):
         except peewee.DatabaseError as error:
             if not self.db.has_rolled_back(error):
                 raise
-            self.db.put_back(0)  # the whole transaction, such as after a full disk or a lost connection
+            self.db.restore_objects(0)  # the whole transaction, such as after a full disk or a lost connection
         else:
-            self.db.put_back(self.mark)
+            self.db.restore_objects(self.mark)
 
 
 class DatabaseMixin(peewee.Database):
@@ -67,14 +67,14 @@ class DatabaseMixin(peewee.Database):
 
     is_sqlite: bool
     path: Path | None
-    to_write = "open it without --read-only"  # the remedy for a write in a read-only session
+    write_remedy = "open it without --read-only"  # the remedy for a write in a read-only session
 
-    def open_as(self, title: str, mode: str, lock_timeout: float | None, path: Path | None) -> None:
+    def init_mixin(self, title: str, mode: str, lock_timeout: float | None, path: Path | None) -> None:
         """Set the title, mode, lock timeout and path: before Peewee's own __init__()."""
         self.title, self.mode, self.lock_timeout, self.path = printable(title, 200), mode, lock_timeout, path
         self.hidden = SECRET_COLUMNS if mode == "read-only" else frozenset()
-        self.undo: list[Callable[[], None]] = []
-        self.readings: weakref.WeakSet[Invalidated] = weakref.WeakSet()
+        self.rollback_actions: list[Callable[[], None]] = []
+        self.cached_reads: weakref.WeakSet[Invalidated] = weakref.WeakSet()
         self.cached: dict[str, Any] = {}  # settings of this database, each read once
         self.at_close: list[Callable[[], object]] = []
         self._no_invalidation = False
@@ -87,7 +87,7 @@ class DatabaseMixin(peewee.Database):
         """Execute a statement and return its cursor. kind: the first six letters of the statement, in capitals."""
         raise NotImplementedError
 
-    def use_ids_after(self, table: str, last: int) -> None:
+    def set_last_id(self, table: str, last: int) -> None:
         """Have the next new row of a table get an id above `last`."""
         raise NotImplementedError
 
@@ -95,7 +95,7 @@ class DatabaseMixin(peewee.Database):
         """Raise an Error with a remedy in place of a database error, if one is known."""
         raise NotImplementedError
 
-    def taken(self, error: Exception) -> list[str]:
+    def conflicting_columns(self, error: Exception) -> list[str]:
         """Return the columns whose uniqueness an error says is violated; none for other errors."""
         raise NotImplementedError
 
@@ -140,11 +140,11 @@ class DatabaseMixin(peewee.Database):
         raise NotImplementedError
 
     @contextmanager
-    def with_tables(self) -> Iterator[None]:
+    def with_temp_tables(self) -> Iterator[None]:
         """Share TEMP tables between the transactions in this block."""
         yield
 
-    def lock_out_others(self) -> None:
+    def take_write_lock(self) -> None:
         """Take the write lock within a transaction that may have begun without it."""
 
     def highest_id(self, table: str) -> int:
@@ -158,7 +158,7 @@ class DatabaseMixin(peewee.Database):
         """Whether a refused write can be retried: its id was taken, and the next one will not be."""
         return False
 
-    def marked(self, sql: str) -> str:
+    def with_parameter_marks(self, sql: str) -> str:
         """Return our own SQL, whose only ? are parameters, with the parameter marks of this database."""
         return sql if self.param == "?" else sql.replace("%", "%%").replace("?", self.param)
 
@@ -194,7 +194,7 @@ class DatabaseMixin(peewee.Database):
     def refuse_read_only(self, what: str) -> None:
         """Raise ReadOnly if this session is read-only. what: the refused function."""
         if self.read_only:
-            raise ReadOnly(f"{what} is not available here: {self.title} is open read-only; {self.to_write}")
+            raise ReadOnly(f"{what} is not available here: {self.title} is open read-only; {self.write_remedy}")
 
     # Queries
 
@@ -267,7 +267,7 @@ class DatabaseMixin(peewee.Database):
 
     def invalidate(self, task_id: int | None = None) -> None:
         """Have everything read earlier be dropped: of one task, or all."""
-        for reading in list(self.readings):
+        for reading in list(self.cached_reads):
             reading.invalidate(task_id)
 
     def invalidate_tasks(self, task_ids: set[int] | None) -> None:
@@ -275,17 +275,17 @@ class DatabaseMixin(peewee.Database):
         for task_id in (None,) if task_ids is None else task_ids:
             self.invalidate(task_id)
 
-    def put_back(self, mark: int) -> None:
+    def restore_objects(self, mark: int) -> None:
         """Restore, last first, the objects that were changed since `mark`, because the database rolled back."""
-        while len(self.undo) > mark:
-            self.undo.pop()()
+        while len(self.rollback_actions) > mark:
+            self.rollback_actions.pop()()
         self.cached.clear()
         self.writes += 1
         self.invalidate()
 
     def on_rollback(self, restore: Callable[[], None]) -> None:
         """Call `restore` if the open transaction or savepoint is rolled back."""
-        self.undo.append(restore)
+        self.rollback_actions.append(restore)
 
     def close(self) -> bool:
         with signals.held():
@@ -301,19 +301,19 @@ class DatabaseMixin(peewee.Database):
             if not self.has_rolled_back(error):  # such as a full disk or a lost connection
                 raise
         finally:
-            self.put_back(0)
+            self.restore_objects(0)
 
-    def writer(self) -> str:
+    def lock_holder(self) -> str:
         """Return who holds the write lock, as far as it is known."""
         raise NotImplementedError
 
-    def wait_on(self, since: float, reported: bool, who: Callable[[], str] | None = None) -> bool:
+    def check_lock_wait(self, since: float, reported: bool, who: Callable[[], str] | None = None) -> bool:
         """Check on a wait for a lock: print who holds it, once, and raise Locked after the timeout.
 
         since: the time.monotonic() of its start. reported: whether it was printed; returns the new value. who: returns
         the holder of the lock, instead of the write lock's.
         """
-        waited, who = time.monotonic() - since, who or self.writer
+        waited, who = time.monotonic() - since, who or self.lock_holder
         if waited > (LOCK_TIMEOUT if self.lock_timeout is None else self.lock_timeout):
             raise Locked(f"{self.title} is locked by {who()} since {waited:.0f} s: try again later")
         if waited > LOCK_NOTICE and not reported:

@@ -149,12 +149,12 @@ def _set(database: Any, setting: str, value: str) -> None:
 
 
 @contextmanager
-def suspended(database: Any, about: str, backup: str | None = None) -> Iterator[int]:
+def bulk_change(database: Any, about: str, backup: str | None = None) -> Iterator[int]:
     """A transaction of bulk work whose rows are not recorded. One entry describes it; yields its id.
 
     backup: the file that restores the previous state, if there is one. Such a change cannot be undone otherwise.
     """
-    with one_change(database, BULK_WORK, about, backup) as id, not_row_by_row(database):
+    with one_change(database, BULK_WORK, about, backup) as id, unrecorded(database):
         yield id
 
 
@@ -164,7 +164,7 @@ def record_restore(database: Any, kept: Path) -> None:
         pass
 
 
-def not_row_by_row(database: Any) -> Any:
+def unrecorded(database: Any) -> Any:
     """A part of a transaction whose rows are not recorded."""
     return _without_triggers(database.connection()) if database.is_sqlite else without_records(database)
 

@@ -63,7 +63,7 @@ def make_tables(database: Sqlite, fill: Callable[[], object] = bool) -> None:
         database.connection().executescript(triggers)
     else:  # a new migration before `make schema`
         apply(database)
-        with recording.not_row_by_row(database):
+        with recording.unrecorded(database):
             fill()
 
 

@@ -89,7 +89,7 @@ class Sqlite(DatabaseMixin, peewee.SqliteDatabase):
         lock_timeout: float | None = None,
         recorder: Recorder | None = None,
     ) -> None:
-        self.open_as(title or path.name, mode, lock_timeout, path)
+        self.init_mixin(title or path.name, mode, lock_timeout, path)
         self.recorder = recorder
         self.file: Path | None = None  # the open file, without links; None in memory
         self.identity: tuple[int, int] | None = None  # its device and inode
@@ -185,11 +185,11 @@ class Sqlite(DatabaseMixin, peewee.SqliteDatabase):
         asked = "SELECT MAX(seq) FROM sqlite_sequence WHERE name = ? AND typeof(seq) = 'integer'"
         return int(self.execute_sql(asked, [table]).fetchone()[0] or 0)
 
-    def use_ids_after(self, table: str, last: int) -> None:
+    def set_last_id(self, table: str, last: int) -> None:
         self.execute_sql("DELETE FROM sqlite_sequence WHERE name = ?", [table])
         self.execute_sql("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", [table, last])
 
-    def taken(self, error: Exception) -> list[str]:
+    def conflicting_columns(self, error: Exception) -> list[str]:
         found = TAKEN.search(str(error))
         return [name.strip().rpartition(".")[2] for name in found[1].split(",")] if found else []
 
@@ -235,7 +235,7 @@ class Sqlite(DatabaseMixin, peewee.SqliteDatabase):
             super().commit()
             if self.recorder is not None:
                 self.recorder.end(committed=True)
-            self.undo.clear()
+            self.rollback_actions.clear()
         if self._is_writing:
             self._moved()  # notes the state after this commit, to notice later writes by others
 
@@ -279,7 +279,7 @@ class Sqlite(DatabaseMixin, peewee.SqliteDatabase):
             if moved in (OVERWRITTEN, REPLACED) or (moved == GONE and watch.is_removed()):
                 self._put_log_aside(watch)
             for descriptor in watch.descriptors():
-                let_go(descriptor, self.identity)
+                close_unless_open(descriptor, self.identity)
         return closed
 
     def _put_log_aside(self, watch: Watch) -> None:
@@ -328,9 +328,9 @@ class Sqlite(DatabaseMixin, peewee.SqliteDatabase):
             except peewee.DatabaseError as error:
                 if not _is_busy(error):
                     raise
-                if is_passing(_code(error)):  # SQLite does not wait for these
+                if is_temporary(_code(error)):  # SQLite does not wait for these
                     time.sleep(LOCK_STEP / 10)
-            reported = self.wait_on(waited_since, reported)
+            reported = self.check_lock_wait(waited_since, reported)
 
     def explain(self, error: peewee.DatabaseError) -> None:
         """Raise an Error with a remedy in place of SQLite's error, if one is known."""
@@ -341,7 +341,7 @@ class Sqlite(DatabaseMixin, peewee.SqliteDatabase):
                 self._denied = ""
                 message = f"{denied} is not available there: use a private copy, shell --sandbox"
                 raise ReadOnly(f"{self.title} is open read-only, and {message}") from error
-            raise ReadOnly(f"{self.title} is open read-only ({text}): {self.to_write} to change it") from error
+            raise ReadOnly(f"{self.title} is open read-only ({text}): {self.write_remedy} to change it") from error
         if code == sqlite3.SQLITE_FULL and (table := self._table_without_ids()):
             raise connection.no_ids_left(self.title, table, RESET_IDS.format(table=table)) from error
         if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
@@ -362,7 +362,7 @@ class Sqlite(DatabaseMixin, peewee.SqliteDatabase):
         row = self.connection().execute(f"SELECT name FROM sqlite_sequence WHERE seq >= {connection.MAX_ID}").fetchone()
         return str(row[0]) if row else ""
 
-    def writer(self) -> str:
+    def lock_holder(self) -> str:
         """Return who holds the write lock, as far as the operating system knows (Linux does)."""
         pid = _lock_holder(self.file or self.path)
         return f"{_program(pid)} (process {pid})" if pid else "another program"
@@ -377,7 +377,7 @@ def _is_open(identity: tuple[int, int] | None) -> bool:
     return any(known.identity == identity and not known.is_closed() for known in list(_connected)) and bool(identity)
 
 
-def let_go(descriptor: int, identity: tuple[int, int] | None = None) -> None:
+def close_unless_open(descriptor: int, identity: tuple[int, int] | None = None) -> None:
     """Close a descriptor and release its lock, unless SQLite has the file open here and would lose its locks.
 
     identity: the database's, for the descriptor of a file beside it.
@@ -423,10 +423,10 @@ def _decode_with_replacements(data: bytes) -> str:
 
 def _is_busy(error: BaseException) -> bool:
     """Whether another connection holds the lock. Not BUSY_SNAPSHOT, because waiting does not renew an old snapshot."""
-    return _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_BUSY_RECOVERY) or is_passing(_code(error))
+    return _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_BUSY_RECOVERY) or is_temporary(_code(error))
 
 
-def is_passing(code: int) -> bool:
+def is_temporary(code: int) -> bool:
     """Whether a writer has just opened the file, so that SQLite cannot read until the writer has begun."""
     return code in (
         sqlite3.SQLITE_READONLY_RECOVERY,

@@ -54,7 +54,7 @@ class Reader(Sqlite):
             return self._in_place()
         if self.in_place_only:
             raise Error(f"{shown(self.path)} cannot be read in place")
-        if _is_bare(self.source) and mounts.never_written(self.source):
+        if _is_bare(self.source) and mounts.is_on_read_only_disk(self.source):
             self._known = snapshots.state(self.source)
             return self._opened(self.source, "immutable=1")
         return self._by_lock(other_names)
@@ -92,7 +92,7 @@ class Reader(Sqlite):
         self._refuse_others(descriptor, other_names)
         if not other_names and self._is_ready(descriptor) and (conn := self._tried()) is not None:
             snapshots.unlock(descriptor)  # SQLite holds it now, as long as it needs it
-            self.at_close.append(partial(sqlite.let_go, descriptor))
+            self.at_close.append(partial(sqlite.close_unless_open, descriptor))
             return conn
         known, folder = snapshots.settled(self.source), files.private_folder()
         try:
@@ -109,7 +109,7 @@ class Reader(Sqlite):
         self._known, self._held = known, descriptor if other_names else None
         if not snapshots.is_wal(descriptor):
             snapshots.unlock(descriptor)  # in rollback mode it would block writers
-        self.at_close.append(partial(sqlite.let_go, descriptor))
+        self.at_close.append(partial(sqlite.close_unless_open, descriptor))
         return conn
 
     def _is_ready(self, descriptor: int) -> bool:
@@ -123,7 +123,7 @@ class Reader(Sqlite):
             with _closed_on_error(conn):
                 conn.execute("SELECT 1 FROM sqlite_master").fetchone()
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF not in UNREADABLE or sqlite.is_passing(error.sqlite_errorcode):
+            if error.sqlite_errorcode & 0xFF not in UNREADABLE or sqlite.is_temporary(error.sqlite_errorcode):
                 raise
             return None
         return conn

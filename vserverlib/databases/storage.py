@@ -46,7 +46,7 @@ def create(
     target = Path(path)
     _refuse_server(target)
     files.refuse_taken(target)
-    with files.as_error(f"{shown(target)} cannot be created"), files.unfinished(target) as draft:
+    with files.as_error(f"{shown(target)} cannot be created"), files.draft_for(target) as draft:
         write(draft, key_salt, fill)
         files.put(draft, target)
     return target

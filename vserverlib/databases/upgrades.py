@@ -210,10 +210,10 @@ def _refuse_lack(url: str) -> str:
 def _keep_there(url: str, kept: list[Backup]) -> None:
     try:
         archives.keep(url, kept)
-    except archives.Unusable as error:
+    except archives.UnusableDump as error:
         command = addresses.command(addresses.shown(url), *NO_BACKUP)
         remedy = f"make a backup yourself, then: {command}"
-        raise archives.Unusable(f"{error}, so it was not upgraded: {remedy}") from error
+        raise archives.UnusableDump(f"{error}, so it was not upgraded: {remedy}") from error
 
 
 def _trial_on_server(url: str, backup: bool) -> Trial:

@@ -50,7 +50,7 @@ class Peers:
         reading = self._readings.get(reader)
         if reading is None or id in reading.doubtful:
             database = model._meta.database
-            database.readings.add(self)
+            database.cached_reads.add(self)
             if reading is None:
                 reading = self._readings[reader] = Reading(reader(database, self.ids))
             else:

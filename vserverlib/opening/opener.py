@@ -87,7 +87,7 @@ def _opened_copy(name: Path | str, copy: Copy, sandbox: bool = False) -> Sqlite:
         database = storage.sandbox(copy.file, path, title)
     else:
         database = storage.open_read_only(f"{copy.file.as_uri()}?immutable=1", path, title=title)
-    database.to_write = f"import it ({recognition.import_line(title or shown(path))})"
+    database.write_remedy = f"import it ({recognition.import_line(title or shown(path))})"
     if not copy.is_kept:
         storage.remove_at_close(database, copy.file.parent)
     return connecting.bind(database)

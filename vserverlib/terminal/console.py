@@ -200,7 +200,7 @@ class Shell(InteractiveShellEmbed):
 
     def run_cell(self, *args: Any, **options: Any) -> Any:
         """Run what was typed. A Ctrl-C that came before is none of it."""
-        signals.begin_anew()
+        signals.reset()
         return super().run_cell(*args, **options)
 
     def _remove_drafts(self) -> None:

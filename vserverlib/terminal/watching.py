@@ -101,11 +101,13 @@ class Signs:
         self.locked_since = self.locked_since or now
         if now - self.locked_since > LOCK_TOLD:
             self.locked_since = math.inf
-            notify(f"{self.database.title} is locked by {self.database.writer()}: waiting (Ctrl-C: give up)", "yellow")
+            notify(
+                f"{self.database.title} is locked by {self.database.lock_holder()}: waiting (Ctrl-C: give up)", "yellow"
+            )
 
     def _is_away(self, error: Unreachable) -> None:
         """Tell once that the server is away; one that does not let us in any more is an error."""
-        if not error.is_passing:
+        if not error.is_temporary:
             raise error
         if not self.is_away:
             self.is_away = True

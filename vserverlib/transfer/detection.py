@@ -50,7 +50,7 @@ def _file(path: Path, named: Path | None = None) -> Iterator[Source]:
     with contextlib.ExitStack() as stack:
         plain = path
         if text_encodings.is_wrapped(head):
-            plain = stack.enter_context(files.passing_folder()) / "unwrapped"
+            plain = stack.enter_context(files.temporary_folder()) / "unwrapped"
             text_encodings.unwrap(path, plain, documents.LARGEST, _is_export)
         yield stack.enter_context(_kind(plain, named or path)(plain, named or path))
 
@@ -73,7 +73,7 @@ def _is_piped(name: str) -> bool:
 @contextlib.contextmanager
 def _piped(name: str) -> Iterator[Source]:
     """Open what comes through a pipe: a private copy, which is gone with the source, as it is read more than once."""
-    with files.passing_folder() as folder:
+    with files.temporary_folder() as folder:
         place = files.make_private(folder / "stdin")
         with files.as_error(f"{shown(name)} cannot be copied to {shown(folder)}"):
             _copy(name, place)
@@ -161,7 +161,7 @@ def _fixture(plain: Path, path: Path) -> Opened:
 
 @contextlib.contextmanager
 def _server(url: str, bar: Bar) -> Iterator[Source]:
-    with servers.at_one_moment(url) as database:
+    with servers.open_snapshot(url) as database:
         if servers.is_of_server(database):
             from vserverlib.transfer import vantage6_postgres
 

@@ -42,7 +42,7 @@ def new_password() -> str:
 def write(path: Path, handouts: Sequence[Handout]) -> None:
     """Write a list of secrets to a new file, readable by its owner alone: JSON where its name ends so, else YAML."""
     document = formats.DOCUMENTS["json" if path.suffix.lower() == ".json" else "yaml"]
-    with files.as_error(f"{shown(path)} cannot be written"), files.unfinished(path) as draft:
+    with files.as_error(f"{shown(path)} cannot be written"), files.draft_for(path) as draft:
         draft.write_text(document([each._asdict() for each in handouts]), encoding="utf-8")
         files.put(draft, path)
 

@@ -165,7 +165,7 @@ def dry_run(
                 _refuse_filled(database)
     elif isinstance(target, Path):
         files.refuse_taken(target)
-    with files.passing_folder() as folder:
+    with files.temporary_folder() as folder:
         work = Work(source, advance, strict, hashes=False, loose=isinstance(target, Path))
         return _filled(work, storage.create(folder / "dry-run"), os.path.basename(target))
 
@@ -210,7 +210,7 @@ def _made(work: Work, target: Path) -> Outcome:
     cannot = f"{files.shown(target)} cannot be made"
     with contextlib.ExitStack() as stack:
         with files.as_error(cannot):
-            draft = stack.enter_context(files.unfinished(target))
+            draft = stack.enter_context(files.draft_for(target))
             draft.unlink()
             storage.create(draft)
         outcome = _filled(work, draft, target.name)
@@ -226,7 +226,7 @@ def _made_there(work: Work, url: str) -> Outcome:
 
     def fill(database: Any) -> None:
         connecting.bind(database)
-        with recording.suspended(database, f"imported {work.source.about}"):
+        with recording.bulk_change(database, f"imported {work.source.about}"):
             made.append(work.write(database))
         signals.point_of_no_return()
 
@@ -240,7 +240,7 @@ def _filled(work: Work, file: Path, title: str) -> Outcome:
         database.title = printable(title)
         database.execute_sql("PRAGMA synchronous = OFF")  # it is put in its place when it is whole, or not at all
         _give_room(database)
-        with recording.suspended(database, f"imported {work.source.about}"), database.fetching():
+        with recording.bulk_change(database, f"imported {work.source.about}"), database.fetching():
             return work.write(database)
 
 
@@ -257,7 +257,7 @@ def _into(work: Work, target: Target, replace: bool) -> Outcome:
             if replace or isinstance(target, Path):
                 _keep(target, kept)
             named = str(kept[0].path.absolute()) if kept else None
-            with recording.suspended(database, about, named), database.fetching():
+            with recording.bulk_change(database, about, named), database.fetching():
                 writing.clear(database)
                 outcome = work.write(database)
     return dataclasses.replace(outcome, backup=kept[0].path if kept else None)
@@ -291,7 +291,7 @@ def _merged(work: Work, database: Any, confirm: Confirm | None, dry: bool) -> Ou
     Somebody who is asked holds up nobody else: if one changes a row meanwhile, it is told, and nothing is written.
     """
     _give_room(database)
-    with database.with_tables():
+    with database.with_temp_tables():
         return _merged_within(work, database, confirm, dry)
 
 
@@ -307,7 +307,7 @@ def _merged_within(work: Work, database: Any, confirm: Confirm | None, dry: bool
         if outcome.has_news:
             confirm(outcome)
     with database.atomic() as transaction:
-        database.lock_out_others()
+        database.take_write_lock()
         if confirm is None:
             outcome.plan = merging.plan(database, outcome, work.unsaid)
         elif merging.newest_change(database) != seen:

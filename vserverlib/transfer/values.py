@@ -170,7 +170,7 @@ class Keeper:
 
 def _hash_of(plain: Plain, stored: str | None) -> str:
     """Return the hash of a plain text: the one that is there where it fits, so that it does not change."""
-    return stored if stored and hashing.fits(plain.text, stored) else hashing.make_hash(plain.text, plain.salt)
+    return stored if stored and hashing.matches(plain.text, stored) else hashing.make_hash(plain.text, plain.salt)
 
 
 def _ended(row: Row) -> Row:

@@ -373,7 +373,7 @@ def refuse_views(title: str, others: set[str]) -> None:
 def _connection(path: Path, stack: contextlib.ExitStack) -> sqlite3.Connection:
     """Open the file, or where it has a log a private copy of both: SQLite would write beside it, or into it."""
     if any(Path(f"{path}{ending}").exists() and os.path.getsize(f"{path}{ending}") for ending in files.LOGS):
-        conn = sqlite_connections.connect(snapshots.copied(path, stack.enter_context(files.passing_folder())))
+        conn = sqlite_connections.connect(snapshots.copied(path, stack.enter_context(files.temporary_folder())))
     else:
         if _header(path)[18:20] == snapshots.WAL_MODE:
             stack.enter_context(snapshots.held(path))  # who writes meanwhile leaves a log

@@ -55,7 +55,7 @@ Tables = dict[str, list[Column]]
 
 @contextlib.contextmanager
 def opened(database: Any, bar: Bar) -> Iterator[vantage6.Source]:
-    """Have the database of a server be a source. It is read at one moment: see servers.at_one_moment().
+    """Have the database of a server be a source. It is read at one moment: see servers.open_snapshot().
 
     Raises an Error where it is none of a server, of a release too new, or there is no room for the copy.
     """
@@ -63,7 +63,7 @@ def opened(database: Any, bar: Bar) -> Iterator[vantage6.Source]:
     tables, title = _tables(database), database.title
     recognition.release_of(title, {table: frozenset(name for name, _ in columns) for table, columns in tables.items()})
     vantage6.refuse_views(title, {name for (name,) in database.execute_sql(OTHERS)})
-    with files.passing_folder() as folder, contextlib.closing(_new(files.make_private(folder / "source"))) as conn:
+    with files.temporary_folder() as folder, contextlib.closing(_new(files.make_private(folder / "source"))) as conn:
         with files.as_error(f"{title} cannot be copied to {shown(folder)}"):
             _copy(database, conn, tables, codec, bar)
         yield vantage6.source_of(conn, title, database.place, lambda: None)

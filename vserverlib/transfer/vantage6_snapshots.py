@@ -87,7 +87,7 @@ def _look(path: Path, bar: Bar) -> Copy:
 
 
 def _look_there(url: str, bar: Bar) -> Copy:
-    with servers.at_one_moment(url) as database:
+    with servers.open_snapshot(url) as database:
         key = _key_of(database)
         found = _find(key)
         return Copy(found, is_kept=True) if found else _make_there(database, key, bar)
@@ -109,7 +109,7 @@ def _seen(path: Path) -> Path | None:
 
 
 def _seen_there(url: str) -> Path | None:
-    with servers.at_one_moment(url) as database:
+    with servers.open_snapshot(url) as database:
         return _find(_key_of(database))
 
 

@@ -66,7 +66,7 @@ class Writer:
 
     def _reason(self, row: Row, error: Exception) -> str:
         """Return why the database did not take a row: a value that is taken is named."""
-        values, names = dict(zip(self._origin.columns, row, strict=True)), self._database.taken(error)
+        values, names = dict(zip(self._origin.columns, row, strict=True)), self._database.conflicting_columns(error)
         if not names or not set(names) <= values.keys():
             return printable(error)
         if names == ["id"]:
@@ -153,7 +153,7 @@ def advance_sequence(database: Any, beside: SequenceState) -> None:
         database.execute_sql(counted, [value, name, value])
     for table, id in beside.last_ids.items():
         if id > database.highest_id(table):
-            database.use_ids_after(table, id)
+            database.set_last_id(table, id)
     if beside.key_salt is not None:
         database.execute_sql(f"UPDATE setting SET value = {param} WHERE name = 'key_salt'", [beside.key_salt])
         database.cached.clear()

@@ -41,7 +41,7 @@ GIVEN = re.compile(rb"SELECT pg_catalog\.setval\('\S+', (\d+), (true|false)\);\n
 ENCODING = re.compile(rb"SET client_encoding = '(.*)';\n")
 
 
-class Unusable(Error):
+class UnusableDump(Error):
     """A new dump could not be restored."""
 
 
@@ -93,14 +93,14 @@ def opened(path: Path, name: str) -> Dump:
 def keep(url: str, kept: list[Backup]) -> None:
     """Dump a database that is about to be replaced or upgraded into the current folder, and verify the dump.
 
-    kept: the list that gets the backup as soon as it exists, so that a later failure removes it. Raises Unusable if the
-    dump could not be restored.
+    kept: the list that gets the backup as soon as it exists, so that a later failure removes it. Raises UnusableDump if
+    the dump could not be restored.
     """
     made, name = dumps.make(url, kept=kept), addresses.shown(url)
     try:
         opened(made.path, name)
     except Error as error:
-        raise Unusable(f"{dumps.PROGRAM} made a backup of {name} that cannot be restored ({error})") from error
+        raise UnusableDump(f"{dumps.PROGRAM} made a backup of {name} that cannot be restored ({error})") from error
 
 
 def _migrations(path: Path, entries: list[tuple[str, str]]) -> list[str]:
@@ -224,6 +224,6 @@ def _lines(process: subprocess.Popen[bytes], path: Path, stderr: IO[bytes]) -> I
 
 
 def _failed(path: Path, stderr: bytes) -> Error:
-    said = dumps.said(PROGRAM, stderr)
+    said = dumps.failure_text(PROGRAM, stderr)
     remedy = next((remedy for words, remedy in REMEDIES if words in said), "name a backup by vserver")
     return Error(f"{shown(path)} cannot be read by {PROGRAM} ({said}): {remedy}")

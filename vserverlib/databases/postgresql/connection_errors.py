@@ -32,7 +32,7 @@ REMEDIES = (  # a part of libpq's message, and the remedy
 )
 UNKNOWN = re.compile('database ".*" does not exist|no such database')
 PREFIX = "connection is bad: "  # carries no information
-PASSING = (
+TEMPORARY = (
     "starting up",
     "shutting down",
     "recovery mode",
@@ -42,11 +42,11 @@ PASSING = (
 
 
 class Unreachable(Error):
-    """The server of a database cannot be reached. is_passing: it is temporarily down, and did not refuse the user."""
+    """The server of a database cannot be reached. is_temporary: it is temporarily down, and did not refuse the user."""
 
-    def __init__(self, text: str, is_passing: bool) -> None:
+    def __init__(self, text: str, is_temporary: bool) -> None:
         super().__init__(text)
-        self.is_passing = is_passing
+        self.is_temporary = is_temporary
 
 
 class UnknownDatabase(Unreachable, NotFound):
@@ -62,7 +62,7 @@ def unreachable(name: str, said: str, was_lost: bool = False) -> Unreachable:
     message = next((line for line in lines if any(words in line for words, _ in REMEDIES)), lines[0] if lines else "")
     remedy = next((remedy for words, remedy in REMEDIES if words in message), "check the URL")
     before = "the connection was lost, and " if was_lost else ""
-    is_passing = "FATAL:" not in said or any(words in said for words in PASSING)
+    is_temporary = "FATAL:" not in said or any(words in said for words in TEMPORARY)
     why = printable(message.rpartition("FATAL:  ")[2].removeprefix(PREFIX), 200)
     kind = UnknownDatabase if UNKNOWN.search(message) else Unreachable
-    return kind(f"{before}{name} cannot be reached: {why}: {remedy}", is_passing)
+    return kind(f"{before}{name} cannot be reached: {why}: {remedy}", is_temporary)

@@ -37,7 +37,7 @@ def make(url: str, target: Path | None = None, *, force: bool = False, kept: lis
     found.refuse_lack()
     place = place_of(found.name, target)
     files.refuse_place(place, None, force=force)
-    with files.as_error(f"{shown(place)} cannot be created"), files.unfinished(place) as draft:
+    with files.as_error(f"{shown(place)} cannot be created"), files.draft_for(place) as draft:
         _run(url, found.schema, f"--file={draft.absolute()}")  # only a file gets the positions of the tables
         signals.check()
         with signals.held():
@@ -135,10 +135,10 @@ def _run(url: str, schema: str, *options: str, stdout: Any = subprocess.DEVNULL)
     command += options
     done = subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, env={**os.environ, **secret}, check=False)
     if done.returncode:
-        raise Error(f"{PROGRAM} failed ({said(PROGRAM, done.stderr)}): nothing was created")
+        raise Error(f"{PROGRAM} failed ({failure_text(PROGRAM, done.stderr)}): nothing was created")
 
 
-def said(program: str, stderr: bytes) -> str:
+def failure_text(program: str, stderr: bytes) -> str:
     """Return the message of one of PostgreSQL's programs, in one line."""
     lines = stderr.decode(errors="replace").strip().splitlines() or ["without a message"]
     message = "; ".join(line.removeprefix(f"{program}: ").removeprefix("error: ") for line in lines[:2])

@@ -29,14 +29,14 @@ SELECT application_name, usename, pid FROM unnest(pg_blocking_pids(COALESCE(
 class Connection(psycopg.Connection[Any]):
     """A connection with a callback for statements without an answer.
 
-    look: is called with the time.monotonic() of the start, and with its own last result, at first False: whether the
+    on_wait: is called with the time.monotonic() of the start, and with its own last result, at first False: whether the
     wait was reported. The first call is after LOCK_NOTICE seconds, each further one after twice the time.
     """
 
-    look: Callable[[float, bool], bool] | None = None
+    on_wait: Callable[[float, bool], bool] | None = None
 
     def wait(self, gen: Any, *words: Any, **options: Any) -> Any:
-        return super().wait(gen if self.look is None else self._with_checks(gen), *words, **options)
+        return super().wait(gen if self.on_wait is None else self._with_checks(gen), *words, **options)
 
     def _with_checks(self, gen: Any) -> Generator[Any, Any, Any]:
         since, due, reported = time.monotonic(), connection.LOCK_NOTICE, False
@@ -44,8 +44,8 @@ class Connection(psycopg.Connection[Any]):
             state = next(gen)
             while True:
                 ready = yield state
-                if not ready and self.look is not None and (waited := time.monotonic() - since) > due:
-                    reported, due = self.look(since, reported), 2 * waited
+                if not ready and self.on_wait is not None and (waited := time.monotonic() - since) > due:
+                    reported, due = self.on_wait(since, reported), 2 * waited
                 state = gen.send(ready)
         except StopIteration as ended:
             return ended.value

@@ -28,7 +28,7 @@ from vserverlib.databases.connection import DatabaseMixin
 from vserverlib.databases.postgresql import connecting, lock_timeout, privileges, sequences, value_decoding
 from vserverlib.databases.postgresql.connection_errors import Unreachable, unreachable
 from vserverlib.databases.postgresql.lock_timeout import program
-from vserverlib.databases.postgresql.secret_values import Hiding
+from vserverlib.databases.postgresql.secret_values import SecretHider
 from vserverlib.databases.postgresql.sessions import Cursor, ServerCursor, Session
 from vserverlib.databases.recording import Recorder
 from vserverlib.drivers import peewee
@@ -67,7 +67,7 @@ class Adapter(peewee.Psycopg3Adapter):
         pass
 
 
-class Postgres(sequences.Ids, DatabaseMixin, peewee.PostgresqlDatabase):
+class Postgres(sequences.SequenceMixin, DatabaseMixin, peewee.PostgresqlDatabase):
     """An open PostgreSQL database.
 
     url: passed to libpq as it is; it may contain a password, and is never shown. name: the URL without its password.
@@ -94,7 +94,7 @@ class Postgres(sequences.Ids, DatabaseMixin, peewee.PostgresqlDatabase):
         lock_timeout: float | None = None,
         recorder: Recorder | None = None,
     ) -> None:
-        self.open_as(name, mode, lock_timeout, None)
+        self.init_mixin(name, mode, lock_timeout, None)
         self.recorder = recorder
         self._dial: Callable[..., Session] = lambda **options: connecting.dial(
             url, **options
@@ -102,7 +102,7 @@ class Postgres(sequences.Ids, DatabaseMixin, peewee.PostgresqlDatabase):
         self._asked: Callable[[], dict[str, str]] = lambda: connecting.asked_settings(url)
         self.asked_encoding = connecting.asked_encoding(url)
         self._settings = dict(SETTINGS)
-        self._hiding, self._numbers, self._readers = Hiding(), itertools.count(1), 0
+        self._hiding, self._numbers, self._readers = SecretHider(), itertools.count(1), 0
         self._lock_error: Error | None = None  # why a statement was cancelled that waited too long
         super().__init__(name)
 
@@ -125,14 +125,14 @@ class Postgres(sequences.Ids, DatabaseMixin, peewee.PostgresqlDatabase):
         if conn.is_pooled:
             for name, value in self._asked().items():
                 self._settings.setdefault(name, value)
-        conn.is_read_only, conn.settings, conn.look = is_read_only, self._settings, self._looking(conn)
+        conn.is_read_only, conn.settings, conn.on_wait = is_read_only, self._settings, self._watched(conn)
         conn.row_factory, conn.cursor_factory, conn.server_cursor_factory = self._row_factory, Cursor, ServerCursor
-        conn.look_at = self._look_at
+        conn.on_result = self._learn_columns
         return conn
 
-    def _look_at(self, cursor: Any) -> None:
+    def _learn_columns(self, cursor: Any) -> None:
         if self.hidden:
-            self._hiding.look_at(cursor)
+            self._hiding.learn_columns(cursor)
 
     def _row_factory(self, cursor: Any) -> Callable[[Any], Any]:
         """Return the row factory of a cursor, which replaces hidden values with None."""
@@ -160,7 +160,7 @@ class Postgres(sequences.Ids, DatabaseMixin, peewee.PostgresqlDatabase):
     def _reconnect(self) -> None:
         with self._lock:
             self._state.reset()
-        self.put_back(0)
+        self.restore_objects(0)
         try:
             self.connect()
         except Unreachable as error:
@@ -238,7 +238,7 @@ class Postgres(sequences.Ids, DatabaseMixin, peewee.PostgresqlDatabase):
         """Limit the server's waits for table locks until the transaction ends."""
         self.set_local(lock_timeout=round(seconds * 1000))
 
-    def taken(self, error: Exception) -> list[str]:
+    def conflicting_columns(self, error: Exception) -> list[str]:
         detail = getattr(getattr(error.__cause__ or error.__context__, "diag", None), "message_detail", None)
         found = TAKEN.match(detail or "")
         return [name.strip(' "') for name in found[1].split(",")] if found else []
@@ -337,7 +337,7 @@ class Postgres(sequences.Ids, DatabaseMixin, peewee.PostgresqlDatabase):
             self._begin(isolation_level)
         if not self.read_only and isolation_level not in (SNAPSHOT, UNLOCKED):
             try:
-                self.lock_out_others()
+                self.take_write_lock()
             except BaseException:
                 self.rollback()
                 raise
@@ -360,8 +360,8 @@ class Postgres(sequences.Ids, DatabaseMixin, peewee.PostgresqlDatabase):
             self.connection().open_transaction(mode)
 
     @contextmanager
-    def with_tables(self) -> Iterator[None]:
-        """One transaction for TEMP tables, without the write lock until lock_out_others() takes it.
+    def with_temp_tables(self) -> Iterator[None]:
+        """One transaction for TEMP tables, without the write lock until take_write_lock() takes it.
 
         It may stay open while the user thinks.
         """
@@ -372,37 +372,37 @@ class Postgres(sequences.Ids, DatabaseMixin, peewee.PostgresqlDatabase):
     def is_in_transaction(self) -> bool:
         return not self.is_lost() and not self._is_idle()
 
-    def lock_out_others(self) -> None:
+    def take_write_lock(self) -> None:
         """Take the write lock, waiting in short steps and reporting its holder."""
         waited_since, reported = time.monotonic(), False
         while not self.fetch_one("SELECT pg_try_advisory_xact_lock(%s)", [WRITE_LOCK])[0]:
-            reported = self.wait_on(waited_since, reported)
+            reported = self.check_lock_wait(waited_since, reported)
             time.sleep(LOCK_STEP)
         self.catch_up_once()
 
-    def writer(self) -> str:
+    def lock_holder(self) -> str:
         """Return who holds the write lock, as far as the server knows."""
         found = self.fetch_one(WRITER, [WRITE_LOCK])
         return program(*found) if found else "another"
 
-    def _looking(self, conn: Session) -> Callable[[float, bool], bool]:
-        return lambda since, reported: self._look(conn, since, reported)
+    def _watched(self, conn: Session) -> Callable[[float, bool], bool]:
+        return lambda since, reported: self._check_wait(conn, since, reported)
 
-    def _look(self, conn: Session, since: float, reported: bool) -> bool:
+    def _check_wait(self, conn: Session, since: float, reported: bool) -> bool:
         """Report the lock that a statement waits for, and finally cancel the statement; return whether it was reported.
 
         It asks through a second connection, because this one is busy.
         """
         try:
             with contextlib.closing(self._dial(**QUICKLY)) as other:
-                other.look = lock_timeout.refuse_to_wait
+                other.on_wait = lock_timeout.refuse_to_wait
                 found = other.execute(lock_timeout.BLOCKER, [conn.tag, conn.info.backend_pid]).fetchone()
         except psycopg.Error:
             return reported
         if found is None:  # it runs, and does not wait
             return False
         try:
-            return self.wait_on(since, reported, lambda: program(*found))
+            return self.check_lock_wait(since, reported, lambda: program(*found))
         except Error as error:
             self._lock_error = error
             conn.cancel_safe()
@@ -424,7 +424,7 @@ class Postgres(sequences.Ids, DatabaseMixin, peewee.PostgresqlDatabase):
                 ) from error
             raise
         self.note_taken_id(False)
-        self.undo.clear()
+        self.rollback_actions.clear()
 
     def rollback(self) -> None:
         super().rollback()
@@ -463,14 +463,14 @@ class Postgres(sequences.Ids, DatabaseMixin, peewee.PostgresqlDatabase):
         state = getattr(error.__cause__ or error.__context__, "sqlstate", None)
         said = _said(error)
         if self.read_only and state in (READ_ONLY, WRONG_MODE):
-            raise ReadOnly(f"{self.title} is open read-only ({said}): {self.to_write} to change it") from error
+            raise ReadOnly(f"{self.title} is open read-only ({said}): {self.write_remedy} to change it") from error
         if state == READ_ONLY:
             raise ReadOnly(
                 f"{self.title} refuses changes ({said}): it is a replica, or set to read-only; try --read-only"
             ) from error
         if state == NO_PRIVILEGE:
             raise self._missing_privilege(said) from error
-        if state == UNIQUE_VIOLATION and self.taken(error) == ["id"]:
+        if state == UNIQUE_VIOLATION and self.conflicting_columns(error) == ["id"]:
             self.note_taken_id()
         if state == SEQUENCE_LIMIT:
             sequences.refuse_used_up(self.title, said, error)

@@ -98,7 +98,7 @@ def _fill(database: Any, dump: Dump, advance: Advance) -> None:
             if part.highest is None:
                 database.load(part.table, part.columns, map(tick, part.rows))
             else:
-                database.use_ids_after(part.table, part.highest)
+                database.set_last_id(part.table, part.highest)
 
 
 def _listed(names: Any) -> str:

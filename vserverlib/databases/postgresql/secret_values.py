@@ -1,4 +1,4 @@
-"""Hiding hashes of secrets in a read-only session on PostgreSQL.
+"""SecretHider hashes of secrets in a read-only session on PostgreSQL.
 
 The server reports the table and column of each column in a result, through joins, subqueries and aliases. A column with
 the name of a secret column reads as NULL, in any table, view or copy. For views, expressions and the server's
@@ -31,7 +31,7 @@ Place = tuple[int, int]  # a table's oid and a column's number (pg_attribute); 0
 Make = Callable[[Any], tuple[Any, ...]]
 
 
-class Hiding:
+class SecretHider:
     """Builds the rows of one connection. It identifies columns by their catalog numbers.
 
     So a table that is created again during the session is hidden like the one that it replaces.
@@ -40,7 +40,7 @@ class Hiding:
     def __init__(self) -> None:
         self._known: dict[Place, int] = {}
 
-    def look_at(self, cursor: Any) -> None:
+    def learn_columns(self, cursor: Any) -> None:
         """Look up the columns of a result that are still unknown, before its rows are read."""
         places = _origins(cursor.pgresult) if cursor.pgresult is not None else []
         unknown = {place for place in places if all(place)} - self._known.keys()
@@ -55,7 +55,7 @@ class Hiding:
             self._known[table, column] = kind
 
     def row_factory(self, cursor: Any) -> Make:
-        """Return the row factory for a cursor. psycopg calls this before look_at()."""
+        """Return the row factory for a cursor. psycopg calls this before learn_columns()."""
         result, made = cursor.pgresult, list[Make]()
         if result is None:
             return tuple

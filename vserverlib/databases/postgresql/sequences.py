@@ -16,7 +16,7 @@ from vserverlib.messages import notify
 WITH_IDS = ("organization", "collaboration", "member", "user", "node", "task", "result", "change", "record")
 SEQUENCE = "{}_id_seq"  # PostgreSQL's name of a table's sequence
 
-USE_IDS_AFTER = """
+SET_LAST_ID = """
 SELECT setval(pg_get_serial_sequence('"{0}"', 'id'), %s, %s)
 """
 # NULL if the role may not read the sequence, for which some releases return NULL and others raise an error.
@@ -73,7 +73,7 @@ def catch_up(database: Any, is_strict: bool = True) -> list[str]:
         raise Error(f"{database.title}: {message}; have the owner of the tables run: SELECT {line}")
     own = [each for each in found if each.may_set]
     for table, highest, *_ in own:
-        database.execute_sql(USE_IDS_AFTER.format(table), [highest, True])
+        database.execute_sql(SET_LAST_ID.format(table), [highest, True])
     return [each.table for each in own]
 
 
@@ -86,13 +86,13 @@ def refuse_used_up(title: str, said: str, error: Exception) -> None:
         ) from error
 
 
-class Ids:
+class SequenceMixin:
     """The part of a PostgreSQL database that handles ids: a mixin of Postgres."""
 
     _has_looked = _has_met_taken_id = _has_caught_up = False
 
-    def use_ids_after(self: Any, table: str, last: int) -> None:
-        self.execute_sql(USE_IDS_AFTER.format(table), [max(last, 1), last > 0])
+    def set_last_id(self: Any, table: str, last: int) -> None:
+        self.execute_sql(SET_LAST_ID.format(table), [max(last, 1), last > 0])
 
     def highest_id(self: Any, table: str) -> int:
         (highest,) = self.execute_sql(HIGHEST_ID.format(table=table)).fetchone()

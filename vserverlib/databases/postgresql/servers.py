@@ -51,7 +51,7 @@ class NoTables(NotADatabase):
 
 def _whole(url: str) -> str:
     """Return a URL for libpq, with the password that it was typed with."""
-    return addresses.for_libpq(arguments.whole(url))
+    return addresses.for_libpq(arguments.with_password(url))
 
 
 def password_of(url: str) -> str | None:
@@ -109,7 +109,7 @@ def has_tables(url: str) -> bool:
 
 
 @contextlib.contextmanager
-def at_one_moment(url: str) -> Iterator[Postgres]:
+def open_snapshot(url: str) -> Iterator[Postgres]:
     """Open any database on a server for reading a snapshot, including the hashes of secrets."""
     with contextlib.closing(_dialed(url, read_only=True)) as database, database.hashes_visible(), database.reading():
         yield database
@@ -147,7 +147,7 @@ def _checked(url: str) -> str:
     """Return the shown form of a URL; raise an Error, which shows nothing else of it, if it is ambiguous."""
     import psycopg
 
-    name, whole = addresses.shown(url), arguments.whole(url)
+    name, whole = addresses.shown(url), arguments.with_password(url)
     if (why := addresses.fault(whole)) is not None:
         raise Error(f"the URL {name} cannot be read: {why}")
     try:

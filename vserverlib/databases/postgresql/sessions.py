@@ -61,7 +61,7 @@ class Session(Connection):
     settings: Mapping[str, str] = {}
     is_read_only = is_pooled = False
     tag = 0
-    look_at: Callable[[Any], object] = staticmethod(bool)  # called with a cursor that has a result
+    on_result: Callable[[Any], object] = staticmethod(bool)  # called with a cursor that has a result
 
     def is_idle(self) -> bool:
         """Whether no transaction is open."""
@@ -193,7 +193,7 @@ class Cursor(psycopg.Cursor[Any]):
     def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
         once, conn = partial(super().execute, query, params or None, **{**options, "prepare": False}), _session(self)
         conn.run(_text(query, conn), once)
-        conn.look_at(self)
+        conn.on_result(self)
         return self
 
     def executemany(self, query: Any, params_seq: Iterable[Any], **options: Any) -> None:
@@ -219,7 +219,7 @@ class ServerCursor(psycopg.ServerCursor[Any]):
             raise psycopg.ProgrammingError("a server-side cursor ends with its transaction: begin one first")
         with _session(self).in_transaction():
             super().execute(query, params or None, **options)
-        _session(self).look_at(self)
+        _session(self).on_result(self)
         return self
 
 
