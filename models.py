@@ -135,7 +135,7 @@ class User(Entity):
     def check_password(self, plain: str) -> bool:
         """Whether the password is correct. Takes 0.3 seconds. Not available in a read-only session."""
         self._meta.database.refuse_read_only("check_password")
-        return hashing.fits(plain, self.stored_hash("password"))
+        return hashing.matches(plain, self.stored_hash("password"))
 
     def set_password(self, plain: str) -> None:
         """Assign a new password: it is hashed now and written by save()."""
@@ -229,7 +229,7 @@ class Node(Named, Entity):
     def _rehashed(cls, plain: str, salt: str) -> Any:
         foreign = ~cls.api_key.startswith(salt) & cls.api_key.is_null(False)
         for node in cls.select().where(foreign).order_by(cls.id):
-            if hashing.fits(plain, node._stored["api_key"]):
+            if hashing.matches(plain, node._stored["api_key"]):
                 node.api_key = plain
                 with database.rule_checks(False):  # the key is the same, and the caller only reads
                     node.save()
@@ -239,7 +239,7 @@ class Node(Named, Entity):
     def check_key(self, plain: str) -> bool:
         """Whether the API key is correct. Takes 0.3 seconds. Not available in a read-only session."""
         self._meta.database.refuse_read_only("check_key")
-        return hashing.fits(plain, self.stored_hash("api_key"))
+        return hashing.matches(plain, self.stored_hash("api_key"))
 
 
 class Task(Named, Entity):

@@ -175,9 +175,9 @@ def shell_command(
             return
         if print_sql:
             shell.print_queries(database)
-        from vserverlib.arguments import behind
+        from vserverlib.arguments import of_script
 
-        status = shell.run(*source, database, arguments=behind(arguments), debug=ctx.obj.debug)
+        status = shell.run(*source, database, arguments=of_script(arguments), debug=ctx.obj.debug)
     ctx.exit(status)
 
 

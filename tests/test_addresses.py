@@ -171,19 +171,19 @@ def test_a_url_of_a_file_is_read_as_sqlalchemy_does(tmp_path: Path, monkeypatch:
         "sqlite:///a%20b@c:d.db": "a%20b@c:d.db",
     }.items():
         assert storage.as_path(url) == Path(path) and addresses.plain(url) == url
-    with pytest.raises(Error, match='"sqlite://" is no database'):
+    with pytest.raises(Error, match='"sqlite://" is not a database'):
         storage.as_path("sqlite://")
 
 
 def test_the_program_shows_no_password_whichever_way_it_is_named(tmp_path: Path) -> None:
-    unread, refused = "cannot be read: it has an @", "is no database"
+    unread, refused = "cannot be read: it has an @", "is not a database"
     for names in [
         ({"VSERVER_DATABASE": '"postgresql://u:geheim@127.0.0.1:1/x"'}, ["overview"], "Connection refused"),
         ({}, ["-d", " postgresql://u:geheim@127.0.0.1:1/x", "list", "tasks"], "Connection refused"),
         ({}, ["-d", "postgresql+psycopg2://u:ge/heim@127.0.0.1:1/x", "list", "tasks"], "Connection refused"),
         ({}, ["-d", "postgresql://u:geheim@2024@localhost:1/x", "list", "tasks"], unread),
         ({}, ["--debug", "-d", "postgresql://u:ge%heim@127.0.0.1:1/x", "list", "tasks"], "write % as %25"),
-        ({"VSERVER_DATABASE": "postgresql://u:geheim"}, ["check"], "its port no number"),
+        ({"VSERVER_DATABASE": "postgresql://u:geheim"}, ["check"], "its port is not a number"),
         (
             {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
             ["-d", "postgresql://u:ge/heim@h/x", "check"],

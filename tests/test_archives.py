@@ -51,7 +51,7 @@ def test_a_file_that_is_not_there(url: str) -> None:
 
 def test_an_export_in_json_tells_how_it_is_put_back(url: str) -> None:
     run(url, "export", "a.json")
-    assert f"put it back with: vserver -d '{url}' import --replace a.json" in refused(url, "a.json")
+    assert f"restore it with: vserver -d '{url}' import --replace a.json" in refused(url, "a.json")
 
 
 def test_a_file_of_sqlite_tells_how_it_gets_to_a_server(url: str, tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_what_is_no_dump(url: str, tmp_path: Path, content: bytes) -> None:
 
 
 def test_what_is_no_regular_file(url: str) -> None:
-    assert "/dev/null is no regular file" in refused(url, "/dev/null")
+    assert "regular file" in refused(url, "/dev/null")
 
 
 def test_a_folder_that_is_no_dump(url: str, tmp_path: Path) -> None:
@@ -74,11 +74,11 @@ def test_a_folder_that_is_no_dump(url: str, tmp_path: Path) -> None:
 
 
 def test_a_dump_in_plain_sql(url: str, programs: Path) -> None:
-    assert "make one by vserver backup, or pg_dump --format=custom" in refused(url, by_hand(programs, url))
+    assert "create one with vserver backup or pg_dump --format=custom" in refused(url, by_hand(programs, url))
 
 
 def test_a_dump_whose_rows_cannot_be_read_in_our_order(url: str, programs: Path) -> None:
-    assert "make one by vserver backup, or pg_dump --format=custom" in refused(url, by_hand(programs, url, "-Ft"))
+    assert "create one with vserver backup or pg_dump --format=custom" in refused(url, by_hand(programs, url, "-Ft"))
 
 
 @pytest.mark.parametrize("part", [0.2, 0.5, 0.9, 0.99])
@@ -92,7 +92,7 @@ def test_a_dump_that_is_cut_off_is_found_before_anything_is_done(dump: Path, url
 def test_a_dump_of_another_program(url: str, bare: str, programs: Path) -> None:
     with psycopg.connect(bare, autocommit=True) as conn:
         conn.execute("CREATE TABLE invoice (id int)")
-    assert "holds no rows of a database of vserver" in refused(url, by_hand(programs, bare, "-Fc"))
+    assert "contains no rows of a database of vserver" in refused(url, by_hand(programs, bare, "-Fc"))
 
 
 def test_tables_of_another_program_that_are_called_as_ours(url: str, bare: str, programs: Path) -> None:
@@ -100,14 +100,14 @@ def test_tables_of_another_program_that_are_called_as_ours(url: str, bare: str, 
         conn.execute("CREATE TABLE setting (id int)")
         conn.execute("CREATE TABLE schema_migration (name text)")
         conn.execute("INSERT INTO schema_migration VALUES ('0001_theirs')")
-    assert "tables of another program that are called as ours are" in refused(url, by_hand(programs, bare, "-Fc"))
+    assert "another program's tables with the names of ours" in refused(url, by_hand(programs, bare, "-Fc"))
 
 
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (["--inserts"], "has no rows of schema_migration as pg_dump writes them"),
-        (["--schema-only"], "holds no rows of a database of vserver"),
+        (["--inserts"], "has no rows of schema_migration in pg_dump's format"),
+        (["--schema-only"], "contains no rows of a database of vserver"),
         (["--exclude-table-data=task"], "lacks the rows of task"),
         (["--encoding=LATIN1"], "is not in UTF-8"),
     ],
@@ -122,7 +122,7 @@ def test_a_dump_of_a_newer_release(url: str, programs: Path) -> None:
         conn.execute("INSERT INTO schema_migration (name, applied) VALUES (%s, now())", [f"{later:04}_later"])
         made = by_hand(programs, url, "-Fc")
         conn.execute("DELETE FROM schema_migration WHERE name LIKE '%_later'")
-    told = f"by-hand was made by a newer vserver (schema {later}, this release knows {schemas.NEWEST})"
+    told = f"by-hand was created by a newer vserver (schema {later}, this release knows {schemas.NEWEST})"
     assert told in refused(url, made)
 
 

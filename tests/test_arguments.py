@@ -79,7 +79,7 @@ def test_the_whole_urls_are_read_and_the_variable_is_gone(monkeypatch: pytest.Mo
     monkeypatch.setenv(arguments.VARIABLE, pipe(json.dumps({PLAIN_ONE: ONE})))
     arguments.hide()
     assert arguments.VARIABLE not in os.environ
-    assert arguments.whole(PLAIN_ONE) == ONE and arguments.whole(PLAIN_TWO) == PLAIN_TWO
+    assert arguments.with_password(PLAIN_ONE) == ONE and arguments.with_password(PLAIN_TWO) == PLAIN_TWO
 
 
 def test_a_variable_that_is_not_ours_is_left_aside(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,7 +87,7 @@ def test_a_variable_that_is_not_ours_is_left_aside(monkeypatch: pytest.MonkeyPat
     for value in ("", "7", "1:7", f"{os.getpid()}:9999", "a:b", "1:2:3", pipe('{"a": "b"}').replace(":", "1:"), *pipes):
         monkeypatch.setenv(arguments.VARIABLE, value)
         arguments.hide()
-        assert arguments.VARIABLE not in os.environ and arguments.whole("a") == "a", value
+        assert arguments.VARIABLE not in os.environ and arguments.with_password("a") == "a", value
 
 
 @pytest.mark.parametrize("door", ["vserverlib.arguments", "vserverlib.__main__"])

@@ -40,7 +40,7 @@ def blocker(kind: str, address: str) -> Iterator[Blocker]:
             yield Blocker(f"(process {process.pid})" if sys.platform == "linux" else "", process.stdin.close)
     else:
         with psycopg.connect(address, application_name="another") as conn:
-            conn.execute("SELECT pg_advisory_xact_lock(%s)", [postgres.LOCK])
+            conn.execute("SELECT pg_advisory_xact_lock(%s)", [postgres.WRITE_LOCK])
             yield Blocker(f"(backend {conn.info.backend_pid})", conn.rollback)
 
 
@@ -84,8 +84,8 @@ def test_a_file_that_another_program_keeps_for_itself_is_waited_for_when_it_is_o
 def test_a_wait_for_a_lock_is_told_and_given_up_at_last(
     database: Any, blocker: Blocker, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(connection, "LOCK_TOLD", 0.0)
-    monkeypatch.setattr(connection, "LOCK_WAIT", 0.3)
+    monkeypatch.setattr(connection, "LOCK_NOTICE", 0.0)
+    monkeypatch.setattr(connection, "LOCK_TIMEOUT", 0.3)
     organization = db.Organization(name="x")
     with pytest.raises(Error, match=f"{re.escape(database.title)} is locked by .* since 0 s: try again later"):
         organization.save()

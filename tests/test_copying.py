@@ -77,7 +77,7 @@ def test_a_database_with_rows_is_not_copied_onto(example: Path, url: str, tmp_pa
     copied(example, url)
     with pytest.raises(Error, match="has rows already .*: copy to an empty or a new database"):
         copied(example, url)
-    with pytest.raises(Error, match="is there already"):
+    with pytest.raises(Error, match="exists already"):
         copied(example, example)
 
 

@@ -248,7 +248,7 @@ def test_making_it_hashes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_a_file_that_exists_is_refused_untouched(tmp_path: Path) -> None:
     (tmp_path / "demo.db").write_bytes(b"mine")
-    with pytest.raises(Error, match="is there already"):
+    with pytest.raises(Error, match="exists already"):
         demo.create(tmp_path / "demo.db")
     assert (tmp_path / "demo.db").read_bytes() == b"mine"
 

@@ -109,7 +109,7 @@ def test_a_backup_that_finds_the_disk_full_leaves_nothing(
     before = files_beside(path)
     full_disk(60_000)
     for make in (lambda: backups.make(path), lambda: backups.make(path, Path("b.db")), lambda: backups.keep(path, [])):
-        with pytest.raises(Error, match=r"cannot be made: .*(full|File too large)"):
+        with pytest.raises(Error, match=r"cannot be created: .*(full|File too large)"):
             make()
     with open(os.devnull, "wb") as nowhere, pytest.raises(Error, match=r"vserver\.db cannot be backed up: .*full"):
         backups.stream(path, nowhere)
@@ -208,11 +208,11 @@ def test_in_a_folder_that_cannot_be_written_each_is_one_line_and_reading_goes_on
     (tmp_path / "open").mkdir(mode=0o777)
     (tmp_path / "open").chmod(0o777)
     with as_nobody():
-        with pytest.raises(Error, match=r"cannot be made: Permission denied"):
+        with pytest.raises(Error, match=r"cannot be created: Permission denied"):
             backups.make(there)
         with pytest.raises(Error, match=r"b\.db cannot be restored: Permission denied"), backups.verified(made, there):
             pass
-        with pytest.raises(Error, match="cannot be written: look at it with list, show, or shell --read-only"):
+        with pytest.raises(Error, match="cannot be written: read it with list, show, or shell --read-only"):
             db.connect(there)
         assert names(backups.make(there, tmp_path / "open").path) == ["IKNL", "Oslo"]
         with closing(db.connect(there, read_only=True)):

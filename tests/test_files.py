@@ -43,7 +43,7 @@ def any_umask(request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _as_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test is a process that has told nothing yet."""
-    monkeypatch.setattr(files, "_told", set())
+    monkeypatch.setattr(files, "_warned_of", set())
 
 
 def mode(path: Path | str) -> int:
@@ -135,7 +135,7 @@ def test_a_new_database_is_not_written_through_a_link(anothers: Path, tmp_path: 
 def test_a_backup_is_not_written_through_a_link(anothers: Path, path: Path, tmp_path: Path) -> None:
     link = tmp_path / "backup.db"
     link.symlink_to(anothers)
-    with pytest.raises(Error, match="is there already"):
+    with pytest.raises(Error, match="exists already"):
         backups.make(path, link)
     backups.make(path, link, force=True)
     assert is_as_it_was(anothers) and not link.is_symlink()
@@ -214,8 +214,8 @@ def test_who_does_not_own_the_file_is_told_who_does(
     path.chmod(0o644)
     os.chown(path, owner, owner)
     with as_nobody():
-        files.tell_of_others(path)
-    remedy = f"{name}, whose file it is, closes it by chmod 600 {path}, to you too"
+        files.warn_if_accessible(path)
+    remedy = f"{name}, the owner, can close it, to you too, with: chmod 600 {path}"
     assert summary(capsys) == f"{path} is open to others (mode 644): {remedy}\n"
 
 
@@ -226,7 +226,7 @@ def test_commands_tell_it_beside_their_data(
     path.chmod(0o644)
     monkeypatch.chdir(tmp_path)
     for words in (("list", "nodes", "-o", "json"), ("backup",), ("upgrade",)):
-        monkeypatch.setattr(files, "_told", set())
+        monkeypatch.setattr(files, "_warned_of", set())
         result = CliRunner().invoke(vserver.main, words)
         assert result.stderr.count("vserver.db is open to others (mode 644): chmod 600 vserver.db\n") == 1
         assert "open to others" not in result.stdout
@@ -241,5 +241,5 @@ def test_nothing_takes_the_name_of_what_sqlite_keeps_beside_a_database(
     beside = path.with_name(f"other.db{ending}")
     target = ["-d", str(beside), *words] if words == ["init"] else ["-d", str(path), *words, str(beside)]
     done = CliRunner().invoke(vserver.main, target, prog_name="vserver")
-    assert done.exit_code == 1 and "is what SQLite calls a file beside a database" in done.stderr
+    assert done.exit_code == 1 and "is the name of a file that SQLite keeps beside a database" in done.stderr
     assert not beside.exists()

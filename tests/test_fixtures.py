@@ -155,7 +155,7 @@ def test_a_file_for_secrets_that_is_there_already_is_refused_before_anything_is_
 ) -> None:
     (tmp_path / "made.yaml").write_text("mine")
     done = load(EXAMPLE.read_bytes(), "--secrets", str(tmp_path / "made.yaml"))
-    assert done.exit_code == 1 and "is there already: choose another name" in done.stderr
+    assert done.exit_code == 1 and "exists already: choose another name" in done.stderr
     assert (tmp_path / "made.yaml").read_text() == "mine" and not target.exists()
 
 

@@ -176,15 +176,15 @@ def places() -> None:
 
 
 FILES: dict[str, tuple[Callable[[], object], str]] = {
-    "text": (lambda: FILE.write_text("organisations\n"), "is no(t a)? SQLite database"),
+    "text": (lambda: FILE.write_text("organisations\n"), "SQLite database"),
     "empty": (lambda: FILE.write_bytes(b""), "is empty"),
-    "zip": (zipped, "is no SQLite database and no text: unpack it first"),
+    "zip": (zipped, "neither a SQLite database nor a text file: unpack it first"),
     "of another program": (places, "of another program"),
     "folder": (FILE.mkdir, "is a folder"),
-    "fifo": (lambda: os.mkfifo(FILE), "is no(t a)? regular file"),
-    "device": (lambda: FILE.symlink_to("/dev/zero"), "is no(t a)? regular file"),
-    "loop": (lambda: FILE.symlink_to(FILE), "symbolic link|no(t a)? regular file"),
-    "cut in its header": (lambda: cut(80), "is no(t a)? SQLite database"),
+    "fifo": (lambda: os.mkfifo(FILE), "regular file"),
+    "device": (lambda: FILE.symlink_to("/dev/zero"), "regular file"),
+    "loop": (lambda: FILE.symlink_to(FILE), "symbolic link|regular file"),
+    "cut in its header": (lambda: cut(80), "SQLite database"),
     "cut in the middle": (lambda: cut(50_000), "is cut off"),
     "views of all": (
         lambda: server(
@@ -280,7 +280,7 @@ def test_the_locked_database_of_a_server_is_told_by_every_command(here: Path) ->
     server()
     with writer("BEGIN EXCLUSIVE"):
         for words in (*REFUSED, ("-d", "new.db", "import", FILE.name)):
-            hold_refused(here, words, "is locked by a program that writes to it|nothing was changed")
+            hold_refused(here, words, "is locked by a program that is writing to it|nothing was changed")
 
 
 def test_what_a_server_has_committed_is_seen_while_it_writes_and_its_files_are_not_touched(here: Path) -> None:

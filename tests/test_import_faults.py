@@ -126,7 +126,7 @@ def test_an_import_that_a_signal_ends_leaves_nothing_and_says_so(
 ) -> None:
     with closing(db.connect(path)) as database:
         rows = [(f"n{number}", "d" * 100) for number in range(100_000)]
-        with recording.suspended(database, "made for this"):
+        with recording.bulk_change(database, "made for this"):
             database.insert_many("organization", ("name", "domain"), rows)
         database.execute_sql("PRAGMA wal_checkpoint(TRUNCATE)")
     words = [sys.executable, "-m", "vserver", "-d", "new.db", "import", path.name]

@@ -553,7 +553,7 @@ def test_a_locked_source_is_told(server: Server, target: Path) -> None:
         assert holder.stdout and holder.stdout.readline() == "held\n"
         done = run(target, str(file))
         holder.communicate("\n")
-    assert done.exit_code == 1 and "is locked by a program that writes to it" in done.stderr and not target.exists()
+    assert done.exit_code == 1 and "is locked by a program that is writing to it" in done.stderr and not target.exists()
 
 
 @pytest.mark.parametrize(

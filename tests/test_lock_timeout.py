@@ -32,8 +32,8 @@ def locked(url: str, table: str = "result") -> Iterator[Any]:
 def test_a_lock_of_another_program_is_told_and_given_up_in_the_end(
     story: Any, address: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(connection, "LOCK_TOLD", 0.0)
-    monkeypatch.setattr(connection, "LOCK_WAIT", 0.5)
+    monkeypatch.setattr(connection, "LOCK_NOTICE", 0.0)
+    monkeypatch.setattr(connection, "LOCK_TIMEOUT", 0.5)
     with locked(address):
         with pytest.raises(Error, match=r"is locked by psql of postgres \(backend \d+\) since \d+ s: try again later"):
             story.results[0].delete()
@@ -47,8 +47,8 @@ def test_a_lock_of_another_program_is_told_and_given_up_in_the_end(
 def test_what_works_for_long_is_no_wait(
     database: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(connection, "LOCK_TOLD", 0.0)
-    monkeypatch.setattr(connection, "LOCK_WAIT", 0.1)
+    monkeypatch.setattr(connection, "LOCK_NOTICE", 0.0)
+    monkeypatch.setattr(connection, "LOCK_TIMEOUT", 0.1)
     assert database.execute_sql("SELECT 7 FROM pg_sleep(0.5)").fetchone() == (7,)
     assert capsys.readouterr().err == ""
 
@@ -63,6 +63,6 @@ def test_tab_waits_for_no_lock(story: Any, database: Any, address: str) -> None:
     database.close()
     with locked(address, "task"), contextlib.closing(opener.open_without_waiting(address)):
         began = time.monotonic()
-        with pytest.raises(Error, match="others hold what this needs"):
+        with pytest.raises(Error, match="others hold a lock that this needs"):
             list(models.Task.get())
         assert time.monotonic() - began < 0.9

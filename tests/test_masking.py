@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from IPython.core.inputtransformer2 import TransformerManager
 
 from vserverlib import literals
-from vserverlib.masking import kept, mask
+from vserverlib.masking import for_history, mask
 from vserverlib.scanning import scan
 
 SECRET = "hunter2 is s3cret"
@@ -312,7 +312,7 @@ HARMLESS = [
 @pytest.mark.parametrize("cell", HARMLESS)
 def test_a_harmless_line_for_another_program_is_kept_as_it_was_typed(cell: str) -> None:
     source = as_ipython_has_it(cell)
-    assert kept(source, cell, KNOWN) == (source, cell)
+    assert for_history(source, cell, KNOWN) == (source, cell)
 
 
 LEFT_OUT = [
@@ -391,15 +391,15 @@ LEFT_OUT = [
 @pytest.mark.parametrize("cell", LEFT_OUT)
 def test_a_line_for_another_program_is_left_out_in_doubt(cell: str) -> None:
     source = as_ipython_has_it(cell)
-    assert kept(source, cell, KNOWN) is None
+    assert for_history(source, cell, KNOWN) is None
     assert "hunter2" not in mask(source, KNOWN) and "hunter2" not in mask(cell, KNOWN)
 
 
 def test_a_function_of_the_session_that_runs_programs_is_known_by_its_own_name() -> None:
     names = {"co": subprocess.check_output, "s2": os.system, "dump": print}
-    assert kept("co(['echo', 'hunter2'])", "co(['echo', 'hunter2'])", names) is None
-    assert kept("s2('echo hunter2')", "s2('echo hunter2')", names) is None
-    assert kept("dump('a b')", "dump('a b')", names) == ("dump('a b')", "dump('a b')")
+    assert for_history("co(['echo', 'hunter2'])", "co(['echo', 'hunter2'])", names) is None
+    assert for_history("s2('echo hunter2')", "s2('echo hunter2')", names) is None
+    assert for_history("dump('a b')", "dump('a b')", names) == ("dump('a b')", "dump('a b')")
 
 
 NO_CALLS = ["task.run_id", "db.Run", "runner.run()", "run = 1", "db.database.execute_sql('SELECT 1')", "x = 'a; !b'"]
@@ -407,7 +407,7 @@ NO_CALLS = ["task.run_id", "db.Run", "runner.run()", "run = 1", "db.database.exe
 
 @pytest.mark.parametrize("line", NO_CALLS)
 def test_what_runs_no_other_program_is_kept(line: str) -> None:
-    assert kept(line, line, KNOWN) == (line, line)
+    assert for_history(line, line, KNOWN) == (line, line)
 
 
 SQL = {
@@ -439,6 +439,6 @@ MASKED_CELLS = {
 @pytest.mark.parametrize("cell", MASKED_CELLS)
 def test_a_line_of_python_is_kept_with_its_secrets_masked(cell: str) -> None:
     typed = cell.replace("S", "hunter2")
-    found = kept(as_ipython_has_it(typed), typed, KNOWN)
+    found = for_history(as_ipython_has_it(typed), typed, KNOWN)
     assert found is not None and found[1] == MASKED_CELLS[cell]
     assert "hunter2" not in found[0]

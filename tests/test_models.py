@@ -225,7 +225,9 @@ def test_times_are_kept_in_utc_and_read_back_with_their_zone(story: SimpleNamesp
     assert again.started_at == datetime.datetime(2026, 3, 1, 8, 0, tzinfo=datetime.UTC)
     assert again.finished_at == datetime.datetime(2026, 3, 1, 9, 30, tzinfo=datetime.UTC)
     database = story.task._meta.database
-    stored = database.execute_sql(database.marked("SELECT started_at FROM result WHERE id = ?"), [result.id])
+    stored = database.execute_sql(
+        database.with_parameter_marks("SELECT started_at FROM result WHERE id = ?"), [result.id]
+    )
     assert stored.fetchone() == ("2026-03-01 08:00:00.000000+00:00",)
 
 

@@ -117,7 +117,7 @@ def test_nothing_is_saved_to_a_file_that_is_no_longer_there(
     with closing(db.connect(path)) as database:
         db.Organization(name="before").save()
         late = db.Organization(name="late")
-        with pytest.raises(Error, match="nothing was saved; put it back, or open what is there now"), database.atomic():
+        with pytest.raises(Error, match="nothing was saved; move it back, or open the new file"), database.atomic():
             late.save()
             way(path, other)
         assert late.id is None
@@ -150,9 +150,9 @@ except Exception as error:
     done = process.vserver("-d", path, "shell", "-q", "-c", code)
     assert (
         done.out
-        == "vserver.db was overwritten while it was open: nothing was saved; put it back, or open what is there now\n"
+        == "vserver.db was overwritten while it was open: nothing was saved; move it back, or open the new file\n"
     )
-    assert "the log of what vserver.db was before is kept in " in done.err and done.err.count("\n") == 1, done
+    assert "the log of the previous vserver.db is kept in " in done.err and done.err.count("\n") == 1, done
     assert names(path) == ["in the backup"] and path.read_bytes() == backup.read_bytes()
     assert process.vserver("-d", path, "check").status == process.vserver("-d", backup, "check").status
     with closing(db.connect(path)):
@@ -204,9 +204,9 @@ except Exception as error:
 """
     done = process.vserver("-d", path, "shell", "-q", "-c", code)
     if saves != "pass":
-        refused = "nothing was saved; put it back, or open what is there now"
+        refused = "nothing was saved; move it back, or open the new file"
         assert done.out == f"vserver.db was overwritten while it was open: {refused}\n", done
-    assert "the log of what vserver.db was before is kept in " in done.err and done.err.count("\n") == 1, done
+    assert "the log of the previous vserver.db is kept in " in done.err and done.err.count("\n") == 1, done
     assert path.read_bytes()[: len(whole)] == whole
     assert names(path) == names(other)
 
@@ -254,7 +254,7 @@ subprocess.run({command.format(other=other, path=path)!r}, shell=True, check=Tru
 """
     done = process.vserver("-d", path, "shell", "-q", "-c", code, cwd=tmp_path)
     assert done.status == (saves != "pass"), done
-    assert "the log of what vserver.db was before is kept in " in done.err, done
+    assert "the log of the previous vserver.db is kept in " in done.err, done
     assert ("nothing was saved" in done.err) == (saves != "pass"), done
     if not path.exists():
         shutil.copyfile(other, path)
@@ -324,7 +324,7 @@ def test_reading_goes_on_and_says_so_once(path: Path, other: Path, tmp_path: Pat
     code = f"import os; os.replace({str(other)!r}, {str(path)!r})\nfor _ in range(3): print(len(db.Organization.get()))"
     done = process.vserver("-d", path, "shell", "-q", *options, "-c", code)
     assert (done.status, done.out, done.err.count("\n")) == (0, "0\n0\n0\n", 1), done
-    assert "vserver.db was replaced by another file while it was open: what it held is still shown" in done.err
+    assert "vserver.db was replaced by another file while it was open: the old data are shown" in done.err
 
 
 def test_what_is_there_now_is_not_mixed_with_the_log_of_what_was(path: Path, other: Path, tmp_path: Path) -> None:
@@ -340,7 +340,9 @@ def test_what_is_there_now_is_not_mixed_with_the_log_of_what_was(path: Path, oth
         replace(path, other)
         for command in (("list", "tasks"), ("shell", "-c", "Organization(name='x').save()"), ("backup", "b.db")):
             done = process.vserver("-d", path, *command, cwd=tmp_path)
-            assert done.status == 1 and "was replaced while it was open: a program has the file open" in done.err, done
+            assert (
+                done.status == 1 and "was replaced while it was open: a program has the previous file open" in done.err
+            ), done
     assert process.vserver("-d", path, "shell", "-c", "Organization(name='x').save()").status == 0
     assert names(path) == ["x"]
 

@@ -129,7 +129,7 @@ def test_what_pg_dump_is_needed_for_is_refused_in_a_line_and_says_the_way(
 ) -> None:
     assert run(pooled, "init").exit_code == 0
     done = run(pooled, "backup", str(tmp_path / "b.json"))
-    assert done.exit_code == 0 and "needs a session of the server to itself" in done.stderr and "JSON" in done.stderr
+    assert done.exit_code == 0 and "needs its own session on the server" in done.stderr and "JSON" in done.stderr
     for words in (["import", str(tmp_path / "b.json"), "--replace", "--yes"],):
         done = run(pooled, *words)
         assert done.exit_code == 1 and "name the server itself in the URL" in done.stderr, done.output
@@ -155,4 +155,4 @@ def test_options_of_a_url_hold_behind_a_pooler_that_refuses_them(pooled: str, wi
     assert "has no tables of vserver" in run(pooled, "list", "tasks").stderr
     assert not witness.found
     refused = run(f"{pooled}?options=-E", "list", "tasks").stderr
-    assert "a pooler takes no such option" in refused and refused.count("\n") == 1
+    assert "a pooler refuses this option" in refused and refused.count("\n") == 1

@@ -301,7 +301,7 @@ def test_a_read_only_session_reads_no_hash_of_the_journal(story: SimpleNamespace
 
 
 def test_bulk_work_is_one_entry_and_no_records(database: Any) -> None:
-    with recording.suspended(database, "an import of 2 organizations", "backup.db") as id:
+    with recording.bulk_change(database, "an import of 2 organizations", "backup.db") as id:
         db.Organization.insert_many([{"name": "a"}, {"name": "b"}]).execute()
         db.Organization(name="c").save()
     assert [(e.change, e.op, e.entity, e.about) for e in journal.log(database)] == [
@@ -315,18 +315,18 @@ def test_bulk_work_is_one_entry_and_no_records(database: Any) -> None:
 def test_bulk_work_inside_of_a_transaction_leaves_the_rest_on_record(database: Any) -> None:
     with database.atomic():
         db.Organization(name="a").save()
-        with recording.suspended(database, "bulk"):
+        with recording.bulk_change(database, "bulk"):
             db.Organization(name="b").save()
         db.Organization(name="c").save()
     assert [record[2] for record in records(database)] == [1, None, 3]
 
 
 def test_bulk_work_that_fails_leaves_the_journal_at_work(database: Any) -> None:
-    with contextlib.suppress(ZeroDivisionError), recording.suspended(database, "bulk"):
+    with contextlib.suppress(ZeroDivisionError), recording.bulk_change(database, "bulk"):
         db.Organization(name="a").save()
         raise ZeroDivisionError
     with database.atomic():
-        with contextlib.suppress(ZeroDivisionError), recording.suspended(database, "bulk"):
+        with contextlib.suppress(ZeroDivisionError), recording.bulk_change(database, "bulk"):
             db.Organization(name="a").save()
             raise ZeroDivisionError
         db.Organization(name="b").save()

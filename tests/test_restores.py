@@ -233,7 +233,7 @@ def test_a_dump_that_went_through_a_pipe_is_restored(filled: str, programs: Path
 def test_it_waits_for_who_writes_and_nobody_writes_between_the_backup_and_the_restoring(
     filled: str, dump: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "LOCK_WAIT", 0.3)
+    monkeypatch.setattr(connection, "LOCK_TIMEOUT", 0.3)
     before = held(filled)
     with contextlib.closing(urls.opened(filled)) as other, other.atomic():
         assert "is locked by vserver of postgres" in refused(filled, "restore", dump, "--yes")
@@ -260,10 +260,10 @@ def test_another_program_does_not_write_between_the_backup_and_the_restoring(
 def test_another_program_that_reads_in_a_transaction_is_waited_for_and_then_given_up_on(
     filled: str, dump: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "LOCK_WAIT", 0.3)
+    monkeypatch.setattr(connection, "LOCK_TIMEOUT", 0.3)
     with psycopg.connect(filled) as conn:
         conn.execute("SELECT * FROM task").fetchall()
-        assert "others hold what this needs" in refused(filled, "restore", dump, "--yes")
+        assert "others hold a lock that this needs" in refused(filled, "restore", dump, "--yes")
     assert kept(tmp_path) == []
 
 
@@ -283,7 +283,7 @@ def test_rows_that_the_tables_refuse_leave_all_as_it_was(filled: str, dump: str,
         conn.execute("ALTER TABLE task ADD CONSTRAINT never CHECK (name <> 'average') NOT VALID")
         before = held(filled)
         told = refused(filled, "restore", dump, "--yes")
-    assert "cannot be restored, and is as it was: " in told and "never" in told
+    assert "cannot be restored, and was not changed: " in told and "never" in told
     assert held(filled) == before and kept(tmp_path) == []
 
 
@@ -295,7 +295,7 @@ def test_an_upgrade_that_fails_leaves_all_as_it_was(
         conn.execute("CREATE VIEW tasks AS SELECT name FROM task")
     before = held(filled)
     told = refused(filled, "restore", "old.dump", "--yes")  # of an older schema: the table would have to be made anew
-    assert "cannot be restored, and is as it was: cannot drop" in told
+    assert "cannot be restored, and was not changed: cannot drop" in told
     assert held(filled) == before and kept(tmp_path) == []
 
 
@@ -306,7 +306,7 @@ def test_a_program_that_is_killed_amid_it_leaves_all_as_it_was(
     code = (
         "import os, sys\nfrom pathlib import Path\n"
         "from vserverlib.databases.postgresql import archives, postgres, restores\n"
-        "postgres.Postgres.use_ids_after = lambda *words: os._exit(9)\n"
+        "postgres.Postgres.set_last_id = lambda *words: os._exit(9)\n"
         "restores.restore(sys.argv[1], archives.opened(Path(sys.argv[2]), ''))\n"
     )
     environment = {"PYTHONPATH": str(ROOT), "PATH": str(programs)}
@@ -330,14 +330,14 @@ def test_tables_of_another_program_that_are_called_as_ours_are_not_touched(fille
         conn.execute("CREATE TABLE task (id int)")
         conn.execute("INSERT INTO task VALUES (1)")
     for words in (["restore", dump, "--yes"], ["init"]):
-        assert "has what another program calls as we call our tables (task)" in refused(bare, *words)
+        assert "has tables of another program with the names of ours (task)" in refused(bare, *words)
     assert held(bare) == {"task": [(1,)]}
 
 
 def test_a_newer_database_is_refused(filled: str, dump: str) -> None:
     with psycopg.connect(filled, autocommit=True) as conn:
         conn.execute("INSERT INTO schema_migration (name, applied) VALUES ('0999_later', now())")
-    assert "made by a newer vserver" in refused(filled, "restore", dump, "--yes")
+    assert "created by a newer vserver" in refused(filled, "restore", dump, "--yes")
 
 
 def test_without_pg_restore_or_pg_dump_the_remedy_is_told(
@@ -352,7 +352,9 @@ def test_without_pg_restore_or_pg_dump_the_remedy_is_told(
 def test_a_column_that_was_lost_is_told(filled: str, dump: str, tmp_path: Path) -> None:
     with psycopg.connect(filled, autocommit=True) as conn:
         conn.execute("ALTER TABLE task DROP COLUMN image")
-    assert 'is as it was: column "image" of relation "task" does not exist' in refused(filled, "restore", dump, "--yes")
+    assert 'was not changed: column "image" of relation "task" does not exist' in refused(
+        filled, "restore", dump, "--yes"
+    )
     assert kept(tmp_path) == []
 
 
@@ -362,7 +364,7 @@ def test_a_role_without_rights_is_told(filled: str, dump: str, tmp_path: Path) -
         conn.execute("GRANT pg_read_all_data TO looker")
         told = refused(filled.replace("postgres@", "looker@"), "restore", dump, "--yes")
         conn.execute("DROP ROLE looker")
-    assert "the role may not do this" in told and kept(tmp_path) == []
+    assert "the role lacks a privilege" in told and kept(tmp_path) == []
 
 
 # What is known to be ours

@@ -12,6 +12,7 @@ from helpers.typed import run
 
 import models as db
 from vserverlib import Error
+from vserverlib.databases import connection
 from vserverlib.databases.postgresql import sequences, servers
 
 KINDS = ["postgres"]
@@ -38,7 +39,10 @@ def test_a_save_goes_on_after_ids_that_were_given_by_hand(
     given_by_hand(conn)
     first = db.Organization(name="first")
     first.save()
-    assert first.id == 2 and "ids of organization, change, record were given by hand" in capsys.readouterr().err
+    assert (
+        first.id == 2
+        and "ids of organization, change, record were inserted by another program" in capsys.readouterr().err
+    )
     given_by_hand(conn)  # in the middle of a session
     second = db.Organization(name="second")
     second.save()
@@ -96,8 +100,11 @@ def test_a_role_that_may_not_set_a_sequence_is_told_what_its_owner_can_run(
 
 @pytest.mark.parametrize("table", ["task", "record"])
 def test_ids_that_are_used_up_are_a_line(database: Any, conn: psycopg.Connection[Any], table: str) -> None:
-    conn.execute(f"SELECT setval('{table}_id_seq', {sequences.LAST_ID})")  # type: ignore[call-overload]  # of ours
-    with pytest.raises(Error, match=f"no id is left for a new {table}, the highest that there can be"):
+    conn.execute(f"SELECT setval('{table}_id_seq', {connection.MAX_ID})")  # type: ignore[call-overload]  # of ours
+    with pytest.raises(
+        Error,
+        match=f"no id is left for a new {table}, as {connection.MAX_ID}, the highest, was used.* run: SELECT setval",
+    ):
         db.Task(name="average").save()
 
 

@@ -32,7 +32,7 @@ def test_lines_are_all_there_in_their_order_and_the_first_are_told() -> None:
         ("file", b"", "is empty"),
         ("file", b" \n\t", "is empty"),
         ("file", b"\x89PNG", "is not a SQLite database"),
-        ("file", b"PGDMP\1\16", "is what pg_dump made of a PostgreSQL database: have pg_restore or psql read it"),
+        ("file", b"PGDMP\1\16", "is a dump of a PostgreSQL database: restore it on a server with pg_restore"),
         ("file", b"SQLite format 3\0", "is not a SQLite database"),
         ("file", b"[1, 2]", "is JSON, but not an export of vserver: name"),
         ("file", b' {"a": 1}', "is JSON, but not an export of vserver: name"),

@@ -131,7 +131,7 @@ def test_a_file_that_is_written_to_again_and_again_is_refused_in_a_line(
         os.seteuid(65534)
 
     monkeypatch.setattr(snapshots, "_copy", copy_while_others_write)
-    with as_nobody(), pytest.raises(Error, match="is written to again and again, so that no copy is of one moment"):
+    with as_nobody(), pytest.raises(Error, match="is written to all the time, so no consistent copy could be made"):
         backups.make(there, nobodys / "b.db")
     assert list(nobodys.iterdir()) == []
 

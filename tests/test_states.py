@@ -47,7 +47,7 @@ PENDING = {"empty": 0, "pending": 1, "active": 0, "completed": 0, "failed": 0}
 
 def write(database: Any, started: Any, finished: Any, status: Any) -> None:
     """Write the times of both results as another program does."""
-    database.execute_sql(database.marked(UPDATE), [started, finished, status])
+    database.execute_sql(database.with_parameter_marks(UPDATE), [started, finished, status])
 
 
 @pytest.mark.sqlite

@@ -61,10 +61,10 @@ def test_a_new_database_is_what_all_migrations_make() -> None:
 
 def test_create_refuses_what_is_there(path: Path, tmp_path: Path) -> None:
     before = digest(path)
-    with pytest.raises(Error, match="is there already"):
+    with pytest.raises(Error, match="exists already"):
         storage.create(path)
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
-    with pytest.raises(Error, match="is there already"):
+    with pytest.raises(Error, match="exists already"):
         storage.create(tmp_path / "link")
     assert digest(path) == before and not (tmp_path / "nowhere").exists()
 
@@ -73,7 +73,7 @@ def test_create_needs_a_folder_that_can_be_written(tmp_path: Path, closed_folder
     with pytest.raises(Error, match="the folder .* does not exist"):
         storage.create(tmp_path / "no" / "such.db")
     close_folder(closed_folder)
-    with as_nobody(), pytest.raises(Error, match="cannot be made: Permission denied"):
+    with as_nobody(), pytest.raises(Error, match="cannot be created: Permission denied"):
         storage.create(closed_folder / "new.db")
 
 
@@ -87,7 +87,7 @@ def test_two_that_make_the_same_database_at_once_do_not_overwrite(
         target.write_text("made by another process")
 
     monkeypatch.setattr(storage, "write", fill_late)
-    with pytest.raises(Error, match="is there already"):
+    with pytest.raises(Error, match="exists already"):
         storage.create(target)
     assert target.read_text() == "made by another process" and len(list(tmp_path.iterdir())) == 1
 
@@ -97,9 +97,9 @@ def test_two_that_make_the_same_database_at_once_do_not_overwrite(
 
 def test_a_path_that_does_not_exist_says_how_to_make_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(Error, match=r"^there is no database vserver\.db: make one with: vserver init$"):
+    with pytest.raises(Error, match=r"^there is no database vserver\.db: create it with: vserver init$"):
         db.connect()
-    with pytest.raises(Error, match=r"make one with: vserver -d other\.db init$"):
+    with pytest.raises(Error, match=r"create it with: vserver -d other\.db init$"):
         db.connect("other.db")
     assert list(tmp_path.iterdir()) == []
 
@@ -108,11 +108,11 @@ def test_a_path_that_does_not_exist_says_how_to_make_it(tmp_path: Path, monkeypa
     ("content", "message"),
     [
         (b"", "is empty: remove it"),
-        (b"PK\x03\x04 a zip or so", "is no SQLite database"),
-        (os.urandom(8192), r"is no SQLite database \(or an encrypted one\)"),
-        (b"SQLite format 3\0", "is no SQLite database"),
-        (b"PGDMP\x01\x0e\0", "is what pg_dump made .* pg_restore"),
-        (b"--\n-- PostgreSQL database dump\n--\n", "is what pg_dump made .* its URL"),
+        (b"PK\x03\x04 a zip or so", "SQLite database"),
+        (os.urandom(8192), r"SQLite database \(or an encrypted one\)"),
+        (b"SQLite format 3\0", "SQLite database"),
+        (b"PGDMP\x01\x0e\0", "is a dump of .* pg_restore"),
+        (b"--\n-- PostgreSQL database dump\n--\n", "is a dump of .* its URL"),
     ],
 )
 def test_what_is_no_database_is_refused_untouched(tmp_path: Path, content: bytes, message: str) -> None:
@@ -150,7 +150,7 @@ def test_a_newer_schema_is_refused(path: Path) -> None:
     with sqlite3.connect(path) as conn:
         conn.execute("PRAGMA user_version = 999")
     conn.close()
-    told = rf"made by a newer vserver \(schema 999, this release knows {schemas.NEWEST}\): upgrade vserver"
+    told = rf"created by a newer vserver \(schema 999, this release knows {schemas.NEWEST}\): upgrade vserver"
     with pytest.raises(Error, match=told):
         db.connect(path)
 
@@ -166,7 +166,7 @@ def test_a_file_that_is_cut_off_is_refused(path: Path) -> None:
 def test_folders_and_unreadable_files_are_refused(path: Path, tmp_path: Path, closed_folder: Path) -> None:
     with pytest.raises(Error, match="is a folder: name the file"):
         db.connect(tmp_path)
-    with pytest.raises(Error, match="is no regular file"):
+    with pytest.raises(Error, match="regular file"):
         db.connect("/dev/null")
     shutil.copy(path, closed_folder / "secret.db")
     (closed_folder / "secret.db").chmod(0o000)
@@ -226,7 +226,7 @@ def test_opening_a_database_twice_keeps_its_locks(database: Any, path: Path) -> 
 def test_a_folder_that_cannot_be_written_offers_read_only(path: Path, closed_folder: Path) -> None:
     shutil.copy(path, closed_folder / "vserver.db")
     close_folder(closed_folder)
-    with as_nobody(), pytest.raises(Error, match="cannot be written: look at it with list, show, or shell --read-only"):
+    with as_nobody(), pytest.raises(Error, match="cannot be written: read it with list, show, or shell --read-only"):
         db.connect(closed_folder / "vserver.db")
 
 

@@ -65,7 +65,7 @@ def test_what_is_around_a_fixture_is_taken_off_and_faults_name_the_file(what: st
 REFUSED = {
     "xz": (
         lzma.compress(b"x"),
-        "is packed, and so is no SQLite database and no text: unpack it first, and name what is in it: unxz -k ",
+        "is compressed, so it is neither a SQLite database nor a text file: unpack it first, and name its content",
     ),
     "bz2": (bz2.compress(b"x"), ": bunzip2 -k "),
     "zst": (b"\x28\xb5\x2f\xfdxxxx", ": unzstd "),
@@ -76,7 +76,7 @@ REFUSED = {
         "is a SQLite database compressed with gzip: unpack it first: gunzip -k ",
     ),
     "a server's": (gzip.compress((DATA / "v4.15.2.sqlite").read_bytes()), "unpack it first: gunzip -k "),
-    "a dump": (gzip.compress(b"PGDMP\1\16"), "is what pg_dump made of a PostgreSQL database"),
+    "a dump": (gzip.compress(b"PGDMP\1\16"), "is a dump of a PostgreSQL database"),
     "an image": (gzip.compress(b"\x89PNG"), "is not a SQLite database"),
     "nothing": (gzip.compress(b""), "is empty: there is nothing to import"),
     "nothing but a mark": (b"\xff\xfe", "is empty: there is nothing to import"),
@@ -105,7 +105,7 @@ def test_anything_else_is_refused_in_a_line_that_says_what_to_do(what: str, tmp_
 def test_a_packed_database_is_named_when_it_is_opened(tmp_path: Path) -> None:
     (tmp_path / "a.db.gz").write_bytes(gzip.compress((ROOT / "vserver.db.example").read_bytes()))
     done = vserver("-d", "a.db.gz", "list", "tasks", cwd=tmp_path)
-    assert done.status == 1 and done.err.endswith("unpack it first, and name what is in it: gunzip -k a.db.gz\n")
+    assert done.status == 1 and done.err.endswith("unpack it first, and name its content: gunzip -k a.db.gz\n")
 
 
 def test_few_bytes_that_stand_for_many_are_refused(

@@ -250,7 +250,7 @@ def test_an_empty_journal_says_so(database: Any) -> None:
 
 def test_bulk_work_is_refused_with_the_backup_that_takes_it_back(database: Any) -> None:
     db.Organization(name="a").save()
-    with recording.suspended(database, "import of x", "before.db"):
+    with recording.bulk_change(database, "import of x", "before.db"):
         db.Organization(name="b").save()
     with pytest.raises(Error, match=r"was bulk work \(import of x\).* undo it with: vserver -d .* restore before.db"):
         undo(database)

@@ -153,7 +153,7 @@ def test_opening_upgrades_after_a_backup_and_says_so(
     (backup,) = beside(older)
     was = schemas.NEWEST - 1
     assert capsys.readouterr().err == (
-        f"{older} was upgraded from schema {was} to {was + 1}; as it was it is kept in {backup}\n"
+        f"{older} was upgraded from schema {was} to {was + 1}; the previous state is kept in {backup}\n"
     )
     assert schema(older) == was + 1 and schema(backup) == was and mottos(older) == ["together"] * 2
     assert of_header(older) == was + 1  # in the file itself, not in its log alone
@@ -165,7 +165,9 @@ def test_opening_upgrades_after_a_backup_and_says_so(
 def test_a_migration_that_fails_leaves_the_file_as_it_was(older: Path, newer: Newer) -> None:
     newer(FAILS)
     for _ in range(2):
-        with pytest.raises(Error, match=r"vserver\.db cannot be upgraded, and is as it was: no such column: nonsense"):
+        with pytest.raises(
+            Error, match=r"vserver\.db cannot be upgraded, and was not changed: no such column: nonsense"
+        ):
             db.connect(older)
     assert schema(older) == schemas.NEWEST - 1 and beside(older) == []
     with closing(sqlite3.connect(older)) as conn:
@@ -183,7 +185,7 @@ def test_a_table_that_is_rebuilt_loses_none_of_the_rows_that_link_to_it(older: P
 
 def test_a_migration_that_would_break_links_is_taken_back(older: Path, newer: Newer) -> None:
     newer(BREAKS)
-    with pytest.raises(Error, match="would have links that lead nowhere"):
+    with pytest.raises(Error, match="would have links to missing rows"):
         db.connect(older)
     assert schema(older) == schemas.NEWEST - 1 and beside(older) == []
 
@@ -232,7 +234,7 @@ def test_a_newer_schema_that_only_the_log_knows_of_is_refused(older: Path) -> No
         with closing(sqlite3.connect(older)) as newest:
             newest.execute("PRAGMA user_version = 999")
         for options in ({}, {"read_only": True}, {"sandbox": True}):
-            with pytest.raises(Error, match="made by a newer vserver"):
+            with pytest.raises(Error, match="created by a newer vserver"):
                 db.connect(older, **options)
 
 
@@ -249,7 +251,7 @@ def test_what_only_reads_works_on_an_upgraded_copy(
             assert sandbox_diff.report(database) == []
             db.Node(name="x").save()
             assert sandbox_diff.report(database) == [("node", 1, 0, 0)]
-        assert "of an older schema: this is an upgraded copy" in capsys.readouterr().err
+        assert "an older schema: this is an upgraded copy" in capsys.readouterr().err
     assert older.read_bytes() == before and beside(older) == []
 
 
@@ -261,7 +263,7 @@ def test_a_backup_of_an_older_schema_is_upgraded_when_it_is_restored(
     db.connect(older).close()
     capsys.readouterr()
     with backups.verified(old, older) as draft:
-        assert capsys.readouterr().err == f"{old} is of an older schema: what is restored is an upgraded copy\n"
+        assert capsys.readouterr().err == f"{old} has an older schema: an upgraded copy is restored\n"
         backups.restore(older, draft)
     assert schema(older) == schemas.NEWEST and schema(old) == schemas.NEWEST - 1
     assert mottos(older) == ["together"] * 2
@@ -288,8 +290,8 @@ def test_a_dry_run_tells_what_changes_how_many_rows_and_where_the_backup_goes(ol
     assert result.stdout == f"{schemas.NEWEST:04}_more  Domains are names.\n"
     told = (
         rf"schema {schemas.NEWEST - 1} to {schemas.NEWEST}, tried on a private copy: "
-        r"7 rows written, those of the journal too, in \d+\.\d s; "
-        rf"first a backup is made, of {older.stat().st_size:,} bytes, such as vserver-\d{{8}}-\d{{6}}\.db\n"
+        r"7 rows written, including the journal's, in \d+\.\d s; "
+        rf"a backup of {older.stat().st_size:,} bytes would be made first, such as vserver-\d{{8}}-\d{{6}}\.db\n"
     )
     assert re.fullmatch(told, result.stderr) and beside(older) == []
 
@@ -302,7 +304,7 @@ def test_a_dry_run_tells_that_an_upgrade_would_fail(older: Path, newer: Newer) -
 
 
 def test_every_migration_tells_what_it_changes() -> None:
-    assert [upgrades.told_of(name)[-1:] for name in schemas.due(0)] == ["."] * schemas.NEWEST
+    assert [upgrades.description_of(name)[-1:] for name in schemas.due(0)] == ["."] * schemas.NEWEST
 
 
 @pytest.mark.parametrize(
@@ -327,7 +329,9 @@ def test_the_command_upgrades_and_says_so_and_then_has_nothing_to_do(older: Path
     newer()
     result = run("upgrade")
     assert result.exit_code == 0 and result.stdout == ""
-    assert re.fullmatch(r"vserver.db was upgraded from schema \d to \d; as it was it is kept in \S+\n", result.stderr)
+    assert re.fullmatch(
+        r"vserver.db was upgraded from schema \d to \d; the previous state is kept in \S+\n", result.stderr
+    )
     for words in (("upgrade",), ("upgrade", "--dry-run")):
         result = run(*words)
         assert result.exit_code == 0 and result.stdout == "" and "nothing to upgrade" in result.stderr
@@ -369,7 +373,7 @@ def test_opening_one_on_a_server_upgrades_it_after_a_dump_and_says_so(
         db.Organization(name="the next").save()
         assert db.Organization.get_by_name("the next").id == 3
     (dump,) = dumps_in(tmp_path)
-    told = f"{older_url} was upgraded from schema 1 to {schemas.NEWEST}; as it was it is kept in {dump.name}\n"
+    told = f"{older_url} was upgraded from schema 1 to {schemas.NEWEST}; the previous state is kept in {dump.name}\n"
     assert capsys.readouterr().err == told and dump.stat().st_mode & 0o777 == 0o600
     assert run("-d", older_url, "check", "--rule", "DBF003").exit_code == 0
     assert "the next" in run("-d", older_url, "log").stdout
@@ -392,7 +396,7 @@ def test_one_on_a_server_of_a_newer_release_is_refused(url: str, programs: Path,
     with psycopg.connect(url, autocommit=True) as conn:
         conn.execute("INSERT INTO schema_migration (name, applied) VALUES ('0999_later', now())")
     for words in (["list", "tasks"], ["upgrade"], ["upgrade", "--dry-run"], ["backup"], ["shell", "-c", "1"]):
-        assert "was made by a newer vserver (schema 999, this release knows" in refused(url, *words)
+        assert "was created by a newer vserver (schema 999, this release knows" in refused(url, *words)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -421,7 +425,7 @@ def test_an_upgrade_that_fails_on_a_server_leaves_all_as_it_was(
     newer(FAILS)
     for words in (["upgrade"], ["upgrade", "--dry-run"], ["shell", "-c", "1"]):
         told = refused(url, *words)
-        assert 'cannot be upgraded, and is as it was: column "nonsense" does not exist' in told
+        assert 'cannot be upgraded, and was not changed: column "nonsense" does not exist' in told
     assert server_schema(url) == schemas.NEWEST - 1 and dumps_in(tmp_path) == []
     with psycopg.connect(url) as conn:
         assert conn.execute("SELECT COUNT(*) FROM result").fetchone() == (1,)
@@ -453,9 +457,9 @@ def test_a_dry_run_on_a_server_tells_what_it_would_do_and_does_not_do_it(
     done = run("-d", url, "upgrade", "--dry-run")
     assert (done.exit_code, done.stdout) == (0, f"{schemas.NEWEST:04}_more  Domains are names.\n")
     told = (
-        rf"schema {schemas.NEWEST - 1} to {schemas.NEWEST}, tried in a transaction that was taken back: "
-        r"5 rows written, those of the journal too, in \d+\.\d s; "
-        r"first a backup is made, such as vserver\d+-\d{8}-\d{6}\.dump\n"
+        rf"schema {schemas.NEWEST - 1} to {schemas.NEWEST}, tried in a transaction that was rolled back: "
+        r"5 rows written, including the journal's, in \d+\.\d s; "
+        r"a backup would be made first, such as vserver\d+-\d{8}-\d{6}\.dump\n"
     )
     assert re.fullmatch(told, done.stderr), done.stderr
     assert server_schema(url) == schemas.NEWEST - 1 and dumps_in(tmp_path) == []
@@ -481,7 +485,7 @@ def test_without_pg_dump_one_on_a_server_is_not_upgraded_unless_somebody_says_th
         told = refused(older_url, *words)
         assert "pg_dump is not on PATH: install" in told and f"vserver -d '{older_url}' upgrade --no-backup" in told
     assert server_schema(older_url) == 1
-    assert "no backup is made" in run("-d", older_url, "upgrade", "--dry-run", "--no-backup").stderr
+    assert "without a backup" in run("-d", older_url, "upgrade", "--dry-run", "--no-backup").stderr
     done = run("-d", older_url, "upgrade", "--no-backup")
     assert done.exit_code == 0 and done.stderr.endswith(f"from schema 1 to {schemas.NEWEST}\n")
     assert server_schema(older_url) == schemas.NEWEST
@@ -489,7 +493,7 @@ def test_without_pg_dump_one_on_a_server_is_not_upgraded_unless_somebody_says_th
 
 def test_a_file_is_upgraded_without_a_backup_where_one_says_so(older: Path, newer: Newer) -> None:
     newer()
-    assert run("upgrade", "--dry-run", "--no-backup").stderr.endswith("; no backup is made\n")
+    assert run("upgrade", "--dry-run", "--no-backup").stderr.endswith("; without a backup\n")
     done = run("upgrade", "--no-backup")
     assert done.exit_code == 0 and done.stderr.endswith(f"from schema {schemas.NEWEST - 1} to {schemas.NEWEST}\n")
     assert schema(older) == schemas.NEWEST and beside(older) == []
@@ -575,8 +579,8 @@ def test_a_damaged_database_is_not_upgraded_and_the_person_is_told_how_to_go_on(
         assert done.exit_code == 1 and done.stdout == "", words
         told = done.stderr.splitlines()[-1]
         assert told.startswith(f"Error: vserver.db is damaged ({fault}"), words
-        assert "): restore would refuse its backup, so it is not upgraded; repair it (sqlite3 vserver.db" in told
-        assert told.endswith("or go on without one: vserver upgrade --no-backup")
+        assert "): restore would refuse its backup, so it was not upgraded; repair it (sqlite3 vserver.db" in told
+        assert told.endswith("or upgrade without one: vserver upgrade --no-backup")
         assert released.read_bytes() == before and beside(released) == []
 
 
@@ -625,7 +629,7 @@ def cut_off(programs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_dump_that_could_not_be_restored_stops_an_upgrade(older_url: str, cut_off: None, tmp_path: Path) -> None:
     told = refused(older_url, "upgrade")
     assert "pg_dump made a backup of postgresql://" in told and "cannot be read by pg_restore" in told
-    assert told.endswith(f"make one by your own means, and then: vserver -d '{older_url}' upgrade --no-backup\n")
+    assert told.endswith(f"make a backup yourself, then: vserver -d '{older_url}' upgrade --no-backup\n")
     assert server_schema(older_url) == 1 and dumps_in(tmp_path) == []
     assert run("-d", older_url, "upgrade", "--no-backup").exit_code == 0
 

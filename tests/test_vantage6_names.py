@@ -42,11 +42,13 @@ def test_what_stands_here_for_something_is_there() -> None:
             assert not known.here or hasattr(model, known.here), (noun, name)
 
 
-RUN = "what vantage6 4 calls a run is a result here"
-JOB = "what vantage6 4 calls job_id is run_id here"
-RUNS = "what vantage6 4 calls runs is results here"
-ROLES = "vantage6 has it since release 2, vserver does not keep it; the names of a user's roles are the text user.roles"
-GONE = "vantage6 has it since release 4, vserver does not keep it"
+RUN = "the run of vantage6 4 is the result here"
+JOB = "job_id of vantage6 4 is run_id here"
+RUNS = "runs of vantage6 4 is results here"
+ROLES = (
+    "vantage6 has it since release 2, vserver does not store it; the names of a user's roles are the text user.roles"
+)
+GONE = "vantage6 has it since release 4, vserver does not store it"
 
 SAID = {
     "db.Run": f'NoSuchName: db has no "Run": {RUN}',
@@ -59,7 +61,7 @@ SAID = {
     "db.Task.get(1).runs": f'AttributeError: Task has no attribute "runs": {RUNS}',
     "db.Task.get(1).job_id": f'AttributeError: Task has no attribute "job_id": {JOB}',
     "db.Task.get(1).study": f'AttributeError: Task has no attribute "study": {GONE}',
-    "db.Task.get(1).init_org": "AttributeError: Task has no attribute \"init_org\": what vantage6 4 calls init_org is "
+    "db.Task.get(1).init_org": "AttributeError: Task has no attribute \"init_org\": init_org of vantage6 4 is "
     "initiator here",
     "db.Organization.get(1).runs": f'AttributeError: Organization has no attribute "runs": {RUNS}',
     "db.Task.get(1).job_id = 3": f'UsageError: Task has no field "job_id": {JOB}',
@@ -67,7 +69,7 @@ SAID = {
     "db.Task.get(job_id=3)": f'UsageError: Task has no field "job_id": {JOB}',
     "db.Task.where(job_id=3)": f'UsageError: task has no field "job_id": {JOB}',
     "db.Task.where('job_id=3')": f'UsageError: task has no field "job_id": {JOB}',
-    "db.Task.where('init_org.name=x')": 'UsageError: task has no link "init_org": what vantage6 4 calls init_org is '
+    "db.Task.where('init_org.name=x')": 'UsageError: task has no link "init_org": init_org of vantage6 4 is '
     "initiator here",
     "db.Task.sort('-job_id')": f'UsageError: task has no field "job_id": {JOB}',
     "db.Task.exists('job_id', 3)": f'UsageError: Task has no field "job_id": {JOB}',
@@ -111,7 +113,7 @@ COMMANDS = {
     ("list", "tasks", "--fields", "id,job_id"): f'task has no field "job_id": {JOB}',
     ("list", "tasks", "--sort", "-job_id"): f'task has no field "job_id": {JOB}',
     ("list", "organizations", "--fields", "_public_key"): (
-        'organization has no field "_public_key": what vantage6 1 calls _public_key is public_key here'
+        'organization has no field "_public_key": _public_key of vantage6 1 is public_key here'
     ),
 }
 

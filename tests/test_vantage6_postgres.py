@@ -76,7 +76,7 @@ def test_hashes_are_kept_and_plain_secrets_are_hashed(both: Fill, tmp_path: Path
     with closing(sqlite3.connect(file)) as there, closing(sqlite3.connect(tmp_path / "ours.db")) as here:
         asked = "SELECT username, password FROM user ORDER BY username"
         before, after = dict(there.execute(asked).fetchall()), dict(here.execute(asked).fetchall())
-    assert hashing.fits("plain text", after.pop("user10")) and before.pop("user10")
+    assert hashing.matches("plain text", after.pop("user10")) and before.pop("user10")
     assert after == before and len(after) > 2
 
 

@@ -154,7 +154,7 @@ def test_a_copy_holds_no_secrets_but_that_there_are_some(server: Path) -> None:
     secret = "SELECT password FROM user UNION SELECT api_key FROM node"
     with closing(sqlite_headers.immutable(copies()[0])) as conn:
         assert conn.execute(secret).fetchall() == [(hashing.UNKNOWN,)]
-    assert not hashing.is_hash(hashing.UNKNOWN) and not hashing.fits("x", hashing.UNKNOWN)
+    assert not hashing.is_hash(hashing.UNKNOWN) and not hashing.matches("x", hashing.UNKNOWN)
 
 
 def test_waiting_for_what_nobody_can_finish_ends_at_once(server: Path) -> None:

@@ -1,24 +1,31 @@
-"""What every part of vserver shares: its errors.
+"""The errors of vserver, and how messages show names and numbers. Imports nothing of ours.
 
-    Error               the thing, the value and the remedy, in one line; exit status 1
-    ├── UsageError      a field, an entity or an option that does not exist; exit status 2
-    ├── NotFound        an id or a name that does not exist
-    ├── NotObeyed       what was accepted will not read back as it was given: a warning, unless one is strict
-    ├── CheckWarning    what was saved breaks a rule of the server's API: a warning, unless one is strict
-    ├── NotExecuted     a query that changes something was dropped before it was executed: a warning
-    └── CheckError      all that one was warned of, had one not been strict: nothing was saved
+    Error                        one line: the thing, the value and the remedy; exit status 1
+    ├── UsageError               an unknown field, entity or option; exit status 2
+    ├── NotFound                 no such id, name, file or database
+    ├── Locked                   another program holds a lock: try again later
+    ├── ReadOnly                 the session, the file or the server refuses to write
+    ├── Damaged                  a file is corrupt or cut off
+    ├── NotADatabase             a file or a URL is not a database of vserver
+    │   └── Vantage6Database     it is a vantage6 server's (in databases.recognition)
+    ├── OutdatedSchema           an older release created the database: upgrade it first
+    ├── NewerSchema              a newer release created the database: upgrade vserver
+    ├── CheckError               strict only: rules or values refused a save; nothing was saved
+    ├── CheckWarning             a warning: a saved row breaks a rule of the server's API
+    ├── NotObeyed                a warning: a value was accepted, but reads back differently
+    └── NotExecuted              a warning: a writing query was dropped before its execute() was called
 
-Everything else is in the modules of this package: see docs/design.md.
+A script catches these, or Error for all of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-MOST_MARKS = 3  # marks on one letter: more reach into the lines above and below
-# Printable by name, but invisible, or as wide as each terminal thinks: fillers, selectors, flags, skin tones, vowels
-# that join the letter before them.
-UNSURE = (
+MAX_MARKS = 3  # combining marks on one letter: more would reach into the lines above and below
+# Ranges that str.isprintable() accepts, but that are invisible or of a width that differs between terminals: fillers,
+# selectors, flags, skin tones, vowels that join the letter before them.
+AMBIGUOUS = (
     ("\u034f", "\u034f"),
     ("\u115f", "\u11ff"),
     ("\u17b4", "\u17b5"),
@@ -35,25 +42,49 @@ UNSURE = (
 
 
 class Error(Exception):
-    """What a person did that cannot be done: one line that names the thing, the value and the remedy."""
+    """The base of all errors that a person can act on: one line that names the thing, the value and the remedy."""
 
 
 class UsageError(Error):
-    """A field, an entity or an option that does not exist."""
+    """A field, an entity or an option does not exist."""
 
 
 class NotFound(Error):
-    """An id or a name that does not exist."""
+    """An id, a name, a file or a database does not exist."""
+
+
+class Locked(Error):
+    """Another program holds a lock, and waiting for it timed out. Nothing was written: try again later."""
+
+
+class ReadOnly(Error):
+    """The session is read-only, or the file or the server refuses to write."""
+
+
+class Damaged(Error):
+    """A file is corrupt or cut off."""
+
+
+class NotADatabase(Error):
+    """A file or a URL is not a database of vserver. It was not changed."""
+
+
+class OutdatedSchema(Error):
+    """An older release created the database: it has to be upgraded first."""
+
+
+class NewerSchema(Error):
+    """A newer release created the database: this one cannot open it."""
 
 
 class NotObeyed(Error, UserWarning):
-    """Something was accepted, but will not read back as it was given: a warning, an error where one is strict."""
+    """A warning: a value was accepted, but will read back differently. In strict mode part of a CheckError."""
 
 
 class CheckWarning(Error, UserWarning):
-    """What was saved breaks a rule of the server's API. It is saved; where one is strict, it is not: a CheckError.
+    """A warning: a saved row breaks a rule of the server's API. In strict mode part of a CheckError, and not saved.
 
-    code: that of the rule.
+    code: the code of the rule, such as "T4".
     """
 
     def __init__(self, text: str, code: str = "") -> None:
@@ -62,13 +93,13 @@ class CheckWarning(Error, UserWarning):
 
 
 class NotExecuted(Error, UserWarning):
-    """A query that would have changed something was dropped before its execute() was called: a warning."""
+    """A warning: a query that would have written was dropped before its execute() was called."""
 
 
 class CheckError(Error):
-    """What one would have been warned of, had one not been strict: nothing was saved.
+    """In strict mode: a save would have caused warnings, so nothing was saved.
 
-    breaches: each of the warnings, a CheckWarning or a NotObeyed.
+    breaches: the warnings, each a CheckWarning or a NotObeyed.
     """
 
     def __init__(self, breaches: Iterable[CheckWarning | NotObeyed]) -> None:
@@ -77,8 +108,8 @@ class CheckError(Error):
 
 
 def did_you_mean(word: str, words: Iterable[str]) -> str:
-    """Return '; did you mean "…"?' with the nearest of the words, or '' where none is near."""
-    import difflib  # 4 ms that only a mistake has to pay
+    """Return '; did you mean "…"?' with the most similar of the words, or '' if none is similar."""
+    import difflib  # 4 ms, needed after a mistake only
 
     known = {candidate.casefold(): candidate for candidate in words}
     found = difflib.get_close_matches(word.casefold(), known, n=1, cutoff=0.6)
@@ -86,23 +117,24 @@ def did_you_mean(word: str, words: Iterable[str]) -> str:
 
 
 def pluralize(number: int, noun: str, plural: str = "") -> str:
-    """Return a number of things in words: "1 change", "1,200 changes"."""
+    """Return a number with its noun: "1 change", "1,200 changes"."""
     return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
 
 
 def named(noun: str, id: object, name: object) -> str:
-    """Return what messages call an entity: task 1 "average"."""
+    """Return an entity as messages name it: task 1 "average"."""
     return f"{noun} {id}" if name is None else f'{noun} {id} "{printable(name, 60)}"'
 
 
 def printable(value: object, limit: int = 80) -> str:
-    """Return a text as a person may be shown it: nothing that moves, hides or fakes other text; cut after `limit`.
+    """Return a value as safe text for a terminal, cut after `limit` characters.
 
-    Control characters, line breaks, marks of direction, what is invisible or of no certain width become escapes.
+    Control characters, line breaks, bidirectional marks and characters that are invisible or of ambiguous width become
+    escapes.
     """
     try:
         text = str(value)
-    except ValueError:  # Python writes no number of thousands of digits
+    except ValueError:  # Python does not print a number of thousands of digits
         text = f"a {type(value).__name__} of thousands of digits"
     if not (text.isascii() and text.isprintable()):
         text = _visible(text[: limit + 1])
@@ -112,9 +144,9 @@ def printable(value: object, limit: int = 80) -> str:
 def _visible(text: str) -> str:
     import unicodedata
 
-    shown, marks = [], MOST_MARKS  # a mark at the beginning would stand on what is before the text
+    shown, marks = [], MAX_MARKS  # a leading mark would combine with the character before the text
     for char in text:
         marks = marks + 1 if unicodedata.category(char) in ("Mn", "Me") else 0
-        sure = char.isprintable() and marks <= MOST_MARKS and not any(low <= char <= high for low, high in UNSURE)
-        shown.append(char if sure else char.encode("unicode_escape").decode())
+        is_safe = char.isprintable() and marks <= MAX_MARKS and not any(low <= char <= high for low, high in AMBIGUOUS)
+        shown.append(char if is_safe else char.encode("unicode_escape").decode())
     return "".join(shown)

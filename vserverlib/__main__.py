@@ -1,7 +1,7 @@
-"""The door of the program, which `vserver` and `python -m vserverlib` go through.
+"""The entry point of `vserver` and `python -m vserverlib`.
 
-Signals are handled, and a password among the arguments is hidden here, before the program is imported, which takes its
-time.
+It installs the signal handlers and hides a password among the arguments before it imports the program, which takes
+longer.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from vserverlib import signals
 
 
 def main() -> None:
-    """Be the program."""
+    """Run the command line."""
     signals.watch()
     from vserverlib import arguments
 

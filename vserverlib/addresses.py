@@ -1,12 +1,12 @@
-"""The name of a database, as it is typed: a URL of PostgreSQL, a path, or what only looks like an address.
+"""The name of a database as a user types it: a PostgreSQL URL, a path, or something that only looks like an address.
 
-It owns the spelling: which names are URLs, how one is taken apart, how libpq is given it, how one is shown, why others
-are refused, and what is typed to run a command on one. Nothing here connects to anything: that is servers.py's. It is
-imported before all else, and so imports next to nothing.
+It owns the syntax: it recognizes URLs, splits them, converts them for libpq, shows them without a password, says why
+another name is refused, and builds the command line for a database. It connects to nothing (servers.py does). Every
+start imports it first, so it imports next to nothing.
 
-What is shown is put together from parts that are known to be no password: user, hosts, ports of digits, the name of the
-database, the values of options that libpq itself does not call secret. A name that does not come apart without doubt
-is shown as its scheme and nothing else. So it does not matter where in it a password stands.
+A shown URL consists of parts that are known not to be a password: user, hosts, numeric ports, the database name, and
+the values of options that libpq does not call secret. A name that cannot be split without doubt is shown as its scheme
+alone, so a password stays hidden wherever it stands.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from typing import Any, NamedTuple
 
 from vserverlib import printable
 
-DEFAULT = "vserver.db"  # what is meant where nothing is named
-VARIABLE = "VSERVER_DATABASE"  # of the environment, which names another one
-MEANT = "postgresql://USER@HOST/DATABASE"
+DEFAULT = "vserver.db"  # the database if the user names none
+VARIABLE = "VSERVER_DATABASE"  # the environment variable that names another default
+URL_FORM = "postgresql://USER@HOST/DATABASE"
 
 
 class Form:
-    """A regular expression, compiled when it is first asked for: each start has names, and most need few of these."""
+    """A regular expression that is compiled on first use: every start parses names, and most need few of these."""
 
     def __init__(self, text: str, flags: int = 0) -> None:
         self.text, self.flags = text, flags
@@ -34,26 +34,26 @@ class Form:
 
 
 URL = Form(r"postgres(?:ql)?(?P<driver>\+\w+)?://", re.IGNORECASE)
-SPELLINGS = ("postgresql://", "postgres://")  # those that libpq knows
-FILE_URL = Form(r"sqlite(?:\+pysqlite)?:///", re.IGNORECASE)  # SQLAlchemy's name of a SQLite file
-# How an address begins, that of a database or any other; a path does not. SCHEME is what of it may be shown.
+SPELLINGS = ("postgresql://", "postgres://")  # the schemes that libpq accepts
+FILE_URL = Form(r"sqlite(?:\+pysqlite)?:///", re.IGNORECASE)  # SQLAlchemy's URL of a SQLite file
+# The beginning of any address; a path has none. The group `scheme` may be shown.
 ADDRESS = Form(r"(?P<scheme>postgres\w*(?:\+\w+)?(?=:|//)|[\w+.-]*(?=://)|[\w+.-]{2,}(?=:/)):?/*", re.IGNORECASE)
 OF_SCHEME = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+.-"
 LOG_IN = Form(r"\s*(?:[^\s@]*//)?[^:/\s]*:.*@.*", re.DOTALL)  # user:password@host, without a scheme
-# SQLAlchemy's regular expression (engine/url.py, 1.4, which the servers of release 4 have).
+# SQLAlchemy's regular expression (engine/url.py of 1.4, which vantage6 servers of release 4 use).
 DRIVEN = Form(
     r"[\w+]+://(?:(?P<user>[^:/]*)(?::(?P<password>[^@]*))?@)?"
     r"(?:(?:\[(?P<ipv6>[^/?]+)\]|(?P<host>[^/:?]+))?(?::(?P<port>[^/?]*))?)?"
     r"(?:/(?P<database>[^?]*))?(?:\?(?P<query>.*))?",
     re.DOTALL,
 )
-QUERY = Form(r"\?(?=[\w%]+=)")  # where the options of a URL begin
-HOSTS = Form(r"(?:\[[^\]]*\]|[^/?])*")  # as a URL has them, with their ports
-PLACE = Form(r"(?:\[[\w:.%]*\]|[\w.%~-]*)(?P<port>:.*)?", re.DOTALL)  # one of them: a host, its port
+QUERY = Form(r"\?(?=[\w%]+=)")  # the start of a URL's options
+HOSTS = Form(r"(?:\[[^\]]*\]|[^/?])*")  # the hosts of a URL, with their ports
+PLACE = Form(r"(?:\[[\w:.%]*\]|[\w.%~-]*)(?P<port>:.*)?", re.DOTALL)  # one host and its port
 PORT = Form(r":?[0-9]{0,5}", re.ASCII)
-HOST_AND_PORT = Form(r"[A-Za-z0-9.-]*:[0-9]*")  # in the option `host` of SQLAlchemy's
+HOST_AND_PORT = Form(r"[A-Za-z0-9.-]*:[0-9]*")  # in SQLAlchemy's option `host`
 
-# Libpq's options, but those that it calls secret itself (a test asks it) or that hold a text of any kind.
+# libpq's options, except those that it calls secret (a test asks libpq) and those that hold arbitrary text.
 OPTIONS = frozenset(
     (
         *("host", "hostaddr", "port", "dbname", "user", "passfile", "service", "sslmode", "options"),
@@ -70,20 +70,20 @@ OPTIONS = frozenset(
 SECRETS = ("password", "sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key")  # libpq's
 KEYWORD = rf"(?:{'|'.join(sorted((*OPTIONS, *SECRETS)))})\s*="
 PAIRS = Form(rf"\s*(?:{KEYWORD}|\w+\s*=.*\s{KEYWORD})", re.IGNORECASE | re.DOTALL)  # libpq's connection strings
-ASSIGNED = Form(rf"(?![./~]).*?\b(?:{'|'.join(SECRETS)})\s*=", re.IGNORECASE | re.DOTALL)  # with more before it
-PAIR = Form(r"\s*(\w+)\s*=\s*([\w.,/+-]*)(?=\s|$)", re.ASCII)  # with a value that is what it seems
+ASSIGNED = Form(rf"(?![./~]).*?\b(?:{'|'.join(SECRETS)})\s*=", re.IGNORECASE | re.DOTALL)  # anywhere in the name
+PAIR = Form(r"\s*(\w+)\s*=\s*([\w.,/+-]*)(?=\s|$)", re.ASCII)  # the value is unquoted and unescaped
 
 DRIVER = "begin it with postgresql+psycopg2://"
 ENCODED = "write % as %25, @ as %40, / as %2F, ? as %3F and # as %23 in a user name or password"
 
 
-# A name as it is typed
+# A name as the user types it
 
 
 def unwrapped(name: str | os.PathLike[str]) -> str:
-    """Return a name without the blanks, and the one pair of quotes, that are around an address.
+    """Return an address without surrounding blanks and one pair of quotes; a path stays as it is.
 
-    They come from a file of variables, or from a shell. A path is as it was.
+    Both come from a shell or a file of environment variables.
     """
     text = os.fspath(name)
     bare = text.strip()
@@ -93,7 +93,7 @@ def unwrapped(name: str | os.PathLike[str]) -> str:
 
 
 def unquoted(name: str) -> str:
-    """Return what a variable of the environment names: without a pair of quotes, also where that is a path."""
+    """Return the value of an environment variable without a pair of quotes, unless a file has that name."""
     bare = name.strip()
     is_quoted = len(bare) > 2 and bare[0] == bare[-1] and bare[0] in "'\""
     return bare[1:-1] if is_quoted and not os.path.lexists(name) else name
@@ -106,7 +106,7 @@ def is_url(name: str | os.PathLike[str]) -> bool:
 
 
 def file_of(name: str) -> str:
-    """Return the path that a URL of a SQLite file names, as SQLAlchemy reads it; any other name as it is."""
+    """Return the path in a SQLite URL, as SQLAlchemy reads it; return any other name unchanged."""
     text = unwrapped(name)
     found = FILE_URL.match(text)
     return QUERY.split(text[found.end() :], maxsplit=1)[0] if found else text
@@ -116,11 +116,11 @@ def _looks_like_one(text: str) -> bool:
     return any(form.match(text) for form in (ADDRESS, PAIRS)) or "://" in text
 
 
-# Taken apart
+# Split into parts
 
 
 class Parts(NamedTuple):
-    """A URL, taken apart: each part as it is written there. log_in: what is before the @, a password included."""
+    """The parts of a URL as they are written there. log_in: all before the @, including a password."""
 
     log_in: str | None
     hosts: str
@@ -129,17 +129,17 @@ class Parts(NamedTuple):
 
     @property
     def fault(self) -> str | None:
-        """Return why a part may be that of a password: what has to be encoded in a URL is there as it is."""
+        """Return why a part may contain part of a password: a character is not encoded that has to be."""
         unknown = [pair for pair in self.options or () if _key(pair) not in OPTIONS and _key(pair) not in SECRETS]
         if QUERY.search(self.log_in or "") or any("@" in part for part in (self.hosts, self.database or "", *unknown)):
             return "it has an @ that does not end a user name and password"
         places = [PLACE.fullmatch(place) for place in self.hosts.split(",")]
         if not all(place and PORT.fullmatch(place["port"] or "") for place in places):
-            return "its host is not the name of one, or its port no number"
+            return "its host is not a valid name, or its port is not a number"
         return None
 
     def without_secrets(self, start: str) -> str:
-        """Return the URL without passwords, behind how it begins."""
+        """Return the URL without passwords. start: its scheme and slashes."""
         if self.fault is not None:
             return f"{start}..."
         user = "" if self.log_in is None else f"{self.log_in.partition(':')[0]}@"
@@ -150,23 +150,23 @@ class Parts(NamedTuple):
 
 
 def _apart(rest: str) -> Parts:
-    """Take apart what is behind `scheme://` as libpq does (conninfo_uri_parse_options in fe-connect.c)."""
+    """Split the text after `scheme://` as libpq does (conninfo_uri_parse_options in fe-connect.c)."""
     log_in: str | None
     log_in, at, behind = rest.partition("@")
     if not at or "/" in log_in:
         log_in, behind = None, rest
     hosts = HOSTS.match(behind)
-    assert hosts is not None  # it matches nothing, too
+    assert hosts is not None  # it also matches the empty text
     path, question, query = behind[hosts.end() :].partition("?")
     return Parts(log_in, hosts[0], path[1:] if path else None, tuple(query.split("&")) if question else None)
 
 
 def _parts(url: str) -> Parts:
-    """Take apart the URL of a PostgreSQL database: one that names a driver as SQLAlchemy does, others as libpq does."""
+    """Split a PostgreSQL URL: as SQLAlchemy does if it names a driver, else as libpq does."""
     if not (URL.match(url) or {"driver": None})["driver"]:
         return _apart(url.partition("://")[2])
     found = DRIVEN.match(url)
-    assert found is not None  # it begins as one
+    assert found is not None  # the caller has matched URL
     log_in = None if found["user"] is None else f"{found['user']}:{found['password'] or ''}"
     host = f"[{found['ipv6']}]" if found["ipv6"] else found["host"] or ""
     hosts = host if found["port"] is None else f"{host}:{found['port']}"
@@ -178,19 +178,19 @@ def _key(pair: str) -> str:
     """Return the name of an option of a URL."""
     key = pair.partition("=")[0]
     if "%" in key:
-        from urllib.parse import unquote  # few write an option so
+        from urllib.parse import unquote  # rarely needed
 
         key = unquote(key)
     return key
 
 
-# For libpq
+# Converted for libpq
 
 
 def for_libpq(url: str) -> str:
-    """Return a URL as libpq takes it. What names a driver, as a server's own URI does, is read as SQLAlchemy reads it.
+    """Return a URL in libpq's syntax. One with a driver, such as a server's own URI, is read as SQLAlchemy reads it.
 
-    What is wrong with it, fault() says.
+    See fault() for URLs that are wrong.
     """
     text = unwrapped(url)
     found = URL.match(text)
@@ -200,15 +200,15 @@ def for_libpq(url: str) -> str:
 
 
 def _driven(url: str) -> str:
-    """Return what is behind `postgresql://` where SQLAlchemy's reading of a URL is written for libpq.
+    """Return the part after `postgresql://` of a SQLAlchemy URL, rewritten for libpq.
 
-    There user and password are decoded, the name of the database is not; an option that is given more than once is a
-    list, which `host` may be, each with its port.
+    SQLAlchemy decodes user and password, but not the database name. An option may occur several times; `host` may, each
+    with its port.
     """
-    from urllib.parse import parse_qsl, quote, unquote  # few URLs name a driver
+    from urllib.parse import parse_qsl, quote, unquote  # rarely needed
 
     found = DRIVEN.match(url)
-    assert found is not None  # it begins as one
+    assert found is not None  # the caller has matched URL
     user, password = (None if found[name] is None else quote(unquote(found[name]), "") for name in ("user", "password"))
     log_in = "" if user is None else f"{user}{'' if password is None else f':{password}'}@"
     database = f"/{quote(found['database'], '@')}" if found["database"] else "/"
@@ -219,7 +219,7 @@ def _driven(url: str) -> str:
 
 
 def _placed(ipv6: str | None, host: str, port: str) -> tuple[str, list[tuple[str, str]]]:
-    """Return host and port as a URL has them, or else as options: one port of several hosts is that of each."""
+    """Return host and port as part of a URL; of several hosts as options, where one port serves all."""
     if "," in host:
         return "", [("host", host), *([("port", port)] if port else [])]
     place = f"[{ipv6}]" if ipv6 else host
@@ -227,7 +227,7 @@ def _placed(ipv6: str | None, host: str, port: str) -> tuple[str, list[tuple[str
 
 
 def _several_hosts(pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Return options with hosts that come one by one, or with their ports, as libpq has them: host=a,b and port=1,2."""
+    """Return options with repeated hosts, or host:port pairs, merged for libpq: host=a,b and port=1,2."""
     hosts = [value for key, value in pairs if key == "host"]
     if not (len(hosts) > 1 or (hosts and HOST_AND_PORT.fullmatch(hosts[0]))):
         return pairs
@@ -238,35 +238,35 @@ def _several_hosts(pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
 
 
 def fault(url: str) -> str | None:
-    """Return why a URL cannot be read without doubt, and how to write it; None where it can. Shows nothing of it."""
+    """Return why a URL is ambiguous and how to write it; None if it is not. Shows nothing of the URL."""
     text = unwrapped(url)
     why = _parts(text).fault
     if why is None:
         return None
     is_driven = "+" in text.partition("://")[0]
-    return f"{why}: {ENCODED}" + ("" if is_driven else f"; what a server has as its uri: {DRIVER}")
+    return f"{why}: {ENCODED}" + ("" if is_driven else f"; for the uri of a vantage6 server: {DRIVER}")
 
 
-# As it is shown
+# Shown
 
 
 def shown(url: str) -> str:
-    """Return a URL as it may be shown and typed again: without a password."""
+    """Return a URL without its password, as it can be shown and typed again."""
     return printable(plain(url), 200)
 
 
 def command(name: str, *words: str) -> str:
-    """Return what is typed to run a command on a database, by how it is shown."""
-    import shlex  # nothing is told of most databases
+    """Return the command line that runs a command on a database, given its shown name."""
+    import shlex  # few messages need it
 
-    is_meant = name == DEFAULT and not os.environ.get(VARIABLE)
-    return shlex.join(["vserver", *([] if is_meant else ["-d", name]), *words])
+    is_default = name == DEFAULT and not os.environ.get(VARIABLE)
+    return shlex.join(["vserver", *([] if is_default else ["-d", name]), *words])
 
 
 def plain(name: str) -> str:
-    """Return the name of a database without the passwords in it; that of a URL is then one that libpq takes.
+    """Return the name of a database without its passwords; a URL in libpq's syntax. A path stays as it is.
 
-    In doubt more is taken away than a password. A path is as it was.
+    In doubt it removes more than the password.
     """
     text = unwrapped(name)
     if _is_plain(text) or FILE_URL.match(text):
@@ -281,7 +281,7 @@ def plain(name: str) -> str:
         return _apart(text[found.end() :])._replace(options=None).without_secrets(found[0])
     if _is_disguised(text):
         return "..."
-    if "://" in text:  # quotes that do not pair, the name of a variable or the like are before an address
+    if "://" in text:  # unpaired quotes, the name of a variable or the like precede an address
         before = text.partition("://")[0].rstrip(OF_SCHEME)
         return before + plain(text.removeprefix(before))
     found = ASSIGNED.match(text)
@@ -289,12 +289,12 @@ def plain(name: str) -> str:
 
 
 def _is_plain(text: str) -> bool:
-    """Whether nothing in a name is as in an address or a connection string."""
+    """Whether a name has nothing of an address or a connection string."""
     return text.isascii() and not ("=" in text or ":" in text or "//" in text)
 
 
 def _plain_pairs(text: str) -> Iterator[str]:
-    """Return libpq's pairs up to the first that may hold a secret, or is not to be read for sure."""
+    """Return libpq's key=value pairs up to the first that may hold a secret or cannot be parsed with certainty."""
     at = 0
     while (found := PAIR.match(text, at)) and found[1].lower() in OPTIONS:
         yield found[0]
@@ -305,35 +305,35 @@ def _plain_pairs(text: str) -> Iterator[str]:
 
 
 def _is_disguised(text: str) -> bool:
-    """Whether a text is an address in letters that only look like those of ASCII: of full width, for example."""
+    """Whether a text is an address in letters that look like ASCII, such as full-width ones."""
     if text.isascii():
         return False
-    import unicodedata  # few names have others
+    import unicodedata  # rarely needed
 
     return _looks_like_one(unicodedata.normalize("NFKC", text))
 
 
 def refusal(name: str) -> str | None:
-    """Return why a name that looks like an address is no database here, and what to type; None for a URL or a path."""
+    """Return why a name that looks like an address is not accepted, and what to type; None for a URL or a path."""
     text = unwrapped(name)
     if _is_plain(text) or is_url(text) or FILE_URL.match(text):
         return None
     if PAIRS.match(text):
         keys = re.findall(rf"\b{KEYWORD}", "".join(_plain_pairs(text)), re.IGNORECASE)
         typed = " ".join(f"{key.rstrip(' =').lower()}=…" for key in keys) or "…"
-        return f"a connection string ({typed}) is not the name of a database here: type a URL, {MEANT}"
+        return f"a connection string ({typed}) is not the name of a database here: type a URL, {URL_FORM}"
     if found := ADDRESS.match(text):
         return _refused_address(found["scheme"], text)
     if "://" in text or ASSIGNED.match(text) or _is_disguised(text):
-        return f"an address with something before it, or in other letters, is no database: type a URL, {MEANT}"
+        return f"an address with text before it, or in letters outside ASCII, is not a database: type a URL, {URL_FORM}"
     if LOG_IN.fullmatch(text) and not os.path.lexists(text):
-        return f"what looks like user:password@host is no database: type a URL, {MEANT}, or ./ before a path"
+        return f"a name like user:password@host is not a database: type a URL, {URL_FORM}, or ./ before a path"
     return None
 
 
 def _refused_address(scheme: str, text: str) -> str | None:
     if scheme.lower().startswith("postgres"):
-        return f'"{printable(scheme)}:" is no URL of PostgreSQL as it is typed: it is {MEANT}, with two slashes'
+        return f'"{printable(scheme)}:" does not begin a PostgreSQL URL: type {URL_FORM}, with two slashes'
     if "://" in text or "@" in text:
-        return f'"{printable(scheme)}://" is no database that vserver knows: use a path, or {MEANT}'
+        return f'"{printable(scheme)}://" is not a database that vserver can open: use a path, or {URL_FORM}'
     return None

@@ -1,11 +1,11 @@
-"""The arguments of the program: a password in one is out of the list of processes before anything else is imported.
+"""The command line's arguments: a password among them leaves the process list before anything else is imported.
 
-Everybody on a machine can read the arguments of a process; its user, and root, its environment, as it was at the start.
-So a program whose arguments name a database with a password starts anew: with URLs that have none in their place, and
-the whole URLs in a pipe, which it reads and closes at once.
+Every user of a machine can read the arguments of a process; only its owner and root can read its environment, and that
+as it was at the start. So if an argument names a database with a password, the program executes itself again: the new
+arguments have URLs without passwords, and a pipe, which it reads and closes at once, has the whole URLs.
 
-It owns that. What a password in a name is, addresses.py knows. What is no name (the code of -c, a text that is searched
-for) is left as it is.
+addresses.py knows what a password is. Arguments that are not names (the code of -c, a text to search for) stay as they
+are.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ import sys
 
 from vserverlib import addresses, signals
 
-TYPE_CHECKING = False  # typing takes its time to be imported
+TYPE_CHECKING = False  # importing typing takes time
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-VARIABLE = "VSERVER_URLS"  # of the environment, between the start and the new one: the process and the end of its pipe
-BEFORE = ("--database=", "-d")  # what may stand before a name in the same word
-TEXTS = ("-c", "--where", "--search")  # what follows these is no name
-BEHIND = "--"  # what comes behind it are the arguments of a script
+VARIABLE = "VSERVER_URLS"  # the environment variable for the new program: process id and pipe
+PREFIXES = ("--database=", "-d")  # they may precede a name in the same argument
+TEXT_OPTIONS = ("-c", "--where", "--search")  # their values are not names
+BEHIND = "--"  # the arguments of a script follow it
 _whole: dict[str, str] = {}
 _behind: list[str] = []
 
 
 def hide() -> None:
-    """Start the program anew, if its arguments hold a password; to be called before all else."""
+    """Execute the program again if its arguments hold a password. Call it before anything else."""
     if VARIABLE in os.environ:
         signals.let_through()
-        with contextlib.suppress(OSError, TypeError, ValueError):  # it is not ours
+        with contextlib.suppress(OSError, TypeError, ValueError):  # another program's variable
             _remember(_read(*map(int, os.environ.pop(VARIABLE).split(":"))))
         return
     typed = sys.argv[1:]
@@ -46,14 +46,14 @@ def hide() -> None:
             found[BEHIND] = typed[typed.index(BEHIND) + 1 :]
         front = sys.orig_argv[1 : len(sys.orig_argv) - len(typed)]
         signals.block()
-        with contextlib.suppress(OSError):  # more than the system takes
+        with contextlib.suppress(OSError):  # longer than the system allows
             given = f"{os.getpid()}:{_written(json.dumps(found))}"
             os.execve(sys.executable, [sys.executable, *front, *words], {**os.environ, VARIABLE: given})
         signals.let_through()
 
 
 def _written(text: str) -> int:
-    """Return the end of a pipe that holds a text, which a program that is started inherits."""
+    """Return the end of a pipe that holds a text and that an executed program inherits."""
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     with open(writer, "wb", buffering=0) as file:
@@ -64,7 +64,7 @@ def _written(text: str) -> int:
 
 
 def _read(process: int, reader: int) -> str:
-    if process != os.getpid():  # it is the same after os.execve()
+    if process != os.getpid():  # os.execve() keeps the process id
         raise OSError("the pipe is another program's")
     with open(reader, "rb") as file:
         return file.read().decode()
@@ -77,23 +77,23 @@ def _remember(urls: str) -> None:
         _behind.extend(found.get(BEHIND) or [])
 
 
-def whole(url: str) -> str:
-    """Return a URL as it was typed, with its password, where the program was started with it."""
+def with_password(url: str) -> str:
+    """Return a URL with the password that the program was started with, if any."""
     return _whole.get(url, url)
 
 
-def behind(words: Sequence[str]) -> tuple[str, ...]:
-    """Return the arguments of a script as they were typed, with passwords, for those that this program was given."""
+def of_script(words: Sequence[str]) -> tuple[str, ...]:
+    """Return the arguments of a script as they were typed, with their passwords."""
     return tuple(_behind) if len(_behind) == len(words) else tuple(words)
 
 
 def _plain(word: str, before: str) -> str:
-    if before in TEXTS:
+    if before in TEXT_OPTIONS:
         return word
     name = _name(word)
     return word[: len(word) - len(name)] + addresses.plain(name)
 
 
 def _name(word: str) -> str:
-    """Return the name of a database in a word: what stands behind -d, or all of it."""
-    return next((word[len(start) :] for start in BEFORE if word.startswith(start)), word)
+    """Return the database name in an argument: the part after -d, or all of it."""
+    return next((word[len(start) :] for start in PREFIXES if word.startswith(start)), word)

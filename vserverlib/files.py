@@ -1,9 +1,9 @@
-"""Files that hold a database: made beside their place and put there whole, and their owner's alone.
+"""Files that hold a database: created beside their destination, moved there complete, accessible to their owner only.
 
-It owns names, permissions and what is on disk at which moment. What is in a file is storage.py's.
+It owns names, permissions, and what is on disk at which moment; storage.py owns the content.
 
-What SQLite keeps beside a database (SIDES) belongs to that database alone: a log that is left over would be applied to
-whatever is put in its place. So nothing is put where one is.
+SQLite's files beside a database (SIDES) belong to that database alone: a leftover log would be applied to any file
+that takes its place. So no file is put where one exists.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from vserverlib import Error, mounts, printable, signals
 from vserverlib.drivers import peewee
 from vserverlib.messages import notify
 
-SIDES = ("-wal", "-shm", "-journal")  # what SQLite keeps beside a database
-LOGS = ("-wal", "-journal")  # those of them whose content would be applied to another file
-PUBLIC = ".example"  # the end of the name of a database that is meant to be read by all
-OTHERS = 0o077  # what the mode of a file should not grant
-_told: set[Path] = set()
+SIDES = ("-wal", "-shm", "-journal")  # SQLite's files beside a database
+LOGS = ("-wal", "-journal")  # the content of these would be applied to another file
+PUBLIC = ".example"  # the suffix of a database that everybody may read
+ACCESS_BY_OTHERS = 0o077  # permission bits that a database should not have
+_warned_of: set[Path] = set()
 _names_of_copies: dict[str, str] = {}  # by path: see shown_as()
-_passing: dict[Path, int] = {}  # drafts and private folders that are there, with the process that made them
+_temporary: dict[Path, int] = {}  # existing drafts and private folders, with the process that created them
 
 
 # In messages
 
 
 def shown(path: str | os.PathLike[str]) -> str:
-    """Return a path as a message shows it."""
+    """Return a path as messages show it."""
     name = os.fspath(path)
     return printable(_names_of_copies.get(name, name), 200)
 
@@ -55,7 +55,7 @@ def shown_as(copy: Path, name: str) -> Iterator[None]:
 
 
 def reason(error: BaseException) -> str:
-    """Return why something could not be done with a file."""
+    """Return why a file operation failed."""
     if isinstance(error, OSError) and error.strerror:
         return printable(error.strerror, 200)
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
@@ -64,7 +64,7 @@ def reason(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def as_error(what: str) -> Iterator[None]:
-    """Have what goes wrong with a file become one line: what cannot be done, and why."""
+    """Turn what goes wrong with a file into an Error of one line. what: what cannot be done."""
     try:
         yield
     except (OSError, sqlite3.Error, peewee.PeeweeException) as error:
@@ -75,14 +75,14 @@ def as_error(what: str) -> Iterator[None]:
 
 
 def real(path: Path) -> Path:
-    """Return where a file is, without links: SQLite keeps what it needs beside the file itself, not beside a link."""
+    """Return the path of a file without links: SQLite keeps its files beside the file itself, not beside a link."""
     return Path(os.path.realpath(path))
 
 
 def other_names(file: Path) -> str:
-    """Return what other names a file has, for a message; "" if it has none. file: where it is, without links.
+    """Return the other names of a file, for a message; "" if it has none. file: its path without links.
 
-    SQLite keeps a log beside each name. What is in one is not seen through the other, and is lost.
+    SQLite keeps a log beside each name, and changes in one log are invisible, and lost, under the other name.
     """
     found = os.stat(file)
     if found.st_nlink > 1:
@@ -91,7 +91,7 @@ def other_names(file: Path) -> str:
 
 
 def _twins(file: Path, found: os.stat_result) -> str:
-    """Return the other names of a file in its folder, as far as it can be read."""
+    """Return the other names of a file in its folder, as far as it is readable."""
     names = list[str]()
     with contextlib.suppress(OSError), os.scandir(file.parent) as entries:
         names = sorted(each.name for each in entries if each.inode() == found.st_ino and each.name != file.name)
@@ -99,7 +99,7 @@ def _twins(file: Path, found: os.stat_result) -> str:
 
 
 def remove_draft_of(file: Path) -> None:
-    """Remove the name of a draft that a killed program left: it had put the file in its place, and went no further."""
+    """Remove the draft's name of a file, which a killed program left after it had put the file in place."""
     found = os.stat(file)
     if found.st_nlink == 1:
         return
@@ -110,22 +110,22 @@ def remove_draft_of(file: Path) -> None:
 
 
 def _is_draft_of(name: str, file: Path) -> bool:
-    """Whether a name is one that unfinished() gives."""
+    """Whether a name is one that draft_for() gives to drafts of a file."""
     return re.fullmatch(re.escape(f".{file.name[:100]}.") + r"[a-z0-9_]{8}\.new", name) is not None
 
 
-# Making and putting
+# Creating files and putting them in place
 
 
 @contextlib.contextmanager
-def unfinished(target: Path) -> Iterator[Path]:
-    """A file beside the target, 0600, that is gone at the end unless it was put in the target's place."""
-    import tempfile  # with shutil and random, 4 ms that most commands need not pay
+def draft_for(target: Path) -> Iterator[Path]:
+    """Create a draft beside the target, mode 0600; remove it at the end unless it was moved to the target."""
+    import tempfile  # with shutil and random 4 ms, which most commands do not need
 
     with signals.held():
         handle, name = tempfile.mkstemp(prefix=f".{target.name[:100]}.", suffix=".new", dir=target.parent)
         os.close(handle)
-        _passing[Path(name)] = os.getpid()
+        _temporary[Path(name)] = os.getpid()
     try:
         yield Path(name)
     finally:
@@ -136,13 +136,13 @@ def _remove_draft(draft: Path) -> None:
     with signals.held():
         for ending in ("", *SIDES):
             Path(f"{draft}{ending}").unlink(missing_ok=True)
-        _passing.pop(draft, None)
+        _temporary.pop(draft, None)
 
 
 def put(draft: Path, target: Path, *, replace: bool = False) -> None:
-    """Give the draft its name, and have both be on disk. Nothing is followed: a link of that name is what is replaced.
+    """Give the draft its final name, and flush both to disk. It follows no link: it replaces the link itself.
 
-    Raises an Error where the name is taken (by another process meanwhile, or at all), unless it is to be replaced.
+    Raises an Error if the name is taken, unless `replace` is set.
     """
     refuse_leftovers(target)
     with open(draft, "rb") as written:
@@ -157,8 +157,8 @@ def put(draft: Path, target: Path, *, replace: bool = False) -> None:
 
 @contextlib.contextmanager
 def written(target: Path, *, replace: bool = False) -> Iterator[TextIO]:
-    """A text file that is its owner's alone, to be written to: in its place at the end, whole, or not at all."""
-    with as_error(f"{shown(target)} cannot be made"), unfinished(target) as draft:
+    """Open a text file for its owner only, to be written; at the end it is in place, complete or not at all."""
+    with as_error(f"{shown(target)} cannot be created"), draft_for(target) as draft:
         with open(draft, "w", encoding="utf-8", newline="\n") as file:
             yield file
         put(draft, target, replace=replace)
@@ -181,35 +181,35 @@ def _sync_folder(folder: Path) -> None:
     try:
         os.fsync(handle)
     except OSError as error:
-        if error.errno != errno.EINVAL:  # a file system that knows no such thing
+        if error.errno != errno.EINVAL:  # a file system that cannot flush a folder
             raise
     finally:
         os.close(handle)
 
 
 def refuse_taken(target: Path) -> None:
-    """Raise an Error where a file of this name cannot be made: it is there already, or its folder is not."""
+    """Raise an Error if a file cannot be created: its name is taken, or its folder does not exist."""
     if os.path.lexists(target):
         raise _taken(target)
     if not target.parent.is_dir():
-        raise Error(f"the folder {shown(target.parent)} does not exist: make it first")
+        raise Error(f"the folder {shown(target.parent)} does not exist: create it first")
     refuse_leftovers(target)
 
 
 def refuse_place(target: Path, database: Path | None, *, force: bool) -> None:
-    """Raise an Error where what is made of a database cannot be put: the place is taken, or the database's own.
+    """Raise an Error if a copy of a database cannot be put at `target`: it is taken, or belongs to the database.
 
-    database: its file; None for one on a server. force: a file that is there is to be replaced; what is no file, or
-    belongs to the database, is refused all the same.
+    database: its file; None for a database on a server. force: replace an existing file, if it is a regular one that
+    does not belong to the database.
     """
     if not force:
         return refuse_taken(target)
     if database is not None and _is_of(target, database):
         raise Error(f"{shown(target)} is the database itself, or belongs to it: choose another name")
     if os.path.lexists(target) and not target.is_symlink() and not target.is_file():
-        raise Error(f"{shown(target)} is no regular file: choose another name")
+        raise Error(f"{shown(target)} is not a regular file: choose another name")
     if not target.parent.is_dir():
-        raise Error(f"the folder {shown(target.parent)} does not exist: make it first")
+        raise Error(f"the folder {shown(target.parent)} does not exist: create it first")
     return refuse_side(target)
 
 
@@ -219,7 +219,7 @@ def _is_of(target: Path, database: Path) -> bool:
 
 
 def refuse_leftovers(target: Path) -> None:
-    """Raise an Error where the log of another database would be applied to a file that is put here."""
+    """Raise an Error if the log of another database would be applied to a file put here."""
     refuse_side(target)
     for ending in LOGS:
         log = Path(f"{target}{ending}")
@@ -228,33 +228,33 @@ def refuse_leftovers(target: Path) -> None:
 
 
 def refuse_side(target: Path) -> None:
-    """Raise an Error where a name is that of what SQLite keeps beside a database: a log that is replaced is lost."""
+    """Raise an Error if SQLite uses a name for a file beside a database: replacing a log would lose it."""
     if target.name.endswith(SIDES):
-        raise Error(f"{shown(target)} is what SQLite calls a file beside a database: choose another name")
+        raise Error(f"{shown(target)} is the name of a file that SQLite keeps beside a database: choose another name")
 
 
 def _taken(target: Path) -> Error:
-    return Error(f"{shown(target)} is there already: choose another name, or remove it first")
+    return Error(f"{shown(target)} exists already: choose another name, or remove it first")
 
 
-# Its owner's alone
+# Accessible to the owner only
 
 
 def private_folder(parent: Path | None = None, prefix: str = "vserver-") -> Path:
-    """Return a new folder, 0700, in a parent or else under the system's folder for temporary files.
+    """Create a folder, mode 0700, in `parent` or else in the system's folder for temporary files.
 
-    It is removed by remove_folder(), or else when the process ends.
+    remove_folder() removes it, or else the end of the process.
     """
     import tempfile
 
     with signals.held():
         folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
-        _passing[folder] = os.getpid()
+        _temporary[folder] = os.getpid()
     return folder
 
 
 def dated(folder: Path, stem: str, ending: str) -> Path:
-    """Return a name that is not taken for what nobody gave one: vserver-20260301-093000.db; the time is UTC."""
+    """Return an unused default name: vserver-20260301-093000.db; the time is UTC."""
     name, number = f"{stem}-{datetime.datetime.now(datetime.UTC):%Y%m%d-%H%M%S}", 1
     while os.path.lexists(found := folder / f"{name}{f'-{number}' if number > 1 else ''}{ending}"):
         number += 1
@@ -262,8 +262,8 @@ def dated(folder: Path, stem: str, ending: str) -> Path:
 
 
 @contextlib.contextmanager
-def passing_folder() -> Iterator[Path]:
-    """A private folder that is gone at the end of the block."""
+def temporary_folder() -> Iterator[Path]:
+    """Create a private folder for the duration of the block."""
     folder = private_folder()
     try:
         yield folder
@@ -272,35 +272,35 @@ def passing_folder() -> Iterator[Path]:
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a folder and all in it, as far as that can be done."""
+    """Remove a folder and its content, as far as possible."""
     import shutil
 
     with signals.held():
         shutil.rmtree(folder, ignore_errors=True)
-        _passing.pop(folder, None)
+        _temporary.pop(folder, None)
 
 
 @atexit.register
-def _remove_passing() -> None:
-    """Remove what a signal has kept from being removed: one that came between a block and its end, for one."""
-    for place in [place for place, process in _passing.items() if process == os.getpid()]:
+def _remove_temporary() -> None:
+    """Remove drafts and folders that a signal kept from being removed, between a block and its end for one."""
+    for place in [place for place, process in _temporary.items() if process == os.getpid()]:
         (remove_folder if place.is_dir() else _remove_draft)(place)
 
 
 def make_private(path: Path) -> Path:
-    """Make an empty file, 0600 whatever the umask, for what is to be written to it."""
+    """Create an empty file, mode 0600 whatever the umask, and return its path."""
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     return path
 
 
-def tell_of_others(path: Path) -> None:
-    """Tell, once for each file, that others than its owner may read a database or write to it."""
+def warn_if_accessible(path: Path) -> None:
+    """Warn, once for each file, that users other than the owner can access a database."""
     mode = path.stat().st_mode & 0o777
-    if mode & OTHERS and path.suffix != PUBLIC and path.absolute() not in _told:
-        _told.add(path.absolute())
+    if mode & ACCESS_BY_OTHERS and path.suffix != PUBLIC and path.absolute() not in _warned_of:
+        _warned_of.add(path.absolute())
         owner, remedy = path.stat().st_uid, f"chmod 600 {shlex.quote(shown(path))}"
         if os.geteuid() not in (0, owner):
-            remedy = f"{_user(owner)}, whose file it is, closes it by {remedy}, to you too"
+            remedy = f"{_user(owner)}, the owner, can close it, to you too, with: {remedy}"
         notify(f"{shown(path)} is open to others (mode {mode:03o}): {remedy}", "yellow")
 
 
@@ -309,5 +309,5 @@ def _user(id: int) -> str:
         import pwd
 
         return printable(pwd.getpwuid(id).pw_name)
-    except (ImportError, KeyError):  # no POSIX; a user without a name, as in a container
+    except (ImportError, KeyError):  # not POSIX, or a user without a name, as in a container
         return f"user {id}"

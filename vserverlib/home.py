@@ -1,6 +1,6 @@
-"""The folder of the application: where the history of the shell is kept, and what is remembered of databases.
+"""The folder of the application: the shell's history, and what is remembered about databases.
 
-It owns where that is, and that only its owner can read it. What is in a file is its user's.
+It owns the folder's location and its permissions: only the owner can read it.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from pathlib import Path
 
 
 def folder() -> Path:
-    """Return the folder of the application: $VSERVER_HOME, or where the system keeps such data. Makes nothing.
+    """Return the folder of the application: $VSERVER_HOME, or the system's folder for such data. Creates nothing.
 
-    Raises an OSError where the user has no home: in a container, one may be a number and no more.
+    Raises an OSError if the user has no home, as in a container whose user is only a number.
     """
     try:
         if asked := os.environ.get("VSERVER_HOME"):
@@ -35,9 +35,9 @@ def _data_folder() -> Path:
 
 
 def own_file(path: Path) -> Path:
-    """Make a file that only its owner can read, in a folder of that kind, unless it is there. Raises OSError.
+    """Create a file that only its owner can read, and its folder, unless they exist. Raises OSError.
 
-    A link is followed if it is ours, and does not lead to another user's file. A file of another user is refused.
+    Follows a link of this user's, unless it leads to another user's file. Refuses a file of another user.
     """
     make_folder(path.parent)
     _refuse_files_of_others(path)
@@ -48,16 +48,16 @@ def own_file(path: Path) -> Path:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder, and those above it, each for its owner alone; what is there already stays as it is."""
+    """Create a folder and its parents for their owner alone; existing ones stay as they are."""
     if not folder.is_dir():
         make_folder(folder.parent)
         folder.mkdir(mode=0o700, exist_ok=True)
 
 
 def own_folder(folder: Path) -> Path:
-    """Make a folder that is its owner's alone, unless it is there, and return it: what lies in it is ours.
+    """Create a folder for its owner alone, unless it exists, and return it.
 
-    Raises an OSError if what is there is a link, another user's, or open to others.
+    Raises an OSError if it is a link, another user's, or accessible to others.
     """
     make_folder(folder)
     if not is_own_folder(folder):
@@ -66,15 +66,15 @@ def own_folder(folder: Path) -> Path:
 
 
 def is_own_folder(folder: Path) -> bool:
-    """Whether a folder is this user's, nobody else can look into it, and it is no link."""
+    """Whether a folder is this user's, is not a link, and nobody else can access it."""
     found = folder.lstat()
     return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not stat.S_IMODE(found.st_mode) & 0o077
 
 
 def own_entries(folder: Path, name: re.Pattern[str]) -> list[Path]:
-    """Return what lies in an own_folder() under a name that matches as a whole, and is this user's: no links.
+    """Return this user's entries of an own_folder() whose whole names match, without links.
 
-    None if the folder is not there, or not ours: nothing in it is.
+    Returns nothing if the folder is missing or not ours.
     """
     try:
         if not is_own_folder(folder):

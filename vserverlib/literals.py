@@ -1,7 +1,6 @@
-"""The texts and numbers of a source that is Python: where they are, what they say, and the source without them.
+"""The texts and numbers in Python source: their positions, their values, and the source without them.
 
-It reads Python by Python's own parser, which knows what is a text in it, and runs nothing. Positions are those of
-characters in the source.
+Python's own parser finds them; nothing is executed. Positions count characters.
 """
 
 from __future__ import annotations
@@ -14,18 +13,18 @@ from typing import Any
 
 from vserverlib.scanning import MASK, scan
 
-Place = tuple[int, int]  # where something begins and ends in a source
+Place = tuple[int, int]  # the start and the end of a node in the source
 
 TEMPLATE: Any = getattr(ast, "TemplateStr", ast.JoinedStr)  # t"…", of Python 3.14
 FORMATTED = (ast.JoinedStr, TEMPLATE)
-SINGLE = (True, False, None, ...)  # constants that say no secret
-NAMED = ("name", "arg", "asname", "rest", "id")  # where a node says what it gives a value to
+SINGLE = (True, False, None, ...)  # constants that hold no secret
+NAMED = ("name", "arg", "asname", "rest", "id")  # attributes of nodes that hold the name being assigned
 
 
 def parsed(source: str) -> ast.AST | None:
-    """Return the tree of a source, None if it is no Python. `await` may be outside of functions, as at the prompt."""
+    """Return the syntax tree of a source, None if it is not Python. As at the prompt, `await` may stand anywhere."""
     if "\r" in source.replace("\r\n", "\n"):
-        return None  # to Python these are ends of lines, to nobody else
+        return None  # a line end in Python only
     flags = ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
     try:
         with warnings.catch_warnings(action="ignore"):
@@ -36,7 +35,7 @@ def parsed(source: str) -> ast.AST | None:
 
 
 def is_same(tree: ast.AST, source: str) -> bool:
-    """Whether a source is the Python of a tree, but for texts, numbers, and names that were masked."""
+    """Whether a source has a given syntax tree, apart from texts, numbers, and names that were masked."""
     other = parsed(source)
     pairs: list[tuple[Any, Any]] = [(tree, other)]
     while pairs:
@@ -63,7 +62,7 @@ def _is_leaf(node: Any) -> bool:
 
 
 def value(text: str) -> Any:
-    """Return what the source of a text says: a str or bytes; None if it is formatted, or not closed."""
+    """Return the str or bytes of a literal's source; None if it is formatted or not closed."""
     try:
         with warnings.catch_warnings(action="ignore"):
             return ast.literal_eval(text)
@@ -72,7 +71,7 @@ def value(text: str) -> Any:
 
 
 class Places:
-    """Where the nodes of a source are. Python counts lines and bytes."""
+    """The positions of the nodes of a source. Python's own count lines and bytes."""
 
     def __init__(self, source: str) -> None:
         self.lines = [line.encode(errors="surrogatepass") for line in source.split("\n")]
@@ -80,7 +79,7 @@ class Places:
         self.starts = [0, *itertools.accumulate(lengths)]
 
     def of(self, node: Any) -> Place:
-        """Return where a node is."""
+        """Return the position of a node."""
         return self._at(node.lineno, node.col_offset), self._at(node.end_lineno, node.end_col_offset)
 
     def _at(self, line: int, column: int) -> int:
@@ -89,7 +88,7 @@ class Places:
 
 
 def leaves(node: ast.AST) -> Iterator[Any]:
-    """Return the constants, formatted texts and names of a tree, in its order; a formatted text is one of them."""
+    """Return the constants, formatted texts and names of a tree, in its order; a formatted text is one leaf."""
     nodes = [node]
     while nodes:
         node = nodes.pop()
@@ -104,26 +103,26 @@ def _is_text(leaf: Any) -> bool:
 
 
 def texts(nodes: list[Any]) -> list[Any]:
-    """Return the texts in some nodes."""
+    """Return the texts within some nodes."""
     return [leaf for node in nodes for leaf in leaves(node) if _is_text(leaf)]
 
 
 def word(node: Any) -> str:
-    """Return the text of a node; of bytes and formatted texts, their source."""
+    """Return the text of a node; for bytes and formatted texts, their source."""
     return str(node.value) if isinstance(getattr(node, "value", None), str) else ast.unparse(node)
 
 
 def written(text: str, source: str, place: Place) -> str:
-    """Return the source of a text that takes the place of another, in as many lines."""
+    """Return the source of a text that replaces another one, with the same number of lines."""
     lines = source.count("\n", *place)
     body = text.encode("unicode_escape").decode().replace('"', '\\"')
     return '"""' + body + "\\\n" * lines + '"""' if lines else f'"{body}"'
 
 
 def without(source: str, tree: Any, is_defined: Callable[[str], bool], *, names_only: bool = False) -> str:
-    """Return a source with a mask in place of each text, number, comment, and name that is not defined.
+    """Return a source with a mask for each text, number, comment, and undefined name.
 
-    names_only: of these names alone.
+    names_only: mask the undefined names only.
     """
     places, own = Places(source), set(_given(tree))
     pieces, at = [], 0
@@ -140,7 +139,7 @@ def without(source: str, tree: Any, is_defined: Callable[[str], bool], *, names_
 
 
 def _masked_leaf(leaf: Any, source: str, place: Place) -> str:
-    """Return a mask of the kind of a leaf: a text of bytes cannot stand beside one of characters."""
+    """Return a mask of the leaf's own type: bytes cannot stand beside str."""
     held = getattr(leaf, "value", MASK)
     numbers = {int: "0", float: "0.0", complex: "0j"}
     return numbers.get(type(held)) or ("b" * isinstance(held, bytes) + written(MASK, source, place))
@@ -151,7 +150,7 @@ def _without_comments(gap: str) -> str:
 
 
 def _given(tree: ast.AST) -> Iterator[str]:
-    """Return the names that a source gives a value to, and those that it names in other ways."""
+    """Return the names that a source assigns, or mentions other than by reading them."""
     for node in ast.walk(tree):
         if not (isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)):
             given = [getattr(node, name, None) for name in NAMED]

@@ -1,12 +1,12 @@
-"""Secrets in what a person typed: recognized by the words around them, and replaced.
+"""Masking secrets in typed text: the words around a secret reveal it.
 
-It owns `mask`, which all tracebacks and the history of the shell go through, and `kept`, what the history may hold of a
-cell. In doubt more is masked than a secret. It does not find a secret that nothing tells of, such as a password in a
-variable called `x`. What becomes of a secret in the database is fields.py's, what is shown of SQL, statements.py's.
+It owns `mask`, which all tracebacks and the history of the shell use, and `for_history`, which decides what the history
+stores of a cell. In doubt it masks more than the secret. It does not find a secret without a hint, such as a password
+in a variable called `x`. fields.py owns secrets in the database, statements.py SQL that is shown.
 
-What is Python stays the same Python, but for texts, numbers and comments: this is checked each time, and where it is
-not so, every text and number is masked. Text that is no Python (a line with a mistake, a line for the system's shell)
-is masked word by word.
+Python source stays the same Python apart from texts, numbers and comments. Each result is checked for that; if the
+check fails, every text and number is masked. Text that is not Python (a line with a mistake, a shell command) is
+masked word by word.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from vserverlib.literals import Place
 from vserverlib.scanning import MASK, Token, mask_obvious, names_secret, scan, string_parts
 from vserverlib.secret_columns import SECRET_COLUMNS
 
-_SQL = re.compile(  # one of several statements, too (executescript)
+_SQL = re.compile(  # also within several statements (executescript)
     r"(?:\A|;)(?:\s|--[^\n]*\n|/\*.*?\*/)*+(?:INSERT|REPLACE|UPDATE|SELECT|DELETE|WITH|EXPLAIN|MERGE)\s",
     re.IGNORECASE | re.DOTALL,
 )
@@ -34,20 +34,20 @@ _SECRET_TABLES = frozenset(table for table, _ in SECRET_COLUMNS)
 _WORD = re.compile(r"\w+")
 _KEY_BEGINS = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----")
 _KEY_ENDS = re.compile(r"-----END [A-Z ]*PRIVATE KEY-----")
-# What asks for a value at its end: `password`, `--password`, `Password: `, `user=%s password=%s`.
+# A text that a value follows: `password`, `--password`, `Password: `, `user=%s password=%s`.
 _ASKS = re.compile(r"^(--?[\w-]+|\w+)\W*\Z|(\w+)['\"]?\s*[=:]\s*['\"]?(?:%[sr]|\{[^{}]*\})?['\"]?\s*\Z")
-LONGEST_END = 100  # characters at the end of a text that are looked at for what asks for a value
+END_LENGTH = 100  # characters at the end of a text that are searched for _ASKS
 _OPTION = re.compile(r"--([a-z][\w-]*)[ =]+(?=\S)[^\s'\"]*")
 _LINE = re.compile(r"[^\n]*\n|[^\n]+")
 _PIPED = re.compile(r"\||<<")
-_GIVES = frozenset({"=", ":=", "==", "!=", "+=", "|=", ":"})  # what comes after these is the value
+_GIVES = frozenset({"=", ":=", "==", "!=", "+=", "|=", ":"})  # a value follows these
 
 
 def mask(source: str, known: Container[str] | None = None) -> str:
-    """Return the source with each secret in it replaced by a mask; all else stays as it is, in its line.
+    """Return the source with each secret replaced by a mask; everything else stays, in its line.
 
-    known: the names that are defined where it runs. With it, a bare word where a secret belongs is taken for one that
-    was typed without its quotes, and masked.
+    known: the names that are defined where the source runs. If given, an undefined bare word in the place of a secret
+    counts as a secret typed without quotes.
     """
     tree = literals.parsed(source)
     if tree is None:
@@ -59,7 +59,7 @@ def mask(source: str, known: Container[str] | None = None) -> str:
 
 
 def _ways(source: str, tree: ast.AST, known: Container[str] | None) -> Iterator[str]:
-    """Return the source masked, more and more of it: the first that is the same Python will do."""
+    """Return the masked source, masking more each time: the caller takes the first that is still the same Python."""
     places = {**_joined(source, tree, known), **_calls(source, tree, known)}
     yield "".join(_masked(source, known, places))
     masked = "".join(_masked(source, None, places))
@@ -68,11 +68,11 @@ def _ways(source: str, tree: ast.AST, known: Container[str] | None) -> Iterator[
     yield literals.without(source, tree, lambda name: _is_defined(name, known))
 
 
-def kept(source: str, raw: str, known: Container[str] | None = None) -> tuple[str, str] | None:
-    """Return what the history may hold of a cell: its source and what was typed, masked; None for nothing of it.
+def for_history(source: str, raw: str, known: Container[str] | None = None) -> tuple[str, str] | None:
+    """Return what the history may store of a cell, masked: its source and what was typed. None: nothing.
 
-    source: what IPython has made of what was typed. A line for another program, or for IPython, is kept as it was or
-    not at all: with a mask in it, it would do something else (`!rm ********`).
+    source: IPython's translation of what was typed. A line for another program, or for IPython, is stored unmasked or
+    not at all, because a mask in it would change its meaning (`!rm ********`).
     """
     tree = literals.parsed(source)
     if tree is None:
@@ -86,7 +86,7 @@ def kept(source: str, raw: str, known: Container[str] | None = None) -> tuple[st
 
 
 class MaskedLines(Sequence[str]):
-    """The lines of a source, for tracebacks: masked when they are first asked for, which takes its time."""
+    """The lines of a source for tracebacks, masked when they are first used because masking is slow."""
 
     def __init__(self, source: str) -> None:
         self._source = source
@@ -103,16 +103,16 @@ class MaskedLines(Sequence[str]):
 
 
 def remember(source: str, filename: str) -> None:
-    """Have tracebacks show the lines of a file masked: they are kept in logs."""
+    """Have tracebacks, which end up in logs, show the lines of a file masked."""
     entry: Any = (len(source), None, MaskedLines(source), filename)
     linecache.cache[filename] = entry
 
 
-# Text that is no Python
+# Text that is not Python
 
 
 def _mask_text(source: str, known: Container[str] | None) -> str:
-    is_all_commands = source.lstrip().startswith("%%")  # the lines below may be of any language
+    is_all_commands = source.lstrip().startswith("%%")  # the lines below may be in any language
     if is_all_commands:
         source = "\n".join(map(_mask_foreign, source.split("\n")))
     else:
@@ -122,14 +122,14 @@ def _mask_text(source: str, known: Container[str] | None) -> str:
 
 
 def _mask_foreign(line: str) -> str:
-    """Return a line of a cell of another language: a single word may be a line of a text."""
+    """Return a line of a cell in another language, masked: a single word may be a line of text."""
     word = line.strip()
     is_text = word and len(word.split()) == 1 and word.strip("%") not in programs.HARMLESS and word[0] != "%"
     return MASK if is_text else programs.mask_command(line)
 
 
 def mask_from_word(text: str) -> str:
-    """Return a text with all that follows its first secret word replaced by a mask; its lines stay as many."""
+    """Return a text with a mask for all that follows its first secret word; the number of lines stays."""
     return _mask_behind(text, next((word.end() for word in _WORD.finditer(text) if names_secret(word[0])), len(text)))
 
 
@@ -140,7 +140,7 @@ def _mask_behind(text: str, end: int) -> str:
 
 
 def _mask_sql(sql: str) -> str:
-    """Return a statement masked from the name of a secret on, or else from that of a table with secrets."""
+    """Return a statement masked after the name of a secret, or else after that of a table with secrets."""
     words = list(_WORD.finditer(sql))
     if any(names_secret(word[0]) for word in words):
         return mask_from_word(sql)
@@ -154,13 +154,13 @@ def _mask_sql(sql: str) -> str:
 
 
 def _calls(source: str, tree: ast.AST, known: Container[str] | None) -> dict[Place, str | None]:
-    """Return the texts that are given to other programs, or to IPython: where each is, and what replaces it.
+    """Return the texts that are passed to other programs or to IPython: their positions and replacements.
 
-    None for one that is harmless, and stays as it is.
+    The replacement of a harmless text is None: it stays.
     """
     places = literals.Places(source)
     found: dict[Place, str | None] = {}
-    for method, nodes, is_ipython in risky_calls.found(tree, known):
+    for method, nodes, is_ipython in risky_calls.find(tree, known):
         words = [literals.word(node) for node in nodes]
         if is_ipython:
             masked = programs.mask_magic(method, words, lambda text: mask(text, known))
@@ -172,7 +172,7 @@ def _calls(source: str, tree: ast.AST, known: Container[str] | None) -> dict[Pla
 
 
 def _joined(source: str, tree: ast.AST, known: Container[str] | None) -> dict[Place, str | None]:
-    """Return the texts that are written in several pieces (`"pass" "word: x"`) and hold a secret: where, and a mask."""
+    """Return the texts in several pieces (`"pass" "word: x"`) that hold a secret: their positions and masks."""
     places = literals.Places(source)
     found: dict[Place, str | None] = {}
     for leaf in literals.texts([tree]):
@@ -183,11 +183,11 @@ def _joined(source: str, tree: ast.AST, known: Container[str] | None) -> dict[Pl
     return found
 
 
-# Where a secret is to be expected
+# Where a secret is expected
 
 
 class _Level:
-    """One depth of brackets: the secret word that was seen in it, and whether what follows is a secret."""
+    """One level of brackets: the last secret word in it, and whether a secret follows."""
 
     def __init__(self, masking: bool) -> None:
         self.masks_all = self.masking = masking
@@ -201,7 +201,7 @@ class _Level:
         self.masking, self.word = self.masking or bool(self.word), ""
 
     def next_value(self, outermost: bool) -> None:
-        """Follow a comma. Outermost it may be that of targets: `password, name = …`, or of several values."""
+        """Handle a comma. On the outermost level it separates targets (`password, name = …`) or values."""
         if self.word and self.is_text:
             self.gives()
         elif not outermost:
@@ -209,11 +209,11 @@ class _Level:
 
 
 class _Follower:
-    """Where in the source a secret is to be expected, token by token."""
+    """Follows the tokens of a source, and knows whether a secret is expected at each."""
 
     def __init__(self, prose: bool) -> None:
         self.prose, self.levels, self.before = prose, [_Level(False)], Token("newline", "\n", 0)
-        self.in_key = False  # a private key has begun, in a text that does not hold its end
+        self.in_key = False  # within a private key that spans several texts
 
     @property
     def masking(self) -> bool:
@@ -281,7 +281,7 @@ def _masked(
     source: str, known: Container[str] | None, calls: Mapping[Place, str | None], prose: bool = False
 ) -> Iterator[str]:
     tokens, follower, seen = scan(source), _Follower(prose), set[str]()
-    is_kept = known is None and not prose  # a bare word is a variable
+    is_kept = known is None and not prose  # bare words are variables
     pieces = _Pieces(calls)
     for token, follows in pairwise([*tokens, Token("newline", "\n", 0)]):
         if pieces.holds(token):
@@ -298,7 +298,7 @@ def _masked(
 
 
 class _Pieces:
-    """The texts that are given to other programs: token by token, as they are, or what replaces all of one."""
+    """The texts that are passed to other programs: for each token, the token itself or its replacement."""
 
     def __init__(self, calls: Mapping[Place, str | None]) -> None:
         self.calls = sorted(calls.items(), reverse=True)
@@ -316,7 +316,7 @@ class _Pieces:
 
 
 def _replaced(token: Token, known: Container[str], quote: str) -> str:
-    """Return a token that stands where a secret is expected."""
+    """Return a token in the place of a secret, masked."""
     if token.kind == "string":
         _, own, body, _ = string_parts(token.text)
         return _whole_mask("", own, body) if body else token.text
@@ -328,7 +328,7 @@ def _replaced(token: Token, known: Container[str], quote: str) -> str:
 
 
 def _whole_mask(prefix: str, quote: str, body: str) -> str:
-    """Return the source of a text that is masked; tracebacks count its lines."""
+    """Return the source of a masked text with as many lines, which tracebacks count."""
     lines = ("\n" if len(quote) == 3 else "\\\n") * body.count("\n")
     return f"{prefix}{quote}{MASK}{lines}{quote}"
 
@@ -338,19 +338,19 @@ def _is_defined(name: str, known: Container[str] | None) -> bool:
 
 
 def _looked_into(token: Token, known: Container[str] | None) -> str:
-    """Return a string or comment, in which a secret may be told in words: `# password: …`, `'{"password": …}'`."""
+    """Return a string or a comment masked by its content: `# password: …`, `'{"password": …}'`."""
     if token.kind == "comment":
         return "#" + "".join(_masked(mask_obvious(token.text[1:]), known, {}, prose=True))
     return _mask_string(token.text, known) if token.kind == "string" else token.text
 
 
 def _mask_string(text: str, known: Container[str] | None) -> str:
-    """Return the source of a text, masked by what it says; its own escapes are not taken for words."""
+    """Return the source of a text, masked by its value, so that escapes do not count as words."""
     prefix, quote, body, ended = string_parts(text)
     value = literals.value(text)
     said = value.decode("latin-1") if isinstance(value, bytes) else value
     shown = prefix + quote + _mask_prose(body, known) + quote * ended
-    if not isinstance(said, str):  # it is formatted, or has no end
+    if not isinstance(said, str):  # formatted, or not closed
         is_whole = shown == text or not ended or literals.parsed(shown) is not None
         return shown if is_whole else _whole_mask("", quote, body)
     masked = _mask_prose(said, known)
@@ -361,7 +361,7 @@ def _mask_string(text: str, known: Container[str] | None) -> str:
 
 
 def _mask_prose(text: str, known: Container[str] | None) -> str:
-    """Return a text that says something, masked: SQL, a command line, words."""
+    """Return the content of a text, masked: SQL, a command line, or prose."""
     text = _OPTION.sub(_mask_option, mask_obvious(text))
     if _is_sql_of_secrets(text):
         return _mask_sql(text)
@@ -375,8 +375,8 @@ def _mask_option(found: re.Match[str]) -> str:
 
 
 def _asked_for(text: str) -> str:
-    """Return the word at the end of a text that a value is to follow; "" if it asks for none."""
-    found = _ASKS.search(text if len(text) <= LONGEST_END else " " + text[-LONGEST_END:])
+    """Return the word at the end of a text that a value follows; "" if there is none."""
+    found = _ASKS.search(text if len(text) <= END_LENGTH else " " + text[-END_LENGTH:])
     return (found[1] or found[2]).strip("-").replace("-", "_") if found else ""
 
 

@@ -1,6 +1,6 @@
-"""What is told on stderr beside the data, and in which colours.
+"""Messages on stderr: warnings, notices, and their colours.
 
-It owns how a line looks there; what it says is its caller's. Nothing here is printed to stdout.
+It owns how a line looks; the caller owns the text. It prints nothing to stdout.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Any, TextIO
 
 from vserverlib import printable
 
-THEMES = ("light", "dark", "none")  # what VSERVER_THEME may be: the background of the terminal, or no colours
+THEMES = ("light", "dark", "none")  # the values of VSERVER_THEME: the terminal's background, or no colours
 COLOURS = {"red": "31", "yellow": "33", "dim": "2"}
-LONGEST = 1000  # characters of one message
+MAX_LENGTH = 1000  # characters of one message
 
 
 def theme() -> str:
-    """Return light, dark or none as NO_COLOR (any value) or VSERVER_THEME say; "" where neither does."""
+    """Return light, dark or none, from NO_COLOR (any value) or VSERVER_THEME; "" if neither is set."""
     if os.environ.get("NO_COLOR"):
         return "none"
     asked = os.environ.get("VSERVER_THEME", "").lower()
@@ -28,39 +28,39 @@ def theme() -> str:
 
 
 def check_theme() -> None:
-    """Tell where VSERVER_THEME says what it cannot be; it is then left aside."""
+    """Warn if VSERVER_THEME has an unknown value, which is then ignored."""
     asked = os.environ.get("VSERVER_THEME", "")
     if asked and asked.lower() not in THEMES:
         notify(f'VSERVER_THEME is "{asked}": it can be {", ".join(THEMES[:-1])} or {THEMES[-1]}', "yellow")
 
 
 def is_capable(stream: TextIO) -> bool:
-    """Whether a stream is a terminal that can do more than to show one line below the other."""
+    """Whether a stream is a terminal with more than plain lines, such as moving the cursor."""
     return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def is_colourful(stream: TextIO) -> bool:
-    """Whether colours may be written to a stream: a terminal that knows them, whose user did not decline."""
+    """Whether to write colours to a stream: it is a capable terminal, and the user has not declined them."""
     return is_capable(stream) and theme() != "none"
 
 
 def painted(text: str, colour: str, stream: TextIO) -> str:
-    """Return a text in a colour (red, yellow, dim) where the stream shows colours."""
+    """Return a text in a colour (red, yellow, dim) if the stream shows colours."""
     return f"\x1b[{COLOURS[colour]}m{text}\x1b[0m" if is_colourful(stream) else text
 
 
 def notify(text: str, colour: str = "dim") -> None:
-    """Write one line to stderr, after what was printed before it."""
+    """Write one line to stderr, after what was printed before."""
     sys.stdout.flush()
-    print(painted(printable(text, LONGEST), colour, sys.stderr), file=sys.stderr, flush=True)
+    print(painted(printable(text, MAX_LENGTH), colour, sys.stderr), file=sys.stderr, flush=True)
 
 
 def warn(warning: Warning) -> None:
-    """Issue a warning of ours for the line of somebody else's code that is the cause, and never show that line.
+    """Issue a warning for the line of user code that caused it, without ever showing that line.
 
-    Python adds the line of source to a warning, and a line that saves a user may hold a password. It looks the line up
-    by its number: so the number is part of the name here, as in script.py:12:0, and line 0 is in no file. That holds
-    whatever formats the warning, and with whatever filters.
+    Python shows the source line of a warning, and a line that saves a user may hold a password. It finds the line by
+    its number, so the number becomes part of the file name (script.py:12:0): line 0 is in no file. This holds for
+    every formatter and filter of warnings.
     """
     frame = sys._getframe(1)
     while frame.f_back is not None and _is_ours(frame.f_globals.get("__name__")):
@@ -75,7 +75,7 @@ def _is_ours(module: Any) -> bool:
 
 @contextlib.contextmanager
 def plain_warnings() -> Iterator[None]:
-    """Tell our warnings in one line each, every time, without the line of source that Python adds."""
+    """Print our warnings in one line each, every time, without the source line that Python adds."""
     with warnings.catch_warnings():
         warnings.filterwarnings("always", category=UserWarning)
         others = warnings.showwarning

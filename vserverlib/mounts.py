@@ -1,6 +1,6 @@
-"""What the system's table of mounts says of a file (Linux: /proc/self/mountinfo, see proc(5)).
+"""The mount table of Linux (/proc/self/mountinfo, see proc(5)): whether a file system is read-only, or a file mounted.
 
-Elsewhere nothing is known: no file system is taken to be read-only, and no file to be mounted.
+On other systems neither is ever reported.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _ESCAPED = re.compile(rb"\\([0-7]{3})")
 
 
 class Mount(NamedTuple):
-    """One line of the table: the device (major, minor), where it is mounted, and the options of the file system."""
+    """One line of the table: the device (major, minor), the mount point, and the options of the file system."""
 
     device: tuple[int, int]
     point: bytes
@@ -37,17 +37,16 @@ def _mounts() -> Iterator[Mount]:
 
 
 def is_mount_point(file: Path) -> bool:
-    """Whether a file, named without links, is mounted by itself: what lies beside it lies elsewhere for others."""
+    """Whether a file (a path without links) is itself a mount point: others see other files beside it."""
     name = os.fsencode(file)
     return any(mount.point == name for mount in _mounts())
 
 
-def never_written(file: Path) -> bool:
-    """Whether nobody writes to a file, whatever their rights: its file system itself is read-only.
+def is_on_read_only_disk(file: Path) -> bool:
+    """Whether nobody can write to a file, whatever their permissions: its file system itself is read-only.
 
-    A mount that is read-only is not enough, as the same file system may be mounted elsewhere to be written to. Nor are
-    network, overlay and similar file systems, which others write to from behind: the system gives these no block
-    device, but a number whose major part is 0.
+    A read-only mount is not enough, because the file system may also be mounted read-write elsewhere. Nor are network
+    and overlay file systems, which are written to from outside: they have no block device, so their major number is 0.
     """
     device = os.stat(file).st_dev
     numbers = os.major(device), os.minor(device)

@@ -1,10 +1,10 @@
-"""Lines for another program and magics of IPython: what of them may be kept.
+"""Command lines of other programs, and IPython magics: which of their words the history may keep.
 
-A password can be any word of a command line, and no list of words finds it. So the other way round: a word is kept if
-it is known to be harmless, because of the command it belongs to (`ls`, `%save`), because it is an option, or because it
-names a secret, which then follows. From the first word on that is none of these, all is masked.
+A password can be any word of a command line, and no list of words finds it. So a word is kept only if it is known to be
+harmless: as an argument of its command (`ls`, `%save`), as an option, or as the name of a secret, which then follows.
+Everything from the first other word on is masked.
 
-What IPython makes of a line is read from the calls in it: `get_ipython().system('ls')`.
+IPython turns such a line into a call, which is what is read here: `get_ipython().system('ls')`.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-# These take names of files, of variables, of settings, numbers: any number of plain words. The first two lines are
-# programs of the system, which IPython also has as magics.
+# These take any number of plain words: names of files, variables or settings, numbers. The first two lines are
+# system programs, which IPython also has as magics.
 HARMLESS = _words(
     "vserver cat cd chmod clear cp date df diff du file free head hostname less ls man mkdir more mv pwd rm rmdir stat"
     " tail touch tree uptime wc which whoami ldir lf lk ll lx"
@@ -30,11 +30,11 @@ HARMLESS = _words(
     " pinfo pinfo2 popd pprint precision psearch psource pushd pycat pylab quickref rehashx reload_ext reset"
     " reset_selective save tb unalias unload_ext who who_ls whos xdel xmode"
 )
-# These take one: the arguments of a script, the value of a variable and the command of an alias come after it.
+# These take one: the arguments of a script, the value of a variable or the command of an alias follow it.
 ONE_WORD = _words("alias alias_magic config env load loadpy logstart notebook run set_env store")
-LINES = _words("hist history recall rep rerun")  # these take numbers of lines, or a text to search for
-PYTHON = _words("capture debug prun time timeit")  # these take Python
-SYSTEM = frozenset({"sx", "system", "!"})  # these take a line for the system
+LINES = _words("hist history recall rep rerun")  # these take line numbers, or a text to search for
+PYTHON = _words("capture debug prun time timeit")  # these take Python code
+SYSTEM = frozenset({"sx", "system", "!"})  # these take a system command
 SYSTEM_CALLS = frozenset({"system", "system_raw", "system_piped", "getoutput", "getoutput_raw"})
 
 _PLAIN = re.compile(r"[\w./~*?,+-]+")
@@ -45,21 +45,21 @@ _NAME = re.compile(r"[^\W\d]\w*")
 _BEGINNING = re.compile(r"\s*(?:(?:\w[\w,\ .\[\]]*=[^\S\n]*)?(?:!!?|(?P<magic>%%?))|[,;/])?[^\S\n]*")
 _BEFORE_NAME = re.compile(r"[\w.-]*")
 _WORD = re.compile(r"(?:\\\n|\S)+")
-_GIVES = (" ", "=", ":", "(")  # what may stand between the name of a secret and the secret
+_GIVES = (" ", "=", ":", "(")  # separators of a secret's name and the secret
 
 MaskPython = Callable[[str], str]
 
 
 def mask_command(text: str) -> str:
-    """Return a command line, or a magic, with a mask from the first word on that is not known to be harmless.
+    """Return a command line, or a magic, masked from the first word that is not known to be harmless.
 
-    What goes before it is kept: `x = !`, `%`. Its lines stay as many. The same text comes back for a harmless one.
+    Prefixes such as `x = !` and `%` stay, and the number of lines. A harmless text comes back unchanged.
     """
     beginning = _BEGINNING.match(text)
     assert beginning is not None
     start = beginning.end()
     if beginning["magic"] and (first := _NAME.match(text, start)) and first[0] in PYTHON:
-        return text  # what follows is masked as Python
+        return text  # its argument is masked as Python
     end = start + _harmless_length(text[start:])
     rest = text[end:]
     if not rest.strip():
@@ -69,7 +69,7 @@ def mask_command(text: str) -> str:
 
 
 def _harmless_length(command: str) -> int:
-    """Return how much of a command is harmless, from its beginning on."""
+    """Return the length of the harmless beginning of a command."""
     end, program, free = 0, "", 0
     for word in _WORD.finditer(command):
         text = word[0]
@@ -85,7 +85,7 @@ def _harmless_length(command: str) -> int:
 
 
 def _is_harmless(word: str, program: str, free: int) -> bool:
-    """Whether a word that comes after a program is."""
+    """Whether an argument of a program is harmless."""
     if program in LINES:
         return bool(_RANGE.fullmatch(word))
     is_plain = bool(_PLAIN.fullmatch(word)) and (program in HARMLESS or free > 0)
@@ -93,19 +93,19 @@ def _is_harmless(word: str, program: str, free: int) -> bool:
 
 
 def _asks(word: str, end: int) -> bool:
-    """Whether a word names a secret that follows (`--password`, `api-key=…`), and is none that sounds like it."""
+    """Whether a word is the name of a secret that follows: `--password`, `api-key=…`."""
     gives = word[end : end + 1] in ("=", ":") and len(word) > end + 1
     return bool(_OPTION.fullmatch(word) or (gives and _NAME_OF_SECRET.fullmatch(word, 0, end)))
 
 
 def _secret_name(word: str) -> int | None:
-    """Return where the name of a secret ends in a word, 0 if other things stand before it; None if there is none."""
+    """Return the end of a secret's name within a word, 0 if other text precedes it; None if there is none."""
     end = next((found.end() for found in _NAME.finditer(word) if names_secret(found[0])), None)
     return end if end is None or _BEFORE_NAME.fullmatch(word, 0, end) else 0
 
 
 def mask_magic(method: str, words: Sequence[str], mask_python: MaskPython) -> list[str]:
-    """Return the texts that a method of IPython's shell is called with, masked; the same ones if they are harmless.
+    """Return the texts that a method of IPython's shell is called with, masked; unchanged if they are harmless.
 
     method: such as run_line_magic, system. words: such as the name of a magic, its line, and its cell.
     """
@@ -116,13 +116,13 @@ def mask_magic(method: str, words: Sequence[str], mask_python: MaskPython) -> li
     if method == "run_cell_magic" and len(words) == 3:
         cell = mask_python(words[2]) if words[0] in PYTHON else MASK
         return [words[0], mask_line(words[0], words[1], mask_python), cell]
-    whole = "".join(words)  # it is put together from more
+    whole = "".join(words)  # an unknown method: all of its texts together
     is_python = method not in (*SYSTEM_CALLS, "run_line_magic", "run_cell_magic")
     return list(words) if is_python and mask_python(whole) == whole else [MASK] * len(words)
 
 
 def mask_line(magic: str, line: str, mask_python: MaskPython) -> str:
-    """Return the line that a magic is given, masked."""
+    """Return the line of a magic, masked."""
     if magic in PYTHON:
         return mask_python(line)
     if magic in SYSTEM:
@@ -131,13 +131,13 @@ def mask_line(magic: str, line: str, mask_python: MaskPython) -> str:
 
 
 def is_harmless(words: Sequence[str]) -> bool:
-    """Whether the words of a command, each a text of its own, hold nothing that may be a secret."""
+    """Whether the words of a command contain nothing that may be a secret."""
     command = words[0] if len(words) == 1 else shlex.join(words)
     return mask_command(command) == command
 
 
-# `!cmd`, `x = !cmd`, `%run …`, `,print a`; what IPython makes of it; the words with which such a line may begin by
-# themselves; and what is piped or given to a program.
+# `!cmd`, `x = !cmd`, `%run …`, `,print a`; IPython's translation of these; commands without a prefix; and text that is
+# piped to a program.
 COMMAND = re.compile(
     r"""
     ^[^\S\n]* (?:\w[\w,\ .\[\]]*=[^\S\n]*)?
@@ -147,19 +147,19 @@ COMMAND = re.compile(
     """,
     re.VERBOSE | re.MULTILINE,
 )
-# Two words side by side, which is no Python: a command without the `!` before it.
+# Two adjacent words, which are not Python: a command without its `!`.
 _BARE = re.compile(
     r"^[^\S\n]*(?!(?:\w*[^\S\n]*=))[\w./-]+[^\S\n]+(?!(?:in|is|and|or|not|if|else|for|as|import|from|lambda)\b)[\w\"'$/.~-]",
     re.MULTILINE,
 )
 
 
-# What begins a command behind another statement: `x = 1; !ls`. IPython takes it for no command, but a person may.
+# The beginning of a command after another statement: `x = 1; !ls`. To IPython it is none, but users type it.
 _INLINE = frozenset({(";", "!"), (";", "%"), (":", "!")})
 
 
 def mask_inline(source: str) -> str:
-    """Return a source that is no Python with the commands masked that stand behind another statement."""
+    """Return a source that is not Python, with the commands masked that follow another statement."""
     done = []
     while (start := _inline(source)) is not None:
         line, newline, rest = source[start:].partition("\n")
@@ -169,7 +169,7 @@ def mask_inline(source: str) -> str:
 
 
 def _inline(source: str) -> int | None:
-    """Return where the first command begins that stands behind another statement, outside of texts."""
+    """Return the start of the first command that follows another statement, outside of texts."""
     before = ""
     for token in scan(source):
         if (before, token.text) in _INLINE:
@@ -179,5 +179,5 @@ def _inline(source: str) -> int | None:
 
 
 def may_be_command(source: str) -> bool:
-    """Whether a source that is no Python may be meant for another program: a part of it begins like a command."""
+    """Whether a source that is not Python may contain a command of another program."""
     return bool(COMMAND.search(source) or _BARE.search(source)) or _inline(source) is not None

@@ -1,6 +1,6 @@
-"""How far long work is: told from time to time by what does it, to whoever asked.
+"""Progress of long work: a callback with the number of items that are done, called every TICK seconds.
 
-Nothing here shows it: a bar at a terminal is terminal/live_display.py's.
+terminal/live_display.py shows it as a bar.
 """
 
 from __future__ import annotations
@@ -10,21 +10,21 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-TICK = 0.1  # seconds between two times that it is told
+TICK = 0.1  # seconds between two calls
 
-Advance = Callable[[int], object]  # is called with how many are done
+Advance = Callable[[int], object]  # takes the number of items that are done
 Item = TypeVar("Item")
 
 
 def ticker(advance: Advance) -> Callable[[Item], Item]:
-    """Return what passes things on one by one, and tells from time to time how many have been."""
-    numbers, told_at = itertools.count(1), time.monotonic()
+    """Return a function that passes items through unchanged, and reports from time to time how many there were."""
+    numbers, reported_at = itertools.count(1), time.monotonic()
 
     def tick(item: Item) -> Item:
-        nonlocal told_at
+        nonlocal reported_at
         number, at = next(numbers), time.monotonic()
-        if at - told_at > TICK:
-            told_at = at
+        if at - reported_at > TICK:
+            reported_at = at
             advance(number)
         return item
 

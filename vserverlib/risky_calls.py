@@ -1,8 +1,8 @@
-"""Which calls in Python run another program, or are IPython's: found in its tree; nothing is run.
+"""Calls in Python source that run another program, or a method of IPython's shell. Nothing is executed.
 
-A call counts by the name of what is called, whatever that belongs to (`sp.run(…)`, `getattr(o, "system")(…)`), and by
-imports and assignments that give such a function another name. In doubt a call runs a program. It does not find a
-function that is put together at run time (`getattr(os, "sys" + "tem")`), nor one that calls another.
+The name of the called function counts, whatever it belongs to (`sp.run(…)`, `getattr(o, "system")(…)`), and so do
+imports and assignments that rename it. In doubt a call runs a program. Not found: a function whose name is computed at
+run time (`getattr(os, "sys" + "tem")`), and one that calls such a function.
 """
 
 from __future__ import annotations
@@ -18,15 +18,16 @@ STARTS = re.compile(
     r"system|popen\w*|Popen|(posix_)?spawn\w*|exec[lv]p?e?|check_call|check_output|getoutput|getstatusoutput"
     r"|create_subprocess_\w+"
 )
-COMMON = frozenset({"run", "call"})  # other things have these names, too: they count where they are called
-MODULES = {"subprocess": re.compile(r"\w+"), "pexpect": re.compile(r"\w+")}  # all of these counts
+COMMON = frozenset({"run", "call"})  # common names: they count only where they are called
+MODULES = {"subprocess": re.compile(r"\w+"), "pexpect": re.compile(r"\w+")}  # every function of these modules counts
 HOMES = frozenset({"os", "posix", "nt", "subprocess", "asyncio", "asyncio.subprocess", "pexpect", "pty"})
 
 
-def found(tree: ast.AST, known: Container[str] | None = None) -> Iterator[tuple[str, list[Any], bool]]:
-    """Return the calls of IPython's shell, and those that run a program: the method, the texts, whether of IPython.
+def find(tree: ast.AST, known: Container[str] | None = None) -> Iterator[tuple[str, list[Any], bool]]:
+    """Return the calls of IPython's shell and those that run a program: the method, the texts, whether IPython's.
 
-    known: what is defined where it runs. If it is a mapping, its functions count by their own names, too.
+    known: the names that are defined where the source runs. If it is a mapping, its functions also count by their own
+    names.
     """
     aliases = _aliases(tree)
     for node in ast.walk(tree):
@@ -57,13 +58,13 @@ def _runs(called: Any, aliases: Mapping[str, str], known: Container[str] | None)
 
 
 def _starts(node: Any, aliases: Mapping[str, str]) -> bool:
-    """Whether an expression is a function that runs a program, and has a name that little else has."""
+    """Whether an expression is a function that runs a program, with a name that few other functions have."""
     name = _name(node)
     return bool(STARTS.fullmatch(aliases.get(name, name)))
 
 
 def _name(node: Any) -> str:
-    """Return the name of a function: of `a.b`, `b`, `getattr(a, "b")` and `a["b"]`; else nothing."""
+    """Return the name of a function: `b` for `a.b`, `b`, `getattr(a, "b")` and `a["b"]`; else ""."""
     if isinstance(node, ast.Name):
         return node.id
     if isinstance(node, ast.Attribute):
@@ -76,7 +77,7 @@ def _name(node: Any) -> str:
 
 
 def _aliases(tree: ast.AST) -> dict[str, str]:
-    """Return the names that a source gives to modules and functions, each with the name that it stands for."""
+    """Return the names that a source gives to modules and functions, with their original names."""
     names: dict[str, str] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
@@ -88,7 +89,7 @@ def _aliases(tree: ast.AST) -> dict[str, str]:
 
 
 def _is_starter(value: Any) -> bool:
-    """Whether an object of the session is a function that runs a program, whatever it is called there."""
+    """Whether an object is a function that runs a program, whatever its name in the session."""
     home, name = getattr(value, "__module__", None), getattr(value, "__name__", None)
     return (
         isinstance(home, str)

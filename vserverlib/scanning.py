@@ -1,7 +1,7 @@
-"""The tokens of what a person typed, and which words say that a secret follows.
+"""Tokens of typed text, and the words that announce a secret.
 
-It owns `scan`, which reads any text, Python or not, and which the completion reads too; and what looks like a secret
-wherever it stands: a hash, a UUID, a key, the password of a URL. What is masked where is masking.py's.
+It owns `scan`, which reads any text, Python or not (completion uses it too), and the patterns of secrets that are
+recognizable anywhere: a hash, a UUID, a key, the password of a URL. masking.py decides what to mask.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import keyword
 import re
 from typing import NamedTuple
 
-MASK = "********"  # the same that the models show, and refuse as a secret: a masked line that is run again says so
+MASK = "********"  # as the models show it, and refuse it as a secret: so a masked line fails clearly if it is run again
 
 _TOKENS = re.compile(
     r"""
@@ -31,8 +31,8 @@ _STRING = re.compile(
 )
 _SECRET_WORD = re.compile(r"passw|passphrase|secret|credential|api_?key|private_?key|token(?!i)", re.IGNORECASE)
 _SECRET_PARTS = frozenset({"pw", "pwd", "pass", "passwd", "key", "keys", "hash", "hashpw"})
-_MISTYPED = ("password", "api_key")  # the fields: what stands beside a typo in one of them is meant for it
-_NEAR = 0.8  # how alike a typo is (difflib)
+_MISTYPED = ("password", "api_key")  # fields whose misspellings announce a secret too
+_NEAR = 0.8  # the similarity of a misspelling (difflib)
 _PARTS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
 _OBVIOUS = re.compile(
     r"\$2[abxy]?\$\d\d?\$[./A-Za-z0-9]*"  # bcrypt
@@ -52,12 +52,12 @@ class Token(NamedTuple):
 
 
 def scan(source: str) -> list[Token]:
-    """Return the tokens of a source, which add up to it. A string that is not closed ends with its line."""
+    """Return the tokens of a source, which add up to it. An unclosed string ends with its line."""
     return [Token(str(match.lastgroup), match.group(), match.start()) for match in _TOKENS.finditer(source)]
 
 
 def string_parts(text: str) -> tuple[str, str, str, bool]:
-    """Return the prefix, the quote and the body of a string's source, and whether it has an end."""
+    """Return the prefix, quote and body of a string's source, and whether it is closed."""
     parts = _STRING.fullmatch(text)
     assert parts is not None, text
     return parts["prefix"], parts["quote"], parts["body"], bool(parts["end"])
@@ -65,7 +65,7 @@ def string_parts(text: str) -> tuple[str, str, str, bool]:
 
 @functools.lru_cache(maxsize=1000)
 def names_secret(name: str) -> bool:
-    """Whether a name, or the text of a string that is a name, says that what it stands for is a secret."""
+    """Whether a name, or a string that is a name, announces a secret."""
     if not name.isidentifier() or "public" in name.lower() or keyword.iskeyword(name):
         return False
     parts = {part.lower() for part in _PARTS.findall(name)}
@@ -75,11 +75,11 @@ def names_secret(name: str) -> bool:
 def _is_mistyped(name: str) -> bool:
     if name[0] not in "pa":
         return False
-    import difflib  # 4 ms that few sources have to pay
+    import difflib  # 4 ms, rarely needed
 
     return bool(difflib.get_close_matches(name, _MISTYPED, cutoff=_NEAR))
 
 
 def mask_obvious(text: str) -> str:
-    """Return a text with a mask in place of what looks like a secret wherever it stands: a hash, a UUID, a key."""
+    """Return a text with every recognizable secret masked: a hash, a UUID, a key, a URL's password."""
     return _OBVIOUS.sub(lambda found: MASK + "\n" * found[0].count("\n"), text)

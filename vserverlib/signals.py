@@ -1,12 +1,12 @@
-"""Signals that end the program (SIGINT, SIGTERM, SIGHUP): raised where an exception arrives, and otherwise kept.
+"""Signals that end the program (SIGINT, SIGTERM, SIGHUP): raised where an exception arrives, and otherwise deferred.
 
-A signal becomes an exception: KeyboardInterrupt, or Terminated for the two others. Where an exception would be
-swallowed (a callback of SQLite's, a __del__) or would do harm (a commit, cleaning up), the signal waits. It is raised
-at the next check(): before each statement, each commit, and before a file is put in its place. So no signal is lost,
-and none breaks into what must be done as a whole.
+A signal becomes an exception: KeyboardInterrupt, or Terminated for the other two. Where an exception would be lost (in
+a SQLite callback, in __del__) or do harm (during a commit or a cleanup), the signal is deferred until the next check():
+before each statement, each commit, and before a file is put in place. So no signal is lost, and none interrupts what
+must be complete.
 
-Only the program installs this, by watch(). In a plain script, and in a notebook, Python handles signals as ever, and
-the functions of this module do nothing. A signal that is ignored when the program starts (nohup) stays ignored.
+watch() installs this, and only the program calls it. In plain scripts and notebooks Python handles signals as always,
+and the functions of this module do nothing. A signal that is ignored when the program starts (nohup) stays ignored.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import signal
 import sys
 import time
 
-TYPE_CHECKING = False  # typing takes its time to be imported, in which Ctrl-C would show a traceback
+TYPE_CHECKING = False  # importing typing takes time, in which Ctrl-C would show a traceback
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import CodeType, FrameType, TracebackType
@@ -26,21 +26,21 @@ if TYPE_CHECKING:
     Function = TypeVar("Function", bound=Callable[..., Any])
 
 WATCHED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-INTERRUPTED = 130  # what a shell gives as the status of a program that Ctrl-C ended
-PATIENCE = 5.0  # seconds that a signal waits; after that, another one breaks into what is done as a whole
-FLUSHING = 1.0  # seconds that a pipe has to take what was printed, at the end
+INTERRUPTED = 130  # the exit status of a program that Ctrl-C ended
+MAX_DEFERRAL = 5.0  # seconds that a signal can be deferred; after that, a second one is raised at once
+FLUSH_TIMEOUT = 1.0  # seconds that flushing may take at the end
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM or SIGHUP: what handles Ctrl-C handles it, but the program ends in any case."""
+    """SIGTERM or SIGHUP. Code that handles Ctrl-C handles it too, but the program ends in any case."""
 
 
 class _State:
-    """What there is to know of signals in this process.
+    """The state of signal handling in this process.
 
-    waiting: one that was not raised yet; since: when it came; ending: the one that ends the program in any case;
-    is_interrupted: whether Ctrl-C ends it; held: how many blocks are open in which none is raised; finishing: the block
-    that is open in which what was done is reported; leave: what leaves the prompt that is shown.
+    waiting: the deferred signal, if any; since: when it came; ending: the signal that ends the program in any case;
+    is_interrupted: whether Ctrl-C ends it; held: the number of open held() blocks; finishing: the open finishing()
+    block; leave: the function that leaves the current prompt.
     """
 
     def __init__(self) -> None:
@@ -57,7 +57,7 @@ _state = _State()
 _callbacks: set[CodeType] = set()
 
 
-# Raising them
+# Raising signals
 
 
 def _handle(number: int, frame: FrameType | None) -> None:
@@ -76,8 +76,8 @@ def _handle(number: int, frame: FrameType | None) -> None:
 
 
 def _waits(frame: FrameType | None) -> bool:
-    """Whether a signal that comes now has to wait."""
-    if _state.held and not (_state.waiting is not None and time.monotonic() - _state.since > PATIENCE):
+    """Whether a signal that comes now has to be deferred."""
+    if _state.held and not (_state.waiting is not None and time.monotonic() - _state.since > MAX_DEFERRAL):
         return True
     while frame is not None:
         if frame.f_code in _callbacks:
@@ -92,47 +92,47 @@ def _raise(number: int) -> None:
 
 
 def check() -> None:
-    """Raise a signal that waits, unless a block is open in which none is raised."""
+    """Raise a deferred signal, unless within a held() block."""
     if _state.waiting is not None and not _state.held:
         _raise(_state.waiting)
 
 
 def is_due() -> bool:
-    """Whether a signal waits that check() would raise."""
+    """Whether check() would raise a signal."""
     return _state.waiting is not None and not _state.held
 
 
 def interrupted() -> BaseException:
-    """Return what is to be raised in place of an error that says that a statement was interrupted."""
+    """Return the exception of the signal that interrupted a statement; raise it in place of the database's error."""
     number, _state.waiting = _state.waiting, None
     return KeyboardInterrupt() if number in (None, signal.SIGINT) else Terminated(number)
 
 
 def is_ending() -> bool:
-    """Whether a signal has come that ends the program, whatever has become of its exception."""
+    """Whether a signal has come that ends the program, even if its exception was lost."""
     return _state.ending is not None
 
 
-def begin_anew() -> None:
-    """Forget a Ctrl-C that waits, and blocks that it has left open: somebody at a prompt begins something new."""
+def reset() -> None:
+    """Drop a deferred Ctrl-C and blocks that it left open: a user at the prompt starts something new."""
     _state.held, _state.finishing = 0, None
     if _state.waiting == signal.SIGINT:
         _state.waiting = None
 
 
 def callback(function: Function) -> Function:
-    """Have no signal be raised in a function that C code calls, and whose exceptions it would swallow."""
+    """Decorate a function that C code calls, and whose exceptions are lost: signals are deferred in it."""
     _callbacks.add(function.__code__)
     return function
 
 
-# Holding them back
+# Deferring signals
 
 
-class held:  # noqa: N801  # it is used as a function is
-    """A block that is done as a whole, such as cleaning up: a signal that comes meanwhile is raised at its end.
+class held:  # noqa: N801  # used like a function
+    """A block that must be complete, such as a cleanup: signals are deferred until its end.
 
-    Keep it short. Should it hang, a signal that comes PATIENCE seconds after the first breaks into it.
+    Keep it short. If it hangs, a second signal, MAX_DEFERRAL seconds after the first, interrupts it.
     """
 
     def __enter__(self) -> None:
@@ -144,9 +144,9 @@ class held:  # noqa: N801  # it is used as a function is
 
 
 class finishing:  # noqa: N801
-    """A block with a point of no return: from there on, signals wait until it has ended. One within another is that.
+    """A block with a point of no return, after which signals are deferred until its end. Nested blocks share one.
 
-    For what is done and reported: is_done says whether that point was passed.
+    For work that is committed and then reported. is_done: whether that point was passed.
     """
 
     def __init__(self) -> None:
@@ -165,9 +165,9 @@ class finishing:  # noqa: N801
 
 
 def point_of_no_return() -> None:
-    """Raise what waits; after that, have signals wait until the block of finishing() has ended.
+    """Raise a deferred signal; from now on defer signals until the finishing() block ends.
 
-    For the moment before a commit: what comes later cannot take it back, and is not to keep it from being reported.
+    Call it just before a commit: a later signal cannot undo the commit, and must not prevent its report.
     """
     check()
     block = _state.finishing
@@ -177,7 +177,7 @@ def point_of_no_return() -> None:
 
 
 class left_by:  # noqa: N801
-    """A block in which a signal that ends the program is not raised: this is called. For a loop of events."""
+    """A block in which a signal that ends the program calls `leave` instead of raising. For event loops."""
 
     def __init__(self, leave: Callable[[], object]) -> None:
         self.leave = leave
@@ -193,8 +193,8 @@ class left_by:  # noqa: N801
 
 
 def watch() -> None:
-    """Handle signals in this program from now on, and end it as its signal says. To be called first of all."""
-    atexit.register(_end)  # the first that is registered is the last that is called
+    """Handle signals in this program from now on. Call it before anything else."""
+    atexit.register(_end)  # registered first, called last
     sys.excepthook, sys.unraisablehook = _show, _show_swallowed
     for number in WATCHED:
         if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
@@ -203,24 +203,24 @@ def watch() -> None:
 
 
 def _leave_alone() -> None:
-    """Have a process that a script has forked handle signals as Python does."""
+    """Have a forked child process handle signals as Python does."""
     for number in WATCHED:
         if signal.getsignal(number) is _handle:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
 def block() -> None:
-    """Have signals wait in the system: for a program that starts anew, which would lose them."""
+    """Block signals in the system while the program executes itself again, which would lose them."""
     signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
 
 
 def let_through() -> None:
-    """Take the signals that have waited in the system."""
+    """Unblock the signals that block() has blocked; they arrive now."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, WATCHED)
 
 
 def _show(kind: type[BaseException], error: BaseException, tb: TracebackType | None) -> None:
-    """Show an exception that ends the program, unless a signal has raised it."""
+    """Print an exception that ends the program, unless a signal raised it."""
     if issubclass(kind, KeyboardInterrupt):
         end_interrupted()
     else:
@@ -228,7 +228,7 @@ def _show(kind: type[BaseException], error: BaseException, tb: TracebackType | N
 
 
 def _show_swallowed(unraisable: Any) -> None:
-    """Show an exception that Python ignores; one that a signal has raised waits again."""
+    """Print an exception that Python ignores; if a signal raised it, defer the signal again."""
     if unraisable.exc_type is not None and issubclass(unraisable.exc_type, KeyboardInterrupt):
         _state.waiting = _state.ending or signal.SIGINT
     else:
@@ -236,12 +236,12 @@ def _show_swallowed(unraisable: Any) -> None:
 
 
 def end_interrupted() -> None:
-    """Have the program end as Ctrl-C ends it, if it was no other signal."""
+    """Have the program end as Ctrl-C ends it, unless another signal ends it."""
     _state.is_interrupted = True
 
 
 def _end() -> None:
-    """Have the status of the program say which signal has ended it, as the last thing of all."""
+    """Have the exit status show the signal that ended the program. Runs last."""
     number = _state.ending or (signal.SIGINT if _state.is_interrupted else _state.waiting)
 
     def end(*_: object) -> None:
@@ -250,7 +250,7 @@ def _end() -> None:
         signal.signal(number or signal.SIGTERM, signal.SIG_DFL)
         os.kill(os.getpid(), number or signal.SIGTERM)
 
-    for each in WATCHED:  # one that comes now ends it at once; when all is done, it comes too late
+    for each in WATCHED:  # from now on a signal ends the program at once, or is too late
         signal.signal(each, signal.SIG_IGN if number is None else end)
     if number is not None:
         _flush()
@@ -258,15 +258,15 @@ def _end() -> None:
 
 
 def _flush() -> None:
-    """Write what was printed, but do not wait for long for a pipe that nobody reads."""
+    """Flush the output, but wait only briefly for a pipe that nobody reads."""
     import contextlib
 
     def give_up(number: int, frame: FrameType | None) -> None:
         raise TimeoutError
 
     signal.signal(signal.SIGALRM, give_up)
-    signal.setitimer(signal.ITIMER_REAL, FLUSHING)
+    signal.setitimer(signal.ITIMER_REAL, FLUSH_TIMEOUT)
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError, AttributeError):  # full, closed, or none at all
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # full, closed or missing
             stream.flush()
     signal.setitimer(signal.ITIMER_REAL, 0)

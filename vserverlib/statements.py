@@ -1,9 +1,8 @@
-"""SQL as a person is shown it: a statement that may hold a secret shows none of its values.
+"""SQL for display: a statement that may contain a secret shows none of its values.
 
-No parser is asked which value belongs to which column: whatever names the column of a secret, writes to a table that
-has one, or reads what is unknown here, may hold a secret in any of its values. Of such a statement the keywords, the
-tables and columns of ours and the functions are shown, and nothing else of it. Which columns are secret is told by the
-caller.
+It does not parse which value belongs to which column: a statement that names a secret column, writes to a table with
+one, or reads an unknown table may contain a secret in any value. Of such a statement only keywords, functions and the
+names of our tables and columns are shown. The caller passes the secret columns.
 """
 
 from __future__ import annotations
@@ -31,19 +30,19 @@ _TOKENS = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _WORD = re.compile(r"\w+")
-_ESCAPED = re.compile(r"\bu&[\"']", re.IGNORECASE)  # PostgreSQL: a name may be written in escapes
-_STAR = re.compile(r"(?<!\()\s*\*")  # every column; not COUNT(*)
+_ESCAPED = re.compile(r"\bu&[\"']", re.IGNORECASE)  # PostgreSQL allows escapes in names
+_STAR = re.compile(r"(?<!\()\s*\*")  # all columns; not COUNT(*)
 _READ = re.compile(r"\b(?:FROM|JOIN)\s+(?:ONLY\s+|LATERAL\s+)?(?:[\w\"`\[\]]+\.)?([\w\"`\[\]]+)(\s*\()?", re.IGNORECASE)
 _NAMED = re.compile(r"\b(?:WITH|RECURSIVE|,)\s*\"?(\w+)\"?\s*(?:\([^()]*\)\s*)?AS\b", re.IGNORECASE)
-_TABLE = re.compile(r'CREATE TABLE "(\w+)"')
-_INTO = re.compile(  # a table, and whether the names of columns follow it
+_CREATED_TABLE = re.compile(r'CREATE TABLE "(\w+)"')
+_INTO = re.compile(  # a table, and whether column names follow it
     r"""\b(?:INSERT|REPLACE)\s+(?:OR\s+\w+\s+)?INTO\s+
     (?:(?:"[^"]*"|`[^`]*`|\[[^\]]*\]|\w+)\s*\.\s*)?("[^"]*"|`[^`]*`|\[[^\]]*\]|\w+)
     (\s*\((?!\s*(?:SELECT|VALUES|WITH)\b))?""",
     re.VERBOSE | re.IGNORECASE,
 )
 _ALIAS = re.compile(r"t\d+")
-_SHOWN = frozenset({"?", "%s", "''", *"0123456789"})
+_HARMLESS = frozenset({"?", "%s", "''", *"0123456789"})
 _BEGINS = frozenset({"select", "values", "with"})
 _WRITES = frozenset(
     {"insert", "update", "delete", "replace", "merge", "copy", "create", "alter", "attach", "do", "call"}
@@ -125,7 +124,7 @@ _KEYWORDS = frozenset(
 
 
 def masked(sql: str, parameters: Any, columns: Iterable[tuple[str, str]]) -> tuple[str, list[Any]]:
-    """Return a statement, and its parameters in their order; a mask in place of every value if it may hold a secret.
+    """Return a statement and its parameters in order; all values masked if the statement may contain a secret.
 
     columns: the (table, column) pairs of secrets.
     """
@@ -138,7 +137,7 @@ def masked(sql: str, parameters: Any, columns: Iterable[tuple[str, str]]) -> tup
 
 
 def may_hold_secret(sql: str, columns: Iterable[tuple[str, str]]) -> bool:
-    """Whether a statement names a secret, writes to a table that has one, or reads what is unknown here."""
+    """Whether a statement names a secret, writes to a table with one, or reads an unknown table."""
     pairs = {(table.casefold(), name.casefold()) for table, name in columns}
     words = [word.casefold() for word in _WORD.findall(sql)]
     is_named = any(map(names_secret, words)) or not {name for _, name in pairs}.isdisjoint(words)
@@ -150,40 +149,40 @@ def may_hold_secret(sql: str, columns: Iterable[tuple[str, str]]) -> bool:
 
 
 def _reads_unknown(sql: str) -> bool:
-    """Whether a statement reads a table or a view that is none of ours: a view may give a secret another name."""
+    """Whether a statement reads a table or a view that is not ours: a view may rename a secret column."""
     known = _names() | _OTHERS | {name.casefold() for name in _NAMED.findall(sql)} | {"select", "values"}
     found = ((name.strip('"`[]').casefold(), called) for name, called in _READ.findall(sql))
     return any(name not in known and not called and not name.startswith("pg_") for name, called in found)
 
 
 def _fills_unknown(sql: str) -> bool:
-    """Whether a statement inserts into a table that is none of ours, and does not name its columns."""
+    """Whether a statement inserts into a table that is not ours, without naming columns."""
     plain = "".join(" " if token.lastgroup == "comment" else token.group() for token in _TOKENS.finditer(sql))
     found = ((name.strip('"`[]').casefold(), named) for name, named in _INTO.findall(plain))
     return any(name not in _tables() and not named for name, named in found)
 
 
 def has_values(sql: str) -> bool:
-    """Whether a statement has more than keywords, names of ours and marks for parameters."""
+    """Whether a statement has more than keywords, our names, and parameter marks."""
     return "".join(_shown(_TOKENS.finditer(sql))) != sql
 
 
 @functools.cache
 def _tables() -> frozenset[str]:
-    return frozenset(_TABLE.findall(SCHEMA.read_text()))
+    return frozenset(_CREATED_TABLE.findall(SCHEMA.read_text()))
 
 
 @functools.cache
 def _names() -> frozenset[str]:
-    """Return the words of our tables, among them the names of all tables and columns."""
+    """Return all words of our schema, including the names of tables and columns."""
     return frozenset(_WORD.findall(SCHEMA.read_text().casefold()))
 
 
 def _shown(tokens: Iterable[re.Match[str]]) -> Iterator[str]:
-    """Return the tokens of a statement without its values, and without any word that is not known to be a name."""
+    """Return the tokens of a statement without its values and without unknown names."""
     for token in tokens:
         kind, text = str(token.lastgroup), token.group()
-        if kind in ("space", "op") or text in _SHOWN or (kind in ("word", "quoted") and _is_name(text)):
+        if kind in ("space", "op") or text in _HARMLESS or (kind in ("word", "quoted") and _is_name(text)):
             yield text
         else:
             yield f"/* {MASK} */" if kind == "comment" else f"'{MASK}'"
@@ -195,7 +194,7 @@ def _is_name(text: str) -> bool:
 
 
 def _fits(tokens: Sequence[re.Match[str]], number: int) -> bool:
-    """Whether a statement takes so many parameters, so far as that can be seen."""
+    """Whether a statement takes this number of parameters, as far as that is visible."""
     marks = [token.group() for token in tokens if token.lastgroup == "mark"]
     return len(marks) == number or any(mark not in ("?", "%s") for mark in marks)
 

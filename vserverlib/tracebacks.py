@@ -1,7 +1,7 @@
-"""What Python prints of an exception that nobody catches in a plain script: the same, secrets masked in its source.
+"""Tracebacks of uncaught exceptions in plain scripts: Python's own, with secrets masked in the source lines.
 
-The shell prints its own tracebacks, and IPython and notebooks theirs. What a program prints or logs by itself
-(traceback.print_exc(), logging) is not masked.
+The shell, IPython and notebooks print their own tracebacks. Tracebacks that a program prints or logs itself
+(traceback.print_exc(), logging) are not masked.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 
 def install() -> None:
-    """Mask what Python prints, unless another program has its own way of printing it."""
+    """Mask the tracebacks that Python prints, unless another program has replaced Python's hook."""
     if sys.excepthook is sys.__excepthook__:
         sys.excepthook = _print
     if threading.excepthook is threading.__excepthook__:
@@ -21,7 +21,7 @@ def install() -> None:
 
 
 def _print(kind: Any, error: Any, trace: Any) -> None:
-    import traceback  # few programs end by an exception
+    import traceback  # rarely needed
 
     message = traceback.TracebackException(kind, error, trace, lookup_lines=False)
     for exception in _chain(message):
@@ -44,7 +44,7 @@ def _chain(message: Any) -> Iterator[Any]:
 
 
 def _mask_sources(files: set[str]) -> None:
-    """Have the lines of files that name a secret be read masked: as a whole, since a text may have several lines."""
+    """Mask the lines of files that contain a secret: the whole file, because a text may span lines."""
     import linecache
 
     from vserverlib.masking import mask  # 15 ms
@@ -57,7 +57,7 @@ def _mask_sources(files: set[str]) -> None:
 
 
 def _without_marks(traceback: Any, frame: Any) -> Any:
-    """Return a frame without the marks under its line if the line is masked: they would be in another place."""
+    """Return a frame without position marks if its line is masked: they would be misplaced."""
     from vserverlib.scanning import MASK
 
     if MASK not in (frame.line or ""):

@@ -31,7 +31,7 @@ _STATUS = "users and nodes have their own ip, last_seen and status"
 _DATABASES = "the names of a task's databases are the text task.database"
 _ACCOUNT = _not_kept(3)
 
-# By the name of the table; as a word it may be in the plural, and in any case.
+# By the name of the table. Words may be plural, and in any case.
 ENTITIES = {
     "run": Counterpart("result", 4),
     "role": _not_kept(2, _ROLES),
@@ -53,7 +53,7 @@ ENTITIES = {
     "task_depends_on": _not_kept(5),
 }
 
-# By the noun of the entity, and the name of a column, or of an attribute in vantage6's own shell.
+# By the noun of the entity and the name of a column, or of an attribute in vantage6's own shell.
 FIELDS = {
     "organization": {
         "_public_key": Counterpart("public_key", 1),
@@ -82,7 +82,7 @@ FIELDS = {
     },
     "node": {
         "config": _not_kept(3),
-        "runs": _not_kept(4, "task.results_for_node(node) gives those of a task"),
+        "runs": _not_kept(4, "task.results_for_node(node) returns those of a task"),
         "keycloak_id": _not_kept(5),
         "keycloak_client_id": _not_kept(5),
         "type": _not_kept(1),
@@ -118,21 +118,21 @@ PLURALS = {"studies": "study"}
 
 
 def entity(word: str) -> str:
-    """Return ": what vantage6 4 calls a run is a result here" for a server's name of an entity; "" for others."""
+    """Return ": the run of vantage6 4 is the result here" for vantage6's word for an entity; "" for other words."""
     name = word.casefold()
     name = PLURALS.get(name, name if name in ENTITIES else name.removesuffix("s"))
     known = ENTITIES.get(name)
     if known is None or not known.here:
-        return _of_what_is_not_kept(known)
-    return f": what vantage6 {known.since} calls a {name} is a {known.here} here"
+        return _about_missing(known)
+    return f": the {name} of vantage6 {known.since} is the {known.here} here"
 
 
 def field(noun: str, name: str) -> str:
-    """Return ": what vantage6 4 calls job_id is run_id here" for a server's name of a field; "" for others."""
+    """Return ": job_id of vantage6 4 is run_id here" for vantage6's name of a field; "" for other names."""
     known = FIELDS.get(noun, {}).get(name)
     if known is None or not known.here:
-        return _of_what_is_not_kept(known)
-    return f": what vantage6 {known.since} calls {name} is {known.here} here"
+        return _about_missing(known)
+    return f": {name} of vantage6 {known.since} is {known.here} here"
 
 
 def of_error(error: BaseException) -> str:
@@ -142,15 +142,15 @@ def of_error(error: BaseException) -> str:
     name = error.name if isinstance(error, NameError) else None
     if name in FIELDS:
         return f": give it a value first, {name} = db.{name.capitalize()}.get(1)"
-    is_meant = name is not None and (name[:1].isupper() or name in ("run", "runs"))
-    return entity(str(name)) if is_meant else ""
+    is_entity_name = name is not None and (name[:1].isupper() or name in ("run", "runs"))
+    return entity(str(name)) if is_entity_name else ""
 
 
-def _of_what_is_not_kept(known: Counterpart | None) -> str:
+def _about_missing(known: Counterpart | None) -> str:
     if known is None:
         return ""
     about = f"; {known.about}" if known.about else ""
-    return f": vantage6 has it since release {known.since}, vserver does not keep it{about}"
+    return f": vantage6 has it since release {known.since}, vserver does not store it{about}"
 
 
 def columns(noun: str, name: str) -> tuple[str, ...]:

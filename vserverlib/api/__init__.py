@@ -7,6 +7,11 @@
 
 `models.connect` opens only databases of vserver; `api.connect` opens everything that `vserver -d` opens, such as the
 database of a vantage6 server. No function here prints to stdout.
+
+Every error is a subclass of `vserverlib.Error`, one line with a remedy: `UsageError`, `NotFound`, `Locked`, `ReadOnly`,
+`Damaged`, `NotADatabase`, `OutdatedSchema`, `NewerSchema`, `CheckError`.
+
+    from vserverlib import Locked, NotFound
 """
 
 from __future__ import annotations

@@ -1,12 +1,13 @@
-"""Copies of a database: made while others write, verified, and put back.
+"""Backups of SQLite databases: made while others write, verified, and restored.
 
-A backup is one file that is complete in itself: whoever has it can open it, or restore it. It is made by SQLite's
-backup interface within one reading transaction, so that it is the database of one moment.
+A backup is one complete file, which can be opened or restored. SQLite's backup API makes it within one read
+transaction, so it is a consistent snapshot.
 
-Restoring writes *into* the database, in one transaction, by the same interface. So it is there as a whole or not at
-all, whoever is killed when; and others that have the database open go on in what was restored, not in a deleted file.
+Restoring writes *into* the database in one transaction, with the same API. So it happens completely or not at all, even
+if the process is killed; and other programs that have the database open continue with the restored data, not with a
+deleted file.
 
-It owns copies. Whether a file is ours, and opening one, is storage.py's; where a file is put, and how, is files.py's.
+storage.py recognizes and opens files; files.py puts them in place.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from vserverlib import Error, files, signals
+from vserverlib import Damaged, Error, Locked, NotFound, files, signals
 from vserverlib.databases import connection, recording, schemas, sqlite, sqlite_connections, sqlite_headers, storage
 from vserverlib.databases.connection import DatabaseMixin
 from vserverlib.databases.sqlite import Sqlite
@@ -30,19 +31,19 @@ from vserverlib.files import shown
 from vserverlib.messages import notify
 
 BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)  # the last: a schema that is no SQL
+DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)  # the last: the schema is not valid SQL
 
-OF_VALUES = ("NULL value in", "CHECK constraint", "value in")  # what SQLite says of rows that no table of ours takes
+VALUE_FAULTS = ("NULL value in", "CHECK constraint", "value in")  # SQLite's messages on values that our tables forbid
 
-LAST = 1  # pages that are left to be copied when the next step commits
+LAST_PAGE = 1  # the remaining pages at the last step, which commits
 
 Counts = dict[str, int]  # rows by table
 
 
-class Damaged(Error):
-    """A database is damaged, so a copy of it is no backup: restore would refuse it.
+class FailedIntegrityCheck(Damaged):
+    """SQLite finds a fault in a database, so its copy is not a backup: restore would refuse it.
 
-    fault: what SQLite finds; repair: what is typed to repair it.
+    fault: SQLite's message; repair: the command that repairs it.
     """
 
     def __init__(self, path: Path, fault: str, remedy: str = "") -> None:
@@ -52,60 +53,60 @@ class Damaged(Error):
 
 
 class Backup(NamedTuple):
-    """A backup: where it is, how large (bytes), and whether what was copied is sound."""
+    """A backup: its path, its size (bytes), and whether the copied database is sound."""
 
     path: Path
     size: int
     is_sound: bool = True
 
 
-# Making one
+# Making a backup
 
 
 def make(path: Path, target: Path | None = None, *, force: bool = False) -> Backup:
-    """Make a verified backup of a database, readable by its owner alone, and return it. Complete, or not there at all.
+    """Make a verified backup of a database, for its owner only, and return it. It is complete or does not exist.
 
-    target: a file, or a folder to make it in; without one it is made beside the database, named by the time. Others may
-    write meanwhile. Raises an Error where the database is damaged, or there is a file already unless `force` replaces
-    it: never the database itself, nor what is no file.
+    target: a file, or a folder; without one it is created beside the database, named after the time. Others may write
+    meanwhile. Raises FailedIntegrityCheck if the database is damaged, another Error if the target exists, unless
+    `force` replaces it; never the database itself, nor anything but a regular file.
     """
     storage.check(path)
     place = _place(path, target)
     files.refuse_place(place, path, force=force)
-    with files.as_error(f"{shown(place)} cannot be made"), _copied(path, place) as draft:
+    with files.as_error(f"{shown(place)} cannot be created"), _copied(path, place) as draft:
         size = draft.stat().st_size
         files.put(draft, place, replace=force)
     return Backup(place, size)
 
 
 def stream(path: Path, out: BinaryIO) -> None:
-    """Write a verified backup of a database to a stream. It is made in a private folder first."""
+    """Write a verified backup of a database to a stream. It is first made in a private folder."""
     storage.check(path)
     with (
         files.as_error(f"{shown(path)} cannot be backed up"),
-        files.passing_folder() as folder,
+        files.temporary_folder() as folder,
         _copied(path, folder / "backup") as draft,
         open(draft, "rb") as file,
     ):
         try:
             shutil.copyfileobj(file, out)
             out.flush()
-        except BrokenPipeError:  # told, though a list that is read in part ends in silence: such a backup is none
-            raise Error(f"the backup of {shown(path)} was not read to its end: what was read is no backup") from None
+        except BrokenPipeError:  # an error here, because half a backup is useless
+            raise Error(f"the backup of {shown(path)} was not read to its end: this is not a backup") from None
 
 
 def keep(path: Path, kept: list[Backup], *, or_damaged: bool = False) -> None:
-    """Make a backup beside a database that is about to be changed as a whole, verified as restoring verifies one.
+    """Make a verified backup beside a database that is about to be replaced or upgraded.
 
-    kept: it is put into this list as soon as it is there, so that who is interrupted then can discard() it. Raises
-    Damaged where restoring would refuse it; or_damaged: keeps it all the same, and says so. Opens the database by
-    SQLite only: the caller holds its write lock, which reading the file would end.
+    kept: the list that gets the backup as soon as it exists, so that the caller can discard() it when interrupted.
+    Raises FailedIntegrityCheck if restore would refuse it; or_damaged: keeps such a backup, marked as not sound. Opens
+    the database with SQLite only: the caller holds its write lock, which reading the file otherwise would release.
     """
     place, is_sound = default_name(path), True
-    with files.as_error(f"{shown(place)} cannot be made"), files.unfinished(place) as draft:
+    with files.as_error(f"{shown(place)} cannot be created"), files.draft_for(place) as draft:
         try:
             _copy_verified(path, draft)
-        except Damaged:
+        except FailedIntegrityCheck:
             if not or_damaged:
                 raise
             _copy(path, draft)
@@ -118,7 +119,7 @@ def keep(path: Path, kept: list[Backup], *, or_damaged: bool = False) -> None:
 
 @contextlib.contextmanager
 def keeping_first(database: DatabaseMixin) -> Iterator[list[Backup]]:
-    """A transaction that begins with a backup, which is put into this list: gone again unless it is committed."""
+    """A transaction that begins with a backup, added to this list; it is removed unless the transaction commits."""
     kept: list[Backup] = []
     with signals.finishing():
         try:
@@ -131,19 +132,19 @@ def keeping_first(database: DatabaseMixin) -> Iterator[list[Backup]]:
 
 
 def _repair(path: Path, fault: str) -> str:
-    """Return what is typed to repair a database that has this fault: by SQLite's own program."""
+    """Return the command of SQLite's own program that repairs a database with a given fault."""
     name = shlex.quote(shown(path))
     if "index" in fault:
         return f"sqlite3 {name} REINDEX"
-    if any(words in fault for words in OF_VALUES):
-        return f"sqlite3 {name}, to give the rows values that the table takes"
+    if any(words in fault for words in VALUE_FAULTS):
+        return f"sqlite3 {name}, to set values that the table allows"
     if "reelist" in fault:
         return f"sqlite3 {name} \"VACUUM INTO 'NEW'\""
-    return f"sqlite3 {name} .recover | sqlite3 NEW, for what can be read of it"
+    return f"sqlite3 {name} .recover | sqlite3 NEW, to recover the readable part"
 
 
 def default_name(path: Path) -> Path:
-    """Return the name of a backup beside a database, one that is not taken."""
+    """Return an unused name for a backup beside a database."""
     return files.dated(path.parent, path.stem, ".db")
 
 
@@ -158,39 +159,42 @@ def _place(path: Path, target: Path | None) -> Path:
 
 @contextlib.contextmanager
 def _copied(path: Path, beside: Path) -> Iterator[Path]:
-    """A verified copy of a database in a private file beside a place; gone at the end unless it was put there."""
-    with files.unfinished(beside) as draft:
+    """A verified private copy of a database, at the end removed unless it was moved to its destination."""
+    with files.draft_for(beside) as draft:
         _copy_verified(path, draft)
         yield draft
 
 
 def _copy_verified(path: Path, draft: Path) -> None:
-    """Copy what a database holds at one moment; raise Damaged where restoring would refuse such a copy."""
+    """Copy a snapshot of a database; raise FailedIntegrityCheck if restore would refuse the copy."""
     try:
         _verify(draft, path, _copy(path, draft, _count))
-    except (peewee.DatabaseError, sqlite3.DatabaseError) as error:
-        if not _is_damage(error):
+    except FailedIntegrityCheck:
+        raise
+    except (Damaged, peewee.DatabaseError, sqlite3.DatabaseError) as error:
+        fault = error.__cause__ or error if isinstance(error, Damaged) else error
+        if not _is_damage(fault):
             raise
-        raise Damaged(path, files.reason(error)) from error
+        raise FailedIntegrityCheck(path, files.reason(fault)) from error
 
 
 def _copy(path: Path, draft: Path, count: Callable[[sqlite3.Connection], Counts] = lambda conn: {}) -> Counts:
-    """Copy what a database holds at one moment, and return the counts of its rows at that moment."""
+    """Copy a snapshot of a database, and return its row counts at that moment."""
     with (
         contextlib.closing(storage.reader(path)) as source,
         contextlib.closing(sqlite_connections.connect(draft)) as target,
     ):
-        for pragma in ("journal_mode = OFF", "synchronous = OFF"):  # the copy is complete, or thrown away
+        for pragma in ("journal_mode = OFF", "synchronous = OFF"):  # the copy is complete, or discarded
             target.execute(f"PRAGMA {pragma}")
         with source.atomic():
-            source.execute_sql("SELECT 1 FROM sqlite_master").fetchone()  # from here on it is one moment
+            source.execute_sql("SELECT 1 FROM sqlite_master").fetchone()  # begins the read transaction
             rows = count(source.connection())
-            sqlite_connections.Connection.backup(source.connection(), target)  # with the hashes, which a reader hides
+            sqlite_connections.Connection.backup(source.connection(), target)  # a reader's own hides the hashes
     return rows
 
 
 def refuse_damaged(copy: Path, original: Path) -> None:
-    """Raise Damaged where a copy is damaged, as the database that it was made of then is."""
+    """Raise FailedIntegrityCheck, for the original, if its copy is damaged."""
     _verify(copy, original)
 
 
@@ -201,17 +205,17 @@ def _count(conn: sqlite3.Connection) -> Counts:
 
 
 def _verify(file: Path, original: Path, rows: Counts | None = None) -> None:
-    """Raise an Error unless a copy is a sound database of ours, with the rows that it was made of."""
+    """Raise an Error unless a copy is a sound database of ours with the given row counts."""
     with contextlib.closing(sqlite_headers.immutable(file)) as conn:
         fault = _fault(conn)
         if fault:
-            raise Damaged(original, fault)
+            raise FailedIntegrityCheck(original, fault)
         if rows is not None and _count(conn) != rows:
-            raise Error(f"the copy of {shown(original)} has not all of its rows: nothing was changed; try again")
+            raise Error(f"the copy of {shown(original)} does not have all of its rows: nothing was changed; try again")
 
 
 def _fault(conn: sqlite3.Connection) -> str:
-    """Return what is wrong with a database, "" where nothing is."""
+    """Return the first fault of a database, "" if there is none."""
     try:
         (found,) = conn.execute("PRAGMA integrity_check(1)").fetchone()
         (application_id,) = conn.execute("PRAGMA application_id").fetchone()
@@ -220,45 +224,45 @@ def _fault(conn: sqlite3.Connection) -> str:
             raise
         return files.reason(error)
     if application_id != storage.APPLICATION_ID:
-        return "it is no database of vserver"
+        return "it is not a database of vserver"
     return "" if found == "ok" else " ".join(str(found).replace("*** in database main ***", "").split())[:100]
 
 
 def _is_damage(error: BaseException) -> bool:
-    """Whether an error says that a file is damaged, and not that it could not be read now."""
+    """Whether an error means that a file is damaged, and not only unreadable at the moment."""
     found = (getattr(each, "sqlite_errorcode", 0) & 0xFF for each in (error, error.__cause__, error.__context__))
     return any(code in DAMAGED for code in found)
 
 
-# Putting one back
+# Restoring a backup
 
 
 @contextlib.contextmanager
 def verified(file: Path, path: Path) -> Iterator[Path]:
-    """A sound copy of a backup, of the schema of this release, beside the database at `path` that it is to replace.
+    """A sound copy of a backup, upgraded to this release's schema, beside the database at `path` that it will replace.
 
-    Raises an Error where the backup is none of ours, damaged, or newer than this release. It is not changed.
+    Raises an Error if the backup is not ours, damaged, or newer than this release. The backup is not changed.
     """
     if not os.path.lexists(file):
-        raise Error(f"there is no file {shown(file)}: name a backup")
+        raise NotFound(f"there is no file {shown(file)}: name a backup")
     storage.check(file)
     if path.exists() and path.samefile(file):
         raise Error(f"{shown(file)} is the database itself: name a backup of it")
     if not path.parent.is_dir():
-        raise Error(f"the folder {shown(path.parent)} does not exist: make it first")
+        raise Error(f"the folder {shown(path.parent)} does not exist: create it first")
     with contextlib.ExitStack() as stack:
         with files.as_error(f"{shown(file)} cannot be restored"):
-            draft = stack.enter_context(files.unfinished(path))
+            draft = stack.enter_context(files.draft_for(path))
             _copy_verified(file, draft)
             if schemas.migrate_copy(draft, file):
-                notify(f"{shown(file)} is of an older schema: what is restored is an upgraded copy", "yellow")
+                notify(f"{shown(file)} has an older schema: an upgraded copy is restored", "yellow")
         yield draft
 
 
 def restore(path: Path, draft: Path) -> Backup | None:
-    """Have a database hold what a verified copy holds, and return the backup of what it held before.
+    """Replace a database's content with a verified copy, and return the backup of its previous content.
 
-    None where there was no database. In one transaction, after which others that have it open see what was restored.
+    None if there was no database. One transaction; other programs that have it open then see the restored data.
     """
     if not os.path.lexists(path):
         with files.as_error(f"{shown(path)} cannot be restored"):
@@ -268,59 +272,55 @@ def restore(path: Path, draft: Path) -> Backup | None:
         storage.check_ours(path)
     database = Sqlite(str(storage.refuse_other_names(path)), path=path)
     with signals.finishing():
-        with files.as_error(f"{shown(path)} cannot be restored, and is as it was"), contextlib.closing(database):
+        with files.as_error(f"{shown(path)} cannot be restored, and was not changed"), contextlib.closing(database):
             kept = _replaced(database, draft)
-        _record_restore(path, kept)
+        database = Sqlite(str(path.absolute()), path=path, recorder=recording.Recorder())
+        with contextlib.closing(database):
+            recording.record_restore(database, kept.path)
+            write_back(database)
     return kept
 
 
 def _replaced(database: Sqlite, draft: Path) -> Backup:
     try:
         return _replace(database, draft)
-    except (peewee.DatabaseError, sqlite3.DatabaseError) as error:
+    except (Damaged, peewee.DatabaseError, sqlite3.DatabaseError) as error:
         if not any(word in str(error) for word in ("malformed", "not a database")):
             raise
         name = shown(database.path)
-        away = f"move it away, with {name}-wal and {name}-shm if they are there, and restore again"
-        raise Error(f"{name} is too damaged to be written into, and is as it was: {away}") from error
-
-
-def _record_restore(path: Path, kept: Backup) -> None:
-    database = Sqlite(str(path.absolute()), path=path, recorder=recording.Recorder())
-    with contextlib.closing(database):
-        recording.record_restore(database, kept.path)
-        write_back(database)
+        away = f"move it away, with {name}-wal and {name}-shm if they exist, and restore again"
+        raise Damaged(f"{name} is too damaged to be written to, and was not changed: {away}") from error
 
 
 def _replace(database: Sqlite, draft: Path) -> Backup:
-    database.execute_sql("PRAGMA journal_mode = WAL")  # in which others may read while it is written
+    database.execute_sql("PRAGMA journal_mode = WAL")  # in which others can read during the restore
     with database.atomic():
-        _same_pages(draft, database)  # waits for the lock, and tells for whom
-    kept, started, left = list[Backup](), time.monotonic(), LAST + 1
+        _same_pages(draft, database)  # waits for the lock, and reports its holder
+    kept, started, left = list[Backup](), time.monotonic(), LAST_PAGE + 1
 
     @signals.callback
     def progress(status: int, remaining: int, total: int) -> None:
-        """Be called after each page, the first of which has taken the lock: from then on nobody else writes."""
+        """Called after each page. The first page has taken the write lock."""
         nonlocal left
         left = remaining
-        if status in BUSY and time.monotonic() - started > connection.LOCK_WAIT:
-            raise Error(f"{database.title} is locked by {database.writer()}: try again later")
+        if status in BUSY and time.monotonic() - started > connection.LOCK_TIMEOUT:
+            raise Locked(f"{database.title} is locked by {database.lock_holder()}: try again later")
         if status not in BUSY and not kept:
             keep(database.path, kept, or_damaged=True)
-        (signals.check if left > LAST else signals.point_of_no_return)()
+        (signals.check if left > LAST_PAGE else signals.point_of_no_return)()
 
     try:
         with contextlib.closing(sqlite_headers.immutable(draft)) as source:
             source.backup(database.connection(), pages=1, progress=progress, sleep=sqlite.LOCK_STEP)
     except BaseException as error:
-        if left > LAST or isinstance(error, Exception):  # else it may be that all of it was written
+        if left > LAST_PAGE or isinstance(error, Exception):  # otherwise everything may have been written
             discard(*kept)
         raise
     return kept[0]
 
 
 def _same_pages(draft: Path, database: Sqlite) -> None:
-    """Give a copy the size of pages of the database that it is to replace: SQLite takes no other."""
+    """Give a copy the page size of the database that it will replace: SQLite requires it."""
     (size,) = database.execute_sql("PRAGMA page_size").fetchone()
     with contextlib.closing(sqlite_connections.connect(draft)) as conn:
         if conn.execute("PRAGMA page_size").fetchone() != (size,):
@@ -329,13 +329,13 @@ def _same_pages(draft: Path, database: Sqlite) -> None:
 
 
 def discard(*backups: Backup) -> None:
-    """Remove backups of what then was not changed after all."""
+    """Remove backups that are not needed, because nothing was changed."""
     with signals.held():
         for backup in backups:
             backup.path.unlink(missing_ok=True)
 
 
 def write_back(database: Sqlite) -> None:
-    """Have the log be written to the file itself, as far as others that read from it allow."""
+    """Write the log into the database file, as far as other readers allow."""
     with contextlib.suppress(sqlite3.Error):
         database.connection().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()

@@ -1,11 +1,11 @@
-"""An open database, whichever program keeps it: its transactions, what objects read of it, and who writes.
+"""The part of an open database that SQLite and PostgreSQL share: transactions, cached reads, waiting for locks.
 
-Two things are added to Peewee's database:
+It adds two things to Peewee's database:
 
-* Objects that a transaction changed are put back when it, or a savepoint around them, is rolled back.
-* What was read earlier is told when a write has made it doubtful.
+* If a transaction or a savepoint is rolled back, the objects that it changed are restored.
+* A write invalidates what was read earlier and may have changed.
 
-What happens between a query and SQLite is sqlite.py's business, between a query and a PostgreSQL server postgres.py's.
+sqlite.py owns what happens between a query and SQLite, postgres.py what happens between a query and a server.
 """
 
 from __future__ import annotations
@@ -17,31 +17,32 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from vserverlib import Error, printable, signals
+from vserverlib import Error, Locked, ReadOnly, printable, signals
 from vserverlib.drivers import peewee
 from vserverlib.messages import notify
 from vserverlib.secret_columns import SECRET_COLUMNS
 
-LOCK_WAIT = 60.0  # seconds until a wait for a lock is given up
-LOCK_TOLD = 1.0  # seconds until it is told
+LOCK_TIMEOUT = 60.0  # seconds until a wait for a lock fails
+LOCK_NOTICE = 1.0  # seconds until a wait for a lock is reported
 READS = ("SELECT", "PRAGMA", "EXPLAI", "SAVEPO", "RELEAS", "BEGIN", "COMMIT")
+MAX_ID = 2**63 - 1  # the highest id of both kinds of databases
 WRITES = ("INSERT", "UPDATE", "DELETE", "REPLAC")
 
 
 class Invalidated(Protocol):
-    """Something read earlier that a write makes doubtful."""
+    """Something read earlier that a write can make stale."""
 
     def invalidate(self, task_id: int | None = None) -> None:
-        """Forget what was read of one task, or of everything."""
+        """Drop what was read of one task, or of everything."""
 
 
 class Savepoint(peewee._savepoint):
-    """A savepoint that puts back the objects saved since it when it is rolled back."""
+    """A savepoint that, when rolled back, restores the objects saved since it began."""
 
     db: DatabaseMixin
 
     def _begin(self) -> None:
-        self.mark = len(self.db.undo)
+        self.mark = len(self.db.rollback_actions)
         super()._begin()
 
     def rollback(self, begin: bool = True) -> None:
@@ -50,124 +51,123 @@ class Savepoint(peewee._savepoint):
         except peewee.DatabaseError as error:
             if not self.db.has_rolled_back(error):
                 raise
-            self.db.put_back(0)  # all of the transaction: a full disk, or a lost connection, for one
+            self.db.restore_objects(0)  # the whole transaction, such as after a full disk or a lost connection
         else:
-            self.db.put_back(self.mark)
+            self.db.restore_objects(self.mark)
 
 
 class DatabaseMixin(peewee.Database):
-    """What SQLite's and PostgreSQL's databases share: mixed into Peewee's.
+    """The shared part of SQLite's and PostgreSQL's databases, mixed into Peewee's classes.
 
-    title: what the prompt and messages call it; mode: "read-write", "read-only" or "sandbox"; path: the file that the
-    user named, None where it is none. hidden: (table, column) pairs that this session reads as NULL: in a read-only one
-    those of SECRET_COLUMNS, which follows from the mode and is nobody's to forget. patience: seconds that a lock is
-    waited for; None: LOCK_WAIT. strict: what would be saved with a warning is refused. asks_rules: whether a save asks
-    the rules at all.
+    title: the name in the prompt and in messages; mode: "read-write", "read-only" or "sandbox"; path: the file that the
+    user named, None on a server. hidden: the (table, column) pairs that this session reads as NULL: in read-only mode
+    SECRET_COLUMNS, set here so that no caller can forget it. lock_timeout: seconds to wait for a lock; None:
+    LOCK_TIMEOUT. strict: refuse saves that would cause warnings. asks_rules: check the rules on each save.
     """
 
     is_sqlite: bool
     path: Path | None
     is_view = False  # whether it is a copy of a server's database, which nobody writes to
-    to_write = "open it without --read-only"  # what is to be done for a read-only session to change something
+    write_remedy = "open it without --read-only"  # the remedy for a write in a read-only session
 
-    def open_as(self, title: str, mode: str, patience: float | None, path: Path | None) -> None:
-        """Say what is opened, and how: before Peewee's own __init__()."""
-        self.title, self.mode, self.patience, self.path = printable(title, 200), mode, patience, path
+    def init_mixin(self, title: str, mode: str, lock_timeout: float | None, path: Path | None) -> None:
+        """Set the title, mode, lock timeout and path: before Peewee's own __init__()."""
+        self.title, self.mode, self.lock_timeout, self.path = printable(title, 200), mode, lock_timeout, path
         self.hidden = SECRET_COLUMNS if mode == "read-only" else frozenset()
-        self.undo: list[Callable[[], None]] = []
-        self.readings: weakref.WeakSet[Invalidated] = weakref.WeakSet()
-        self.cached: dict[str, Any] = {}  # settings of this database, read once
+        self.rollback_actions: list[Callable[[], None]] = []
+        self.cached_reads: weakref.WeakSet[Invalidated] = weakref.WeakSet()
+        self.cached: dict[str, Any] = {}  # settings of this database, each read once
         self.at_close: list[Callable[[], object]] = []
-        self._foreseen = False
-        self.writes = 0  # how often this session has written, or has taken that back
+        self._no_invalidation = False
+        self.writes = 0  # the number of writes and rollbacks of this session
         self.strict, self.asks_rules = False, True
 
-    # What each of the two does in its own way
+    # Implemented by each kind of database
 
     def run(self, kind: str, sql: str, params: Any, **options: Any) -> Any:
-        """Run a statement, and return its cursor. kind: the first letters of its first word, in capitals."""
+        """Execute a statement and return its cursor. kind: the first six letters of the statement, in capitals."""
         raise NotImplementedError
 
-    def use_ids_after(self, table: str, last: int) -> None:
+    def set_last_id(self, table: str, last: int) -> None:
         """Have the next new row of a table get an id above `last`."""
         raise NotImplementedError
 
     def explain(self, error: peewee.DatabaseError) -> None:
-        """Raise what a person can act on in place of an error of the database, where we know better."""
+        """Raise an Error with a remedy in place of a database error, if one is known."""
         raise NotImplementedError
 
-    def taken(self, error: Exception) -> list[str]:
-        """Return the columns of which an error says that their values are another row's; none where it does not."""
+    def conflicting_columns(self, error: Exception) -> list[str]:
+        """Return the columns whose uniqueness an error says is violated; none for other errors."""
         raise NotImplementedError
 
     def needs_transaction(self, sql: str) -> bool:
-        """Whether a write is to get a transaction of its own."""
+        """Whether a write needs a transaction of its own."""
         raise NotImplementedError
 
     def has_rolled_back(self, error: peewee.DatabaseError) -> bool:
-        """Whether an error says that the database has rolled back all of the transaction by itself."""
+        """Whether an error means that the database has already rolled back the whole transaction."""
         raise NotImplementedError
 
     @property
     def last_change(self) -> int | None:
-        """Return what the journal calls the newest change that this session has committed; None before the first."""
+        """Return the journal's number of this session's newest committed change; None before the first."""
         raise NotImplementedError
 
     def version(self) -> Any:
-        """Return what is another value when another connection has written."""
+        """Return a value that differs after another connection has written."""
         raise NotImplementedError
 
     @contextmanager
     def fetching(self) -> Iterator[None]:
-        """For reading the rows of a cursor: Ctrl-C ends that too."""
+        """Fetch the rows of a cursor within this block, so that Ctrl-C ends that too."""
         yield
 
     def rows(self, query: Any) -> Generator[Any]:
-        """Run a query, and give its rows as they come: memory does not grow with them. Open until the last."""
+        """Run a query and yield its rows as they arrive, in constant memory. Open until the last row."""
         return self.streamed(*self.get_sql_context().sql(query).query())
 
     def streamed(self, sql: str, params: Any = None) -> Generator[Any]:
-        """Run SQL, and give its rows as they come, as rows() does."""
+        """Run SQL and yield its rows as rows() does."""
         with self.fetching():
-            for row in self.execute_sql(sql, params):  # noqa: UP028  # that would close what is left half read, late
+            for row in self.execute_sql(sql, params):  # noqa: UP028  # `yield from` would close a half-read cursor late
                 yield row
 
     def can_retry(self, error: Exception) -> bool:
-        """Whether reading again will do after an error."""
+        """Whether the read can be retried after an error."""
         return False
 
     def reading(self) -> AbstractContextManager[Any]:
-        """Return a transaction that writes nothing but what is this session's own (TEMP), and holds up nobody."""
+        """Return a transaction that writes at most TEMP tables, and blocks nobody."""
         raise NotImplementedError
 
     @contextmanager
-    def with_tables(self) -> Iterator[None]:
-        """For transactions that share tables of this session's own (TEMP)."""
+    def with_temp_tables(self) -> Iterator[None]:
+        """Share TEMP tables between the transactions in this block."""
         yield
 
-    def lock_out_others(self) -> None:
-        """Get the lock of who writes, in a transaction that may have begun without it."""
+    def take_write_lock(self) -> None:
+        """Take the write lock within a transaction that may have begun without it."""
 
     def highest_id(self, table: str) -> int:
-        """Return the highest id that a table has ever given, 0 where it has given none: none is given again."""
+        """Return the highest id that a table has ever given, 0 if none."""
         raise NotImplementedError
 
     def advance_sequence(self, table: str) -> None:
-        """Have a table give higher ids than those that are there: what SQLite does by itself after an id was given."""
+        """Have a table's next ids follow its existing ones. SQLite does so by itself."""
 
     def catch_up(self) -> bool:
-        """Whether what was refused can be tried once more: for an id that is taken, and will not be given again."""
+        """Whether a refused write can be retried: its id was taken, and the next one will not be."""
         return False
 
-    def marked(self, sql: str) -> str:
-        """Return SQL of ours, which has a ? for each parameter and no other, with the marks of this database."""
+    def with_parameter_marks(self, sql: str) -> str:
+        """Return our own SQL, whose only ? are parameters, with the parameter marks of this database."""
         return sql if self.param == "?" else sql.replace("%", "%%").replace("?", self.param)
 
     # Modes
 
     @contextmanager
     def hashes_visible(self) -> Iterator[None]:
-        """For queries of ours that ask whether a hash is there, and give none back."""
+        """Allow reading hashes within this block, for our queries that return none of them."""
         hidden, self.hidden = self.hidden, frozenset()
         try:
             yield
@@ -176,7 +176,7 @@ class DatabaseMixin(peewee.Database):
 
     @contextmanager
     def rule_checks(self, on: bool = True) -> Iterator[None]:
-        """Save in a `with` block without asking the rules, rule_checks(False), or with asking them again."""
+        """Switch the rule checks of saves off (False) or on within this block."""
         before, self.asks_rules = self.asks_rules, on
         try:
             yield
@@ -185,7 +185,7 @@ class DatabaseMixin(peewee.Database):
 
     @property
     def place(self) -> str:
-        """Return what the prompt calls the database: of one on a server user, host and name, anna@db.example.org/v6."""
+        """Return the database's name in the prompt; on a server user, host and name: anna@db.example.org/v6."""
         return self.title.partition("://")[2].partition("?")[0] or self.title
 
     @property
@@ -193,9 +193,9 @@ class DatabaseMixin(peewee.Database):
         return self.mode == "read-only"
 
     def refuse_read_only(self, what: str) -> None:
-        """Raise an Error where this session cannot do `what`."""
+        """Raise ReadOnly if this session is read-only. what: the refused function."""
         if self.read_only:
-            raise Error(f"{what} is not available here: {self.title} is open read-only; {self.to_write}")
+            raise ReadOnly(f"{what} is not available here: {self.title} is open read-only; {self.write_remedy}")
 
     # Queries
 
@@ -208,17 +208,17 @@ class DatabaseMixin(peewee.Database):
         kind = sql.lstrip()[:6].upper().strip(" ;")
         if kind not in READS:
             self.writes += 1
-            if not self._foreseen:
+            if not self._no_invalidation:
                 self.invalidate()
         if kind in WRITES and self.needs_transaction(sql):
             return self._execute_alone(sql, params, options)
         try:
             return self.run(kind, sql, params, **options)
         except OverflowError as error:
-            raise Error("a number in a query has more than 64 bits: give one that a database can hold") from error
+            raise Error("a number in a query has more than 64 bits: give one that a database can store") from error
 
     def _execute_alone(self, sql: str, params: Any, options: dict[str, Any]) -> Any:
-        """Run a statement in a transaction of its own."""
+        """Execute a statement in a transaction of its own."""
         try:
             with self.atomic():
                 return self._execute_cursor(sql, params, **options)
@@ -229,7 +229,7 @@ class DatabaseMixin(peewee.Database):
             return self._execute_cursor(sql, params, **options)
 
     def insert_many(self, table: str, columns: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> None:
-        """Write rows into a table by one call. Within a transaction; what was read is not forgotten for it."""
+        """Insert rows into a table with one call, in the open transaction. Does not invalidate cached reads."""
         names, marks = ", ".join(f'"{name}"' for name in columns), ", ".join(self.param for _ in columns)
         try:
             with peewee.__exception_wrapper__:
@@ -240,44 +240,58 @@ class DatabaseMixin(peewee.Database):
 
     @contextmanager
     def without_invalidation(self) -> Iterator[None]:
-        """For writes whose effect on what was read the caller takes care of: nothing is forgotten for them."""
-        before, self._foreseen = self._foreseen, True
+        """Within this block writes do not invalidate cached reads: the caller does."""
+        before, self._no_invalidation = self._no_invalidation, True
         try:
             yield
         finally:
-            self._foreseen = before
+            self._no_invalidation = before
+
+    def is_in_transaction(self) -> bool:
+        """Whether the connection has a transaction open that can be rolled back, as the database itself reports."""
+        raise NotImplementedError
+
+    @contextmanager
+    def rolled_back_by_ctrl_c(self) -> Iterator[None]:
+        """Roll back a transaction that Ctrl-C interrupted at its begin or commit. Peewee handles other exceptions."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            if self.is_in_transaction():
+                self.rollback()
+            raise
 
     def savepoint(self) -> Savepoint:
         return Savepoint(self)
 
-    # What was read, and what was changed
+    # Cached reads and changed objects
 
     def invalidate(self, task_id: int | None = None) -> None:
-        """Tell all that was read that a write has made it doubtful: of one task, or altogether."""
-        for reading in list(self.readings):
+        """Have everything read earlier be dropped: of one task, or all."""
+        for reading in list(self.cached_reads):
             reading.invalidate(task_id)
 
     def invalidate_tasks(self, task_ids: set[int] | None) -> None:
-        """Tell which tasks a foreseen write touched; None: it could be any."""
+        """Invalidate what was read of some tasks; None: of all."""
         for task_id in (None,) if task_ids is None else task_ids:
             self.invalidate(task_id)
 
-    def put_back(self, mark: int) -> None:
-        """Undo, last first, what objects remembered since `mark`: the database has forgotten it too."""
-        while len(self.undo) > mark:
-            self.undo.pop()()
+    def restore_objects(self, mark: int) -> None:
+        """Restore, last first, the objects that were changed since `mark`, because the database rolled back."""
+        while len(self.rollback_actions) > mark:
+            self.rollback_actions.pop()()
         self.cached.clear()
         self.writes += 1
         self.invalidate()
 
     def on_rollback(self, restore: Callable[[], None]) -> None:
-        """Have `restore` called if the transaction, or the savepoint that is open now, is rolled back."""
-        self.undo.append(restore)
+        """Call `restore` if the open transaction or savepoint is rolled back."""
+        self.rollback_actions.append(restore)
 
     def close(self) -> bool:
         with signals.held():
             closed: bool = super().close()
-            while self.at_close:  # also where a damaged file could not be opened
+            while self.at_close:  # also after failing to open a damaged file
                 self.at_close.pop()()
         return closed
 
@@ -285,33 +299,34 @@ class DatabaseMixin(peewee.Database):
         try:
             super().rollback()
         except peewee.DatabaseError as error:
-            if not self.has_rolled_back(error):  # a full disk, or a lost connection, for one
+            if not self.has_rolled_back(error):  # such as a full disk or a lost connection
                 raise
         finally:
-            self.put_back(0)
+            self.restore_objects(0)
 
-    def writer(self) -> str:
-        """Return who holds the lock of who writes, as far as that is told."""
+    def lock_holder(self) -> str:
+        """Return who holds the write lock, as far as it is known."""
         raise NotImplementedError
 
-    def wait_on(self, since: float, reported: bool, who: Callable[[], str] | None = None) -> bool:
-        """Look whether a lock is to be waited for any longer, since a time.monotonic(), and return whether it is told.
+    def check_lock_wait(self, since: float, reported: bool, who: Callable[[], str] | None = None) -> bool:
+        """Check on a wait for a lock: print who holds it, once, and raise Locked after the timeout.
 
-        For whom (who, or the writer) is told once, after a second; an Error ends what takes too long.
+        since: the time.monotonic() of its start. reported: whether it was printed; returns the new value. who: returns
+        the holder of the lock, instead of the write lock's.
         """
-        waited, who = time.monotonic() - since, who or self.writer
-        if waited > (LOCK_WAIT if self.patience is None else self.patience):
-            raise Error(f"{self.title} is locked by {who()} since {waited:.0f} s: try again later")
-        if waited > LOCK_TOLD and not reported:
+        waited, who = time.monotonic() - since, who or self.lock_holder
+        if waited > (LOCK_TIMEOUT if self.lock_timeout is None else self.lock_timeout):
+            raise Locked(f"{self.title} is locked by {who()} since {waited:.0f} s: try again later")
+        if waited > LOCK_NOTICE and not reported:
             notify(f"waiting for {who()}, which is writing to {self.title} (Ctrl-C: give up)", "yellow")
             return True
         return reported
 
 
 def refuse_whole_table(query: Any) -> None:
-    """Raise an Error for a query of Peewee's that would delete, or change, every row of a table by accident.
+    """Raise an Error if a Peewee query would delete or change every row of a table by accident.
 
-    A condition that is no expression is none: what was compared is nothing that a query knows, and gave True or False.
+    A condition that is not an expression does not count: a comparison of two other values gave True or False.
     """
     if isinstance(query, peewee.Delete | peewee.Update) and not isinstance(query._where, peewee.Node):
         verb, model = "delete" if isinstance(query, peewee.Delete) else "change", getattr(query, "model", None)
@@ -322,6 +337,13 @@ def refuse_whole_table(query: Any) -> None:
         raise Error(f"this would {verb} every {what}: say which by .where(…){whole}")
 
 
+def no_ids_left(title: str, table: str, reset: str) -> Error:
+    """Return the error that a table has used up its ids. reset: the SQL that continues after the highest one there."""
+    message = f"no id is left for a new {table}, as {MAX_ID}, the highest, was used"
+    remedy = f"leave that row out of an import, or delete it and run: {reset}"
+    return Error(f"{title} could not be written: {message}; {remedy}")
+
+
 def quoted(name: str) -> str:
-    """Return the name of a table, a column or a role as SQL has it, whatever is in it."""
+    """Return the name of a table, column or role as a quoted SQL identifier."""
     return '"' + name.replace('"', '""') + '"'

@@ -1,4 +1,4 @@
-"""The database that is open now, which the models are bound to before any is open."""
+"""The open database, a proxy that the models are bound to."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from vserverlib.drivers import peewee
 
 
 class Current(peewee.DatabaseProxy):
-    """The database that is open now: what the models are bound to, before and after connect()."""
+    """The open database: the models are bound to this proxy before and after connect()."""
 
     def __getattr__(self, name: str) -> Any:
         if self.obj is None:

@@ -1,7 +1,7 @@
-"""What a read-only session may have SQLite do: what reads, whatever it is given, and nothing else.
+"""The rules of a read-only session for SQLite's authorizer: allow what reads, refuse everything else.
 
-SQLite asks for each thing that its parser finds in a statement (sqlite.org/c3ref/set_authorizer.html). Which columns
-are read as NULL is not decided here.
+SQLite asks for each operation in a statement when it parses it (sqlite.org/c3ref/set_authorizer.html). sqlite.py
+decides which columns read as NULL.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ READ_ACTIONS = frozenset(
 )
 
 
-# Pragmas that read, whatever they are given (sqlite.org/pragma.html)...
+# Pragmas that read with any argument (sqlite.org/pragma.html)...
 READ_PRAGMAS = frozenset(
     {
         "collation_list",
@@ -45,7 +45,7 @@ READ_PRAGMAS = frozenset(
     }
 )
 
-# ... and those that read if they are given nothing.
+# ... and those that read without an argument.
 SETTINGS = frozenset(
     {
         "application_id",
@@ -73,28 +73,28 @@ SETTINGS = frozenset(
     }
 )
 
-# Tables that show nothing but what they are given. sqlite_dbpage, for one, has the pages of the file, with every hash.
+# Table functions that return only their arguments. Others expose more: sqlite_dbpage has all pages, and every hash.
 TABLE_FUNCTIONS = frozenset({"generate_series", "json_each", "json_tree"})
 SCHEMA_TABLES = frozenset({"sqlite_master", "sqlite_schema"})
 
 
 def allows(action: int, table: str | None, column: str | None, modules: frozenset[str]) -> bool:
-    """Whether SQLite may do something: an action, and what it is about, as SQLite calls them.
+    """Whether to allow an operation. table, column: SQLite's two arguments for the action.
 
-    modules: the names of all tables that SQLite makes itself, in small letters.
+    modules: the lower-case names of all tables that SQLite's modules provide.
     """
     name = (table or "").lower()
     if action == sqlite3.SQLITE_PRAGMA:
         return name in READ_PRAGMAS or (column is None and name in SETTINGS)
     if action == sqlite3.SQLITE_READ:
         return name not in modules or name in TABLE_FUNCTIONS or name.startswith("pragma_")
-    if action == sqlite3.SQLITE_UPDATE:  # asked when a table-valued function is first used; a real change is asked more
+    if action == sqlite3.SQLITE_UPDATE:  # the first use of a table-valued function; a real update asks for more
         return name in SCHEMA_TABLES and bool(modules)
     return action in READ_ACTIONS and not (action == sqlite3.SQLITE_FUNCTION and column == "load_extension")
 
 
 def denied(action: int, table: str | None, column: str | None) -> str:
-    """Return what was denied, if it is no change of the database: then writing to it is no remedy. "" if it is one."""
+    """Return the denied operation if it is not a write, for which "open it for writing" is no remedy; else ""."""
     if action == sqlite3.SQLITE_PRAGMA and column is None:
         return f"PRAGMA {table}"
     return str(table) if action == sqlite3.SQLITE_READ else ""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
-from vserverlib import Error, addresses
+from vserverlib import NotADatabase, addresses
 from vserverlib.files import shown
 
 Columns = dict[str, frozenset[str]]  # the names of the columns of each table
@@ -31,7 +31,7 @@ SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'
 """
 
 
-class Vantage6Database(Error):
+class Vantage6Database(NotADatabase):
     """The database is that of a vantage6 server, which can be viewed and imported: see vantage6_snapshots.py."""
 
 
@@ -69,7 +69,7 @@ def release_of(title: str, columns: Columns, newest: int = NEWEST) -> int:
     """Return the release, up to the newest one, that tables and columns are of; an Error if they are not a server's."""
     release = next((release for release, mark in MARKS if release <= newest and has(columns, mark)), None)
     if not columns.keys() >= CORE or release is None:
-        raise Error(f"{title} is a database of another program than a vantage6 server")
+        raise NotADatabase(f"{title} is a database of another program than a vantage6 server")
     return release
 
 

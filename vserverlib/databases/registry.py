@@ -13,7 +13,7 @@ ENTITIES = tuple(table for table in TABLES if table != "member")
 class Registry(Mapping[str, Any]):
     """The models by table, in the order of TABLES.
 
-    models.py fills it. It is never empty: before that, using it raises a RuntimeError.
+    models.py fills it. Using it before that raises a RuntimeError, so it is never empty.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""What a sandbox would have changed: its database beside the one that it was copied from, row by row."""
+"""The difference between a sandbox and the database that it was copied from, row by row."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vserverlib.databases.sqlite import Sqlite
 
 
 class Change(NamedTuple):
-    """How many rows of a table differ between a sandbox and what it was copied from."""
+    """The numbers of rows of a table that differ between a sandbox and its original."""
 
     table: str
     inserted: int
@@ -20,10 +20,10 @@ class Change(NamedTuple):
 
 
 def report(database: Sqlite) -> list[Change]:
-    """Return what a sandbox has changed, by table: rows inserted, changed and deleted, in the end. Writes nothing."""
+    """Return what a sandbox has changed, by table: rows inserted, changed and deleted. Writes nothing."""
     pristine = Path(database.database)
     conn = database.connection()
-    conn.execute("ATTACH ? AS pristine", [f"{pristine.as_uri()}?immutable=1"])  # without the log: as it was copied
+    conn.execute("ATTACH ? AS pristine", [f"{pristine.as_uri()}?immutable=1"])  # without the log: the original state
     try:
         found = [Change(table, *_differences(conn, model._meta)) for table, model in registry.items()]
     finally:

@@ -1,7 +1,7 @@
-"""The tables, release by release: which migrations there are, applying them, and making all tables of a new database.
+"""The schema: its migrations, applying them, and creating all tables of a new database.
 
-It owns the number of a schema, and the snapshot that new SQLite files are made from. Which databases there are, and
-when one is brought to this release, is storage.py's, servers.py's and upgrades.py's.
+It owns the schema's number, and the snapshot from which new SQLite files are created. storage.py, servers.py and
+upgrades.py decide when a database is upgraded.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from vserverlib import Error
+from vserverlib import Error, NewerSchema
 from vserverlib.databases import recording
 from vserverlib.databases.connection import DatabaseMixin
 from vserverlib.databases.sqlite import Sqlite
@@ -20,7 +20,9 @@ from vserverlib.drivers import without_drivers
 from vserverlib.files import shown
 
 MIGRATIONS = Path(__file__).parents[1] / "migrations"
-NEWEST = max(int(name[:4]) for name in os.listdir(MIGRATIONS) if name[:4].isdigit())  # in user_version
+NEWEST = max(
+    int(name[:4]) for name in os.listdir(MIGRATIONS) if name[:4].isdigit()
+)  # the schema of this release, in user_version
 TRIGGERS = "-- The triggers of the journal, after the first rows of a new database.\n"
 SNAPSHOT, SNAPSHOT_OF = "schema.sql", "-- Made by `make schema` from the migrations up to {}: change those."
 OURS = "sql IS NOT NULL AND name NOT LIKE 'sqlite_%'"
@@ -29,20 +31,20 @@ Read = TypeVar("Read")
 
 
 def due(schema: int) -> list[str]:
-    """Return the names of the migrations that a database of a schema lacks, in their order."""
+    """Return the names of the migrations that a database of a given schema lacks, in order."""
     names = sorted(file.stem for file in MIGRATIONS.glob("[0-9]*.py"))
     return [name for name in names if int(name.partition("_")[0]) > schema]
 
 
 def refuse_newer(path: Path | str, schema: int) -> None:
-    """Raise an Error where a schema is newer than that of this release."""
+    """Raise NewerSchema if a schema is newer than this release's."""
     if schema > NEWEST:
         known = f"(schema {schema}, this release knows {NEWEST})"
-        raise Error(f"{shown(path)} was made by a newer vserver {known}: upgrade vserver")
+        raise NewerSchema(f"{shown(path)} was created by a newer vserver {known}: upgrade vserver")
 
 
 def of(database: DatabaseMixin) -> int:
-    """Return the number of the newest migration that was applied to a database, also if only its log knows."""
+    """Return the number of the newest migration applied to a database, even if it is only in its log."""
     if not database.is_sqlite:
         (name,) = database.execute_sql("SELECT MAX(name) FROM schema_migration").fetchone()
         return int(str(name).partition("_")[0]) if name else 0
@@ -51,23 +53,23 @@ def of(database: DatabaseMixin) -> int:
 
 
 def make_tables(database: Sqlite, fill: Callable[[], object] = bool) -> None:
-    """Create in an empty database what all migrations would, in a quarter of the time: a test compares the two.
+    """Create the result of all migrations in an empty database, in a quarter of their time; a test compares the two.
 
-    fill: writes the first rows, of which the journal keeps nothing: its triggers are created after that.
+    fill: writes the first rows, before the journal's triggers exist, so they are not recorded.
     """
     tables, mark, triggers = (MIGRATIONS / SNAPSHOT).read_text().partition(TRIGGERS)
     if mark and tables.startswith(SNAPSHOT_OF.format(NEWEST)):
         database.connection().executescript(tables)
         fill()
         database.connection().executescript(triggers)
-    else:  # a migration was added, and `make schema` has not run yet
+    else:  # a new migration before `make schema`
         apply(database)
-        with recording.not_row_by_row(database):
+        with recording.unrecorded(database):
             fill()
 
 
 def new(read: Callable[[Sqlite], Read]) -> Read:
-    """Return what `read` gives of a new, empty database, which is in memory and made for this."""
+    """Return the result of `read` for a new, empty database in memory."""
     database = Sqlite(":memory:", path=Path(":memory:"))
     try:
         make_tables(database)
@@ -77,7 +79,7 @@ def new(read: Callable[[Sqlite], Read]) -> Read:
 
 
 def snapshot() -> str:
-    """Return the SQL of all that the migrations make: what `make schema` writes into the snapshot."""
+    """Return the SQL that all migrations together create: `make schema` writes it to the snapshot."""
     with contextlib.closing(Sqlite(":memory:", path=Path(":memory:"))) as database:
         apply(database)
         made = database.execute_sql(f"SELECT type, sql FROM sqlite_master WHERE {OURS}").fetchall()
@@ -92,20 +94,20 @@ def snapshot() -> str:
 
 
 def apply(database: DatabaseMixin, until: str | None = None) -> None:
-    """Apply all migrations that are due, up to the one of this name, in the transaction that is open."""
+    """Apply all due migrations, up to `until`, in the open transaction."""
     with without_drivers():
-        from playhouse.migrations import Runner  # 5 ms that only an older database has to pay
+        from playhouse.migrations import Runner  # 5 ms, for older databases only
 
     Runner(database, str(MIGRATIONS)).up(until)
 
 
 def migrate(database: Sqlite) -> None:
-    """Apply all migrations that are due, in one transaction, to a database that was opened by for_migration()."""
+    """Apply all due migrations in one transaction to a database from for_migration()."""
     broken = len(_broken_links(database))
     with database.atomic():
         apply(database)
         if len(_broken_links(database)) > broken:
-            raise Error(f"{database.title} would have links that lead nowhere: this is a fault of vserver, report it")
+            raise Error(f"{database.title} would have links to missing rows: this is a bug in vserver, report it")
         database.execute_sql(f"PRAGMA user_version = {NEWEST}")
 
 
@@ -115,12 +117,12 @@ def _broken_links(database: Sqlite) -> list[Any]:
 
 
 def for_migration(file: Path, path: Path) -> Sqlite:
-    """Return a database, not open yet, whose tables can be rebuilt: links are not looked after meanwhile."""
+    """Return a database, not opened yet, without foreign key checks, so that tables can be rebuilt."""
     return Sqlite(str(file.absolute()), path=path, pragmas={"foreign_keys": 0})
 
 
 def migrate_copy(file: Path, path: Path) -> bool:
-    """Bring a private copy of the database at `path` to the schema of this release; return whether it was older."""
+    """Upgrade a private copy of the database at `path`; return whether it was older."""
     with contextlib.closing(for_migration(file, path)) as database:
         is_older = of(database) < NEWEST
         if is_older:

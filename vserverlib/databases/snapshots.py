@@ -1,19 +1,18 @@
-"""A SQLite file that others may write to: held by SQLite's own lock, copied as it is at one moment, known again.
+"""A SQLite file that others may write to: holding SQLite's own lock, copying a snapshot, noticing changes.
 
-SQLite reads a database in WAL mode with the help of files beside it. Without the right to make them there is only the
-copy, and a copy of a file that is written to meanwhile is of no moment at all. What makes it one moment is the shared
-lock that every connection of SQLite's has:
+SQLite reads a database in WAL mode with the help of files beside it. Without permission to create them only a copy can
+be read, and a copy that is made during a write is inconsistent. SQLite's shared lock makes it consistent:
 
 * In rollback mode nobody writes to the file while it is held.
-* In WAL mode nobody removes the log while it is held, as that takes the file for oneself. What is written meanwhile
-  leaves a log, so where there is none at the end, nothing was written.
+* In WAL mode nobody removes the log while it is held, because that takes an exclusive lock. A write meanwhile leaves a
+  log, so if there is none at the end, nothing was written.
 
 A file in WAL mode whose log grows all the time can be copied, too: see copied().
 
-File systems without locks are left with a second look at sizes and times, and a wait before the first one, until a
-write from then on has another time than the last.
+On file systems without locks, sizes and times are compared before and after, and first it waits until a later write
+will have a different time.
 
-It owns the lock and the copy. Who reads what, and when a copy is made anew, is sqlite_readers.py's.
+It owns the lock and the copy; sqlite_readers.py decides who reads what, and when to renew a copy.
 """
 
 from __future__ import annotations
@@ -28,19 +27,19 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from vserverlib import Error, files
+from vserverlib import Error, Locked, files
 from vserverlib.files import shown
 
-PENDING, SHARED, SHARED_SIZE = 0x40000000, 0x40000002, 510  # the bytes that SQLite locks (os_unix.c)
-CONNECTED = 128  # the byte of -shm that every connection in WAL mode has locked (os_unix.c: DMS)
+PENDING, SHARED, SHARED_SIZE = 0x40000000, 0x40000002, 510  # the byte ranges that SQLite locks (os_unix.c)
+CONNECTED = 128  # the byte of -shm that every connection in WAL mode locks (os_unix.c: DMS)
 SALTS, COPIED, TO_COPY = 32, 96, 128  # in -shm: WalIndexHdr.aSalt, WalCkptInfo.nBackfill, .nBackfillAttempted (wal.c)
-EDGE = 2 << 20  # bytes at each end of a file that are compared to see whether it was overwritten
+EDGE = 2 << 20  # bytes at each end of a file that are compared
 WAL_MODE = b"\2\2"  # at offset 18 of the file
 LOG_HEADER = 32  # bytes: the salts in it change when the log begins again (sqlite.org/fileformat2.html, 4.1)
-TICK, COARSE = 0.02, 2.0  # seconds between two times that a file system tells apart; of those that have no fractions
+FINE, COARSE = 0.02, 2.0  # seconds: the resolution of a file system's times, with and without fractions
 TRIES = 5
-PIECE = 1 << 20  # bytes that are copied between two looks for Ctrl-C
-PATIENCE, STEP = 5.0, 0.05  # seconds that a writer is waited for here; between two attempts
+CHUNK = 1 << 20  # bytes copied between two checks for Ctrl-C
+TIMEOUT, STEP = 5.0, 0.05  # seconds to wait for a writer; between two attempts
 POLL = 0.005  # seconds between two attempts to lock a file that a program may write to a hundred times a second
 HOLDS = (0.05, 0.1, 0.2, 0.25, 0.25, 0.25)  # seconds that a writer waits for a copy at most, by attempt
 
@@ -51,30 +50,30 @@ State = tuple[tuple[int, ...], ...]
 
 
 @contextlib.contextmanager
-def held(file: Path, patience: float = PATIENCE) -> Iterator[int]:
-    """Hold SQLite's shared lock on a file in a block, and give the descriptor that has it.
+def held(file: Path, timeout: float = TIMEOUT) -> Iterator[int]:
+    """Hold SQLite's shared lock on a file within this block, and yield the descriptor that has it.
 
-    Raises an Error if a writer has the file for itself for so many seconds. Not for a file that this process has open
-    by SQLite: closing the descriptor would end SQLite's locks.
+    Raises Locked if a writer holds the file exclusively for `timeout` seconds. Not for a file that SQLite has open in
+    this process: closing the descriptor would release SQLite's locks.
     """
     descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        _wait_for_lock(descriptor, shown(file), patience)
+        _wait_for_lock(descriptor, shown(file), timeout)
         yield descriptor
     finally:
         os.close(descriptor)
 
 
-def _wait_for_lock(descriptor: int, title: str, patience: float) -> None:
-    until = time.monotonic() + patience
+def _wait_for_lock(descriptor: int, title: str, timeout: float) -> None:
+    until = time.monotonic() + timeout
     while not lock(descriptor):
         if time.monotonic() > until:
-            raise Error(f"{title} is locked by a program that writes to it: try again later")
+            raise Locked(f"{title} is locked by a program that is writing to it: try again later")
         time.sleep(POLL)
 
 
 def lock(descriptor: int) -> bool:
-    """Take SQLite's shared lock, and return whether nobody was in the way. A file system without locks has nobody."""
+    """Take SQLite's shared lock; return False if another lock is in the way. File systems without locks return True."""
     import fcntl
 
     if not _set(descriptor, fcntl.F_RDLCK, PENDING, 1):
@@ -86,7 +85,7 @@ def lock(descriptor: int) -> bool:
 
 
 def unlock(descriptor: int) -> None:
-    """Give the lock back; the descriptor stays open."""
+    """Release the lock; the descriptor stays open."""
     import fcntl
 
     _set(descriptor, fcntl.F_UNLCK, PENDING, SHARED - PENDING + SHARED_SIZE)
@@ -96,7 +95,7 @@ def _set(descriptor: int, kind: int, start: int, size: int) -> bool:
     import fcntl
 
     try:
-        if sys.platform == "linux":  # a lock of the descriptor: SQLite in this process neither sees nor ends it
+        if sys.platform == "linux":  # a lock of the descriptor, independent of SQLite's in this process
             fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _flock(kind, start, size))
         else:
             fcntl.lockf(
@@ -104,7 +103,7 @@ def _set(descriptor: int, kind: int, start: int, size: int) -> bool:
             )
     except (BlockingIOError, PermissionError):
         return False
-    except OSError:  # a file system that has no locks
+    except OSError:  # a file system without locks
         return True
     return True
 
@@ -114,9 +113,9 @@ def _flock(kind: int, start: int, size: int) -> bytes:
 
 
 def is_locked(file: Path, start: int = PENDING, size: int = SHARED - PENDING + SHARED_SIZE) -> bool | None:
-    """Whether anybody has a lock on some bytes of a file; None if the system does not tell.
+    """Whether anybody holds a lock on some bytes of a file; None if the system does not say.
 
-    Not for a file that this process has open by SQLite.
+    Not for a file that SQLite has open in this process.
     """
     with contextlib.suppress(OSError):
         descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
@@ -128,7 +127,7 @@ def is_locked(file: Path, start: int = PENDING, size: int = SHARED - PENDING + S
 
 
 def others_lock(descriptor: int, start: int = PENDING, size: int = SHARED - PENDING + SHARED_SIZE) -> bool | None:
-    """Whether anybody but the descriptor has a lock on some bytes of its file; None if the system does not tell."""
+    """Whether anybody but the descriptor holds a lock on some bytes of its file; None if the system does not say."""
     import fcntl
 
     if sys.platform != "linux":
@@ -141,19 +140,19 @@ def others_lock(descriptor: int, start: int = PENDING, size: int = SHARED - PEND
 
 
 def refuse_log_of_another(file: Path) -> None:
-    """Raise an Error if what is beside a file belongs to another one, which a program has open.
+    """Raise an Error if the files beside a database belong to another one, which a program has open.
 
-    That one was called so until this file was put in its place. SQLite would take its log for this file's. A connection
-    that has locked -shm has locked its file, too.
+    That one had this name until this file replaced it, and SQLite would take its log for this file's. A connection that
+    has locked -shm has also locked its database.
     """
     index = Path(f"{file}-shm")
     if not index.exists():
         return
-    for _ in range(3):  # a connection may end, or begin, between the two questions
+    for _ in range(3):  # a connection may close or open between the two checks
         if not is_locked(index, CONNECTED, 1) or is_locked(file) is not False:
             return
         time.sleep(STEP)
-    message = f"a program has the file open that was there before, and {shown(index)} with its log is that one's"
+    message = f"a program has the previous file open, to which {shown(index)} and the log belong"
     raise Error(f"{shown(file)} was replaced while it was open: {message}; end that program first")
 
 
@@ -161,12 +160,11 @@ def refuse_log_of_another(file: Path) -> None:
 
 
 class Mark(NamedTuple):
-    """What shows that a file was written to, and by what: see Watch.
+    """The state of a file that shows whether, and by what, it was written to: see Watch.
 
-    size, time: of the file; the time in nanoseconds.
-    counter: SQLite's count of changes. It never counts down, and in WAL mode does not count every change up.
-    edges: a hash of the first and the last bytes.
-    log: what the index of the log said before size and time were read; None if there was no index.
+    size, time: the file's; the time in nanoseconds. counter: SQLite's change counter, which never decreases, and in WAL
+    mode does not count every change. edges: a hash of the first and last bytes. log: the state of the log's index
+    before size and time were read; None if there was no index.
     """
 
     size: int
@@ -176,34 +174,34 @@ class Mark(NamedTuple):
     log: bytes | None
 
     def is_of(self, found: os.stat_result) -> bool:
-        """Whether a file was not written to since, by what the system reports of it now."""
+        """Whether a file was not written to since, by its current size and time."""
         return (found.st_size, found.st_mtime_ns) == (self.size, self.time)
 
 
 class Watch:
-    """Notices that something else than SQLite writes to a file, as cp does, while SQLite has the file open.
+    """Notices when another program than SQLite, such as cp, writes to a file that SQLite has open.
 
-    In WAL mode SQLite writes to the file only to copy pages from the log (a checkpoint), and counts these pages in the
-    index of the log, -shm: before the first page, and again after the last. A file that changed while both counts are
-    equal and stay the same was written to by another program. So was one whose count of changes is lower than before.
+    In WAL mode SQLite writes to the file only in a checkpoint, which copies pages from the log, and counts these pages
+    in the log's index, -shm: before the first page, and again after the last. If a file changed while both counts are
+    equal and unchanged, another program wrote to it. The same holds if its change counter decreased.
 
-    Not noticed: what is written between a checkpoint by another process and the next look, or during a checkpoint, if
-    its count of changes is not lower; a file of more than twice EDGE bytes that differs only in its middle; and, in
-    rollback mode, everything whose count is not lower.
+    Not noticed: a write between a checkpoint of another process and the next check, or during a checkpoint, unless the
+    change counter decreases; a file over twice EDGE bytes that differs only in its middle; in rollback mode, every
+    write that does not decrease the counter.
 
-    It keeps the file and the index open, because closing them ends SQLite's locks: close it after SQLite.
+    It keeps the file and the index open, because closing them releases SQLite's locks: close it after SQLite.
     """
 
     def __init__(self, file: Path) -> None:
         self.file, self.is_overwritten = file, False
         self.descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
-        self._index: int | None = None  # SQLite creates it when it first reads
+        self._index: int | None = None  # SQLite creates it on the first read
         self._mark = _mark(self.descriptor, None)
 
     def look(self, found: os.stat_result) -> bool:
-        """Return whether the file was overwritten; microseconds unless it has changed since the last look.
+        """Return whether the file was overwritten; takes microseconds if it has not changed.
 
-        found: what the system reports of the file by its name. The caller sees to it that it is the one watched.
+        found: the file's stat by its name. The caller ensures that it is the watched file.
         """
         log = self._log()
         if self._mark.is_of(found):
@@ -216,7 +214,7 @@ class Watch:
         return self.is_overwritten
 
     def _log(self) -> bytes | None:
-        """Return the salts of the log and how many of its pages were copied to the file, from its index."""
+        """Return the log's salts and its counts of copied pages, from its index."""
         if self._index is None:
             with contextlib.suppress(OSError):
                 self._index = os.open(f"{self.file}-shm", os.O_RDONLY | os.O_CLOEXEC)
@@ -225,7 +223,7 @@ class Watch:
         return os.pread(self._index, 8, SALTS) + os.pread(self._index, 4, COPIED) + os.pread(self._index, 4, TO_COPY)
 
     def owns_log(self) -> bool:
-        """Whether the log beside the name is that of the file watched, by the index that was beside it then."""
+        """Whether the log beside the file belongs to the watched file, by its index."""
         with contextlib.suppress(OSError):
             return self._index is not None and os.path.samestat(os.fstat(self._index), os.stat(f"{self.file}-shm"))
         return False
@@ -235,12 +233,12 @@ class Watch:
         return os.fstat(self.descriptor).st_nlink == 0
 
     def descriptors(self) -> list[int]:
-        """Return what is to be closed after SQLite has closed the file."""
+        """Return the descriptors to close after SQLite has closed the file."""
         return [self.descriptor] + ([] if self._index is None else [self._index])
 
 
 def _is_settled(log: bytes | None) -> bool:
-    """Whether no checkpoint is under way, nor was one broken off."""
+    """Whether no checkpoint is running or was interrupted."""
     return log is not None and log[8:12] == log[12:16]
 
 
@@ -252,9 +250,9 @@ def _mark(descriptor: int, log: bytes | None) -> Mark:
 
 
 def put_log_aside(file: Path) -> Path | None:
-    """Give the log beside a file another name, and return that, unless somebody has the log open or there is none.
+    """Rename the log beside a file and return its new name; None if there is no log, or somebody has it open.
 
-    Not while this process has the file, or another of its name, open by SQLite.
+    Not while SQLite has the file open in this process.
     """
     log, index = Path(f"{file}-wal"), Path(f"{file}-shm")
     with contextlib.suppress(OSError):
@@ -266,18 +264,18 @@ def put_log_aside(file: Path) -> Path | None:
     return None
 
 
-# One moment
+# Consistent copies
 
 
 def is_wal(descriptor: int) -> bool:
-    """Whether the header of a file says that it is in WAL mode."""
+    """Whether a file's header says WAL mode."""
     return os.pread(descriptor, 2, 18) == WAL_MODE
 
 
 def state(file: Path) -> State:
-    """Return what the system tells of a file and its logs: which files, their sizes, when they were changed.
+    """Return the state of a file and its logs: identities, sizes and times.
 
-    Raises FileNotFoundError if there is no such file.
+    Raises FileNotFoundError if the file does not exist.
     """
     found = [os.stat(file)]
     for ending in files.LOGS:
@@ -287,7 +285,7 @@ def state(file: Path) -> State:
 
 
 def settled(file: Path) -> State:
-    """Return the state of a file from which any change that comes after this differs, after a wait if need be."""
+    """Return the state of a file, if need be after a wait, so that every later change gives a different state."""
     for _ in range(TRIES):
         now = state(file)
         if not (wait := unsettled(now)):
@@ -299,15 +297,15 @@ def settled(file: Path) -> State:
 def unsettled(now: State) -> float:
     """Return for how many seconds a change may leave the state of a file as it is: 0 if any change shows."""
     newest = max(max(times) for _, _, _, *times in now)
-    grain = TICK if newest % 1_000_000_000 else COARSE
+    grain = FINE if newest % 1_000_000_000 else COARSE
     since = time.time() - newest / 1e9
     return grain - since if 0 <= since < grain else 0
 
 
 def copy(file: Path, folder: Path, descriptor: int) -> Path:
-    """Copy a file, through a descriptor that holds it, and its logs into a private folder; return the copy.
+    """Copy a file, through a descriptor that holds it, and its logs to a private folder; return the copy.
 
-    Whether that is one moment is seen by the state of the file, before and after.
+    Compare the file's state before and after to know whether the copy is consistent.
     """
     target = files.make_private(folder / file.name)
     _copy(descriptor, target)
@@ -328,24 +326,24 @@ def _copy_logs(file: Path, folder: Path) -> None:
 def _copy(descriptor: int, target: Path) -> None:
     place = 0
     with open(target, "wb") as out:
-        while piece := os.pread(descriptor, PIECE, place):
+        while piece := os.pread(descriptor, CHUNK, place):
             out.write(piece)
             place += len(piece)
 
 
-# One moment, while others write
+# Consistent copies, while others write
 
 
 def copied(file: Path, folder: Path, title: str) -> Path:
     """Copy a file and its logs, as they are at one moment, into a private folder while others write; return the copy.
 
     A writer waits for a quarter of a second at most. title: the file's name in messages. Raises an Error if it was
-    written to again and again. Not of a file that this process has open by SQLite.
+    written to again and again. Not for a file that SQLite has open in this process.
     """
     descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
     try:
         for hold in HOLDS:
-            _wait_for_lock(descriptor, title, PATIENCE)
+            _wait_for_lock(descriptor, title, TIMEOUT)
             target = files.make_private(folder / file.name)
             copy = _copy_with_log if is_wal(descriptor) else partial(_copy_in_turns, hold=hold, title=title)
             if copy(file, target, descriptor) and os.path.samestat(os.fstat(descriptor), os.stat(file)):
@@ -385,12 +383,12 @@ def _copy_in_turns(file: Path, target: Path, descriptor: int, hold: float, title
     """
     change, until, place = _last_change(descriptor), time.monotonic() + hold, 0
     with open(target, "wb") as out:
-        while piece := os.pread(descriptor, PIECE, place):
+        while piece := os.pread(descriptor, CHUNK, place):
             out.write(piece)
             place += len(piece)
             if time.monotonic() > until:
                 unlock(descriptor)
-                _wait_for_lock(descriptor, title, PATIENCE)
+                _wait_for_lock(descriptor, title, TIMEOUT)
                 if _last_change(descriptor) != change:
                     return False
                 until = time.monotonic() + hold
@@ -404,7 +402,7 @@ def _last_change(descriptor: int) -> tuple[int, int, bytes]:
     return found.st_size, found.st_mtime_ns, os.pread(descriptor, 10, 18)
 
 
-def changing(name: Path | str) -> Error:
-    """Return the error that no copy of one moment could be made."""
+def changing(name: Path | str) -> Locked:
+    """Return the error that no consistent copy could be made."""
     title = name if isinstance(name, str) else shown(name)
-    return Error(f"{title} is written to again and again, so that no copy is of one moment: try again later")
+    return Locked(f"{title} is written to all the time, so no consistent copy could be made: try again later")

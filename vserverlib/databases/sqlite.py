@@ -1,12 +1,11 @@
-"""An open SQLite file: waiting for a lock, Ctrl-C, and what SQLite itself refuses to a read-only session.
+"""An open SQLite file: waiting for locks, Ctrl-C, and refusing writes in a read-only session.
 
-It owns what happens between a query and SQLite. Which file that is, and whether it is ours, is storage.py's.
+It owns what happens between a query and SQLite; storage.py finds the file and recognizes it. It adds three things to
+Peewee's database:
 
-Three things are added to Peewee's database:
-
-* A lock is waited for in short steps, so that Ctrl-C ends the wait, and a person is told who holds it.
-* A query that runs is ended by Ctrl-C, and other signals: see sqlite_connections.py.
-* A file that is moved, removed or replaced while it is open is noticed: nothing more is saved to it.
+* It waits for a lock in short steps, so that Ctrl-C ends the wait, and reports who holds it.
+* Ctrl-C and other signals end a running query: see sqlite_connections.py.
+* It notices when the open file is moved, removed or replaced, and then saves nothing more to it.
 """
 
 from __future__ import annotations
@@ -23,8 +22,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
-from vserverlib import Error, printable, signals
-from vserverlib.databases import read_only, snapshots, sqlite_connections
+from vserverlib import Damaged, Error, ReadOnly, printable, signals
+from vserverlib.databases import connection, read_only, snapshots, sqlite_connections
 from vserverlib.databases.case_folding import has_text
 from vserverlib.databases.connection import READS, DatabaseMixin
 from vserverlib.databases.recording import Recorder
@@ -33,26 +32,27 @@ from vserverlib.drivers import peewee
 from vserverlib.messages import notify
 from vserverlib.secret_columns import is_secret
 
-LOCK_STEP = 0.1  # seconds that SQLite itself waits: no signal is seen in it
-LAST_ID = 2**63 - 1  # that SQLite gives to a row
+LOCK_STEP = 0.1  # seconds that SQLite itself waits for a lock: it notices no signal meanwhile
+RESET_IDS = "UPDATE sqlite_sequence SET seq = (SELECT MAX(id) FROM \"{table}\") WHERE name = '{table}'"
 ENDS = ("COMMIT", "END", "END TR")
 GONE, REPLACED, OVERWRITTEN = "was moved or removed", "was replaced by another file", "was overwritten"  # while open
 _connected: weakref.WeakSet[Sqlite] = weakref.WeakSet()
 
 TAKEN = re.compile("UNIQUE constraint failed: (.+)")
 
-# Field types that peewee has no name for. An instant is text on SQLite; timestamptz on PostgreSQL.
+# Field types that Peewee does not have. Times are TEXT in SQLite, TIMESTAMPTZ in PostgreSQL.
 SQLITE_TYPES = {"INSTANT": "TEXT"}
 
 
 class Connection(sqlite_connections.Connection):
-    """A connection that gives no hash past its authorizer: neither the bytes of a column, nor those of all tables."""
+    """A connection that refuses functions that would bypass the authorizer and return hashes: raw bytes of tables."""
 
     hides: Callable[[], bool] = bool
 
     def _refuse(self, what: str) -> None:
         if self.hides():
-            raise Error(f"{what} would give hashes of secrets, which a read-only session hides: use vserver backup")
+            message = "would return hashes of secrets, which a read-only session hides: use vserver backup"
+            raise ReadOnly(f"{what} {message}")
 
     def blobopen(self, *place: Any, **options: Any) -> sqlite3.Blob:
         self._refuse("blobopen()")
@@ -62,17 +62,16 @@ class Connection(sqlite_connections.Connection):
         self._refuse("serialize()")
         return super().serialize(**options)
 
-    def backup(self, target: sqlite3.Connection, **options: Any) -> None:  # ours: raw.Connection.backup(this, target)
+    def backup(self, target: sqlite3.Connection, **options: Any) -> None:  # our code calls the base class's
         self._refuse("backup()")
         super().backup(target, **options)
 
 
 class Sqlite(DatabaseMixin, peewee.SqliteDatabase):
-    """One SQLite file, open.
+    """An open SQLite file.
 
-    path: the file that the user named (a sandbox and some read-only sessions work on a private copy of it; where
-    they named a URL it is that copy, and title tells it).
-    recorder: tells the journal who writes. The rest is said in DatabaseMixin.
+    path: the file that the user named. A sandbox and some read-only sessions use a private copy of it; for a URL, path
+    is that copy, and title the URL. recorder: tells the journal who writes. DatabaseMixin has the rest.
     """
 
     path: Path
@@ -87,23 +86,27 @@ class Sqlite(DatabaseMixin, peewee.SqliteDatabase):
         mode: str = "read-write",
         title: str | None = None,
         pragmas: dict[str, Any] | None = None,
-        patience: float | None = None,
+        lock_timeout: float | None = None,
         recorder: Recorder | None = None,
     ) -> None:
-        self.open_as(title or path.name, mode, patience, path)
+        self.init_mixin(title or path.name, mode, lock_timeout, path)
         self.recorder = recorder
-        self.file: Path | None = None  # what is open: without links, None in memory
+        self.file: Path | None = None  # the open file, without links; None in memory
         self.identity: tuple[int, int] | None = None  # its device and inode
-        self._is_writing, self._said, self._denied = False, "", ""
-        self._watch: Watch | None = None  # of a file that is written to
+        self._is_writing, self._warned, self._denied = False, "", ""
+        self._watch: Watch | None = None  # only of a file that is written to
         self._modules: frozenset[str] = frozenset()
         settings = {"foreign_keys": 1, "recursive_triggers": 1, "synchronous": "FULL", **(pragmas or {})}
         options: dict[str, Any] = {"timeout": LOCK_STEP, "uri": True, "factory": Connection}
         super().__init__(file, pragmas=settings, lock_type="IMMEDIATE", **options)
 
     def connect(self, reuse_if_open: bool = False) -> bool:
-        """Open the file; one that another program keeps for itself is waited for, as any lock is."""
-        return bool(self._waiting(lambda: super(Sqlite, self).connect(reuse_if_open)))
+        """Open the file. If another program has locked it exclusively, wait as for any lock."""
+        try:
+            return bool(self._waiting(lambda: super(Sqlite, self).connect(reuse_if_open)))
+        except peewee.DatabaseError as error:
+            self._refuse_damaged(error)
+            raise
 
     def _connect(self) -> sqlite3.Connection:
         self.file = _file_of(str(self.database))
@@ -113,7 +116,7 @@ class Sqlite(DatabaseMixin, peewee.SqliteDatabase):
         try:
             conn: sqlite3.Connection = super()._connect()
             self.identity = _identity(self.file)
-            if before not in (None, self.identity):  # replaced just now
+            if before not in (None, self.identity):  # replaced meanwhile
                 conn.close()
                 raise busy()
         except BaseException:
@@ -146,18 +149,18 @@ class Sqlite(DatabaseMixin, peewee.SqliteDatabase):
     @contextmanager
     def hashes_visible(self) -> Iterator[None]:
         with super().hashes_visible():
-            self._prepare_anew()
+            self._clear_statements()
             yield
-        self._prepare_anew()
+        self._clear_statements()
 
-    def _prepare_anew(self) -> None:
-        """Have SQLite prepare again what Python keeps prepared: it asks the authorizer only when it does so."""
+    def _clear_statements(self) -> None:
+        """Discard Python's cache of prepared statements: SQLite asks the authorizer only when it prepares one."""
         if self.read_only and not self.is_closed():
             self.connection().set_authorizer(self._authorize)
 
     @property
     def last_change(self) -> int | None:
-        """Return what the journal calls the newest change that this session has committed; None before the first."""
+        """Return the journal's number of this session's newest committed change; None before the first."""
         return self.recorder.last if self.recorder is not None else None
 
     def version(self) -> int:
@@ -169,11 +172,11 @@ class Sqlite(DatabaseMixin, peewee.SqliteDatabase):
     def run(self, kind: str, sql: str, params: Any, **options: Any) -> Any:
         if not self.connection().in_transaction:
             self.refresh(kind)
-        elif kind in ENDS and not self.read_only:  # by hand: commit() is not called
-            self._refuse_moved()
+        elif kind in ENDS and not self.read_only:  # COMMIT as SQL: commit() is not called
+            self._refuse_if_moved()
             if self.recorder is not None:
                 self.recorder.close(self.connection())
-        return self._patiently(lambda: super(DatabaseMixin, self)._execute_cursor(sql, params, **options))
+        return self._retrying(lambda: super(DatabaseMixin, self)._execute_cursor(sql, params, **options))
 
     def reading(self) -> Any:
         return self.atomic("DEFERRED")
@@ -182,75 +185,74 @@ class Sqlite(DatabaseMixin, peewee.SqliteDatabase):
         asked = "SELECT MAX(seq) FROM sqlite_sequence WHERE name = ? AND typeof(seq) = 'integer'"
         return int(self.execute_sql(asked, [table]).fetchone()[0] or 0)
 
-    def use_ids_after(self, table: str, last: int) -> None:
+    def set_last_id(self, table: str, last: int) -> None:
         self.execute_sql("DELETE FROM sqlite_sequence WHERE name = ?", [table])
         self.execute_sql("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", [table, last])
 
-    def taken(self, error: Exception) -> list[str]:
+    def conflicting_columns(self, error: Exception) -> list[str]:
         found = TAKEN.search(str(error))
         return [name.strip().rpartition(".")[2] for name in found[1].split(",")] if found else []
 
     def needs_transaction(self, sql: str) -> bool:
-        """Whether a write is to get a transaction of its own, as each change has for the journal.
+        """Whether a write needs a transaction of its own, as each change has one in the journal.
 
-        Not what returns rows: it has not ended when its cursor is given back. Not in Peewee's manual_commit().
+        Not with RETURNING, whose statement has not ended when its cursor is returned; nor in Peewee's manual_commit().
         """
         is_outside = not self.transaction_depth() and not self.connection().in_transaction
         return self.recorder is not None and is_outside and "RETURNING" not in sql.upper()
 
     def can_retry(self, error: Exception) -> bool:
-        """Whether reading again will do: from now on, bytes that are no UTF-8 are read as replacement characters.
+        """Whether the read can be retried: from now on invalid UTF-8 is read as replacement characters.
 
-        Only another program writes such a text. Not done from the start, because it costs a call for each text.
+        Only other programs write such texts. It is not the default, because it costs a call for each text.
         """
         conn = self.connection()
-        if "Could not decode" not in str(error) or conn.text_factory is _read_as_far_as_it_goes:
+        if "Could not decode" not in str(error) or conn.text_factory is _decode_with_replacements:
             return False
-        conn.text_factory = _read_as_far_as_it_goes
+        conn.text_factory = _decode_with_replacements
         return True
 
     def begin(self, lock_type: str | None = None) -> None:
-        # A read-only session has no write lock to ask for.
         kind = "DEFERRED" if self.read_only else lock_type
         self._is_writing = kind != "DEFERRED"
         self.refresh("INSERT" if self._is_writing else "SELECT")
-        with self._ended_by_ctrl_c():
-            self._patiently(lambda: super(Sqlite, self).begin(kind))
+        with self.rolled_back_by_ctrl_c():
+            self._retrying(lambda: super(Sqlite, self).begin(kind))
         if self.recorder is not None:
             self.recorder.begin()
 
     def commit(self) -> None:
-        with self._ended_by_ctrl_c():
+        with self.rolled_back_by_ctrl_c():
             signals.check()
-            self._patiently(self._commit)
+            self._retrying(self._commit)
 
     def _commit(self) -> None:
         if self._is_writing:
-            self._refuse_moved()
-        with signals.held():  # it is committed, and all of us know it, or it is not
+            self._refuse_if_moved()
+        with signals.held():  # the commit and its bookkeeping happen together or not at all
             if self.recorder is not None:
                 self.recorder.close(self.connection())
             super().commit()
             if self.recorder is not None:
                 self.recorder.end(committed=True)
-            self.undo.clear()
+            self.rollback_actions.clear()
         if self._is_writing:
-            self._moved()  # looks at what this commit has written, so that what is written next is known from it
+            self._moved()  # notes the state after this commit, to notice later writes by others
 
     # The file, while it is open
 
     def refresh(self, kind: str) -> None:
-        """Between transactions, see whether the file is still there: one that is not is read, and not written to.
+        """Check, between transactions, that the file is still in place: if not, allow reading, but not writing.
 
-        kind: of the statement that comes, as in run().
+        kind: of the next statement, as in run().
         """
         if kind not in READS and not self.read_only:
-            self._refuse_moved()
+            self._refuse_if_moved()
         elif moved := self._moved():
-            self.tell_moved(moved)
+            self.warn_moved(moved)
 
     def _moved(self) -> str:
-        """Return what became of the file since it was opened; "" if it is as it was."""
+        """Return what happened to the file since it was opened; "" if it is unchanged."""
         if self.file is None:
             return ""
         try:
@@ -264,47 +266,40 @@ class Sqlite(DatabaseMixin, peewee.SqliteDatabase):
         return "" if found.st_nlink == 1 or self.read_only else f"got another name (it has {found.st_nlink} hard links)"
 
     def close(self) -> bool:
-        """Close the file. A log that is not of what has the file's name now is put aside.
+        """Close the file. If another file has taken its name, rename the log, which does not belong to that one.
 
-        The log of a file that was moved stays where it is, so that the file can be put back.
+        The log of a moved file stays, so that the file can be moved back.
         """
         watch, moved = self._watch, "" if self.is_closed() else self._moved()
         if watch is not None and moved == OVERWRITTEN:
-            snapshots.lock(watch.descriptor)  # now SQLite cannot have the file for itself, and leaves the log alone
+            snapshots.lock(watch.descriptor)  # without an exclusive lock SQLite leaves the log alone
         closed = super().close()
         if watch is not None and closed:
             self._watch = None
             if moved in (OVERWRITTEN, REPLACED) or (moved == GONE and watch.is_removed()):
                 self._put_log_aside(watch)
             for descriptor in watch.descriptors():
-                let_go(descriptor, self.identity)
+                close_unless_open(descriptor, self.identity)
         return closed
 
     def _put_log_aside(self, watch: Watch) -> None:
         is_open_here = is_open(os.fstat(watch.descriptor)) or is_open(watch.file)
         if not is_open_here and watch.owns_log() and (log := snapshots.put_log_aside(watch.file)):
-            notify(f"the log of what {self.title} was before is kept in {printable(log, 200)}", "yellow")
+            notify(f"the log of the previous {self.title} is kept in {printable(log, 200)}", "yellow")
 
-    def _refuse_moved(self) -> None:
+    def _refuse_if_moved(self) -> None:
         if moved := self._moved():
-            remedy = "remove the others" if "name" in moved else "put it back, or open what is there now"
+            remedy = "remove the other names" if "name" in moved else "move it back, or open the new file"
             raise Error(f"{self.title} {moved} while it was open: nothing was saved; {remedy}")
 
-    def tell_moved(self, moved: str) -> None:
-        """Say, once, that what is read is no longer what is there."""
-        if moved != self._said:
-            self._said = moved
-            notify(f"{self.title} {moved} while it was open: what it held is still shown; open it again", "yellow")
+    def warn_moved(self, moved: str) -> None:
+        """Print, once, that the data being read are no longer those of the file in place."""
+        if moved != self._warned:
+            self._warned = moved
+            notify(f"{self.title} {moved} while it was open: the old data are shown; open it again", "yellow")
 
-    @contextmanager
-    def _ended_by_ctrl_c(self) -> Iterator[None]:
-        """Roll back a transaction that Ctrl-C found between open and shut: Peewee does so for other exceptions."""
-        try:
-            yield
-        except KeyboardInterrupt:
-            if self.connection().in_transaction:
-                self.rollback()
-            raise
+    def is_in_transaction(self) -> bool:
+        return bool(self.connection().in_transaction)
 
     def rollback(self) -> None:
         with signals.held():
@@ -317,8 +312,8 @@ class Sqlite(DatabaseMixin, peewee.SqliteDatabase):
     def has_rolled_back(self, error: peewee.DatabaseError) -> bool:
         return "no such savepoint" in str(error) or "no transaction is active" in str(error)
 
-    def _patiently(self, call: Callable[[], Any]) -> Any:
-        """Call, and call again while another connection holds the lock; Ctrl-C ends a wait as well as a query."""
+    def _retrying(self, call: Callable[[], Any]) -> Any:
+        """Call, and call again while another connection holds the lock; Ctrl-C ends the wait."""
         try:
             return self._waiting(call)
         except peewee.DatabaseError as error:
@@ -333,43 +328,48 @@ class Sqlite(DatabaseMixin, peewee.SqliteDatabase):
             except peewee.DatabaseError as error:
                 if not _is_busy(error):
                     raise
-                if is_passing(_code(error)):  # for which SQLite does not wait
+                if is_temporary(_code(error)):  # SQLite does not wait for these
                     time.sleep(LOCK_STEP / 10)
-            reported = self.wait_on(waited_since, reported)
+            reported = self.check_lock_wait(waited_since, reported)
 
     def explain(self, error: peewee.DatabaseError) -> None:
-        """Raise what a person can act on in place of what SQLite says, where we know better."""
+        """Raise an Error with a remedy in place of SQLite's error, if one is known."""
+        self._refuse_damaged(error)
         text, code = str(error), _code(error) & 0xFF
         if self.read_only and (code in (sqlite3.SQLITE_AUTH, sqlite3.SQLITE_READONLY) or "authorized" in text):
             if denied := self._denied:
                 self._denied = ""
                 message = f"{denied} is not available there: use a private copy, shell --sandbox"
-                raise Error(f"{self.title} is open read-only, and {message}") from error
-            raise Error(f"{self.title} is open read-only ({text}): {self.to_write} to change it") from error
-        if code == sqlite3.SQLITE_FULL and (table := self._used_up()):
-            message = f"no id is left for a new {table}, the highest that there can be ({LAST_ID}) was given"
-            raise Error(f"{self.title} could not be written: {message}; import a source without it") from error
+                raise ReadOnly(f"{self.title} is open read-only, and {message}") from error
+            raise ReadOnly(f"{self.title} is open read-only ({text}): {self.write_remedy} to change it") from error
+        if code == sqlite3.SQLITE_FULL and (table := self._table_without_ids()):
+            raise connection.no_ids_left(self.title, table, RESET_IDS.format(table=table)) from error
         if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
             raise Error(f"{self.title} could not be written ({text}): nothing was changed; make room") from error
         if _code(error) == sqlite3.SQLITE_BUSY_SNAPSHOT:
-            reading = "read what iterator() gave to its end, or end the transaction that began with reading"
+            reading = "read iterator() to its end, or end the transaction that began with a read"
             raise Error(f"{self.title} was changed by others while this session was reading: {reading}") from error
         if code == sqlite3.SQLITE_READONLY:
-            raise Error(f"{self.title} cannot be written: its file or folder is read-only; try --read-only") from error
+            message = "its file or folder is read-only; try --read-only"
+            raise ReadOnly(f"{self.title} cannot be written: {message}") from error
 
-    def _used_up(self) -> str:
-        """Return a table that has no id left, which SQLite calls a full disk; "" where there is none."""
-        row = self.connection().execute(f"SELECT name FROM sqlite_sequence WHERE seq >= {LAST_ID}").fetchone()
+    def _refuse_damaged(self, error: peewee.DatabaseError) -> None:
+        if _code(error) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            raise Damaged(f"{self.title} is damaged ({error}): use a backup") from error
+
+    def _table_without_ids(self) -> str:
+        """Return a table that has no ids left, which SQLite reports as a full disk; "" if there is none."""
+        row = self.connection().execute(f"SELECT name FROM sqlite_sequence WHERE seq >= {connection.MAX_ID}").fetchone()
         return str(row[0]) if row else ""
 
-    def writer(self) -> str:
-        """Return who holds the write lock, as far as the operating system tells (Linux does)."""
+    def lock_holder(self) -> str:
+        """Return who holds the write lock, as far as the operating system knows (Linux does)."""
         pid = _lock_holder(self.file or self.path)
         return f"{_program(pid)} (process {pid})" if pid else "another program"
 
 
 def is_open(file: Path | os.stat_result) -> bool:
-    """Whether this process has a file open by SQLite, by whatever name: opening and closing it ends SQLite's locks."""
+    """Whether SQLite has a file open in this process: opening and closing it would release SQLite's locks."""
     return _is_open(_identity(file) if isinstance(file, Path) else (file.st_dev, file.st_ino))
 
 
@@ -377,17 +377,17 @@ def _is_open(identity: tuple[int, int] | None) -> bool:
     return any(known.identity == identity and not known.is_closed() for known in list(_connected)) and bool(identity)
 
 
-def let_go(descriptor: int, identity: tuple[int, int] | None = None) -> None:
-    """Close a descriptor, and with it its lock; not while SQLite has the file open here, whose locks would end too.
+def close_unless_open(descriptor: int, identity: tuple[int, int] | None = None) -> None:
+    """Close a descriptor and release its lock, unless SQLite has the file open here and would lose its locks.
 
-    identity: of the database, for the descriptor of a file beside it.
+    identity: the database's, for the descriptor of a file beside it.
     """
     if not (_is_open(identity) if identity else is_open(os.fstat(descriptor))):
         os.close(descriptor)
 
 
 def _watch(file: Path) -> Watch | None:
-    """Return the watch of a file that SQLite does not have open in this process; None if it cannot be read."""
+    """Return the Watch of a file that SQLite does not have open in this process; None if the file is unreadable."""
     try:
         return Watch(file)
     except OSError:
@@ -403,31 +403,31 @@ def _identity(file: Path | None) -> tuple[int, int] | None:
 
 
 def _file_of(name: str) -> Path | None:
-    """Return the file that SQLite opens by a name or URI, without links; None if it is in memory."""
+    """Return the file that SQLite opens for a name or URI, without links; None for a database in memory."""
     if name.startswith("file:"):
         name = urllib.parse.unquote(urllib.parse.urlsplit(name).path)
     return None if name in ("", ":memory:") else Path(os.path.realpath(name))
 
 
 def busy() -> sqlite3.OperationalError:
-    """Return what SQLite raises when it has waited for a lock in vain, after a wait as long as SQLite's."""
+    """Wait as long as SQLite does, and return the error that SQLite raises for a lock."""
     time.sleep(LOCK_STEP)
     error = sqlite3.OperationalError("database is locked")
     error.sqlite_errorcode = sqlite3.SQLITE_BUSY
     return error
 
 
-def _read_as_far_as_it_goes(data: bytes) -> str:
+def _decode_with_replacements(data: bytes) -> str:
     return data.decode(errors="replace")
 
 
 def _is_busy(error: BaseException) -> bool:
-    """Whether another connection is in the way. BUSY_SNAPSHOT is not meant: no wait mends a snapshot grown old."""
-    return _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_BUSY_RECOVERY) or is_passing(_code(error))
+    """Whether another connection holds the lock. Not BUSY_SNAPSHOT, because waiting does not renew an old snapshot."""
+    return _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_BUSY_RECOVERY) or is_temporary(_code(error))
 
 
-def is_passing(code: int) -> bool:
-    """Whether somebody who may write has just opened a file, and SQLite cannot read along until they have begun."""
+def is_temporary(code: int) -> bool:
+    """Whether a writer has just opened the file, so that SQLite cannot read until the writer has begun."""
     return code in (
         sqlite3.SQLITE_READONLY_RECOVERY,
         sqlite3.SQLITE_READONLY_CANTLOCK,
@@ -436,12 +436,12 @@ def is_passing(code: int) -> bool:
 
 
 def _code(error: BaseException) -> int:
-    """Return SQLite's extended result code (sqlite.org/rescode.html), 0 where there is none."""
+    """Return SQLite's extended result code (sqlite.org/rescode.html), 0 if there is none."""
     return getattr(error.__cause__ or error.__context__, "sqlite_errorcode", 0)
 
 
 def _lock_holder(path: Path) -> int | None:
-    """Return the process with the write lock, from /proc/locks: opening the file would end this process's own locks."""
+    """Return the process that holds the write lock, from /proc/locks: opening the file would release our own locks."""
     try:
         inodes = {os.stat(name).st_ino for name in (path, f"{path}-shm") if os.path.exists(name)}
         locks = Path("/proc/locks").read_text().splitlines()
@@ -459,7 +459,7 @@ def _program(pid: int) -> str:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
     except OSError:
         return "another program"
-    # What follows an option is left out: the code after -c may hold anything, secrets too.
+    # Arguments after an option are left out: the code after -c may contain secrets.
     plain = itertools.takewhile(lambda word: word and not word.startswith("-"), words[:3])
     names = [os.path.basename(word) for word in plain]
     return printable(" ".join(name for name in names if not name.startswith("python")) or "python", 40)

@@ -1,11 +1,10 @@
-"""Connections to SQLite files on which a signal ends a statement, and never as an error of SQLite's.
+"""SQLite connections whose statements a signal can end, with the signal's exception instead of SQLite's error.
 
-SQLite knows nothing of Python's signals. It calls a function of ours while a statement runs (set_progress_handler),
-which lets Python see them. Where one has come, SQLite ends the statement with an error, SQLITE_INTERRUPT, that whoever
-handles errors would take for damage, or pass over. So each statement, each row that is fetched, and each copy goes
-through here, where that error becomes the exception of the signal.
+SQLite does not know Python's signals. While a statement runs it calls our progress handler, in which Python notices
+signals. Then SQLite ends the statement with SQLITE_INTERRUPT, which error handlers would take for damage or ignore. So
+every statement, fetch and copy goes through this module, which raises the signal's exception instead.
 
-Every connection of ours is opened by connect(), Peewee's too. What is done with one is its caller's.
+connect() opens every connection, Peewee's too.
 """
 
 from __future__ import annotations
@@ -17,32 +16,32 @@ from typing import Any
 
 from vserverlib import signals
 
-PROGRESS_STEPS = 10_000  # virtual machine steps between two looks for a signal: under a millisecond
-COPIED = 2000  # pages that are copied between two looks
+PROGRESS_STEPS = 10_000  # virtual machine steps between two checks for a signal: under a millisecond
+PAGES_PER_STEP = 2000  # pages copied between two checks
 
 
 @signals.callback
-def _look() -> bool:
-    """Return whether the statement is to end. Being called at all is what lets Python see a signal."""
+def _check_signal() -> bool:
+    """Return whether to end the statement. The call itself lets Python notice a signal."""
     return signals.is_due()
 
 
 @signals.callback
-def _look_amid_copying(status: int, remaining: int, total: int) -> None:
-    """Raise a signal that has come, which ends the copy; of one that is complete, it is raised later."""
+def _check_during_copy(status: int, remaining: int, total: int) -> None:
+    """Raise a signal, which ends the copy; after a complete copy it is raised later."""
     if status != sqlite3.SQLITE_DONE:
         signals.check()
 
 
 def _is_interrupted(error: sqlite3.Error) -> bool:
-    """Whether an error says that a signal has ended a statement. Errors that Python raises itself have no code."""
+    """Whether a signal ended the statement. Errors that Python itself raises have no code."""
     return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT
 
 
 class Cursor(sqlite3.Cursor):
-    """A cursor whose statements and rows are ended by a signal as anything else is.
+    """A cursor whose statements and fetches raise the exception of a signal.
 
-    A frame is part of the traceback of an error: if one held a cursor, a database that is closed would stay open.
+    Each method deletes `self` on an error: the traceback refers to the frame, which would keep a closed database open.
     """
 
     def execute(self, *args: Any) -> Any:
@@ -113,16 +112,16 @@ class Cursor(sqlite3.Cursor):
 
 
 class Connection(sqlite3.Connection):
-    """A connection all of whose statements are ended by a signal."""
+    """A connection whose statements a signal can end."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.set_progress_handler(_look, PROGRESS_STEPS)
+        self.set_progress_handler(_check_signal, PROGRESS_STEPS)
 
     def cursor(self, factory: Callable[[sqlite3.Connection], Any] = Cursor) -> Any:  # type: ignore[override]
         return super().cursor(factory)
 
-    # sqlite3's own would make a cursor of its own kind
+    # sqlite3's methods would create a plain sqlite3.Cursor
 
     def execute(self, *args: Any) -> Any:
         return self.cursor().execute(*args)
@@ -141,11 +140,11 @@ class Connection(sqlite3.Connection):
         progress: Callable[[int, int, int], object] | None = None,
         **options: Any,
     ) -> None:
-        """Copy the database to another connection; progress: see sqlite3. Where a signal ends it, nothing is copied."""
+        """Copy the database to another connection; progress: see sqlite3. If a signal ends it, nothing is copied."""
         signals.check()
-        super().backup(target, pages=pages or COPIED, progress=progress or _look_amid_copying, **options)
+        super().backup(target, pages=pages or PAGES_PER_STEP, progress=progress or _check_during_copy, **options)
 
 
 def connect(file: str | Path, **options: Any) -> Connection:
-    """Open a file of SQLite; options: those of sqlite3.connect()."""
+    """Open a SQLite file; options: those of sqlite3.connect()."""
     return sqlite3.connect(file, factory=Connection, **options)

@@ -1,12 +1,12 @@
-"""A SQLite database that is only read: in place if that leaves nothing behind, else as a copy of one moment.
+"""A SQLite database opened for reading: in place if that leaves nothing behind, otherwise as a consistent copy.
 
-SQLite reads a database in WAL mode with the help of files beside it. It makes them, so it needs the right to do so; and
-if they are not the owner's, the owner cannot write any more. So who cannot write both the file and its folder reads
+To read a database in WAL mode, SQLite creates files beside it. That takes write permission; and if these files belong
+to another user, the database's owner can no longer write. So a user who cannot write both the file and its folder reads
 
-* in place, by what others who have it open made there; or if nobody has
-* a private copy, which is made anew when the file has changed: a session that lasts is never stale.
+* in place, with the files that a program of somebody else has created there; or if there are none
+* a private copy, which is renewed when the file changes, so that a long session is never stale.
 
-It owns how a file is opened for reading. Whether it is ours is storage.py's; the lock and the copy are snapshots.py's.
+It owns opening a file for reading. storage.py recognizes files; snapshots.py owns the lock and the copy.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ from vserverlib.databases import snapshots, sqlite, sqlite_connections
 from vserverlib.databases.sqlite import Sqlite
 from vserverlib.files import shown
 
-ROOM_TO_READ = 65536  # bytes: the index of a log, which SQLite makes beside a database, takes half of that
+SPACE_TO_READ = 65536  # bytes: twice the size of the log's index, which SQLite creates beside a database
 UNREADABLE = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL)
 
 
 class Reader(Sqlite):
-    """A database that is only read, however its file can be.
+    """A database opened for reading in the best way that its permissions allow.
 
-    copied: makes the private copy that is read in place of the file, always; without it, a copy is made only if the
-    file cannot be read in place. in_place_only: never copy, and leave nothing behind; an Error if that takes a copy.
+    copied: creates the private copy to read instead of the file; without it, a copy is made only if the file cannot be
+    read in place. in_place_only: raise an Error rather than copy, and leave nothing behind.
     """
 
     def __init__(
         self, path: Path, *, copied: Callable[[], Path] | None = None, in_place_only: bool = False, **options: Any
     ) -> None:
         self.source, self.copied, self.in_place_only = files.real(path), copied, in_place_only
-        self._known: snapshots.State | None = None  # of the source, when a copy of it was made
-        self._held: int | None = None  # a descriptor of the source that has SQLite's lock
+        self._known: snapshots.State | None = None  # the source's state when it was copied
+        self._held: int | None = None  # a descriptor of the source that holds SQLite's lock
         self._turn, self._earlier = 0, list[Callable[[], object]]()
         super().__init__(str(self.source), path=path, mode="read-only", **options)
 
@@ -54,7 +54,7 @@ class Reader(Sqlite):
             return self._in_place()
         if self.in_place_only:
             raise Error(f"{shown(self.path)} cannot be read in place")
-        if _is_bare(self.source) and mounts.never_written(self.source):
+        if _is_bare(self.source) and mounts.is_on_read_only_disk(self.source):
             self._known = snapshots.state(self.source)
             return self._opened(self.source, "immutable=1")
         return self._by_lock(other_names)
@@ -63,7 +63,7 @@ class Reader(Sqlite):
 
     def _in_place(self) -> sqlite3.Connection:
         if not os.path.exists(f"{self.source}-wal") and _may_write_beside(self.source):
-            self.at_close.append(partial(_tidy, self.source))  # also of a damaged file, which cannot be opened
+            self.at_close.append(partial(_tidy, self.source))  # also for a damaged file, which cannot be opened
         return self._opened(self.source)
 
     def _opened(self, file: Path, how: str = "mode=ro") -> sqlite3.Connection:
@@ -71,10 +71,10 @@ class Reader(Sqlite):
         conn: sqlite3.Connection = super()._connect()
         return conn
 
-    # Held by SQLite's lock
+    # Under SQLite's lock
 
     def _by_lock(self, other_names: str) -> sqlite3.Connection:
-        """Open the file in place if it can be, else a copy of one moment; in WAL mode the lock is kept."""
+        """Open the file in place if possible, else a consistent copy; in WAL mode the lock is kept."""
         descriptor = os.open(self.source, os.O_RDONLY | os.O_CLOEXEC)
         try:
             for _ in range(snapshots.TRIES):
@@ -91,8 +91,8 @@ class Reader(Sqlite):
     def _attempt(self, descriptor: int, other_names: str) -> sqlite3.Connection | None:
         self._refuse_others(descriptor, other_names)
         if not other_names and self._is_ready(descriptor) and (conn := self._tried()) is not None:
-            snapshots.unlock(descriptor)  # SQLite has it now, and keeps it as long as is right
-            self.at_close.append(partial(sqlite.let_go, descriptor))
+            snapshots.unlock(descriptor)  # SQLite holds it now, as long as it needs it
+            self.at_close.append(partial(sqlite.close_unless_open, descriptor))
             return conn
         known, folder = snapshots.settled(self.source), files.private_folder()
         try:
@@ -108,12 +108,12 @@ class Reader(Sqlite):
             raise
         self._known, self._held = known, descriptor if other_names else None
         if not snapshots.is_wal(descriptor):
-            snapshots.unlock(descriptor)  # in rollback mode it would keep others from writing
-        self.at_close.append(partial(sqlite.let_go, descriptor))
+            snapshots.unlock(descriptor)  # in rollback mode it would block writers
+        self.at_close.append(partial(sqlite.close_unless_open, descriptor))
         return conn
 
     def _is_ready(self, descriptor: int) -> bool:
-        """Whether there is what SQLite needs for reading in place: in WAL mode, what others have made beside it."""
+        """Whether SQLite can read in place: in WAL mode another program has created the files beside it."""
         sides = [f"{self.source}{ending}" for ending in ("-wal", "-shm")]
         return not snapshots.is_wal(descriptor) or all(os.access(side, os.R_OK) for side in sides)
 
@@ -123,16 +123,16 @@ class Reader(Sqlite):
             with _closed_on_error(conn):
                 conn.execute("SELECT 1 FROM sqlite_master").fetchone()
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF not in UNREADABLE or sqlite.is_passing(error.sqlite_errorcode):
+            if error.sqlite_errorcode & 0xFF not in UNREADABLE or sqlite.is_temporary(error.sqlite_errorcode):
                 raise
             return None
         return conn
 
     def _refuse_others(self, descriptor: int, other_names: str) -> None:
-        """Raise an Error if a file is open by another of its names: what is in the log there cannot be seen."""
+        """Raise an Error if a file is open under another of its names, whose log is not visible here."""
         if other_names and snapshots.others_lock(descriptor) is not False:
             message = f"{other_names}, and a program has it open, perhaps by another one"
-            raise Error(f"{shown(self.path)} {message}: what it writes would not be seen here; end it first")
+            raise Error(f"{shown(self.path)} {message}: its changes would not be visible here; end it first")
 
     # A copy
 
@@ -142,7 +142,7 @@ class Reader(Sqlite):
 
     def _of_copy(self, copy: Path) -> sqlite3.Connection:
         self.at_close.append(weakref.finalize(self, files.remove_folder, copy.parent))
-        if os.path.exists(f"{copy}-journal"):  # of a program that was killed: it is rolled back, in the copy
+        if os.path.exists(f"{copy}-journal"):  # left by a killed program: rolled back in the copy
             with contextlib.closing(sqlite_connections.connect(copy)) as conn:
                 conn.execute("SELECT 1 FROM sqlite_master").fetchone()
         return self._opened(copy)
@@ -154,7 +154,7 @@ class Reader(Sqlite):
         return self._turn, super().version()
 
     def refresh(self, kind: str) -> None:
-        """Between transactions, read anew what is a copy of a file that has changed since."""
+        """Between transactions, renew the copy if the file has changed."""
         if self._known is None:
             return super().refresh(kind)
         try:
@@ -162,15 +162,15 @@ class Reader(Sqlite):
                 self._refuse_others(self._held, files.other_names(self.source))
             now = snapshots.state(self.source)
         except FileNotFoundError:
-            return self.tell_moved(sqlite.GONE)
+            return self.warn_moved(sqlite.GONE)
         if now[0][:2] != self._known[0][:2]:
-            return self.tell_moved(sqlite.REPLACED)
+            return self.warn_moved(sqlite.REPLACED)
         if now != self._known:
             self._follow()
         return None
 
     def _follow(self) -> None:
-        """Open what there is now. What a cursor still gives of the earlier one goes on until the next change."""
+        """Open the current file. Cursors on the earlier copy stay valid until the next change."""
         for end in reversed(self._earlier):
             end()
         earlier, known, held = self.connection(), self._known, self._held
@@ -206,15 +206,15 @@ def _closed_on_error(conn: sqlite3.Connection) -> Iterator[None]:
 
 
 def _may_write_beside(file: Path) -> bool:
-    """Whether SQLite can make beside a database what it needs for reading it, and remove it in the end."""
+    """Whether SQLite can create, and finally remove, its files beside a database."""
     if not (writable(file) and writable(file.parent)):
         return False
     disk = os.statvfs(file.parent)
-    return disk.f_bavail * disk.f_frsize >= ROOM_TO_READ
+    return disk.f_bavail * disk.f_frsize >= SPACE_TO_READ
 
 
 def writable(path: Path) -> bool:
-    """Whether this user may write to a file or folder, and its mount allows it."""
+    """Whether this user can write to a file or folder, considering its mount."""
     return os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
@@ -223,7 +223,7 @@ def _is_bare(file: Path) -> bool:
 
 
 def _tidy(file: Path) -> None:
-    """Have SQLite remove the empty log that a reader leaves behind: only who may write can, as the last to close."""
+    """Have SQLite remove the empty log that a reader leaves: only a writer that closes last can."""
     log = Path(f"{file}-wal")
     with contextlib.suppress(OSError, sqlite3.Error):
         if log.stat().st_size == 0:

@@ -1,8 +1,7 @@
-"""Bringing a database that an earlier release wrote to the schema of this one.
+"""Upgrading a database of an earlier release to the schema of this one.
 
-Under the write lock of the database, so that of several programs that open it at once one does it; after a backup,
-beside a file, or in the current folder of a database on a server; in one transaction. What a migration does is its own
-business; which there are, and applying them, is schemas.py's.
+The upgrade holds the database's write lock, so that only one of several programs does it. It makes a backup first
+(beside the file; for a server in the current folder), and is one transaction. schemas.py applies the migrations.
 """
 
 from __future__ import annotations
@@ -14,10 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from vserverlib import Error, addresses, files, pluralize
+from vserverlib import OutdatedSchema, addresses, files, pluralize
 from vserverlib.databases import backups, schemas, storage
 from vserverlib.databases.backups import Backup
-from vserverlib.databases.connection import LOCK_WAIT
+from vserverlib.databases.connection import LOCK_TIMEOUT
 from vserverlib.databases.postgresql import archives, dumps, servers
 from vserverlib.databases.sqlite import Sqlite
 from vserverlib.files import shown
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Upgraded(NamedTuple):
-    """What was done: to which database, from which schema to which, and the backup of what it was before, if any."""
+    """The result of an upgrade: the database, its schema before and after, and the backup if one was made."""
 
     name: str
     before: int
@@ -37,21 +36,21 @@ class Upgraded(NamedTuple):
     def summary(self) -> str:
         """Return it in one line."""
         done = f"{self.name} was upgraded from schema {self.before} to {self.after}"
-        return done if self.backup is None else f"{done}; as it was it is kept in {shown(self.backup.path)}"
+        return done if self.backup is None else f"{done}; the previous state is kept in {shown(self.backup.path)}"
 
 
 class Step(NamedTuple):
-    """A migration that is due, and what it changes, in one line."""
+    """A migration that is due, and its description in one line."""
 
     name: str
     message: str
 
 
 class Trial(NamedTuple):
-    """What an upgrade would do: from which schema on, by which steps; how many rows it writes, how long it takes (s).
+    """What an upgrade would do: the schema before, the steps, the number of rows written, the time (seconds).
 
-    backup: where that of what it was before would be, if one is made; size: its bytes, None where only pg_dump will
-    tell; tried: how that was done.
+    backup: the path that the backup would have, if one is made; size: its bytes, None if only pg_dump knows; tried: how
+    the trial was made.
     """
 
     before: int
@@ -65,15 +64,15 @@ class Trial(NamedTuple):
     def summary(self) -> str:
         """Return it in one line."""
         tried = f"schema {self.before} to {schemas.NEWEST}, tried {self.tried}"
-        took = f"{pluralize(self.rows, 'row')} written, those of the journal too, in {self.seconds:.1f} s"
+        took = f"{pluralize(self.rows, 'row')} written, including the journal's, in {self.seconds:.1f} s"
         if self.backup is None:
-            return f"{tried}: {took}; no backup is made"
-        size = "" if self.size is None else f", of {self.size:,} bytes"
-        return f"{tried}: {took}; first a backup is made{size}, such as {shown(self.backup)}"
+            return f"{tried}: {took}; without a backup"
+        size = "" if self.size is None else f" of {self.size:,} bytes"
+        return f"{tried}: {took}; a backup{size} would be made first, such as {shown(self.backup)}"
 
 
 def due(url: str | os.PathLike[str]) -> tuple[int, list[str]]:
-    """Return the schema of a database, and the names of the migrations that it lacks. Writes nothing."""
+    """Return a database's schema and the names of the migrations that it lacks. Writes nothing."""
     if addresses.is_url(url):
         with contextlib.closing(servers.opened(os.fspath(url), read_only=True, of_any_release=True)) as opened:
             schema = schemas.of(opened)
@@ -85,8 +84,8 @@ def due(url: str | os.PathLike[str]) -> tuple[int, list[str]]:
     return schema, schemas.due(schema)
 
 
-def told_of(migration: str) -> str:
-    """Return what a migration changes, in one line: the first of its docstring."""
+def description_of(migration: str) -> str:
+    """Return the first line of a migration's docstring."""
     import ast
 
     message = ast.get_docstring(ast.parse((schemas.MIGRATIONS / f"{migration}.py").read_text())) or ""
@@ -96,8 +95,8 @@ def told_of(migration: str) -> str:
 def trial(url: str | os.PathLike[str], *, backup: bool = True) -> Trial:
     """Return what an upgrade would do. Raises an Error if it fails.
 
-    It is done to a private copy, which is thrown away; or on a server, and taken back. The rows are those that the
-    migrations write; each also notes that it was done, which is not counted.
+    It runs on a private copy, which is removed, or on a server in a transaction that is rolled back. The rows are those
+    that the migrations write, without their own entries in schema_migration.
     """
     return _trial_on_server(os.fspath(url), backup) if addresses.is_url(url) else _trial(storage.as_path(url), backup)
 
@@ -107,7 +106,7 @@ def _trial(path: Path, backup: bool) -> Trial:
     with files.as_error(f"{shown(path)} cannot be upgraded"), _copied(path) as copy:
         size = copy.stat().st_size
         if backup:
-            with _with_a_way_on(path):
+            with _remedy_added(path):
                 backups.refuse_damaged(copy, path)
         with contextlib.closing(schemas.for_migration(copy, path)) as database:
             counter, began = database.connection(), time.monotonic()
@@ -118,7 +117,7 @@ def _trial(path: Path, backup: bool) -> Trial:
 
 
 def _steps(names: list[str]) -> list[Step]:
-    return [Step(name, told_of(name)) for name in names]
+    return [Step(name, description_of(name)) for name in names]
 
 
 @contextlib.contextmanager
@@ -131,17 +130,17 @@ def _copied(path: Path) -> Iterator[Path]:
 
 
 def upgrade(url: str | os.PathLike[str], *, backup: bool = True) -> Upgraded | None:
-    """Upgrade a database, and return what was done; None where it needed nothing, or another program did it meanwhile.
+    """Upgrade a database. Return what was done; None if it was current, or another program upgraded it meanwhile.
 
-    backup: whether one is made first. Raises an Error where that fails, also of a damaged database, whose backup would
-    be refused when it is needed; the database is then as it was.
+    backup: whether to make one first. Raises an Error if anything fails, also for a damaged database, whose backup
+    would be useless; the database is then unchanged.
     """
     if addresses.is_url(url):
         return _upgrade_on_server(os.fspath(url), backup)
     path = storage.as_path(url)
     storage.check(path)
     database = schemas.for_migration(storage.refuse_other_names(path), path)
-    with files.as_error(f"{shown(path)} cannot be upgraded, and is as it was"), contextlib.closing(database):
+    with files.as_error(f"{shown(path)} cannot be upgraded, and was not changed"), contextlib.closing(database):
         return _upgrade(database, backup)
 
 
@@ -151,7 +150,7 @@ def _upgrade(database: Sqlite, backup: bool) -> Upgraded | None:
         if before >= schemas.NEWEST:
             return None
         if backup:
-            with _with_a_way_on(database.path):
+            with _remedy_added(database.path):
                 backups.keep(database.path, kept)
         schemas.migrate(database)
     backups.write_back(database)
@@ -159,24 +158,24 @@ def _upgrade(database: Sqlite, backup: bool) -> Upgraded | None:
 
 
 @contextlib.contextmanager
-def _with_a_way_on(path: Path) -> Iterator[None]:
-    """Have a damaged database not be upgraded, and the person be told how to go on."""
+def _remedy_added(path: Path) -> Iterator[None]:
+    """Add how to upgrade a damaged database to the error that refuses it."""
     try:
         yield
-    except backups.Damaged as error:
-        remedy = f"repair it ({error.repair}), restore an earlier backup, or go on without one"
-        message = f"restore would refuse its backup, so it is not upgraded; {remedy}"
+    except backups.FailedIntegrityCheck as error:
+        remedy = f"repair it ({error.repair}), restore an earlier backup, or upgrade without one"
+        message = f"restore would refuse its backup, so it was not upgraded; {remedy}"
         command = addresses.command(shown(path), *NO_BACKUP)
-        raise backups.Damaged(path, error.fault, f"{message}: {command}") from error
+        raise backups.FailedIntegrityCheck(path, error.fault, f"{message}: {command}") from error
 
 
 # On a server
 
 
 def _upgrade_on_server(url: str, backup: bool) -> Upgraded | None:
-    with _to_be_upgraded(url) as database:
+    with _opened_for_upgrade(url) as database:
         if backup and database.is_pooled and schemas.of(database) < schemas.NEWEST:
-            _refuse_lack(url)  # before a transaction has its session: there may be no other for this
+            _refuse_lack(url)  # before the transaction takes what may be the only session
         with backups.keeping_first(database) as kept:
             before = schemas.of(database)
             if before >= schemas.NEWEST:
@@ -184,59 +183,61 @@ def _upgrade_on_server(url: str, backup: bool) -> Upgraded | None:
             if backup:
                 _refuse_lack(url)
                 _keep_there(url, kept)
-            database.wait_at_most(LOCK_WAIT)
+            database.wait_at_most(LOCK_TIMEOUT)
             schemas.apply(database)
     return Upgraded(database.title, before, schemas.NEWEST, kept[0] if kept else None)
 
 
 @contextlib.contextmanager
-def _to_be_upgraded(url: str) -> Iterator[Postgres]:
-    cannot = files.as_error(f"{addresses.shown(url)} cannot be upgraded, and is as it was")
+def _opened_for_upgrade(url: str) -> Iterator[Postgres]:
+    cannot = files.as_error(f"{addresses.shown(url)} cannot be upgraded, and was not changed")
     with contextlib.closing(servers.opened(url, of_any_release=True)) as database, cannot:
         yield database
 
 
 def _refuse_lack(url: str) -> str:
-    """Return what the server calls a database; an Error that says what can be done where pg_dump cannot back it up."""
+    """Return the server's name of a database; raise an Error with a remedy if pg_dump cannot back it up."""
     about = dumps.about(url)
     if (why := about.lack()) is not None:
         name = addresses.shown(url)
-        remedy = f"{about.remedy}; or make one by your own means, and then: {addresses.command(name, *NO_BACKUP)}"
-        raise Error(f"{name} is of an older release, and needs a backup before it is upgraded, but {why}: {remedy}")
+        remedy = f"{about.remedy}; or make a backup yourself, then: {addresses.command(name, *NO_BACKUP)}"
+        raise OutdatedSchema(
+            f"{name} is of an older release, and needs a backup before it is upgraded, but {why}: {remedy}"
+        )
     return about.name
 
 
 def _keep_there(url: str, kept: list[Backup]) -> None:
     try:
         archives.keep(url, kept)
-    except archives.Unusable as error:
+    except archives.UnusableDump as error:
         command = addresses.command(addresses.shown(url), *NO_BACKUP)
-        remedy = f"make one by your own means, and then: {command}"
-        raise archives.Unusable(f"{error}, so it is not upgraded: {remedy}") from error
+        remedy = f"make a backup yourself, then: {command}"
+        raise archives.UnusableDump(f"{error}, so it was not upgraded: {remedy}") from error
 
 
 def _trial_on_server(url: str, backup: bool) -> Trial:
     place = dumps.place_of(_refuse_lack(url)) if backup else None
-    with _to_be_upgraded(url) as database:
+    with _opened_for_upgrade(url) as database:
         before = schemas.of(database)
         rows, seconds = _tried(database)
-    names, tried = schemas.due(before), "in a transaction that was taken back"
+    names, tried = schemas.due(before), "in a transaction that was rolled back"
     return Trial(before, _steps(names), rows - len(names), seconds, place, None, tried)
 
 
-class _TakenBack(Exception):
-    """Ends a transaction that was only a trial."""
+class _TrialEnded(Exception):
+    """Ends the transaction of a trial."""
 
 
 def _tried(database: Postgres) -> tuple[int, float]:
-    """Do what is due in a transaction, take it back, and return how many rows it wrote, and the seconds it took."""
+    """Apply the due migrations in a transaction, roll it back, and return the rows written and the seconds it took."""
     began = time.monotonic()
-    with contextlib.suppress(_TakenBack), database.atomic():
-        database.wait_at_most(LOCK_WAIT)
+    with contextlib.suppress(_TrialEnded), database.atomic():
+        database.wait_at_most(LOCK_TIMEOUT)
         schemas.apply(database)
         (rows,) = database.execute_sql(WRITTEN).fetchone()
         seconds = time.monotonic() - began
-        raise _TakenBack
+        raise _TrialEnded
     return rows, seconds
 
 

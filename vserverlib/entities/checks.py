@@ -108,7 +108,7 @@ def statement(database: Any, saved: orm.Saved) -> tuple[str, int]:
     cache = database.cached.setdefault("rules", {})
     if (table, changed) not in cache:
         parts = [*_own(table, rules.BOTH), *_of_others(table, changed)]
-        sql = database.marked(" UNION ALL ".join(parts))
+        sql = database.with_parameter_marks(" UNION ALL ".join(parts))
         cache[table, changed] = sql, len(parts)
     found: tuple[str, int] = cache[table, changed]
     return found
@@ -197,7 +197,7 @@ def check(self: Any) -> Findings:
         raise self.not_saved("entity to check")
     parts = _own(self._meta.table_name, rules.BOTH, rules.AT_CHECK)
     database = self._meta.database
-    sql = database.marked(" UNION ALL ".join(parts))
+    sql = database.with_parameter_marks(" UNION ALL ".join(parts))
     broken = rows_of(database, sql, [self.id] * len(parts)) if parts else ()
     secrets = self._meta.sorted_field_names
     return Findings([*_weak(self, secrets), *(finding(*row) for row in broken)])

@@ -17,7 +17,7 @@ import functools
 import operator
 from typing import TYPE_CHECKING, Any
 
-from vserverlib import Error, hashing, printable
+from vserverlib import Damaged, Error, hashing, printable
 from vserverlib.drivers import peewee
 from vserverlib.entities import timestamps
 from vserverlib.entities.timestamps import as_utc
@@ -372,7 +372,7 @@ def key_salt(database: Any) -> str:
     if "key_salt" not in database.cached:
         row = database.execute_sql("SELECT value FROM setting WHERE name = 'key_salt'").fetchone()
         if row is None:
-            raise Error(f"{database.title} has no salt for API keys (table setting): it is damaged")
+            raise Damaged(f"{database.title} has no salt for API keys (table setting): it is damaged")
         database.cached["key_salt"] = row[0]
     salt: str = database.cached["key_salt"]
     return salt

@@ -49,7 +49,7 @@ class Peers:
         values = self._values.get(reader)
         if values is None or id in values.outdated:
             database = model._meta.database
-            database.readings.add(self)
+            database.cached_reads.add(self)
             if values is None:
                 values = self._values[reader] = BatchValues(reader(database, self.ids))
             else:

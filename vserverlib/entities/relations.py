@@ -136,7 +136,7 @@ class MemberList(MutableSequence[Any]):
             through, partner = self._mine.model, self.partner
             of_mine = partner.select().join(through, on=self._theirs == partner.id).where(self._mine == self.owner.id)
             self._stored = list(of_mine.order_by(through.id))
-            self.owner._meta.database.readings.add(self)
+            self.owner._meta.database.cached_reads.add(self)
         return self._stored
 
     def _now(self) -> list[Any]:

@@ -109,7 +109,7 @@ class Consortium:
         self.members = {first + at: self._some(at, many) for at in range(many)}
         self.titles = dict(zip(self.members, _numbered(SUBJECTS), strict=False))
         about = f"vserver demo: {organizations:,} made-up organizations, their users, collaborations and nodes"
-        with recording.suspended(database, about), database.fetching():
+        with recording.bulk_change(database, about), database.fetching():
             database.insert_many("organization", ORGANIZATION, self._organizations())
             database.insert_many("user", USER, self._users())
             named = [(id, title, False) for id, title in self.titles.items()]
@@ -229,7 +229,7 @@ def fill(database: Any, tasks: int = TASKS, organizations: int = ORGANIZATIONS, 
 def make(path: Path, tasks: int = TASKS, organizations: int = ORGANIZATIONS, advance: Advance = bool) -> None:
     """Create a database file and fill it, completely or not at all. Raises an Error if the file exists."""
     files.refuse_taken(path)
-    with files.as_error(f"{files.shown(path)} cannot be created"), files.unfinished(path) as draft:
+    with files.as_error(f"{files.shown(path)} cannot be created"), files.draft_for(path) as draft:
         draft.unlink()
         storage.create(draft)
         with contextlib.closing(connecting.connect(draft)) as database:
@@ -249,7 +249,7 @@ def _fill(database: Any, tasks: int, organizations: int, advance: Advance) -> No
 
 def _write(database: Any, plan: TaskPlan, places: range) -> None:
     about = f"vserver demo: made-up tasks {places.start + 1:,} to {places.stop:,} of {plan.tasks:,}, and their results"
-    with recording.suspended(database, about), database.fetching():
+    with recording.bulk_change(database, about), database.fetching():
         database.insert_many("task", TASK, map(plan.task, places))
         database.insert_many("result", RESULT, itertools.chain.from_iterable(map(plan.results, places)))
         database.execute_sql(demo.ADVANCE_RUN_ID)

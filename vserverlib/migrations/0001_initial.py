@@ -1,4 +1,4 @@
-"""The tables of vserver 1. Frozen: it never looks at the models, and is never changed."""
+"""The tables of vserver 1. Frozen: it does not use the models, and never changes."""
 
 from peewee import SQL, AutoField, BigIntegerField, BooleanField, Field, ForeignKeyField, Model, TextField
 
@@ -124,8 +124,8 @@ class Setting(Model):
     value = TextField()
 
 
-# In PostgreSQL: rows of one transaction can come in any order; an index serves both directions with nothing first, as
-# SQLite sorts; and a text is found by a part of it, whatever the case of its letters.
+# In PostgreSQL: links are checked at the end of a transaction; an index serves both directions with NULL first, as
+# SQLite sorts; and a function finds part of a text, ignoring case.
 DEFERRABLE = """
 DO $$ DECLARE link record; BEGIN
     FOR link IN SELECT conname, conrelid::regclass AS owner FROM pg_constraint
@@ -143,7 +143,7 @@ RETURN strpos(lower(value COLLATE "{0}") COLLATE "C", lower(folded COLLATE "{0}"
 
 
 def complete(db):
-    """What Peewee does not make in PostgreSQL by itself."""
+    """Create what Peewee does not create in PostgreSQL."""
     db.execute_sql(DEFERRABLE)
     for table, column in SORTED:
         db.execute_sql(f'DROP INDEX "{table}_{column}"')

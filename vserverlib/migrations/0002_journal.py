@@ -1,15 +1,15 @@
-"""The journal is added: from then on each change of an entity is on record, and can be taken back.
+"""Adds the journal: each change of an entity is recorded, row by row, and can be undone.
 
-Row by row. Frozen: it never looks at the models, and is never changed; so later migrations may call record_anew().
+Frozen: it does not use the models, and never changes; so later migrations may call record_anew().
 
-A change is a transaction; it has a record for each row. The triggers do with what every SQLite has, so that they work
-for any program that writes. How a change is begun and ended:
+A change is a transaction; it has a record for each row. The triggers use only functions that every SQLite has, so they
+work for every program that writes. How a change begins and ends:
 
-* `open` of the newest change is 1: a session of vserver is in the middle of a transaction, whose rows are added to it.
-  Such a session sets it back to 0 before it commits, so that no other connection ever sees a 1.
-* NULL: another program made it. SQLite tells a trigger nothing of transactions, so each statement is a change. The rows
-  of one statement have the same time, and total_changes() counts, between two of them, what the triggers did and no
-  more: `counted` is what it has to be for the next row.
+* `open` of the newest change is 1: a session of vserver is within a transaction, whose rows are added to this change.
+  The session resets it to 0 before it commits, so no other connection ever sees a 1.
+* NULL: another program wrote. A SQLite trigger knows nothing of transactions, so each statement is a change. The rows
+  of one statement have the same time, and between two of them total_changes() counts only the triggers' own writes:
+  `counted` is its expected value at the next row.
 """
 
 from peewee import SQL, AutoField, BigIntegerField, CompositeKey, Field, ForeignKeyField, IntegerField, Model, TextField
@@ -121,7 +121,7 @@ COUNTED = """
 
 
 def quoted(value):
-    """A value as JSON. What JSON does not hold exactly is an object: {"blob": "00FF"}, {"real": "0.1"}."""
+    """Return a value as JSON; an object if JSON cannot hold it exactly: {"blob": "00FF"}, {"real": "0.1"}."""
     return (
         f"""CASE typeof({value}) WHEN 'blob' THEN '{{"blob":"' || hex({value}) || '"}}' """
         f"""WHEN 'real' THEN '{{"real":"' || quote({value}) || '"}}' ELSE json_quote({value}) END"""
@@ -129,17 +129,17 @@ def quoted(value):
 
 
 def told(value):
-    """What stands for a secret: whether there is one."""
+    """Return the stand-in for a secret: whether there is one."""
     return f"""CASE WHEN {value} IS NULL THEN 'null' ELSE '"changed"' END"""
 
 
 def row(op, name):
-    """The values of a column before and after."""
+    """Return the values of a column before and after."""
     return "NULL" if op == "insert" else f'OLD."{name}"', "NULL" if op == "delete" else f'NEW."{name}"'
 
 
 def changes(op, names, secret):
-    """{"name": [before, after]} of the columns that differ. The columns are rows here, so that the text is short."""
+    """Return {"name": [before, after]} of the changed columns. Columns are rows here, which keeps the SQL short."""
     columns = "\n        UNION ALL ".join(f"SELECT '{name}' AS k, {o} AS o, {n} AS n" for name, (o, n) in names.items())
     pairs = f"""SELECT group_concat(',"' || k || '":[' || {quoted("o")} || ',' || {quoted("n")} || ']', '')"""
     text = f"coalesce(({pairs}\n        FROM ({columns}) WHERE o IS NOT n), '')"
@@ -151,14 +151,14 @@ def changes(op, names, secret):
 
 
 def secrets(name, values):
-    """The hashes of a secret before and after, where they differ."""
+    """Return the hashes of a secret before and after, if they differ."""
     before, after = values
     pair = f"""'{{"{name}":[' || {quoted(before)} || ',' || {quoted(after)} || ']}}'"""
     return f"CASE WHEN {before} IS NOT {after} THEN {pair} END"
 
 
 def record(table, columns, op):
-    """The statement that records what was done to a row. One that gets another id has both, under the one it had."""
+    """Return the statement that records a change of a row; a change of its id is recorded under the old one."""
     names = {name: row(op, name) for name in (*columns, *("id",) * (op == "update"))}
     secret = next(((name, names.pop(name)) for name in SECRETS if name in names), None)
     hidden = secrets(*secret) if secret else "NULL"
@@ -171,9 +171,9 @@ def is_changed(columns):
     return "({}) IS NOT ({})".format(*(", ".join(f'{row}."{name}"' for name in names) for row in ("OLD", "NEW")))
 
 
-# In PostgreSQL a change is a transaction, whoever writes: its number is kept in a setting that ends with it, as are the
-# names of actor and session, which a session of vserver sets. A transaction that sets vserver.recording to off is bulk
-# work, and not recorded row by row.
+# In PostgreSQL a change is a transaction of any program: its number is a setting that ends with it, as are the names of
+# actor and session, which a session of vserver sets. Bulk work sets vserver.recording to off and is not recorded row
+# by row.
 RECORD = """
 CREATE FUNCTION vserver_record() RETURNS trigger LANGUAGE plpgsql SET timezone = 'UTC' AS $$
 DECLARE
@@ -230,8 +230,8 @@ def record_in_sqlite(db, table, columns):
 
 
 def record_anew(db, table):
-    """Record all columns that a table has now: what a later migration calls after it gave it one more, or took one."""
-    if db.is_sqlite:  # in PostgreSQL a row is recorded as it comes
+    """Record all current columns of a table: a later migration calls this after it adds or drops a column."""
+    if db.is_sqlite:  # in PostgreSQL all columns of a row are recorded
         for op in ("insert", "update", "delete"):
             db.execute_sql(f'DROP TRIGGER "journal_{table}_{op}"')
         record_in_sqlite(db, table, [column.name for column in db.get_columns(table) if column.name != "id"])

@@ -1,14 +1,14 @@
-"""The state of a result: an empty text is no time, and the three failures that release 5 of vantage6 added are known.
+"""Fixes the state of a result: an empty text is not a time, and the new failures of vantage6 5 are known.
 
-Frozen: it never looks at the models, and is never changed.
+Frozen: it does not use the models, and never changes.
 
-The column is generated and stored. SQLite can neither change such a column nor add one, and rebuilding the largest
-table takes 20 seconds, and twice its size, for a million rows. So its expression is replaced in the definition of the
-table, as https://sqlite.org/lang_altertable.html describes for changes that leave the rows as they are; then the few
-rows whose state differs are written. Columns, indexes, triggers and views that others have added to the table stay.
+The column is generated and stored. SQLite can neither change nor add such a column, and rebuilding the largest table
+takes 20 seconds, and twice its size, for a million rows. So the migration replaces its expression in the definition of
+the table, as https://sqlite.org/lang_altertable.html describes for changes that keep the stored rows; then it writes
+the few rows whose state differs. Columns, indexes, triggers and views of other programs stay.
 
-What counts as a time: a text that begins with a date of the years 1 to 9999; in PostgreSQL, a time of these years. Any
-other value, unless it is blank, counts only if the status says the same.
+A time is a text that begins with a date of the years 1 to 9999; in PostgreSQL, a time in these years. Any other value
+that is not blank counts only if the status agrees.
 """
 
 import re
@@ -44,7 +44,7 @@ TABLE = "SELECT sql FROM sqlite_master WHERE type = 'table' AND name = 'result'"
 
 
 def with_expression(sql, expression):
-    """The definition of a table whose column state has another expression; None if it has no such column."""
+    """Return a table's definition with another expression for the column state; None if it has no such column."""
     begins = BEGINNING.search(sql)
     depth = 1
     for found in PARENTHESIS.finditer(sql, begins.end()) if begins else ():
@@ -55,7 +55,7 @@ def with_expression(sql, expression):
 
 
 def allow_definitions(connection):
-    """Have SQLite take a definition, if it is built to refuse that (macOS) and Python can say so (3.12)."""
+    """Allow changing definitions if SQLite was built to refuse it (macOS) and Python can say so (3.12)."""
     if hasattr(connection, "setconfig"):
         connection.setconfig(DEFENSIVE, False)
 

@@ -1,1 +1,1 @@
-"""The steps that lead from an empty database to the present schema, applied in order by schemas.py."""
+"""The migrations from an empty database to the current schema, applied in order by schemas.py."""

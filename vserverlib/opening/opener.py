@@ -59,13 +59,13 @@ def open_without_waiting(url: str | os.PathLike[str]) -> DatabaseMixin:
     name = os.fspath(url) if addresses.is_url(url) else storage.as_path(url)
     try:
         if isinstance(name, str):
-            return connecting.bind(servers.opened(name, read_only=True, patience=0.0))
+            return connecting.bind(servers.opened(name, read_only=True, lock_timeout=0.0))
         storage.check(name)
     except recognition.Vantage6Database:
         from vserverlib.transfer import vantage6_snapshots  # few databases are a server's
 
         return _opened_copy(name, vantage6_snapshots.open_without_waiting(name))
-    return connecting.bind(Reader(name, in_place_only=True, patience=0.0))
+    return connecting.bind(Reader(name, in_place_only=True, lock_timeout=0.0))
 
 
 def demo(*, read_only: bool = False, sandbox: bool = False) -> Sqlite:
@@ -101,7 +101,7 @@ def _opened_copy(name: Path | str, copy: Copy, sandbox: bool = False) -> Sqlite:
     else:
         database = storage.open_read_only(f"{copy.file.as_uri()}?immutable=1", path, title=title)
     database.is_view = True
-    database.to_write = f"import it ({recognition.import_line(title or shown(path))})"
+    database.write_remedy = f"import it ({recognition.import_line(title or shown(path))})"
     if not copy.is_kept:
         storage.remove_at_close(database, copy.file.parent)
     return connecting.bind(database)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from models import MODELS
-from vserverlib import Error, UsageError, did_you_mean, printable
+from vserverlib import Damaged, Error, UsageError, did_you_mean, printable
 from vserverlib.databases import schemas
 from vserverlib.databases.connection import quoted
 from vserverlib.drivers import peewee
@@ -62,7 +62,7 @@ def inspect(database: Any, asked: Iterable[Rule]) -> Iterator[Finding]:
                 yield from (checks.finding(rule.code, id, None, message) for id, message in faults)
             else:
                 yield from checks.of_tables(database, [rule])
-        except (peewee.DatabaseError, sqlite3.DatabaseError) as error:
+        except (Damaged, peewee.DatabaseError, sqlite3.DatabaseError) as error:
             yield checks.finding("DBF001", None, None, f"{rule.code} could not be checked: {printable(error, 200)}")
 
 

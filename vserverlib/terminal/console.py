@@ -159,7 +159,7 @@ class Shell(InteractiveShellEmbed):
 
     def run_cell(self, *args: Any, **options: Any) -> Any:
         """Run a cell. A Ctrl-C from before it does not count."""
-        signals.begin_anew()
+        signals.reset()
         return super().run_cell(*args, **options)
 
     def _remove_drafts(self) -> None:

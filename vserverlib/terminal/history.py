@@ -58,7 +58,7 @@ class History(HistoryManager):
         raw = source if source_raw is None else source_raw
         self.is_quiet = _ends_with_semicolon(source)
         is_secret = raw.startswith((" ", "\t"))
-        kept = None if is_secret else masking.kept(source, raw, self.shell.user_ns)
+        kept = None if is_secret else masking.for_history(source, raw, self.shell.user_ns)
         if kept is None:
             super().store_inputs(line_num, *["" if is_secret else LEFT_OUT] * 2)
             self._invalidate()

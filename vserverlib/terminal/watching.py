@@ -98,11 +98,13 @@ class ChangeDetector:
         self.locked_since = self.locked_since or now
         if now - self.locked_since > LOCK_REPORTED:
             self.locked_since = math.inf
-            notify(f"{self.database.title} is locked by {self.database.writer()}: waiting (Ctrl-C: give up)", "yellow")
+            notify(
+                f"{self.database.title} is locked by {self.database.lock_holder()}: waiting (Ctrl-C: give up)", "yellow"
+            )
 
     def _report_unreachable(self, error: Unreachable) -> None:
         """Report an unreachable server once. If it refuses the login, the error is raised."""
-        if not error.is_passing:
+        if not error.is_temporary:
             raise error
         if not self.is_away:
             self.is_away = True

@@ -55,7 +55,7 @@ def tables() -> dict[str, tuple[str, ...]]:
 def source(url: str) -> Iterator[DatabaseMixin]:
     """Open the database to copy in a read-only transaction, with hashes visible."""
     if addresses.is_url(url):
-        with servers.at_one_moment(url) as there:
+        with servers.open_snapshot(url) as there:
             servers.require_source(there)
             yield there
         return
@@ -113,13 +113,13 @@ def _refuse_filled(target: DatabaseMixin) -> None:
 def _fill(database: DatabaseMixin, target: DatabaseMixin, advance: Advance) -> list[Copied]:
     tick = ticker(advance)
     recording.defer_links(target)
-    with recording.not_row_by_row(target):
+    with recording.unrecorded(target):
         for table in INITIALLY_FILLED:
             target.execute_sql(f'DELETE FROM "{table}"')
         copied = [_copy_table(database, target, table, columns, tick) for table, columns in tables().items()]
     for table, columns in tables().items():
         if columns[0] == "id":
-            target.use_ids_after(table, database.highest_id(table))
+            target.set_last_id(table, database.highest_id(table))
     recording.sign(target)
     with recording.one_change(target, recording.BULK_WORK, f"copied from {printable(database.title, 200)}"):
         pass

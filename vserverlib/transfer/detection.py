@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from vserverlib import Error, addresses, files
+from vserverlib import Error, NotFound, addresses, files
 from vserverlib.databases import sqlite_headers, storage
 from vserverlib.databases.postgresql import servers
 from vserverlib.files import shown
@@ -50,7 +50,7 @@ def _file(path: Path, named: Path | None = None) -> Iterator[Source]:
     with contextlib.ExitStack() as stack:
         plain = path
         if text_encodings.is_wrapped(head):
-            plain = stack.enter_context(files.passing_folder()) / "unwrapped"
+            plain = stack.enter_context(files.temporary_folder()) / "unwrapped"
             text_encodings.unwrap(path, plain, documents.MAX_BYTES, _is_export)
         yield stack.enter_context(_kind(plain, named or path)(plain, named or path))
 
@@ -73,7 +73,7 @@ def _is_piped(name: str) -> bool:
 @contextlib.contextmanager
 def _piped(name: str) -> Iterator[Source]:
     """Open a private copy of piped data, because a source is read more than once. It is deleted at the end."""
-    with files.passing_folder() as folder:
+    with files.temporary_folder() as folder:
         place = files.make_private(folder / "stdin")
         with files.as_error(f"{shown(name)} cannot be copied to {shown(folder)}"):
             _copy(name, place)
@@ -94,7 +94,7 @@ def _path(name: str) -> Path:
         raise Error(f"the name of the source is empty: {REMEDY}")
     path = storage.as_path(name)
     if not os.path.lexists(path):
-        raise Error(f"there is no file {shown(path)}: {REMEDY}")
+        raise NotFound(f"there is no file {shown(path)}: {REMEDY}")
     if path.is_dir():
         raise Error(f"{shown(path)} is a folder: {REMEDY}")
     if not path.is_file():
@@ -162,7 +162,7 @@ def _fixture(plain: Path, path: Path) -> OpenedSource:
 
 @contextlib.contextmanager
 def _server(url: str, bar: ProgressBar) -> Iterator[Source]:
-    with servers.at_one_moment(url) as database:
+    with servers.open_snapshot(url) as database:
         if servers.is_of_server(database):
             from vserverlib.transfer import vantage6_postgres
 

@@ -41,7 +41,7 @@ def new_password() -> str:
 def write(path: Path, credentials: Sequence[GeneratedCredential]) -> None:
     """Write credentials to a new file that only its owner can read: JSON if its name ends in .json, else YAML."""
     document = formats.DOCUMENTS["json" if path.suffix.lower() == ".json" else "yaml"]
-    with files.as_error(f"{shown(path)} cannot be written"), files.unfinished(path) as draft:
+    with files.as_error(f"{shown(path)} cannot be written"), files.draft_for(path) as draft:
         draft.write_text(document([each._asdict() for each in credentials]), encoding="utf-8")
         files.put(draft, path)
 

@@ -170,7 +170,7 @@ def dry_run(
                 _refuse_filled(database)
     elif isinstance(target, Path):
         files.refuse_taken(target)
-    with files.passing_folder() as folder:
+    with files.temporary_folder() as folder:
         job = ImportJob(source, advance, strict, hashes=False, any_type=isinstance(target, Path))
         return _fill_new(job, storage.create(folder / "dry-run"), os.path.basename(target))
 
@@ -214,7 +214,7 @@ def _create_file(job: ImportJob, target: Path) -> ImportReport:
     cannot = f"{files.shown(target)} cannot be created"
     with contextlib.ExitStack() as stack:
         with files.as_error(cannot):
-            draft = stack.enter_context(files.unfinished(target))
+            draft = stack.enter_context(files.draft_for(target))
             draft.unlink()
             storage.create(draft)
         report = _fill_new(job, draft, target.name)
@@ -230,7 +230,7 @@ def _create_on_server(job: ImportJob, url: str) -> ImportReport:
 
     def fill(database: Any) -> None:
         connecting.bind(database)
-        with recording.suspended(database, f"imported {job.source.about}"):
+        with recording.bulk_change(database, f"imported {job.source.about}"):
             reports.append(job.write(database))
         signals.point_of_no_return()
 
@@ -244,7 +244,7 @@ def _fill_new(job: ImportJob, file: Path, title: str) -> ImportReport:
         database.title = printable(title)
         database.execute_sql("PRAGMA synchronous = OFF")  # the file gets its name when it is complete
         _set_cache(database)
-        with recording.suspended(database, f"imported {job.source.about}"), database.fetching():
+        with recording.bulk_change(database, f"imported {job.source.about}"), database.fetching():
             return job.write(database)
 
 
@@ -261,7 +261,7 @@ def _fill_existing(job: ImportJob, target: Target, replace: bool) -> ImportRepor
             if replace or isinstance(target, Path):
                 _back_up(target, kept)
             named = str(kept[0].path.absolute()) if kept else None
-            with recording.suspended(database, about, named), database.fetching():
+            with recording.bulk_change(database, about, named), database.fetching():
                 writing.clear(database)
                 report = job.write(database)
     return dataclasses.replace(report, backup=kept[0].path if kept else None)
@@ -273,11 +273,11 @@ def _back_up(target: Target, kept: list[backups.Backup]) -> None:
         return archives.keep(target, kept)
     try:
         return backups.keep(target, kept)
-    except backups.Damaged as error:
+    except backups.FailedIntegrityCheck as error:
         new = addresses.command("NEW", "import", "SOURCE")
         remedy = f"repair it ({error.repair}), or import into a new database: {new}"
         message = f"its backup could not be restored, so nothing was imported; {remedy}"
-        raise backups.Damaged(target, error.fault, message) from error
+        raise backups.FailedIntegrityCheck(target, error.fault, message) from error
 
 
 def _set_cache(database: Any) -> None:
@@ -295,7 +295,7 @@ def _merge_into(job: ImportJob, database: Any, confirm: Confirm | None, dry: boo
     No lock is held while `confirm` waits for an answer. If a row changes meanwhile, nothing is written.
     """
     _set_cache(database)
-    with database.with_tables():
+    with database.with_temp_tables():
         return _merge_tables(job, database, confirm, dry)
 
 
@@ -311,7 +311,7 @@ def _merge_tables(job: ImportJob, database: Any, confirm: Confirm | None, dry: b
         if report.has_news:
             confirm(report)
     with database.atomic() as transaction:
-        database.lock_out_others()
+        database.take_write_lock()
         if confirm is None:
             report.plan = merging.plan(database, report, job.omissions)
         elif merging.newest_change(database) != seen:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from vserverlib import Error, files
+from vserverlib import Damaged, Error, files
 from vserverlib.databases import sqlite_headers
 from vserverlib.files import shown
 
@@ -73,9 +73,9 @@ def _chunks(file: BinaryIO, named: Path) -> Iterator[bytes]:
         raw: BinaryIO = gzip.GzipFile(fileobj=file) if head == GZIP else file  # type: ignore[assignment]  # it has the same methods
         yield from _decoded(raw, named, is_packed=raw is not file)
     except EOFError:
-        raise Error(f"{shown(named)} is truncated: the compressed data ends early: copy it again") from None
+        raise Damaged(f"{shown(named)} is truncated: the compressed data ends early: copy it again") from None
     except (gzip.BadGzipFile, zlib.error) as error:
-        raise Error(f"{shown(named)} is damaged ({error}): nothing was imported") from None
+        raise Damaged(f"{shown(named)} is damaged ({error}): nothing was imported") from None
 
 
 def _decoded(raw: BinaryIO, named: Path, is_packed: bool) -> Iterator[bytes]:

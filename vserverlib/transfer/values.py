@@ -170,7 +170,7 @@ class ValueConverter:
 
 def _hash_of(plain: PlainSecret, stored: str | None) -> str:
     """Return the stored hash if it fits the plain text, else a new one."""
-    return stored if stored and hashing.fits(plain.text, stored) else hashing.make_hash(plain.text, plain.salt)
+    return stored if stored and hashing.matches(plain.text, stored) else hashing.make_hash(plain.text, plain.salt)
 
 
 def _with_hashes(row: Row) -> Row:

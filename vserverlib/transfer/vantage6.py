@@ -17,7 +17,7 @@ import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from vserverlib import Error, files, hashing, printable, vantage6_names
+from vserverlib import Damaged, Error, files, hashing, printable, vantage6_names
 from vserverlib.databases import snapshots, sqlite_connections, sqlite_headers
 from vserverlib.databases.connection import quoted
 from vserverlib.databases.recognition import Columns, columns_of, has, is_only_opened, release_of
@@ -350,7 +350,7 @@ def opened(path: Path, named: Path | None = None) -> Iterator[Source]:
     named = named or path
     title = shown(named)
     with contextlib.ExitStack() as stack:
-        folder = stack.enter_context(files.passing_folder())
+        folder = stack.enter_context(files.temporary_folder())
         with files.as_error(f"{title} cannot be read"):
             _refuse_cut_off(path)
         with files.as_error(f"{title} cannot be copied to {shown(folder)}"):
@@ -412,4 +412,4 @@ def _damage_as_error(source: Source) -> Iterator[None]:
         if code != sqlite3.SQLITE_CORRUPT:
             raise
         message = f"{source.title} is damaged ({printable(error, 200)}): nothing was imported; use a backup"
-        raise Error(message) from error
+        raise Damaged(message) from error

@@ -54,7 +54,7 @@ Tables = dict[str, list[Column]]
 
 @contextlib.contextmanager
 def opened(database: Any, bar: ProgressBar) -> Iterator[vantage6.Source]:
-    """Copy the database of a server, and open the copy as a source. It is one moment: see servers.at_one_moment().
+    """Copy the database of a server, and open the copy as a source. It is one moment: see servers.open_snapshot().
 
     Raises an Error if the database is not a server's, or there is no room for the copy.
     """
@@ -62,7 +62,7 @@ def opened(database: Any, bar: ProgressBar) -> Iterator[vantage6.Source]:
     tables, title = _tables(database), database.title
     recognition.release_of(title, {table: frozenset(name for name, _ in columns) for table, columns in tables.items()})
     vantage6.refuse_views(title, {name for (name,) in database.execute_sql(OTHERS)})
-    with files.passing_folder() as folder, contextlib.closing(_new(files.make_private(folder / "source"))) as conn:
+    with files.temporary_folder() as folder, contextlib.closing(_new(files.make_private(folder / "source"))) as conn:
         with files.as_error(f"{title} cannot be copied to {shown(folder)}"):
             _copy(database, conn, tables, codec, bar)
         yield vantage6.source_of(conn, title, database.place)

@@ -64,7 +64,7 @@ def look(name: Path | str, bar: ProgressBar = no_progress_bar) -> Copy:
     """
     if isinstance(name, Path):
         return _look(name, bar)
-    with servers.at_one_moment(name) as database:
+    with servers.open_snapshot(name) as database:
         key = _key_of(database)
         found = _find(key)
         return Copy(found, is_kept=True) if found else _copy_database(database, key, bar)
@@ -82,7 +82,7 @@ def open_without_waiting(name: Path | str) -> Copy:
         with files.as_error(f"{shown(name)} cannot be viewed"):
             found = _find(_key(name))
     else:
-        with servers.at_one_moment(name) as database:
+        with servers.open_snapshot(name) as database:
             found = _find(_key_of(database))
     if found is None:
         raise Error(f"{printable(name, 200)} was not viewed yet")

@@ -65,7 +65,7 @@ class Writer:
 
     def _reason(self, row: Row, error: Exception) -> str:
         """Return why the database refused a row, with the value if it is taken."""
-        values, names = dict(zip(self._origin.columns, row, strict=True)), self._database.taken(error)
+        values, names = dict(zip(self._origin.columns, row, strict=True)), self._database.conflicting_columns(error)
         if not names or not set(names) <= values.keys():
             return printable(error)
         if names == ["id"]:
@@ -149,7 +149,7 @@ def continue_from(database: Any, sequence_state: SequenceState) -> None:
         database.execute_sql(counted, [value, name, value])
     for table, id in sequence_state.last_ids.items():
         if id > database.highest_id(table):
-            database.use_ids_after(table, id)
+            database.set_last_id(table, id)
     if sequence_state.key_salt is not None:
         database.execute_sql(f"UPDATE setting SET value = {param} WHERE name = 'key_salt'", [sequence_state.key_salt])
         database.cached.clear()

@@ -1,10 +1,10 @@
-"""A dump that pg_dump has made, read by pg_restore: whether it holds a database of ours, and its rows.
+"""Reading a dump of pg_dump through pg_restore: whether it contains a database of ours, and its rows.
 
-Rows and the highest ids that were given are all that is taken of it. No statement of a dump is ever run: the tables are
-made by our migrations, so a dump that somebody has tampered with can do no more than hold wrong rows; and what other
-programs have in it is left alone. A dump by `pg_dump --inserts` has no rows, only statements, and is refused.
+Only rows and the highest ids are taken from a dump. None of its statements is ever executed: our migrations create the
+tables, so a manipulated dump can at worst contain wrong rows; and other programs' data in it are ignored. A dump by
+`pg_dump --inserts` has statements instead of rows, and is refused.
 
-Making dumps is dumps.py's, and putting rows into a database restores.py's.
+dumps.py makes dumps, restores.py restores their rows.
 """
 
 from __future__ import annotations
@@ -21,33 +21,32 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from vserverlib import Error, addresses, files
+from vserverlib import Damaged, Error, NotADatabase, NotFound, addresses, files
 from vserverlib.databases import schemas, sqlite_headers
 from vserverlib.databases.backups import Backup
-from vserverlib.databases.postgresql import dumps, servers
+from vserverlib.databases.postgresql import dumps, sequences, servers
 from vserverlib.files import shown
 
 PROGRAM = "pg_restore"
-REMEDIES = (  # what pg_restore says, and what a person can do
-    ("unsupported version", f"it was made by a newer pg_dump: {dumps.INSTALL}"),
-    ("text format dump", "make one by vserver backup, or pg_dump --format=custom"),
-    ("out of order", "make one by vserver backup, or pg_dump --format=custom"),
+REMEDIES = (  # a part of pg_restore's message, and the remedy
+    ("unsupported version", f"it was created by a newer pg_dump: {dumps.INSTALL}"),
+    ("text format dump", "create one with vserver backup or pg_dump --format=custom"),
+    ("out of order", "create one with vserver backup or pg_dump --format=custom"),
     ("end of file", "it is cut off: use an earlier backup"),
 )
-ROWS, HIGHEST = "TABLE DATA", "SEQUENCE SET"  # what pg_restore calls the entries that are read
+ROWS, HIGHEST = "TABLE DATA", "SEQUENCE SET"  # pg_restore's names of the entries that are read
 ENTRY = re.compile(rf"\d+; \d+ \d+ ({ROWS}|{HIGHEST}) (\S+) (\S+) .*")
 COPIED = re.compile(rb'COPY \S+ \(("?\w+"?(?:, "?\w+"?)*)\) FROM stdin;\n')
 GIVEN = re.compile(rb"SELECT pg_catalog\.setval\('\S+', (\d+), (true|false)\);\n")
 ENCODING = re.compile(rb"SET client_encoding = '(.*)';\n")
-SEQUENCE = "{}_id_seq"  # what PostgreSQL calls what gives a table its ids
 
 
-class Unusable(Error):
-    """A dump was made that restoring would refuse."""
+class UnusableDump(Error):
+    """A new dump could not be restored."""
 
 
 class Part(NamedTuple):
-    """What a dump has of a table: rows, as lines of COPY with these columns, or else the highest id that was given."""
+    """A table's part of a dump: rows, as lines of COPY with these columns, or else the highest id given."""
 
     table: str
     columns: list[str]
@@ -56,9 +55,9 @@ class Part(NamedTuple):
 
 
 class Dump(NamedTuple):
-    """A dump of a database of ours. migrations: which were applied to it; entries: what is read of it, in order.
+    """A dump of a database of ours. migrations: those applied to it; entries: what is read of it, in order.
 
-    An entry is the table, and the line that pg_restore lists for it. rows: how many there are, in all tables.
+    An entry is a table, and its line in pg_restore's list. rows: the number of rows in all tables.
     """
 
     path: Path
@@ -72,16 +71,16 @@ class Dump(NamedTuple):
         return {table for table, line in self.entries if ROWS in line}
 
     def parts(self) -> Generator[Part]:
-        """Give the parts, each to be read to its end before the next; an Error where the dump is not whole."""
+        """Yield the parts, each to be read to its end before the next; raise an Error if the dump is incomplete."""
         with _written(self.path, [line for _, line in self.entries]) as lines:
             for table, line in self.entries:
                 yield _part(table, ROWS in line, lines, self.path)
 
 
 def opened(path: Path, name: str) -> Dump:
-    """Return a dump after a look at all of it; an Error where it is none of ours, is not whole, or is newer.
+    """Return a dump after reading all of it; raise an Error if it is not ours, is incomplete, or is newer.
 
-    name: what is shown of the database that it is for, and can be typed.
+    name: the shown name of the target database, for messages.
     """
     _refuse_others(path, name)
     entries = _entries(path)
@@ -92,20 +91,20 @@ def opened(path: Path, name: str) -> Dump:
 
 
 def keep(url: str, kept: list[Backup]) -> None:
-    """Make a dump in the current folder of a database that is about to be changed as a whole, verified by reading it.
+    """Dump a database that is about to be replaced or upgraded into the current folder, and verify the dump.
 
-    kept: it is put into this list, as soon as it is there: what then fails removes it. Raises Unusable where restoring
-    would refuse it.
+    kept: the list that gets the backup as soon as it exists, so that a later failure removes it. Raises UnusableDump if
+    the dump could not be restored.
     """
     made, name = dumps.make(url, kept=kept), addresses.shown(url)
     try:
         opened(made.path, name)
     except Error as error:
-        raise Unusable(f"{dumps.PROGRAM} made a backup of {name} that could not be restored ({error})") from error
+        raise UnusableDump(f"{dumps.PROGRAM} made a backup of {name} that cannot be restored ({error})") from error
 
 
 def _migrations(path: Path, entries: list[tuple[str, str]]) -> list[str]:
-    """Return the names of the migrations that were applied to what was dumped."""
+    """Return the names of the migrations applied to the dumped database."""
     own = [entry for entry in entries if entry[0] == "schema_migration" and ROWS in entry[1]]
     with contextlib.closing(Dump(path, [], own).parts()) as parts:
         rows = [_by_column(part.columns, row) for part in parts for row in part.rows]
@@ -117,21 +116,21 @@ def _by_column(columns: list[str], row: bytes) -> dict[str, bytes]:
 
 
 def _refuse_others(path: Path, name: str) -> None:
-    """Raise an Error for what is a backup of another kind, or no backup, with what can be done with it."""
+    """Raise an Error with a remedy for other kinds of backups and files."""
     if not os.path.lexists(path):
-        raise Error(f"there is no file {shown(path)}: name a backup")
+        raise NotFound(f"there is no file {shown(path)}: name a backup")
     if path.is_dir():
-        return  # pg_dump makes a dump in a folder, too
+        return  # pg_dump can also write a folder
     if not path.is_file():
-        raise Error(f"{shown(path)} is no regular file: name a backup")
+        raise NotADatabase(f"{shown(path)} is not a regular file: name a backup")
     with files.as_error(f"{shown(path)} cannot be read"), open(path, "rb") as file:
         head = file.read(sqlite_headers.HEAD)
     if b"".join(head[:200].split()).startswith(sqlite_headers.EXPORT):
         line = addresses.command(name, "import", "--replace", shown(path))
-        raise Error(f"{shown(path)} is an export of vserver, in JSON: put it back with: {line}")
+        raise Error(f"{shown(path)} is an export of vserver, in JSON: restore it with: {line}")
     if sqlite_headers.read_header(head[:100]) is not None:
         line = shlex.join(["vserver", "copy", shown(path), name])
-        raise Error(f"{shown(path)} is a file of SQLite, which goes to an empty database on a server with: {line}")
+        raise Error(f"{shown(path)} is a SQLite file; copy it to an empty database with: {line}")
 
 
 def _refuse_unknown(path: Path, names: list[str]) -> None:
@@ -139,14 +138,14 @@ def _refuse_unknown(path: Path, names: list[str]) -> None:
     if names[: len(known)] == known and len(names) > len(known):
         schemas.refuse_newer(path, len(names))
     if not names or names != known[: len(names)]:
-        raise Error(f"{shown(path)} holds tables of another program that are called as ours are: name another backup")
+        raise NotADatabase(f"{shown(path)} has another program's tables with the names of ours: name another backup")
 
 
 # What is in it
 
 
 def _entries(path: Path) -> list[tuple[str, str]]:
-    """Return our tables and the lines that pg_restore lists for them: rows in the order to write them, then ids."""
+    """Return our tables with their lines in pg_restore's list: rows in the order of insertion, then ids."""
     found = dict[str, dict[tuple[str, str], str]]()  # by schema; by kind and name
     with _run(path, "--list") as lines:
         for line in lines:
@@ -155,23 +154,23 @@ def _entries(path: Path) -> list[tuple[str, str]]:
                 found.setdefault(schema, {})[kind, name] = entry[0]
     ours = [entries for entries in found.values() if {(ROWS, "setting"), (ROWS, "schema_migration")} <= entries.keys()]
     if len(ours) != 1:
-        message = "holds several databases of vserver" if ours else "holds no rows of a database of vserver"
-        raise Error(f"{shown(path)} is a dump that {message}: name a backup that vserver has made")
+        message = "contains several databases of vserver" if ours else "contains no rows of a database of vserver"
+        raise NotADatabase(f"{shown(path)} is a dump that {message}: name a backup by vserver")
     keys = [(table, (ROWS, table)) for table in servers.TABLES]
-    keys += [(table, (HIGHEST, SEQUENCE.format(table))) for table in servers.TABLES]
+    keys += [(table, (HIGHEST, sequences.SEQUENCE.format(table))) for table in servers.TABLES]
     return [(table, ours[0][key]) for table, key in keys if key in ours[0]]
 
 
 def _part(table: str, has_rows: bool, lines: Iterator[bytes], path: Path) -> Part:
-    """Return the next part of what pg_restore writes."""
+    """Return the next part of pg_restore's output."""
     for line in lines:
         if has_rows and (copied := COPIED.fullmatch(line)):
             return Part(table, copied[1].decode().replace('"', "").split(", "), _rows(lines, path), None)
         if not has_rows and (given := GIVEN.fullmatch(line)):
             return Part(table, [], iter(()), int(given[1]) if given[2] == b"true" else 0)
         if (encoding := ENCODING.fullmatch(line)) and encoding[1] != b"UTF8":
-            raise Error(f"{shown(path)} is not in UTF-8: make one by vserver backup, or pg_dump --encoding=UTF8")
-    raise Error(f"{shown(path)} has no rows of {table} as pg_dump writes them: make one by vserver backup")
+            raise Error(f"{shown(path)} is not in UTF-8: create one with vserver backup or pg_dump --encoding=UTF8")
+    raise Error(f"{shown(path)} has no rows of {table} in pg_dump's format: create one with vserver backup")
 
 
 def _rows(lines: Iterator[bytes], path: Path) -> Iterator[bytes]:
@@ -179,7 +178,7 @@ def _rows(lines: Iterator[bytes], path: Path) -> Iterator[bytes]:
         if line == b"\\.\n":
             return
         yield line
-    raise Error(f"{shown(path)} ends amid its rows: it is cut off, use an earlier backup")
+    raise Damaged(f"{shown(path)} ends within its rows: it is cut off, use an earlier backup")
 
 
 # Running pg_restore
@@ -187,7 +186,7 @@ def _rows(lines: Iterator[bytes], path: Path) -> Iterator[bytes]:
 
 @contextlib.contextmanager
 def _written(path: Path, entries: list[str]) -> Iterator[Iterator[bytes]]:
-    """What pg_restore writes of some entries of a dump, in their order, line by line."""
+    """The output of pg_restore for some entries of a dump, in their order, line by line."""
     with tempfile.NamedTemporaryFile("w", prefix="vserver-") as chosen:  # 0600
         chosen.write("\n".join(entries) + "\n")
         chosen.flush()
@@ -197,12 +196,12 @@ def _written(path: Path, entries: list[str]) -> Iterator[Iterator[bytes]]:
 
 @contextlib.contextmanager
 def _run(path: Path, *options: str) -> Iterator[Iterator[bytes]]:
-    """What pg_restore writes, line by line; an Error at their end where it fails."""
+    """The output of pg_restore, line by line; raises an Error after the last line if it failed."""
     program = shutil.which(PROGRAM)
     if program is None:
         raise Error(f"{PROGRAM} reads the dump of a PostgreSQL database, and is not on PATH: {dumps.INSTALL}")
     command = [program, *options, os.path.abspath(path)]
-    environment = {**os.environ, "LC_ALL": "C"}  # what it says is looked for in REMEDIES
+    environment = {**os.environ, "LC_ALL": "C"}  # REMEDIES has its messages in English
     with (
         tempfile.TemporaryFile() as stderr,
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, env=environment) as process,
@@ -210,7 +209,7 @@ def _run(path: Path, *options: str) -> Iterator[Iterator[bytes]]:
         lines = _lines(process, path, stderr)
         try:
             yield lines
-            deque(lines, maxlen=0)  # the rest, which nobody wants
+            deque(lines, maxlen=0)  # skips the rest, so that pg_restore can end
         except BaseException:
             process.kill()
             raise
@@ -225,6 +224,6 @@ def _lines(process: subprocess.Popen[bytes], path: Path, stderr: IO[bytes]) -> I
 
 
 def _failed(path: Path, stderr: bytes) -> Error:
-    said = dumps.said(PROGRAM, stderr)
-    remedy = next((remedy for words, remedy in REMEDIES if words in said), "name a backup that vserver has made")
+    said = dumps.failure_text(PROGRAM, stderr)
+    remedy = next((remedy for words, remedy in REMEDIES if words in said), "name a backup by vserver")
     return Error(f"{shown(path)} cannot be read by {PROGRAM} ({said}): {remedy}")

@@ -1,9 +1,10 @@
-"""Connecting to a PostgreSQL server, or to a pooler in front of it, which takes fewer options.
+"""Connecting to a PostgreSQL server, or to a connection pooler in front of it, which accepts fewer options.
 
-A pooler (PgBouncer) refuses, or ignores, what `options` of a URL would set for a session: so behind one that is set in
-each transaction. It is told by the server: the process that answers is not the one that the pooler has named.
+A pooler (PgBouncer) refuses or ignores a URL's `options`, which set parameters of a session; behind a pooler they are
+set in each transaction instead. A pooler is recognized by the server's process id, which differs from the one that the
+pooler reports.
 
-It owns what libpq is given beside the URL. What is done with a connection is sessions.py's.
+It owns libpq's parameters besides the URL; sessions.py owns the connection.
 """
 
 from __future__ import annotations
@@ -17,16 +18,18 @@ import psycopg
 from vserverlib import Error
 from vserverlib.databases.postgresql.sessions import Session
 
-ENCODING = "UTF8"  # of what is sent and read
-REFUSED = "startup parameter"  # what a pooler says of an option that it does not pass on
+ENCODING = "UTF8"  # of the connection
+REFUSED = "startup parameter"  # part of a pooler's message on an option that it refuses
 OPTION = re.compile(r"(?:-c\s*|--)([\w.-]+)=((?:\\.|\S)*)")
-READ_ONLY = "default_transaction_read_only"  # which says nothing to a transaction that has begun
+READ_ONLY = "default_transaction_read_only"  # has no effect on a transaction that has begun
 
 
 def dial(url: str, **options: Any) -> Session:
-    """Return a new connection that is idle. options: libpq's. Raises a psycopg.Error where there is none."""
+    """Return a new, idle connection. options: libpq's. Raises a psycopg.Error if it fails."""
     if not psycopg.Pipeline.is_supported():
-        raise Error("the installed libpq is older than release 14: pip install 'psycopg[binary]', which has its own")
+        raise Error(
+            "the installed libpq is older than release 14: pip install 'psycopg[binary]', which contains a newer one"
+        )
     try:
         conn = _connected(url, options)
     except psycopg.OperationalError as error:
@@ -44,13 +47,13 @@ def _connected(url: str, options: dict[str, Any]) -> Session:
 
 
 def asked_encoding(url: str) -> str:
-    """Return the encoding that a URL, or else PGCLIENTENCODING, asks for, as PostgreSQL calls it; "" for none."""
+    """Return the encoding that a URL, or else PGCLIENTENCODING, requests, in PostgreSQL's spelling; "" for none."""
     asked = psycopg.conninfo.conninfo_to_dict(url).get("client_encoding") or os.environ.get("PGCLIENTENCODING", "")
     return "" if asked == "auto" else str(asked)
 
 
 def asked_settings(url: str) -> dict[str, str]:
-    """Return what a URL, or else PGOPTIONS, sets by -c for a session; nothing where it has other options, too."""
+    """Return the settings in a URL's options, or else PGOPTIONS; none if these contain more than -c settings."""
     text = str(psycopg.conninfo.conninfo_to_dict(url).get("options") or os.environ.get("PGOPTIONS", "")).strip()
     found = OPTION.findall(text)
     if OPTION.sub("", text).strip():

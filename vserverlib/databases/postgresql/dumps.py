@@ -1,10 +1,9 @@
-"""Backups of a PostgreSQL database: by pg_dump, the server's own program.
+"""Backups of a PostgreSQL database with pg_dump, the server's own program.
 
-It owns how that is run, and whether it can be: a password is in its environment, never among its arguments, which
-everybody can read. A dump is of the schema that our tables are in, so that what other programs keep elsewhere in the
-database is neither read nor needs a right. pg_dump sets much for its session, which a pooler in front of the server
-would hand on to others: so it is not run through one. Reading a dump is archives.py's; backups of SQLite files are
-backups.py's.
+It owns running pg_dump, and whether that is possible. A password is in pg_dump's environment, not in its arguments,
+which everybody can read. Only the schema of our tables is dumped, so other schemas need no privileges. pg_dump changes
+many settings of its session, which a pooler would pass on to other clients: so it does not run through one. archives.py
+reads dumps; backups.py makes backups of SQLite files.
 """
 
 from __future__ import annotations
@@ -24,22 +23,22 @@ from vserverlib.files import shown
 
 PROGRAM = "pg_dump"
 INSTALL = "install PostgreSQL's client programs, of the server's release or a newer one"
-PASS_BY = "name the server itself in the URL, by its own host and port"
-POOLED = f"{PROGRAM} needs a session of the server to itself, which a pooler (PgBouncer) does not give"
+BYPASS = "name the server itself in the URL, with its own host and port"
+POOLED = f"{PROGRAM} needs its own session on the server, which a pooler (PgBouncer) does not provide"
 
 
 def make(url: str, target: Path | None = None, *, force: bool = False, kept: list[Backup] | None = None) -> Backup:
-    """Make a dump of a database, readable by its owner alone, and return it. Complete, or not there at all.
+    """Dump a database to a file for its owner only, and return it. It is complete or does not exist.
 
-    target: a file, or a folder to make it in; without one it is made in the current folder. Raises an Error where there
-    is a file already, unless `force` replaces it. kept: a list that it is put into as soon as it is there.
+    target: a file, or a folder; by default the current folder. Raises an Error if the file exists, unless `force`
+    replaces it. kept: a list that gets the backup as soon as it exists.
     """
     found, kept = about(url), [] if kept is None else kept
     found.refuse_lack()
     place = place_of(found.name, target)
     files.refuse_place(place, None, force=force)
-    with files.as_error(f"{shown(place)} cannot be made"), files.unfinished(place) as draft:
-        _run(url, found.schema, f"--file={draft.absolute()}")  # to stdout it could not note where each table begins
+    with files.as_error(f"{shown(place)} cannot be created"), files.draft_for(place) as draft:
+        _run(url, found.schema, f"--file={draft.absolute()}")  # only a file gets the positions of the tables
         signals.check()
         with signals.held():
             files.put(draft, place, replace=force)
@@ -55,13 +54,13 @@ def stream(url: str, out: BinaryIO) -> None:
     out.flush()
 
 
-# Whether it can be made
+# Whether it is possible
 
 
 class About(NamedTuple):
-    """What pg_dump has to know: what the server calls the database, the schema that our tables are in, its release.
+    """What pg_dump needs to know: the server's name of the database, the schema of our tables, the server's release.
 
-    is_pooled: whether the URL names a pooler in front of the server.
+    is_pooled: the URL is a pooler's.
     """
 
     name: str
@@ -71,11 +70,11 @@ class About(NamedTuple):
 
     @property
     def remedy(self) -> str:
-        """Return what can be done where pg_dump cannot make a backup."""
-        return PASS_BY if self.is_pooled else INSTALL
+        """Return what to do if pg_dump cannot make a backup."""
+        return BYPASS if self.is_pooled else INSTALL
 
     def lack(self) -> str | None:
-        """Return why pg_dump cannot make a backup: a pooler, or it is not there, or too old. None where it can."""
+        """Return why pg_dump cannot make a backup (a pooler, not installed, too old), None if it can."""
         if self.is_pooled:
             return POOLED
         program = shutil.which(PROGRAM)
@@ -85,9 +84,9 @@ class About(NamedTuple):
         return f"{PROGRAM} is of PostgreSQL {own}, the server of {self.release}" if own < self.release else None
 
     def refuse_lack(self) -> None:
-        """Raise an Error where pg_dump cannot make a backup."""
+        """Raise an Error if pg_dump cannot make a backup."""
         if (why := self.lack()) is not None:
-            raise Error(f"{why}, so it makes no backup of the database {printable(self.name)}: {self.remedy}")
+            raise Error(f"{why}, so it cannot back up the database {printable(self.name)}: {self.remedy}")
 
 
 ABOUT = """
@@ -97,7 +96,7 @@ FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace WHERE c.oid = 'setti
 
 
 def about(url: str) -> About:
-    """Return what there is to know of a database; an Error where it cannot be reached, or is none of ours."""
+    """Return what pg_dump needs to know of a database; raise an Error if it cannot be reached or is not ours."""
     database = servers.opened(url, read_only=True, of_any_release=True)
     try:
         name, schema, release = database.execute_sql(ABOUT).fetchone()
@@ -107,19 +106,19 @@ def about(url: str) -> About:
 
 
 def _release(program: str) -> int:
-    """Return the major release of pg_dump, 0 where it does not tell."""
+    """Return the major release of pg_dump, 0 if unknown."""
     done = subprocess.run([program, "--version"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False)
     found = re.search(rb"\d+", done.stdout)
     return int(found[0]) if found else 0
 
 
-# Making it
+# Running pg_dump
 
 
 def place_of(name: str, target: Path | None = None, ending: str = ".dump") -> Path:
-    """Return where the backup of a database of this name is to be: in the current folder, or in a target that is one.
+    """Return the path for a backup of a database of this name.
 
-    A name that is made here is not taken.
+    target: a file, or a folder for an unused name; by default the current folder.
     """
     if target is not None and not target.is_dir():
         return target
@@ -128,19 +127,19 @@ def place_of(name: str, target: Path | None = None, ending: str = ".dump") -> Pa
 
 
 def _run(url: str, schema: str, *options: str, stdout: Any = subprocess.DEVNULL) -> None:
-    """Run pg_dump; an Error with the last line of what it says where it fails."""
+    """Run pg_dump; raise an Error with its message if it fails."""
     password = servers.password_of(url)
     secret = {} if password is None else {"PGPASSWORD": password}
     command = [PROGRAM, "--format=custom", "--no-password", "--encoding=UTF8", f"--schema={connection.quoted(schema)}"]
-    command += [f"--lock-wait-timeout={connection.LOCK_WAIT:.0f}s", f"--dbname={addresses.plain(url)}"]
+    command += [f"--lock-wait-timeout={connection.LOCK_TIMEOUT:.0f}s", f"--dbname={addresses.plain(url)}"]
     command += options
     done = subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, env={**os.environ, **secret}, check=False)
     if done.returncode:
-        raise Error(f"{PROGRAM} has failed ({said(PROGRAM, done.stderr)}): nothing was made")
+        raise Error(f"{PROGRAM} failed ({failure_text(PROGRAM, done.stderr)}): nothing was created")
 
 
-def said(program: str, stderr: bytes) -> str:
-    """Return what a program of PostgreSQL's said of a failure, in a line."""
-    lines = stderr.decode(errors="replace").strip().splitlines() or ["it says nothing"]
+def failure_text(program: str, stderr: bytes) -> str:
+    """Return the message of one of PostgreSQL's programs, in one line."""
+    lines = stderr.decode(errors="replace").strip().splitlines() or ["without a message"]
     message = "; ".join(line.removeprefix(f"{program}: ").removeprefix("error: ") for line in lines[:2])
     return printable(message, 300)

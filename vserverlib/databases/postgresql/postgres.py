@@ -1,13 +1,13 @@
-"""An open PostgreSQL database: one connection, made anew where it was dropped; its transactions; locks.
+"""An open PostgreSQL database: its connection, renewed when it is lost; its transactions; its locks.
 
-It owns what happens between a query and the server (psycopg 3). Which databases there are, and whether one is ours, is
-servers.py's. The values of rows are the same as SQLite's: a time is a text in UTC, a sum of whole numbers is one.
+It owns what happens between a query and the server (psycopg 3); servers.py recognizes and creates databases. Values
+read as SQLite's do: a time is a text in UTC, a sum of integers is an integer.
 
-* Who writes has an advisory lock until the transaction ends, as SQLite has one writer: so what the rules see at a save
-  is what is there at its commit, and numbers of changes are in the order of time.
-* A dropped connection is told, and made anew for the next statement; a transaction that it ended is an error.
-* Every statement is in a transaction, which begins with our settings; that of a read-only session the server keeps
-  read-only: see sessions.py. What it does not show is secret_values.py's.
+* A writer holds an advisory lock until the transaction ends, as SQLite has a single writer. So the rules checked at a
+  save still hold at its commit, and the journal's numbers are in the order of time.
+* A lost connection is reported, and renewed for the next statement; losing it within a transaction is an error.
+* Every statement runs in a transaction, which begins with our settings; the server keeps that of a read-only session
+  read-only: see sessions.py. secret_values.py hides hashes.
 """
 
 from __future__ import annotations
@@ -23,32 +23,32 @@ from typing import Any, ClassVar
 import psycopg
 from psycopg.pq import TransactionStatus
 
-from vserverlib import Error, printable
+from vserverlib import Error, Locked, ReadOnly, printable
 from vserverlib.databases.connection import DatabaseMixin
 from vserverlib.databases.postgresql import connecting, lock_timeout, privileges, sequences, value_decoding
 from vserverlib.databases.postgresql.connection_errors import Unreachable, unreachable
 from vserverlib.databases.postgresql.lock_timeout import program
-from vserverlib.databases.postgresql.secret_values import Hiding
+from vserverlib.databases.postgresql.secret_values import SecretHider
 from vserverlib.databases.postgresql.sessions import Cursor, ServerCursor, Session
 from vserverlib.databases.recording import Recorder
 from vserverlib.drivers import peewee
 from vserverlib.messages import notify
 
-LOCK = 0x76736572  # "vser": the number of the advisory lock that who writes has
-LOCK_STEP = 0.1  # seconds between two tries to get it
-IN_HASTE = {"connect_timeout": 2}  # seconds: for Tab, which waits for no lock either
-NO_WAIT = "10ms"  # how long such a one waits for the locks of others
-FETCHED = 1000  # rows that a long query fetches at once
+WRITE_LOCK = 0x76736572  # "vser": the key of the advisory lock that a writer holds
+LOCK_STEP = 0.1  # seconds between two attempts to take it
+QUICKLY = {"connect_timeout": 2}  # seconds: for completion, which must not wait
+SHORT_LOCK_TIMEOUT = "10ms"  # likewise, for table locks
+ROWS_PER_FETCH = 1000  # rows per round trip of a long query
 SETTINGS = {"timezone": "UTC", "datestyle": "ISO, YMD", "intervalstyle": "iso_8601"}
 NO_ENCODING = "SQL_ASCII"
-AS_UTF8 = ("UTF8", "EUC_TW")  # encodings of which texts are read in UTF-8: Python lacks the second
-AT_ONE_MOMENT = "REPEATABLE READ"  # the isolation of who only reads, and waits for nobody
-UNLOCKED = "READ COMMITTED"  # that of who has no lock yet
+AS_UTF8 = ("UTF8", "EUC_TW")  # server encodings whose texts are read as UTF-8: Python lacks the second one
+SNAPSHOT = "REPEATABLE READ"  # the isolation level for reading, which waits for nobody
+UNLOCKED = "READ COMMITTED"  # the isolation level without the write lock
 TAKEN = re.compile(r"Key \(([^)]+)\)=\(.*\) already exists", re.DOTALL)
 
-# SQLSTATE (PostgreSQL's manual, appendix A)
-READ_ONLY, NO_MODE, NO_RIGHT, NO_ROOM = "25006", "25001", "42501", ("53100", "53200")
-CANCELED, DEADLOCK, NO_LOCK, USED_UP, TAKEN_VALUE = "57014", "40P01", "55P03", "2200H", "23505"
+# SQLSTATE codes (PostgreSQL's manual, appendix A)
+READ_ONLY, WRONG_MODE, NO_PRIVILEGE, NO_SPACE = "25006", "25001", "42501", ("53100", "53200")
+CANCELED, DEADLOCK, LOCK_NOT_AVAILABLE, SEQUENCE_LIMIT, UNIQUE_VIOLATION = "57014", "40P01", "55P03", "2200H", "23505"
 
 WRITER = """
 SELECT a.application_name, a.usename, a.pid FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
@@ -58,7 +58,7 @@ WHERE l.locktype = 'advisory' AND l.classid = 0 AND l.objid = %s AND l.granted A
 
 
 class Adapter(peewee.Psycopg3Adapter):
-    """What Peewee knows of psycopg, which it has not imported."""
+    """Peewee's adapter for psycopg, without importing psycopg."""
 
     txn_idle, txn_inerror = TransactionStatus.IDLE, TransactionStatus.INERROR
     txn_unknown = TransactionStatus.UNKNOWN
@@ -67,11 +67,11 @@ class Adapter(peewee.Psycopg3Adapter):
         pass
 
 
-class Postgres(sequences.Ids, DatabaseMixin, peewee.PostgresqlDatabase):
-    """One PostgreSQL database, open.
+class Postgres(sequences.SequenceMixin, DatabaseMixin, peewee.PostgresqlDatabase):
+    """An open PostgreSQL database.
 
-    url: what libpq is given, as it is; it may hold a password, and is shown to nobody. name: the URL without it.
-    recorder: tells the journal who writes. The rest is said in DatabaseMixin.
+    url: passed to libpq as it is; it may contain a password, and is never shown. name: the URL without its password.
+    recorder: tells the journal who writes. DatabaseMixin has the rest.
     """
 
     field_types: ClassVar = {
@@ -79,7 +79,7 @@ class Postgres(sequences.Ids, DatabaseMixin, peewee.PostgresqlDatabase):
         "AUTO": "BIGINT GENERATED BY DEFAULT AS IDENTITY",
         "INT": "BIGINT",
         "INSTANT": "TIMESTAMPTZ",
-        "TEXT": 'TEXT COLLATE "C"',  # the order of SQLite's: that of the bytes
+        "TEXT": 'TEXT COLLATE "C"',  # SQLite's order: by bytes
     }
     psycopg2_adapter = psycopg3_adapter = Adapter
     is_sqlite = False
@@ -91,31 +91,33 @@ class Postgres(sequences.Ids, DatabaseMixin, peewee.PostgresqlDatabase):
         name: str,
         *,
         mode: str = "read-write",
-        patience: float | None = None,
+        lock_timeout: float | None = None,
         recorder: Recorder | None = None,
     ) -> None:
-        self.open_as(name, mode, patience, None)
+        self.init_mixin(name, mode, lock_timeout, None)
         self.recorder = recorder
-        self._dial: Callable[..., Session] = lambda **options: connecting.dial(url, **options)  # shows no password
+        self._dial: Callable[..., Session] = lambda **options: connecting.dial(
+            url, **options
+        )  # hides the password from repr()
         self._asked: Callable[[], dict[str, str]] = lambda: connecting.asked_settings(url)
         self.asked_encoding = connecting.asked_encoding(url)
         self._settings = dict(SETTINGS)
-        self._hiding, self._numbers, self._readers = Hiding(), itertools.count(1), 0
-        self._given_up: Error | None = None  # of a statement that has waited too long, and is cancelled
+        self._hiding, self._numbers, self._readers = SecretHider(), itertools.count(1), 0
+        self._lock_error: Error | None = None  # why a statement was cancelled that waited too long
         super().__init__(name)
 
     # The connection
 
     def _connect(self) -> Any:
-        if self.patience == 0:
-            self._settings["lock_timeout"] = NO_WAIT
+        if self.lock_timeout == 0:
+            self._settings["lock_timeout"] = SHORT_LOCK_TIMEOUT
         if self.recorder is not None:
             self._settings |= {"vserver.actor": self.recorder.actor, "vserver.session": self.recorder.session}
         return self._new_session(self.read_only)
 
     def _new_session(self, is_read_only: bool) -> Session:
         try:
-            conn = self._dial(**(IN_HASTE if self.patience == 0 else {}))
+            conn = self._dial(**(QUICKLY if self.lock_timeout == 0 else {}))
         except psycopg.Error as error:
             raise unreachable(self.title, str(error)) from error
         conn.adapters.register_loader("timestamptz", value_decoding.InstantText)
@@ -123,47 +125,47 @@ class Postgres(sequences.Ids, DatabaseMixin, peewee.PostgresqlDatabase):
         if conn.is_pooled:
             for name, value in self._asked().items():
                 self._settings.setdefault(name, value)
-        conn.is_read_only, conn.settings, conn.look = is_read_only, self._settings, self._looking(conn)
+        conn.is_read_only, conn.settings, conn.on_wait = is_read_only, self._settings, self._watched(conn)
         conn.row_factory, conn.cursor_factory, conn.server_cursor_factory = self._row_factory, Cursor, ServerCursor
-        conn.look_at = self._look_at
+        conn.on_result = self._learn_columns
         return conn
 
-    def _look_at(self, cursor: Any) -> None:
+    def _learn_columns(self, cursor: Any) -> None:
         if self.hidden:
-            self._hiding.look_at(cursor)
+            self._hiding.learn_columns(cursor)
 
     def _row_factory(self, cursor: Any) -> Callable[[Any], Any]:
-        """Return what makes the rows of a cursor: with nothing in the place of what is hidden."""
+        """Return the row factory of a cursor, which replaces hidden values with None."""
         return self._hiding.row_factory(cursor) if self.hidden else tuple
 
     @property
     def is_pooled(self) -> bool:
-        """Whether a pooler stands between this program and the server, which may give a transaction any session."""
+        """Whether a pooler stands between this program and the server, and may change the session per transaction."""
         return self.connection().is_pooled  # type: ignore[no-any-return]
 
     def set_local(self, **settings: str | int) -> None:
-        """Set settings until the transaction ends that is open."""
+        """Set parameters until the open transaction ends."""
         calls = ", ".join("set_config(%s, %s, true)" for _ in settings)
         self.fetch_one(f"SELECT {calls}", [str(each) for pair in settings.items() for each in pair])
 
     def set_in_each(self, **settings: str | int) -> None:
         """Set settings in each transaction that begins from now on."""
-        self._settings.update({name: str(value) for name, value in settings.items()})  # the dict that sessions share
+        self._settings.update({name: str(value) for name, value in settings.items()})  # all sessions share this dict
 
     def is_lost(self) -> bool:
-        """Whether the server, or the network, has ended the connection."""
+        """Whether the server or the network has closed the connection."""
         conn = self._state.conn
         return conn is not None and (conn.closed or conn.pgconn.transaction_status == TransactionStatus.UNKNOWN)
 
-    def _dial_again(self) -> None:
+    def _reconnect(self) -> None:
         with self._lock:
             self._state.reset()
-        self.put_back(0)
+        self.restore_objects(0)
         try:
             self.connect()
         except Unreachable as error:
             raise unreachable(self.title, str(error.__cause__), was_lost=True) from error
-        notify(f"the connection to {self.title} was lost: it was made anew", "yellow")
+        notify(f"the connection to {self.title} was lost and renewed", "yellow")
 
     def is_connection_usable(self) -> bool:
         return not self.is_lost() and bool(super().is_connection_usable())
@@ -178,14 +180,14 @@ class Postgres(sequences.Ids, DatabaseMixin, peewee.PostgresqlDatabase):
                 self.explain(error)
                 raise
             self._refuse_in_transaction(error)
-            self._dial_again()
-        return self._run(sql, params, options)  # a read: a write has a transaction, and begins with BEGIN
+            self._reconnect()
+        return self._run(sql, params, options)  # a read: a write is in a transaction, for which BEGIN is retried
 
     def _run(self, sql: str, params: Any, options: Any) -> Any:
         return super(DatabaseMixin, self)._execute_cursor(sql, params, **options)
 
     def insert_many(self, table: str, columns: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> None:
-        """Write rows into a table by one COPY. Within a transaction; what was read is not forgotten for it."""
+        """Insert rows into a table with one COPY, in the open transaction. Does not invalidate cached reads."""
         with self._copying_in(table, columns) as copy:
             for row in rows:
                 copy.write_row(row)
@@ -193,10 +195,10 @@ class Postgres(sequences.Ids, DatabaseMixin, peewee.PostgresqlDatabase):
             self.advance_sequence(table)
 
     def read_as_stored(self) -> str:
-        """Have texts be read in the encoding that they are stored in, until the transaction ends; return Python's name.
+        """Read texts in their stored encoding until the transaction ends; return Python's name of that encoding.
 
-        The server would refuse one that it cannot translate, and with it all of its table. A database without an
-        encoding (SQL_ASCII) has that which the URL asks for.
+        The server would refuse a text that it cannot convert, and with it the whole table. For a database without an
+        encoding (SQL_ASCII), the URL's encoding is used.
         """
         (stored,) = self.fetch_one("SHOW server_encoding")
         asked = self.asked_encoding if stored == NO_ENCODING else ""
@@ -207,19 +209,21 @@ class Postgres(sequences.Ids, DatabaseMixin, peewee.PostgresqlDatabase):
         return value_decoding.codec(conn)
 
     def copied_out(self, query: bytes, kinds: Sequence[int]) -> Iterator[Any]:
-        """Give the rows of a query as they come, by one COPY, with the values that SQLite would keep.
+        """Yield the rows of a query as they arrive, through one COPY, with the values that SQLite would store.
 
-        kinds: the number of the type of each column; what is neither a number, nor bytes, nor a truth value is a text.
+        kinds: the type oid of each column; other types than numbers, bytes and booleans are read as text.
         """
-        cursor = psycopg.Cursor(self.connection(), row_factory=psycopg.rows.tuple_row)  # one that is let copy
+        cursor = psycopg.Cursor(
+            self.connection(), row_factory=psycopg.rows.tuple_row
+        )  # a plain cursor, because ours refuses COPY when read-only
         cursor.adapters.register_loader(value_decoding.TEXT, value_decoding.AnyText)
-        cursor.adapters.register_loader(value_decoding.BOOL, value_decoding.BooleanField)
+        cursor.adapters.register_loader(value_decoding.BOOL, value_decoding.BooleanNumber)
         with self._errors_explained(), cursor.copy(b"COPY (%b) TO STDOUT" % query) as copy:
             copy.set_types([kind if kind in value_decoding.PLAIN else value_decoding.TEXT for kind in kinds])
             yield from copy.rows()
 
     def load(self, table: str, columns: Sequence[str], lines: Iterable[bytes]) -> None:
-        """Write rows into a table by one COPY, each a line as pg_dump writes it. Within a transaction."""
+        """Insert rows into a table with one COPY, in the open transaction; each a line in pg_dump's format."""
         with self._copying_in(table, columns) as copy:
             for line in lines:
                 copy.write(line)
@@ -231,16 +235,16 @@ class Postgres(sequences.Ids, DatabaseMixin, peewee.PostgresqlDatabase):
             yield copy
 
     def wait_at_most(self, seconds: float) -> None:
-        """Have what waits for others' locks on tables fail after so long, until the transaction ends."""
+        """Limit the server's waits for table locks until the transaction ends."""
         self.set_local(lock_timeout=round(seconds * 1000))
 
-    def taken(self, error: Exception) -> list[str]:
+    def conflicting_columns(self, error: Exception) -> list[str]:
         detail = getattr(getattr(error.__cause__ or error.__context__, "diag", None), "message_detail", None)
         found = TAKEN.match(detail or "")
         return [name.strip(' "') for name in found[1].split(",")] if found else []
 
     def needs_transaction(self, sql: str) -> bool:
-        """Whether a write is to get a transaction of its own: so that it has the lock of who writes."""
+        """Whether a write needs a transaction of its own, in which it takes the write lock."""
         return not self.read_only and not self.transaction_depth() and self._is_idle()
 
     def _is_idle(self) -> bool:
@@ -248,11 +252,14 @@ class Postgres(sequences.Ids, DatabaseMixin, peewee.PostgresqlDatabase):
 
     def rows(self, query: Any) -> Generator[Any]:
         limit = getattr(query, "_limit", None)
-        is_short = limit is not None and limit <= FETCHED
+        is_short = limit is not None and limit <= ROWS_PER_FETCH
         return (row for row in self.execute(query)) if is_short else super().rows(query)
 
     def streamed(self, sql: str, params: Any = None) -> Generator[Any]:
-        """Run SQL, and give its rows as they come: by a cursor of the server's. Anew where the connection was lost."""
+        """Run SQL and yield its rows as they arrive, through a server-side cursor.
+
+        Tries again if the connection was lost before the first row.
+        """
         is_given = False
         try:
             for row in self._rows_there(sql, params):
@@ -263,8 +270,8 @@ class Postgres(sequences.Ids, DatabaseMixin, peewee.PostgresqlDatabase):
                 raise
             self._refuse_in_transaction(error)
             if is_given:
-                raise Error(f"the connection to {self.title} was lost while it was read: try again") from error
-            self._dial_again()
+                raise Error(f"the connection to {self.title} was lost during a read: try again") from error
+            self._reconnect()
             yield from self._rows_there(sql, params)
 
     def _rows_there(self, sql: str, params: Any) -> Iterator[Any]:
@@ -274,17 +281,17 @@ class Postgres(sequences.Ids, DatabaseMixin, peewee.PostgresqlDatabase):
             self._errors_explained(),
             conn.cursor(name=f"rows_{next(self._numbers)}") as cursor,
         ):
-            cursor.itersize = FETCHED
+            cursor.itersize = ROWS_PER_FETCH
             cursor.execute(sql, params or None)
             self._notify_hooks(sql, params, began, None)
             yield from cursor
 
     @contextmanager
     def _for_reading(self) -> Iterator[Session]:
-        """A connection with a transaction for a cursor of the server's, which would end with it.
+        """A connection with a transaction for a server-side cursor, which ends with the transaction.
 
-        A session that writes, and has none open, reads over another connection: a save would end a transaction of its
-        own.
+        A writing session without an open transaction reads through a second connection, because a save would end the
+        transaction.
         """
         conn: Session = self.connection()
         if not self._readers and not conn.is_idle():
@@ -298,7 +305,7 @@ class Postgres(sequences.Ids, DatabaseMixin, peewee.PostgresqlDatabase):
                 yield other
 
     def _shared(self, conn: Session) -> Iterator[Session]:
-        """Give the connection with the transaction that all cursors of a read-only session have in common."""
+        """Yield the connection with the transaction that all cursors of a read-only session share."""
         if not self._readers:
             with self._errors_explained():
                 conn.open_transaction()
@@ -307,12 +314,12 @@ class Postgres(sequences.Ids, DatabaseMixin, peewee.PostgresqlDatabase):
             yield conn
         finally:
             self._readers -= 1
-            if not self._readers and not self.is_lost():  # closed: what is read was left half read
+            if not self._readers and not self.is_lost():  # also after a cursor that was not read to its end
                 conn.abandon()
 
     @contextmanager
     def _errors_explained(self) -> Iterator[None]:
-        """Have what psycopg raises become what Peewee raises, explained."""
+        """Turn psycopg's errors into Peewee's, explained."""
         try:
             with peewee.__exception_wrapper__:
                 yield
@@ -323,14 +330,14 @@ class Postgres(sequences.Ids, DatabaseMixin, peewee.PostgresqlDatabase):
     # Transactions
 
     def reading(self) -> Any:
-        return self.atomic(AT_ONE_MOMENT)
+        return self.atomic(SNAPSHOT)
 
     def begin(self, isolation_level: Any = None) -> None:
-        with self._ended_by_ctrl_c():
+        with self.rolled_back_by_ctrl_c():
             self._begin(isolation_level)
-        if not self.read_only and isolation_level not in (AT_ONE_MOMENT, UNLOCKED):
+        if not self.read_only and isolation_level not in (SNAPSHOT, UNLOCKED):
             try:
-                self.lock_out_others()
+                self.take_write_lock()
             except BaseException:
                 self.rollback()
                 raise
@@ -339,13 +346,13 @@ class Postgres(sequences.Ids, DatabaseMixin, peewee.PostgresqlDatabase):
         level = self._adapter.isolation_level_str(isolation_level) if isolation_level else ""
         mode = f"ISOLATION LEVEL {level}" if level else ""
         if self.is_lost():
-            self._dial_again()
+            self._reconnect()
         try:
             self._open_transaction(mode)
         except peewee.DatabaseError:
             if not self.is_lost():
                 raise
-            self._dial_again()
+            self._reconnect()
             self._open_transaction(mode)
 
     def _open_transaction(self, mode: str) -> None:
@@ -353,78 +360,71 @@ class Postgres(sequences.Ids, DatabaseMixin, peewee.PostgresqlDatabase):
             self.connection().open_transaction(mode)
 
     @contextmanager
-    def with_tables(self) -> Iterator[None]:
-        """One transaction for tables of this session's own (TEMP), without the lock of who writes until it asks for it.
+    def with_temp_tables(self) -> Iterator[None]:
+        """One transaction for TEMP tables, without the write lock until take_write_lock() takes it.
 
-        It may be open for as long as a person thinks.
+        It may stay open while the user thinks.
         """
         with self.atomic(UNLOCKED):
             self.set_local(idle_in_transaction_session_timeout=0)
             yield
 
-    @contextmanager
-    def _ended_by_ctrl_c(self) -> Iterator[None]:
-        """Roll back a transaction that Ctrl-C found between open and shut: Peewee does so for other exceptions."""
-        try:
-            yield
-        except KeyboardInterrupt:
-            if not self.is_lost() and not self._is_idle():
-                self.rollback()
-            raise
+    def is_in_transaction(self) -> bool:
+        return not self.is_lost() and not self._is_idle()
 
-    def lock_out_others(self) -> None:
-        """Get the lock of who writes: it is waited for in short steps, and told."""
+    def take_write_lock(self) -> None:
+        """Take the write lock, waiting in short steps and reporting its holder."""
         waited_since, reported = time.monotonic(), False
-        while not self.fetch_one("SELECT pg_try_advisory_xact_lock(%s)", [LOCK])[0]:
-            reported = self.wait_on(waited_since, reported)
+        while not self.fetch_one("SELECT pg_try_advisory_xact_lock(%s)", [WRITE_LOCK])[0]:
+            reported = self.check_lock_wait(waited_since, reported)
             time.sleep(LOCK_STEP)
         self.catch_up_once()
 
-    def writer(self) -> str:
-        """Return who has the lock of who writes, as far as the server tells."""
-        found = self.fetch_one(WRITER, [LOCK])
+    def lock_holder(self) -> str:
+        """Return who holds the write lock, as far as the server knows."""
+        found = self.fetch_one(WRITER, [WRITE_LOCK])
         return program(*found) if found else "another"
 
-    def _looking(self, conn: Session) -> Callable[[float, bool], bool]:
-        return lambda since, reported: self._look(conn, since, reported)
+    def _watched(self, conn: Session) -> Callable[[float, bool], bool]:
+        return lambda since, reported: self._check_wait(conn, since, reported)
 
-    def _look(self, conn: Session, since: float, reported: bool) -> bool:
-        """Have a statement that waits for others be told, and cancel it in the end; return whether it is told.
+    def _check_wait(self, conn: Session, since: float, reported: bool) -> bool:
+        """Report the lock that a statement waits for, and finally cancel the statement; return whether it was reported.
 
-        Who has the lock is asked over another connection: this one is busy.
+        It asks through a second connection, because this one is busy.
         """
         try:
-            with contextlib.closing(self._dial(**IN_HASTE)) as other:
-                other.look = lock_timeout.refuse_to_wait
+            with contextlib.closing(self._dial(**QUICKLY)) as other:
+                other.on_wait = lock_timeout.refuse_to_wait
                 found = other.execute(lock_timeout.BLOCKER, [conn.tag, conn.info.backend_pid]).fetchone()
         except psycopg.Error:
             return reported
-        if found is None:  # it works
+        if found is None:  # it runs, and does not wait
             return False
         try:
-            return self.wait_on(since, reported, lambda: program(*found))
+            return self.check_lock_wait(since, reported, lambda: program(*found))
         except Error as error:
-            self._given_up = error
+            self._lock_error = error
             conn.cancel_safe()
             return reported
 
     def fetch_one(self, sql: str | bytes, params: Any = None) -> Any:
-        """Return the first row of a query, None where there is none."""
+        """Return the first row of a query, None if there is none."""
         with self._errors_explained():
             return self.connection().execute(sql, params).fetchone()
 
     def commit(self) -> None:
         try:
-            with self._errors_explained(), self._ended_by_ctrl_c():
+            with self._errors_explained(), self.rolled_back_by_ctrl_c():
                 self.connection().commit()
         except peewee.DatabaseError as error:
             if self.is_lost():
                 raise Error(
-                    f"the connection to {self.title} was lost at the commit: look whether it is there"
+                    f"the connection to {self.title} was lost at the commit: check whether the change was saved"
                 ) from error
             raise
         self.note_taken_id(False)
-        self.undo.clear()
+        self.rollback_actions.clear()
 
     def rollback(self) -> None:
         super().rollback()
@@ -436,51 +436,56 @@ class Postgres(sequences.Ids, DatabaseMixin, peewee.PostgresqlDatabase):
 
     @property
     def last_change(self) -> int | None:
-        """Return what the journal calls the newest change that this session has committed; None before the first."""
+        """Return the journal's number of this session's newest committed change; None before the first."""
         if self.recorder is None:
             return None
         row = self.fetch_one("SELECT MAX(id) FROM change WHERE session = %s", [self.recorder.session])
         return row[0]  # type: ignore[no-any-return]
 
     def version(self) -> str:
-        """Return which transactions have ended: the newest change is none, for one with an earlier may end later."""
+        """Return a snapshot of the ended transactions.
+
+        The newest change would not do, because an earlier one may be committed later.
+        """
         return str(self.execute_sql("SELECT pg_current_snapshot()").fetchone()[0])
 
     # What went wrong
 
     def _refuse_in_transaction(self, error: Exception) -> None:
         if self.transaction_depth() or self._readers:
-            raise Error(f"the connection to {self.title} was lost: nothing of the transaction is there") from error
+            raise Error(f"the connection to {self.title} was lost: nothing of the transaction was saved") from error
 
-    def _lacking(self, said: str) -> Error:
+    def _missing_privilege(self, said: str) -> Error:
         return privileges.lacking(self.title, said, self.connection().info.user, to_read=self.read_only)
 
     def explain(self, error: peewee.DatabaseError) -> None:
-        """Raise what a person can act on in place of what PostgreSQL says, where we know better; else shorten it."""
+        """Raise an Error with a remedy in place of PostgreSQL's error, if one is known; otherwise shorten the error."""
         state = getattr(error.__cause__ or error.__context__, "sqlstate", None)
         said = _said(error)
-        if self.read_only and state in (READ_ONLY, NO_MODE):
-            raise Error(f"{self.title} is open read-only ({said}): {self.to_write} to change it") from error
+        if self.read_only and state in (READ_ONLY, WRONG_MODE):
+            raise ReadOnly(f"{self.title} is open read-only ({said}): {self.write_remedy} to change it") from error
         if state == READ_ONLY:
-            raise Error(f"{self.title} takes no changes ({said}): a replica, or set so; try --read-only") from error
-        if state == NO_RIGHT:
-            raise self._lacking(said) from error
-        if state == TAKEN_VALUE and self.taken(error) == ["id"]:
+            raise ReadOnly(
+                f"{self.title} refuses changes ({said}): it is a replica, or set to read-only; try --read-only"
+            ) from error
+        if state == NO_PRIVILEGE:
+            raise self._missing_privilege(said) from error
+        if state == UNIQUE_VIOLATION and self.conflicting_columns(error) == ["id"]:
             self.note_taken_id()
-        if state == USED_UP:
+        if state == SEQUENCE_LIMIT:
             sequences.refuse_used_up(self.title, said, error)
-        if state in NO_ROOM:
+        if state in NO_SPACE:
             raise Error(f"{self.title} could not be written ({said}): nothing was changed; make room") from error
-        if state == CANCELED and self._given_up is not None:
-            given_up, self._given_up = self._given_up, None
-            raise given_up from error
-        if state in (DEADLOCK, NO_LOCK):
-            raise Error(f"{self.title}: others hold what this needs ({said}): try again later") from error
+        if state == CANCELED and self._lock_error is not None:
+            lock_error, self._lock_error = self._lock_error, None
+            raise lock_error from error
+        if state in (DEADLOCK, LOCK_NOT_AVAILABLE):
+            raise Locked(f"{self.title}: others hold a lock that this needs ({said}): try again later") from error
         error.args = (said,)
 
 
 def _said(error: BaseException) -> str:
-    """Return what PostgreSQL says of an error, in a line."""
+    """Return PostgreSQL's message of an error, in one line."""
     cause = error.__cause__ or error.__context__ or error
     diagnosis = getattr(cause, "diag", None)
     text = getattr(diagnosis, "message_primary", None) or str(cause)

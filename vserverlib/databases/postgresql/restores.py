@@ -1,11 +1,11 @@
-"""A dump put back into a database on a server: all that was there kept first, then replaced, in one transaction.
+"""Restoring a dump into a database on a server: a backup and the replacement, in one transaction.
 
-The transaction has the lock of who writes from its beginning, and then one on the tables, for other programs: so nobody
-writes between the backup that is kept and the restoring. Tables stay where they are, and with them the rights that
-other roles have, what other programs have made of them, and the sessions that have them open; only those of a newer
-schema than the dump's, or of which some are lost, are made anew.
+The transaction takes the write lock at its beginning, and then a lock on the tables against other programs: so nobody
+writes between the backup and the restore. The tables stay, and with them the privileges of other roles, the dependent
+objects of other programs, and open sessions. They are created again only if they have a newer schema than the dump, or
+if some are missing.
 
-What a dump is, is archives.py's; files of SQLite are restored by backups.py.
+archives.py reads dumps; backups.py restores SQLite files.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 from typing import Any, NamedTuple
 
-from vserverlib import Error, files
+from vserverlib import Damaged, files
 from vserverlib.databases import backups, connection, recording, schemas
 from vserverlib.databases.backups import Backup
 from vserverlib.databases.postgresql import archives, dumps, servers
@@ -22,9 +22,9 @@ from vserverlib.progress_callback import Advance, ticker
 
 
 class Restored(NamedTuple):
-    """What was done. kept: the backup of what was there, None where nothing was.
+    """The result of a restore. kept: the backup of the previous content, None if there was none.
 
-    made_anew: tables were taken out, and made again, so that rights on them are gone; upgraded: the dump was older.
+    made_anew: the tables were dropped and created again, so privileges on them are lost; upgraded: the dump was older.
     """
 
     kept: Backup | None
@@ -33,7 +33,7 @@ class Restored(NamedTuple):
 
 
 def replaces(url: str) -> bool:
-    """Return whether a database has what a restore would replace; an Error where nothing can be restored into it."""
+    """Return whether a restore would replace anything; raise an Error if nothing can be restored."""
     with contextlib.closing(servers.reached(url)) as database:
         if not servers.is_ours(servers.tables(database)):
             return False
@@ -43,28 +43,28 @@ def replaces(url: str) -> bool:
 
 
 def restore(url: str, dump: Dump, advance: Advance = bool) -> Restored:
-    """Have a database hold what a dump holds, and what it held be kept in the current folder.
+    """Replace a database's content with a dump's, and keep a backup of it in the current folder.
 
-    advance: is called from time to time with how many rows are written.
-    Raises an Error where that fails; the database is then as it was, and nothing is kept.
+    advance: called from time to time with the number of rows written. Raises an Error if anything fails; the database
+    is then unchanged, and no backup is kept.
     """
     with contextlib.closing(servers.reached(url)) as database:
-        cannot = files.as_error(f"{database.title} cannot be restored, and is as it was")
+        cannot = files.as_error(f"{database.title} cannot be restored, and was not changed")
         with cannot, backups.keeping_first(database) as kept:
             return _replace(database, url, dump, kept, advance)
 
 
 def _replace(database: Any, url: str, dump: Dump, kept: list[Backup], advance: Advance) -> Restored:
-    database.wait_at_most(connection.LOCK_WAIT)
+    database.wait_at_most(connection.LOCK_TIMEOUT)
     wanted, schema = len(dump.migrations), 0
     if servers.is_ours(servers.tables(database)):
         schema = schemas.of(database)
         schemas.refuse_newer(database.title, schema)
-        database.execute_sql(f"LOCK TABLE {_listed(_ours(database))} IN SHARE ROW EXCLUSIVE MODE")  # for other programs
+        database.execute_sql(f"LOCK TABLE {_listed(_ours(database))} IN SHARE ROW EXCLUSIVE MODE")
         archives.keep(url, kept)
-    made_anew = schema > wanted or (schema == wanted and set(_ours(database)) != dump.tables)  # or some are lost
+    made_anew = schema > wanted or (schema == wanted and set(_ours(database)) != dump.tables)  # or some are missing
     if made_anew:
-        _take_out(database)
+        _drop_tables(database)
     if made_anew or schema < wanted:
         schemas.apply(database, dump.migrations[-1])
     _fill(database, dump, advance)
@@ -80,25 +80,25 @@ def _ours(database: Any) -> list[str]:
     return [table for table in servers.TABLES if table in found]
 
 
-def _take_out(database: Any) -> None:
-    """Take out our tables: there is no way back from a schema to an earlier one. Nothing goes that needs them."""
+def _drop_tables(database: Any) -> None:
+    """Drop our tables, because schemas cannot be downgraded. Fails if other objects depend on them."""
     database.execute_sql(f"DROP TABLE {_listed(_ours(database))}")
     database.execute_sql(f"DROP FUNCTION IF EXISTS {_listed(servers.FUNCTIONS)}")
 
 
 def _fill(database: Any, dump: Dump, advance: Advance) -> None:
-    """Have the tables hold the rows of a dump, and no others."""
+    """Replace the rows of the tables with those of a dump."""
     ours, tick = _ours(database), ticker(advance)
     if lacking := set(ours) - dump.tables:
         message = ", ".join(sorted(lacking))
-        raise Error(f"{files.shown(dump.path)} lacks the rows of {message}: it is no backup of a whole database")
+        raise Damaged(f"{files.shown(dump.path)} lacks the rows of {message}: it is not a backup of a whole database")
     database.execute_sql(f"TRUNCATE {_listed(ours)}")
     with recording.without_records(database), contextlib.closing(dump.parts()) as parts:
         for part in parts:
             if part.highest is None:
                 database.load(part.table, part.columns, map(tick, part.rows))
             else:
-                database.use_ids_after(part.table, part.highest)
+                database.set_last_id(part.table, part.highest)
 
 
 def _listed(names: Any) -> str:

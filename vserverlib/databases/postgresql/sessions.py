@@ -1,17 +1,16 @@
-"""A connection to a PostgreSQL server that leaves nothing behind: each of its statements runs in a transaction.
+"""A connection to a PostgreSQL server that leaves no session state: each statement runs in a transaction.
 
-A pooler in front of a server (PgBouncer) may give each transaction another session of the server's, and that session
-to another client afterwards. So nothing is set for a session: a transaction begins with all settings, and ends with
-them. Nothing is prepared, and no cursor outlives its transaction. A statement that has no transaction gets one, in the
-same round trip.
+A pooler in front of the server (PgBouncer) may run each transaction in a different session, and give that session to
+another client afterwards. So nothing is set for a session: a transaction begins with all settings, which end with it.
+Nothing is prepared, and no cursor outlives its transaction. A statement outside a transaction gets one, in the same
+round trip.
 
-Read-only is held by the server. Before each statement the transaction is made read-only and gets a snapshot, after
-which the server lets no statement make it anything else; and each statement is sent alone, so that the server refuses
-a second one. In the end it is rolled back, so that what was set in it is gone too. READING is not what keeps the rows:
-it refuses what the server allows a read-only transaction (COPY to a program), and a COMMIT, which would keep settings.
+The server enforces read-only. Before each statement the transaction is made read-only and takes a snapshot, after which
+it cannot be made writable again; and each statement is sent alone, so that the server refuses a second one. In the end
+it is rolled back, which also drops settings made in it. READING does not protect the rows: it refuses what the server
+allows in a read-only transaction (COPY to a program), and COMMIT, which would keep settings.
 
-It owns the transactions that nobody began by hand. What is set, and who looks while a statement waits, is
-postgres.py's.
+It owns implicit transactions. postgres.py owns the settings, and the callback while a statement waits.
 """
 
 from __future__ import annotations
@@ -27,43 +26,56 @@ from typing import Any
 import psycopg
 from psycopg.pq import TransactionStatus
 
-from vserverlib.databases.postgresql.lock_timeout import TAGGED, Connection
+from vserverlib.databases.postgresql.lock_timeout import TAG_CLASS, Connection
 
 QUERIES = ("SELECT", "WITH", "VALUES", "TABLE", "SHOW", "EXPLAIN")
 READING = (*QUERIES, "SAVEPOINT", "RELEASE", "ROLLBACK")
+# Every command of PostgreSQL (src/include/parser/kwlist.h): other words are mistakes, not writes.
+COMMANDS = frozenset(
+    (
+        *("ABORT", "ALTER", "ANALYZE", "BEGIN", "CALL", "CHECKPOINT", "CLOSE", "CLUSTER", "COMMENT", "COMMIT", "COPY"),
+        *("CREATE", "DEALLOCATE", "DECLARE", "DELETE", "DISCARD", "DO", "DROP", "END", "EXECUTE", "EXPLAIN", "FETCH"),
+        *("GRANT", "IMPORT", "INSERT", "LISTEN", "LOAD", "LOCK", "MERGE", "MOVE", "NOTIFY", "PREPARE", "REASSIGN"),
+        *("REFRESH", "REINDEX", "REPACK", "RESET", "REVOKE", "SECURITY", "SET", "START", "TRUNCATE", "UNLISTEN"),
+        *("UPDATE", "VACUUM", "WAIT"),
+    )
+)
 BEGINNING = ("BEGIN", "START")
 SEAL = "SELECT set_config('transaction_read_only', 'on', true)"
-REFUSED_ALONE = (psycopg.errors.ActiveSqlTransaction, psycopg.errors.SyntaxError)  # no transaction; two statements
+REFUSED_ALONE = (
+    psycopg.errors.ActiveSqlTransaction,
+    psycopg.errors.SyntaxError,
+)  # in a transaction; several
 BLANK = re.compile(r"[\s(]+|--[^\r\n]*")
-logging.getLogger("psycopg").addHandler(logging.NullHandler())  # an error in a pipeline is raised, and not told twice
-COMMENT = re.compile(r"/\*|\*/")  # which PostgreSQL lets nest
+logging.getLogger("psycopg").addHandler(logging.NullHandler())  # pipeline errors are raised, not logged
+COMMENT = re.compile(r"/\*|\*/")  # nestable in PostgreSQL
 
 
 class Session(Connection):
-    """A connection in autocommit mode, all of whose statements run in transactions with these settings.
+    """A connection in autocommit mode whose statements all run in transactions with these settings.
 
-    settings: what set_config() takes. is_read_only: see above. is_pooled: a pooler stands between this program and the
-    server, which then needs the tag to find the transaction that is ours.
+    settings: for set_config(). is_read_only: see above. is_pooled: a pooler stands between this program and the server,
+    so a tag identifies our transaction there.
     """
 
     settings: Mapping[str, str] = {}
     is_read_only = is_pooled = False
     tag = 0
-    look_at: Callable[[Any], object] = staticmethod(bool)  # is called with a cursor that has a result
+    on_result: Callable[[Any], object] = staticmethod(bool)  # called with a cursor that has a result
 
     def is_idle(self) -> bool:
         """Whether no transaction is open."""
         return self.pgconn.transaction_status in (TransactionStatus.IDLE, TransactionStatus.UNKNOWN)
 
     def note_pooler(self, backend: int) -> None:
-        """Be told the process of the server that has answered: behind a pooler it is not the one it logged in to."""
+        """Note whether the answering server process differs from the one at login: then a pooler is between."""
         self.is_pooled = backend != self.info.backend_pid
         self.tag = random.getrandbits(31) if self.is_pooled else 0
 
     # Transactions
 
     def open_transaction(self, mode: str = "") -> None:
-        """Begin a transaction with the settings, in one round trip. mode: as BEGIN has it."""
+        """Begin a transaction with the settings, in one round trip. mode: the options of BEGIN."""
         try:
             self._plain(f"BEGIN {self._mode(mode)}; {self._opening()}")
         except BaseException:
@@ -71,17 +83,17 @@ class Session(Connection):
             raise
 
     def commit(self) -> None:
-        """End the transaction; in a read-only session with all that was set in it."""
+        """End the transaction; in a read-only session roll it back, with all settings made in it."""
         super().rollback() if self.is_read_only else super().commit()
 
     def abandon(self) -> None:
-        """Roll back the transaction, if one is open and the server can be reached."""
+        """Roll back the open transaction, if the server can be reached."""
         if not self.closed and not self.is_idle():
             self.rollback()
 
     @contextmanager
     def in_transaction(self) -> Iterator[None]:
-        """The transaction that is open, or else one for what is inside."""
+        """The open transaction, or else one for this block."""
         if not self.is_idle():
             if self.is_read_only:
                 self._plain(SEAL)
@@ -99,11 +111,11 @@ class Session(Connection):
         return f"{mode} READ ONLY" if self.is_read_only and "READ ONLY" not in mode else mode
 
     def _opening(self) -> str:
-        """Return the statement that a transaction begins with."""
+        """Return the first statement of a transaction."""
         settings = {**self.settings, **({"transaction_read_only": "on"} if self.is_read_only else {})}
         calls = [f"set_config({self._text(name)}, {self._text(value)}, true)" for name, value in settings.items()]
         if self.is_pooled:
-            calls.append(f"pg_advisory_xact_lock_shared({TAGGED}, {self.tag})")
+            calls.append(f"pg_advisory_xact_lock_shared({TAG_CLASS}, {self.tag})")
         return f"SELECT {', '.join(calls)}"
 
     def _text(self, value: str) -> str:
@@ -115,10 +127,12 @@ class Session(Connection):
     # Statements
 
     def run(self, sql: str, execute: Callable[[], object]) -> None:
-        """Run a statement by calling `execute`, in a transaction."""
+        """Execute a statement in a transaction by calling `execute`."""
         word = first_word(sql)
-        if word not in READING:
-            self.refuse_read_only(word[:20] or "this")
+        if self.is_read_only and word not in READING:
+            if word not in COMMANDS:
+                raise psycopg.errors.SyntaxError(f'syntax error at or near "{word[:20]}"')
+            self.refuse_read_only(word)
         if not self.is_idle():
             self._run_within(execute)
         elif self.is_read_only:
@@ -130,7 +144,7 @@ class Session(Connection):
             self._run_writing(execute, is_query=word in QUERIES)
 
     def refuse_read_only(self, what: str) -> None:
-        """Raise what the server says where it refuses a write, in a read-only session."""
+        """In a read-only session, raise the server's error for a write."""
         if self.is_read_only:
             raise psycopg.errors.ReadOnlySqlTransaction(f"cannot execute {what} in a read-only session")
 
@@ -139,11 +153,11 @@ class Session(Connection):
             execute()
             return
         with self.pipeline():
-            self._plain(SEAL)  # again: a transaction that another one was chained to has no snapshot yet
+            self._plain(SEAL)  # again, because after AND CHAIN the new transaction has no snapshot yet
             execute()
 
     def _run_alone(self, execute: Callable[[], object]) -> None:
-        """Run one statement in a transaction of its own, all in one round trip."""
+        """Execute one statement in its own transaction, in one round trip."""
         try:
             with self.pipeline():
                 self._plain(f"BEGIN {self._mode()}")
@@ -155,7 +169,10 @@ class Session(Connection):
             raise
 
     def _run_writing(self, execute: Callable[[], object], is_query: bool) -> None:
-        """Run a statement that may write: several in one text, too, or what takes no transaction, such as VACUUM."""
+        """Execute a statement that may write.
+
+        It may also be several in one text, or one that forbids a transaction, such as VACUUM.
+        """
         try:
             if is_query:
                 return self._run_alone(execute)
@@ -171,12 +188,12 @@ class Session(Connection):
 
 
 class Cursor(psycopg.Cursor[Any]):
-    """A cursor to which a % in SQL without parameters is a %: psycopg looks for marks only where there are any."""
+    """A cursor that takes % literally in SQL without parameters, because psycopg parses marks only with parameters."""
 
     def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
         once, conn = partial(super().execute, query, params or None, **{**options, "prepare": False}), _session(self)
         conn.run(_text(query, conn), once)
-        conn.look_at(self)
+        conn.on_result(self)
         return self
 
     def executemany(self, query: Any, params_seq: Iterable[Any], **options: Any) -> None:
@@ -195,14 +212,14 @@ class Cursor(psycopg.Cursor[Any]):
 
 
 class ServerCursor(psycopg.ServerCursor[Any]):
-    """A cursor that the server keeps, until the transaction ends that is open."""
+    """A server-side cursor, which ends with the open transaction."""
 
     def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
         if _session(self).is_idle():
-            raise psycopg.ProgrammingError("a cursor of the server's ends with its transaction: begin one first")
+            raise psycopg.ProgrammingError("a server-side cursor ends with its transaction: begin one first")
         with _session(self).in_transaction():
             super().execute(query, params or None, **options)
-        _session(self).look_at(self)
+        _session(self).on_result(self)
         return self
 
 
@@ -212,7 +229,7 @@ def _session(cursor: Any) -> Session:
 
 
 def first_word(sql: str) -> str:
-    """Return the first word of a statement in capitals, comments and brackets aside; "" where there is none."""
+    """Return the first word of a statement in capitals, without comments and brackets; "" if there is none."""
     at = 0
     while (blank := BLANK.match(sql, at)) or sql.startswith("/*", at):
         at = blank.end() if blank else _end_of_comment(sql, at)

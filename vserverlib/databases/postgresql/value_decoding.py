@@ -1,6 +1,6 @@
-"""How values that PostgreSQL sends are read: as those that SQLite keeps, so that nothing else knows the difference.
+"""Reading PostgreSQL's values as SQLite would store them, so that other modules see no difference.
 
-Which of these an open database uses, and when, is postgres.py's.
+postgres.py decides which loaders to use.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from typing import Any
 
 from psycopg.adapt import Loader
 
-BOOL, TEXT = 16, 25  # types, by their number (pg_type.dat)
-PLAIN = (BOOL, 17, 20, 21, 23, 700, 701)  # those that SQLite has, too: bytea, int8, int2, int4, float4, float8
+BOOL, TEXT = 16, 25  # type oids (pg_type.dat)
+PLAIN = (BOOL, 17, 20, 21, 23, 700, 701)  # types that SQLite has too: bool, bytea, int8, int2, int4, float4, float8
 
 
 class InstantText(Loader):
-    """Reads a time as the text that SQLite keeps: 2026-03-01 09:00:00.000000+00:00."""
+    """Reads a time as SQLite's text: 2026-03-01 09:00:00.000000+00:00."""
 
     def load(self, data: Any) -> str:
         text = bytes(data).decode()
@@ -25,7 +25,7 @@ class InstantText(Loader):
 
 
 class WholeNumber(Loader):
-    """Reads a sum of whole numbers as one: to PostgreSQL it is numeric."""
+    """Reads an integral numeric, such as a sum of integers, as int."""
 
     def load(self, data: Any) -> int | float:
         text = bytes(data).decode()
@@ -33,13 +33,13 @@ class WholeNumber(Loader):
 
 
 def codec(conn: Any) -> str:
-    """Return the name that Python has for the encoding of a connection; of one without (SQL_ASCII), UTF-8."""
+    """Return Python's name of a connection's encoding; UTF-8 if it has none (SQL_ASCII)."""
     name = str(conn.info.encoding)
     return "utf-8" if name == "ascii" else name
 
 
 class AnyText(Loader):
-    """Reads a text, and as bytes one that is none in its encoding: a database without one (SQL_ASCII) may hold it."""
+    """Reads a text; invalid text, which a database without an encoding (SQL_ASCII) may hold, as bytes."""
 
     def __init__(self, oid: int, context: Any = None) -> None:
         super().__init__(oid, context)
@@ -53,14 +53,14 @@ class AnyText(Loader):
 
 
 class AnyName(AnyText):
-    """Reads a name in the catalog, which can be sent back whatever is in it: surrogates stand for what is no text."""
+    """Reads a name from the catalog so that it can be sent back: surrogates stand for invalid bytes."""
 
     def load(self, data: Any) -> str:
         return bytes(data).decode(self._codec, "surrogateescape")
 
 
-class BooleanField(Loader):
-    """Reads a truth value as SQLite keeps it."""
+class BooleanNumber(Loader):
+    """Reads a boolean as SQLite stores it."""
 
     def load(self, data: Any) -> int:
         return int(bytes(data) == b"t")
