@@ -19,6 +19,7 @@ sys.path.insert(0, str(HERE.parent))
 import models  # noqa: E402
 import vserverlib  # noqa: E402
 from vserverlib import api  # noqa: E402
+from vserverlib.databases import recognition  # noqa: E402
 from vserverlib.entities import checks, journal, undoing  # noqa: E402
 from vserverlib.entities.choices import GeneratedField  # noqa: E402
 from vserverlib.entities.computed import ComputedAttribute  # noqa: E402
@@ -54,6 +55,7 @@ LISTS = """\
 and so do Peewee's `order_by()` and `limit()`. A list that can be edited also has `append()`, `extend()`, `remove()` and
 `clear()`; `save()` of its entity writes it.
 """
+ERROR_MODULES = (vserverlib.__name__, recognition.__name__)
 RESULTS = (overview.Overview, overview.Share, overview.Unseen, checks.Last, journal.Log, journal.Entry)
 RESULTS += (undoing.Undone, undoing.LeftOut, checks.Findings, checks.Finding)
 
@@ -212,8 +214,9 @@ def attributes(found: Any) -> Iterator[str]:
 def tree(error: type, before: str = "", below: str = "") -> Iterator[str]:
     """Yield the lines of an error and of its public subclasses, each with the first line of its docstring."""
     text = (inspect.getdoc(error) or "").partition("\n")[0]
-    yield f"{before}{error.__name__}: {text}"
-    children = [each for each in error.__subclasses__() if each.__module__ == vserverlib.__name__]
+    module = "" if error.__module__ == vserverlib.__name__ else f" ({error.__module__})"
+    yield f"{before}{error.__name__}{module}: {text}"
+    children = [each for each in error.__subclasses__() if each.__module__ in ERROR_MODULES]
     for number, each in enumerate(children, 1):
         is_last = number == len(children)
         yield from tree(each, below + ("└── " if is_last else "├── "), below + ("    " if is_last else "│   "))

@@ -24,23 +24,16 @@ FIXTURE_MARKS = (b"organizations:", b"collaborations:")  # every fixture file ha
 REMEDY = "name the SQLite file or the URL of a vantage6 server, a fixture file, or an export"
 
 
-@contextlib.contextmanager
-def opened(name: str, bar: ProgressBar = no_progress_bar) -> Iterator[Source]:
+def opened(name: str, bar: ProgressBar = no_progress_bar) -> OpenedSource:
     """Open a file, a URL or stdin ("-") as a source. Raises an Error if it is not a source.
 
     bar: shows the progress while a PostgreSQL server's database is copied.
     """
-    with _source(name, bar) as source:
-        yield source
-
-
-def _source(name: str, bar: ProgressBar) -> OpenedSource:
     if _is_piped(name):
         return _piped(name)
     if addresses.is_url(name):
         return _server(name, bar)
-    path = _path(name)
-    return _file(path)
+    return _file(_path(name))
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import textwrap
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -309,12 +309,11 @@ def export(target: Path, release: int, *, secrets: Path | None = None, force: bo
     secrets: a new file for the list of credentials. Either both files are written completely, or none.
     """
     fixture = FixtureExport(release)
-    with _deliver_to(secrets) as deliver, files.written(target, replace=force) as file:
+    delivery: AbstractContextManager[Any] = (
+        nullcontext(bool) if secrets is None else generated_credentials.written_to(secrets)
+    )
+    with delivery as deliver, files.written(target, replace=force) as file:
         file.writelines(fixture.lines())
         deliver(fixture.generated_credentials)
         signals.point_of_no_return()
     return fixture
-
-
-def _deliver_to(secrets: Path | None) -> AbstractContextManager[Callable[[list[GeneratedCredential]], object]]:
-    return nullcontext(bool) if secrets is None else generated_credentials.written_to(secrets)

@@ -27,7 +27,7 @@ from vserverlib.progress_callback import Advance, ticker
 from vserverlib.queries import inspection
 from vserverlib.transfer import merging, values, writing
 from vserverlib.transfer.import_report import Count, ImportReport, Refused
-from vserverlib.transfer.sources import NeedsCredentials, Source
+from vserverlib.transfer.sources import NeedsCredentials, Origin, Row, Source
 from vserverlib.transfer.values import FindHash, ValueConverter
 from vserverlib.transfer.writing import ROWS_PER_CALL, Writer
 
@@ -67,21 +67,8 @@ class ImportJob(NamedTuple):
         if self.hashes and isinstance(self.source, NeedsCredentials):
             self.source.generate_credentials(database)
         tick = ticker(self.advance)
-        exactly = self.source.sequence_state is not None and self.any_type
         for origin in self.source.origins:
-            converter = ValueConverter(
-                origin, report, hashes=self.hashes, any_type=self.any_type, stored=stored, exactly=exactly
-            )
-            writer, before = Writer(database, origin, report, prefix), (report.left_out.total, report.doubled.total)
-            found = self.source.rows(origin, report)
-            if not prefix:  # a merge sets defaults in new rows only
-                found = values.with_defaults(found, origin, self.source.defaults.get(origin.entity, {}))
-            rows, kept = map(tick, converter.converted(found)), 0
-            while chunk := list(itertools.islice(rows, ROWS_PER_CALL)):
-                kept += writer.write(chunk)
-            left_out, doubled = report.left_out.total - before[0], report.doubled.total - before[1]
-            report.refused[origin.entity] += left_out
-            report.tables.append(Count(origin.table, kept + left_out + doubled, kept, left_out + doubled))
+            self._collect_table(database, report, origin, prefix, stored, tick)
         for table, count in self.source.orphan_rows(report).items():
             read = self.source.count(table)
             report.tables.append(Count(table, read, read - count, count))
@@ -89,6 +76,29 @@ class ImportJob(NamedTuple):
         report.tables += [Count(table, count, 0, count) for table, count in report.unmapped_tables.items()]
         self.source.refuse_changed()
         self.advance(total(self.source))
+
+    def _collect_table(
+        self,
+        database: Any,
+        report: ImportReport,
+        origin: Origin,
+        prefix: str,
+        stored: FindHash | None,
+        tick: Callable[[Row], Row],
+    ) -> None:
+        options = {"hashes": self.hashes, "any_type": self.any_type}
+        exactly = self.source.sequence_state is not None and self.any_type
+        converter = ValueConverter(origin, report, **options, stored=stored, exactly=exactly)
+        writer, before = Writer(database, origin, report, prefix), (report.left_out.total, report.doubled.total)
+        found = self.source.rows(origin, report)
+        if not prefix:  # a merge sets defaults in new rows only
+            found = values.with_defaults(found, origin, self.source.defaults.get(origin.entity, {}))
+        rows, kept = map(tick, converter.converted(found)), 0
+        while chunk := list(itertools.islice(rows, ROWS_PER_CALL)):
+            kept += writer.write(chunk)
+        left_out, doubled = report.left_out.total - before[0], report.doubled.total - before[1]
+        report.refused[origin.entity] += left_out
+        report.tables.append(Count(origin.table, kept + left_out + doubled, kept, left_out + doubled))
 
     def write(self, database: Any) -> ImportReport:
         """Write all rows into empty tables. Call it in a transaction."""

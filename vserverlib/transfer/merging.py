@@ -98,7 +98,8 @@ def plan(database: Any, report: ImportReport, omissions: Omissions) -> list[Plan
         report.links.update(_follow_links(database, table, report, own=True))
         _compare(database, table, omissions)
         _refuse_taken(database, table, report)
-        counts: Counter[str] = Counter(dict(database.execute_sql(_count_fates(table)).fetchall()))
+        grouped = f'SELECT fate, COUNT(*) FROM "{PREFIX}{table}" GROUP BY fate'
+        counts: Counter[str] = Counter(dict(database.execute_sql(grouped).fetchall()))
         report.refused[table] += counts[REFUSED]
         if counts[CHANGED]:
             report.replaced |= _replaced(database, table, omissions)
@@ -283,10 +284,6 @@ def _note_shared_runs(database: Any, report: ImportReport) -> None:
     shared = f"SELECT COUNT(*) FROM \"{PREFIX}task\" AS i WHERE fate = '{NEW}' AND EXISTS ({ours})"
     if count := database.execute_sql(shared).fetchone()[0]:
         report.values["task.run_id, new tasks with the run_id of other tasks here"] = count
-
-
-def _count_fates(table: str) -> str:
-    return f'SELECT fate, COUNT(*) FROM "{PREFIX}{table}" GROUP BY fate'
 
 
 # Writing
