@@ -180,7 +180,7 @@ def import_command(
 ) -> None:
     """Import what a vantage6 server left behind, or a fixture file that it would import.
 
-    SOURCE is the SQLite file of a server of any release from 1 to 4, or its postgresql:// URL, the YAML file, a
+    SOURCE is the SQLite file of a server of any release from 1 to 5, or its postgresql:// URL, the YAML file, a
     database of vserver, or what vserver export wrote; or - for any of these on stdin. It is only read. The database is
     made where there is none; one that has entities is refused without --merge or --replace.
 
