@@ -190,7 +190,7 @@ def import_command(
 ) -> None:
     """Import the database of a vantage6 server, a fixture file, or an export.
 
-    SOURCE is the SQLite file or the postgresql:// URL of a server of release 1 to 4, a fixture file in YAML, a database
+    SOURCE is the SQLite file or the postgresql:// URL of a server of release 1 to 5, a fixture file in YAML, a database
     of vserver, or an export; or - for one of these files on stdin. SOURCE is only read. Creates the database if it does
     not exist; refuses one with entities without --merge or --replace.
 
