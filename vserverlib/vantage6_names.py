@@ -136,8 +136,6 @@ def field(noun: str, name: str) -> str:
 
 def of_error(error: BaseException) -> str:
     """Return what there is to say of a name that is not defined, if it is one of a server's, or that of an entity."""
-    if isinstance(error, AttributeError) and isinstance(error.obj, type):
-        return field(getattr(error.obj, "noun", ""), str(error.name))
     name = error.name if isinstance(error, NameError) else None
     if name in FIELDS:
         return f": give it a value first, {name} = db.{name.capitalize()}.get(1)"

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from vserverlib import Error, NotFound, printable
 from vserverlib.drivers import peewee
 from vserverlib.entities.fields import TOO_MANY_BITS, ValidatedField, as_id, is_64_bit
-from vserverlib.entities.sequences import NotebookDisplay, PreloadedList, item_at, list_repr
+from vserverlib.entities.sequences import PreloadedList, ShownInNotebooks, item_at, list_repr
 
 
 class LinkIdAccessor(peewee.ObjectIdAccessor):
@@ -64,7 +64,7 @@ class BackrefAccessor(peewee.BackrefAccessor):
 
     def load(self, instance: Any, entities: list[Any], query: Any = None) -> None:
         """Keep the list that Peewee read for many entities at once. query: that read it; None: of the whole table."""
-        everyone = query if isinstance(query, NotebookDisplay) else self.rel_model.get()
+        everyone = query if isinstance(query, ShownInNotebooks) else self.rel_model.get()
         loaded = PreloadedList(entities, everyone, self.field == instance.id, instance._meta.database)
         instance._loaded = {**(instance._loaded or {}), self.field.backref: loaded}
 
@@ -113,7 +113,7 @@ class Link(ValidatedField, peewee.ForeignKeyField):
         return value
 
 
-class MemberList(NotebookDisplay, MutableSequence[Any]):
+class MemberList(ShownInNotebooks, MutableSequence[Any]):
     """The partners of an entity: an editable list, which save() of the entity writes.
 
     It is read when it is first used, and again after each change of memberships in this session. Unsaved changes are

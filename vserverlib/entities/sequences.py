@@ -20,7 +20,7 @@ class NoSuchIndex(NotFound, IndexError):
     """An index past the end of a list."""
 
 
-class NotebookDisplay:
+class ShownInNotebooks:
     """The method that IPython calls to display an object in a notebook. Our own shell does not use it."""
 
     def _repr_mimebundle_(self, **options: Any) -> dict[str, str] | None:
@@ -42,7 +42,7 @@ class PreloadedList:
     def list(self) -> Any:
         """Return the list: read, or unread if this session has written."""
         found = self._query.where(self._condition)
-        return found.filled_with(self._entities) if self._writes == self._database.writes else found
+        return found.as_read(self._entities) if self._writes == self._database.writes else found
 
 
 def item_at(entities: list[Any], index: Any, model: Any) -> Any:
