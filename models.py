@@ -16,10 +16,11 @@ from __future__ import annotations
 import datetime
 from typing import Any
 
-from vserverlib import Error, NotFound, NotObeyed, did_you_mean, hashing, printable
+from vserverlib import Error, NotFound, NotObeyed, hashing, printable
 from vserverlib.databases.connecting import connect, create
 from vserverlib.databases.current import database
 from vserverlib.databases.registry import registry
+from vserverlib.entities import finding
 from vserverlib.entities.choices import GeneratedField
 from vserverlib.entities.computed import ComputedAttribute
 from vserverlib.entities.entity import Entity
@@ -116,8 +117,7 @@ class User(Entity):
         """Return the user with a user name. Raises NotFound, with a similar name, if there is none."""
         user = cls.first_where(cls.username == username)
         if user is None:
-            names = (name for (name,) in cls.select(cls.username).where(cls.username.is_null(False)).tuples())
-            raise NotFound(f'no user "{printable(username)}"{did_you_mean(str(username), names)}')
+            raise NotFound(f'no user "{printable(username)}"{finding.similar_name(cls, str(username))}')
         return user
 
     getByUsername = get_by_username  # noqa: N815  # the guide's name, which is vantage6's

@@ -12,7 +12,7 @@ import pytest
 from helpers.other_program import raw
 
 import models
-from models import Collaboration, Node, Organization, Result, Task
+from models import Collaboration, Node, Organization, Result, Task, User
 from vserverlib.drivers import peewee
 from vserverlib.queries import columns, formats, listing
 
@@ -161,6 +161,8 @@ def test_an_entity_that_was_never_saved_is_said_without_a_query(database: Any, c
     (row,) = listing.of_entities([new])
     assert (row["id"], row["name"], row["initiator"], row["status"]) == (None, "new", "Oslo", "empty")
     assert listing.of_entities([Organization(name="x")])[0]["users"] == 0
+    (row,) = listing.of_entities([User(username="x")])
+    assert (row["organization_id"], row["organization"]) == (None, None)
     assert not count_queries
 
 

@@ -258,3 +258,61 @@ def test_a_field_to_be_saved_alone_has_to_exist(story: SimpleNamespace) -> None:
         story.task.save(only=["nam"])
     story.task.save(only=["name"])
     assert db.Task.get(story.task.id).name == "another"
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("ask", "text"),
+    [
+        (lambda: db.Task.get(name="nobody"), "no task with name='nobody': Task.get_or_none() returns None instead"),
+        (lambda: db.Task.get(name="averagee"), "no task with name='averagee'; did you mean \"average\"?"),
+        (lambda: db.Task.get(name="x", run_id=5), "no task with name='x', run_id=5: "),
+        (lambda: db.Task.get(db.Task.name == "x"), "no task matches: "),
+        (lambda: db.Task.select().where(db.Task.id == 99).get(), "no task matches: "),
+        (lambda: db.Task.get_by_id(99), "no task 99: Task.get(99) returns None"),
+        (lambda: db.Task[99], "no task 99: "),
+    ],
+)
+def test_what_does_not_exist_is_one_line_of_ours_and_still_peewees_error(
+    ask: Any, text: str, story: SimpleNamespace
+) -> None:
+    with pytest.raises(db.Task.DoesNotExist) as raised:
+        ask()
+    assert isinstance(raised.value, NotFound) and isinstance(raised.value, peewee.DoesNotExist)
+    assert str(raised.value).startswith(text) and "\n" not in str(raised.value)
+    assert db.Task.get_or_none(name="nobody") is None and db.Task.get_by_id(1) == story.task and 99 not in db.Task
+
+
+def test_an_error_quotes_no_secret_that_was_looked_for(user: Any) -> None:
+    for ask in (lambda: db.User.get(password="Geheim-456!"), lambda: db.User.get(db.User.password == "Geheim-456!")):
+        with pytest.raises(db.User.DoesNotExist) as raised:
+            ask()
+        assert "Geheim" not in str(raised.value) and "$2b$" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["job_id", "nmae"])
+def test_an_unknown_attribute_of_a_class_has_the_hint_of_an_entity(name: str, story: SimpleNamespace) -> None:
+    with pytest.raises(AttributeError) as of_class:
+        getattr(db.Task, name)
+    with pytest.raises(AttributeError) as of_entity:
+        getattr(story.task, name)
+    assert str(of_class.value) == str(of_entity.value) and name in str(of_class.value)
+    assert any(hint in str(of_class.value) for hint in ("is run_id here", 'did you mean "name"?'))
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda: db.Organization.select().prefetch(db.Collaboration),
+        lambda: prefetch(db.Organization.select(), db.Collaboration.select()),
+        lambda: db.Organization.select().prefetch(db.Organization.collaborations),
+        lambda: db.Organization.select().with_related(db.Organization.collaborations),
+    ],
+)
+def test_memberships_cannot_be_prefetched_which_is_one_line(ask: Any, story: SimpleNamespace) -> None:
+    with pytest.raises(UsageError, match="collaborations of organizations.*use organization.collaborations of each$"):
+        ask()
+    with pytest.raises(UsageError, match="users of nodes.*by a query of their own"):
+        db.Node.select().prefetch(db.User)

@@ -60,6 +60,7 @@ SAID = {
     "db.Taks": 'NoSuchName: db has no "Taks"; did you mean "Task"?',
     "db.Task.get(1).runs": f'AttributeError: Task has no attribute "runs": {RUNS}',
     "db.Task.get(1).job_id": f'AttributeError: Task has no attribute "job_id": {JOB}',
+    "db.Task.job_id": f'AttributeError: Task has no attribute "job_id": {JOB}',
     "db.Task.get(1).study": f'AttributeError: Task has no attribute "study": {GONE}',
     "db.Task.get(1).init_org": "AttributeError: Task has no attribute \"init_org\": init_org of vantage6 4 is "
     "initiator here",
@@ -90,7 +91,7 @@ def test_a_name_that_is_not_defined_says_so_too(tmp_path: Path) -> None:
         "run.log": f"error: name 'run' is not defined: {RUN}",
         "Role": f"error: name 'Role' is not defined: {ROLES}",
         "result.result": "error: name 'result' is not defined: give it a value first, result = db.Result.get(1)",
-        "db.Task.select().where(db.Task.job_id == 3)": f"error: type object 'Task' has no attribute 'job_id': {JOB}",
+        "db.Task.select().where(db.Task.job_id == 3)": f'error: Task has no attribute "job_id": {JOB}',
         "db.Run": f'error: db has no "Run": {RUN}',
     }
     terminal = Terminal([*PROGRAM, "shell", "--demo", "-q"], environment(tmp_path), columns=200)

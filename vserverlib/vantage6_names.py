@@ -137,8 +137,6 @@ def field(noun: str, name: str) -> str:
 
 def of_error(error: BaseException) -> str:
     """Return an explanation of an undefined name, if it is a server's name or that of an entity; else ""."""
-    if isinstance(error, AttributeError) and isinstance(error.obj, type):
-        return field(getattr(error.obj, "noun", ""), str(error.name))
     name = error.name if isinstance(error, NameError) else None
     if name in FIELDS:
         return f": give it a value first, {name} = db.{name.capitalize()}.get(1)"

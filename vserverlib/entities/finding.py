@@ -90,9 +90,14 @@ def unknown(model: Any, word: str) -> NotFound:
         return NotFound(f"no {model.noun} {id}")
     if name is None:
         return NotFound(f'no {model.noun} "{printable(word)}": {model.plural} have no names, give an id')
+    return NotFound(f'no {model.noun} "{printable(word)}"{similar_name(model, word)}')
+
+
+def similar_name(model: Any, word: str) -> str:
+    """Return '; did you mean "…"?' with the most similar name of an entity, or "". One query."""
+    name = model.name_field()
     names = model.select(name).where(name.is_null(False)).limit(MOST_NAMES).tuples()
-    meant = did_you_mean(word, (known for (known,) in names if isinstance(known, str)))
-    return NotFound(f'no {model.noun} "{printable(word)}"{meant}')
+    return did_you_mean(word, (known for (known,) in names if isinstance(known, str)))
 
 
 def _ambiguous(model: Any, word: str, found: Sequence[Any]) -> Error:

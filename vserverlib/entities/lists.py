@@ -211,7 +211,7 @@ class EntityList(peewee.ModelSelect):
         query._is_streamed = True
         return iter(query._get_cursor_wrapper(database.execute(query)).iterator())
 
-    def filled_with(self, entities: list[Any]) -> EntityList:
+    def as_read(self, entities: list[Any]) -> EntityList:
         """Return this list, read: with these entities."""
         self._cursor_wrapper = LoadedRows(entities)
         return self
@@ -247,6 +247,14 @@ class EntityList(peewee.ModelSelect):
         if isinstance(index, slice):
             return self._slice(index)
         return self._item(operator.index(index))
+
+    def get(self, database: Any = None) -> Any:
+        """Return the first entity. Raises DoesNotExist, which is a NotFound error, if there is none."""
+        try:
+            return super().get(database)
+        except peewee.DoesNotExist:  # its text is the SQL with its parameters, also of secrets
+            missing = f"no {self.model.noun} matches: get_or_none() returns None instead"
+            raise self.model.DoesNotExist(missing) from None
 
     def _slice(self, index: slice) -> Any:
         start, stop = (min(end or 0, MOST_ROWS) for end in (index.start, index.stop))

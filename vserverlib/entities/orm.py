@@ -22,14 +22,22 @@ from vserverlib import (
 )
 from vserverlib.databases.current import database
 from vserverlib.drivers import peewee
+from vserverlib.entities import finding
 from vserverlib.entities.choices import GeneratedField
 from vserverlib.entities.computed import Aliased, ComputedAttribute
 from vserverlib.entities.fields import Id, Secret, as_id, as_integer, is_64_bit, short_repr
 from vserverlib.entities.lists import EntityList, Peers
-from vserverlib.entities.peewee_hooks import Decoded, LoadingDirtySet, WritersOfClass
+from vserverlib.entities.peewee_hooks import (
+    Decoded,
+    LoadingDirtySet,
+    WritersOfClass,
+    does_not_exist,
+    no_attribute,
+)
 from vserverlib.entities.relations import BackrefAccessor, Link, MemberList, Memberships, relations
 from vserverlib.entities.rows import statement
 from vserverlib.messages import warn
+from vserverlib.secret_columns import SECRET_COLUMNS
 
 SaveWarnings = list[CheckWarning | NotObeyed]
 
@@ -45,6 +53,7 @@ class Saved(NamedTuple):
 
 before_commit: list[Callable[[Saved], SaveWarnings]] = []
 _ALL: Any = object()
+_SECRETS = {column for _, column in SECRET_COLUMNS}
 
 
 class EntityBase(Decoded, WritersOfClass, peewee.Model):
@@ -100,10 +109,7 @@ class EntityBase(Decoded, WritersOfClass, peewee.Model):
         """Create rarely needed attributes when they are first used: saves 280 bytes for each entity of a list."""
         if name in ("_dirty", "__rel__"):
             return self.__dict__.setdefault(name, set() if name == "_dirty" else {})
-        hint = vantage6_names.field(type(self).noun, name)
-        if not hint and not name.startswith("_"):
-            hint = did_you_mean(name, [each for each in dir(type(self)) if not each.startswith("_")])
-        raise AttributeError(f'{type(self).__name__} has no attribute "{printable(name)}"{hint}', name=name, obj=None)
+        raise no_attribute(type(self), name)
 
     # Fields
 
@@ -164,7 +170,11 @@ class EntityBase(Decoded, WritersOfClass, peewee.Model):
         for name in filters:
             cls._require_known(name)
         if isinstance(id, peewee.Node) or filters:
-            return super().get(*(() if id is _ALL else (id,)), *query, **filters)
+            conditions = () if id is _ALL else (id, *query)
+            try:
+                return super().get(*conditions, **filters)
+            except cls.DoesNotExist:
+                raise cls._no_match(filters if not conditions else {}) from None
         if id is _ALL:
             return cls.select().order_by(cls.id)
         number = as_id(id)
@@ -172,6 +182,24 @@ class EntityBase(Decoded, WritersOfClass, peewee.Model):
             by_name = f": {cls.__name__}.get_by_name({id!r}) finds one by name" if hasattr(cls, "get_by_name") else ""
             raise Error(f"{cls.__name__}.get takes an id, a whole number, not {printable(short_repr(id))}{by_name}")
         return cls.by_id(number)
+
+    @classmethod
+    def _no_match(cls, filters: dict[str, Any]) -> Any:
+        """Return the DoesNotExist error of get() with Peewee's conditions or filters. It quotes no secrets."""
+        field, meant = cls.name_field(), ""
+        if field is not None and [*filters] == [field.name]:
+            meant = finding.similar_name(cls, str(filters[field.name]))
+        given = ", ".join(f"{name}={_quoted(name, value)}" for name, value in filters.items())
+        instead = meant or f": {cls.__name__}.get_or_none() returns None instead"
+        return cls.DoesNotExist(f"no {cls.noun} {f'with {given}' if given else 'matches'}{instead}")
+
+    @classmethod
+    def get_by_id(cls, pk: Any) -> Any:
+        """Return the entity with an id. Raises NotFound, which is also DoesNotExist, if there is none."""
+        entity = cls.get(pk)
+        if entity is None:
+            raise cls.DoesNotExist(f"no {cls.noun} {printable(pk)}: {cls.__name__}.get({printable(pk)}) returns None")
+        return entity
 
     @classmethod
     def _require_known(cls, word: str) -> None:
@@ -396,6 +424,7 @@ class EntityBase(Decoded, WritersOfClass, peewee.Model):
 
     @classmethod
     def validate_model(cls) -> None:
+        cls.DoesNotExist = does_not_exist(cls)
         cls.__repr__ = cls.__str__  # type: ignore[assignment,method-assign]  # replaces the one Peewee set
         del cls.__rel__, cls.__data__  # set to None by Peewee, which would hide __getattr__ and Decoded.__data__
 

@@ -3,7 +3,8 @@
 * `__data__`, where its extensions look for values: decoded, secrets masked.
 * Methods of the class that are called on one entity, and the reverse: refused, with the call to write instead.
 * Queries that change something: one that is dropped without its execute() warns.
-* prefetch() and with_related(), which fill the lists of entities.
+* prefetch() and with_related(), which fill the lists of entities: memberships are refused in one line.
+* Errors: an unknown attribute of a class, and DoesNotExist, are one line; Peewee's have the SQL with its parameters.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from vserverlib import Error, NotExecuted, NotFound, printable
+from vserverlib import Error, NotExecuted, NotFound, UsageError, did_you_mean, printable, vantage6_names
 from vserverlib.drivers import peewee
 from vserverlib.entities.choices import GeneratedField
 from vserverlib.entities.fields import Secret
-from vserverlib.entities.relations import BackrefAccessor, Link
+from vserverlib.entities.relations import BackrefAccessor, Link, Memberships
 from vserverlib.messages import warn
 
 NOT_COPIED = ("_peers", "_loaded", "_members", "_plain", "_weak")  # attributes with other entities or plain secrets
@@ -52,6 +53,22 @@ class Decoded:
         masked = {name: fields[name].decode(stored[name]) for name in stored if isinstance(fields[name], Secret)}
         state = {name: value for name, value in self.__dict__.items() if name not in NOT_COPIED}
         return {**state, "_stored": stored | masked}
+
+
+# Errors
+
+
+def no_attribute(model: Any, name: str) -> AttributeError:
+    """Return the error for an unknown attribute of a model or of its entities."""
+    hint = "" if name.startswith("_") else vantage6_names.field(getattr(model, "noun", ""), name)
+    if not hint and not name.startswith("_"):
+        hint = did_you_mean(name, [each for each in dir(model) if not each.startswith("_")])
+    return AttributeError(f'{model.__name__} has no attribute "{printable(name)}"{hint}', name=name, obj=None)
+
+
+def does_not_exist(model: Any) -> type[NotFound]:
+    """Return the DoesNotExist error of a model: Peewee's, which is also a NotFound error of ours."""
+    return type(f"{model.__name__}DoesNotExist", (NotFound, peewee.DoesNotExist), {"__module__": model.__module__})
 
 
 # Methods of one entity, and of the class
@@ -265,6 +282,44 @@ def _bucket(field: Any, is_backref: bool, children: list[Any], parents: list[Any
         load(parent, field, by_parent.get(parent.id, []))
 
 
+def _add_subqueries(query: Any, subqueries: Any, prefetch_type: Any) -> Any:
+    """Refuse what prefetch() cannot read, before Peewee does so with the rows of the query in its error."""
+    known = [_model_of(query)]
+    for each in subqueries:
+        subquery = each[0] if isinstance(each, tuple) else each
+        model = _model_of(subquery)
+        if isinstance(subquery, Memberships) or not any(_are_linked(model, other) for other in known):
+            raise _unlinked("prefetch", model, known[-1])
+        known.append(model)
+    return _peewees_add_subqueries(query, subqueries, prefetch_type)
+
+
+def _resolve(related: Any) -> Any:
+    """Refuse memberships in with_related(); anything else is resolved by Peewee."""
+    if isinstance(related, Memberships):
+        raise _unlinked("with_related", related.rel_model, related.mine.rel_model)
+    return _peewees_resolve(related)
+
+
+def _model_of(query: Any) -> Any:
+    model = query.rel_model if isinstance(query, Memberships) else getattr(query, "model", query)
+    return getattr(model, "model", model)  # of an alias
+
+
+def _are_linked(model: Any, other: Any) -> bool:
+    return any(link.rel_model is other for link in model._meta.refs) or other in model._meta.model_backrefs
+
+
+def _unlinked(method: str, model: Any, other: Any) -> UsageError:
+    words = f"{method}() cannot read the {model.plural} of {other.plural}, because no field links them"
+    is_list = isinstance(vars(other).get(model.plural), Memberships | BackrefAccessor)
+    remedy = f"use {other.noun}.{model.plural} of each" if is_list else "read them by a query of their own"
+    return UsageError(f"{words}: {remedy}")
+
+
 _peewees_populate, _peewees_bucket = peewee.PrefetchQuery.populate_instance, peewee._bucket
+_peewees_add_subqueries, _peewees_resolve = peewee.prefetch_add_subquery, peewee.Load._resolve
 peewee.PrefetchQuery.populate_instance = _populate
 peewee._bucket = _bucket
+peewee.prefetch_add_subquery = _add_subqueries
+peewee.Load._resolve = staticmethod(_resolve)

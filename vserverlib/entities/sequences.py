@@ -31,7 +31,7 @@ class PreloadedList:
     def list(self) -> Any:
         """Return the list: read, or unread if this session has written."""
         found = self._query.where(self._condition)
-        return found.filled_with(self._entities) if self._writes == self._database.writes else found
+        return found.as_read(self._entities) if self._writes == self._database.writes else found
 
 
 def item_at(entities: list[Any], index: Any, model: Any) -> Any:

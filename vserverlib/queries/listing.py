@@ -55,8 +55,11 @@ _OF_TASKS = {"counts": progress.packed, "last": progress.last_finished}
 def _is_foreign(model: Any, source: str) -> bool:
     """Whether a source is a value of another table."""
     field = model._meta.combined.get(source) if issubclass(model, Entity) else None
-    relation = isinstance(getattr(model, source, None), Memberships | BackrefAccessor)
-    return source in _OF_TASKS or relation or (isinstance(field, Link) and source == field.name)
+    return source in _OF_TASKS or _is_relation(model, source) or (isinstance(field, Link) and source == field.name)
+
+
+def _is_relation(model: Any, source: str) -> bool:
+    return isinstance(getattr(model, source, None), Memberships | BackrefAccessor)
 
 
 def _decoder(model: Any, source: str, iso: bool) -> Callable[[Any], Any] | None:
@@ -247,4 +250,6 @@ def _unsaved(entity: Any, source: str, known: Any) -> Any:
     members = (entity._members or {}).get(source)
     if members is not None and members.is_changed:
         return len(members)
-    return (progress.NO_RESULTS if source == "counts" else 0) if known is None and entity.id is None else known
+    if known is not None or entity.id is not None:
+        return known
+    return progress.NO_RESULTS if source == "counts" else 0 if _is_relation(type(entity), source) else None
