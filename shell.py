@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import gc
 import importlib.util
 import linecache
 import os
@@ -26,6 +25,7 @@ from vserverlib import (
     Error,
     UsageError,
     did_you_mean,
+    garbage_collection,
     pluralize,
     printable,
     secret_columns,
@@ -230,7 +230,7 @@ def start(database: Any, *, quiet: bool = False, debug: bool = False, print_sql:
     quiet: no banner. debug: errors with all frames. print_sql: each statement on stderr.
     """
     check_theme()
-    with plain_warnings(), _no_collecting():
+    with plain_warnings(), garbage_collection.paused(are_kept=True):
         from vserverlib.terminal import console
 
         text = "" if quiet else banner(database)
@@ -239,17 +239,6 @@ def start(database: Any, *, quiet: bool = False, debug: bool = False, print_sql:
         print_queries(database)
     with plain_warnings(), _modules_at_hand(None), _argv(""):
         shell.run()
-
-
-@contextlib.contextmanager
-def _no_collecting() -> Iterator[None]:
-    """Keep the garbage collector from what is imported here, and stays: it would look through all of it, often."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        gc.enable()
 
 
 @contextlib.contextmanager

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import functools
-import gc
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
-from vserverlib import Error, UsageError, addresses, printable, signals, streams
+from vserverlib import Error, UsageError, addresses, garbage_collection, printable, signals, streams
 from vserverlib.commands import completers
 from vserverlib.messages import notify
 
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 COMPLETING = "_VSERVER_COMPLETE"  # of the environment, as click names it: a shell asks what Tab is to offer
-COLLECTED = 50_000  # objects made until the garbage collector runs (Python's own 700 suits small programs)
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 LONGEST_SENTENCE = 200  # characters of what the help of the program says of a command
 PAGE = 50  # rows of a page of a list
@@ -49,14 +47,13 @@ class Commands(click.Group):
 
     command_class = completers.Command
 
+    @garbage_collection.rare()
     def __call__(self, *args: Any, **options: Any) -> Any:
         """Be the program: called by nobody else.
 
-        Imports make many objects that stay. The garbage collector would look through all of them again and again, and
-        once more at the end: a quarter of the time of a short command.
+        Collecting garbage would take a quarter of the time of a short command.
         """
         streams.replace_closed()
-        gc.set_threshold(COLLECTED)
         if sys.stdout is None:  # closed by who has started us: what is opened next would be in its place
             Failure("stdout is closed: send it to /dev/null where nobody is to read it").show()
             sys.exit(1)
@@ -68,8 +65,6 @@ class Commands(click.Group):
             _give_up_stdout()
             Failure(_of_system(error)).show()
             sys.exit(1)
-        finally:
-            gc.freeze()
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands with their first sentence, whole: a narrow terminal wraps it, where click would cut it."""

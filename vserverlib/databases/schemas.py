@@ -23,6 +23,7 @@ NEWEST = max(
     int(name[:4]) for name in os.listdir(MIGRATIONS) if name[:4].isdigit()
 )  # the schema of this release, in user_version
 TRIGGERS = "-- The triggers of the journal, after the first rows of a new database.\n"
+ENTITY_TABLES = ("organization", "collaboration", "member", "user", "node", "task", "result")  # in order of insertion
 SNAPSHOT, SNAPSHOT_OF = "schema.sql", "-- Made by `make schema` from the migrations up to {}: change those."
 OURS = "sql IS NOT NULL AND name NOT LIKE 'sqlite_%'"
 NOW = "strftime('%Y-%m-%d %H:%M:%f', 'now')"

@@ -10,13 +10,12 @@ Peers keep it.
 
 from __future__ import annotations
 
-import gc
 import operator
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
+from vserverlib import garbage_collection
 from vserverlib.drivers import peewee
 from vserverlib.entities import progress
 from vserverlib.entities.sequences import ShownInNotebooks, no_place, picked, shown
@@ -87,7 +86,7 @@ class Rows(peewee.CursorWrapper):
     def __init__(self, cursor: Any, model: type, names: list[str]) -> None:
         super().__init__(cursor)
         fields = [name for name in names if name in model._meta.fields]  # type: ignore[attr-defined]
-        with no_collection():
+        with garbage_collection.paused():  # 60 % of the time of a long list
             found = cursor.fetchall()
             cursor.close()
             peers = Peers([row[0] for row in found]) if names[0] == "id" and len(found) > 1 else None
@@ -115,18 +114,6 @@ def _entity(model: type, names: list[str], row: tuple[Any, ...], peers: Peers | 
     state["_stored"] = dict(zip(names, row))  # noqa: B905  # aliases behind the fields are left out
     state["_peers"] = peers
     return entity
-
-
-@contextmanager
-def no_collection() -> Iterator[None]:
-    """Pause the garbage collector: it would look through all rows again and again (60 % of filling a long list)."""
-    running = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if running:
-            gc.enable()
 
 
 class EntityList(ShownInNotebooks, peewee.ModelSelect):

@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 
 from vserverlib import Damaged, Error, Locked, files, printable, vantage6_names
-from vserverlib.databases import snapshots, sqlite_connections, sqlite_headers
+from vserverlib.databases import snapshots, sqlite_connections, sqlite_headers, texts
 from vserverlib.databases.connection import quoted
 from vserverlib.databases.recognition import Columns, columns_of, has, release_of
 from vserverlib.entities import progress
@@ -335,7 +335,7 @@ def opened(path: Path, named: Path | None = None) -> Iterator[Source]:
 
 def source_of(conn: sqlite3.Connection, title: str, named: str, refuse_changed: Callable[[], None]) -> Source:
     """Return the source that an open file is; an Error where it is something else, or of a release too new."""
-    conn.text_factory = _text
+    conn.text_factory = texts.text_or_bytes
     columns = columns_of(conn)
     release = release_of(title, columns)
     refuse_views(title, {name for (name,) in conn.execute(VIEWS)})
@@ -395,14 +395,6 @@ def _refuse_locked(path: Path) -> None:
             remedy = "stop its server first, or import a backup"
             raise Locked(f"{shown(path)} is locked by a program that writes to it: {remedy}") from None
         raise
-
-
-def _text(data: bytes) -> str | bytes:
-    """Return a text; as it is where it is none in UTF-8."""
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        return data
 
 
 def _header(file: Path) -> bytes:

@@ -14,19 +14,17 @@ from typing import Any
 
 import models  # it is what there are tables for
 from vserverlib import files, printable
-from vserverlib.databases import connecting
+from vserverlib.databases import connecting, schemas, texts
 from vserverlib.drivers import peewee
 from vserverlib.files import shown
 from vserverlib.transfer.sources import Notes, Origin, Row, SequenceState, Undecodable, WhollyOurs
-
-IN_ORDER = ("organization", "collaboration", "member", "user", "node", "task", "result")  # in which they can be written
 
 
 def _origin(table: str) -> Origin:
     return Origin(table, table, tuple(field.column_name for field in models.MODELS[table].stored_fields()))
 
 
-ORIGINS = tuple(map(_origin, IN_ORDER))
+ORIGINS = tuple(map(_origin, schemas.ENTITY_TABLES))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +48,7 @@ class Database(WhollyOurs):
     def beside(self) -> SequenceState:
         """Return the counters, the highest ids that were given, and with hashes the salt of keys."""
         counters = dict(self._asked("SELECT name, value FROM counter"))
-        given = {table: self.database.highest_id(table) for table in IN_ORDER}
+        given = {table: self.database.highest_id(table) for table in schemas.ENTITY_TABLES}
         last_ids = {table: id for table, id in given.items() if id}
         salts = self._asked("SELECT value FROM setting WHERE name = 'key_salt'") if self.with_hashes else []
         return SequenceState(counters, last_ids, salts[0][0] if salts else None)
@@ -100,10 +98,8 @@ def _any_text(conn: Any) -> Iterator[None]:
 
 
 def _text(data: bytes) -> str | Undecodable:
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        return Undecodable(data)
+    text = texts.text_or_bytes(data)
+    return Undecodable(text) if isinstance(text, bytes) else text
 
 
 @contextlib.contextmanager

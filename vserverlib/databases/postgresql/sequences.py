@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from vserverlib import Error, printable
-from vserverlib.databases import connection
+from vserverlib.databases import connection, schemas
 from vserverlib.databases.postgresql import privileges
 from vserverlib.messages import notify
 
-WITH_IDS = ("organization", "collaboration", "member", "user", "node", "task", "result", "change", "record")
+WITH_IDS = (*schemas.ENTITY_TABLES, "change", "record")
 SEQUENCE = "{}_id_seq"  # PostgreSQL's name of a table's sequence
 
 SET_LAST_ID = """
