@@ -25,6 +25,7 @@ from vserverlib import (
     Error,
     UsageError,
     did_you_mean,
+    garbage_collection,
     pluralize,
     printable,
     secret_columns,
@@ -229,7 +230,7 @@ def start(database: Any, *, quiet: bool = False, debug: bool = False, print_sql:
     quiet: no banner. debug: errors with all frames. print_sql: each statement on stderr.
     """
     check_theme()
-    with plain_warnings():
+    with plain_warnings(), garbage_collection.paused(are_kept=True):
         from vserverlib.terminal import console
 
         text = "" if quiet else banner(database)

@@ -13,6 +13,8 @@ import psycopg
 import pytest
 from helpers.process import answers
 
+from vserverlib.databases.postgresql import sessions
+
 HASH = "$2b$04$abcdefghijklmnopqrstuuP1dRLzWmNMh3wBv9gZLRz5pXzqVU5lO"
 TAKE = "WITH d AS (DELETE FROM organization RETURNING *) SELECT count(*) FROM d"
 MADE = f"""
@@ -158,3 +160,25 @@ def test_hashes_are_not_shown_where_a_query_gives_their_column(
     anew = f"import psycopg\npsycopg.connect({url!r}, autocommit=True).execute({made!r})\n"
     first = "print(list(database.execute_sql('SELECT password FROM \"user\"')))\n"
     assert HASH not in answers({"anew": first + anew + first}, url, tmp_path, "--read-only", way=way)["anew"]
+
+
+def test_a_mistake_in_sql_is_a_syntax_error_and_not_a_refused_write(
+    held: tuple[str, psycopg.Connection[Any]], tmp_path: Path
+) -> None:
+    asked = {sql: f"db.database.execute_sql({sql!r})" for sql in ("SELEC 1", "; SELEC 1", "", "1 + 1", "VACUUM")}
+    found = answers(asked, held[0], tmp_path, "--read-only")
+    assert found["SELEC 1"] == 'ProgrammingError: syntax error at or near "SELEC"\n'
+    assert [name for name, text in found.items() if "--read-only" in text] == ["VACUUM"]
+
+
+def test_every_command_of_the_server_is_known(held: tuple[str, psycopg.Connection[Any]]) -> None:
+    """A word begins a statement if the server complains of the word that follows it."""
+    conn, commands = psycopg.connect(held[0], autocommit=True), set[str]()
+    for (word,) in conn.execute("SELECT upper(word) FROM pg_get_keywords()").fetchall():
+        try:
+            conn.execute(f"{word} missing")
+        except psycopg.Error as error:
+            said = (error.diag.message_primary or "").upper()
+            commands |= set() if f'AT OR NEAR "{word}"' in said else {word}
+    conn.close()
+    assert len(commands) > 40 and commands <= sessions.COMMANDS | {*sessions.READING}

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import functools
-import gc
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
-from vserverlib import Error, UsageError, addresses, printable, signals, streams
+from vserverlib import Error, UsageError, addresses, garbage_collection, printable, signals, streams
 from vserverlib.commands import completers
 from vserverlib.commands.help_page import TOPICS, HelpPage
 from vserverlib.messages import notify
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 COMPLETION_VARIABLE = "_VSERVER_COMPLETE"  # the environment variable in which click passes on the question of a shell
-GC_THRESHOLD = 50_000  # new objects before the garbage collector runs; Python's 700 suits smaller programs
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 MAX_SUMMARY = 200  # characters of a command's summary in the help of the program
 PAGE_SIZE = 50  # rows
@@ -51,6 +49,7 @@ class Commands(HelpPage, click.Group):
 
     command_class = completers.Command
 
+    @garbage_collection.rare()
     def __call__(self, *args: Any, **options: Any) -> Any:
         """Run as the program, once per process.
 
@@ -58,7 +57,6 @@ class Commands(HelpPage, click.Group):
         the end, a short command would take a quarter longer.
         """
         streams.replace_closed()
-        gc.set_threshold(GC_THRESHOLD)
         if sys.stdout is None:  # the next file to be opened would get its descriptor
             Failure("stdout is closed: redirect it to /dev/null to discard it").show()
             sys.exit(1)
@@ -70,8 +68,6 @@ class Commands(HelpPage, click.Group):
             _discard_stdout()
             Failure(_system_message(error)).show()
             sys.exit(1)
-        finally:
-            gc.freeze()
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the commands, with summaries that a narrow terminal wraps (click would cut them), and the topics."""

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from vserverlib import Damaged, Error, ReadOnly, printable, signals
-from vserverlib.databases import connection, read_only, snapshots, sqlite_connections
+from vserverlib.databases import connection, read_only, snapshots, sqlite_connections, texts
 from vserverlib.databases.case_folding import has_text
 from vserverlib.databases.connection import READS, DatabaseMixin
 from vserverlib.databases.recording import Recorder
@@ -207,9 +207,9 @@ class Sqlite(DatabaseMixin, peewee.SqliteDatabase):
         Only other programs write such texts. It is not the default, because it costs a call for each text.
         """
         conn = self.connection()
-        if "Could not decode" not in str(error) or conn.text_factory is _decode_with_replacements:
+        if "Could not decode" not in str(error) or conn.text_factory is texts.with_replacements:
             return False
-        conn.text_factory = _decode_with_replacements
+        conn.text_factory = texts.with_replacements
         return True
 
     def begin(self, lock_type: str | None = None) -> None:
@@ -415,10 +415,6 @@ def busy() -> sqlite3.OperationalError:
     error = sqlite3.OperationalError("database is locked")
     error.sqlite_errorcode = sqlite3.SQLITE_BUSY
     return error
-
-
-def _decode_with_replacements(data: bytes) -> str:
-    return data.decode(errors="replace")
 
 
 def _is_busy(error: BaseException) -> bool:

@@ -56,7 +56,19 @@ _ALL: Any = object()
 _SECRETS = {column for _, column in SECRET_COLUMNS}
 
 
-class EntityBase(Decoded, WritersOfClass, peewee.Model):
+def _quoted(name: str, value: Any) -> str:
+    """Return the value of a filter of Peewee's, such as name__contains, for a message; a mask for a secret."""
+    return printable(hashing.MASK if _SECRETS.intersection(name.split("__")) else short_repr(value))
+
+
+class ModelType(peewee.ModelBase):
+    """The metaclass of the models: its errors for unknown attributes name a similar one."""
+
+    def __getattr__(cls, name: str) -> Any:  # noqa: N805  # of a metaclass
+        raise no_attribute(cls, name)
+
+
+class EntityBase(Decoded, WritersOfClass, peewee.Model, metaclass=ModelType):
     """One row of a table: finding, saving and naming it. Entity, in entity.py, adds the rest."""
 
     noun: ClassVar[str] = ""  # "organization"

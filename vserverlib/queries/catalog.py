@@ -10,23 +10,21 @@ from typing import Any
 
 from models import MODELS
 from vserverlib import printable
-from vserverlib.databases.postgresql import sequences
+from vserverlib.databases.postgresql import sequences, servers
 from vserverlib.entities import fields, timestamps
 
 Schema = dict[tuple[str, str], Any]  # by kind and name; of a table its columns
 
-HOME = "(SELECT relnamespace FROM pg_class WHERE oid = 'setting'::regclass)"  # the schema that our tables are in
 TABLES = f"""
-SELECT c.relname, array_remove(array_agg(a.attname::text), NULL) FROM pg_class c
-LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-WHERE c.relkind IN ('r', 'p') AND c.relnamespace = {HOME} GROUP BY c.relname
+SELECT c.relname, array_remove(array_agg(a.attname::text), NULL) FROM {servers.TABLES_AND_COLUMNS}
+WHERE c.relkind IN ('r', 'p') AND c.relnamespace = {servers.OUR_SCHEMA} GROUP BY c.relname
 """
 OTHERS = f"""
 SELECT 'index', c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
-WHERE c.relnamespace = {HOME} AND NOT i.indisprimary AND i.indisvalid
-UNION ALL SELECT 'view', relname FROM pg_class WHERE relkind IN ('v', 'm') AND relnamespace = {HOME}
+WHERE c.relnamespace = {servers.OUR_SCHEMA} AND NOT i.indisprimary AND i.indisvalid
+UNION ALL SELECT 'view', relname FROM pg_class WHERE relkind IN ('v', 'm') AND relnamespace = {servers.OUR_SCHEMA}
 UNION ALL SELECT 'trigger', t.tgname FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
-WHERE c.relnamespace = {HOME} AND NOT t.tgisinternal AND t.tgenabled IN ('O', 'A')
+WHERE c.relnamespace = {servers.OUR_SCHEMA} AND NOT t.tgisinternal AND t.tgenabled IN ('O', 'A')
 """
 ORPHANS = """
 SELECT row.id, row."{column}" FROM "{table}" row

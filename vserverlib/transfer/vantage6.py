@@ -18,7 +18,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from vserverlib import Damaged, Error, files, hashing, printable, vantage6_names
-from vserverlib.databases import snapshots, sqlite_connections, sqlite_headers
+from vserverlib.databases import snapshots, sqlite_connections, sqlite_headers, texts
 from vserverlib.databases.connection import quoted
 from vserverlib.databases.recognition import Columns, columns_of, has, is_only_opened, release_of
 from vserverlib.entities import progress
@@ -364,7 +364,7 @@ def opened(path: Path, named: Path | None = None) -> Iterator[Source]:
 
 def source_of(conn: sqlite3.Connection, title: str, named: str) -> Source:
     """Return the source in an open database that nobody else writes to; an Error if it is not a server's."""
-    conn.text_factory = _text
+    conn.text_factory = texts.text_or_bytes
     columns = columns_of(conn)
     release = release_of(title, columns)
     is_opened = release == 5 and is_only_opened(conn, columns)
@@ -389,14 +389,6 @@ def refuse_views(title: str, others: set[str]) -> None:
     if meant:
         message = f"{', '.join(meant)} is no table in it, as it is in the database of a vantage6 server"
         raise Error(f"{title} cannot be read: {message}")
-
-
-def _text(data: bytes) -> str | bytes:
-    """Return a text; its bytes if they are not UTF-8."""
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        return data
 
 
 @contextlib.contextmanager

@@ -17,22 +17,19 @@ from typing import Any, NamedTuple
 from vserverlib import files
 from vserverlib.databases import recognition, sqlite_connections
 from vserverlib.databases.connection import quoted
+from vserverlib.databases.postgresql import servers
 from vserverlib.files import shown
 from vserverlib.progress_callback import ticker
 from vserverlib.transfer import vantage6
 from vserverlib.transfer.sources import ProgressBar
 
 COUNTED = 23  # the type of a row that is only counted (int4)
-TABLES = """
-SELECT c.relname, a.attname, a.atttypid FROM pg_class c
-LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-WHERE c.relkind IN ('r', 'p') AND pg_table_is_visible(c.oid) AND c.relnamespace <> 'pg_catalog'::regnamespace
+TABLES = f"""
+SELECT c.relname, a.attname, a.atttypid FROM {servers.TABLES_AND_COLUMNS}
+WHERE c.relkind IN ('r', 'p') AND {servers.VISIBLE}
 ORDER BY c.relname, a.attnum
 """
-OTHERS = """
-SELECT relname FROM pg_class WHERE relkind IN ('v', 'm', 'f') AND pg_table_is_visible(oid)
-AND relnamespace <> 'pg_catalog'::regnamespace
-"""
+OTHERS = f"SELECT relname FROM pg_class c WHERE relkind IN ('v', 'm', 'f') AND {servers.VISIBLE}"
 # No time limit; and rows that this role may not see are an error, so that none is left out silently.
 SETTINGS = {"statement_timeout": 0, "idle_in_transaction_session_timeout": 0, "row_security": "off"}
 # The content changes with each transaction that ends, and a snapshot lists those that have.

@@ -13,7 +13,7 @@ from typing import Any
 
 import models
 from vserverlib import files, hashing
-from vserverlib.databases import connecting
+from vserverlib.databases import connecting, texts
 from vserverlib.drivers import peewee
 from vserverlib.files import shown
 from vserverlib.secret_columns import is_secret
@@ -106,10 +106,8 @@ def _any_text(conn: Any) -> Iterator[None]:
 
 
 def _text(data: bytes) -> str | Undecodable:
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        return Undecodable(data)
+    text = texts.text_or_bytes(data)
+    return Undecodable(text) if isinstance(text, bytes) else text
 
 
 @contextlib.contextmanager

@@ -89,9 +89,9 @@ class About(NamedTuple):
             raise Error(f"{why}, so it cannot back up the database {printable(self.name)}: {self.remedy}")
 
 
-ABOUT = """
+ABOUT = f"""
 SELECT current_database(), nspname, current_setting('server_version_num')::int / 10000
-FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace WHERE c.oid = 'setting'::regclass
+FROM pg_namespace WHERE oid = {servers.OUR_SCHEMA}
 """
 
 

@@ -23,6 +23,12 @@ NO_DRIVER = "PostgreSQL needs psycopg, which is not installed: pip install 'psyc
 # All tables, in an order in which their rows can be inserted.
 TABLES = ("schema_migration", "setting", "counter", *registry.TABLES, "change", "record", "undoing")
 FUNCTIONS = ("has_text", "vserver_record")  # all functions
+# Parts of catalog queries: the tables, views, … that a query finds without naming a schema; the schema of our tables;
+# and tables (c) with their columns (a).
+VISIBLE = "pg_table_is_visible(c.oid) AND c.relnamespace <> 'pg_catalog'::regnamespace"
+OUR_SCHEMA = "(SELECT relnamespace FROM pg_class WHERE oid = 'setting'::regclass)"
+TABLES_AND_COLUMNS = """pg_class c
+LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped"""
 NAMESAKES = """
 SELECT relname FROM pg_class WHERE relname = ANY(%s) AND relnamespace = current_schema()::regnamespace
 UNION ALL
@@ -155,8 +161,7 @@ def _said_of_url(said: str) -> str:
 
 def tables(database: Any) -> set[str]:
     """Return which of the tables known here a query finds without naming a schema."""
-    query = "SELECT relname FROM pg_class WHERE relkind IN ('r', 'p') AND pg_table_is_visible(oid)"
-    sql = f"{query} AND relnamespace <> 'pg_catalog'::regnamespace AND relname = ANY(%s)"
+    sql = f"SELECT relname FROM pg_class c WHERE relkind IN ('r', 'p') AND relname = ANY(%s) AND {VISIBLE}"
     return {name for (name,) in database.execute_sql(sql, [[*TABLES, VANTAGE6]])}
 
 

@@ -33,7 +33,20 @@ READING = (*QUERIES, "SAVEPOINT", "RELEASE", "ROLLBACK")
 # Every command of PostgreSQL (src/include/parser/kwlist.h): other words are mistakes, not writes.
 COMMANDS = frozenset(
     (
-        *("ABORT", "ALTER", "ANALYZE", "BEGIN", "CALL", "CHECKPOINT", "CLOSE", "CLUSTER", "COMMENT", "COMMIT", "COPY"),
+        *(
+            "ABORT",
+            "ALTER",
+            "ANALYSE",
+            "ANALYZE",
+            "BEGIN",
+            "CALL",
+            "CHECKPOINT",
+            "CLOSE",
+            "CLUSTER",
+            "COMMENT",
+            "COMMIT",
+            "COPY",
+        ),
         *("CREATE", "DEALLOCATE", "DECLARE", "DELETE", "DISCARD", "DO", "DROP", "END", "EXECUTE", "EXPLAIN", "FETCH"),
         *("GRANT", "IMPORT", "INSERT", "LISTEN", "LOAD", "LOCK", "MERGE", "MOVE", "NOTIFY", "PREPARE", "REASSIGN"),
         *("REFRESH", "REINDEX", "REPACK", "RESET", "REVOKE", "SECURITY", "SET", "START", "TRUNCATE", "UNLISTEN"),

@@ -9,6 +9,8 @@ from typing import Any
 
 from psycopg.adapt import Loader
 
+from vserverlib.databases import texts
+
 BOOL, TEXT = 16, 25  # type oids (pg_type.dat)
 PLAIN = (BOOL, 17, 20, 21, 23, 700, 701)  # types that SQLite has too: bool, bytea, int8, int2, int4, float4, float8
 
@@ -46,10 +48,7 @@ class AnyText(Loader):
         self._codec = codec(self.connection)
 
     def load(self, data: Any) -> str | bytes:
-        try:
-            return bytes(data).decode(self._codec)
-        except UnicodeDecodeError:
-            return bytes(data)
+        return texts.text_or_bytes(bytes(data), self._codec)
 
 
 class AnyName(AnyText):
