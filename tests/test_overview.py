@@ -28,8 +28,8 @@ def test_the_figures_agree_with_the_entities(consortium: Any) -> None:
     assert {status: count for status, count in found.tasks.items() if count} == Counter(t.status for t in db.Task.get())
     for share in found.collaborations:
         tasks = db.Collaboration.get(share.id).tasks
-        finished = [task for task in tasks if task.status in ("completed", "failed")]
-        assert (share.total, share.done) == (len(tasks), len(finished))
+        ended = [task for task in tasks if task.status in ("completed", "failed")]
+        assert (share.total, share.done) == (len(tasks), len(ended))
     for share in found.organizations:
         results = db.Organization.get(share.id).results
         assert (share.total, share.done) == (len(results), sum(result.complete for result in results))
