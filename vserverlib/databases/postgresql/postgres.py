@@ -475,7 +475,9 @@ class Postgres(sequences.SequenceMixin, DatabaseMixin, peewee.PostgresqlDatabase
         if state == SEQUENCE_LIMIT:
             sequences.refuse_used_up(self.title, said, error)
         if state in NO_SPACE:
-            raise Error(f"{self.title} could not be written ({said}): nothing was changed; make room") from error
+            raise Error(
+                f"{self.title} could not be written ({said}): nothing was changed; free some disk space"
+            ) from error
         if state == CANCELED and self._lock_error is not None:
             lock_error, self._lock_error = self._lock_error, None
             raise lock_error from error
