@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 import models as db
 import vserver
 from vserverlib import Error, hashing, progress_callback
-from vserverlib.databases import connecting, storage
+from vserverlib.databases import connecting, schemas, storage
 from vserverlib.transfer import detection, exchange, importer, sources, vserver_source
 
 DATA = Path(__file__).parent / "data"
@@ -376,13 +376,13 @@ def test_a_full_disk_is_one_line(folder: Path) -> None:
 
 
 def head(**changed: Any) -> str:
-    rows = dict.fromkeys(vserver_source.IN_ORDER, 0)
+    rows = dict.fromkeys(schemas.ENTITY_TABLES, 0)
     return json.dumps({"vserver": "export", "version": 1, "hashes": False, "rows": rows, **changed})
 
 
 def one(row: str) -> str:
     """Return an export of one organization, given as the line of its row."""
-    return head(rows={**dict.fromkeys(vserver_source.IN_ORDER, 0), "organization": 1}) + "\n" + row + "\n"
+    return head(rows={**dict.fromkeys(schemas.ENTITY_TABLES, 0), "organization": 1}) + "\n" + row + "\n"
 
 
 def organization(**values: str) -> str:
@@ -395,7 +395,7 @@ def organization(**values: str) -> str:
         (head(version=2), "was exported by a newer vserver .version 2, this release knows 1.: upgrade vserver"),
         (head(version="1"), "has no head that an export"),
         (head(rows={}), "has no head that an export"),
-        (head(rows={**dict.fromkeys(vserver_source.IN_ORDER, 0), "task": -1}), "has no head that an export"),
+        (head(rows={**dict.fromkeys(schemas.ENTITY_TABLES, 0), "task": -1}), "has no head that an export"),
         ('{"vserver": "export", ', "line 1 is no JSON"),
         ('{\n  "vserver": "export"\n}', "line 1 is no JSON .*one object on each line, which jq -c writes"),
         (one(""), "line 2 is no JSON"),
@@ -444,7 +444,7 @@ def test_an_export_that_is_written_to_meanwhile_is_not_imported(folder: Path) ->
 
 
 def test_a_plain_secret_that_was_written_into_an_export_is_hashed(folder: Path) -> None:
-    text = head(rows={**dict.fromkeys(vserver_source.IN_ORDER, 0), "user": 1})
+    text = head(rows={**dict.fromkeys(schemas.ENTITY_TABLES, 0), "user": 1})
     (folder / "made.json").write_text(text + '\n{"user": {"id": 1, "username": "root", "password": "Geheim-1!"}}\n')
     imported(folder / "made.json", folder / "new.db")
     assert b"Geheim-1!" not in (folder / "new.db").read_bytes()
@@ -453,7 +453,7 @@ def test_a_plain_secret_that_was_written_into_an_export_is_hashed(folder: Path) 
 
 
 def test_links_that_lead_nowhere_are_emptied_and_told(folder: Path) -> None:
-    text = head(rows={**dict.fromkeys(vserver_source.IN_ORDER, 0), "task": 1})
+    text = head(rows={**dict.fromkeys(schemas.ENTITY_TABLES, 0), "task": 1})
     (folder / "made.json").write_text(text + '\n{"task": {"id": 1, "collaboration_id": 7}}\n')
     outcome = imported(folder / "made.json", folder / "new.db")
     assert outcome.links == {"task.collaboration_id": 1}
