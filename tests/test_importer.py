@@ -551,7 +551,7 @@ def test_a_locked_source_is_told(server: Server, target: Path) -> None:
         assert holder.stdout and holder.stdout.readline() == "held\n"
         done = run(target, str(file))
         holder.communicate("\n")
-    assert done.exit_code == 1 and "is locked by a program that is writing to it" in done.stderr and not target.exists()
+    assert done.exit_code == 1 and "is locked by a program that" in done.stderr and not target.exists()
 
 
 def test_release_5_is_refused_with_the_reason(server: Server, target: Path) -> None:

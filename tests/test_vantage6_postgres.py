@@ -95,7 +95,11 @@ def test_what_is_no_database_of_a_server_is_one_line(server: postgres.Server, bo
     _, url = both("4.15.2", "ALTER TABLE authenticatable ADD COLUMN keycloak_id VARCHAR")
     with server.bare() as bare, server.bare() as other, psycopg.connect(other, autocommit=True) as conn:
         conn.execute("CREATE TABLE authenticatable (id int)")
-        for source, told in ((url, "of release 5"), (bare, "has no tables"), (other, "of another program")):
+        for source, told in (
+            (url, "of release 5"),
+            (bare, "has neither tables of vserver nor of a vantage6 server"),
+            (other, "of another program"),
+        ):
             done = run(str(tmp_path / "ours.db"), "import", source)
             assert done.exit_code == 1 and told in done.stderr and done.stderr.count("\n") == 1
     assert not (tmp_path / "ours.db").exists()
