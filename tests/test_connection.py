@@ -87,7 +87,7 @@ def test_a_wait_for_a_lock_is_told_and_given_up_at_last(
     monkeypatch.setattr(connection, "LOCK_NOTICE", 0.0)
     monkeypatch.setattr(connection, "LOCK_TIMEOUT", 0.3)
     organization = db.Organization(name="x")
-    with pytest.raises(Error, match=f"{re.escape(database.title)} is locked by .* since 0 s: try again later"):
+    with pytest.raises(Error, match=f"{re.escape(database.title)} is locked by .* for 0 s: try again later"):
         organization.save()
     told = capsys.readouterr().err
     assert told.count("\n") == 1 and f"which is writing to {database.title}" in told
@@ -179,7 +179,7 @@ def test_a_full_disk_is_one_clear_line_and_the_session_goes_on(database: Any) ->
     pages = database.pragma("page_count")
     database.execute_sql(f"PRAGMA max_page_count = {pages + 2}")
     organization = db.Organization(name="x" * 100_000)
-    with pytest.raises(Error, match=r"^vserver\.db could not be written .*: nothing was changed; make room"):
+    with pytest.raises(Error, match=r"^vserver\.db could not be written .*: nothing was changed; free some disk space"):
         organization.save()
     assert organization.id is None and len(db.Organization.get()) == 0
     database.execute_sql("PRAGMA max_page_count = 1000000")

@@ -126,8 +126,12 @@ def test_a_session_on_a_full_disk_changes_nothing_and_goes_on_when_there_is_room
     done = run(place, disk, "true", sys.executable, "-c", SESSION)
     assert (done.returncode, done.stderr) == (0, "")
     save, undo, backup, left, *later = done.stdout.splitlines()
-    assert save.startswith("vserver.db could not be written (") and save.endswith("nothing was changed; make room")
-    assert undo.startswith("vserver.db could not be written (") and undo.endswith("nothing was changed; make room")
+    assert save.startswith("vserver.db could not be written (") and save.endswith(
+        "nothing was changed; free some disk space"
+    )
+    assert undo.startswith("vserver.db could not be written (") and undo.endswith(
+        "nothing was changed; free some disk space"
+    )
     assert ("cannot be created: " in backup and "full" in backup) or "No space left" in backup
     assert left == "62 None" and later == ["done", "done", "3"]
     after = place / "after" / "vserver.db"

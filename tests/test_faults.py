@@ -79,7 +79,9 @@ def test_a_save_that_finds_the_disk_full_changes_nothing_and_the_session_goes_on
 ) -> None:
     organization = db.Organization(name="x" * 500_000)
     full_disk(path.stat().st_size + 100_000)
-    with pytest.raises(Error, match=r"^vserver\.db could not be written \(.*\): nothing was changed; make room$"):
+    with pytest.raises(
+        Error, match=r"^vserver\.db could not be written \(.*\): nothing was changed; free some disk space$"
+    ):
         organization.save()
     assert organization.id is None and len(db.Organization.get()) == 2
     full_disk(0)
@@ -94,7 +96,10 @@ def test_a_save_within_a_transaction_tells_of_the_full_disk_too(
     first, second = db.Organization(name="first"), db.Organization(name="x" * 5_000_000)
     database.execute_sql("PRAGMA cache_size = 10")  # has the disk be written to before the end
     full_disk(path.stat().st_size + 100_000)
-    with pytest.raises(Error, match=r"could not be written .*: nothing was changed; make room"), database.atomic():
+    with (
+        pytest.raises(Error, match=r"could not be written .*: nothing was changed; free some disk space"),
+        database.atomic(),
+    ):
         first.save()
         second.save()
     full_disk(0)

@@ -35,7 +35,7 @@ def test_a_lock_of_another_program_is_told_and_given_up_in_the_end(
     monkeypatch.setattr(connection, "LOCK_NOTICE", 0.0)
     monkeypatch.setattr(connection, "LOCK_TIMEOUT", 0.5)
     with locked(address):
-        with pytest.raises(Error, match=r"is locked by psql of postgres \(backend \d+\) since \d+ s: try again later"):
+        with pytest.raises(Error, match=r"is locked by psql of postgres \(backend \d+\) for \d+ s: try again later"):
             story.results[0].delete()
         assert "waiting for psql of postgres" in capsys.readouterr().err
         with pytest.raises(Error, match="is locked by psql"):

@@ -191,7 +191,9 @@ def test_a_dry_run_of_it_changes_nothing(older: Path) -> None:
     before = older.read_bytes()
     done = vserver("-d", older, "upgrade", "--dry-run")
     assert (
-        done.status == 0 and done.out.startswith("0003_states  The state of a result") and older.read_bytes() == before
+        done.status == 0
+        and done.out.startswith("0003_states  Fixes the state of a result")
+        and older.read_bytes() == before
     )
 
 

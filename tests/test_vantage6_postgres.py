@@ -94,7 +94,10 @@ def test_it_is_only_read_and_said_what_it_is(both: Fill, tmp_path: Path) -> None
 def test_what_is_no_database_of_a_server_is_one_line(server: postgres.Server, tmp_path: Path) -> None:
     with server.bare() as bare, server.bare() as other, psycopg.connect(other, autocommit=True) as conn:
         conn.execute("CREATE TABLE authenticatable (id int)")
-        for source, told in ((bare, "has no tables"), (other, "of another program")):
+        for source, told in (
+            (bare, "has neither tables of vserver nor of a vantage6 server"),
+            (other, "of another program"),
+        ):
             done = run(str(tmp_path / "ours.db"), "import", source)
             assert done.exit_code == 1 and told in done.stderr and done.stderr.count("\n") == 1
     assert not (tmp_path / "ours.db").exists()

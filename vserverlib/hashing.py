@@ -34,7 +34,7 @@ def check_plain(name: str, plain: object) -> str:
     if not isinstance(plain, str):
         raise Error(f"{name} takes text, not {type(plain).__name__}")
     if plain == "":
-        raise Error(f"{name} is empty: give one, or None for none")
+        raise Error(f"{name} is empty: give a value, or None")
     if set(plain) <= {"*", "•"} or plain in (UNKNOWN, KEYCLOAK):
         raise Error(f"{name} is a mask, not a secret: a stored secret cannot be read back, only replaced")
     if "\0" in plain:

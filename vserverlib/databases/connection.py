@@ -25,8 +25,8 @@ from vserverlib.secret_columns import SECRET_COLUMNS
 LOCK_TIMEOUT = 60.0  # seconds until a wait for a lock fails
 LOCK_NOTICE = 1.0  # seconds until a wait for a lock is reported
 READS = ("SELECT", "PRAGMA", "EXPLAI", "SAVEPO", "RELEAS", "BEGIN", "COMMIT")
-MAX_ID = 2**63 - 1  # the highest id of both kinds of databases
 WRITES = ("INSERT", "UPDATE", "DELETE", "REPLAC")
+MAX_ID = 2**63 - 1  # the highest id of both kinds of databases
 
 
 class Invalidated(Protocol):
@@ -316,7 +316,7 @@ class DatabaseMixin(peewee.Database):
         """
         waited, who = time.monotonic() - since, who or self.lock_holder
         if waited > (LOCK_TIMEOUT if self.lock_timeout is None else self.lock_timeout):
-            raise Locked(f"{self.title} is locked by {who()} since {waited:.0f} s: try again later")
+            raise Locked(f"{self.title} is locked by {who()} for {waited:.0f} s: try again later")
         if waited > LOCK_NOTICE and not reported:
             notify(f"waiting for {who()}, which is writing to {self.title} (Ctrl-C: give up)", "yellow")
             return True
@@ -333,8 +333,8 @@ def refuse_whole_table(query: Any) -> None:
         what = (
             f"row of {printable(query.table)}" if model is None else getattr(model, "noun", f"row of {model.__name__}")
         )
-        whole = "" if model is None else f", all by {model.__name__}.id > 0"
-        raise Error(f"this would {verb} every {what}: say which by .where(…){whole}")
+        whole = "" if model is None else f", or all with {model.__name__}.id > 0"
+        raise Error(f"this would {verb} every {what}: choose some with .where(…){whole}")
 
 
 def no_ids_left(title: str, table: str, reset: str) -> Error:

@@ -345,7 +345,9 @@ class Sqlite(DatabaseMixin, peewee.SqliteDatabase):
         if code == sqlite3.SQLITE_FULL and (table := self._table_without_ids()):
             raise connection.no_ids_left(self.title, table, RESET_IDS.format(table=table)) from error
         if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
-            raise Error(f"{self.title} could not be written ({text}): nothing was changed; make room") from error
+            raise Error(
+                f"{self.title} could not be written ({text}): nothing was changed; free some disk space"
+            ) from error
         if _code(error) == sqlite3.SQLITE_BUSY_SNAPSHOT:
             reading = "read iterator() to its end, or end the transaction that began with a read"
             raise Error(f"{self.title} was changed by others while this session was reading: {reading}") from error

@@ -96,9 +96,8 @@ class Postgres(sequences.SequenceMixin, DatabaseMixin, peewee.PostgresqlDatabase
     ) -> None:
         self.init_mixin(name, mode, lock_timeout, None)
         self.recorder = recorder
-        self._dial: Callable[..., Session] = lambda **options: connecting.dial(
-            url, **options
-        )  # hides the password from repr()
+        # A function, because an attribute would show the password in tracebacks and repr().
+        self._dial: Callable[..., Session] = lambda **options: connecting.dial(url, **options)
         self._asked: Callable[[], dict[str, str]] = lambda: connecting.asked_settings(url)
         self.asked_encoding = connecting.asked_encoding(url)
         self._settings = dict(SETTINGS)
@@ -213,9 +212,8 @@ class Postgres(sequences.SequenceMixin, DatabaseMixin, peewee.PostgresqlDatabase
 
         kinds: the type oid of each column; other types than numbers, bytes and booleans are read as text.
         """
-        cursor = psycopg.Cursor(
-            self.connection(), row_factory=psycopg.rows.tuple_row
-        )  # a plain cursor, because ours refuses COPY when read-only
+        # Not our own Cursor, which refuses COPY in a read-only session.
+        cursor = psycopg.Cursor(self.connection(), row_factory=psycopg.rows.tuple_row)
         cursor.adapters.register_loader(value_decoding.TEXT, value_decoding.AnyText)
         cursor.adapters.register_loader(value_decoding.BOOL, value_decoding.BooleanNumber)
         with self._errors_explained(), cursor.copy(b"COPY (%b) TO STDOUT" % query) as copy:
@@ -465,9 +463,8 @@ class Postgres(sequences.SequenceMixin, DatabaseMixin, peewee.PostgresqlDatabase
         if self.read_only and state in (READ_ONLY, WRONG_MODE):
             raise ReadOnly(f"{self.title} is open read-only ({said}): {self.write_remedy} to change it") from error
         if state == READ_ONLY:
-            raise ReadOnly(
-                f"{self.title} refuses changes ({said}): it is a replica, or set to read-only; try --read-only"
-            ) from error
+            message = "it is a replica, or set to read-only; try --read-only"
+            raise ReadOnly(f"{self.title} refuses changes ({said}): {message}") from error
         if state == NO_PRIVILEGE:
             raise self._missing_privilege(said) from error
         if state == UNIQUE_VIOLATION and self.conflicting_columns(error) == ["id"]:
@@ -475,7 +472,9 @@ class Postgres(sequences.SequenceMixin, DatabaseMixin, peewee.PostgresqlDatabase
         if state == SEQUENCE_LIMIT:
             sequences.refuse_used_up(self.title, said, error)
         if state in NO_SPACE:
-            raise Error(f"{self.title} could not be written ({said}): nothing was changed; make room") from error
+            raise Error(
+                f"{self.title} could not be written ({said}): nothing was changed; free some disk space"
+            ) from error
         if state == CANCELED and self._lock_error is not None:
             lock_error, self._lock_error = self._lock_error, None
             raise lock_error from error

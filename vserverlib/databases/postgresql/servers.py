@@ -224,6 +224,5 @@ def _refuse_namesakes(database: Any) -> None:
 def _refuse_encoding(database: Any) -> None:
     (encoding,) = database.execute_sql("SHOW server_encoding").fetchone()
     if encoding != "UTF8":
-        raise Error(
-            f"{database.title} has the encoding {printable(encoding)}: create one with createdb --encoding UTF8"
-        )
+        remedy = "create one with createdb --encoding UTF8"
+        raise Error(f"{database.title} has the encoding {printable(encoding)}: {remedy}")
