@@ -217,6 +217,8 @@ def test_json_is_alone_on_stdout(example: Path) -> None:
         (["list", "tasks", "-o", "xml"], "'xml' is not one of 'table', 'json'"),
         (["list", "tasks", "--limit", "0"], "'--limit': 0 is not in the range x>=1"),
         (["list", "tasks", "--page", "-1"], "'--page': -1 is not in the range x>=1"),
+        (["list", "tasks", "--limit", "9" * 30], "--limit and --page take at most 1,000,000,000"),
+        (["list", "tasks", "--page", str(10**9 + 1)], "--limit and --page take at most 1,000,000,000"),
         (["list", "tasks", "--limit", "many"], "'--limit': 'many' is not a valid integer"),
         (["undo", "9" * 30], "9+ is not in the range 1<=x<=1000000000"),
         (["demo", "--tasks", "0"], "'--tasks': 0 is not in the range"),

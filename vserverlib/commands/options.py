@@ -400,9 +400,10 @@ def paging(size: int, default: str, whole: bool = False) -> Callable[[Command], 
         def paged(*words: Any, limit: int | None, page: int | None, everything: bool, **options: Any) -> Any:
             if everything and (limit or page):
                 raise click.UsageError("--all prints every page: leave out --limit and --page")
+            if max(limit or 1, page or 1) > MAX_COUNT:
+                raise click.UsageError(f"--limit and --page take at most {MAX_COUNT:,}")
             is_whole = whole and options["output"] != "table" and not (limit or page)
-            chosen = Paging(min(page or 1, MAX_COUNT), min(limit or size, MAX_COUNT), everything or is_whole)
-            return command(*words, paging=chosen, **options)
+            return command(*words, paging=Paging(page or 1, limit or size, everything or is_whole), **options)
 
         return paged  # type: ignore[return-value]  # still a command's function
 
