@@ -99,8 +99,14 @@ URLS = (
     *("{}://u@h/x?password={}", "{}:///x?sslpassword={}&user=u", "{}://h?password={}", "{}://h:5/x?pass%77ord={}"),
     *("{}://u:{}@[::1]:5/x", "{}://u:{}@a:1,b:2/x", "{}://u@x:{}@h/x", "{}://u@h/x?passwd={}"),
 )
-STRINGS = ("host=h password={}", "password={} host=h", "user=u password='{}' dbname=x", "HOST=h PASSWORD = {}")
-AROUND = ("{}", " {} ", '"{}"', "'{}'", ' "{}" ', "\n{}\n", '"{}', "{}'", "<{}>", "DATABASE_URL={}", "export X='{}'")
+STRINGS = (
+    *("host=h password={}", "password={} host=h", "user=u password='{}' dbname=x", "HOST=h PASSWORD = {}"),
+    *("host=h password={}://x", "host=h passwd={} password=x", "host=h application_name=a://b/c password={}"),
+)
+AROUND = (
+    *("{}", " {} ", '"{}"', "'{}'", ' "{}" ', "\n{}\n", '"{}', "'{}", "{}'", "<{}>", "({})", "[{}"),
+    *("DATABASE_URL={}", "export X='{}'", "--url={}", "x://h/y {}", "postgresql://h/y {}"),
+)
 passwords = st.text(SPECIAL, max_size=7).map(lambda text: f"Qz{text}Xk")
 forms = st.one_of(st.tuples(st.sampled_from(URLS), st.sampled_from(SCHEMES)), st.tuples(st.sampled_from(STRINGS)))
 
@@ -116,6 +122,13 @@ def test_no_password_is_in_what_is_shown_of_a_name(
     shown = f"{addresses.plain(name)} {addresses.shown(name)} {why}"
     assert "Qz" not in shown and "Xk" not in shown
     assert addresses.is_url(name) or why is not None, "what looks like an address is no path"
+
+
+@pytest.mark.parametrize("start", ['"', "'", "<", "export X='", "x ", "x://h/y ", "postgresql://h/y "])
+@pytest.mark.parametrize("text", ["host=h password=Qz://Xk", "passwd=Qz host=h password=Xk", "password = Qz://Xk"])
+def test_text_before_a_connection_string_does_not_reveal_its_password(start: str, text: str) -> None:
+    shown = addresses.plain(start + text)
+    assert "Qz" not in shown and "Xk" not in shown
 
 
 def test_libpq_calls_no_option_secret_whose_value_is_shown() -> None:

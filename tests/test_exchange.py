@@ -147,6 +147,16 @@ def test_a_database_of_an_older_schema_is_imported_and_stays_what_it_is(folder: 
     assert content(folder / "new.db", but=added_since(old)) == content(old, but=added_since(old))
 
 
+@pytest.mark.parametrize("piped", [True, False])
+def test_an_upgrade_is_advised_only_for_a_source_that_is_a_file(piped: bool, folder: Path) -> None:
+    old = folder / "old.db"
+    old.write_bytes((DATA / "schema-1.sqlite").read_bytes())
+    words, input = (["-"], old.read_bytes()) if piped else ([str(old)], None)
+    command = [sys.executable, "-m", "vserver", "-d", str(folder / "new.db"), "import", *words]
+    done = subprocess.run(command, input=input, capture_output=True, check=True, env=environment(folder))
+    assert b"older schema" in done.stderr and (b"vserver upgrade" in done.stderr) != piped
+
+
 def test_a_database_that_is_open_and_written_to_is_imported_as_it_is_then(folder: Path) -> None:
     storage.create(folder / "first.db")
     with contextlib.closing(sqlite3.connect(folder / "first.db")) as writer:

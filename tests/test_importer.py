@@ -623,6 +623,14 @@ def test_no_row_of_a_table_that_is_read_with_others_is_dropped_in_silence(server
     assert "7 rows cannot be kept" in done.stderr
 
 
+def test_a_full_text_table_of_another_program_is_left_out_without_its_storage(server: Server, target: Path) -> None:
+    file = server(
+        "4.15.2", "CREATE VIRTUAL TABLE note USING fts5(text)", "CREATE TABLE memo (x)", "INSERT INTO memo VALUES (1)"
+    )
+    unmapped = imported(file, target).unmapped_tables
+    assert unmapped["memo"] == 1 and not any(name.startswith("note") for name in unmapped)
+
+
 def test_permissions_without_any_role_are_told(server: Server, target: Path) -> None:
     file = server("4.15.2", "DROP TABLE role")
     outcome = imported(file, target)

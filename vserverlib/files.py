@@ -54,6 +54,11 @@ def shown_as(copy: Path, name: str) -> Iterator[None]:
             _names_of_copies.pop(path, None)
 
 
+def is_shown_as_another(path: Path) -> bool:
+    """Whether a file is a private copy that messages call by the name of its source."""
+    return str(path) in _names_of_copies
+
+
 def reason(error: BaseException) -> str:
     """Return why a file operation failed."""
     if isinstance(error, OSError) and error.strerror:

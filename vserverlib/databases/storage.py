@@ -258,8 +258,8 @@ def _upgraded(path: Path) -> Path:
         copy = as_it_is(path)
         try:
             if schemas.migrate_copy(copy, path):
-                message = "has an older schema: this is an upgraded copy; upgrade it with vserver upgrade"
-                notify(f"{shown(path)} {message}", "yellow")
+                remedy = "" if files.is_shown_as_another(path) else "; upgrade it with vserver upgrade"
+                notify(f"{shown(path)} has an older schema: this is an upgraded copy{remedy}", "yellow")
         except BaseException:
             files.remove_folder(copy.parent)
             raise
