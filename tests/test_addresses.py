@@ -46,11 +46,11 @@ def test_a_password_that_a_url_cannot_hold_like_this_is_not_shown_either(passwor
 
 
 @pytest.mark.parametrize("path", ["vserver.db", "a/b:c@d.db", "postgres.db", "C:/x.db", "./host=a password=b", "a=b"])
-def test_a_path_is_no_address(path: str) -> None:
+def test_a_path_is_not_an_address(path: str) -> None:
     assert addresses.plain(path) == path and addresses.refusal(path) is None and not addresses.is_url(path)
 
 
-def test_a_line_that_is_to_be_typed_means_the_same_database(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_suggested_command_means_the_same_database(monkeypatch: pytest.MonkeyPatch) -> None:
     assert addresses.command("vserver.db", "undo") == "vserver undo"
     assert addresses.command("a b.db", "undo") == "vserver -d 'a b.db' undo"
     monkeypatch.setenv("VSERVER_DATABASE", "other.db")

@@ -230,7 +230,7 @@ def test_the_state_of_a_result_is_what_the_database_says(opened: Any) -> None:
         assert computed.tuples()[0] == (task.status, task.complete, task.finished_at)
 
 
-def test_a_check_finds_what_is_no_value_of_its_kind(kept: str) -> None:
+def test_a_check_finds_values_of_another_type(kept: str) -> None:
     found = json.loads(run(kept, "check", "--rule", "DBF004", "-o", "json").stdout)
     told = " ".join(finding["message"] for finding in found["findings"]) if isinstance(found, dict) else str(found)
     if kept.startswith("postgresql"):

@@ -81,7 +81,7 @@ def test_a_path_leads_over_links(story: SimpleNamespace) -> None:
         (Task, "id;\x1b[31m", r'task has no field "id;\x1b[31m"'),
     ],
 )
-def test_what_is_no_field_is_told_with_the_one_that_was_meant(model: Any, text: str, told: str) -> None:
+def test_the_error_for_an_unknown_field_suggests_one(model: Any, text: str, told: str) -> None:
     with pytest.raises(UsageError) as caught:
         columns.chosen(model, text)
     assert str(caught.value).startswith(told)

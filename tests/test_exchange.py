@@ -266,7 +266,7 @@ def test_what_is_made_through_the_models_comes_back_equal(names: list[str], encr
         assert content(there_and_back(file, Path(folder))) == content(file)
 
 
-def test_a_text_that_is_no_utf8_is_in_the_export_and_mended_by_the_import(folder: Path) -> None:
+def test_invalid_utf8_is_in_the_export_and_fixed_by_the_import(folder: Path) -> None:
     file = storage.create(folder / "first.db")
     with contextlib.closing(sqlite3.connect(file)) as conn:
         conn.execute("INSERT INTO organization (name, domain) VALUES (CAST(x'c328' AS TEXT), x'00')")
@@ -313,7 +313,7 @@ def test_an_export_is_readable_by_its_owner_alone(folder: Path) -> None:
     assert stat.S_IMODE((folder / "made.json").stat().st_mode) == 0o600
 
 
-def test_no_text_of_a_stranger_reaches_the_terminal_as_more_than_text(folder: Path) -> None:
+def test_no_untrusted_text_reaches_the_terminal_as_more_than_text(folder: Path) -> None:
     storage.create(folder / "first.db")
     db.connect(folder / "first.db")
     db.Organization(name="\x1b[31m\x9bred\u202e\u2028").save()
@@ -333,7 +333,7 @@ def test_an_export_goes_to_stdout_too(folder: Path) -> None:
 # Whole, or not at all
 
 
-def test_what_is_no_file_is_not_replaced_by_force_either(url: str, folder: Path) -> None:
+def test_anything_but_a_file_is_not_replaced_by_force_either(url: str, folder: Path) -> None:
     os.mkfifo(folder / "pipe")
     refused = run(url, "export", "--force", "--format", "json", str(folder / "pipe"))
     assert refused.exit_code == 1 and "not a regular file" in refused.stderr
@@ -430,7 +430,7 @@ def organization(**values: str) -> str:
     ],
     ids=range(21),
 )
-def test_what_is_no_export_is_told_in_a_line_and_nothing_is_imported(folder: Path, text: str, told: str) -> None:
+def test_an_invalid_export_is_one_line_and_nothing_is_imported(folder: Path, text: str, told: str) -> None:
     (folder / "bad.json").write_text(text)
     with pytest.raises(Error, match=told):
         imported(folder / "bad.json", folder / "new.db")
@@ -439,7 +439,7 @@ def test_what_is_no_export_is_told_in_a_line_and_nothing_is_imported(folder: Pat
     assert [file.name for file in folder.iterdir()] == ["bad.json"]
 
 
-def test_a_line_that_is_too_long_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_that_is_too_long_is_reported(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exchange, "MAX_LINE_BYTES", 100)
     (folder / "long.json").write_text(organization(name=f'"{"x" * 200}"'))
     with pytest.raises(Error, match="line 2 is longer than 100 bytes"):
@@ -476,7 +476,7 @@ def test_a_value_that_does_not_fit_its_column_is_reported_and_refused_if_strict(
     assert not (folder / "strict.db").exists()
 
 
-def test_links_that_lead_nowhere_are_emptied_and_told(folder: Path) -> None:
+def test_dangling_links_are_emptied_and_reported(folder: Path) -> None:
     text = head(rows={**dict.fromkeys(vserver_source.IN_ORDER, 0), "task": 1})
     (folder / "made.json").write_text(text + '\n{"task": {"id": 1, "collaboration_id": 7}}\n')
     outcome = imported(folder / "made.json", folder / "new.db")
@@ -493,7 +493,7 @@ def test_the_rows_of_any_table_can_be_asked_for_first_and_again(folder: Path) ->
         assert [by_table[name]() for name in ("result", "user", "result", "organization")] == [27, 6, 27, 4]
 
 
-def test_a_salt_that_is_none_is_left_aside(folder: Path) -> None:
+def test_an_invalid_salt_is_ignored(folder: Path) -> None:
     (folder / "made.json").write_text(head(key_salt="salt", counters={"run_id": "x"}, last_ids={"setting": 3}))
     imported(folder / "made.json", folder / "new.db")
     assert hashing.is_hash(salt(folder / "new.db") + "." * 31)

@@ -204,7 +204,7 @@ def test_roles_are_in_the_file_for_the_one_release_that_reads_them(release: int,
     assert any("every user has all rights" in line for line in fixture.messages) is (release > 1)
 
 
-def test_release_1_encrypts_always_which_is_told(tmp_path: Path) -> None:
+def test_that_release_1_always_encrypts_is_reported(tmp_path: Path) -> None:
     file = made(tmp_path / "ours.db", *STORY, "UPDATE collaboration SET encrypted = 0")
     server, fixture = exported(file, 1)
     assert server.collaborations["X"]["encrypted"] is False
@@ -213,7 +213,7 @@ def test_release_1_encrypts_always_which_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("stored", "shown"), [("NULL", "nothing"), ("'false'", '"false"'), ("2", '"2"')])
-def test_a_collaboration_that_does_not_say_whether_it_is_encrypted_is_told(
+def test_a_collaboration_that_does_not_say_whether_it_is_encrypted_is_reported(
     tmp_path: Path, stored: str, shown: str
 ) -> None:
     fixture = exported(made(tmp_path / "ours.db", *STORY, f"UPDATE collaboration SET encrypted = {stored}"), 4)[1]
@@ -287,7 +287,9 @@ def test_many_tasks_are_all_in_the_file(tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("release", RELEASES)
-def test_what_the_format_cannot_hold_is_told(release: int, statement: str, told: str, tmp_path: Path) -> None:
+def test_values_that_the_format_cannot_hold_are_reported(
+    release: int, statement: str, told: str, tmp_path: Path
+) -> None:
     _, fixture = exported(made(tmp_path / "ours.db", *STORY, statement), release)
     assert [line for line in fixture.messages if line.startswith(told)], fixture.messages
 
@@ -320,7 +322,7 @@ def test_an_empty_database_gives_a_file_that_is_taken(tmp_path: Path) -> None:
     assert not server.organizations and not fixture.messages
 
 
-def test_names_that_would_move_the_terminal_are_told_as_text(tmp_path: Path) -> None:
+def test_terminal_escapes_in_names_are_shown_as_text(tmp_path: Path) -> None:
     file = made(tmp_path / "ours.db", "INSERT INTO organization (name) VALUES (char(27) || 'x'), (char(27) || 'x')")
     result = done(file, "export", str(tmp_path / "made.yaml"))
     assert "\x1b" not in result.output + (tmp_path / "made.yaml").read_text() and "\\x1bx (2)" in result.stderr

@@ -178,7 +178,7 @@ def test_a_link_of_ones_own_is_followed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("bits", [0o644, 0o640, 0o620, 0o601])
-def test_a_database_that_is_open_to_others_is_told_once(
+def test_a_database_that_is_open_to_others_is_reported_once(
     path: Path, bits: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path.chmod(bits)
@@ -187,7 +187,7 @@ def test_a_database_that_is_open_to_others_is_told_once(
     assert summary(capsys) == f"{path} is open to others (mode {bits:o}): chmod 600 {path}\n"
 
 
-def test_a_private_database_and_the_example_are_not_told(
+def test_a_private_database_and_the_example_are_not_reported(
     path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     db.connect(path).close()
@@ -206,7 +206,7 @@ def test_the_remedy_can_be_pasted(path: Path, tmp_path: Path, capsys: pytest.Cap
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make another user's file")
 @pytest.mark.parametrize(("owner", "name"), [(0, "root"), (54321, "user 54321")])
-def test_who_does_not_own_the_file_is_told_who_does(
+def test_a_user_who_does_not_own_the_file_sees_who_does(
     owner: int, name: str, path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for folder in (tmp_path, *tmp_path.parents):

@@ -139,7 +139,7 @@ def test_an_import_that_a_signal_ends_leaves_nothing_and_says_so(
     assert not [file.name for file in tmp_path.iterdir() if "new" in file.name]
 
 
-def test_an_import_whose_table_has_no_room_is_told_first(server: Path, tmp_path: Path) -> None:
+def test_an_import_is_reported_even_if_its_table_cannot_be_written(server: Path, tmp_path: Path) -> None:
     words = [sys.executable, "-m", "vserver", "-d", "new.db", "import", server.name]
     with open("/dev/full", "w") as full:
         done = subprocess.run(words, cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True, check=False)

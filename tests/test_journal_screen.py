@@ -54,7 +54,7 @@ def rows(path: Path, *words: str) -> list[dict[str, Any]]:
 # vserver log
 
 
-def test_the_log_tells_field_by_field_newest_first(told: Path) -> None:
+def test_the_log_shows_field_by_field_newest_first(told: Path) -> None:
     text = vserver(told, "log", "--limit", "3").stdout
     assert "password  changed, not shown" in text
     assert "  changed task 1\n    name  average → [red]median\\x1b[2J\n" in text
@@ -154,7 +154,7 @@ def test_the_log_of_some_changes_is_asked_by_their_numbers(told: Path) -> None:
     assert "nothing is recorded" in vserver(told, "log", "--change", "99").stderr
 
 
-def test_one_is_told_as_one(database: Any, path: Path) -> None:
+def test_a_single_change_is_in_the_singular(database: Any, path: Path) -> None:
     db.Organization(name="x").save()
     assert repr(journal.log(database)) == "<1 entry of the journal>"
     with pytest.raises(Error, match="2 changes cannot be undone: the journal has 1"):
@@ -167,7 +167,7 @@ def test_one_is_told_as_one(database: Any, path: Path) -> None:
 # vserver undo
 
 
-def test_undo_tells_each_row_that_it_leaves_out(told: Path) -> None:
+def test_undo_reports_each_row_that_it_leaves_out(told: Path) -> None:
     with closing(db.connect(told)) as database:
         db.Task.insert_many([{"name": str(number)} for number in range(23)]).execute()
         number = database.last_change
@@ -263,7 +263,7 @@ def test_prune_takes_no_other_option(more: str, told: Path) -> None:
     assert vserver(told, "log", "--yes").exit_code == 2
 
 
-def test_a_limit_that_is_none_is_refused(database: Any) -> None:
+def test_an_invalid_limit_is_refused(database: Any) -> None:
     for odd in ("x", -1, 0, None):
         with pytest.raises(Error, match="limit is the highest number of records"):
             journal.log(database, limit=odd)

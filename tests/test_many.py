@@ -211,7 +211,7 @@ def test_a_shell_that_is_left_open_blocks_no_writer_and_sees_what_it_wrote(
         assert terminal.enter("len(db.Organization.get())") == "Out[4]: 3"
 
 
-def test_a_list_that_is_half_read_is_told_when_it_keeps_its_own_session_from_writing(
+def test_a_half_read_list_that_keeps_its_own_session_from_writing_is_reported(
     story: SimpleNamespace, path: Path
 ) -> None:
     """It sees the database as it was when it began: SQLite lets nobody write on the ground of that."""

@@ -112,7 +112,7 @@ def test_a_database_that_is_empty_or_not_there_keeps_the_ids_of_the_source(
         assert not outcome.plan and [task.id for task in db.Task.get()] == list(range(1, 13))
 
 
-def test_tasks_of_the_same_content_are_told_apart_by_their_order(ours: importer.Target, tmp_path: Path) -> None:
+def test_tasks_of_the_same_content_are_distinguished_by_their_order(ours: importer.Target, tmp_path: Path) -> None:
     alike = "INSERT INTO task (id, name, image, collaboration_id, job_id) VALUES ({}, 'alike', 'i', 1, 40)"
     file = server(tmp_path, *(alike.format(id) for id in (60, 61, 62)))
     assert plan(merge(file, ours))["task"] == (15, 0, 0, 0)
@@ -181,7 +181,7 @@ def test_a_result_that_has_finished_since_is_changed(ours: importer.Target, tmp_
     assert stored("SELECT finished_at FROM result WHERE id = 1") == [("2026-03-02 10:00:00.000000+00:00",)]
 
 
-def test_a_user_whose_email_another_one_has_is_refused_and_told(ours: importer.Target, tmp_path: Path) -> None:
+def test_a_user_whose_email_another_one_has_is_refused_and_reported(ours: importer.Target, tmp_path: Path) -> None:
     db.User(username="own", email="user10@org1.example", organization=1).save()
     outcome = merge(server(tmp_path), ours)
     assert plan(outcome)["user"] == (5, 0, 0, 1)
@@ -368,9 +368,7 @@ def test_replacing_keeps_what_was_there_in_a_backup_that_brings_it_back(ours: im
     assert tables(db.database) == before
 
 
-def test_replacing_goes_on_with_ids_and_the_journal_and_keeps_what_was_there(
-    ours: importer.Target, tmp_path: Path
-) -> None:
+def test_replacing_continues_ids_and_the_journal_and_keeps_a_backup(ours: importer.Target, tmp_path: Path) -> None:
     (changes,) = stored("SELECT COUNT(*) FROM change")[0]
     done = run(ours, str(server(tmp_path)), "--replace", "--yes")
     (backup,) = tmp_path.glob("vserver*-2*")
@@ -400,7 +398,7 @@ def test_replacing_from_a_damaged_source_changes_nothing(ours: importer.Target, 
     assert tables(db.database) == before and not list(tmp_path.glob("vserver*-2*"))
 
 
-def test_after_an_import_what_takes_it_back_is_told(tmp_path: Path, path: Path) -> None:
+def test_an_import_prints_what_undoes_it(tmp_path: Path, path: Path) -> None:
     file = server(tmp_path)
     new = run(tmp_path / "new.db", str(file))
     assert f"to undo it, delete {tmp_path / 'new.db'}" in new.stderr
@@ -409,7 +407,7 @@ def test_after_an_import_what_takes_it_back_is_told(tmp_path: Path, path: Path) 
     assert f"go back with: vserver -d {path} restore {backup}" in empty.stderr
 
 
-def test_a_source_that_is_not_there_is_told(ours: importer.Target, tmp_path: Path) -> None:
+def test_a_source_that_is_not_there_is_reported(ours: importer.Target, tmp_path: Path) -> None:
     with pytest.raises(Error, match="there is no file"):
         merge(tmp_path / "nowhere.sqlite", ours)
 
@@ -472,7 +470,7 @@ def test_new_tasks_of_a_fixture_file_are_runs_of_their_own(ours: importer.Target
 # What is told
 
 
-def test_the_plan_tells_which_columns_change_and_how_often(ours: importer.Target, tmp_path: Path) -> None:
+def test_the_plan_shows_which_columns_change_and_how_often(ours: importer.Target, tmp_path: Path) -> None:
     merge(server(tmp_path), ours)
     changed = ("UPDATE user SET firstname = 'N', lastname = 'N'", "UPDATE node SET name = 'N' || id WHERE id < 9")
     done = run(ours, str(server(tmp_path, *changed)), "--merge", "--dry-run", "-o", "json")
@@ -481,7 +479,7 @@ def test_the_plan_tells_which_columns_change_and_how_often(ours: importer.Target
     assert told in done.stderr
 
 
-def test_a_dry_run_tells_where_to_see_what_breaks_rules(
+def test_a_dry_run_says_where_to_see_broken_rules(
     ours: importer.Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -79,7 +79,7 @@ def test_the_sdist_holds_the_whole_project(built: Path) -> None:
     assert [name for name in run("git", "ls-files", cwd=ROOT).splitlines() if name not in held] == []
 
 
-def test_the_wheel_tells_what_it_is(wheel: Path) -> None:
+def test_the_wheel_has_its_metadata(wheel: Path) -> None:
     told = metadata(wheel)
     assert (told["Name"], told["Version"]) == ("vserver", vserver.__version__)
     assert told["License-Expression"] == "MIT" and told["Requires-Python"] == ">=3.11"

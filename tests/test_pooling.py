@@ -106,9 +106,7 @@ def test_a_session_of_the_shell_leaves_nothing_behind(pooled: str, witness: pool
     assert not witness.found
 
 
-def test_a_look_at_a_vantage6_server_leaves_nothing_behind(
-    pooled: str, witness: pooler.Witness, tmp_path: Path
-) -> None:
+def test_viewing_a_vantage6_server_leaves_nothing_behind(pooled: str, witness: pooler.Witness, tmp_path: Path) -> None:
     vantage6_databases.fill(pooled, vantage6_databases.copied("4.15.2", tmp_path / "server.sqlite"))
     for words in (
         ["list", "tasks"],

@@ -107,7 +107,7 @@ def test_a_role_that_writes_can_do_all_but_change_the_tables(
         assert done.exit_code == 0, done.output
 
 
-def test_what_a_role_lacks_is_told_with_the_line_that_grants_it(server: postgres.Server, url: str) -> None:
+def test_the_error_for_a_missing_privilege_has_the_line_that_grants_it(server: postgres.Server, url: str) -> None:
     with role(server, url, "nobody1", "CREATE ROLE nobody1 LOGIN") as there:
         told = run(there, "list", "tasks").stderr
         assert told.count("\n") == 1

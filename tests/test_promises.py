@@ -255,7 +255,7 @@ def test_a_name_is_neither_an_escape_nor_a_formula_nor_a_line(
 # Backups
 
 
-def test_a_backup_is_taken_back_by_the_line_that_restore_prints(closed: Path, tmp_path: Path) -> None:
+def test_a_restore_is_undone_by_the_line_that_it_prints(closed: Path, tmp_path: Path) -> None:
     code = "print([o.name for o in db.Organization.get()])"
     vserver("-d", closed, "backup", tmp_path / "monday.db")
     vserver("-d", closed, "shell", "-c", "db.Organization(name='new').save()")
@@ -301,7 +301,7 @@ def test_an_older_database_is_upgraded_to_write_after_a_backup_and_read_as_a_cop
         assert (old.execute(schema).fetchone(), new.execute(schema).fetchone()[0] > 1) == ((1,), True)
 
 
-def test_what_a_delete_takes_along_is_told_and_comes_back(closed: Path) -> None:
+def test_a_delete_lists_its_dependents_and_undo_restores_them(closed: Path) -> None:
     refused = process.vserver("-d", closed, "delete", "task", "1", "--yes")
     assert refused.status == 1 and "2 results" in refused.err
     vserver("-d", closed, "delete", "task", "1", "--dependents", "--yes")

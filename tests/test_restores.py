@@ -103,7 +103,7 @@ def test_what_it_held_is_gone_back_to(filled: str, dump: str, tmp_path: Path) ->
     assert len(after["change"]) == len(before["change"]) + 1
 
 
-def test_the_journal_goes_on_and_a_change_is_undone(filled: str, dump: str) -> None:
+def test_the_journal_continues_and_a_change_is_undone(filled: str, dump: str) -> None:
     run(filled, "restore", dump, "--yes")
     assert "restored a backup" in run(filled, "log").stdout
     with opened(filled):
@@ -161,7 +161,7 @@ def test_a_dump_of_this_release_replaces_what_an_older_one_wrote(older_url: str,
         assert len(Task.get()) == 2
 
 
-def test_a_table_that_was_lost_is_made_anew(filled: str, dump: str) -> None:
+def test_a_table_that_was_lost_is_created_again(filled: str, dump: str) -> None:
     with psycopg.connect(filled, autocommit=True) as conn:
         conn.execute("DROP TABLE result")
     done = run(filled, "restore", dump, "--yes")
@@ -172,7 +172,7 @@ def test_a_table_that_was_lost_is_made_anew(filled: str, dump: str) -> None:
 # Beside others
 
 
-def test_others_that_have_it_open_go_on_in_what_was_restored(filled: str, dump: str) -> None:
+def test_other_programs_continue_with_the_restored_data(filled: str, dump: str) -> None:
     with contextlib.closing(urls.opened(filled)) as other, opened(filled, read_only=True) as reader:
         for _ in range(8):  # after five times psycopg has the server keep a plan
             for database in (other, reader):
@@ -299,7 +299,7 @@ def test_an_upgrade_that_fails_leaves_all_as_it_was(
     assert held(filled) == before and kept(tmp_path) == []
 
 
-def test_a_program_that_is_killed_amid_it_leaves_all_as_it_was(
+def test_a_program_that_is_killed_during_it_leaves_all_as_it_was(
     filled: str, dump: str, programs: Path, tmp_path: Path
 ) -> None:
     before = held(filled)
@@ -340,7 +340,7 @@ def test_a_newer_database_is_refused(filled: str, dump: str) -> None:
     assert "created by a newer vserver" in refused(filled, "restore", dump, "--yes")
 
 
-def test_without_pg_restore_or_pg_dump_the_remedy_is_told(
+def test_without_pg_restore_or_pg_dump_the_error_has_the_remedy(
     filled: str, dump: str, programs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -349,7 +349,7 @@ def test_without_pg_restore_or_pg_dump_the_remedy_is_told(
     assert "pg_dump is not on PATH" in refused(filled, "restore", dump, "--yes")
 
 
-def test_a_column_that_was_lost_is_told(filled: str, dump: str, tmp_path: Path) -> None:
+def test_a_column_that_was_lost_is_reported(filled: str, dump: str, tmp_path: Path) -> None:
     with psycopg.connect(filled, autocommit=True) as conn:
         conn.execute("ALTER TABLE task DROP COLUMN image")
     assert 'was not changed: column "image" of relation "task" does not exist' in refused(
@@ -358,7 +358,7 @@ def test_a_column_that_was_lost_is_told(filled: str, dump: str, tmp_path: Path) 
     assert kept(tmp_path) == []
 
 
-def test_a_role_without_rights_is_told(filled: str, dump: str, tmp_path: Path) -> None:
+def test_a_role_without_rights_is_reported(filled: str, dump: str, tmp_path: Path) -> None:
     with psycopg.connect(filled, autocommit=True) as conn:
         conn.execute("CREATE ROLE looker LOGIN")
         conn.execute("GRANT pg_read_all_data TO looker")

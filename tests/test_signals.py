@@ -475,7 +475,7 @@ CHECKING = {
 
 
 @pytest.mark.parametrize("name", CHECKING)
-def test_a_signal_amid_a_check_is_no_damage_and_nothing_is_replaced(name: str, place: Path) -> None:
+def test_a_signal_during_a_check_is_not_damage_and_nothing_is_replaced(name: str, place: Path) -> None:
     words, file, times = CHECKING[name]
     before, number = digest(place / file), SIGNALS[len(name) % 3]
     done = strike(place, number, AMID_A_CHECK, *words.split(), times=times, given="Geheim-999!\n")
@@ -492,9 +492,7 @@ def test_a_signal_amid_a_check_is_no_damage_and_nothing_is_replaced(name: str, p
         ("-d older.db upgrade", "backups.write_back = struck(backups.write_back)"),
     ],
 )
-def test_what_cannot_be_taken_back_any_more_is_reported_before_a_signal_ends_it(
-    words: str, code: str, place: Path
-) -> None:
+def test_finished_work_is_reported_before_a_signal_ends_it(words: str, code: str, place: Path) -> None:
     committing = (
         "from pathlib import Path\nfrom vserverlib.databases.sqlite import Sqlite\n"
         "def committing(commit):\n"

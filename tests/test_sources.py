@@ -15,7 +15,7 @@ DATA = Path(__file__).parent / "data"
 COMMAND = "sys.executable, '-m', 'vserver', '-d', 'new.db', 'import', '-'"
 
 
-def test_lines_are_all_there_in_their_order_and_the_first_are_told() -> None:
+def test_lines_are_all_there_in_their_order_and_the_first_are_printed() -> None:
     lines = Lines()
     assert not lines and list(lines.summary("more")) == []
     for number in range(FIRST_LINES + 5):
@@ -38,13 +38,13 @@ def test_lines_are_all_there_in_their_order_and_the_first_are_told() -> None:
         ("file", b' {"a": 1}', "is JSON, but not an export of vserver: name"),
     ],
 )
-def test_a_file_that_is_no_source_is_told(tmp_path: Path, name: str, content: bytes, told: str) -> None:
+def test_a_file_that_is_not_a_source_is_refused(tmp_path: Path, name: str, content: bytes, told: str) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(Error, match=told), detection.opened(str(tmp_path / name)):
         pass
 
 
-def test_a_source_without_a_name_is_told_as_a_source() -> None:
+def test_a_source_without_a_name_is_reported_as_a_source() -> None:
     with pytest.raises(Error, match="the name of the source is empty: name the SQLite file"), detection.opened(""):
         pass
 

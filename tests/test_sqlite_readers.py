@@ -99,7 +99,7 @@ def with_forty(path: Path) -> None:
 
 @needs_root
 @pytest.mark.parametrize("ending", [(), ("COMMIT", "PRAGMA wal_checkpoint(TRUNCATE)")], ids=["closes", "checkpoints"])
-def test_a_copy_during_which_the_owner_writes_is_made_anew(
+def test_a_copy_during_which_the_owner_writes_is_created_again(
     there: Path, nobodys: Path, monkeypatch: pytest.MonkeyPatch, ending: tuple[str, ...]
 ) -> None:
     times = list[Path]()
@@ -281,7 +281,7 @@ os._exit(0)
 
 
 @needs_root
-def test_a_file_of_another_user_in_a_folder_that_all_can_write_is_read_and_its_owner_goes_on_writing(
+def test_a_file_of_another_user_in_a_folder_that_all_can_write_is_read_and_its_owner_continues_writing(
     there: Path, closed_folder: Path, asked: Callable[[], str]
 ) -> None:
     """As in /tmp: what the reader made beside it would be the reader's, and the owner could not write any more."""

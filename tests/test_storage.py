@@ -115,7 +115,7 @@ def test_a_path_that_does_not_exist_says_how_to_make_it(tmp_path: Path, monkeypa
         (b"--\n-- PostgreSQL database dump\n--\n", "is a dump of .* its URL"),
     ],
 )
-def test_what_is_no_database_is_refused_untouched(tmp_path: Path, content: bytes, message: str) -> None:
+def test_a_file_that_is_not_a_database_is_refused_untouched(tmp_path: Path, content: bytes, message: str) -> None:
     file = tmp_path / "file.db"
     file.write_bytes(content)
     for options in ({}, {"read_only": True}, {"sandbox": True}):
@@ -321,7 +321,7 @@ def test_what_only_reads_is_allowed_read_only_and_shows_no_hash(
         assert "$2b$" not in "".join(found.values())
 
 
-def test_read_only_refuses_saves_and_the_session_goes_on(read_only: Any) -> None:
+def test_read_only_refuses_saves_and_the_session_continues(read_only: Any) -> None:
     with pytest.raises(Error, match="read-only"):
         db.Organization(name="x").save()
     with pytest.raises(Error, match="read-only"):
@@ -420,7 +420,7 @@ def test_a_sandbox_takes_committed_rows_along_and_reports_nothing_at_first(
     other.close()
 
 
-def test_a_command_that_is_told_can_be_typed_as_it_is(tmp_path: Path) -> None:
+def test_a_suggested_command_can_be_typed_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "it's & mine.db"
     for _ in range(2):
         with pytest.raises(Error) as told:

@@ -183,7 +183,7 @@ def test_a_table_that_is_rebuilt_loses_none_of_the_rows_that_link_to_it(older: P
         assert database.pragma("foreign_keys") == 1
 
 
-def test_a_migration_that_would_break_links_is_taken_back(older: Path, newer: Newer) -> None:
+def test_a_migration_that_would_break_links_is_rolled_back(older: Path, newer: Newer) -> None:
     newer(BREAKS)
     with pytest.raises(Error, match="would have links to missing rows"):
         db.connect(older)
@@ -284,7 +284,7 @@ def test_a_dry_run_prints_what_is_due_and_does_not_do_it(older: Path, newer: New
     assert schema(older) == schemas.NEWEST - 1 and beside(older) == []
 
 
-def test_a_dry_run_tells_what_changes_how_many_rows_and_where_the_backup_goes(older: Path, newer: Newer) -> None:
+def test_a_dry_run_reports_what_changes_how_many_rows_and_where_the_backup_goes(older: Path, newer: Newer) -> None:
     newer(WRITES, "Domains are names.\n\nFrozen.")
     result = run("upgrade", "--dry-run")
     assert result.stdout == f"{schemas.NEWEST:04}_more  Domains are names.\n"
@@ -296,14 +296,14 @@ def test_a_dry_run_tells_what_changes_how_many_rows_and_where_the_backup_goes(ol
     assert re.fullmatch(told, result.stderr) and beside(older) == []
 
 
-def test_a_dry_run_tells_that_an_upgrade_would_fail(older: Path, newer: Newer) -> None:
+def test_a_dry_run_reports_that_an_upgrade_would_fail(older: Path, newer: Newer) -> None:
     newer(FAILS)
     result = run("upgrade", "--dry-run")
     assert result.exit_code == 1 and result.stdout == "" and "no such column: nonsense" in result.stderr
     assert schema(older) == schemas.NEWEST - 1 and beside(older) == []
 
 
-def test_every_migration_tells_what_it_changes() -> None:
+def test_every_migration_says_what_it_changes() -> None:
     assert [upgrades.description_of(name)[-1:] for name in schemas.due(0)] == ["."] * schemas.NEWEST
 
 
@@ -316,7 +316,7 @@ def test_every_migration_tells_what_it_changes() -> None:
         ("passwd", "root", "--stdin"),
     ],
 )
-def test_what_means_nothing_is_told_before_an_older_database_is_upgraded(
+def test_options_without_effect_are_refused_before_an_older_database_is_upgraded(
     words: tuple[str, ...], older: Path, newer: Newer
 ) -> None:
     newer()
@@ -447,7 +447,7 @@ def test_two_that_open_one_on_a_server_at_once_upgrade_it_once(older_url: str, p
     assert sum("was upgraded" in err for _, err in done) == 1 and len(dumps_in(tmp_path)) == 1
 
 
-def test_a_dry_run_on_a_server_tells_what_it_would_do_and_does_not_do_it(
+def test_a_dry_run_on_a_server_reports_what_it_would_do_and_does_not_do_it(
     url: str, programs: Path, newer: Newer, tmp_path: Path
 ) -> None:
     with closing(db.connect(url)):
@@ -567,7 +567,7 @@ def released(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("harm", DAMAGES)
-def test_a_damaged_database_is_not_upgraded_and_the_person_is_told_how_to_go_on(
+def test_a_damaged_database_is_not_upgraded_and_the_message_names_the_remedy(
     released: Path, harm: Callable[[Path], str]
 ) -> None:
     """Its backup would be refused when it is needed."""
@@ -584,7 +584,7 @@ def test_a_damaged_database_is_not_upgraded_and_the_person_is_told_how_to_go_on(
         assert released.read_bytes() == before and beside(released) == []
 
 
-def test_what_is_told_of_a_damaged_index_repairs_it(released: Path) -> None:
+def test_the_suggested_command_repairs_a_damaged_index(released: Path) -> None:
     hide_from_index(released)
     with closing(sqlite3.connect(released)) as conn:
         conn.execute("REINDEX")
@@ -597,7 +597,7 @@ def test_a_damaged_database_is_upgraded_without_a_backup_where_one_says_so(relea
     assert schema(released) == schemas.NEWEST and beside(released) == []
 
 
-def test_links_that_lead_nowhere_are_no_damage(released: Path) -> None:
+def test_dangling_links_are_not_damage(released: Path) -> None:
     with closing(sqlite3.connect(released, isolation_level=None)) as conn:
         conn.execute("UPDATE result SET task_id = 999 WHERE id = 1")
     assert run("upgrade").exit_code == 0

@@ -123,7 +123,7 @@ def test_what_writes_is_refused_with_what_to_do(server: Path, words: tuple[str, 
     assert state() == before and not copies()
 
 
-def test_what_is_left_out_is_told_in_short(server: Path) -> None:
+def test_the_left_out_parts_are_summarized(server: Path) -> None:
     put(
         "4.15.2",
         "UPDATE task SET collaboration_id = 99 WHERE id = 1",
@@ -253,7 +253,7 @@ def damage(file: Path, at: int, data: bytes | None) -> None:
 
 
 @pytest.mark.parametrize(("at", "data"), [(0, None), (50_000, None), (0, b"x" * 99)])
-def test_a_damaged_copy_is_made_anew(server: Path, at: int, data: bytes | None) -> None:
+def test_a_damaged_copy_is_created_again(server: Path, at: int, data: bytes | None) -> None:
     before = run("list", "tasks").stdout
     damage(copies()[0], at, data)
     assert run("list", "tasks").stdout == before and len(copies()) == 1
