@@ -104,7 +104,7 @@ def test_tables_of_another_program_that_are_called_as_ours(url: str, bare: str, 
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         (["--inserts"], "has no rows of schema_migration in pg_dump's format"),
         (["--schema-only"], "contains no rows of a database of vserver"),
@@ -112,8 +112,8 @@ def test_tables_of_another_program_that_are_called_as_ours(url: str, bare: str, 
         (["--encoding=LATIN1"], "is not in UTF-8"),
     ],
 )
-def test_a_dump_by_hand_that_is_not_a_backup(url: str, programs: Path, options: list[str], told: str) -> None:
-    assert told in refused(url, by_hand(programs, url, "-Fc", *options))
+def test_a_dump_by_hand_that_is_not_a_backup(url: str, programs: Path, options: list[str], message: str) -> None:
+    assert message in refused(url, by_hand(programs, url, "-Fc", *options))
 
 
 def test_a_dump_of_a_newer_release(url: str, programs: Path) -> None:
@@ -122,8 +122,8 @@ def test_a_dump_of_a_newer_release(url: str, programs: Path) -> None:
         conn.execute("INSERT INTO schema_migration (name, applied) VALUES (%s, now())", [f"{later:04}_later"])
         made = by_hand(programs, url, "-Fc")
         conn.execute("DELETE FROM schema_migration WHERE name LIKE '%_later'")
-    told = f"by-hand was created by a newer vserver (schema {later}, this release knows {schemas.NEWEST})"
-    assert told in refused(url, made)
+    expected = f"by-hand was created by a newer vserver (schema {later}, this release knows {schemas.NEWEST})"
+    assert expected in refused(url, made)
 
 
 def test_no_statement_of_a_dump_is_run(url: str, bare: str, programs: Path) -> None:

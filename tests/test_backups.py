@@ -198,8 +198,8 @@ def test_a_damaged_database_is_not_backed_up_as_if_it_were_sound(
 
 def test_the_command_says_what_it_created_and_how_to_restore_it(story: SimpleNamespace, path: Path) -> None:
     result = run("backup")
-    told = r"created and checked (\S+), [\d,]+ bytes; restore it with: vserver restore \1\n"
-    found = re.fullmatch(told, result.stderr)
+    expected = r"created and checked (\S+), [\d,]+ bytes; restore it with: vserver restore \1\n"
+    found = re.fullmatch(expected, result.stderr)
     assert found and (result.exit_code, result.stdout) == (0, "") and names(Path(found[1])) == ["IKNL", "Oslo"]
     result = run("-d", "my data.db", "backup")
     assert result.exit_code == 1 and "there is no database" in result.stderr
@@ -470,8 +470,8 @@ def test_a_damaged_database_is_not_replaced_by_an_import(story: SimpleNamespace,
     fault = hide_from_index(path)
     before = path.read_bytes()
     result = run("import", "--replace", "--yes", "source.db")
-    told = f"vserver.db is damaged ({fault}): restore would refuse its backup, so nothing was imported; repair it"
-    assert result.exit_code == 1 and f"{told} (sqlite3 vserver.db REINDEX)" in result.stderr
+    expected = f"vserver.db is damaged ({fault}): restore would refuse its backup, so nothing was imported; repair it"
+    assert result.exit_code == 1 and f"{expected} (sqlite3 vserver.db REINDEX)" in result.stderr
     assert path.read_bytes() == before and len(list(path.parent.glob("vserver-*"))) == 1
 
 

@@ -166,7 +166,7 @@ def killed(mode: str) -> Path:
         conn.execute("UPDATE organization SET name = 'committed' WHERE id = 2")
         conn.execute("BEGIN")
         conn.execute("UPDATE run SET log = printf('%09000d', 0)")
-        for each in ("", *files.LOGS):
+        for each in ("", *files.LOG_SUFFIXES):
             if Path(f"{file}{each}").exists():
                 shutil.copy(f"{file}{each}", f"{NAME}{each}")
     shutil.rmtree("source")

@@ -14,6 +14,7 @@ from typing import Any
 from uuid import uuid1
 
 import pytest
+from helpers.steps import count_steps
 
 import models as db
 from vserverlib import CheckError, CheckWarning, Error, NotObeyed, hashing, home
@@ -340,17 +341,9 @@ def test_many_results_of_one_organization_are_checked_without_comparing_each_wit
     rows = [(id, story.task.id, story.iknl.id) for id in range(1_000, 5_000)]
     database.insert_many("result", ("id", "task_id", "organization_id"), rows)
     database.insert_many("result", ("id", "task_id"), [(9_000, story.task.id), (9_001, story.task.id)])
-    steps = 0
-
-    def step() -> int:
-        nonlocal steps
-        steps += 1
-        return 0
-
-    if database.is_sqlite:  # which counts the steps of a statement
-        database.connection().set_progress_handler(step, 1_000)
+    steps = count_steps(database, 1_000)
     found = {each.id: each.message for each in checks.of_tables(database, [rules.BY_CODE["RES003"]])}
-    assert steps < 2_000, "quadratic"
+    assert steps() < 2_000, "quadratic"
     first, *others = sorted(found)
     assert first == story.results[0].id and others == [id for id, _, _ in rows]
     assert "result 1000 has the same organization and task" in found[first]

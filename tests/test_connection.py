@@ -1,4 +1,4 @@
-"""Locks, Ctrl-C and faults: a wait can be ended, is told, and leaves the session as it was."""
+"""Locks, Ctrl-C and faults: a wait is reported, can be ended, and leaves the session as it was."""
 
 from __future__ import annotations
 
@@ -89,16 +89,16 @@ def test_a_wait_for_a_lock_is_reported_and_times_out(
     organization = db.Organization(name="x")
     with pytest.raises(Error, match=f"{re.escape(database.title)} is locked by .* for 0 s: try again later"):
         organization.save()
-    told = capsys.readouterr().err
-    assert told.count("\n") == 1 and f"which is writing to {database.title}" in told
-    assert blocker.named in told
+    output = capsys.readouterr().err
+    assert output.count("\n") == 1 and f"which is writing to {database.title}" in output
+    assert blocker.named in output
     assert organization.id is None and len(db.Organization.get()) == 0
 
 
 def test_the_lock_holder_is_named_without_the_code_that_it_runs(path: Path) -> None:
     with process_that_writes(path) as process:
-        told = sqlite._program(process.pid)
-    assert told == "python" and "BEGIN" not in told
+        output = sqlite._program(process.pid)
+    assert output == "python" and "BEGIN" not in output
 
 
 def test_a_wait_ends_when_the_lock_is_gone(database: Any, blocker: Blocker) -> None:

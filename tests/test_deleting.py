@@ -1,4 +1,4 @@
-"""Deleting: what goes along is told before and after, and a whole table never goes by accident."""
+"""Deleting: dependents are listed before and after, and no whole table is deleted by accident."""
 
 from __future__ import annotations
 
@@ -194,8 +194,8 @@ def test_at_a_terminal_what_takes_nothing_along_goes_without_a_question(
     environ = environment(tmp_path) | {"VSERVER_DATABASE": address}
     terminal = Terminal([sys.executable, "-m", "vserver", "delete", "node", "IKNL node"], environ)
     assert terminal.wait_for_end() == 0
-    told = " ".join(terminal.text.splitlines())
-    assert "[y/N]" not in told and told.startswith('deleted node 1 "IKNL node"; undo it with: vserver ')
+    output = " ".join(terminal.text.splitlines())
+    assert "[y/N]" not in output and output.startswith('deleted node 1 "IKNL node"; undo it with: vserver ')
     assert len(db.Node.get()) == 0
 
 

@@ -120,14 +120,14 @@ BAD = {
 
 @pytest.mark.parametrize("what", BAD)
 def test_an_unreadable_document_is_reported_with_its_position(tmp_path: Path, what: str) -> None:
-    content, told = BAD[what]
+    content, expected = BAD[what]
     found = read(tmp_path, content)
-    assert isinstance(found, str) and told in found and found.isprintable()
+    assert isinstance(found, str) and expected in found and found.isprintable()
 
 
 def test_lists_in_lists_without_end_are_refused(tmp_path: Path, loader: str) -> None:
-    told = read(tmp_path, "organizations: " + "[" * 100_000)
-    assert "levels deep" in told or "invalid YAML: exceeded maximum nesting depth" in told  # a newer libyaml
+    output = read(tmp_path, "organizations: " + "[" * 100_000)
+    assert "levels deep" in output or "invalid YAML: exceeded maximum nesting depth" in output  # a newer libyaml
 
 
 def test_too_many_values_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

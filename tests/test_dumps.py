@@ -82,10 +82,10 @@ def test_a_dump_that_fails_leaves_nothing(filled: str, programs: Path, tmp_path:
     with psycopg.connect(filled, autocommit=True) as conn:
         conn.execute("CREATE ROLE stranger LOGIN")
         conn.execute("GRANT SELECT ON setting, schema_migration TO stranger")
-        told = refused(url, "backup", "a.dump")
+        output = refused(url, "backup", "a.dump")
         conn.execute("DROP OWNED BY stranger")
         conn.execute("DROP ROLE stranger")
-    assert "pg_dump failed (" in told and "permission denied for table" in told
+    assert "pg_dump failed (" in output and "permission denied for table" in output
     assert list(tmp_path.iterdir()) == []
 
 

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 from helpers.terminal import environment
+from helpers.typed import done, run
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -43,16 +44,6 @@ def folder(tmp_path: Path) -> Path:
     made = tmp_path / "exchange"
     made.mkdir()
     return made
-
-
-def run(file: Path, *words: str) -> Result:
-    return CliRunner().invoke(vserver.main, ["-d", str(file), *words], prog_name="vserver")
-
-
-def done(file: Path, *words: str) -> Result:
-    result = run(file, *words)
-    assert result.exit_code == 0, result.output
-    return result
 
 
 def imported(source: Path, target: Path) -> importer.ImportReport:
@@ -289,8 +280,8 @@ def test_without_hashes_there_are_none(folder: Path) -> None:
     result = done(folder / "first.db", "export", str(folder / "plain.json"))
     text = (folder / "plain.json").read_text()
     assert "$2" not in text and '"password"' not in text and '"api_key"' not in text and "key_salt" not in text
-    told = done(folder / "back.db", "import", str(folder / "plain.json")).stderr
-    assert "plain.json is an export of vserver without hashes: its users have no passwords" in told
+    output = done(folder / "back.db", "import", str(folder / "plain.json")).stderr
+    assert "plain.json is an export of vserver without hashes: its users have no passwords" in output
     secret = ("password", "api_key")
     assert content(folder / "back.db", but=secret) == content(folder / "first.db", but=secret)
     assert "without passwords and keys" in result.stderr
@@ -401,7 +392,7 @@ def organization(**values: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         (head(version=2), "was exported by a newer vserver .format 2, this release reads 1.: upgrade vserver"),
         (head(version="1"), "line 1: not the head of a vserver export"),
@@ -430,9 +421,9 @@ def organization(**values: str) -> str:
     ],
     ids=range(21),
 )
-def test_an_invalid_export_is_one_line_and_nothing_is_imported(folder: Path, text: str, told: str) -> None:
+def test_an_invalid_export_is_one_line_and_nothing_is_imported(folder: Path, text: str, message: str) -> None:
     (folder / "bad.json").write_text(text)
-    with pytest.raises(Error, match=told):
+    with pytest.raises(Error, match=message):
         imported(folder / "bad.json", folder / "new.db")
     refused = run(folder / "new.db", "import", str(folder / "bad.json"))
     assert refused.exit_code == 1 and "Traceback" not in refused.output
@@ -469,8 +460,8 @@ def test_a_plain_secret_that_was_written_into_an_export_is_hashed(folder: Path) 
 def test_a_value_that_does_not_fit_its_column_is_reported_and_refused_if_strict(folder: Path) -> None:
     text = head(rows={**dict.fromkeys(vserver_source.IN_ORDER, 0), "task": 1})
     (folder / "made.json").write_text(text + '\n{"task": {"id": 1, "run_id": "abc", "created_at": "yesterday"}}\n')
-    told = done(folder / "new.db", "import", str(folder / "made.json")).stderr
-    assert "DBF004 (2)" in told
+    output = done(folder / "new.db", "import", str(folder / "made.json")).stderr
+    assert "DBF004 (2)" in output
     refused = run(folder / "strict.db", "import", str(folder / "made.json"), "--strict")
     assert refused.exit_code == 1 and 'task 1: its run_id is "abc"' in refused.stderr
     assert not (folder / "strict.db").exists()

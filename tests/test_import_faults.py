@@ -134,8 +134,8 @@ def test_an_import_that_a_signal_ends_leaves_nothing_and_says_so(
         while process.poll() is None and not list(tmp_path.glob(".new.db.*-wal")):
             time.sleep(0.001)
         process.send_signal(number)
-        told = process.communicate()[1]
-    assert process.returncode == (130 if number == signal.SIGINT else -number) and "nothing was imported\n" in told
+        output = process.communicate()[1]
+    assert process.returncode == (130 if number == signal.SIGINT else -number) and "nothing was imported\n" in output
     assert not [file.name for file in tmp_path.iterdir() if "new" in file.name]
 
 

@@ -284,8 +284,8 @@ COPIED = (  # by hand, from result to run: as the server left them, and one that
 
 def test_a_result_that_was_copied_into_run_by_hand_is_kept_once(server: Server, target: Path) -> None:
     outcome = imported(server("3.11.1", *HYBRID, *COPIED), target)
-    told = "result {0} is run {0}: somebody copied it, and it is kept once"
-    assert list(outcome.doubled) == [told.format(id) for id in (10, 11, 12)] and not outcome.left_out
+    expected = "result {0} is run {0}: somebody copied it, and it is kept once"
+    assert list(outcome.doubled) == [expected.format(id) for id in (10, 11, 12)] and not outcome.left_out
     assert len(db.Result.get()) == 27 + 3 + 1 and db.Result.get(10).log == "in the run"
     assert [line for line in outcome.renumbered if "run 13" in line] == [
         "run 13 is result 93 here: there is a result 13 too"
@@ -461,7 +461,7 @@ def test_a_change_that_was_cut_short_is_not_read_and_its_journal_is_not_touched(
 
 
 def test_ctrl_c_leaves_nothing_half_imported(server: Server, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress_callback, "TICK", 0)  # have the first row be told already
+    monkeypatch.setattr(progress_callback, "TICK", 0)  # report the first row at once
 
     def interrupted(done: int) -> None:
         if done > 40:
@@ -516,16 +516,16 @@ def garbled(file: Path) -> None:
         opened.write(b"\xff" * size)
 
 
-@pytest.mark.parametrize(("spoil", "told"), [(cut_off, "is cut off"), (garbled, "is damaged.*nothing was imported")])
+@pytest.mark.parametrize(("spoil", "message"), [(cut_off, "is cut off"), (garbled, "is damaged.*nothing was imported")])
 @pytest.mark.parametrize("is_there", [True, False])
 def test_a_damaged_source_leaves_nothing_half_imported(
-    server: Server, target: Path, spoil: Callable[[Path], None], told: str, is_there: bool
+    server: Server, target: Path, spoil: Callable[[Path], None], message: str, is_there: bool
 ) -> None:
     file = server("4.15.2")
     spoil(file)
     if is_there:
         storage.create(target)
-    with pytest.raises(Error, match=told):
+    with pytest.raises(Error, match=message):
         imported(file, target)
     assert target.exists() is is_there and (is_there or not list(target.parent.glob("ours*")))
     if is_there:
@@ -557,31 +557,31 @@ def test_a_locked_source_is_reported(server: Server, target: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (b"", "is empty"),
         (b"\x89PNG", "is not a SQLite database"),
     ],
 )
-def test_a_file_that_is_not_a_database_is_one_line(tmp_path: Path, target: Path, content: bytes, told: str) -> None:
+def test_a_file_that_is_not_a_database_is_one_line(tmp_path: Path, target: Path, content: bytes, message: str) -> None:
     file = tmp_path / "file"
     file.write_bytes(content)
     done = run(target, str(file))
-    assert done.exit_code == 1 and told in done.stderr and done.stderr.count("\n") == 1 and not target.exists()
+    assert done.exit_code == 1 and message in done.stderr and done.stderr.count("\n") == 1 and not target.exists()
 
 
 def test_other_sources_are_reported_in_a_line(tmp_path: Path, target: Path) -> None:
     other = tmp_path / "other.sqlite"
     with closing(sqlite3.connect(other)) as conn:
         conn.execute("CREATE TABLE place (id)")
-    for source, told in (
+    for source, expected in (
         (str(other), "of another program than a vantage6 server"),
         (str(tmp_path), "is a folder"),
         (str(tmp_path / "nowhere"), "there is no file"),
         ("postgresql://me:secret@/db?host=/nowhere", "me@/db?host=/nowhere cannot be reached"),
     ):
         done = run(target, source)
-        assert done.exit_code == 1 and told in done.stderr and done.stderr.count("\n") == 1, source
+        assert done.exit_code == 1 and expected in done.stderr and done.stderr.count("\n") == 1, source
         assert "secret" not in done.stderr and not target.exists()
 
 

@@ -55,7 +55,7 @@ def test_orphans_are_reported_by_table_and_row(story: SimpleNamespace, database:
 
 
 @pytest.mark.parametrize(
-    ("statement", "told"),
+    ("statement", "message"),
     [
         ("CREATE TABLE thing (id)", "the table thing is not one of vserver's"),
         (
@@ -67,9 +67,9 @@ def test_orphans_are_reported_by_table_and_row(story: SimpleNamespace, database:
         ('CREATE VIEW "\x1b[31m" AS SELECT 1', r"the view \x1b[31m is not one of vserver's"),
     ],
 )
-def test_changed_tables_are_reported(database: Any, path: Path, statement: str, told: str) -> None:
+def test_changed_tables_are_reported(database: Any, path: Path, statement: str, message: str) -> None:
     change(path, statement)
-    assert found(database, "DBF003") == [told]
+    assert found(database, "DBF003") == [message]
 
 
 def test_a_different_index_is_reported(database: Any, path: Path) -> None:
@@ -124,7 +124,7 @@ def test_json_of_nothing_is_an_empty_list(database: Any, path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["--explain", "NOD9"], 'no rule "NOD9": there are NOD001, NOD002'),
         (["--rule", "NDO002"], 'no rule "NDO002"; did you mean "NOD002"'),
@@ -133,9 +133,9 @@ def test_json_of_nothing_is_an_empty_list(database: Any, path: Path) -> None:
         (["things"], "things"),
     ],
 )
-def test_what_there_is_not_is_a_usage_error(words: list[str], told: str, database: Any, path: Path) -> None:
+def test_what_there_is_not_is_a_usage_error(words: list[str], message: str, database: Any, path: Path) -> None:
     done = run(path, *words)
-    assert (done.exit_code, done.stdout) == (2, "") and told in done.stderr
+    assert (done.exit_code, done.stdout) == (2, "") and message in done.stderr
 
 
 def test_explaining_needs_no_database(tmp_path: Path) -> None:
@@ -250,7 +250,7 @@ def test_checks_hold_until_they_are_switched_again_or_the_block_ends(database: A
 
 
 @pytest.mark.parametrize(
-    ("sql", "told"),
+    ("sql", "message"),
     [
         ("UPDATE task SET created_at = 'gisteren'", 'task 1: its created_at is "gisteren", which is not a time'),
         (
@@ -268,10 +268,10 @@ def test_checks_hold_until_they_are_switched_again_or_the_block_ends(database: A
         ),
     ],
 )
-def test_a_value_of_another_type_is_found(path: Path, story: Any, database: Any, sql: str, told: str) -> None:
+def test_a_value_of_another_type_is_found(path: Path, story: Any, database: Any, sql: str, message: str) -> None:
     assert found(database, "DBF004") == []
     change(path, sql)
-    assert found(database, "DBF004")[0] == told
+    assert found(database, "DBF004")[0] == message
 
 
 def test_a_time_of_another_form_is_a_time(path: Path, story: Any, database: Any) -> None:

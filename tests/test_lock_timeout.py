@@ -1,4 +1,4 @@
-"""Statements that wait for the locks of other programs on a server: told, given up, and not waited for by Tab."""
+"""Statements that wait for another program's lock on a server: reported, timed out, and never waited for by Tab."""
 
 from __future__ import annotations
 

@@ -101,8 +101,8 @@ def test_many_processes_that_save_draw_run_ids_and_delete_lose_nothing(
     programs = [(WORK, str(worker), str(count)) for worker in range(PROCESSES)]
     ended = at_once(path.parent, [*programs, (STRANGER, "", str(count))])
     assert [status for status, *_ in ended] == [0] * (PROCESSES + 1), ended
-    told = [line for *_, errors in ended for line in errors.splitlines()]
-    assert all(line.startswith("waiting for ") for line in told)  # more than a second, on a slow machine
+    printed = [line for *_, errors in ended for line in errors.splitlines()]
+    assert all(line.startswith("waiting for ") for line in printed)  # more than a second, on a slow machine
     reports = [json.loads(output) for _, output, _ in ended[:-1]]
     assert watcher.poll() is None
     reading.close()
@@ -175,8 +175,8 @@ def test_a_name_that_eight_take_at_once_is_given_to_one(story: SimpleNamespace, 
         "except vserverlib.Error as error:\n    print(error)\n"
     )
     ended = at_once(path.parent, [(code,)] * PROCESSES)
-    told = Counter(output for _, output, _ in ended)
-    assert told == {"made\n": 1, 'the username "root" is taken by user 1 "root": choose another\n': PROCESSES - 1}
+    printed = Counter(output for _, output, _ in ended)
+    assert printed == {"made\n": 1, 'the username "root" is taken by user 1 "root": choose another\n': PROCESSES - 1}
 
 
 # A session that is left open

@@ -102,9 +102,9 @@ def test_the_figures_are_of_one_moment(consortium: Any, example: Path) -> None:
 
 def test_the_command_prints_a_screen_or_json(example: Path) -> None:
     done = CliRunner().invoke(vserver.main, ["overview", "-o", "json"], prog_name="vserver")
-    told = json.loads(done.stdout)
-    assert (done.exit_code, done.stderr, told["tasks"]["failed"]) == (0, "", 6)
-    assert told["organizations"][0]["since"].endswith("Z") and told["unseen"][0]["last_seen"] is None
+    output = json.loads(done.stdout)
+    assert (done.exit_code, done.stderr, output["tasks"]["failed"]) == (0, "", 6)
+    assert output["organizations"][0]["since"].endswith("Z") and output["unseen"][0]["last_seen"] is None
     done = CliRunner().invoke(vserver.main, ["overview"], prog_name="vserver")
     assert done.exit_code == 0 and "✗ failed 6" in done.stdout
 

@@ -107,8 +107,8 @@ def test_a_read_only_session_refuses_each_write(
     asked = WRITES | (WRITES_OF_SQLITE if kind == "sqlite" else {})
     found = process.answers(asked, address, tmp_path, "--read-only", way=way)
     assert {name: text for name, text in found.items() if "Error" not in text and "ReadOnly" not in text} == {}
-    told = {name: text for name, text in found.items() if name != "connection"}  # SQLite's own words
-    assert {name: text for name, text in told.items() if "read-only" not in text} == {}
+    output = {name: text for name, text in found.items() if name != "connection"}  # SQLite's own words
+    assert {name: text for name, text in output.items() if "read-only" not in text} == {}
     assert rows_of(database) == before and not (Path.cwd() / "never-made.db").exists()
 
 
@@ -263,9 +263,9 @@ def test_a_restore_is_undone_by_the_line_that_it_prints(closed: Path, tmp_path: 
     assert refused.status == 1 and "exists already" in refused.err
     unasked = process.vserver("-d", closed, "restore", tmp_path / "monday.db")
     assert unasked.status != 0 and "new" in vserver("-d", closed, "shell", "-c", code).out
-    told = vserver("-d", closed, "restore", tmp_path / "monday.db", "--yes")
+    output = vserver("-d", closed, "restore", tmp_path / "monday.db", "--yes")
     assert vserver("-d", closed, "shell", "-c", code).out == "['IKNL', 'Oslo']\n"
-    (kept,) = re.findall(r"restore (\S+\.db)", told.err + told.out)
+    (kept,) = re.findall(r"restore (\S+\.db)", output.err + output.out)
     vserver("-d", closed, "restore", kept.strip("'"), "--yes", cwd=closed.parent)
     assert vserver("-d", closed, "shell", "-c", code).out == "['IKNL', 'Oslo', 'new']\n"
 

@@ -282,8 +282,8 @@ def test_rows_that_the_tables_refuse_leave_all_as_it_was(filled: str, dump: str,
     with psycopg.connect(filled, autocommit=True) as conn:
         conn.execute("ALTER TABLE task ADD CONSTRAINT never CHECK (name <> 'average') NOT VALID")
         before = held(filled)
-        told = refused(filled, "restore", dump, "--yes")
-    assert "cannot be restored, and was not changed: " in told and "never" in told
+        output = refused(filled, "restore", dump, "--yes")
+    assert "cannot be restored, and was not changed: " in output and "never" in output
     assert held(filled) == before and kept(tmp_path) == []
 
 
@@ -294,8 +294,8 @@ def test_an_upgrade_that_fails_leaves_all_as_it_was(
     with psycopg.connect(filled, autocommit=True) as conn:
         conn.execute("CREATE VIEW tasks AS SELECT name FROM task")
     before = held(filled)
-    told = refused(filled, "restore", "old.dump", "--yes")  # of an older schema: the table would have to be made anew
-    assert "cannot be restored, and was not changed: cannot drop" in told
+    output = refused(filled, "restore", "old.dump", "--yes")  # of an older schema: the table would have to be made anew
+    assert "cannot be restored, and was not changed: cannot drop" in output
     assert held(filled) == before and kept(tmp_path) == []
 
 
@@ -362,9 +362,9 @@ def test_a_role_without_rights_is_reported(filled: str, dump: str, tmp_path: Pat
     with psycopg.connect(filled, autocommit=True) as conn:
         conn.execute("CREATE ROLE looker LOGIN")
         conn.execute("GRANT pg_read_all_data TO looker")
-        told = refused(filled.replace("postgres@", "looker@"), "restore", dump, "--yes")
+        output = refused(filled.replace("postgres@", "looker@"), "restore", dump, "--yes")
         conn.execute("DROP ROLE looker")
-    assert "the role lacks a privilege" in told and kept(tmp_path) == []
+    assert "the role lacks a privilege" in output and kept(tmp_path) == []
 
 
 # What is known to be ours

@@ -1,4 +1,4 @@
-"""Each rule: what breaks it is told, at a save, strict, and at a check; what nearly breaks it is not."""
+"""Each rule: values that break it are reported at a save, in strict mode and by a check; near misses are not."""
 
 from __future__ import annotations
 
@@ -231,8 +231,8 @@ def test_a_value_that_breaks_a_rule_is_reported(code: str, sound: SimpleNamespac
             entity = make(sound)
             with nullcontext([]) if code in AT_CHECK else pytest.warns(CheckWarning) as warned:
                 entity.save()
-            told = {warning.message.code for warning in warned}
-            assert code in AT_CHECK or code in told, entity
+            output = {warning.message.code for warning in warned}
+            assert code in AT_CHECK or code in output, entity
             assert rules.BY_CODE[code].when == rules.AT_SAVE or codes(database, code) == {code}, entity
             assert code in {finding.code for finding in entity.check()}, entity
 

@@ -1,4 +1,4 @@
-"""PostgreSQL by URL: what cannot be reached or is not ours is told in a line, and no password is anywhere."""
+"""PostgreSQL by URL: an unreachable server or another program's database is one line, and no password is shown."""
 
 from __future__ import annotations
 
@@ -65,14 +65,14 @@ def test_a_database_that_is_not_there_is_one_line(url: str, server: running.Serv
 
 
 def test_a_wrong_password_is_one_line_and_not_in_it(guarded: str) -> None:
-    told = refused(guarded.replace("guarded@", "guarded:wrong-1914@"), "list", "tasks")
-    assert "password authentication failed" in told and "wrong-1914" not in told
+    output = refused(guarded.replace("guarded@", "guarded:wrong-1914@"), "list", "tasks")
+    assert "password authentication failed" in output and "wrong-1914" not in output
 
 
 @pytest.mark.parametrize("bad", ["host=a&port=x&passwrd=1", "nothing=1"])
 def test_an_invalid_url_is_one_line_without_its_password(bad: str) -> None:
-    told = refused(f"postgresql://me:{PASSWORD}@host/db?{bad}", "list", "tasks")
-    assert PASSWORD not in told and "postgresql://me@host/db" in told
+    output = refused(f"postgresql://me:{PASSWORD}@host/db?{bad}", "list", "tasks")
+    assert PASSWORD not in output and "postgresql://me@host/db" in output
 
 
 def test_the_error_for_a_database_without_tables_says_how_to_create_them(server: running.Server) -> None:
@@ -112,8 +112,8 @@ def test_all_that_a_release_makes_is_known_by_name(url: str) -> None:
 
 def test_a_suggested_command_can_be_typed_as_it_is(server: running.Server) -> None:
     with server.bare() as bare:
-        told = refused(f"{bare}&application_name=it's%20mine", "list", "tasks")
-        assert run(shlex.split(told.partition("with: ")[2])[2], "init").exit_code == 0
+        output = refused(f"{bare}&application_name=it's%20mine", "list", "tasks")
+        assert run(shlex.split(output.partition("with: ")[2])[2], "init").exit_code == 0
 
 
 def test_the_database_of_a_vantage6_server_is_not_touched(server: running.Server) -> None:
@@ -221,9 +221,9 @@ def test_two_urls_with_passwords_are_both_hidden_and_both_reached(
     with server.bare() as bare:
         to = bare.replace("postgres@", f"guarded:{PASSWORD}@")
         done = program("copy", secret, to)
-        told = program("-d", to, "log").stdout
+        output = program("-d", to, "log").stdout
     assert done.returncode == 0 and done.stderr.count("guarded@") == 3, done.stderr
-    assert "copied from" in told and PASSWORD not in told + done.stdout + done.stderr
+    assert "copied from" in output and PASSWORD not in output + done.stdout + done.stderr
 
 
 def test_a_url_with_a_password_in_the_environment_works(guarded: str) -> None:
@@ -297,10 +297,10 @@ def test_while_the_server_is_down_each_try_is_one_line_and_then_it_continues(
             lambda: display.text(Organization.get(), color=False),
             Organization(name="x").save,
         ):
-            with pytest.raises(Error) as told:
+            with pytest.raises(Error) as output:
                 ask()
-            assert "cannot be reached: " in str(told.value) and "that the server is running" in str(told.value)
-            assert "\n" not in str(told.value) and "\\n" not in str(told.value)
+            assert "cannot be reached: " in str(output.value) and "that the server is running" in str(output.value)
+            assert "\n" not in str(output.value) and "\\n" not in str(output.value)
         assert capsys.readouterr().err == ""
         link.symlink_to(folder)
         assert [each.name for each in Organization.get()] == ["IKNL"]
@@ -382,9 +382,9 @@ def test_a_new_database_of_the_servers_has_what_the_migrations_make(url: str) ->
         conn.execute("ALTER TABLE task ADD COLUMN extra text")
         conn.execute("DROP TRIGGER journal_node ON node")
         conn.execute("DROP INDEX task_name")
-    told = run(url, "check", "--rule", "DBF003", "-o", "json").stdout
+    output = run(url, "check", "--rule", "DBF003", "-o", "json").stdout
     for part in ("extra is additional", "trigger journal_node is missing", "index task_name is missing"):
-        assert part in told
+        assert part in output
 
 
 def test_a_row_whose_link_leads_nowhere_is_found(url: str) -> None:

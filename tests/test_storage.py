@@ -80,13 +80,13 @@ def test_create_needs_a_folder_that_can_be_written(tmp_path: Path, closed_folder
 def test_two_that_make_the_same_database_at_once_do_not_overwrite(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    target, fill = tmp_path / "new.db", storage.write
+    target, fill = tmp_path / "new.db", storage.write_new
 
     def fill_late(file: Path, *options: Any) -> None:
         fill(file, *options)
         target.write_text("made by another process")
 
-    monkeypatch.setattr(storage, "write", fill_late)
+    monkeypatch.setattr(storage, "write_new", fill_late)
     with pytest.raises(Error, match="exists already"):
         storage.create(target)
     assert target.read_text() == "made by another process" and len(list(tmp_path.iterdir())) == 1
@@ -150,8 +150,8 @@ def test_a_newer_schema_is_refused(path: Path) -> None:
     with sqlite3.connect(path) as conn:
         conn.execute("PRAGMA user_version = 999")
     conn.close()
-    told = rf"created by a newer vserver \(schema 999, this release knows {schemas.NEWEST}\): upgrade vserver"
-    with pytest.raises(Error, match=told):
+    output = rf"created by a newer vserver \(schema 999, this release knows {schemas.NEWEST}\): upgrade vserver"
+    with pytest.raises(Error, match=output):
         db.connect(path)
 
 
@@ -423,7 +423,7 @@ def test_a_sandbox_takes_committed_rows_along_and_reports_nothing_at_first(
 def test_a_suggested_command_can_be_typed_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "it's & mine.db"
     for _ in range(2):
-        with pytest.raises(Error) as told:
+        with pytest.raises(Error) as output:
             connecting.connect(path)
-        assert shlex.split(str(told.value).partition("with: ")[2]) == ["vserver", "-d", str(path), "init"]
+        assert shlex.split(str(output.value).partition("with: ")[2]) == ["vserver", "-d", str(path), "init"]
         path.touch()

@@ -222,7 +222,7 @@ def test_a_whole_session_is_undone_with_its_undos(path: Path, story: SimpleNames
 
 
 @pytest.mark.parametrize(
-    ("asked", "error", "told"),
+    ("asked", "error", "message"),
     [
         ({"count": 99}, Error, "99 changes cannot be undone: the journal has 7 in effect"),
         ({"count": 0}, UsageError, '"0" is not a number of changes'),
@@ -235,10 +235,10 @@ def test_a_whole_session_is_undone_with_its_undos(path: Path, story: SimpleNames
     ],
 )
 def test_what_is_not_there_is_refused(
-    asked: dict[str, Any], error: type[Error], told: str, story: SimpleNamespace, database: Any
+    asked: dict[str, Any], error: type[Error], message: str, story: SimpleNamespace, database: Any
 ) -> None:
     before = len(journal.log(database, limit=1000))
-    with pytest.raises(error, match=told):
+    with pytest.raises(error, match=message):
         undo(database, **asked)
     assert len(journal.log(database, limit=1000)) == before
 
@@ -271,8 +271,8 @@ def test_what_has_changed_since_is_refused_with_both_values(story: SimpleNamespa
     number = database.last_change
     change_task(story, "b")
     before = tables(database), len(journal.log(database, limit=99))
-    told = rf'task 1 was changed since change {number}: its name was "a\\x1b\[2J" then, and is "b" now: use --force'
-    with pytest.raises(Error, match=told):
+    output = rf'task 1 was changed since change {number}: its name was "a\\x1b\[2J" then, and is "b" now: use --force'
+    with pytest.raises(Error, match=output):
         undo(database, change=number)
     assert (tables(database), len(journal.log(database, limit=99))) == before
     undo(database, change=number, force=True)
@@ -327,8 +327,8 @@ def test_force_names_the_first_rows_that_it_leaves_out_and_counts_the_others(dat
             db.Node.delete_by_id(id)
     done = undo(database, change=number, force=True)
     assert (done.rows, done.left_out.total, db.Node.get()) == (6, 24, [])
-    told = [f"left out: {GONE.format(id, number)}" for id in (30, *range(23, 4, -1))]
-    assert list(done.left_out.summary()) == [*told, "and 4 more"]
+    output = [f"left out: {GONE.format(id, number)}" for id in (30, *range(23, 4, -1))]
+    assert list(done.left_out.summary()) == [*output, "and 4 more"]
 
 
 def test_an_undo_that_would_do_nothing_is_refused_and_not_on_record(story: SimpleNamespace, database: Any) -> None:
@@ -394,8 +394,8 @@ def test_a_membership_that_is_there_again_is_named(story: SimpleNamespace, datab
     number = database.last_change
     story.oslo.collaborations.append(story.collaboration)
     story.oslo.save()
-    told = "membership 3 of organization 2 in collaboration 1 exists now: delete it first"
-    with pytest.raises(Error, match=f"^change {number} cannot be undone, {told}$"):
+    expected = "membership 3 of organization 2 in collaboration 1 exists now: delete it first"
+    with pytest.raises(Error, match=f"^change {number} cannot be undone, {expected}$"):
         undo(database, change=number)
 
 

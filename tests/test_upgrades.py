@@ -288,12 +288,12 @@ def test_a_dry_run_reports_what_changes_how_many_rows_and_where_the_backup_goes(
     newer(WRITES, "Domains are names.\n\nFrozen.")
     result = run("upgrade", "--dry-run")
     assert result.stdout == f"{schemas.NEWEST:04}_more  Domains are names.\n"
-    told = (
+    output = (
         rf"schema {schemas.NEWEST - 1} to {schemas.NEWEST}, tried on a private copy: "
         r"7 rows written, including the journal's, in \d+\.\d s; "
         rf"a backup of {older.stat().st_size:,} bytes would be made first, such as vserver-\d{{8}}-\d{{6}}\.db\n"
     )
-    assert re.fullmatch(told, result.stderr) and beside(older) == []
+    assert re.fullmatch(output, result.stderr) and beside(older) == []
 
 
 def test_a_dry_run_reports_that_an_upgrade_would_fail(older: Path, newer: Newer) -> None:
@@ -357,7 +357,7 @@ def refused(url: str, *words: str) -> str:
 
 def server_schema(url: str) -> int:
     with closing(servers.opened(url, read_only=True, of_any_release=True)) as database:
-        return schemas.of(database)
+        return schemas.version_of(database)
 
 
 def dumps_in(folder: Path) -> list[Path]:
@@ -373,8 +373,10 @@ def test_opening_one_on_a_server_upgrades_it_after_a_dump_and_says_so(
         db.Organization(name="the next").save()
         assert db.Organization.get_by_name("the next").id == 3
     (dump,) = dumps_in(tmp_path)
-    told = f"{older_url} was upgraded from schema 1 to {schemas.NEWEST}; the previous state is kept in {dump.name}\n"
-    assert capsys.readouterr().err == told and dump.stat().st_mode & 0o777 == 0o600
+    expected = (
+        f"{older_url} was upgraded from schema 1 to {schemas.NEWEST}; the previous state is kept in {dump.name}\n"
+    )
+    assert capsys.readouterr().err == expected and dump.stat().st_mode & 0o777 == 0o600
     assert run("-d", older_url, "check", "--rule", "DBF003").exit_code == 0
     assert "the next" in run("-d", older_url, "log").stdout
     db.connect(older_url).close()
@@ -387,8 +389,8 @@ def test_opening_one_on_a_server_upgrades_it_after_a_dump_and_says_so(
 def test_what_only_reads_refuses_an_older_one_on_a_server_with_the_remedy(
     older_url: str, programs: Path, tmp_path: Path, words: list[str]
 ) -> None:
-    told = f"(schema 1, this release needs {schemas.NEWEST}): upgrade it with: vserver -d '{older_url}' upgrade\n"
-    assert refused(older_url, *words).endswith(told)
+    expected = f"(schema 1, this release needs {schemas.NEWEST}): upgrade it with: vserver -d '{older_url}' upgrade\n"
+    assert refused(older_url, *words).endswith(expected)
     assert server_schema(older_url) == 1 and list(tmp_path.iterdir()) == []
 
 
@@ -424,8 +426,8 @@ def test_an_upgrade_that_fails_on_a_server_leaves_all_as_it_was(
         db.Result().save()
     newer(FAILS)
     for words in (["upgrade"], ["upgrade", "--dry-run"], ["shell", "-c", "1"]):
-        told = refused(url, *words)
-        assert 'cannot be upgraded, and was not changed: column "nonsense" does not exist' in told
+        output = refused(url, *words)
+        assert 'cannot be upgraded, and was not changed: column "nonsense" does not exist' in output
     assert server_schema(url) == schemas.NEWEST - 1 and dumps_in(tmp_path) == []
     with psycopg.connect(url) as conn:
         assert conn.execute("SELECT COUNT(*) FROM result").fetchone() == (1,)
@@ -456,12 +458,12 @@ def test_a_dry_run_on_a_server_reports_what_it_would_do_and_does_not_do_it(
     newer(WRITES, "Domains are names.\n\nFrozen.")
     done = run("-d", url, "upgrade", "--dry-run")
     assert (done.exit_code, done.stdout) == (0, f"{schemas.NEWEST:04}_more  Domains are names.\n")
-    told = (
+    output = (
         rf"schema {schemas.NEWEST - 1} to {schemas.NEWEST}, tried in a transaction that was rolled back: "
         r"5 rows written, including the journal's, in \d+\.\d s; "
         r"a backup would be made first, such as vserver\d+-\d{8}-\d{6}\.dump\n"
     )
-    assert re.fullmatch(told, done.stderr), done.stderr
+    assert re.fullmatch(output, done.stderr), done.stderr
     assert server_schema(url) == schemas.NEWEST - 1 and dumps_in(tmp_path) == []
     with psycopg.connect(url) as conn:
         assert conn.execute("SELECT domain FROM organization").fetchall() == [(None,)] * 2
@@ -482,8 +484,8 @@ def test_without_pg_dump_one_on_a_server_is_not_upgraded_unless_somebody_says_th
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     for words in (["upgrade"], ["upgrade", "--dry-run"], ["shell", "-c", "1"]):
-        told = refused(older_url, *words)
-        assert "pg_dump is not on PATH: install" in told and f"vserver -d '{older_url}' upgrade --no-backup" in told
+        output = refused(older_url, *words)
+        assert "pg_dump is not on PATH: install" in output and f"vserver -d '{older_url}' upgrade --no-backup" in output
     assert server_schema(older_url) == 1
     assert "without a backup" in run("-d", older_url, "upgrade", "--dry-run", "--no-backup").stderr
     done = run("-d", older_url, "upgrade", "--no-backup")
@@ -577,10 +579,10 @@ def test_a_damaged_database_is_not_upgraded_and_the_message_names_the_remedy(
         shutil.copy(RELEASED[0], "x.db")
         done = CliRunner().invoke(vserver.main, words.split(), input="Geheim-999!\n", prog_name="vserver")
         assert done.exit_code == 1 and done.stdout == "", words
-        told = done.stderr.splitlines()[-1]
-        assert told.startswith(f"Error: vserver.db is damaged ({fault}"), words
-        assert "): restore would refuse its backup, so it was not upgraded; repair it (sqlite3 vserver.db" in told
-        assert told.endswith("or upgrade without one: vserver upgrade --no-backup")
+        output = done.stderr.splitlines()[-1]
+        assert output.startswith(f"Error: vserver.db is damaged ({fault}"), words
+        assert "): restore would refuse its backup, so it was not upgraded; repair it (sqlite3 vserver.db" in output
+        assert output.endswith("or upgrade without one: vserver upgrade --no-backup")
         assert released.read_bytes() == before and beside(released) == []
 
 
@@ -627,9 +629,9 @@ def cut_off(programs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_dump_that_could_not_be_restored_stops_an_upgrade(older_url: str, cut_off: None, tmp_path: Path) -> None:
-    told = refused(older_url, "upgrade")
-    assert "pg_dump made a backup of postgresql://" in told and "cannot be read by pg_restore" in told
-    assert told.endswith(f"make a backup yourself, then: vserver -d '{older_url}' upgrade --no-backup\n")
+    output = refused(older_url, "upgrade")
+    assert "pg_dump made a backup of postgresql://" in output and "cannot be read by pg_restore" in output
+    assert output.endswith(f"make a backup yourself, then: vserver -d '{older_url}' upgrade --no-backup\n")
     assert server_schema(older_url) == 1 and dumps_in(tmp_path) == []
     assert run("-d", older_url, "upgrade", "--no-backup").exit_code == 0
 

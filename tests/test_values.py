@@ -129,6 +129,6 @@ def test_what_stands_for_a_hash_is_never_taken_for_one(server: Server, options: 
 def test_a_kept_value_of_another_type_breaks_a_rule(server: Server) -> None:
     server("UPDATE task SET created_at = 'gisteren' WHERE id = 2")
     strict, done = run("import", "server.sqlite", "--strict"), run("import", "server.sqlite", "-o", "json")
-    told = 'DBF004 task 2: its created_at is "gisteren", which is not a time: set it'
-    assert strict.exit_code == 1 and told in strict.stderr
+    output = 'DBF004 task 2: its created_at is "gisteren", which is not a time: set it'
+    assert strict.exit_code == 1 and output in strict.stderr
     assert json.loads(done.stdout)["breaches"]["DBF004"] == 1 and json.loads(done.stdout)["lost_values"] == []

@@ -94,12 +94,12 @@ def test_it_is_only_read_and_said_what_it_is(both: Fill, tmp_path: Path) -> None
 def test_a_database_that_is_not_a_servers_is_one_line(server: postgres.Server, tmp_path: Path) -> None:
     with server.bare() as bare, server.bare() as other, psycopg.connect(other, autocommit=True) as conn:
         conn.execute("CREATE TABLE authenticatable (id int)")
-        for source, told in (
+        for source, expected in (
             (bare, "has neither tables of vserver nor of a vantage6 server"),
             (other, "of another program"),
         ):
             done = run(str(tmp_path / "ours.db"), "import", source)
-            assert done.exit_code == 1 and told in done.stderr and done.stderr.count("\n") == 1
+            assert done.exit_code == 1 and expected in done.stderr and done.stderr.count("\n") == 1
     assert not (tmp_path / "ours.db").exists()
 
 
@@ -256,8 +256,8 @@ def test_a_database_in_another_encoding_is_read_and_what_is_lost_is_reported(
     url, ours = encoded(encoding), str(tmp_path / "ours.db")
     done = run(ours, "import", url)
     assert done.exit_code == 0, done.output
-    told = f'organization 1: name "{name}": characters that cannot be stored became �'
-    assert (told in done.stderr) is ("�" in name)
+    output = f'organization 1: name "{name}": characters that cannot be stored became �'
+    assert (output in done.stderr) is ("�" in name)
     assert f'"name": "{name}"' in run(ours, "list", "organizations", "-o", "json").stdout
     if encoding == "SQL_ASCII":
         assert '"caf�"' in run(url, "list", "organizations", "-o", "json").stdout

@@ -108,9 +108,9 @@ def test_what_only_reads_looks_says_so_in_a_line_and_leaves_no_trace(server: Pat
     for _ in range(2):
         done = run(*words)
         assert done.exit_code == 0 and (done.stdout or words[0] in ("wait", "log"))
-        told = [line for line in done.stderr.splitlines() if line.startswith(f"{NAME} is the database")]
-        assert len(told) == 1 and f"(import it with: vserver -d NEW.db import {NAME})" in told[0]
-        assert ("thrown away at the end" in told[0]) == ("--sandbox" in words)
+        output = [line for line in done.stderr.splitlines() if line.startswith(f"{NAME} is the database")]
+        assert len(output) == 1 and f"(import it with: vserver -d NEW.db import {NAME})" in output[0]
+        assert ("thrown away at the end" in output[0]) == ("--sandbox" in words)
         assert state() == before and len(copies()) == 1
 
 

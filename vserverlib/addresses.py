@@ -256,7 +256,7 @@ def fault(url: str) -> str | None:
 
 def shown(url: str) -> str:
     """Return a URL without its password, as it can be shown and typed again."""
-    return printable(plain(url), 200)
+    return printable(without_password(url), 200)
 
 
 def command(name: str, *words: str) -> str:
@@ -267,7 +267,7 @@ def command(name: str, *words: str) -> str:
     return shlex.join(["vserver", *([] if is_default else ["-d", name]), *words])
 
 
-def plain(name: str) -> str:
+def without_password(name: str) -> str:
     """Return the name of a database without its passwords; a URL in libpq's syntax. A path stays as it is.
 
     In doubt it removes more than the password.
@@ -297,7 +297,7 @@ def _plain_behind(text: str) -> str:
         before = FIRST_PAIR.match(text)
         return before[0] + "".join(_plain_pairs(text[before.end() :])) if before else "..."
     prefix = text[:address].rstrip(OF_SCHEME)
-    return prefix + plain(text.removeprefix(prefix))
+    return prefix + without_password(text.removeprefix(prefix))
 
 
 def _is_plain(text: str) -> bool:
