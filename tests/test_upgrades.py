@@ -579,7 +579,7 @@ def test_a_damaged_database_is_not_upgraded_and_the_person_is_told_how_to_go_on(
         assert done.exit_code == 1 and done.stdout == "", words
         told = done.stderr.splitlines()[-1]
         assert told.startswith(f"Error: vserver.db is damaged ({fault}"), words
-        assert "): restore would refuse its backup, so it was not upgraded; repair it (sqlite3 vserver.db" in told
+        assert "): its backup could not be restored, so it was not upgraded; repair it (sqlite3 vserver.db" in told
         assert told.endswith("or upgrade without one: vserver upgrade --no-backup")
         assert released.read_bytes() == before and beside(released) == []
 

@@ -49,7 +49,7 @@ class Extension(Magics):
         self.shell.register_magics(self)
         self.shell.Completer.custom_matchers.append(self.matcher)
         # IPython asks an exception for its traceback: also in %run and on display, which set_custom_exc leaves out.
-        Error._render_traceback_ = lambda error: [f"error: {printable(error, messages.LONGEST)}"]  # type: ignore[attr-defined]
+        Error._render_traceback_ = lambda error: [f"error: {printable(error, messages.MAX_LENGTH)}"]  # type: ignore[attr-defined]
         atexit.register(self.close)
         named = addresses.unquoted(os.environ.get(addresses.VARIABLE) or "")
         if _is_open():
