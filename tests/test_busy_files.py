@@ -204,8 +204,6 @@ def test_a_writer_that_does_not_end_is_one_line(tmp_path: Path, monkeypatch: pyt
     words = [sys.executable, "-uc", hold]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout and holder.stdout.readline() == "held\n"
-        with pytest.raises(
-            Error, match=r"^server.sqlite is locked by a program that is writing to it: try again"
-        ):
+        with pytest.raises(Error, match=r"^server.sqlite is locked by a program that is writing to it: try again"):
             snapshots.copied(file, tmp_path, NAME)
         holder.communicate("\n")
