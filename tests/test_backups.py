@@ -470,7 +470,7 @@ def test_a_damaged_database_is_not_replaced_by_an_import(story: SimpleNamespace,
     fault = hide_from_index(path)
     before = path.read_bytes()
     result = run("import", "--replace", "--yes", "source.db")
-    expected = f"vserver.db is damaged ({fault}): restore would refuse its backup, so nothing was imported; repair it"
+    expected = f"vserver.db is damaged ({fault}): its backup could not be restored, so nothing was imported; repair it"
     assert result.exit_code == 1 and f"{expected} (sqlite3 vserver.db REINDEX)" in result.stderr
     assert path.read_bytes() == before and len(list(path.parent.glob("vserver-*"))) == 1
 

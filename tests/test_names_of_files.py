@@ -263,8 +263,8 @@ subprocess.run({command.format(other=other, path=path)!r}, shell=True, check=Tru
 def test_the_log_of_a_moved_file_stays_for_when_it_is_moved_back(path: Path) -> None:
     with closing(db.connect(path)):
         db.Organization(name="x").save()
-        path.rename("moved.db")
-    Path("moved.db").rename(path)
+        path.rename(path.with_name("moved.db"))
+    path.with_name("moved.db").rename(path)
     assert names(path) == ["x"]
 
 
@@ -309,10 +309,10 @@ def test_a_transaction_by_hand_is_not_ended_in_a_file_that_was_replaced(path: Pa
 
 def test_saving_continues_when_the_file_is_moved_back(path: Path, other: Path) -> None:
     with closing(db.connect(path)):
-        path.rename("moved.db")
+        path.rename(path.with_name("moved.db"))
         with pytest.raises(Error, match="was moved or removed"):
             db.Organization(name="x").save()
-        Path("moved.db").rename(path)
+        path.with_name("moved.db").rename(path)
         db.Organization(name="y").save()
     assert names(path) == ["y"]
 

@@ -138,7 +138,7 @@ def test_the_dump_of_an_older_release_is_upgraded(older_url: str, server: postgr
         with opened(bare):
             assert [task.progress for task in Task.get()] == [(2, 2), (0, 0)]
             Task(name="next").save()
-        assert "made task 3" in run(bare, "log").stdout
+        assert "created task 3" in run(bare, "log").stdout
 
 
 def test_the_dump_of_an_older_release_replaces_what_this_one_wrote(older_url: str, filled: str, tmp_path: Path) -> None:

@@ -174,7 +174,7 @@ for _ in range(times):
     try:
         once()
     except Error as error:  # a line that says why not, and never what is of several moments
-        assert "is written to again and again" in str(error), error
+        assert "is written to all the time" in str(error), error
         refused += 1
 print(len(seen) > 1 and refused <= times // 2, refused, file=sys.stderr)
 print(len(seen) > 1 and refused <= times // 2)

@@ -581,7 +581,7 @@ def test_a_damaged_database_is_not_upgraded_and_the_message_names_the_remedy(
         assert done.exit_code == 1 and done.stdout == "", words
         output = done.stderr.splitlines()[-1]
         assert output.startswith(f"Error: vserver.db is damaged ({fault}"), words
-        assert "): restore would refuse its backup, so it was not upgraded; repair it (sqlite3 vserver.db" in output
+        assert "): its backup could not be restored, so it was not upgraded; repair it (sqlite3 vserver.db" in output
         assert output.endswith("or upgrade without one: vserver upgrade --no-backup")
         assert released.read_bytes() == before and beside(released) == []
 

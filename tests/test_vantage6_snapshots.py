@@ -159,7 +159,7 @@ def test_a_copy_holds_no_secrets_but_that_there_are_some(server: Path) -> None:
 
 def test_waiting_for_what_nobody_can_finish_ends_at_once(server: Path) -> None:
     done = run("wait", "2")
-    assert done.exit_code == 3 and "nobody else writes to it, so there is nothing to wait for" in done.stderr
+    assert done.exit_code == 3 and "to which nobody else writes: waiting would not help" in done.stderr
 
 
 def test_the_last_check_is_remembered_of_the_file_that_was_named(server: Path) -> None:
@@ -242,7 +242,7 @@ def test_a_file_that_is_replaced_by_one_of_the_same_size_and_time_is_seen(server
 
 
 def test_a_copy_of_a_file_that_changes_all_the_time_is_not_kept(server: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(snapshots, "TICK", 3600.0)
+    monkeypatch.setattr(snapshots, "FINE", 3600.0)
     monkeypatch.setattr(snapshots.time, "sleep", lambda seconds: None)
     assert run("list", "tasks").exit_code == 0 and not copies()
 

@@ -164,7 +164,7 @@ def _remedy_added(path: Path) -> Iterator[None]:
         yield
     except backups.FailedIntegrityCheck as error:
         remedy = f"repair it ({error.repair}), restore an earlier backup, or upgrade without one"
-        message = f"restore would refuse its backup, so it was not upgraded; {remedy}"
+        message = f"its backup could not be restored, so it was not upgraded; {remedy}"
         command = addresses.command(shown(path), *NO_BACKUP)
         raise backups.FailedIntegrityCheck(path, error.fault, f"{message}: {command}") from error
 
