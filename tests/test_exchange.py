@@ -25,7 +25,7 @@ import models as db
 import vserver
 from vserverlib import Error, hashing, progress_callback
 from vserverlib.databases import connecting, storage
-from vserverlib.transfer import detection, exchange, importer, sources, vserver_source
+from vserverlib.transfer import detection, exchange, import_report, importer, sources, vserver_source
 
 DATA = Path(__file__).parent / "data"
 SAMPLES = sorted(DATA.glob("v*.sqlite"))
@@ -46,7 +46,7 @@ def folder(tmp_path: Path) -> Path:
     return made
 
 
-def imported(source: Path, target: Path) -> importer.ImportReport:
+def imported(source: Path, target: Path) -> import_report.ImportReport:
     with detection.opened(str(source)) as found:
         return importer.run(found, target)
 
@@ -95,7 +95,7 @@ def salt(file: Path) -> Any:
         return conn.execute("SELECT value FROM setting WHERE name = 'key_salt'").fetchone()[0]
 
 
-def lost(outcome: importer.ImportReport) -> list[Any]:
+def lost(outcome: import_report.ImportReport) -> list[Any]:
     """Return what an import did not keep as it was."""
     lines = [*outcome.left_out, *outcome.doubled, *outcome.renumbered]
     return [*lines, *outcome.links, *outcome.values, *outcome.unmapped_tables, *outcome.lost]

@@ -28,7 +28,7 @@ import vserver
 from vserverlib import Error, hashing, progress_callback
 from vserverlib.databases import storage
 from vserverlib.entities import progress
-from vserverlib.transfer import detection, importer, sources
+from vserverlib.transfer import detection, import_report, importer, sources
 
 DATA = Path(__file__).parent / "data"
 RELEASES = ("1.2.3", "2.3.5", "3.11.1", "4.15.2")
@@ -75,7 +75,7 @@ def target(tmp_path: Path) -> Iterator[Path]:
         db.database.close()
 
 
-def imported(file: Path, target: Path) -> importer.ImportReport:
+def imported(file: Path, target: Path) -> import_report.ImportReport:
     """Import a source, and open what it became."""
     with detection.opened(str(file)) as source:
         outcome = importer.run(source, target)

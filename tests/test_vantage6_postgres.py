@@ -17,7 +17,7 @@ from test_importer import ALL_RELEASES, HYBRID
 import models as db
 from vserverlib import Error, hashing
 from vserverlib.secret_columns import SECRET_COLUMNS
-from vserverlib.transfer import detection, importer, vantage6_snapshots
+from vserverlib.transfer import detection, import_report, importer, vantage6_snapshots
 
 MESSY = (  # what servers were seen to leave behind
     "UPDATE task SET name = NULL WHERE id = 1",
@@ -42,7 +42,7 @@ def both(server: postgres.Server, tmp_path: Path, quick_hashes: None) -> Iterato
         yield make
 
 
-def imported(source: str, target: Path) -> tuple[importer.ImportReport, dict[str, list[Any]]]:
+def imported(source: str, target: Path) -> tuple[import_report.ImportReport, dict[str, list[Any]]]:
     """Import a source, and return what became of it, and all rows: of a secret whether there is one."""
     with detection.opened(source) as found:
         outcome = importer.run(found, target)
