@@ -511,7 +511,7 @@ def test_secrets_that_are_stored_are_not_lost_by_a_signal(place: Path) -> None:
         "organizations:\n  - name: a\n    users:\n      - username: anna\ncollaborations: []\n"
     )
     for times, is_there in ((2, False), (3, True)):  # as the list is put in its place, and as the database is
-        code = "files.put = struck(files.move_into_place)"
+        code = "files.move_into_place = struck(files.move_into_place)"
         words = ("-d", "new.db", "import", "f.yaml", "--secrets", "secrets.json")
         done = strike(place, signal.SIGINT, code, *words, times=times)
         assert done.returncode == 130
