@@ -5,6 +5,11 @@
     database = api.connect("server.sqlite", read_only=True)
     print(api.overview().tasks)
 
+    database = api.connect("server.sqlite", write=True)  # a working copy: the server's is as it was
+    models.User.get_by_username("anna").delete()
+    print(database.plan())
+    database.apply()
+
 `models.connect` opens databases of vserver alone; `connect` here opens whatever `vserver -d` takes, a vantage6 server's
 database too. The other functions work on the database that is open. None prints anything.
 """

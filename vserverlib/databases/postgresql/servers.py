@@ -119,6 +119,18 @@ def at_one_moment(url: str) -> Iterator[Postgres]:
         yield database
 
 
+def for_changes(url: str) -> Postgres:
+    """Return the database of a vantage6 server, connected, to be changed as such; an Error if it is another's."""
+    database = _dialed(url)
+    try:
+        if not is_of_server(database):
+            raise Error(f"{database.title} is not the database of a vantage6 server")
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
 def create(url: str, key_salt: str | None = None, fill: Callable[[Postgres], None] | None = None) -> str:
     """Make the tables in a database that has none of them, and return its name. All of them, or none.
 
