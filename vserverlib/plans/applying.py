@@ -82,7 +82,7 @@ def _write(server: Server, session: Session, work: Work, log: records.Log) -> tu
         execution = Execution(server, log)
         execution.give_ids(work.writes.fresh)
         plan = work.plan.with_ids({(new.entity, new.id): id for new, id in execution.ids.items()})
-        log.begin(plan)
+        log.begin(plan, work.nowhere)
         execution.run(work)
         _verify(server, work, session.ids.with_applied(execution.ids))
         log.finish()

@@ -174,7 +174,7 @@ def _is_ended(row: Row) -> bool:
 def _of_deleted(server: Server, net: NetChanges) -> Iterator[str]:
     deleted = {entity: sum(net.counts(entity).values()) for entity in mapping.ENTITIES}
     if deleted["task"] or deleted["result"]:
-        yield "nodes are not told: a deleted task that runs goes on at its node, whose result is refused"
+        yield "nodes are not told: a deleted task that runs goes on at its node; what that delivers is refused"
     if deleted["user"]:
         yield "sessions of deleted users live until their tokens expire"
     if deleted["node"] or any(row.entity in ("member", "node") for row in net.new):

@@ -6,6 +6,7 @@ changed rows; and deleted rows, downwards. Each row goes into the record before 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -55,7 +56,7 @@ class Execution:
                 self._empty(link.table, link.column, gone.temp(link.table))
         for link in gone.links:
             self._empty(link.table, link.column, gone.emptied(link))
-        for table, name in sorted(_contested(self._server, writes)):
+        for table, name in sorted(_contested(self._server, writes, gone)):
             if table in gone.tables:
                 self._empty(table, name, gone.temp(table))
             for update in writes.updates:
@@ -129,8 +130,9 @@ class Execution:
         self._server.run(f"DELETE FROM {quoted(table)} AS t WHERE {which}")
 
 
-def _contested(server: Server, writes: Writes) -> set[tuple[str, str]]:
-    """Return the unique columns that rows get values in: another row may have to give one up first."""
+def _contested(server: Server, writes: Writes, gone: Gone) -> set[tuple[str, str]]:
+    """Return the unique columns in which a row gets a value that another one may have to give up first."""
     rows: list[Insert | Update] = [*writes.inserts, *writes.updates]
-    found = {(each.table, name) for each in rows for name in server.shape.unique[each.table] & each.values.keys()}
+    written = Counter((each.table, name) for each in rows for name in server.shape.unique[each.table] & {*each.values})
+    found = {place for place, count in written.items() if count > 1 or place[0] in gone.tables}
     return {(table, name) for table, name in found if name != "id" and name not in server.shape.required[table]}

@@ -140,6 +140,20 @@ class Gone:
             return "true"
         return f"NOT EXISTS (SELECT 1 FROM {self.temp('user')} AS other WHERE other.key = t.user_id)"
 
+    def nowhere(self) -> dict[str, list[int]]:
+        """Return where links of deleted rows lead that lead nowhere, by table and column: so they were there."""
+        found = {}
+        links = {*references.FATES, *self.server.shape.links}
+        for link in sorted(links):
+            if link.table in self.tables and self.server.has(link.table, link.column) and self.server.has(link.to):
+                column, key = f"t.{quoted(link.column)}", self._key(link.table)
+                sql = f"""SELECT DISTINCT {column} FROM {quoted(link.table)} AS t
+                    JOIN {self.temp(link.table)} AS g ON g.key = {key} LEFT JOIN {quoted(link.to)} AS o
+                    ON o.id = {column} WHERE {column} IS NOT NULL AND o.id IS NULL ORDER BY 1"""
+                if ids := [id for (id,) in self.server.all(sql)]:
+                    found[f"{link.table}.{link.column}"] = ids
+        return found
+
     # Counting
 
     def counts(self, table: str) -> dict[int, int]:

@@ -133,6 +133,7 @@ def read(database: Any, since: int) -> Iterator[NetChanges]:
     conn = database.connection()
     _refuse_unrecorded(conn, since)
     conn.execute("ATTACH ? AS pristine", [f"{Path(database.database).as_uri()}?immutable=1"])
+    factory, conn.text_factory = conn.text_factory, _any_text
     try:
         conn.execute(TOUCHED, {"since": since})
         conn.execute(GONE)
@@ -143,6 +144,12 @@ def read(database: Any, since: int) -> Iterator[NetChanges]:
         for table in ("touched", "gone"):
             conn.execute(f"DROP TABLE IF EXISTS temp.{table}")
         conn.execute("DETACH pristine")
+        conn.text_factory = factory
+
+
+def _any_text(data: bytes) -> str:
+    """Return a text, whose bytes that are none in UTF-8 are surrogates."""
+    return data.decode("utf-8", "surrogateescape")
 
 
 def _refuse_unrecorded(conn: sqlite3.Connection, since: int) -> None:

@@ -26,13 +26,17 @@ TRIES = 3  # while others write
 
 @dataclasses.dataclass
 class Work:
-    """What is to be done, beside its plan: the rows that are written, and those that are deleted. version: of when."""
+    """What is done, beside its plan: the rows that are written and deleted.
+
+    nowhere: see Gone.nowhere(). version: of the database, as it was planned for.
+    """
 
     plan: Plan
     writes: Writes
     gone: Gone
     net: NetChanges
     judge: Judge
+    nowhere: dict[str, list[int]]
     version: Any
 
 
@@ -82,7 +86,7 @@ def made(server: Server, net: NetChanges, changes: Iterable[ServerChange], ids: 
         notes=tuple(describing.notes(server, net, changes)),
         folder=about.folder,
     )
-    return Work(plan, writer.writes, gone, net, judge, server.version())
+    return Work(plan, writer.writes, gone, net, judge, gone.nowhere(), server.version())
 
 
 def _refuse(reasons: Iterable[str]) -> None:

@@ -31,7 +31,8 @@ FORMAT = 1
 class Record(NamedTuple):
     """A plan that was applied: its number at its server, when (UTC) and by whom, in a line, and as data.
 
-    reverts: the number of the plan that it has undone; reverted_by: that of the one by which it was undone.
+    reverts: the number of the plan that it has undone; reverted_by: that of the one by which it was undone. nowhere:
+    ids in links of deleted rows that led nowhere, by table and column.
     """
 
     number: int
@@ -44,6 +45,7 @@ class Record(NamedTuple):
     reverts: int | None
     reverted_by: int | None
     backup: str | None
+    nowhere: dict[str, list[int]]
     path: Path
 
 
@@ -119,7 +121,7 @@ def _read(path: Path) -> Record:
         try:
             head = json.loads(file.readline())
             at = datetime.datetime.fromisoformat(head["at"])
-            names = ("number", "actor", "server", "release", "summary", "plan", "reverts", "backup")
+            names = ("number", "actor", "server", "release", "summary", "plan", "reverts", "backup", "nowhere")
             return Record(at=at, reverted_by=None, path=path, **{name: head[name] for name in names})
         except (ValueError, KeyError, TypeError) as error:
             raise Error(f"{shown(path)} is no record of what was applied: move it away") from error
@@ -134,8 +136,8 @@ class Log:
     def __init__(self, file: IO[str], number: int, backup: Path | None) -> None:
         self._file, self._number, self._backup = file, number, backup
 
-    def begin(self, plan: Plan) -> None:
-        """Write what is applied, and by whom."""
+    def begin(self, plan: Plan, nowhere: dict[str, list[int]]) -> None:
+        """Write what is applied, and by whom. nowhere: see Record."""
         head = {
             "format": FORMAT,
             "number": self._number,
@@ -146,6 +148,7 @@ class Log:
             "summary": plan.summary,
             "reverts": plan.reverts,
             "backup": None if self._backup is None else str(self._backup),
+            "nowhere": nowhere,
             "plan": plan.as_json(),
         }
         self._file.write(f"{json.dumps(head)}\n")

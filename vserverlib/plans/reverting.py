@@ -49,7 +49,7 @@ def plan(target: Target, number: int | None = None) -> Plan:
     Writes nothing. Raises an Error if there is none, a Refused if a row is not as it left it.
     """
     with _opened(target, number) as (server, record):
-        _refuse(Check(server, record))
+        Check(server, record).refuse()
         return _inverted(server, record)
 
 
@@ -64,7 +64,8 @@ def apply(
     """Undo an applied plan, all or nothing. expected: the plan that a person has seen. Raises what plan() does."""
     began = time.perf_counter()
     with _opened(target, number) as (server, record):
-        _refuse(Check(server, record))
+        check = Check(server, record)
+        check.refuse()
         found = _inverted(server, record)
         if expected is not None and found != expected:
             raise ChangedMeanwhile([f"{server.title}: another change would be undone by now: look again"])
@@ -74,7 +75,7 @@ def apply(
             signals.finishing(),
             records.written(server.identity, new, kept) as written,
         ):
-            locked = _write(server, record, found, written)
+            locked = _write(check, found, written)
         path = records.folder(server.identity) / f"{new:04}.json"
         return Applied(found, new, time.perf_counter() - began, locked, path, kept)
 
@@ -89,23 +90,19 @@ def _opened(target: Target, number: int | None) -> Iterator[tuple[Server, Record
         yield server, record
 
 
-def _write(server: Server, record: Record, plan: Plan, log: Log) -> float:
-    tables = {row.table for row in records.rows(record.path)}
-    with server.writing(tables):
+def _write(check: Check, plan: Plan, log: Log) -> float:
+    server, record = check.server, check.record
+    with server.writing({row.table for row in records.rows(record.path)}):
         began = time.perf_counter()
-        check = Check(server, record)
-        _refuse(check)
-        log.begin(plan)
+        if server.version() != check.version:
+            check = Check(server, record)
+            check.refuse()
+        log.begin(plan, {})
         _write_back(server, record, log)
         _refuse_reasons(check.dangling())
         log.finish()
         signals.point_of_no_return()
     return time.perf_counter() - began
-
-
-def _refuse(check: Check) -> None:
-    with check.server.reading() if not check.server.is_writing else contextlib.nullcontext():
-        _refuse_reasons(check.problems())
 
 
 def _refuse_reasons(reasons: Iterable[str]) -> None:
@@ -154,11 +151,16 @@ class Check:
     """Whether the rows of a record are as it left them."""
 
     def __init__(self, server: Server, record: Record) -> None:
-        self.server, self._record = server, record
+        self.server, self.record, self.version = server, record, server.version()
         self._left: dict[tuple[str, int], dict[str, Any]] = {}  # rows that it made or changed, and their values
         self._made: dict[str, set[int]] = {}
         self._alone: list[Row] = []  # that it made, in tables without an id
         self._deleted: set[str] = set()
+
+    def refuse(self) -> None:
+        """Raise a Refused if it cannot be undone."""
+        with contextlib.nullcontext() if self.server.is_writing else self.server.reading():
+            _refuse_reasons(self.problems())
 
     def problems(self) -> Iterator[str]:
         """Return why it cannot be undone."""
@@ -186,7 +188,7 @@ class Check:
 
     def _collect(self) -> None:
         """Read the record: what each row was left as."""
-        rows = iter(records.rows(self._record.path))
+        rows = iter(records.rows(self.record.path))
         while chunk := list(islice(rows, CHUNK)):
             for row in chunk:
                 self._note(row)
@@ -261,8 +263,10 @@ class Check:
         column = f"t.{quoted(link.column)}"
         sql = f"""SELECT t.id, {column} FROM {quoted(table)} AS t JOIN {self._temp(table)} AS b ON b.key = t.id
             LEFT JOIN {quoted(link.to)} AS o ON o.id = {column} WHERE {column} IS NOT NULL AND o.id IS NULL"""
-        for id, to in self.server.all(sql)[:CHUNK]:
-            yield f"{table} {id}: there is no {link.to} {to} any more"
+        known = self.record.nowhere.get(f"{table}.{link.column}", ())
+        for id, to in self.server.all(sql):
+            if to not in known:
+                yield f"{table} {id}: there is no {link.to} {to} any more"
 
 
 def _found(server: Server, row: Row) -> tuple[str, list[Any]]:
