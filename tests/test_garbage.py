@@ -186,7 +186,6 @@ FILES: dict[str, tuple[Callable[[], object], str]] = {
     "loop": (lambda: FILE.symlink_to(FILE), "symbolic link|no regular file"),
     "cut in its header": (lambda: cut(80), "is no SQLite database"),
     "cut in the middle": (lambda: cut(50_000), "is cut off"),
-    "release 5": (lambda: server("ALTER TABLE authenticatable ADD COLUMN keycloak_id TEXT"), "kept by Keycloak"),
     "views of all": (
         lambda: server(
             *(f"ALTER TABLE {name} RENAME TO old_{name}" for name in ("organization", "collaboration")),

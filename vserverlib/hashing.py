@@ -15,12 +15,13 @@ SHORTEST_PASSWORD, SHORTEST_KEY = 8, 16  # characters: a shorter one is weak
 LONGEST = 72  # bytes: bcrypt looks at no more
 MASK = "********"
 UNKNOWN = "$2b$12$" + 53 * "."  # a mask in the form of a hash: it stands for one that is there, and not to be known
+KEYCLOAK = "$2b$12$" + "kept.in.Keycloak".ljust(53, ".")  # the same, for a secret that a server of release 5 never had
 _HASH = re.compile(r"\$2[abxy]\$\d\d\$[./A-Za-z0-9]{53}", re.ASCII)
 
 
 def is_hash(text: str) -> bool:
     """Whether a text is a ready bcrypt hash, of which something may be known."""
-    return _HASH.fullmatch(text) is not None and text != UNKNOWN
+    return _HASH.fullmatch(text) is not None and text not in (UNKNOWN, KEYCLOAK)
 
 
 def holds_hash(value: object) -> bool:
@@ -34,7 +35,7 @@ def check_plain(name: str, plain: object) -> str:
         raise Error(f"{name} takes text, not {type(plain).__name__}")
     if plain == "":
         raise Error(f"{name} is empty: give one, or None for none")
-    if set(plain) <= {"*", "•"} or plain == UNKNOWN:
+    if set(plain) <= {"*", "•"} or plain in (UNKNOWN, KEYCLOAK):
         raise Error(f"{name} is a mask, not a secret: what is stored cannot be read back, only replaced")
     if "\0" in plain:
         raise Error(f"{name} holds a NUL character: leave it out")

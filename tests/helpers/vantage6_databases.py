@@ -33,6 +33,26 @@ def copied(release: str, file: Path, statements: Iterable[str] = ()) -> Path:
     return file
 
 
+def open_by_release_5(file: Path) -> Path:
+    """Do to the file of a server of release 4 what one of 5.0.3 does at its first start, before it fails; return it.
+
+    It adds 14 columns, 5 tables and its own rules, and gives nobody a keycloak_id.
+    """
+    with closing(sqlite3.connect(file)) as conn, conn:
+        conn.execute("ATTACH ? AS new", [str(DATA / "v5.0.3.sqlite")])
+        for table, sql in conn.execute("SELECT name, sql FROM new.sqlite_master WHERE type = 'table'").fetchall():
+            known = {name for (name,) in conn.execute("SELECT name FROM pragma_table_info(?, 'main')", [table])}
+            columns = conn.execute("SELECT name, type FROM pragma_table_info(?, 'new')", [table]).fetchall()
+            if not known:
+                conn.execute(sql)
+            for name, kind in columns if known else ():
+                if name not in known:
+                    conn.execute(f'ALTER TABLE main."{table}" ADD COLUMN "{name}" {kind}')
+        names = "name, operation, scope, description"
+        conn.execute(f"INSERT INTO main.rule ({names}) SELECT {names} FROM new.rule")
+    return file
+
+
 def fill(url: str, file: Path) -> None:
     """Make the tables of a file in an empty PostgreSQL database, in the types of vantage6's models, with their rows."""
     with closing(sqlite3.connect(file)) as source, psycopg.connect(url) as target:

@@ -52,9 +52,19 @@ def passwd(target: Target, username: str, piped: bool) -> None:
         import models
 
         user = models.User.get_by_username(username)
+        is_in_keycloak = _is_in_keycloak(user, "password")
         user.password = _typed_password(user) if password is None else password
         user.save()
         notify(f"{user.named()} has a new password")
+        if is_in_keycloak:
+            notify(f"the server that {user.named()} came from keeps passwords in Keycloak: set it there, too", "yellow")
+
+
+def _is_in_keycloak(entity: Any, secret: str) -> bool:
+    """Whether an entity was imported from a server of release 5, and its secret was not set since."""
+    from vserverlib import hashing
+
+    return bool(entity.stored_hash(secret) == hashing.KEYCLOAK)
 
 
 def _typed_password(user: Any) -> str:
@@ -90,11 +100,16 @@ def apikey(target: Target, node: str) -> None:
         from vserverlib.entities import finding
 
         found = finding.one(models.Node, node, to_change=True)
+        is_in_keycloak = _is_in_keycloak(found, "api_key")
         found.api_key = key = hashing.new_key()
         found.save()
         click.echo(key)  # before the transaction ends: a key that nobody got to see is not stored
         sys.stdout.flush()
     notify(f"{found.named()} has a new API key, which is not shown again")
+    if is_in_keycloak:
+        notify(
+            f"the server that {found.named()} came from keeps keys in Keycloak: this one does not work there", "yellow"
+        )
 
 
 # Deleting

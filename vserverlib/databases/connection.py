@@ -67,6 +67,7 @@ class DatabaseMixin(peewee.Database):
 
     is_sqlite: bool
     path: Path | None
+    is_view = False  # whether it is a copy of a server's database, which nobody writes to
     to_write = "open it without --read-only"  # what is to be done for a read-only session to change something
 
     def open_as(self, title: str, mode: str, patience: float | None, path: Path | None) -> None:

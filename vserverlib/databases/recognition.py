@@ -1,4 +1,4 @@
-"""Recognizing the database of a vantage6 server by its tables, and of which release they are.
+"""Recognizing the database of a vantage6 server, and its release, by its tables.
 
 Reading such a database is transfer.vantage6's.
 """
@@ -14,8 +14,10 @@ from vserverlib.files import shown
 Columns = dict[str, frozenset[str]]  # the names of the columns of each table
 
 CORE = {"organization", "collaboration", "authenticatable"}  # tables of every release
-MARKS = (  # a table, or a column of one, that a release brought; the first that is there tells the newest release
-    (5, "authenticatable.keycloak_id"),
+NEWEST = 5
+KEYCLOAK_ID = "authenticatable.keycloak_id"
+MARKS = (  # a table, or a column of one, that a release added; the first one present tells the newest release
+    (5, KEYCLOAK_ID),
     (4, "run"),
     (4, "task.job_id"),
     (3, "algorithmport"),
@@ -30,22 +32,22 @@ SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'
 
 
 class Vantage6Database(Error):
-    """The database is that of a vantage6 server, which can be looked at, and imported: see vantage6_snapshots.py."""
+    """The database is that of a vantage6 server, which can be viewed and imported: see vantage6_snapshots.py."""
 
 
 def import_line(name: str) -> str:
-    """Return what is typed to import a file, or the database of a URL."""
+    """Return the command that imports a file, or the database of a URL."""
     return addresses.command("NEW.db", "import", name)
 
 
 def of_server(name: str) -> Vantage6Database:
-    """Return the error that a database, as it is shown, is that of a vantage6 server."""
+    """Return the error that a database, by the name shown, is that of a vantage6 server."""
     message = f"not of vserver (read it into a new one with: {import_line(name)}): nothing was changed"
     return Vantage6Database(f"{name} is the database of a vantage6 server, {message}")
 
 
 def is_one(path: Path, conn: sqlite3.Connection) -> bool:
-    """Whether an open file is the database of a server that can be read; an Error where its release is too new."""
+    """Whether an open file is the database of a server; an Error if it has a server's tables, of no known release."""
     columns = columns_of(conn)
     return columns.keys() >= CORE and bool(release_of(shown(path), columns))
 
@@ -63,12 +65,19 @@ def has(columns: Columns, mark: str) -> bool:
     return table in columns and (not column or column in columns[table])
 
 
-def release_of(title: str, columns: Columns) -> int:
-    """Return the newest release that tables and columns are of; an Error where that is none, or none that is read."""
-    release = next((release for release, mark in MARKS if has(columns, mark)), None)
+def release_of(title: str, columns: Columns, newest: int = NEWEST) -> int:
+    """Return the release, up to the newest one, that tables and columns are of; an Error if they are not a server's."""
+    release = next((release for release, mark in MARKS if release <= newest and has(columns, mark)), None)
     if not columns.keys() >= CORE or release is None:
         raise Error(f"{title} is a database of another program than a vantage6 server")
-    if release > 4:
-        why = "its users and keys are kept by Keycloak, not in the database"
-        raise Error(f"{title} is the database of a vantage6 server of release 5, which cannot be read: {why}")
     return release
+
+
+def is_only_opened(conn: sqlite3.Connection, columns: Columns) -> bool:
+    """Whether a server of release 5 opened a database of an earlier one, and added its columns, but nobody uses them.
+
+    Release 5 has no passwords, and gives each user that it creates a keycloak_id.
+    """
+    if not (has(columns, KEYCLOAK_ID) and has(columns, "user.password")):
+        return False
+    return conn.execute("SELECT 1 FROM authenticatable WHERE keycloak_id IS NOT NULL LIMIT 1").fetchone() is None

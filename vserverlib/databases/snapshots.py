@@ -8,6 +8,8 @@ lock that every connection of SQLite's has:
 * In WAL mode nobody removes the log while it is held, as that takes the file for oneself. What is written meanwhile
   leaves a log, so where there is none at the end, nothing was written.
 
+A file in WAL mode whose log grows all the time can be copied, too: see copied().
+
 File systems without locks are left with a second look at sizes and times, and a wait before the first one, until a
 write from then on has another time than the last.
 
@@ -22,6 +24,7 @@ import struct
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,10 +36,13 @@ CONNECTED = 128  # the byte of -shm that every connection in WAL mode has locked
 SALTS, COPIED, TO_COPY = 32, 96, 128  # in -shm: WalIndexHdr.aSalt, WalCkptInfo.nBackfill, .nBackfillAttempted (wal.c)
 EDGE = 2 << 20  # bytes at each end of a file that are compared to see whether it was overwritten
 WAL_MODE = b"\2\2"  # at offset 18 of the file
+LOG_HEADER = 32  # bytes: the salts in it change when the log begins again (sqlite.org/fileformat2.html, 4.1)
 TICK, COARSE = 0.02, 2.0  # seconds between two times that a file system tells apart; of those that have no fractions
 TRIES = 5
 PIECE = 1 << 20  # bytes that are copied between two looks for Ctrl-C
 PATIENCE, STEP = 5.0, 0.05  # seconds that a writer is waited for here; between two attempts
+POLL = 0.005  # seconds between two attempts to lock a file that a program may write to a hundred times a second
+HOLDS = (0.05, 0.1, 0.2, 0.25, 0.25, 0.25)  # seconds that a writer waits for a copy at most, by attempt
 
 State = tuple[tuple[int, ...], ...]
 
@@ -53,14 +59,18 @@ def held(file: Path, patience: float = PATIENCE) -> Iterator[int]:
     """
     descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        until = time.monotonic() + patience
-        while not lock(descriptor):
-            if time.monotonic() > until:
-                raise Error(f"{shown(file)} is locked by a program that writes to it: try again later")
-            time.sleep(STEP)
+        _wait_for_lock(descriptor, shown(file), patience)
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _wait_for_lock(descriptor: int, title: str, patience: float) -> None:
+    until = time.monotonic() + patience
+    while not lock(descriptor):
+        if time.monotonic() > until:
+            raise Error(f"{title} is locked by a program that writes to it: try again later")
+        time.sleep(POLL)
 
 
 def lock(descriptor: int) -> bool:
@@ -280,13 +290,18 @@ def settled(file: Path) -> State:
     """Return the state of a file from which any change that comes after this differs, after a wait if need be."""
     for _ in range(TRIES):
         now = state(file)
-        newest = max(max(times) for _, _, _, *times in now)
-        grain = TICK if newest % 1_000_000_000 else COARSE
-        since = time.time() - newest / 1e9
-        if not 0 <= since < grain:
+        if not (wait := unsettled(now)):
             break
-        time.sleep(grain - since)
+        time.sleep(wait)
     return now
+
+
+def unsettled(now: State) -> float:
+    """Return for how many seconds a change may leave the state of a file as it is: 0 if any change shows."""
+    newest = max(max(times) for _, _, _, *times in now)
+    grain = TICK if newest % 1_000_000_000 else COARSE
+    since = time.time() - newest / 1e9
+    return grain - since if 0 <= since < grain else 0
 
 
 def copy(file: Path, folder: Path, descriptor: int) -> Path:
@@ -296,6 +311,11 @@ def copy(file: Path, folder: Path, descriptor: int) -> Path:
     """
     target = files.make_private(folder / file.name)
     _copy(descriptor, target)
+    _copy_logs(file, folder)
+    return target
+
+
+def _copy_logs(file: Path, folder: Path) -> None:
     for ending in files.LOGS:
         with contextlib.suppress(FileNotFoundError):
             log = os.open(f"{file}{ending}", os.O_RDONLY | os.O_CLOEXEC)
@@ -303,7 +323,6 @@ def copy(file: Path, folder: Path, descriptor: int) -> Path:
                 _copy(log, files.make_private(folder / f"{file.name}{ending}"))
             finally:
                 os.close(log)
-    return target
 
 
 def _copy(descriptor: int, target: Path) -> None:
@@ -314,22 +333,78 @@ def _copy(descriptor: int, target: Path) -> None:
             place += len(piece)
 
 
-def copied(file: Path, folder: Path) -> Path:
-    """Make a copy of a file and its logs as they are at one moment; an Error if they change again and again.
+# One moment, while others write
 
-    Not of a file that this process has open by SQLite.
+
+def copied(file: Path, folder: Path, title: str) -> Path:
+    """Copy a file and its logs, as they are at one moment, into a private folder while others write; return the copy.
+
+    A writer waits for a quarter of a second at most. title: the file's name in messages. Raises an Error if it was
+    written to again and again. Not of a file that this process has open by SQLite.
     """
-    with held(file) as descriptor:
-        for _ in range(TRIES):
-            before = settled(file)
-            made = copy(file, folder, descriptor)
-            if state(file) == before:
-                return made
+    descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        for hold in HOLDS:
+            _wait_for_lock(descriptor, title, PATIENCE)
+            target = files.make_private(folder / file.name)
+            copy = _copy_with_log if is_wal(descriptor) else partial(_copy_in_turns, hold=hold, title=title)
+            if copy(file, target, descriptor) and os.path.samestat(os.fstat(descriptor), os.stat(file)):
+                return target
+            unlock(descriptor)
             for ending in ("", *files.LOGS):
-                Path(f"{made}{ending}").unlink(missing_ok=True)
-    raise changing(file)
+                Path(f"{target}{ending}").unlink(missing_ok=True)
+    finally:
+        os.close(descriptor)
+    raise changing(title)
 
 
-def changing(file: Path) -> Error:
-    """Return what there is to say if no copy of one moment could be made."""
-    return Error(f"{shown(file)} is written to again and again, so that no copy is of one moment: try again later")
+def _copy_with_log(file: Path, target: Path, descriptor: int) -> bool:
+    """Copy a file in WAL mode and its log; return whether the copy is of one moment. Nobody waits for it.
+
+    Pages that a checkpoint copies into the file meanwhile are in the log too, which is copied later and only grows,
+    until it begins again with another header. SQLite ignores a transaction at its end that is not complete.
+    """
+    log = _log_header(file)
+    _copy(descriptor, target)
+    _copy_logs(file, target.parent)
+    return _log_header(file) == log
+
+
+def _log_header(file: Path) -> bytes:
+    try:
+        with open(f"{file}-wal", "rb") as log:
+            return log.read(LOG_HEADER)
+    except FileNotFoundError:
+        return b""
+
+
+def _copy_in_turns(file: Path, target: Path, descriptor: int, hold: float, title: str) -> bool:
+    """Copy a file in rollback mode; return whether the copy is of one moment.
+
+    hold: seconds after which waiting writers get their turn. The journal of a program that was killed is copied, too.
+    """
+    change, until, place = _last_change(descriptor), time.monotonic() + hold, 0
+    with open(target, "wb") as out:
+        while piece := os.pread(descriptor, PIECE, place):
+            out.write(piece)
+            place += len(piece)
+            if time.monotonic() > until:
+                unlock(descriptor)
+                _wait_for_lock(descriptor, title, PATIENCE)
+                if _last_change(descriptor) != change:
+                    return False
+                until = time.monotonic() + hold
+    _copy_logs(file, target.parent)
+    return _last_change(descriptor) == change
+
+
+def _last_change(descriptor: int) -> tuple[int, int, bytes]:
+    """Return the size and the time of a file, and from its header the mode and the count of changes."""
+    found = os.fstat(descriptor)
+    return found.st_size, found.st_mtime_ns, os.pread(descriptor, 10, 18)
+
+
+def changing(name: Path | str) -> Error:
+    """Return the error that no copy of one moment could be made."""
+    title = name if isinstance(name, str) else shown(name)
+    return Error(f"{title} is written to again and again, so that no copy is of one moment: try again later")

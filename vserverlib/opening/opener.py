@@ -104,6 +104,7 @@ def _opened_copy(name: Path | str, copy: Copy, sandbox: bool = False) -> Sqlite:
         database = storage.sandbox(copy.file, path, title)
     else:
         database = storage.open_read_only(f"{copy.file.as_uri()}?immutable=1", path, title=title)
+    database.is_view = True
     database.to_write = f"import it ({recognition.import_line(title or shown(path))})"
     if not copy.is_kept:
         storage.remove_at_close(database, copy.file.parent)

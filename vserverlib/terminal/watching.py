@@ -61,7 +61,7 @@ class Signs:
         self.database, self.version, self.locked_since = database, None, 0.0
         self.is_away = False
         self.path = Path(os.path.abspath(database.path)) if database.path is not None else None
-        self.is_private = self.path is not None and not _is_same(self.path, _file(database))
+        self.is_private = database.is_view or (self.path is not None and not _is_same(self.path, _file(database)))
         self.file = self._now_there() if not self.is_private else None
 
     def has_changed(self) -> bool:

@@ -125,6 +125,8 @@ class Keeper:
         text = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
         if not text:
             return None
+        if text == hashing.KEYCLOAK:
+            return text
         try:
             kept = text if hashing.is_hash(text) else Plain(hashing.check_plain(str(field), text), field.salt())
         except Error:

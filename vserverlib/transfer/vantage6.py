@@ -1,11 +1,10 @@
-"""The database of a vantage6 server, as a source: what a file is, which release it is of, its rows under our names.
+"""The database of a vantage6 server as a source: which release it is of, and its rows under our names.
 
-A server that is upgraded adds tables and columns, and removes none. So a file may hold what several releases wrote:
-each row is read by the newest name that has a value, and `result` and `run` are read both.
+A server that is upgraded adds tables and columns, and removes none. So a database may hold rows of several releases:
+each row is read by the newest name that has a value, and both `result` and `run` are read.
 
-Read-only, in SQLite files of the releases 1 to 4; nothing is written beside the file, and it is not locked.
-vantage6_postgres.py copies a PostgreSQL database into such a file. values.py converts the values, importer.py writes
-them.
+It reads databases of the releases 1 to 5, from a private copy: opened() copies a SQLite file as it is at one moment,
+vantage6_postgres.py a PostgreSQL database. values.py converts the values, importer.py writes them.
 """
 
 from __future__ import annotations
@@ -15,24 +14,23 @@ import dataclasses
 import itertools
 import os
 import sqlite3
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from functools import partial
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from vserverlib import Error, files, printable, vantage6_names
+from vserverlib import Error, files, hashing, printable, vantage6_names
 from vserverlib.databases import snapshots, sqlite_connections, sqlite_headers
 from vserverlib.databases.connection import quoted
-from vserverlib.databases.recognition import Columns, columns_of, has, release_of
+from vserverlib.databases.recognition import Columns, columns_of, has, is_only_opened, release_of
 from vserverlib.entities import progress
 from vserverlib.files import shown
-from vserverlib.transfer.sources import NOTHING, Default, Notes, Origin, Row
+from vserverlib.transfer.sources import NOTHING, Default, Defaults, Notes, Origin, Row
 
 REMAINS = (("result", "run"), ("task.run_id", "task.job_id"), ("user.roles", "role"))  # of a release, beside a newer's
 VIEWS = "SELECT name FROM sqlite_master WHERE type = 'view' OR sql LIKE 'CREATE VIRTUAL %'"
-SHARED = ("ip", "last_seen", "status")  # what users and nodes have in `authenticatable`
-MERGED = {  # read with the rows that they belong to: these columns
+SHARED = ("ip", "last_seen", "status")  # columns of users and nodes that are in `authenticatable`
+MERGED = {  # tables that are read with the rows they belong to: these columns
     "authenticatable": {"id", "type", *SHARED},
-    "taskdatabase": {"id", "task_id", "database"},
+    "taskdatabase": {"id", "task_id", "database", "label", "dataframe_id", "position"},
     "role": {"id", "name"},
     "Permission": {"id", "role_id", "user_id"},
 }
@@ -48,8 +46,11 @@ def _same(*names: str) -> dict[str, tuple[str, ...]]:
 _SHARED = {name: (f"authenticatable.{name}",) for name in SHARED}
 _RESULT = _same(
     "id", "input", "task_id", "organization_id", "result", "assigned_at", "started_at", "finished_at", "log", "status"
-) | {"finished_at": ("finished_at", CLEANED)}  # what was cleaned up had finished, whether or not that was noted
-TABLES = (  # each with what its rows become, and its columns: under our name, the names there, newest first
+) | {
+    "input": vantage6_names.columns("result", "input"),
+    "finished_at": ("finished_at", CLEANED),  # a run that was cleaned up had finished, whether or not that was noted
+}
+TABLES = (  # each with our entity, and its columns: our name, and the names there, newest first
     (
         "organization",
         "organization",
@@ -73,13 +74,13 @@ TABLES = (  # each with what its rows become, and its columns: under our name, t
         | {
             "run_id": vantage6_names.columns("task", "run_id"),
             "initiator_id": vantage6_names.columns("task", "initiator_id"),
-            "database": ("taskdatabase.database", "database"),
+            "database": ("databases.names", "database"),
         },
     ),
     ("result", "result", _RESULT),
     ("run", vantage6_names.ENTITIES["run"].here, _RESULT),
 )
-# The releases up to 3.5 kept no status of a result: it is the one that its times say. A failure that is known stays.
+# The releases up to 3.5 kept no status of a result: it follows from the times. A failure that is known stays.
 _FAILED = ", ".join(f"'{status}'" for status in progress.FAILED)
 _FOLLOWED = (
     "CASE WHEN {finished} IS NOT NULL THEN 'completed' WHEN {started} IS NOT NULL THEN 'active' ELSE 'pending' END"
@@ -97,15 +98,20 @@ DEFAULTS = {
         )
     }
 }
+_IN_KEYCLOAK = Default(lambda row: hashing.KEYCLOAK, f"'{hashing.KEYCLOAK}'", f"COALESCE(t.{{}}, '{hashing.KEYCLOAK}')")
+KEPT_IN_KEYCLOAK = {  # release 5 has no passwords and keys: the rows that come from it say where they are
+    entity: {name: _IN_KEYCLOAK._replace(changed=_IN_KEYCLOAK.changed.format(name))}
+    for entity, name in (("user", "password"), ("node", "api_key"))
+}
 NAMES = {table: columns for table, _, columns in TABLES}
-READ = NAMES.keys() | MERGED.keys()  # the tables of which more is read than how many rows there are
+READ = NAMES.keys() | MERGED.keys() | {"dataframe"}  # the other tables are only counted
 ORIGINS = tuple(Origin(table, entity, tuple(columns)) for table, entity, columns in TABLES)
 JOINS = {
     "authenticatable": "LEFT JOIN authenticatable ON authenticatable.id = t.id",
-    "taskdatabase": (
-        'LEFT JOIN (SELECT task_id, group_concat("database", \', \') AS "database" FROM'
-        " (SELECT * FROM taskdatabase ORDER BY task_id, id) GROUP BY task_id) AS taskdatabase"
-        " ON taskdatabase.task_id = t.id"
+    "databases": (
+        "LEFT JOIN (SELECT task_id, group_concat(name, ', ') AS names FROM"
+        " (SELECT d.task_id, {database} AS name FROM taskdatabase AS d {dataframe} ORDER BY d.task_id, {order})"
+        " GROUP BY task_id) AS databases ON databases.task_id = t.id"
     ),
     "names": (  # each role once, the oldest first
         "LEFT JOIN (SELECT user_id, group_concat(name, ', ') AS names FROM"
@@ -113,7 +119,10 @@ JOINS = {
         " GROUP BY user_id, name ORDER BY user_id, MIN(role.id)) GROUP BY user_id) AS names ON names.user_id = t.id"
     ),
 }
-STRAYS = {  # of the tables that are read with others: which rows are read with none, and why, {role} being its table
+# The name of a database of a task is a label, or in release 5 the name of a dataframe.
+DATABASES = (("taskdatabase.label", "d.label"), ("dataframe.name", "f.name"), ("taskdatabase.database", 'd."database"'))
+DATAFRAME = "LEFT JOIN dataframe AS f ON f.id = d.dataframe_id"
+STRAYS = {  # of the tables that are read with others: the rows that belong to none, and why
     "Permission": (
         "SELECT 'of user ' || COALESCE(p.user_id, 'none') || ' in role ' || COALESCE(p.role_id, 'none'), CASE"
         " WHEN u.id IS NULL THEN 'there is no such user' WHEN r.id IS NULL THEN 'there is no such role'"
@@ -122,8 +131,8 @@ STRAYS = {  # of the tables that are read with others: which rows are read with 
     ),
     "taskdatabase": (
         "SELECT 'of task ' || COALESCE(d.task_id, 'none'), CASE WHEN t.id IS NULL THEN 'there is no such task'"
-        " ELSE 'it names no database' END FROM taskdatabase AS d LEFT JOIN task AS t ON t.id = d.task_id"
-        ' WHERE t.id IS NULL OR d."database" IS NULL'
+        " ELSE 'it names no database' END FROM taskdatabase AS d {dataframe} LEFT JOIN task AS t ON t.id = d.task_id"
+        " WHERE t.id IS NULL OR {database} IS NULL"
     ),
     "authenticatable": (
         "SELECT COALESCE(a.id, 'without an id'), 'there is no such user or node' FROM authenticatable AS a"
@@ -144,8 +153,8 @@ AND run.started_at IS result.started_at AND run.finished_at IS result.finished_a
 class Source:
     """The database of a server, open.
 
-    title: what messages call it; named: what the journal does. release: the newest that wrote to it; remains: what
-    earlier ones left in it. refuse_changed: see sources.Source.
+    title: its name in messages; named: its name in the journal. release: the newest that wrote to it; remains: what
+    earlier ones left in it; is_opened: whether a server of release 5 opened it, and added only columns.
     """
 
     title: str
@@ -154,12 +163,16 @@ class Source:
     columns: Columns
     release: int
     remains: tuple[str, ...]
-    refuse_changed: Callable[[], None]
-    defaults = DEFAULTS
+    is_opened: bool
+
+    @property
+    def defaults(self) -> Defaults:
+        """The statuses of results, and in release 5 where passwords and keys are."""
+        return DEFAULTS | KEPT_IN_KEYCLOAK if self.release == 5 else DEFAULTS
 
     @property
     def made_up(self) -> Mapping[str, Collection[str]]:
-        """The times when tasks were made, which releases before 3.11 do not note: they tell no tasks apart."""
+        """The times when tasks were created, which releases before 3.11 do not note: they tell no tasks apart."""
         return NOTHING if self._has("task", "created_at") else {"task": ("created_at",)}
 
     @property
@@ -179,14 +192,18 @@ class Source:
     def summary(self) -> str:
         """Return what it is, in a line."""
         earlier = f", with what earlier releases left in it ({', '.join(self.remains)})" if self.remains else ""
-        return f"{self.title} is the database of a vantage6 server, release {self.release}{earlier}"
+        opened = ", which a server of release 5 has opened" if self.is_opened else ""
+        return f"{self.title} is the database of a vantage6 server, release {self.release}{opened}{earlier}"
+
+    def refuse_changed(self) -> None:
+        """Do nothing: it is read from a copy of one moment."""
 
     def count(self, table: str) -> int:
         """Return how many rows a table has."""
         return int(self.conn.execute(f"SELECT COUNT(*) FROM {quoted(table)}").fetchone()[0])
 
     def rows(self, origin: Origin, notes: Notes) -> Iterator[Row]:
-        """Return the rows of a table, with what is worked out from more than one of their values."""
+        """Return the rows of a table, with the values that are computed from several of theirs."""
         rows = self._stored(origin)
         if origin.table == "run":
             self._note_cleaned(notes)
@@ -196,7 +213,7 @@ class Source:
         return _roles(rows, origin.columns.index("roles")) if origin.table == "user" else rows
 
     def _note_cleaned(self, notes: Notes) -> None:
-        """Count the runs that finished, for all that is known, when they were cleaned up."""
+        """Count the runs whose only known end is their clean-up."""
         if self._has("run", CLEANED):
             cleaned = f"SELECT COUNT(*) FROM run WHERE {_time('finished_at')} IS NULL AND {_time(CLEANED)} IS NOT NULL"
             if count := self.conn.execute(cleaned).fetchone()[0]:
@@ -205,20 +222,33 @@ class Source:
     def _stored(self, origin: Origin) -> Iterator[Row]:
         """Return the rows of a table as they are stored."""
         parts = [self._value(origin.table, NAMES[origin.table][name]) for name in origin.columns]
-        joins = " ".join(join for table, join in JOINS.items() if any(f"{table}." in part for part in parts))
+        joined = [join for table, join in JOINS.items() if any(f"{table}." in part for part in parts)]
+        joins = " ".join(joined).format_map(self._parts())
         order = " ORDER BY t.id" if "id" in self.columns[origin.table] else ""
         return self.conn.execute(f"SELECT {', '.join(parts)} FROM {quoted(origin.table)} AS t {joins}{order}")
 
     def _value(self, table: str, names: tuple[str, ...]) -> str:
-        """Return the SQL of a value: the first of its names that has one."""
+        """Return the SQL of a value: that of the first of its names that has one."""
         places = [name.rpartition(".") for name in names]
         known = [(at or "t", name) for at, _, name in places if self._has(at or table, name)]
         parts = ", ".join(map(_time if CLEANED in names else str, (f"{at}.{quoted(name)}" for at, name in known)))
         return f"COALESCE({parts})" if len(known) > 1 else parts or "NULL"
 
+    def _parts(self) -> dict[str, str]:
+        """Return the parts of JOINS and STRAYS that differ between releases."""
+        names = [sql for mark, sql in DATABASES if has(self.columns, mark)]
+        return {
+            "database": f"COALESCE({', '.join(names)}, NULL)",
+            "dataframe": DATAFRAME if "dataframe" in self.columns else "",
+            "order": "d.position, d.id" if self._has("taskdatabase", "position") else "d.id",
+            "role": "role" if "role" in self.columns else NO_ROLES,
+        }
+
     def _has(self, table: str, name: str) -> bool:
         if table == "names":
             return {"role", "Permission"} <= self.columns.keys()
+        if table == "databases":
+            return "taskdatabase" in self.columns
         return name in self.columns.get(table, ())
 
     def doubled(self) -> Iterator[int]:
@@ -237,27 +267,24 @@ class Source:
 
     def orphan_rows(self, notes: Notes) -> dict[str, int]:
         """Note the rows of tables that are read with others, and belong to none of these; return how many, by table."""
-        role, before = "role" if "role" in self.columns else NO_ROLES, notes.left_out.total
+        parts, before = self._parts(), notes.left_out.total
         found: dict[str, int] = {}
         for table in sorted(STRAYS.keys() & self.columns.keys()):
-            for named, reason in self.conn.execute(STRAYS[table].format(role=role)):
+            for named, reason in self.conn.execute(STRAYS[table].format_map(parts)):
                 notes.left_out.add(f"{table} {printable(named)} is left out: {reason}")
             found[table] = notes.left_out.total - before - sum(found.values())
         return {table: count for table, count in found.items() if count}
 
     def unmapped_tables(self) -> dict[str, int]:
-        """Return the tables that have no place in ours, each with how many rows it has: those that have any.
-
-        Of roles, which are names here, those that no user has.
-        """
-        counts = {table: self.count(table) for table in self.columns if table not in READ}
+        """Return the tables with rows that have no place in ours, and how many rows: of roles, those without users."""
+        counts = {table: self.count(table) for table in sorted(self.columns.keys() - NAMES.keys() - MERGED.keys())}
         if "role" in self.columns:
             is_asked = "Permission" in self.columns
             counts["role"] = self.conn.execute(UNUSED_ROLES).fetchone()[0] if is_asked else self.count("role")
         return {table: count for table, count in counts.items() if count}
 
     def lost_columns(self) -> dict[str, int]:
-        """Return the columns that have no place in ours, each with how many rows have more in it than 0 or nothing."""
+        """Return the columns that have no place in ours, and in how many rows each has a value other than 0 or ""."""
         found: dict[str, int] = {}
         for origin in self.origins:
             kept = {name for names in NAMES[origin.table].values() for name in names} - {CLEANED} | {"id"}
@@ -273,15 +300,15 @@ class Source:
 
 
 def _time(place: str) -> str:
-    """Return the SQL of a time: an empty text is none."""
+    """Return the SQL of a time: NULL for an empty text."""
     return f"CASE WHEN TRIM({place}) <> '' THEN {place} END"
 
 
-# What is worked out of a row
+# Rows that change on the way
 
 
 def _new_ids(rows: Iterable[Row], taken: Iterator[tuple[int, int]], notes: Notes) -> Iterator[Row]:
-    """Give a run whose id a result has a new one. Both come by their ids, the lowest first."""
+    """Give a run a new id if a result has its id. Both come by their ids, the lowest first."""
     nothing = (None, None)
     old, new = next(taken, nothing)
     for row in rows:
@@ -294,7 +321,7 @@ def _new_ids(rows: Iterable[Row], taken: Iterator[tuple[int, int]], notes: Notes
 
 
 def _once(rows: Iterable[Row], doubled: Iterator[int], notes: Notes) -> Iterator[Row]:
-    """Leave out the results that are runs too: what the server did with one since then is in the run."""
+    """Leave out the results that are also runs: the run has what the server did with it since."""
     double = next(doubled, None)
     for row in rows:
         if double is not None and row[0] == double:
@@ -305,7 +332,7 @@ def _once(rows: Iterable[Row], doubled: Iterator[int], notes: Notes) -> Iterator
 
 
 def _roles(rows: Iterable[Row], place: int) -> Iterator[Row]:
-    """Have the list of roles that release 1 kept be written as that of names is."""
+    """Write the list of roles that release 1 kept as that of later releases."""
     for row in rows:
         names = [name.strip() for name in str(row[place] or "").split(",") if name.strip()]
         yield (*row[:place], ", ".join(names) or None, *row[place + 1 :])
@@ -316,104 +343,65 @@ def _roles(rows: Iterable[Row], place: int) -> Iterator[Row]:
 
 @contextlib.contextmanager
 def opened(path: Path, named: Path | None = None) -> Iterator[Source]:
-    """Open the database of a server; an Error where it is something else, damaged, locked, or of a release too new.
+    """Open a private copy of the database of a server, as it is at one moment.
 
-    named: what messages call it.
+    named: its name in messages. Raises an Error if it is something else, damaged, locked, or changes all the time.
     """
-    named, file = named or path, files.real(path)
+    named = named or path
     title = shown(named)
     with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(files.passing_folder())
         with files.as_error(f"{title} cannot be read"):
             _refuse_cut_off(path)
-            state = snapshots.settled(file), _header(file)
-            conn = stack.enter_context(contextlib.closing(_connection(file, stack)))
-            source = source_of(conn, title, printable(named.name), partial(_refuse_changed, path, state))
-        source.refuse_changed()
-        with _damage_told(source):
-            yield source
+        with files.as_error(f"{title} cannot be copied to {shown(folder)}"):
+            copy = snapshots.copied(files.real(path), folder, title)
+        with files.as_error(f"{title} cannot be read"):
+            conn = stack.enter_context(contextlib.closing(sqlite_connections.connect(copy)))
+            source = source_of(conn, title, printable(named.name))
+        stack.enter_context(_damage_as_error(source))
+        yield source
 
 
-def source_of(conn: sqlite3.Connection, title: str, named: str, refuse_changed: Callable[[], None]) -> Source:
-    """Return the source that an open file is; an Error where it is something else, or of a release too new."""
+def source_of(conn: sqlite3.Connection, title: str, named: str) -> Source:
+    """Return the source in an open database that nobody else writes to; an Error if it is not a server's."""
     conn.text_factory = _text
     columns = columns_of(conn)
     release = release_of(title, columns)
+    is_opened = release == 5 and is_only_opened(conn, columns)
+    if is_opened:
+        release = release_of(title, columns, newest=4)
     refuse_views(title, {name for (name,) in conn.execute(VIEWS)})
     remains = tuple(old for old, new in REMAINS if has(columns, old) and has(columns, new))
-    return Source(title, named, conn, columns, release, remains, refuse_changed)
-
-
-def _refuse_changed(path: Path, state: tuple[snapshots.State, bytes]) -> None:
-    """Raise an Error where a file was written to since then: what was read need not fit together."""
-    file = files.real(path)
-    if (snapshots.state(file), _header(file)) != state:
-        message = "was written to while it was read: nothing was imported; stop its server first, or import a backup"
-        raise Error(f"{shown(path)} {message}")
+    return Source(title, named, conn, columns, release, remains, is_opened)
 
 
 def _refuse_cut_off(path: Path) -> None:
     with open(path, "rb") as file:
         header, size = sqlite_headers.read_header(file.read(100)), os.fstat(file.fileno()).st_size
     if header is None:
-        raise Error(f"{shown(path)} is no SQLite database")
+        raise Error(f"{shown(path)} is not a SQLite database")
     sqlite_headers.refuse_cut_off(path, header, size)
 
 
 def refuse_views(title: str, others: set[str]) -> None:
-    """Raise an Error where what has the name of a table is none: its rows would be left out in silence."""
+    """Raise an Error if something else than a table has the name of one: its rows would be left out silently."""
     meant = sorted(others & READ)
     if meant:
         message = f"{', '.join(meant)} is no table in it, as it is in the database of a vantage6 server"
         raise Error(f"{title} cannot be read: {message}")
 
 
-# Opening it without a trace
-
-
-def _connection(path: Path, stack: contextlib.ExitStack) -> sqlite3.Connection:
-    """Open the file, or where it has a log a private copy of both: SQLite would write beside it, or into it."""
-    if any(Path(f"{path}{ending}").exists() and os.path.getsize(f"{path}{ending}") for ending in files.LOGS):
-        conn = sqlite_connections.connect(snapshots.copied(path, stack.enter_context(files.passing_folder())))
-    else:
-        if _header(path)[18:20] == snapshots.WAL_MODE:
-            stack.enter_context(snapshots.held(path))  # who writes meanwhile leaves a log
-        else:
-            _refuse_locked(path)
-        conn = sqlite_headers.immutable(path)
-    return conn
-
-
-def _refuse_locked(path: Path) -> None:
-    """Raise an Error where another program is about to write to a file in rollback mode."""
-    try:
-        with contextlib.closing(
-            sqlite_connections.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=0)
-        ) as conn:
-            conn.execute("SELECT 1 FROM sqlite_master").fetchone()
-    except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
-            remedy = "stop its server first, or import a backup"
-            raise Error(f"{shown(path)} is locked by a program that writes to it: {remedy}") from None
-        raise
-
-
 def _text(data: bytes) -> str | bytes:
-    """Return a text; as it is where it is none in UTF-8."""
+    """Return a text; its bytes if they are not UTF-8."""
     try:
         return data.decode()
     except UnicodeDecodeError:
         return data
 
 
-def _header(file: Path) -> bytes:
-    """Return the header, which has a number that every transaction in rollback mode counts up."""
-    with open(file, "rb") as opened:
-        return opened.read(100)
-
-
 @contextlib.contextmanager
-def _damage_told(source: Source) -> Iterator[None]:
-    """Have what SQLite finds damaged be told as the source's: what it is read into was just made."""
+def _damage_as_error(source: Source) -> Iterator[None]:
+    """Report damage that SQLite finds as damage of the source: the database that it is read into is new."""
     try:
         yield
     except sqlite3.DatabaseError as error:
@@ -423,6 +411,5 @@ def _damage_told(source: Source) -> Iterator[None]:
             raise Error(f"{source.title} cannot be read: {message}") from error
         if code != sqlite3.SQLITE_CORRUPT:
             raise
-        source.refuse_changed()
         message = f"{source.title} is damaged ({printable(error, 200)}): nothing was imported; use a backup"
         raise Error(message) from error

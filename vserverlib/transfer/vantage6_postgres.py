@@ -66,7 +66,7 @@ def opened(database: Any, bar: Bar) -> Iterator[vantage6.Source]:
     with files.passing_folder() as folder, contextlib.closing(_new(files.make_private(folder / "source"))) as conn:
         with files.as_error(f"{title} cannot be copied to {shown(folder)}"):
             _copy(database, conn, tables, codec, bar)
-        yield vantage6.source_of(conn, title, database.place, lambda: None)
+        yield vantage6.source_of(conn, title, database.place)
 
 
 def state(database: Any) -> str:

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import models  # it is what there are tables for
-from vserverlib import files, printable
+from vserverlib import files, hashing, printable
 from vserverlib.databases import connecting
 from vserverlib.drivers import peewee
 from vserverlib.files import shown
+from vserverlib.secret_columns import is_secret
 from vserverlib.transfer.sources import Notes, Origin, Row, SequenceState, Undecodable, WhollyOurs
 
 IN_ORDER = ("organization", "collaboration", "member", "user", "node", "task", "result")  # in which they can be written
@@ -70,9 +71,17 @@ class Database(WhollyOurs):
     def rows(self, origin: Origin, notes: Notes) -> Iterator[Row]:
         """Return the rows of a table as they are stored, as they come, by their ids."""
         table = peewee.Table(origin.table, origin.columns)
-        query = table.select(*(getattr(table, name) for name in origin.columns)).order_by(table.id)
-        rows: Iterator[Row] = self.database.rows(query)
-        return rows
+        query = table.select(
+            *(self._shown(origin.table, getattr(table, name), name) for name in origin.columns)
+        ).order_by(table.id)
+        with self.database.hashes_visible():
+            yield from self.database.rows(query)
+
+    def _shown(self, table: str, column: Any, name: str) -> Any:
+        """Return the expression of a column: without hashes, a secret is NULL unless it is in Keycloak."""
+        if self.with_hashes or not is_secret(table, name):
+            return column
+        return peewee.Case(None, [(column == hashing.KEYCLOAK, column)])
 
     def refuse_changed(self) -> None:
         """Do nothing: it is read in one transaction, and so as it was at one moment."""
@@ -82,8 +91,6 @@ class Database(WhollyOurs):
 def reading(database: Any, *, with_hashes: bool) -> Iterator[Database]:
     """Have a database that is open be a source, as it is at this moment. with_hashes: also where it hides them."""
     with contextlib.ExitStack() as stack:
-        if with_hashes:
-            stack.enter_context(database.hashes_visible())
         if database.is_sqlite:
             stack.enter_context(_any_text(database.connection()))
         stack.enter_context(database.reading())
