@@ -56,6 +56,8 @@ class Comparison:
         for name, before in base.items():
             if entity in mapping.JOINED and name in mapping.HEARTBEAT and name not in watched:
                 continue
+            if is_secret(entity, name) and not mapping.places(self._server, entity, name):
+                continue  # Keycloak has it
             now = self.as_ours(entity, name, read.get(name), before)
             if self.is_same(entity, name, before, now):
                 continue

@@ -28,6 +28,11 @@ BESIDE = {  # the rows that are read with those of a table: by which column they
     "task": (("taskdatabase", "task_id"),),
 }
 
+FURTHER = (  # rows that those lead to: of which entity, by which column, and to which table
+    ("user", ("Permission", "role_id"), "role"),
+    ("task", ("taskdatabase", "dataframe_id"), "dataframe"),
+)
+
 
 class Judge:
     """Reads rows by their ids there. Links are ids there, too."""
@@ -37,8 +42,8 @@ class Judge:
         self._conn = sqlite3.connect(":memory:", isolation_level=None)
         for table, columns in server.shape.columns.items():
             self._conn.execute(f"CREATE TABLE {quoted(table)} ({listed(columns)})")
-        source = vantage6.source_of(self._conn, server.title, server.title, lambda: None)
-        self._source = dataclasses.replace(source, release=server.release)
+        source = vantage6.source_of(self._conn, server.title, server.title)
+        self._source = dataclasses.replace(source, release=server.release, is_opened=False)
 
     def close(self) -> None:
         """Forget what was read."""
@@ -58,8 +63,9 @@ class Judge:
         for beside, column in BESIDE.get(entity, ()):
             if self._server.has(beside):
                 self._copy(beside, column, ids)
-        if entity == "user":
-            self._copy_roles()
+        for of, by, further in FURTHER:
+            if of == entity and self._server.has(further) and self._server.has(*by):
+                self._copy_named(further, *by)
         return self._as_imported(next(origin for origin in self._source.origins if origin.table == table))
 
     def _copy(self, table: str, column: str, ids: Sequence[int]) -> None:
@@ -73,9 +79,10 @@ class Judge:
         marks = ", ".join("?" for _ in self._server.shape.columns[table])
         self._conn.executemany(f"INSERT INTO {quoted(table)} VALUES ({marks})", map(_storable, rows))
 
-    def _copy_roles(self) -> None:
-        found = self._conn.execute('SELECT DISTINCT role_id FROM "Permission" WHERE role_id IS NOT NULL')
-        self._copy("role", "id", [id for (id,) in found.fetchall()])
+    def _copy_named(self, table: str, by: str, column: str) -> None:
+        """Copy the rows to which a column of another table leads."""
+        sql = f"SELECT DISTINCT {quoted(column)} FROM {quoted(by)} WHERE {quoted(column)} IS NOT NULL"
+        self._copy(table, "id", [id for (id,) in self._conn.execute(sql).fetchall()])
 
     def _as_imported(self, origin: Origin) -> dict[int, Values]:
         notes = Notes()

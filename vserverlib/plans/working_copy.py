@@ -118,7 +118,7 @@ def _missing(source: vantage6.Source) -> Iterator[str]:
         for name in origin.columns:
             of = [known.rpartition(".") for known in vantage6.NAMES[origin.table][name]]
             tables = [table or origin.table for table, _, _ in of]
-            if source.release >= mapping.KEYCLOAK_FROM or "names" in tables or "taskdatabase" in tables:
+            if source.release >= mapping.KEYCLOAK_FROM or tables[0] in ("names", "databases"):
                 continue
             if not any(column in source.columns.get(table or origin.table, ()) for table, _, column in of):
                 yield f"{origin.table}.{name}"

@@ -152,7 +152,7 @@ class Writer:
     def _databases(self, row: Row, id: int, gone: Gone, title: str) -> None:
         from vserverlib.plans import roles
 
-        if not self._server.has("taskdatabase", "database"):
+        if self._server.release >= mapping.KEYCLOAK_FROM or not self._server.has("taskdatabase", "database"):
             what = "a task's databases belong to its session: post a new task to the server"
             return self.problems.append(f"{title}: in release {self._server.release} {what}")
         for name in roles.databases(self._server, row, id, gone):
