@@ -24,7 +24,11 @@ if TYPE_CHECKING:
 
 
 def connect(
-    url: str | os.PathLike[str] = addresses.DEFAULT, *, read_only: bool = False, sandbox: bool = False
+    url: str | os.PathLike[str] = addresses.DEFAULT,
+    *,
+    read_only: bool = False,
+    sandbox: bool = False,
+    write: bool = False,
 ) -> DatabaseMixin:
     """Open a database for the models, close the one that was open before, and return it.
 
@@ -36,6 +40,8 @@ def connect(
     try:
         return connecting.connect(url, read_only=read_only, sandbox=sandbox)
     except recognition.Vantage6Database:
+        if write and not (read_only or sandbox):
+            return _working_copy(url)
         if not (read_only or sandbox):
             raise
     return _look(os.fspath(url) if addresses.is_url(url) else storage.as_path(url), sandbox)
@@ -79,6 +85,16 @@ def demo(*, read_only: bool = False, sandbox: bool = False) -> Sqlite:
         storage.remove_at_close(database, copy.parent)
         return connecting.bind(database)
     return connecting.bind(storage.throw_away(copy, Path("demo"), "sandbox" if sandbox else "read-write", "demo"))
+
+
+def _working_copy(url: str | os.PathLike[str]) -> DatabaseMixin:
+    """Open a working copy of the database of a vantage6 server, whose changes can be applied to it."""
+    from vserverlib.plans import working_copy  # few databases are a server's
+    from vserverlib.plans.plan import Plan
+    from vserverlib.terminal import display, live_display, plan_screen
+
+    display.register(Plan, plan_screen.Screen)
+    return working_copy.opened(working_copy.target_of(url), live_display.progress_bar)
 
 
 def _look(name: Path | str, sandbox: bool) -> Sqlite:
