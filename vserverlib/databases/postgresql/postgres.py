@@ -186,7 +186,7 @@ class Postgres(sequences.Ids, DatabaseMixin, peewee.PostgresqlDatabase):
 
     def insert_many(self, table: str, columns: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> None:
         """Write rows into a table by one COPY. Within a transaction; what was read is not forgotten for it."""
-        with self._copying_in(table, columns) as copy:
+        with self.copying_in(table, columns) as copy:
             for row in rows:
                 copy.write_row(row)
         if columns[0] == "id":
@@ -220,12 +220,13 @@ class Postgres(sequences.Ids, DatabaseMixin, peewee.PostgresqlDatabase):
 
     def load(self, table: str, columns: Sequence[str], lines: Iterable[bytes]) -> None:
         """Write rows into a table by one COPY, each a line as pg_dump writes it. Within a transaction."""
-        with self._copying_in(table, columns) as copy:
+        with self.copying_in(table, columns) as copy:
             for line in lines:
                 copy.write(line)
 
     @contextmanager
-    def _copying_in(self, table: str, columns: Sequence[str]) -> Iterator[Any]:
+    def copying_in(self, table: str, columns: Sequence[str]) -> Iterator[Any]:
+        """Give what rows are written to by one COPY. Within a transaction."""
         names = ", ".join(f'"{name}"' for name in columns)
         with self._errors_explained(), self.cursor().copy(f'COPY "{table}" ({names}) FROM STDIN') as copy:
             yield copy
