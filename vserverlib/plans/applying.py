@@ -78,7 +78,7 @@ def _write(server: Server, session: Session, work: Work, log: records.Log) -> tu
         began = time.perf_counter()
         if server.version() != work.version:
             about = session.about(server)
-            again = planning.made(server, work.net, session.changes, session.ids, about)
+            again = planning.made(server, work.net, session.changes, session.ids, about, work.fingerprints)
             _refuse_another(server, again.plan, work.plan)
             work = again
         execution = Execution(server, log)
@@ -93,7 +93,9 @@ def _write(server: Server, session: Session, work: Work, log: records.Log) -> tu
 
 
 def _tables(work: Work) -> set[str]:
-    return {*work.writes.tables(), *work.gone.tables, *(link.table for link in work.gone.links)}
+    """Return the tables that are locked: those that are written, and those that get an index for a moment."""
+    links = (*work.gone.links, *work.many)
+    return {*work.writes.tables(), *work.gone.tables, *(link.table for link in links)}
 
 
 def _verify(server: Server, work: Work, ids: Ids) -> None:

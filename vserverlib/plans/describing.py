@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from vserverlib import pluralize, printable
@@ -12,6 +12,7 @@ from vserverlib.plans import conflicts, mapping, writes
 from vserverlib.plans.change import CHANGED, DELETED, NEW, Change, Field
 from vserverlib.plans.gone import Gone
 from vserverlib.plans.net_changes import NetChanges, Root, Row
+from vserverlib.plans.references import Link
 from vserverlib.plans.server import Server
 from vserverlib.plans.writes import ServerChange, Writes, titled
 
@@ -140,11 +141,14 @@ def _dependents(release: int, root: Root, counts: dict[str, dict[int, int]]) -> 
 # Notes
 
 
-def notes(server: Server, net: NetChanges, beside: Iterable[ServerChange]) -> Iterator[str]:
+def notes(server: Server, net: NetChanges, beside: Iterable[ServerChange], many: Mapping[Link, int]) -> Iterator[str]:
     """Return what the server, its nodes or people do not notice."""
     yield from _of_runs(server, net)
     yield from _of_deleted(server, net)
     yield from _of_keycloak(server, net)
+    if (seconds := server.slow(many)) > 1:
+        what = "the tables lack indexes, which only their owner can make for a moment"
+        yield f"others wait for about {seconds:,.0f} s while it is applied: {what}"
     if any(change.what == writes.RESET_TWO_FACTOR for change in beside):
         yield "users without two-factor authentication set it up at their next log-in, if the server asks for it"
     if (zone := server.time_zone()) not in ("", "UTC", "Etc/UTC", "GMT"):

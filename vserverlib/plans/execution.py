@@ -35,9 +35,10 @@ class Execution:
             self._insert(insert)
         for update in work.writes.updates:
             self.update(update)
-        for table in reversed(references.ORDER):
-            if table in work.gone.tables:
-                self._delete(table, work.gone.temp(table))
+        with self._server.indexed(work.many):
+            for table in reversed(references.ORDER):
+                if table in work.gone.tables:
+                    self._delete(table, work.gone.temp(table))
 
     def give_ids(self, fresh: Iterable[New]) -> None:
         """Give new rows their ids, before anything is deleted: none is given again."""

@@ -16,6 +16,7 @@ from vserverlib.plans.plan import SHOWN
 from vserverlib.plans.references import Link
 from vserverlib.plans.server import Server
 
+MANY = 200  # rows of a table
 KEYS = {"id": "INTEGER", "rowid": "INTEGER", "ctid": "tid"}
 
 
@@ -32,17 +33,19 @@ class Gone:
     def add(self, table: str, rows: Iterable[tuple[int, int]]) -> None:
         """Add rows by their ids, each with its root."""
         self._open(table)
-        self.server.many(f"INSERT INTO {self.temp(table)} (key, root) VALUES (?, ?)", rows)
+        self.server.fill(f"gone {table}", ("key", "root"), rows)
+        self.server.note_size(self.temp(table))
 
     def add_found(self, table: str, query: str, params: Sequence[Any] = ()) -> None:
         """Add the rows of a query of keys and roots, each once."""
         self._open(table)
         self.server.run(f"INSERT INTO {self.temp(table)} (key, root) {query} ON CONFLICT DO NOTHING", params)
+        self.server.note_size(self.temp(table))
 
     def add_pairs(self, table: str, columns: tuple[str, str], pairs: Iterable[tuple[int, int, int]]) -> None:
         """Add all rows of a table that have these two values; each pair with its root."""
         self.server.keep("pairs", "a INTEGER, b INTEGER, root INTEGER")
-        self.server.many(f"INSERT INTO {self.server.temp('pairs')} VALUES (?, ?, ?)", pairs)
+        self.server.fill("pairs", ("a", "b", "root"), pairs)
         same = " AND ".join(f"t.{quoted(name)} = p.{side}" for name, side in zip(columns, "ab", strict=True))
         found = f"FROM {quoted(table)} AS t JOIN {self.server.temp('pairs')} AS p ON {same} WHERE true"
         self.add_found(table, f"SELECT {self._key(table)}, p.root {found}")
@@ -152,6 +155,22 @@ class Gone:
                     ON o.id = {column} WHERE {column} IS NOT NULL AND o.id IS NULL ORDER BY 1"""
                 if ids := [id for (id,) in self.server.all(sql)]:
                     found[f"{link.table}.{link.column}"] = ids
+        return found
+
+    # Time
+
+    def fingerprints(self) -> dict[str, Any]:
+        """Return for each table what is another value if a row of it that is deleted was changed."""
+        tables = [table for table in self.tables if self.server.has(table, "id")]
+        return {table: self.server.fingerprint(table, self.temp(table)) for table in tables}
+
+    def many(self) -> dict[Link, int]:
+        """Return the links to tables of which many rows are deleted, and how many: each looks for its links."""
+        found: dict[Link, int] = {}
+        for table in self.tables:
+            count = sum(self.counts(table).values())
+            if count >= MANY:
+                found |= dict.fromkeys(self.server.links_to(table), count)
         return found
 
     # Counting

@@ -31,6 +31,11 @@ class Ids:
         found.add(applied)
         return found
 
+    @property
+    def are_alike(self) -> bool:
+        """Whether every row has the same id here and there."""
+        return not self._theirs
+
     def theirs(self, entity: str, id: int) -> int:
         """Return what a row is there."""
         return self._theirs.get(New(entity, id), id)

@@ -93,7 +93,7 @@ class Judge:
         found: dict[int, Any] = {}
         for row in converter.converted(rows):
             read = dict(zip(origin.columns, row, strict=True))
-            found[read["id"]] = read
+            found[read.pop("id")] = read
         for column in _secrets(origin):
             place = mapping.places(self._server, origin.entity, column)
             asked = f"SELECT id, {quoted(column)} FROM {quoted(origin.table)}" if place else "SELECT 1, 2 WHERE 0"

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from vserverlib.plans import conflicts, describing, mapping, references, roles, writes
@@ -18,17 +19,19 @@ from vserverlib.plans.ids import Ids, New
 from vserverlib.plans.judge import Judge
 from vserverlib.plans.net_changes import NetChanges
 from vserverlib.plans.plan import Plan, Refused
+from vserverlib.plans.references import Link
 from vserverlib.plans.server import Server
 from vserverlib.plans.writes import ServerChange, Writer, Writes, titled
 
 TRIES = 3  # while others write
+NOTHING_JUDGED: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclasses.dataclass
 class Work:
     """What is done, beside its plan: the rows that are written and deleted.
 
-    nowhere: see Gone.nowhere(). version: of the database, as it was planned for.
+    nowhere, many, fingerprints: see Gone. version: of the database, as it was planned for.
     """
 
     plan: Plan
@@ -37,6 +40,8 @@ class Work:
     net: NetChanges
     judge: Judge
     nowhere: dict[str, list[int]]
+    many: dict[Link, int]
+    fingerprints: dict[str, Any]
     version: Any
 
 
@@ -50,9 +55,9 @@ class About:
 
 
 def settled(server: Server, net: NetChanges, changes: Iterable[ServerChange], ids: Ids, about: About) -> Work:
-    """Make the plan of net changes while others may write: again if somebody did meanwhile."""
+    """Make the plan of net changes while others may write: on SQLite again if somebody did meanwhile."""
     changes = list(changes)
-    for _ in range(TRIES):
+    for _ in range(TRIES if server.is_sqlite else 1):
         version = server.version()
         with server.reading():
             work = made(server, net, changes, ids, about)
@@ -61,14 +66,26 @@ def settled(server: Server, net: NetChanges, changes: Iterable[ServerChange], id
     return dataclasses.replace(work, version=version)
 
 
-def made(server: Server, net: NetChanges, changes: Iterable[ServerChange], ids: Ids, about: About) -> Work:
-    """Make the plan of net changes, of the database as it is at this moment. Raises a Refused."""
+def made(
+    server: Server,
+    net: NetChanges,
+    changes: Iterable[ServerChange],
+    ids: Ids,
+    about: About,
+    judged: Mapping[str, Any] = NOTHING_JUDGED,
+) -> Work:
+    """Make the plan of net changes, of the database as it is at this moment. Raises a Refused.
+
+    judged: the fingerprints of an earlier plan, whose deleted rows need not be read again if they are the same.
+    """
     changes, gone, judge = list(changes), Gone(server), Judge(server)
     fresh = {New(row.entity, row.id) for row in net.new}
     _refuse(_of_users(server, net))
-    _refuse(Comparison(server, judge, ids).of(net))
     given = roles.plan(server, (row for row in (*net.new, *net.changed) if row.entity == "user"), ids, fresh)
     _collect_gone(gone, net, ids)
+    many, fingerprints = gone.many(), gone.fingerprints()
+    same = {table for table, found in fingerprints.items() if found is not None and found == judged.get(table)}
+    _refuse(Comparison(server, judge, ids).of(net, same))
     writer = Writer(server, net, ids)
     writer.collect(given, changes, gone)
     roles.take(gone, server)
@@ -83,10 +100,10 @@ def made(server: Server, net: NetChanges, changes: Iterable[ServerChange], ids: 
         release=server.release,
         copied_at=about.copied_at,
         changes=tuple(describing.changes(server, net, changes, gone, writer.writes)),
-        notes=tuple(describing.notes(server, net, changes)),
+        notes=tuple(describing.notes(server, net, changes, many)),
         folder=about.folder,
     )
-    return Work(plan, writer.writes, gone, net, judge, gone.nowhere(), server.version())
+    return Work(plan, writer.writes, gone, net, judge, gone.nowhere(), many, fingerprints, server.version())
 
 
 def _refuse(reasons: Iterable[str]) -> None:

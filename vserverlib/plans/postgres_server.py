@@ -7,7 +7,7 @@ IMMEDIATE is on SQLite. Values go as texts, of which PostgreSQL makes the type o
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from vserverlib import Error, printable
@@ -45,7 +45,12 @@ JOIN pg_class t ON t.oid = k.confrelid JOIN pg_attribute a ON a.attrelid = c.oid
 WHERE k.contype = 'f' AND cardinality(k.conkey) = 1 AND pg_table_is_visible(c.oid) AND pg_table_is_visible(t.oid)
 """
 ZONE = "SELECT reset_val FROM pg_settings WHERE name = 'TimeZone'"
-OWNED = "SELECT bool_and(pg_has_role(relowner, 'USAGE')) FROM pg_class WHERE oid = ANY(%s::regclass[])"
+OWNED = "SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = ?::regclass"
+INDEXED = """
+SELECT 1 FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
+WHERE i.indrelid = ?::regclass AND a.attname = ? LIMIT 1
+"""
+SECONDS = 1e-7  # to look at one row, for each row that is deleted while a link has no index
 SEQUENCE = "SELECT pg_get_serial_sequence(?, 'id')"
 NO_ENCODING = "SQL_ASCII"
 WHOLE = ("smallint", "integer", "bigint")
@@ -91,6 +96,20 @@ class PostgresServer(Server):
         with self.database._errors_explained():
             self.database.cursor().executemany(self.database.with_parameter_marks(sql), rows)
 
+    def fill(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+        with self.database.copying_in(table, columns) as copy:
+            for row in rows:
+                copy.write_row(row)
+
+    def note_size(self, name: str) -> None:
+        self.run(f"ANALYZE {name}")
+
+    def fingerprint(self, table: str, temp: str) -> Any:
+        """Return a sum over the rows and the transactions that wrote them: each change of a row has another."""
+        version = "hashtextextended(t.id::text || ' ' || t.xmin::text, 0)"
+        found = f"FROM {quoted(table)} AS t JOIN {temp} AS g ON g.key = t.id"
+        return tuple(self.one(f"SELECT COUNT(*), COALESCE(SUM({version}), 0)::text {found}"))
+
     def as_read(self, table: str, alias: str) -> list[str]:
         return [_as_read(f"{alias}.{quoted(name)}", kind) for name, kind in self.shape.columns[table].items()]
 
@@ -135,6 +154,34 @@ class PostgresServer(Server):
             raise Refused([f"{self.title} has refused it ({said}): nothing was changed; look again"]) from error
         finally:
             self.is_writing = False
+
+    @contextlib.contextmanager
+    def indexed(self, links: Iterable[Link]) -> Iterator[None]:
+        """Have indexes on links, which the server's tables lack, until the end of the block; only for their owner."""
+        lacking = [link for link in sorted(links) if self._lacks_index(link)]
+        if not self._owns(lacking):
+            yield
+            return
+        names = [quoted(f"vserver_{link.table}_{link.column}") for link in lacking]
+        for name, link in zip(names, lacking, strict=True):
+            self.run(f"CREATE INDEX {name} ON {quoted(link.table)} ({quoted(link.column)})")
+        yield
+        for name in names:
+            self.run(f"DROP INDEX {name}")
+
+    def slow(self, links: Mapping[Link, int]) -> float:
+        lacking = {link: count for link, count in links.items() if self._lacks_index(link)}
+        if self._owns(lacking):
+            return 0.0
+        rows = {link: self.one(f"SELECT COUNT(*) FROM {quoted(link.table)}")[0] for link in lacking}
+        return float(sum(count * rows[link] * SECONDS for link, count in lacking.items()))
+
+    def _lacks_index(self, link: Link) -> bool:
+        return self.one(INDEXED, [quoted(link.table), link.column]) is None
+
+    def _owns(self, links: Iterable[Link]) -> bool:
+        """Whether the role owns the tables of links, as making indexes takes."""
+        return all(self.one(OWNED, [quoted(link.table)])[0] for link in links)
 
     def close(self) -> None:
         self.database.close()

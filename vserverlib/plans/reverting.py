@@ -211,7 +211,7 @@ class Check:
             self._deleted.add(table)
         for table in sorted({row.table for row in rows}):
             ids = [(int(row.id),) for row in rows if row.table == table]
-            self.server.many(f"INSERT INTO {self._temp(table)} (key) VALUES (?)", ids)
+            self.server.fill(f"back {table}", ("key",), ids)
 
     def _as_left(self, table: str, id: int, values: dict[str, Any]) -> Iterator[str]:
         names = list(self.server.shape.columns[table])
@@ -307,8 +307,11 @@ def _insert(server: Server, table: str, rows: list[Row], log: Log) -> None:
     for row in rows:
         log.add(INSERT, table, row.id, None, row.before)
     values = [[_param(server, (row.before or {})[name]) for name in names] for row in rows]
+    if not server.is_sqlite:
+        return server.fill(table, names, values)
     for marks, alike in groupby(values, key=lambda row: ", ".join(map(server.mark, row))):
         server.many(f"INSERT INTO {quoted(table)} ({listed(names)}) VALUES ({marks})", alike)
+    return None
 
 
 def _update(server: Server, table: str, rows: list[Row], log: Log) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import abc
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from vserverlib.databases.connection import quoted
@@ -58,6 +58,27 @@ class Server(abc.ABC):
     @abc.abstractmethod
     def many(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
         """Run a statement for each of many rows."""
+
+    def fill(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+        """Write many rows into a table, or a TEMP table, in one go."""
+        marks = ", ".join("?" for _ in columns)
+        self.many(f"INSERT INTO {quoted(table)} ({listed(columns)}) VALUES ({marks})", rows)
+
+    @abc.abstractmethod
+    def note_size(self, name: str) -> None:
+        """Have the database know how large a TEMP table has become, if it plans queries by that."""
+
+    def fingerprint(self, table: str, temp: str) -> Any:
+        """Return what is another value if a row of those in a TEMP table was changed; None if version() says so."""
+        return None
+
+    def indexed(self, links: Iterable[Link]) -> contextlib.AbstractContextManager[Any]:
+        """Return a block in which rows are found quickly by these links; within the transaction."""
+        return contextlib.nullcontext()
+
+    def slow(self, links: Mapping[Link, int]) -> float:
+        """Return for how many seconds others are locked out by deleting so many rows that links may lead to."""
+        return 0.0
 
     @abc.abstractmethod
     def as_read(self, table: str, alias: str) -> list[str]:

@@ -67,6 +67,9 @@ class SqliteServer(Server):
     def mark(self, value: Any) -> str:
         return "CAST(? AS TEXT)" if isinstance(value, StoredText) else "?"
 
+    def note_size(self, name: str) -> None:
+        """Do nothing: SQLite looks for keys in any case."""
+
     def next_ids(self, table: str, count: int) -> list[int]:
         (last,) = self.one(f"SELECT COALESCE(MAX(id), 0) FROM {quoted(table)}")
         return list(range(last + 1, last + 1 + count))
