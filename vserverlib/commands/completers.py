@@ -198,6 +198,12 @@ def tasks(ctx: click.Context, typed: str) -> Completions:
 
 
 @silent
+def results(ctx: click.Context, typed: str) -> Completions:
+    """Complete an id of a result."""
+    return _labels(ctx, "result", typed)
+
+
+@silent
 def nodes(ctx: click.Context, typed: str) -> Completions:
     """Complete an id or a name of a node."""
     return _labels(ctx, "node", typed)

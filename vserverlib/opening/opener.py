@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import models  # noqa: F401  # a database is opened for the models, so they have to be defined
-from vserverlib import addresses, files
+from vserverlib import Error, addresses, files
 from vserverlib.databases import connecting, recognition, storage
 from vserverlib.databases.connection import DatabaseMixin
 from vserverlib.databases.postgresql import servers
@@ -74,6 +74,20 @@ def open_without_waiting(url: str | os.PathLike[str]) -> DatabaseMixin:
     return connecting.bind(Reader(name, in_place_only=True, lock_timeout=0.0))
 
 
+def is_of_server(url: str | os.PathLike[str]) -> bool:
+    """Whether a path or URL is the database of a vantage6 server. False if it cannot be read. Writes nothing."""
+    try:
+        if addresses.is_url(url):
+            servers.opened(os.fspath(url), read_only=True, of_any_release=True).close()
+        else:
+            storage.check_ours(storage.as_path(url))
+    except recognition.Vantage6Database:
+        return True
+    except (Error, OSError):
+        return False  # opening it reports the error
+    return False
+
+
 def demo(*, read_only: bool = False, sandbox: bool = False) -> Sqlite:
     """Open a temporary copy of the example data, and return it."""
     from vserverlib.examples import demo as example_data
@@ -117,7 +131,8 @@ def _opened_copy(name: Path | str, copy: Copy, sandbox: bool = False) -> Sqlite:
     else:
         database = storage.open_read_only(f"{copy.file.as_uri()}?immutable=1", path, title=title)
     database.is_view = True
-    database.write_remedy = f"import it ({recognition.import_line(title or shown(path))})"
+    line = addresses.command(title or shown(path), "--write", "shell")
+    database.write_remedy = f"open it with --write ({line})"
     if not copy.is_kept:
         storage.remove_at_close(database, copy.file.parent)
     return connecting.bind(database)

@@ -9,7 +9,7 @@ import contextlib
 import datetime
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -36,6 +36,7 @@ class WorkingCopy(Sqlite):
     """A working copy, open: a database of ours, with what its server is."""
 
     session: Session
+    applying: Callable[[], None]  # shows a person the plan, asks and applies it: of commands/plan_session.py
 
     def plan(self) -> Plan:
         """Return what applying would change in the server's database now. Writes nothing; raises a Refused."""
