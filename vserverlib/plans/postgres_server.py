@@ -12,7 +12,7 @@ from typing import Any
 
 from vserverlib import Error, printable
 from vserverlib.databases.connection import quoted
-from vserverlib.databases.postgresql import servers
+from vserverlib.databases.postgresql import servers, value_decoding
 from vserverlib.drivers import peewee
 from vserverlib.plans.plan import Refused
 from vserverlib.plans.references import Link
@@ -98,6 +98,9 @@ class PostgresServer(Server):
         with self.database.copying_in(table, columns) as copy:
             for row in rows:
                 copy.write_row(row)
+
+    def stream(self, sql: str, width: int) -> Iterator[Sequence[Any]]:
+        yield from self.database.copied_out(sql.encode(), [value_decoding.TEXT] * width)
 
     def note_size(self, name: str) -> None:
         self.run(f"ANALYZE {name}")
