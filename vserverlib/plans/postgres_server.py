@@ -18,7 +18,7 @@ from vserverlib.plans.plan import Refused
 from vserverlib.plans.references import Link
 from vserverlib.plans.server import LOCK_WAIT, Server, Shape
 
-AT_ONE_MOMENT = "REPEATABLE READ"
+AT_ONE_MOMENT, UNLOCKED = "REPEATABLE READ", "READ COMMITTED"
 SETTINGS: dict[
     str, str | int
 ] = {  # until the transaction ends: it takes as long as it takes, and rows that are not seen are an error
@@ -144,7 +144,7 @@ class PostgresServer(Server):
     @contextlib.contextmanager
     def writing(self, tables: Iterable[str]) -> Iterator[None]:
         try:
-            with self.database.atomic(AT_ONE_MOMENT):
+            with self.database.atomic(UNLOCKED):  # of which each statement sees what others wrote before the lock
                 self.database.set_local(**SETTINGS)
                 locked = ", ".join(quoted(table) for table in sorted(tables) if self.has(table))
                 self.run(f"LOCK TABLE {locked} IN SHARE ROW EXCLUSIVE MODE")
