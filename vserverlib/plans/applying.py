@@ -93,8 +93,8 @@ def _write(server: Server, session: Session, work: Work, log: records.Log) -> tu
 
 
 def _tables(work: Work) -> set[str]:
-    """Return the tables that are locked: those that are written, and those that get an index for a moment."""
-    links = (*work.gone.links, *work.many)
+    """Return the tables that are locked: those that are written, and those that may refer to a deleted row."""
+    links = [link for link in (*references.FATES, *work.many) if link.to in work.gone.tables]
     return {*work.writes.tables(), *work.gone.tables, *(link.table for link in links)}
 
 

@@ -69,7 +69,7 @@ class Execution:
         name = quoted(column)
         which = f"t.id IN (SELECT key FROM {temp}) AND t.{name} IS NOT NULL"
         found = f"SELECT t.id, {self._stored(table, column)} FROM {quoted(table)} AS t WHERE {which}"
-        for id, value in self._server.run(found):
+        for id, value in self._server.stream(found, 2):
             self._log.add(records.UPDATE, table, id, {column: value}, {column: None})
         self._server.run(f"UPDATE {quoted(table)} AS t SET {name} = NULL WHERE {which}")
 
@@ -125,7 +125,7 @@ class Execution:
         which = f"t.{key} IN (SELECT key FROM {temp})"
         columns = ", ".join(self._server.as_stored(table, "t"))
         at = names.index("id") if "id" in names else None
-        for row in self._server.run(f"SELECT {columns} FROM {quoted(table)} AS t WHERE {which}"):
+        for row in self._server.stream(f"SELECT {columns} FROM {quoted(table)} AS t WHERE {which}", len(names)):
             id = None if at is None else row[at]
             self._log.add(records.DELETE, table, id, dict(zip(names, row, strict=True)), None)
         self._server.run(f"DELETE FROM {quoted(table)} AS t WHERE {which}")

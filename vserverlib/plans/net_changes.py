@@ -28,6 +28,7 @@ SELECT entity, json_extract(changes, '$.id[1]') FROM main.record
 WHERE change_id > :since AND op = 'update' AND json_extract(changes, '$.id[1]') IS NOT NULL
 """
 GONE = "CREATE TEMP TABLE gone (n INTEGER PRIMARY KEY, entity TEXT, id INTEGER, root INTEGER, UNIQUE (entity, id))"
+CHUNK_OF_RESULTS = 200  # rows that are read at once: one may have megabytes
 UNRECORDED = f"SELECT kind, about FROM main.change WHERE id > ? AND kind IN ('{BULK_WORK}', '{PRUNE}') LIMIT 1"
 
 
@@ -78,7 +79,8 @@ class NetChanges:
         columns = ", ".join(f'b."{name}"' for name in names)
         asked = f'SELECT {columns} FROM temp.gone g JOIN pristine."{entity}" b ON b.id = g.id WHERE g.entity = ?'
         rows = self._conn.execute(f"{asked} ORDER BY g.id", [entity])
-        while chunk := [_old(entity, names, row) for row in islice(rows, CHUNK)]:
+        size = CHUNK_OF_RESULTS if entity == "result" else CHUNK
+        while chunk := [_old(entity, names, row) for row in islice(rows, size)]:
             yield chunk
 
     def counts(self, entity: str) -> dict[int, int]:

@@ -6,18 +6,19 @@ written as it was meant: what was changed there since, what the server's release
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
+from vserverlib import pluralize, printable
 from vserverlib.plans import conflicts, describing, mapping, references, roles, writes
 from vserverlib.plans.conflicts import Comparison
 from vserverlib.plans.gone import Gone, some
 from vserverlib.plans.ids import Ids, New
 from vserverlib.plans.judge import Judge
-from vserverlib.plans.net_changes import NetChanges
+from vserverlib.plans.net_changes import NetChanges, Row
 from vserverlib.plans.plan import Plan, Refused
 from vserverlib.plans.references import Link
 from vserverlib.plans.server import Server
@@ -156,21 +157,27 @@ def _new_members(server: Server, net: NetChanges, written: Writes) -> Iterator[s
 def _left(server: Server, gone: Gone, net: NetChanges, ids: Ids) -> Iterator[str]:
     """Return why rows cannot be deleted: others refer to them that are not in the plan."""
     moved = set(_moved(server, net, ids))
-    nouns = {mapping.table_of(server, entity): mapping.noun(server.release, entity) for entity in mapping.ENTITIES}
+    entities = {mapping.table_of(server, entity): entity for entity in mapping.ENTITIES}
+    nouns = {table: mapping.noun(server.release, entity) for table, entity in entities.items()}
+
+    def called(table: str, id: int) -> str:
+        entity = entities.get(table)
+        old = None if entity is None else net.base(entity, ids.ours(entity, id))
+        return titled(server.release, Row(str(entity), id, old, None)) if old else f"{nouns.get(table, table)} {id}"
+
     for link, rows in gone.left(references.PLANNED):
         for key, to in rows:
             if (link.table, key, link.column) not in moved:
-                what = nouns.get(link.table, link.table)
-                name = what if link.table == mapping.MEMBER else f"{what} {key}"
-                yield f"{nouns.get(link.to, link.to)} {to}: {name} of it came since: look again"
+                noun = nouns.get(link.table, link.table)
+                name = noun if link.table == mapping.MEMBER else f"{noun} {key}"
+                yield f"{called(link.to, to)}: {name} of it came since: look again"
     for link, rows in gone.left(references.REFUSED):
-        for to in dict.fromkeys(to for _, to in rows):
-            count = sum(1 for _, other in rows if other == to)
-            what = f"{count} {link.table}{'' if count == 1 else 's'}"
-            yield f"{nouns.get(link.to, link.to)} {to} has {what} that stay: delete them first, by the server's API"
+        for to, count in Counter(to for _, to in rows).items():
+            has = f"has {pluralize(count, link.table)} that it would leave behind"
+            yield f"{called(link.to, to)} {has}: delete that first, by the server's API"
     for role, users in gone.held_roles():
         who = f"user {users[0]} has" if len(users) == 1 else f"users {some(users)} have"
-        yield f'{who} the role "{role}" of an organization that is deleted: take it from them first'
+        yield f'{who} the role "{printable(role)}" of an organization that is deleted: take it from them first'
     yield from gone.unknown(nouns)
 
 
@@ -180,12 +187,3 @@ def _moved(server: Server, net: NetChanges, ids: Ids) -> Iterator[tuple[str, int
         for name in row.changed():
             for place in mapping.places(server, row.entity, name):
                 yield place.table, ids.theirs(row.entity, row.id), place.column
-
-
-@contextlib.contextmanager
-def closing(work: Work) -> Iterator[Work]:
-    """Close what a plan was made with at the end of the block."""
-    try:
-        yield work
-    finally:
-        work.judge.close()

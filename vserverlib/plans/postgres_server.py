@@ -12,13 +12,13 @@ from typing import Any
 
 from vserverlib import Error, printable
 from vserverlib.databases.connection import quoted
-from vserverlib.databases.postgresql import servers
+from vserverlib.databases.postgresql import servers, value_decoding
 from vserverlib.drivers import peewee
 from vserverlib.plans.plan import Refused
 from vserverlib.plans.references import Link
 from vserverlib.plans.server import LOCK_WAIT, Server, Shape
 
-AT_ONE_MOMENT = "REPEATABLE READ"
+AT_ONE_MOMENT, UNLOCKED = "REPEATABLE READ", "READ COMMITTED"
 SETTINGS: dict[
     str, str | int
 ] = {  # until the transaction ends: it takes as long as it takes, and rows that are not seen are an error
@@ -101,6 +101,9 @@ class PostgresServer(Server):
             for row in rows:
                 copy.write_row(row)
 
+    def stream(self, sql: str, width: int) -> Iterator[Sequence[Any]]:
+        yield from self.database.copied_out(sql.encode(), [value_decoding.TEXT] * width)
+
     def note_size(self, name: str) -> None:
         self.run(f"ANALYZE {name}")
 
@@ -143,7 +146,7 @@ class PostgresServer(Server):
     @contextlib.contextmanager
     def writing(self, tables: Iterable[str]) -> Iterator[None]:
         try:
-            with self.database.atomic(AT_ONE_MOMENT):
+            with self.database.atomic(UNLOCKED):  # of which each statement sees what others wrote before the lock
                 self.database.set_local(**SETTINGS)
                 locked = ", ".join(quoted(table) for table in sorted(tables) if self.has(table))
                 self.run(f"LOCK TABLE {locked} IN SHARE ROW EXCLUSIVE MODE")

@@ -7,6 +7,7 @@ alone. Undoing is reverting.py's.
 
 from __future__ import annotations
 
+import array
 import contextlib
 import datetime
 import hashlib
@@ -25,6 +26,7 @@ from vserverlib.plans.plan import Plan
 FOLDER = "applied"
 NAME = re.compile(r"(\d{4,})\.json")
 UPDATE, INSERT, DELETE = "update", "insert", "delete"
+INVERSE = {UPDATE: UPDATE, INSERT: DELETE, DELETE: INSERT}
 FORMAT = 1
 
 
@@ -96,12 +98,41 @@ def one(identity: str, server: str, number: int | None) -> Record:
     raise Error(f"nothing is left to be undone: no change of {server} is on record that was not undone")
 
 
-def rows(path: Path) -> Iterator[Row]:
-    """Return the rows of a record, in the order in which they were written."""
-    with files.as_error(f"{shown(path)} cannot be read"), open(path, encoding="utf-8") as file:
+def rows(record: Record) -> Iterator[Row]:
+    """Return the rows that a plan wrote, in the order in which they were written: those of an undo are another's."""
+    if record.reverts is not None:
+        yield from map(_inverse, newest_first(_reverted(record)))
+        return
+    with files.as_error(f"{shown(record.path)} cannot be read"), open(record.path, encoding="utf-8") as file:
         next(file)
         for line in file:
             yield decoded(json.loads(line))
+
+
+def newest_first(record: Record) -> Iterator[Row]:
+    """Return the rows that a plan wrote, the last first."""
+    if record.reverts is not None:
+        yield from map(_inverse, rows(_reverted(record)))
+        return
+    with files.as_error(f"{shown(record.path)} cannot be read"), open(record.path, "rb") as file:
+        file.readline()
+        places = array.array("Q")
+        while file.peek(1):
+            places.append(file.tell())
+            file.readline()
+        for place in reversed(places):
+            file.seek(place)
+            yield decoded(json.loads(file.readline()))
+
+
+def _reverted(record: Record) -> Record:
+    """Return the record of the plan that an undo has undone."""
+    return _read(record.path.with_name(f"{record.reverts:04}.json"))
+
+
+def _inverse(row: Row) -> Row:
+    """Return the row that undoes what was done to a row."""
+    return Row(INVERSE[row.done], row.table, row.id, row.after, row.before)
 
 
 def decoded(line: Sequence[Any]) -> Row:

@@ -1,16 +1,15 @@
 """Undoing an applied plan: each row that it wrote is written back, in reverse order, if it is as the plan left it.
 
 It knows no entities: rows are written back as the record has them, in whatever table. What the server itself notes all
-the time, such as when a node was seen last, does not keep a plan from being undone.
+the time, such as when a node was seen last, does not keep a plan from being undone. The record of an undo has no rows:
+they are those of the plan that it has undone.
 """
 
 from __future__ import annotations
 
-import array
 import contextlib
 import dataclasses
 import datetime
-import json
 import time
 from collections.abc import Iterable, Iterator
 from itertools import groupby, islice
@@ -92,13 +91,13 @@ def _opened(target: Target, number: int | None) -> Iterator[tuple[Server, Record
 
 def _write(check: Check, plan: Plan, log: Log) -> float:
     server, record = check.server, check.record
-    with server.writing({row.table for row in records.rows(record.path)}):
+    with server.writing({row.table for row in records.rows(record)}):
         began = time.perf_counter()
         if server.version() != check.version:
             check = Check(server, record)
             check.refuse()
         log.begin(plan, {})
-        _write_back(server, record, log)
+        _write_back(server, record)
         _refuse_reasons(check.dangling())
         log.finish()
         signals.point_of_no_return()
@@ -188,7 +187,7 @@ class Check:
 
     def _collect(self) -> None:
         """Read the record: what each row was left as."""
-        rows = iter(records.rows(self.record.path))
+        rows = iter(records.rows(self.record))
         while chunk := list(islice(rows, CHUNK)):
             for row in chunk:
                 self._note(row)
@@ -286,26 +285,20 @@ def _shown(value: Any) -> str:
 # Writing back
 
 
-def _write_back(server: Server, record: Record, log: Log) -> None:
+def _write_back(server: Server, record: Record) -> None:
     """Write all rows back, in the reverse order: so each state in between is one that was there before."""
 
     def alike(row: Row) -> tuple[str, str, tuple[str, ...]]:
         return row.done, row.table, tuple(row.before or ()) if row.done == UPDATE else ()
 
-    for (done, table, _), rows in groupby(_reversed(record), key=alike):
+    write = {DELETE: _insert, UPDATE: _update, INSERT: _delete}
+    for (done, table, _), rows in groupby(records.newest_first(record), key=alike):
         while chunk := list(islice(rows, CHUNK)):
-            if done == DELETE:
-                _insert(server, table, chunk, log)
-            elif done == UPDATE:
-                _update(server, table, chunk, log)
-            else:
-                _delete(server, table, chunk, log)
+            write[done](server, table, chunk)
 
 
-def _insert(server: Server, table: str, rows: list[Row], log: Log) -> None:
+def _insert(server: Server, table: str, rows: list[Row]) -> None:
     names = list(rows[0].before or ())
-    for row in rows:
-        log.add(INSERT, table, row.id, None, row.before)
     values = [[_param(server, (row.before or {})[name]) for name in names] for row in rows]
     if not server.is_sqlite:
         return server.fill(table, names, values)
@@ -314,18 +307,16 @@ def _insert(server: Server, table: str, rows: list[Row], log: Log) -> None:
     return None
 
 
-def _update(server: Server, table: str, rows: list[Row], log: Log) -> None:
+def _update(server: Server, table: str, rows: list[Row]) -> None:
     names = list(rows[0].before or ())
-    for row in rows:
-        log.add(UPDATE, table, row.id, row.after, row.before)
-        values = [_param(server, (row.before or {})[name]) for name in names]
-        pairs = ", ".join(f"{quoted(name)} = {server.mark(value)}" for name, value in zip(names, values, strict=True))
-        server.run(f"UPDATE {quoted(table)} SET {pairs} WHERE id = ?", [*values, int(row.id)])
+    values = [[*(_param(server, (row.before or {})[name]) for name in names), int(row.id)] for row in rows]
+    for marks, alike in groupby(values, key=lambda row: list(map(server.mark, row[:-1]))):
+        pairs = ", ".join(f"{quoted(name)} = {mark}" for name, mark in zip(names, marks, strict=True))
+        server.many(f"UPDATE {quoted(table)} SET {pairs} WHERE id = ?", alike)
 
 
-def _delete(server: Server, table: str, rows: list[Row], log: Log) -> None:
+def _delete(server: Server, table: str, rows: list[Row]) -> None:
     for row in rows:
-        log.add(DELETE, table, row.id, row.after, None)
         if row.id is not None:
             server.run(f"DELETE FROM {quoted(table)} WHERE id = ?", [int(row.id)])
             continue
@@ -338,17 +329,3 @@ def _delete(server: Server, table: str, rows: list[Row], log: Log) -> None:
 
 def _param(server: Server, value: Any) -> Any:
     return server.param(value) if server.is_sqlite else value
-
-
-def _reversed(record: Record) -> Iterator[Row]:
-    """Return the rows of a record, the last first."""
-    with open(record.path, "rb") as file:
-        file.readline()
-        places = array.array("Q")
-        while True:
-            places.append(file.tell())
-            if not file.readline():
-                break
-        for place in reversed(places[:-1]):
-            file.seek(place)
-            yield records.decoded(json.loads(file.readline()))
