@@ -20,6 +20,7 @@ if __name__ == "__main__":  # before the slow imports
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import click
@@ -199,18 +200,22 @@ def shell_command(
             shell.print_queries(database)
         from vserverlib.arguments import of_script
 
-        status = shell.run(*source, database, arguments=of_script(arguments), debug=ctx.obj.debug)
-        if ctx.obj.write:
-            _end_planned_script(ctx, database, status)
+        run = partial(shell.run, *source, database, arguments=of_script(arguments), debug=ctx.obj.debug)
+        status = _plan_script(ctx.obj, database, run) if ctx.obj.write else run()
     ctx.exit(status)
 
 
-def _end_planned_script(ctx: click.Context, database: Any, status: int) -> None:
-    """Apply what a script has planned, unless it failed."""
+def _plan_script(target: Target, database: Any, run: Callable[[], int]) -> int:
+    """Run a script on a working copy, apply what it has planned unless it failed, and return its status."""
+    from vserverlib.commands import plan_session
+
+    with plan_session.planning(target):
+        status = run()
     if status:
-        notify(f"the script failed: nothing was written to {ctx.obj.name}", "yellow")
+        notify(f"the script failed: nothing more was written to {target.name}", "yellow")
     else:
         database.applying()
+    return status
 
 
 def _refuse_contradictions(ctx: click.Context, file: str | None, code: str | None, options: dict[str, bool]) -> None:

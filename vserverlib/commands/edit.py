@@ -107,12 +107,10 @@ def unlock(target: Target, username: str, two_factor: bool) -> None:
     with target.open() as database:
         import models
 
-        user = models.User.get_by_username(username)
         if not target.write:
-            raise Error(
-                f"{database.title} is a database of vserver, which locks no user out: unlock {user.named()} in the "
-                f"server's own database: {addresses.command('SERVER', '--write', 'unlock', username)}"
-            )
+            line = addresses.command("SERVER", "--write", "unlock", username)
+            raise Error(f"{database.title} is of vserver, which locks nobody out: change the server's own with {line}")
+        user = models.User.get_by_username(username)
         database.unlock(user)
         if two_factor:
             database.reset_two_factor(user)

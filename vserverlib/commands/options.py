@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
-from vserverlib import Error, UsageError, addresses, garbage_collection, printable, signals, streams
+from vserverlib import Error, NotADatabase, UsageError, addresses, garbage_collection, printable, signals, streams
 from vserverlib.commands import completers
 from vserverlib.commands.help_page import TOPICS, HelpPage
 from vserverlib.messages import notify
@@ -58,7 +58,13 @@ class Command(completers.Command):
             from vserverlib.commands import plan_session
 
             plan_session.prepare(ctx)
-        return super().invoke(ctx)
+        try:
+            return super().invoke(ctx)
+        except NotADatabase as error:
+            from vserverlib.commands import plan_session
+
+            plan_session.refuse_unplanned(ctx, error)
+            raise
 
 
 class Commands(HelpPage, click.Group):
@@ -305,32 +311,16 @@ class Target(NamedTuple):
             with plan_session.of_command(self) as database:
                 yield database
             return
-        with self._opened(read_only=read_only) as database:
-            yield database
-            if not read_only:
-                _note_origin(database)
-
-    @contextmanager
-    def _opened(self, *, read_only: bool = False, sandbox: bool = False) -> Iterator[Any]:
-        from vserverlib.databases import recognition
         from vserverlib.opening import opener
 
-        try:
-            database = opener.connect(self.path, read_only=read_only, sandbox=sandbox)
-        except recognition.Vantage6Database:
-            raise self._only_viewed() from None
+        database = opener.connect(self.path, read_only=read_only)
         database.strict = self.strict
         try:
             yield database
+            if not read_only:
+                _note_origin(database)
         finally:
             database.close()
-
-    def _only_viewed(self) -> Error:
-        """Return the error for a change of a server's database without --write, with the line to type."""
-        ctx = click.get_current_context()
-        line = self.command("--write", str(ctx.info_name), *ctx.meta.get(TYPED, ()))
-        why = "is the database of a vantage6 server, and without --write only viewed"
-        return Error(f"{printable(self.name, 200)} {why}: nothing was changed; plan the change with: {line}")
 
     @contextmanager
     def open_session(self, *, demo: bool, read_only: bool, sandbox: bool) -> Iterator[Any]:

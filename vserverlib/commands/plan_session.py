@@ -15,7 +15,7 @@ import click
 
 from vserverlib import Error, messages, printable, signals
 from vserverlib.commands import printing
-from vserverlib.commands.options import Target
+from vserverlib.commands.options import TYPED, Target
 from vserverlib.messages import notify
 
 if TYPE_CHECKING:
@@ -56,6 +56,18 @@ def prepare(ctx: click.Context) -> None:
     ctx.obj = target._replace(write=False)
     if target.dry_run:
         _try_out(ctx, name)
+
+
+def refuse_unplanned(ctx: click.Context, error: Error) -> None:
+    """Raise an Error with the line to type, if a command has tried to change a server's database without --write."""
+    from vserverlib.databases import recognition
+
+    target, name = ctx.obj, str(ctx.info_name)
+    if not isinstance(error, recognition.Vantage6Database) or _is_refused(name, ctx.params):
+        return
+    why = "is the database of a vantage6 server, which is only viewed without --write: nothing was changed"
+    line = target.command("--write", name, *ctx.meta[TYPED])
+    raise Error(f"{_name(target)} {why}; plan this change with: {line}") from None
 
 
 def _is_refused(name: str, params: dict[str, Any]) -> bool:
@@ -106,7 +118,7 @@ def _sandbox(target: Target) -> Iterator[Any]:
 
     with contextlib.closing(opener.connect(target.path, sandbox=True)) as database:
         database.strict = target.strict
-        with messages.as_planned(), contextlib.redirect_stdout(sys.stderr):
+        with planning(target):
             yield database
         report = sandbox_report(database)
         found = journal.entries(database, journal.conditions(session=database.recorder.session))
@@ -128,10 +140,17 @@ def _print_entries(found: Iterator[Any]) -> None:
 @contextlib.contextmanager
 def _working_copy(target: Target) -> Iterator[Any]:
     with opened(target) as database:
-        output = contextlib.redirect_stdout(sys.stderr) if target.dry_run else contextlib.nullcontext()
-        with messages.as_planned(), output:
+        with planning(target):
             yield database
         database.applying()
+
+
+@contextlib.contextmanager
+def planning(target: Target) -> Iterator[None]:
+    """While a command runs on a copy: its messages say so, and stdout is left to the plan of a dry run."""
+    output = contextlib.redirect_stdout(sys.stderr) if target.dry_run else contextlib.nullcontext()
+    with messages.prefixed(messages.PLANNED), output:
+        yield
 
 
 @contextlib.contextmanager
@@ -168,12 +187,13 @@ def undo(target: Target, change: int | None) -> None:
 
 def settle(target: Target, plan: Plan, apply: Apply) -> None:
     """Show a plan, ask, and apply it. A dry run ends after showing it. Raises an Error after a no."""
-    show(target, plan)
-    if target.dry_run:
-        notify(f"this was a dry run: nothing was written to {plan.server}")
-    elif plan:
-        _ask(target, plan)
-        _report(target, apply(plan))
+    with messages.prefixed(""):
+        show(target, plan)
+        if target.dry_run:
+            notify(f"this was a dry run: nothing was written to {plan.server}")
+        elif plan:
+            _ask(target, plan)
+            _report(target, apply(plan))
 
 
 def show(target: Target, plan: Plan) -> None:
