@@ -61,7 +61,7 @@ def notify(text: str, colour: str = "dim") -> None:
 @contextlib.contextmanager
 def prefixed(prefix: str) -> Iterator[None]:
     """Begin each message with a prefix, in place of another one."""
-    global _prefix
+    global _prefix  # noqa: PLW0603  # as sys.stderr is for all
     before, _prefix = _prefix, prefix
     try:
         yield

@@ -6,11 +6,11 @@ import datetime
 from typing import Any
 
 import click
-from rich.text import Text
 
 from vserverlib import printable
 from vserverlib.commands import printing
-from vserverlib.commands.options import Paging, Target
+from vserverlib.commands.options import Target
+from vserverlib.commands.printing import Paging
 from vserverlib.messages import notify
 
 UNKNOWN = ("entity", "id", "session")  # of the journal, which a server's database does not have
@@ -44,7 +44,9 @@ def show(
 
         printing.write(formats.WRITERS[output], (_row(record, with_plan=bool(changes)) for record in shown))
     else:
-        _print(shown, with_plan=bool(changes))
+        from vserverlib.terminal import plan_screen, views
+
+        views.console().print(plan_screen.AppliedLog(shown, with_plans=bool(changes)))
     if found:
         printing.hint_at_pages(paging.first + len(shown) if shown else 0, len(found), paging)
     elif output == "table":
@@ -71,36 +73,3 @@ def _row(record: Any, *, with_plan: bool) -> dict[str, Any]:
         del row["plan"]
     at = record.at.isoformat(timespec="seconds").replace("+00:00", "Z")
     return {**row, "at": at, "path": str(record.path)}
-
-
-def _print(records: list[Any], *, with_plan: bool) -> None:
-    from vserverlib.terminal import views
-
-    console = views.console()
-    look = views.Look(console.encoding)
-    for record in records:
-        head = f"{record.number:>4}  {record.at:%Y-%m-%d %H:%M} UTC  {printable(record.actor, 60)}"
-        console.print(Text(look.safe(f"{head}{_fate(record)}"), "bold"))
-        console.print(Text(look.safe(f"      {printable(record.summary, 500)}")))
-        if with_plan:
-            _print_plan(console, look, record)
-
-
-def _fate(record: Any) -> str:
-    undoes = "" if record.reverts is None else f", undoes {record.reverts}"
-    undone = "" if record.reverted_by is None else f", undone by {record.reverted_by}"
-    return undoes + undone
-
-
-def _print_plan(console: Any, look: Any, record: Any) -> None:
-    from vserverlib.plans import plan_text
-
-    for line in plan_text.lines(map(_change, record.plan["changes"])):
-        console.print(Text(look.safe(f"    {plan_text.plain(line)}")))
-
-
-def _change(stored: dict[str, Any]) -> Any:
-    from vserverlib.plans.change import Change, Field
-
-    rows = {name: tuple(stored[name].items()) for name in ("dependents", "theirs", "emptied")}
-    return Change(**{**stored, **rows, "fields": tuple(Field(**field) for field in stored["fields"])})

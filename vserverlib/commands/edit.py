@@ -16,7 +16,8 @@ import click
 
 from vserverlib import Error, addresses, pluralize, printable
 from vserverlib.commands import completers, printing
-from vserverlib.commands.options import JSON_OUTPUT, MAX_COUNT, YES, Paging, Target, command, paging, require_yes
+from vserverlib.commands.options import JSON_OUTPUT, MAX_COUNT, YES, Target, command, paging, require_yes
+from vserverlib.commands.printing import Paging
 from vserverlib.messages import notify
 
 PAGE_SIZE = 20  # rows of the journal on a page, and before the confirmation of an undo
@@ -98,11 +99,11 @@ def _piped_password() -> str:
 def unlock(target: Target, username: str, two_factor: bool) -> None:
     """Let a user of a vantage6 server log in again after wrong passwords.
 
-    Only a server's database has lock-outs and two-factor authentication: see `vserver help servers`. A new password
-    lifts the lock-out, too.
+    Only a server's database has lock-outs and two-factor authentication, so it needs --write: see `vserver help
+    servers`. A new password lifts the lock-out, too.
 
-    $ vserver -d server.sqlite --write unlock anna
-    $ vserver -d server.sqlite --write unlock anna --two-factor
+    $ vserver -d server.sqlite --write --yes unlock user10
+    $ vserver -d server.sqlite --write --dry-run unlock user10 --two-factor
     """
     with target.open() as database:
         import models
@@ -156,12 +157,12 @@ def apikey(target: Target, node: str) -> None:
 def fail(target: Target, results: tuple[str, ...], killed: bool) -> None:
     """End results that hang, as failed.
 
-    RESULT is an id. Sets the status, and the missing times to now. Changes nothing if one of them has finished. A node
-    that still computes a result is not told.
+    RESULT is an id. Sets the status, and the missing times to now. Changes nothing if one of them has finished. No
+    message goes to a node that still computes a result.
 
-    $ vserver fail 12
-    $ vserver fail 12 13 --killed
-    $ vserver -d server.sqlite --write fail 12
+    $ vserver fail 43 44
+    $ vserver fail 43 --killed
+    $ vserver -d server.sqlite --write --dry-run fail 5
     """
     from vserverlib.entities import fields, finding
 
@@ -176,9 +177,7 @@ def fail(target: Target, results: tuple[str, ...], killed: bool) -> None:
 
 def _end(result: Any, status: str, now: Any) -> None:
     if result.complete:
-        raise Error(
-            f"{result.named()} has finished already, with the status {printable(result.status)}: see it with show"
-        )
+        raise Error(f"{result.named()} has finished already: nothing was changed")
     result.status, result.started_at, result.finished_at = status, result.started_at or now, now
     result.save()
 

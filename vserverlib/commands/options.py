@@ -17,7 +17,9 @@ import click
 
 from vserverlib import Error, NotADatabase, UsageError, addresses, garbage_collection, printable, signals, streams
 from vserverlib.commands import completers
+from vserverlib.commands.completers import TYPED
 from vserverlib.commands.help_page import TOPICS, HelpPage
+from vserverlib.commands.printing import Paging
 from vserverlib.messages import notify
 
 if TYPE_CHECKING:
@@ -31,7 +33,6 @@ MAX_SUMMARY = 200  # characters of a command's summary in the help of the progra
 PAGE_SIZE = 50  # rows
 MAX_COUNT = 10**9  # of pages, and of rows on a page: their product fits into 64 bits
 NUMBER = click.IntRange(min=1)
-TYPED = "vserver.typed"  # in the meta of a context: the words after the command
 BEFORE = ("-d", "--database", "--write", "--dry-run", "--yes", "--no-backup", "-o", "--output")  # the command
 
 
@@ -48,10 +49,6 @@ class Failure(click.ClickException):
 
 class Command(completers.Command):
     """A command of the program: with --write or --dry-run before it, its changes are planned first."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        ctx.meta[TYPED] = list(args)
-        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         if ctx.obj.write or ctx.obj.dry_run:
@@ -344,7 +341,9 @@ class Target(NamedTuple):
         try:
             yield database
             if sandbox:
-                notify(sandbox_report(database))
+                from vserverlib.commands import plan_session
+
+                notify(plan_session.sandbox_report(database))
             elif not read_only:
                 _note_origin(database)
         finally:
@@ -359,25 +358,6 @@ def _note_origin(database: Any) -> None:
 
     if (server := server_origin.take(database)) is not None:
         notify(server_origin.message(server), "yellow")
-
-
-def sandbox_report(database: Any) -> str:
-    """Return a line that counts what a sandbox would have changed, by entity."""
-    from models import MODELS
-    from vserverlib.databases import sandbox_diff
-    from vserverlib.queries import listing
-
-    database.rollback()  # a transaction that is still open
-    found = sandbox_diff.report(database)
-    counts = [(MODELS[table], dict(zip(_CHANGES, numbers, strict=True))) for table, *numbers in found]
-    done = []
-    for verb in _CHANGES:
-        words = [listing.pluralize(number[verb], model) for model, number in counts if number[verb]]
-        done += [f"{verb} {', '.join(words)}"] if words else []
-    return f"sandbox: would have {'; '.join(done) or 'changed nothing'}"
-
-
-_CHANGES = ("added", "changed", "deleted")  # the counts of sandbox_diff.report(), in its order
 
 
 # Questions
@@ -417,19 +397,6 @@ def output(*formats: str) -> Callable[[CommandFunction], CommandFunction]:
 OUTPUT = output("json", "yaml")
 JSON_OUTPUT = output("json", "jsonl")
 LIST_OUTPUT = output("json", "jsonl", "csv", "yaml", "name")
-
-
-class Paging(NamedTuple):
-    """The rows to print: a page, counted from 1, of `size` rows, or all."""
-
-    page: int
-    size: int
-    everything: bool
-
-    @property
-    def first(self) -> int:
-        """Return the index of the first row, counted from 0."""
-        return (self.page - 1) * self.size
 
 
 def several(*options: Callable[[CommandFunction], CommandFunction]) -> Callable[[CommandFunction], CommandFunction]:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
 from vserverlib import Error, messages, printable, signals
 from vserverlib.commands import printing
-from vserverlib.commands.options import TYPED, Target
+from vserverlib.commands.completers import TYPED
 from vserverlib.messages import notify
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ REFUSED = {  # commands that are not planned, and why
     "restore": "it replaces the whole database; undo an applied plan with: {undo}",
     "upgrade": "the schema is the server's",
     "import": "only `import --merge` can be planned",
+    "backup": "a plan backs up the database before it is applied",
+    "log": "only a database of vserver has a journal to prune",
 }
 ANYWHERE = ("init", "copy")  # refused with --write for a database of ours, too
 NO_DRY_RUN = ("init", "demo", "restore", "backup", "export", "copy", "completion")
@@ -37,6 +39,28 @@ Apply = Callable[["Plan"], "Applied"]
 
 class Declined(Error):
     """The answer to the question was no."""
+
+
+class Target(Protocol):
+    """The database of a command, and how it is opened: options.Target."""
+
+    @property
+    def path(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def strict(self) -> bool: ...
+    @property
+    def write(self) -> bool: ...
+    @property
+    def dry_run(self) -> bool: ...
+    @property
+    def yes(self) -> bool: ...
+    @property
+    def backup(self) -> bool: ...
+    @property
+    def output(self) -> str: ...
+    def command(self, *words: str) -> str: ...
 
 
 # Before a command
@@ -71,12 +95,14 @@ def refuse_unplanned(ctx: click.Context, error: Error) -> None:
 
 
 def _is_refused(name: str, params: dict[str, Any]) -> bool:
+    if name == "log":
+        return params["prune"] is not None
     return not params["merge"] if name == "import" else name in REFUSED
 
 
-def _planned(ctx: click.Context) -> Target:
+def _planned(ctx: click.Context) -> Any:
     """Return the target of a command that is planned. Its own --yes and --dry-run are meant for the plan."""
-    target: Target = ctx.obj
+    target = ctx.obj
     if chosen := next((name for name in READ_ONLY if ctx.params.get(name)), None):
         option = f"--{chosen.replace('_', '-')}"
         raise click.UsageError(f"--write and {option} exclude each other: choose one", ctx)
@@ -111,7 +137,6 @@ def of_command(target: Target) -> Iterator[Any]:
 @contextlib.contextmanager
 def _sandbox(target: Target) -> Iterator[Any]:
     """A sandbox of a database of ours; at the end, show what would have changed."""
-    from vserverlib.commands.options import sandbox_report
     from vserverlib.entities import journal
     from vserverlib.opening import opener
     from vserverlib.queries import formats
@@ -127,6 +152,25 @@ def _sandbox(target: Target) -> Iterator[Any]:
         else:
             _print_entries(found)
         notify(report)
+
+
+def sandbox_report(database: Any) -> str:
+    """Return a line that counts what a sandbox would have changed, by entity."""
+    from models import MODELS
+    from vserverlib.databases import sandbox_diff
+    from vserverlib.queries import listing
+
+    database.rollback()  # a transaction that is still open
+    found = sandbox_diff.report(database)
+    counts = [(MODELS[table], dict(zip(_CHANGES, numbers, strict=True))) for table, *numbers in found]
+    done = []
+    for verb in _CHANGES:
+        words = [listing.pluralize(number[verb], model) for model, number in counts if number[verb]]
+        done += [f"{verb} {', '.join(words)}"] if words else []
+    return f"sandbox: would have {'; '.join(done) or 'changed nothing'}"
+
+
+_CHANGES = ("added", "changed", "deleted")  # the counts of sandbox_diff.report(), in its order
 
 
 def _print_entries(found: Iterator[Any]) -> None:

@@ -5,7 +5,7 @@ A field has a line of its own: in a line with others, a text could fake them. Wh
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rich.console import Console, ConsoleOptions
@@ -13,8 +13,11 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from vserverlib import printable
 from vserverlib.plans import plan_text
+from vserverlib.plans.change import Change, Field
 from vserverlib.plans.plan import Applied, Plan
+from vserverlib.plans.records import Record
 from vserverlib.terminal.views import Look
 
 COLOURS = {"~": "cyan", "+": "green", "-": "red", "": "default"}
@@ -65,3 +68,30 @@ def _safe(text: str, look: Look) -> str:
 def of_applied(applied: Applied) -> Text:
     """Return what the prompt shows of a plan that was applied."""
     return Text(str(applied))
+
+
+class AppliedLog:
+    """What was applied to a server's database: number, time, person, summary; the plans, if asked."""
+
+    def __init__(self, records: Sequence[Record], *, with_plans: bool) -> None:
+        self.records, self.with_plans = records, with_plans
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Any]:
+        look = Look(options.encoding)
+        for record in self.records:
+            head = f"{record.number:>4}  {record.at:%Y-%m-%d %H:%M} UTC  {printable(record.actor, 60)}{_fate(record)}"
+            yield Text(look.safe(head), "bold")
+            yield Padding(Text(look.safe(printable(record.summary, 500))), (0, 0, 0, 6), expand=False)
+            for line in plan_text.lines(map(_change, record.plan["changes"])) if self.with_plans else ():
+                yield Padding(Text(_safe(plan_text.plain(line), look)), (0, 0, 0, 4), expand=False)
+
+
+def _fate(record: Record) -> str:
+    undoes = "" if record.reverts is None else f", undoes {record.reverts}"
+    undone = "" if record.reverted_by is None else f", undone by {record.reverted_by}"
+    return undoes + undone
+
+
+def _change(stored: dict[str, Any]) -> Change:
+    rows = {name: tuple(stored[name].items()) for name in ("dependents", "theirs", "emptied")}
+    return Change(**{**stored, **rows, "fields": tuple(Field(**field) for field in stored["fields"])})
