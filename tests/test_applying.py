@@ -170,7 +170,7 @@ def test_a_hanging_run_is_ended_with_its_times(copy: WorkingCopy, theirs: Server
     finished = theirs.run(f"SELECT status, {text} FROM {results} WHERE id = 5")
     moment = "2026-11-28 10:00:00" + (".000000" if is_file else "")
     assert finished == [("killed by user", moment)]
-    assert any("nodes are not told" in note for note in plan.notes)
+    assert any("nodes do not notice" in note for note in plan.notes)
 
 
 def test_a_run_that_is_to_begin_again_has_no_end_there(copy: WorkingCopy, theirs: Server, results: str) -> None:

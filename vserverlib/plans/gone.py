@@ -1,7 +1,7 @@
-"""The rows that are deleted from a server's database, in TEMP tables there: those of the plan, and all that follows.
+"""The rows that are deleted from a server's database, in TEMP tables there: the plan's own, and their dependents.
 
-Each has the number of the root that it is deleted with, so that a plan can say what is deleted with what. Rows go by
-their id; in tables without one, by where they are. Finding them takes no lock: what is written later goes by keys.
+Each row has the number of its root, the row that it is deleted with, so that a plan can count dependents. Rows go by
+their id, or in tables without one by their place. Finding them takes no lock; deleting goes by these keys.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ class Gone:
     # Time
 
     def fingerprints(self) -> dict[str, Any]:
-        """Return for each table what is another value if a row of it that is deleted was changed."""
+        """Return a value for each table that differs as soon as one of its deleted rows is changed."""
         tables = [table for table in self.tables if self.server.has(table, "id")]
         return {table: self.server.fingerprint(table, self.temp(table)) for table in tables}
 

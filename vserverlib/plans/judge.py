@@ -1,4 +1,4 @@
-"""Reading rows of a server's database by the importer's own code: whether they are as they were copied, or were meant.
+"""Reading rows of a server's database by the importer's own code, to compare them with ours.
 
 The few rows in question are copied into an SQLite database in memory that has the server's tables, and come out of it
 as an import would write them. So like is compared with like, whatever the release and the kind of database.
@@ -46,7 +46,7 @@ class Judge:
         self._source = dataclasses.replace(source, release=server.release, is_opened=False)
 
     def close(self) -> None:
-        """Forget what was read."""
+        """Close the database in memory."""
         self._conn.close()
 
     def rows(self, entity: str, ids: Iterable[int]) -> dict[int, Values]:
@@ -106,7 +106,7 @@ def _secrets(origin: Origin) -> Iterator[str]:
 
 
 def _storable(row: Sequence[Any]) -> Sequence[Any]:
-    """Return a row whose texts that are none in UTF-8 are bytes, as the importer reads them."""
+    """Return a row with bytes for texts that are not UTF-8, as the importer reads them."""
     with contextlib.suppress(UnicodeEncodeError):
         for value in row:
             if isinstance(value, str):

@@ -1,7 +1,7 @@
-"""Making a plan: what a working copy has changed, as changes of the server's database, or why they cannot be made.
+"""Making a plan: the changes of a working copy as changes of the server's database, or the reasons against them.
 
 Reads the server's database and writes nothing to it. Raises a Refused with one line for each row that cannot be
-written as it was meant: what was changed there since, what the server's release keeps elsewhere, what is taken.
+written: it was changed there since, the server's release keeps it elsewhere, its name is taken.
 """
 
 from __future__ import annotations

@@ -123,7 +123,7 @@ class SqliteServer(Server):
 
 
 class StoredText(bytes):
-    """A stored text that is none in UTF-8, which only another program writes."""
+    """A stored text that is not UTF-8, which only another program writes."""
 
     def __new__(cls, text: str) -> StoredText:
         return super().__new__(cls, text.encode("utf-8", "surrogateescape"))
@@ -135,7 +135,7 @@ def refuse_unwritable(path: Path, file: Path) -> None:
         owner = file.stat().st_uid
     if os.name == "posix" and os.geteuid() not in (0, owner):
         remedy = "run this as the user whose file it is"
-        raise Error(f"{shown(path)} is another user's file, who could not open what this leaves beside it: {remedy}")
+        raise Error(f"{shown(path)} is another user's file, who could not open the journal beside it: {remedy}")
     for needed in (file, file.parent):
         if not os.access(needed, os.W_OK):
             raise Error(f"{shown(needed)} is read-only: nothing was changed; make it writable")
