@@ -375,3 +375,20 @@ def test_a_working_copy_keeps_the_hashes(copy: WorkingCopy, theirs: Server) -> N
     with closing(sqlite3.connect(theirs.target)) as conn:
         theirs = conn.execute("SELECT id, password FROM user ORDER BY id").fetchall()
     assert copy.execute_sql('SELECT id, password FROM "user" ORDER BY id').fetchall() == theirs
+
+
+def test_a_server_that_was_upgraded_meanwhile_is_refused(theirs: Server, copy: WorkingCopy, release: str) -> None:
+    new_hospital()
+    theirs.run("ALTER TABLE authenticatable ADD COLUMN keycloak_id VARCHAR")
+    theirs.run("UPDATE authenticatable SET keycloak_id = 'x'")
+    theirs.run("ALTER TABLE user DROP COLUMN password")
+    with pytest.raises(Refused, match=f"release 5 by now, and was one of {release[0]}"):
+        copy.plan()
+
+
+def test_a_new_user_is_not_unlocked(copy: WorkingCopy) -> None:
+    user = models.User(username="new")
+    user.save()
+    copy.unlock(user)
+    with pytest.raises(Refused, match='"new" is new'):
+        copy.plan()

@@ -17,6 +17,7 @@ from vserverlib.databases.connection import quoted
 from vserverlib.databases.registry import registry
 from vserverlib.entities.fields import Secret
 from vserverlib.plans import mapping
+from vserverlib.plans.plan import Refused
 from vserverlib.plans.server import CHUNK, Server, listed
 from vserverlib.transfer import values, vantage6
 from vserverlib.transfer.sources import Notes, Origin
@@ -43,6 +44,9 @@ class Judge:
         for table, columns in server.shape.columns.items():
             self._conn.execute(f"CREATE TABLE {quoted(table)} ({listed(columns)})")
         source = vantage6.source_of(self._conn, server.title, server.title)
+        if source.release != server.release and not source.is_opened:
+            found = f"a database of release {source.release} by now, and was one of {server.release}"
+            raise Refused([f"{server.title} is {found}: begin a new session"])
         self._source = dataclasses.replace(source, release=server.release, is_opened=False)
 
     def close(self) -> None:

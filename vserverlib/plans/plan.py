@@ -49,7 +49,7 @@ class Plan:
     release: int
     copied_at: datetime.datetime = dataclasses.field(compare=False)
     changes: tuple[Change, ...]
-    notes: tuple[str, ...]
+    notes: tuple[str, ...] = dataclasses.field(compare=False)
     folder: Path = dataclasses.field(compare=False)
     reverts: int | None = None
 

@@ -63,7 +63,8 @@ class Row(NamedTuple):
 
 def folder(identity: str) -> Path:
     """Return the folder with the records of a server's database. Creates nothing."""
-    return home.folder() / FOLDER / hashlib.sha256(identity.encode()).hexdigest()[:16]
+    with files.as_error("there is no place for backups and records"):
+        return home.folder() / FOLDER / hashlib.sha256(identity.encode()).hexdigest()[:16]
 
 
 def own_folder(identity: str) -> Path:

@@ -162,10 +162,13 @@ class Writer:
         return None
 
     def _server_change(self, change: ServerChange) -> None:
+        if New("user", change.user) in self._fresh:
+            return self.problems.append(f"{change.title} is new: {change.what} is for users that the server has")
         id = self._ids.theirs("user", change.user)
         values: dict[str, dict[str, Any]] = {}
         self._extend(values, "user", CHANGES[change.what])
         self.writes.updates += [Update(table, id, columns) for table, columns in values.items()]
+        return None
 
     def _extend(self, values: dict[str, dict[str, Any]], table: str, more: dict[str, Any]) -> None:
         known = {name: self._server.param(value) for name, value in more.items() if self._server.has(table, name)}
