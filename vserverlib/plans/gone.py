@@ -73,11 +73,20 @@ class Gone:
         for entity in ("user", "node"):
             if entity in self.tables:
                 self.add_found("authenticatable", f"SELECT key, root FROM {self.temp(entity)} WHERE true")
+        for link in references.of_members():
+            if link.to in self.tables:
+                self._add_half_members(link)
         for link in references.closure_order():
             if link.to in self.tables and self.server.has(link.table, link.column):
                 self.add_found(link.table, f"SELECT {self._key(link.table)}, g.root {self._referring(link)}")
         for link in self._of_fate(references.EMPTIED):
             self._note_emptied(link)
+
+    def _add_half_members(self, link: Link) -> None:
+        """Add memberships whose other side is no row: an import leaves them out, so that no plan has them."""
+        (other,) = (each for each in references.of_members() if each.to != link.to)
+        half = f"NOT EXISTS (SELECT 1 FROM {quoted(other.to)} AS o WHERE o.id = t.{quoted(other.column)})"
+        self.add_found(link.table, f"SELECT {self._key(link.table)}, g.root {self._referring(link)} AND {half}")
 
     def _note_emptied(self, link: Link) -> None:
         name = f"emptied {link.table}.{link.column}"

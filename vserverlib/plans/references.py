@@ -105,6 +105,11 @@ def of(table: str, fate: str) -> list[Link]:
     return [link for link, become in FATES.items() if link.to == table and become == fate]
 
 
+def of_members() -> list[Link]:
+    """Return the two links of a membership."""
+    return [link for link in FATES if link.table == "Member"]
+
+
 def closure_order() -> list[Link]:
     """Return the links by which rows are deleted with others, so that each table is complete before it is followed."""
     found = [link for link, become in FATES.items() if become == DELETED]
