@@ -94,7 +94,7 @@ def _write(check: Check, plan: Plan, log: Log) -> float:
     with server.writing({row.table for row in records.rows(record)}):
         began = time.perf_counter()
         if server.version() != check.version:
-            check = Check(server, record)
+            check = check if server.is_sqlite else Check(server, record)  # whose TEMP tables are gone
             check.refuse()
         log.begin(plan, {})
         _write_back(server, record)
@@ -155,6 +155,7 @@ class Check:
         self._made: dict[str, set[int]] = {}
         self._alone: list[Row] = []  # that it made, in tables without an id
         self._deleted: set[str] = set()
+        self._is_collected = False
 
     def refuse(self) -> None:
         """Raise a Refused if it cannot be undone."""
@@ -163,7 +164,8 @@ class Check:
 
     def problems(self) -> Iterator[str]:
         """Return why it cannot be undone."""
-        self._collect()
+        if not self._is_collected:
+            self._collect()
         if lacking := next((table for table in self._tables() if not self.server.has(table)), None):
             yield f"{self.server.title} has no table {lacking} any more"
             return
@@ -187,7 +189,7 @@ class Check:
 
     def _collect(self) -> None:
         """Read the record, and note the values that each row was left with."""
-        rows = iter(records.rows(self.record))
+        rows, self._is_collected = iter(records.rows(self.record)), True
         while chunk := list(islice(rows, CHUNK)):
             for row in chunk:
                 self._note(row)

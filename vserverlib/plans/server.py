@@ -68,9 +68,9 @@ class Server(abc.ABC):
     def note_size(self, name: str) -> None:
         """Have the database know how large a TEMP table has become, if it plans queries by that."""
 
+    @abc.abstractmethod
     def fingerprint(self, table: str, temp: str) -> Any:
-        """Return a value that differs as soon as a row in a TEMP table is changed; None if version() is enough."""
-        return None
+        """Return a value that differs as soon as a row in a TEMP table is changed."""
 
     def indexed(self, links: Iterable[Link]) -> contextlib.AbstractContextManager[Any]:
         """Return a block in which rows are found quickly by these links; within the transaction."""
