@@ -170,7 +170,7 @@ def test_a_hanging_run_is_ended_with_its_times(copy: WorkingCopy, theirs: Server
     finished = theirs.run(f"SELECT status, {text} FROM {results} WHERE id = 5")
     moment = "2026-11-28 10:00:00" + (".000000" if is_file else "")
     assert finished == [("killed by user", moment)]
-    assert any("nodes are not told" in note for note in plan.notes)
+    assert any("nodes do not notice" in note for note in plan.notes)
 
 
 def test_a_run_that_is_to_begin_again_has_no_end_there(copy: WorkingCopy, theirs: Server, results: str) -> None:
@@ -255,15 +255,58 @@ def test_studies_and_stores_are_deleted_with_their_collaboration(tmp_path: Path)
 # All or nothing, once
 
 
-def test_tables_outside_of_the_plan_stay_as_they_are(copy: WorkingCopy, theirs: Server, is_file: bool) -> None:
+def test_tables_outside_of_the_plan_stay_as_they_are(copy: WorkingCopy, theirs: Server) -> None:
     before = theirs.tables()
     changed()
     copy.apply(backup=False)
     after = theirs.tables()
     assert {name for name in before if before[name] != after[name]} == {"organization"}
     assert before.keys() == after.keys()
-    if is_file:
-        assert theirs.run("SELECT COUNT(*) FROM sqlite_master WHERE type <> 'table' AND sql IS NOT NULL") == [(0,)]
+
+
+@in_files
+def test_the_schema_stays_as_it_is(copy: WorkingCopy, theirs: Server) -> None:
+    before = theirs.run("SELECT type, name, sql FROM sqlite_master")
+    models.Collaboration.get_by_name("KYOTO").delete(dependents=True)
+    models.Organization(name="new").save()
+    copy.apply(backup=False)
+    assert theirs.run("SELECT type, name, sql FROM sqlite_master") == before
+
+
+def test_two_at_once_both_apply_or_one_is_a_conflict(copy: WorkingCopy, theirs: Server) -> None:
+    changed("first")
+    first = copy.plan()
+    theirs.run("UPDATE organization SET country = 'XX' WHERE id = 2")  # another administrator, another row
+    copy.apply(first, backup=False)
+    changed("second")
+    theirs.run("UPDATE organization SET name = 'third' WHERE id = 1")
+    with pytest.raises(Refused, match='name is "third" there by now, and was "first"'):
+        copy.apply(backup=False)
+    assert theirs.run("SELECT name FROM organization WHERE id = 1") == [("third",)]
+
+
+def test_a_membership_of_no_organization_goes_with_its_collaboration(theirs: Server, is_file: bool) -> None:
+    if not is_file:
+        theirs.run('ALTER TABLE "Member" DROP CONSTRAINT "Member_organization_id_fkey"')
+    theirs.run('INSERT INTO "Member" VALUES (99, 2)')
+    copy = vantage6_servers.opened(theirs)
+    models.Collaboration.get_by_name("KYOTO").delete(dependents=True)
+    copy.apply(backup=False)
+    copy.close()
+    assert theirs.value('SELECT COUNT(*) FROM "Member" WHERE collaboration_id = 2') == 0
+
+
+@in_files
+def test_a_file_in_wal_mode_is_changed_and_stays_in_it(theirs: Server) -> None:
+    theirs.run("PRAGMA journal_mode = WAL")
+    with theirs.open() as server:  # keeps it open, as a server does
+        server.execute("SELECT 1 FROM organization").fetchall()
+        copy = vantage6_servers.opened(theirs)
+        changed()
+        assert copy.apply().backup is not None
+        copy.close()
+        assert server.execute("SELECT name FROM organization WHERE id = 1").fetchone() == ("Another",)
+    assert theirs.value("PRAGMA journal_mode") == "wal"
 
 
 def test_applying_twice_makes_no_row_twice(copy: WorkingCopy, theirs: Server) -> None:

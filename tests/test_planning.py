@@ -82,8 +82,8 @@ GOLDEN = {
         'organization "Nieuwe Kliniek" (new)',
         '- task 3 "task 2" with 1 task, 6 results',
         "1 organization, 1 user, 1 membership, 1 node new; 1 user, 1 result changed; 2 tasks, 6 results deleted",
-        "note: nodes are not told: 1 result that ended here may go on at a node; the server's API kills it there",
-        "note: nodes are not told: a deleted task that runs goes on at its node; what that delivers is refused",
+        "note: nodes do not notice: 1 result that ended here may go on at a node; the server's API kills it there",
+        "note: nodes do not notice: a deleted task that runs goes on at its node, and its output is refused",
         "note: nodes see new and deleted memberships when they connect again",
     ],
 }
@@ -232,7 +232,7 @@ REFUSED: dict[str, tuple[list[str], Callable[[], Any], list[str]]] = {  # what i
         lambda: raw("UPDATE task SET name = CAST(x'ff' AS TEXT) WHERE id = 1"),
         ["task 1", "name"],
     ),
-    "a time is none": ([], lambda: raw("UPDATE result SET started_at = 'soon' WHERE id = 1"), ['"soon"', "no time"]),
+    "a time is none": ([], lambda: raw("UPDATE result SET started_at = 'soon' WHERE id = 1"), ['"soon"', "not a time"]),
 }
 
 
@@ -336,7 +336,7 @@ def test_results_beside_runs_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_database_of_ours_needs_no_plan(path: Path) -> None:
-    with pytest.raises(Error, match="no vantage6 server"):
+    with pytest.raises(Error, match="not a vantage6 server"):
         vantage6_servers.opened(Server(path))
 
 
@@ -375,3 +375,20 @@ def test_a_working_copy_keeps_the_hashes(copy: WorkingCopy, theirs: Server) -> N
     with closing(sqlite3.connect(theirs.target)) as conn:
         theirs = conn.execute("SELECT id, password FROM user ORDER BY id").fetchall()
     assert copy.execute_sql('SELECT id, password FROM "user" ORDER BY id').fetchall() == theirs
+
+
+def test_a_server_that_was_upgraded_meanwhile_is_refused(theirs: Server, copy: WorkingCopy, release: str) -> None:
+    new_hospital()
+    theirs.run("ALTER TABLE authenticatable ADD COLUMN keycloak_id VARCHAR")
+    theirs.run("UPDATE authenticatable SET keycloak_id = 'x'")
+    theirs.run("ALTER TABLE user DROP COLUMN password")
+    with pytest.raises(Refused, match=f"release 5 by now, and was one of {release[0]}"):
+        copy.plan()
+
+
+def test_a_new_user_is_not_unlocked(copy: WorkingCopy) -> None:
+    user = models.User(username="new")
+    user.save()
+    copy.unlock(user)
+    with pytest.raises(Refused, match='"new" is new'):
+        copy.plan()

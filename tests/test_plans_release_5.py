@@ -41,7 +41,7 @@ def test_a_collaboration_goes_with_its_sessions_and_dataframes(copy: WorkingCopy
     assert lines(copy) == [
         f'- collaboration 2 "KYOTO" with 2 memberships, 2 nodes, 8 tasks, 16 runs; of the server\'s own: {own}',
         f"1 collaboration, 2 memberships, 2 nodes, 8 tasks, 16 runs deleted (and of the server's own: {own})",
-        "note: nodes are not told: a deleted task that runs goes on at its node; what that delivers is refused",
+        "note: nodes do not notice: a deleted task that runs goes on at its node, and its output is refused",
         "note: nodes see new and deleted memberships when they connect again",
         "note: the Keycloak accounts of deleted nodes stay: Noordzee-Kliniek-KYOTO-node, 東京病院-KYOTO-node",
     ]

@@ -31,10 +31,10 @@ def plan(session: Session) -> Plan:
 def apply(
     session: Session, expected: Plan | None = None, *, backup: bool = True, bar: ProgressBar = no_progress_bar
 ) -> Applied:
-    """Apply what a working copy has changed to its server's database, all or nothing, and return what was done.
+    """Apply the changes of a working copy to its server's database, all or nothing.
 
-    expected: the plan that a person has seen; if it is another one by now, a ChangedMeanwhile is raised. backup: make
-    one first. Raises an Error if there is nothing to apply, and a Refused.
+    expected: the plan that a person has confirmed; a ChangedMeanwhile is raised if it is another one by now. backup:
+    make one first. Raises an Error if there is nothing to apply, and a Refused.
     """
     began = time.perf_counter()
     with _prepared(session) as (server, work):
@@ -93,7 +93,7 @@ def _write(server: Server, session: Session, work: Work, log: records.Log) -> tu
 
 
 def _tables(work: Work) -> set[str]:
-    """Return the tables that are locked: those that are written, and those that may refer to a deleted row."""
+    """Return the tables to lock: the written ones, and the ones that may refer to a deleted row."""
     links = [link for link in (*references.FATES, *work.many) if link.to in work.gone.tables]
     return {*work.writes.tables(), *work.gone.tables, *(link.table for link in links)}
 
@@ -113,7 +113,7 @@ def _verify(server: Server, work: Work, ids: Ids) -> None:
 
 
 def _note_applied(session: Session, ids: dict[New, Any]) -> None:
-    """Have what was applied be the copy's beginning: from now on only what is changed later is planned."""
+    """Make the applied state the new beginning of the copy: the next plan has later changes only."""
     session.ids.add(ids)
     session.changes.clear()
     conn = session.database.connection()
@@ -124,5 +124,5 @@ def _note_applied(session: Session, ids: dict[New, Any]) -> None:
 
 
 def newest_change(conn: Any) -> int:
-    """Return the newest change of a journal, 0 if there is none."""
+    """Return the number of the newest change in a journal, 0 for an empty one."""
     return int(conn.execute("SELECT COALESCE(MAX(id), 0) FROM change").fetchone()[0])

@@ -1,4 +1,4 @@
-"""One row that a plan changes, as data: what it is, and what becomes of its fields."""
+"""A row that a plan changes, as data: its title, and its fields before and after."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ NEW, CHANGED, DELETED = "new", "changed", "deleted"
 
 @dataclasses.dataclass(frozen=True)
 class Field:
-    """A field of a row: what it is, and what it becomes.
+    """A field of a row, before and after.
 
-    name: ours; label: the server's. old, new: as JSON has them, None for no value; of a secret neither is kept. note:
-    what the server does beside.
+    name: our column; label: the server's word. old, new: JSON values, None for no value; of a secret only whether there
+    is one. note: a side effect.
     """
 
     name: str
@@ -28,9 +28,9 @@ class Field:
 class Change:
     """A row that is new, changed or deleted, with all that is deleted with it.
 
-    entity, id: ours (None for a row that vserver has no entity for); server_id: what a new row gets there, as far as it
-    is known. noun, title: in the server's words. dependents: rows of our entities by noun; theirs: rows of the server's
-    own tables; emptied: links of rows that stay, by table and column.
+    entity, id: our table and id; server_id: the id of a new row at the server, if known. noun, title: in the server's
+    words. dependents: deleted rows of our entities by noun; theirs: of the server's own tables; emptied: links of rows
+    that stay, by table and column.
     """
 
     kind: str

@@ -99,7 +99,7 @@ class Comparison:
         return mapping.is_same(entity, name, base, read)
 
     def as_ours(self, entity: str, name: str, value: Any, base: Any) -> Any:
-        """Return a value that was read with our ids; a link that leads nowhere is none, as an import empties it."""
+        """Return a read value with our ids; None for a link that leads nowhere, which an import empties."""
         field = registry[entity]._meta.columns[name]
         if value is None or field not in registry[entity]._meta.refs:
             return value

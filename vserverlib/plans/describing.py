@@ -1,4 +1,4 @@
-"""What a plan says: each row that is new, changed or deleted, and what the server or its nodes do not notice."""
+"""The text parts of a plan: a title and fields for each row, and notes on side effects."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ class Describer:
         return Change(kind, row.entity, row.id, noun, self.title(row), tuple(fields), **more)
 
     def title(self, row: Row) -> str:
-        """Return what a row is called: of a membership both names."""
+        """Return the title of a row; of a membership both names."""
         if row.entity != "member":
             return titled(self.release, row)
         values = row.old or row.new or {}
         return f"membership of {self._called('organization', values)} in {self._called('collaboration', values)}"
 
     def _called(self, entity: str, values: dict[str, Any]) -> str:
-        """Return whom a link leads to by its name; by its id, if it has none."""
+        """Return the target of a link by its name, or else by its id."""
         id = values[f"{entity}_id"]
         row = {} if id is None else self._net.now(entity, id) or self._net.base(entity, id) or {}
         return f'"{printable(row["name"], 60)}"' if row.get("name") else f"{entity} {id}"
 
     def fields(self, row: Row) -> Iterator[Field]:
-        """Return what is new in a row."""
+        """Return the fields of a row that are new or changed."""
         assert row.new is not None
         names = row.changed() if row.old is not None else [name for name in row.new if row.new[name] is not None]
         if row.entity == "member":
@@ -62,7 +62,7 @@ class Describer:
                 yield Field(name, label, old, self._value(row.entity, name, row.new[name]))
 
     def _value(self, entity: str, name: str, value: Any) -> Any:
-        """Return a value as JSON has it, and a person reads it: of a link, whom it leads to."""
+        """Return a value for JSON and for people; of a link the name and id that it leads to."""
         field = registry[entity]._meta.columns[name]
         if field in registry[entity]._meta.refs and value is not None:
             return self._linked(field.rel_model._meta.table_name, value)
@@ -72,7 +72,7 @@ class Describer:
         return value.replace("+00:00", "Z").replace(".000000", "") if isinstance(value, str) else str(value)
 
     def _linked(self, entity: str, id: int) -> str:
-        """Return whom a link leads to: "KYOTO" (2), or of one that has no id there yet, "KYOTO" (new)."""
+        """Return the target of a link: "KYOTO" (2), or for a new row "KYOTO" (new)."""
         row, base = self._net.now(entity, id), self._net.base(entity, id)
         name, place = (row or base or {}).get("name"), id if base else "new"
         return str(place) if name is None else f'"{name}" ({place})'
@@ -142,7 +142,7 @@ def _dependents(release: int, root: Root, counts: dict[str, dict[int, int]]) -> 
 
 
 def notes(server: Server, net: NetChanges, beside: Iterable[ServerChange], many: Mapping[Link, int]) -> Iterator[str]:
-    """Return what the server, its nodes or people do not notice."""
+    """Return the side effects of a plan that people should know."""
     yield from _of_runs(server, net)
     yield from _of_deleted(server, net)
     yield from _of_keycloak(server, net)
@@ -159,7 +159,7 @@ def _of_runs(server: Server, net: NetChanges) -> Iterator[str]:
     ended = [row for row in net.changed if row.entity == "result" and _is_ended(row)]
     if ended:
         runs = pluralize(len(ended), mapping.noun(server.release, "result"))
-        yield f"nodes are not told: {runs} that ended here may go on at a node; the server's API kills it there"
+        yield f"nodes do not notice: {runs} that ended here may go on at a node; the server's API kills it there"
     if any(
         row.entity == "result" and row.old and row.old["finished_at"] and not row.new["finished_at"]  # type: ignore[index]
         for row in net.changed
@@ -178,7 +178,7 @@ def _is_ended(row: Row) -> bool:
 def _of_deleted(server: Server, net: NetChanges) -> Iterator[str]:
     deleted = {entity: sum(net.counts(entity).values()) for entity in mapping.ENTITIES}
     if deleted["task"] or deleted["result"]:
-        yield "nodes are not told: a deleted task that runs goes on at its node; what that delivers is refused"
+        yield "nodes do not notice: a deleted task that runs goes on at its node, and its output is refused"
     if deleted["user"]:
         yield "sessions of deleted users live until their tokens expire"
     if deleted["node"] or any(row.entity in ("member", "node") for row in net.new):

@@ -1,7 +1,7 @@
 """Writing a plan's rows by as few statements as can be, in an order that immediate foreign keys allow.
 
-First what is unique, or goes round in a circle, is emptied in rows that change or are deleted; then new rows, upwards;
-changed rows; and deleted rows, downwards. Each row goes into the record before it is written.
+First it empties unique values and circular links of rows that change or are deleted. Then it inserts, parents first;
+updates; and deletes, children first. Each row goes into the record before it is written.
 """
 
 from __future__ import annotations

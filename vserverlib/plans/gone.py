@@ -1,7 +1,7 @@
-"""The rows that are deleted from a server's database, in TEMP tables there: those of the plan, and all that follows.
+"""The rows that are deleted from a server's database, in TEMP tables there: the plan's own, and their dependents.
 
-Each has the number of the root that it is deleted with, so that a plan can say what is deleted with what. Rows go by
-their id; in tables without one, by where they are. Finding them takes no lock: what is written later goes by keys.
+Each row has the number of its root, the row that it is deleted with, so that a plan can count dependents. Rows go by
+their id, or in tables without one by their place. Finding them takes no lock; deleting goes by these keys.
 """
 
 from __future__ import annotations
@@ -73,11 +73,20 @@ class Gone:
         for entity in ("user", "node"):
             if entity in self.tables:
                 self.add_found("authenticatable", f"SELECT key, root FROM {self.temp(entity)} WHERE true")
+        for link in references.of_members():
+            if link.to in self.tables:
+                self._add_half_members(link)
         for link in references.closure_order():
             if link.to in self.tables and self.server.has(link.table, link.column):
                 self.add_found(link.table, f"SELECT {self._key(link.table)}, g.root {self._referring(link)}")
         for link in self._of_fate(references.EMPTIED):
             self._note_emptied(link)
+
+    def _add_half_members(self, link: Link) -> None:
+        """Add memberships whose other side is no row: an import leaves them out, so that no plan has them."""
+        (other,) = (each for each in references.of_members() if each.to != link.to)
+        half = f"NOT EXISTS (SELECT 1 FROM {quoted(other.to)} AS o WHERE o.id = t.{quoted(other.column)})"
+        self.add_found(link.table, f"SELECT {self._key(link.table)}, g.root {self._referring(link)} AND {half}")
 
     def _note_emptied(self, link: Link) -> None:
         name = f"emptied {link.table}.{link.column}"
@@ -160,7 +169,7 @@ class Gone:
     # Time
 
     def fingerprints(self) -> dict[str, Any]:
-        """Return for each table what is another value if a row of it that is deleted was changed."""
+        """Return a value for each table that differs as soon as one of its deleted rows is changed."""
         tables = [table for table in self.tables if self.server.has(table, "id")]
         return {table: self.server.fingerprint(table, self.temp(table)) for table in tables}
 

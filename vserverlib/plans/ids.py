@@ -1,4 +1,4 @@
-"""Which id a row has here and there: the same, but for the rows that a session has made and applied."""
+"""The ids of a row here and at the server: the same, except for rows that this session created and applied."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class New(NamedTuple):
 
 
 class Ids:
-    """The ids of rows that were made here and applied. Ours and theirs are drawn apart, and mean other rows there."""
+    """The ids of rows that were created here and applied. The same number may be another row at the server."""
 
     def __init__(self) -> None:
         self._theirs: dict[New, int] = {}
@@ -37,11 +37,11 @@ class Ids:
         return not self._theirs
 
     def theirs(self, entity: str, id: int) -> int:
-        """Return what a row is there."""
+        """Return the id of a row at the server."""
         return self._theirs.get(New(entity, id), id)
 
     def ours(self, entity: str, id: int) -> int:
-        """Return what a row of theirs is here; a negative number if it cannot be here."""
+        """Return the id here of a row of the server; negative if the row cannot be here."""
         known = self._ours.get((entity, id))
         if known is not None:
             return known

@@ -1,4 +1,4 @@
-"""Reading rows of a server's database by the importer's own code: whether they are as they were copied, or were meant.
+"""Reading rows of a server's database by the importer's own code, to compare them with ours.
 
 The few rows in question are copied into an SQLite database in memory that has the server's tables, and come out of it
 as an import would write them. So like is compared with like, whatever the release and the kind of database.
@@ -17,6 +17,7 @@ from vserverlib.databases.connection import quoted
 from vserverlib.databases.registry import registry
 from vserverlib.entities.fields import Secret
 from vserverlib.plans import mapping
+from vserverlib.plans.plan import Refused
 from vserverlib.plans.server import CHUNK, Server, listed
 from vserverlib.transfer import values, vantage6
 from vserverlib.transfer.sources import ImportNotes, Origin
@@ -43,10 +44,13 @@ class Judge:
         for table, columns in server.shape.columns.items():
             self._conn.execute(f"CREATE TABLE {quoted(table)} ({listed(columns)})")
         source = vantage6.source_of(self._conn, server.title, server.title)
+        if source.release != server.release and not source.is_opened:
+            found = f"a database of release {source.release} by now, and was one of {server.release}"
+            raise Refused([f"{server.title} is {found}: begin a new session"])
         self._source = dataclasses.replace(source, release=server.release, is_opened=False)
 
     def close(self) -> None:
-        """Forget what was read."""
+        """Close the database in memory."""
         self._conn.close()
 
     def rows(self, entity: str, ids: Iterable[int]) -> dict[int, Values]:
@@ -108,7 +112,7 @@ def _secrets(origin: Origin) -> Iterator[str]:
 
 
 def _storable(row: Sequence[Any]) -> Sequence[Any]:
-    """Return a row whose texts that are none in UTF-8 are bytes, as the importer reads them."""
+    """Return a row with bytes for texts that are not UTF-8, as the importer reads them."""
     with contextlib.suppress(UnicodeEncodeError):
         for value in row:
             if isinstance(value, str):

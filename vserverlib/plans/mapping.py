@@ -1,4 +1,4 @@
-"""Where a row of ours is in a server's database, and what it is called there: the importer's table, read backwards.
+"""The place and the name of our columns in a server's database: the importer's table, read backwards.
 
 A column of ours has one or more there, the newest first: the first that exists is written, and a value that is emptied
 is emptied in all of them, because the importer reads the newest that has one.
@@ -23,12 +23,12 @@ MEMBER = "Member"
 ENTITIES = ("organization", "user", "collaboration", "member", "node", "task", "result")  # by their tables here
 JOINED = ("user", "node")  # they share their ids with the rows of `authenticatable`
 AUTHENTICATABLE = "authenticatable"
-HEARTBEAT = ("ip", "last_seen", "status")  # what a server itself writes to users and nodes all the time
+HEARTBEAT = ("ip", "last_seen", "status")  # columns of users and nodes that a server writes all the time
 SETS = {("user", "roles"), ("task", "database")}  # texts of names, whose order means nothing
 KEYCLOAK_FROM = 5  # the release that keeps passwords, keys and persons elsewhere
 SINCE_RUN = 4  # the release that calls a result a run
 
-LABELS = {  # what people call a column; a server's name where it is another one
+LABELS = {  # words for columns in plans
     "organization_id": "organization",
     "collaboration_id": "collaboration",
     "parent_id": "parent",
@@ -99,14 +99,14 @@ def as_theirs(server: Server, entity: str, column: str, value: Any) -> Any:
     if isinstance(value, int):
         return server.param(_whole(value))
     if not isinstance(value, str):
-        raise Unfit("it is no text")
+        raise Unfit("it is not a text")
     text = _text(value)
     return server.param(text.encode() if isinstance(field, fields.PublicKey) else text)
 
 
 def _time(value: Any) -> str:
     if not isinstance(value, str) or not TIME.fullmatch(value):
-        raise Unfit(f'"{printable(value)}" is no time')
+        raise Unfit(f'"{printable(value)}" is not a time')
     return value.removesuffix(UTC)
 
 
@@ -122,7 +122,7 @@ def _text(value: str) -> str:
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise Unfit(f'"{printable(value)}" is no text in UTF-8') from None
+        raise Unfit(f'"{printable(value)}" is not UTF-8') from None
     return value
 
 
@@ -130,7 +130,7 @@ def _text(value: str) -> str:
 
 
 def noun(release: int, entity: str) -> str:
-    """Return what a server of a release calls an entity."""
+    """Return a release's word for an entity."""
     return "run" if entity == "result" and release >= SINCE_RUN else str(registry[entity].noun)
 
 
@@ -140,7 +140,7 @@ def plural(noun: str) -> str:
 
 
 def label(release: int, column: str) -> str:
-    """Return what a server of a release calls a column of ours."""
+    """Return a release's word for a column of ours."""
     newest = max((since for since, name in THEIR_LABELS if name == column and since <= release), default=0)
     return THEIR_LABELS[newest, column] if newest else LABELS.get(column, column)
 

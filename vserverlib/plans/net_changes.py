@@ -1,6 +1,6 @@
-"""What a working copy has changed in the end, row by row: the rows that the journal names, beside the file as it was.
+"""The net changes of a working copy, row by row: rows that the journal names, compared with the copied file.
 
-A row that was made and deleted again is no change, nor is a value that was changed and changed back. Rows that are
+A row that was created and deleted again is no change, nor is a value that was changed and changed back. Rows that are
 deleted stay in a table of the session's own, so that memory does not grow with them.
 """
 
@@ -129,7 +129,7 @@ def _old(entity: str, names: Sequence[str], row: Sequence[Any]) -> Row:
 
 @contextlib.contextmanager
 def read(database: Any, since: int) -> Iterator[NetChanges]:
-    """Give what a working copy has changed since this change of its journal, beside its file as it was then."""
+    """Give the changes of a working copy since a change of its journal; its file is as it was then."""
     if database.in_transaction() or database.connection().in_transaction:
         raise Error(f"{database.title} has a transaction open: end it first")
     conn = database.connection()
@@ -150,7 +150,7 @@ def read(database: Any, since: int) -> Iterator[NetChanges]:
 
 
 def _any_text(data: bytes) -> str:
-    """Return a text, whose bytes that are none in UTF-8 are surrogates."""
+    """Return a text, with surrogates for bytes that are not UTF-8."""
     return data.decode("utf-8", "surrogateescape")
 
 
@@ -188,7 +188,7 @@ def _note_gone(conn: sqlite3.Connection, entity: str) -> None:
 
 
 def _root_of(entity: str, link: Any) -> str:
-    """Return the statement that gives rows the root of what a link of theirs leads to."""
+    """Return the statement that gives rows the root of the row that a link of theirs leads to."""
     to = link.rel_model._meta.table_name
     parent = f"""SELECT p.root FROM pristine."{entity}" b JOIN temp.gone p ON p.entity = '{to}'
         AND p.id = b."{link.column_name}" AND p.root IS NOT NULL WHERE b.id = gone.id"""

@@ -1,4 +1,4 @@
-"""A plan: the changes that a server's database is to get, as data; and what is raised when there can be none.
+"""A plan: the changes for a server's database, as data; and the errors of plans.
 
 A plan holds no hash of a password or key. How its rows look as text is plan_text.py's, making one planning.py's.
 """
@@ -37,10 +37,10 @@ class ChangedMeanwhile(Refused):
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What applying would do to a server's database. Two plans are equal if they do the same.
+    """The changes that applying makes to a server's database. Two plans are equal if they do the same.
 
-    server: what messages call it; release: of vantage6. copied_at: the moment of the working copy, in UTC. notes: what
-    the server or its nodes do not notice. counts: rows by kind of change and noun; theirs: rows of the server's own
+    server: its name in messages; release: of vantage6. copied_at: the moment of the working copy, in UTC. notes: side
+    effects. counts: rows by kind of change and noun; theirs: rows of the server's own
     tables that are deleted. folder: where the backup and the record will be. reverts: the applied plan that this one
     undoes.
     """
@@ -49,7 +49,7 @@ class Plan:
     release: int
     copied_at: datetime.datetime = dataclasses.field(compare=False)
     changes: tuple[Change, ...]
-    notes: tuple[str, ...]
+    notes: tuple[str, ...] = dataclasses.field(compare=False)
     folder: Path = dataclasses.field(compare=False)
     reverts: int | None = None
 

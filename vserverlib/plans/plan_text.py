@@ -20,7 +20,7 @@ EMPTY, ARROW = "–", "→"  # noqa: RUF001
 
 
 class Line(NamedTuple):
-    """A line of a plan: its mark and what it is about, both empty where it goes on; a field, and what becomes of it."""
+    """A line of a plan: mark and title, both empty if the row goes on; a field, and its old → new value."""
 
     mark: str
     what: str
@@ -60,7 +60,7 @@ def _of(change: Change) -> Iterator[Line]:
 
 
 def _new(change: Change) -> str:
-    """Return what a new row is called: by its name, for its id here is not the one that it gets."""
+    """Return the title of a new row: its name, as the server gives it another id."""
     name = change.title.partition(' "')[2]
     return f'{change.noun} "{name}' if name and change.entity != "member" else change.title
 
@@ -92,7 +92,7 @@ def _value(value: Any) -> str:
 
 
 def _along(change: Change) -> str:
-    """Return what is deleted with a row, in a line."""
+    """Return the dependents that are deleted with a row, in a line."""
     parts = []
     if change.dependents:
         parts.append("with " + ", ".join(pluralize(count, noun) for noun, count in change.dependents))

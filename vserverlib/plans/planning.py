@@ -1,7 +1,7 @@
-"""Making a plan: what a working copy has changed, as changes of the server's database, or why they cannot be made.
+"""Making a plan: the changes of a working copy as changes of the server's database, or the reasons against them.
 
 Reads the server's database and writes nothing to it. Raises a Refused with one line for each row that cannot be
-written as it was meant: what was changed there since, what the server's release keeps elsewhere, what is taken.
+written: it was changed there since, the server's release keeps it elsewhere, its name is taken.
 """
 
 from __future__ import annotations
@@ -57,11 +57,12 @@ class About:
 
 def settled(server: Server, net: NetChanges, changes: Iterable[ServerChange], ids: Ids, about: About) -> Work:
     """Make the plan of net changes while others may write: on SQLite again if somebody did meanwhile."""
-    changes = list(changes)
+    changes, judged = list(changes), NOTHING_JUDGED
     for _ in range(TRIES if server.is_sqlite else 1):
         version = server.version()
         with server.reading():
-            work = made(server, net, changes, ids, about)
+            work = made(server, net, changes, ids, about, judged)
+        judged = work.fingerprints
         if server.version() == version:
             break
     return dataclasses.replace(work, version=version)
@@ -85,7 +86,7 @@ def made(
     given = roles.plan(server, (row for row in (*net.new, *net.changed) if row.entity == "user"), ids, fresh)
     _collect_gone(gone, net, ids)
     many, fingerprints = gone.many(), gone.fingerprints()
-    same = {table for table, found in fingerprints.items() if found is not None and found == judged.get(table)}
+    same = {table for table, found in fingerprints.items() if found == judged.get(table)}
     _refuse(Comparison(server, judge, ids).of(net, same))
     writer = Writer(server, net, ids)
     writer.collect(given, changes, gone)

@@ -1,7 +1,7 @@
 """The PostgreSQL database of a vantage6 server, open to be changed while the server runs.
 
-The one transaction locks the tables that it writes, in the mode in which readers go on and writers wait: what BEGIN
-IMMEDIATE is on SQLite. Values go as texts, of which PostgreSQL makes the type of their column.
+The one transaction locks the tables that it writes, in the mode in which readers go on and writers wait, like
+BEGIN IMMEDIATE on SQLite. Values go as texts, of which PostgreSQL makes the type of their column.
 """
 
 from __future__ import annotations
@@ -70,7 +70,9 @@ class PostgresServer(Server):
         try:
             (encoding,) = self.database.fetch_one("SHOW server_encoding")
             if encoding == NO_ENCODING:
-                raise Error(f"{self.title} has no encoding ({NO_ENCODING}): what is written to it would be a guess")
+                raise Error(
+                    f"{self.title} has no encoding ({NO_ENCODING}), so no text is safe to write: use the server's API"
+                )
             self.shape = self._shape()
         except BaseException:
             self.close()
@@ -201,6 +203,6 @@ def _as_read(place: str, kind: str) -> str:
 
 
 def identity(database: Any) -> str:
-    """Return what an open database is known by: host, port and name, and no password."""
+    """Return the identity of an open database: host, port and name, without a password."""
     info = database.connection().info
     return f"postgresql://{info.host}:{info.port}/{info.dbname}"

@@ -1,7 +1,7 @@
-"""What vserver has applied to servers' databases: a private record of each, by which it can be undone.
+"""The plans that were applied to servers' databases: a private record of each, by which it can be undone.
 
-A record is a file of JSON lines. The first says what was applied, when and by whom; each of the others is a row that
-was written, with its values before and after, in the order of the statements. It may hold hashes: it is its owner's
+A record is a file of JSON lines. The first has the plan, the time and the actor; each of the others is a row that was
+written, with its values before and after, in the order of the statements. It may hold hashes: it is its owner's
 alone. Undoing is reverting.py's.
 """
 
@@ -62,8 +62,9 @@ class Row(NamedTuple):
 
 
 def folder(identity: str) -> Path:
-    """Return the folder with what was applied to a server's database. Makes nothing."""
-    return home.folder() / FOLDER / hashlib.sha256(identity.encode()).hexdigest()[:16]
+    """Return the folder with the records of a server's database. Creates nothing."""
+    with files.as_error("there is no place for backups and records"):
+        return home.folder() / FOLDER / hashlib.sha256(identity.encode()).hexdigest()[:16]
 
 
 def own_folder(identity: str) -> Path:
@@ -75,7 +76,7 @@ def own_folder(identity: str) -> Path:
 
 
 def of(identity: str) -> list[Record]:
-    """Return what was applied to a server's database, newest first. Reads only."""
+    """Return the plans that were applied to a server's database, newest first. Reads only."""
     place = folder(identity)
     paths = sorted(home.own_entries(place, NAME), reverse=True) if place.is_dir() else []
     found = [_read(path) for path in paths]
@@ -84,7 +85,7 @@ def of(identity: str) -> list[Record]:
 
 
 def one(identity: str, server: str, number: int | None) -> Record:
-    """Return the record of a number, or else the newest that was not undone. Raises an Error if there is none."""
+    """Return the record of a number, or else the newest one that was not undone; an Error if it is missing."""
     known = of(identity)
     if number is not None:
         found = next((record for record in known if record.number == number), None)
@@ -131,7 +132,7 @@ def _reverted(record: Record) -> Record:
 
 
 def _inverse(row: Row) -> Row:
-    """Return the row that undoes what was done to a row."""
+    """Return the row that undoes a row."""
     return Row(INVERSE[row.done], row.table, row.id, row.after, row.before)
 
 
@@ -155,7 +156,7 @@ def _read(path: Path) -> Record:
             names = ("number", "actor", "server", "release", "summary", "plan", "reverts", "backup", "nowhere")
             return Record(at=at, reverted_by=None, path=path, **{name: head[name] for name in names})
         except (ValueError, KeyError, TypeError) as error:
-            raise Error(f"{shown(path)} is no record of what was applied: move it away") from error
+            raise Error(f"{shown(path)} is not a record of an applied plan: move it away") from error
 
 
 # Writing one
@@ -168,7 +169,7 @@ class Log:
         self._file, self._number, self._backup = file, number, backup
 
     def begin(self, plan: Plan, nowhere: dict[str, list[int]]) -> None:
-        """Write what is applied, and by whom. nowhere: see Record."""
+        """Write the first line. nowhere: see Record."""
         head = {
             "format": FORMAT,
             "number": self._number,

@@ -1,4 +1,4 @@
-"""What refers to a row of a server's database that is deleted, and what becomes of it.
+"""The links to a deleted row of a server's database, and the fate of the rows that have them.
 
 Foreign keys alone do not say: a database that was upgraded lacks those of columns that a release added. So this list is
 united with the keys that there are. A key that is not on the list refuses the deletion if rows use it.
@@ -69,7 +69,7 @@ FATES: dict[Link, str] = {
     Link("task", "init_user_id", "user"): EMPTIED,
     Link("taskdatabase", "dataframe_id", "dataframe"): EMPTIED,
 }
-# Rows are written in this order, and deleted in the other: each table comes after those that it refers to.
+# Rows are inserted in this order, and deleted in the reverse one: parents come first.
 ORDER = (
     "authenticatable",
     "organization",
@@ -103,6 +103,11 @@ CIRCULAR = (Link("task", "parent_id", "task"), Link("dataframe", "last_session_t
 def of(table: str, fate: str) -> list[Link]:
     """Return the links of rows that are deleted, emptied, … with a row of this table."""
     return [link for link, become in FATES.items() if link.to == table and become == fate]
+
+
+def of_members() -> list[Link]:
+    """Return the two links of a membership."""
+    return [link for link in FATES if link.table == "Member"]
 
 
 def closure_order() -> list[Link]:

@@ -1,8 +1,8 @@
 """Undoing an applied plan: each row that it wrote is written back, in reverse order, if it is as the plan left it.
 
-It knows no entities: rows are written back as the record has them, in whatever table. What the server itself notes all
-the time, such as when a node was seen last, does not keep a plan from being undone. The record of an undo has no rows:
-they are those of the plan that it has undone.
+It knows no entities: rows are written back as the record has them, in any table. Columns that the server writes all
+the time, such as when a node was seen last, do not prevent an undo. The record of an undo has no rows: they are in the
+record that it has undone.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from vserverlib.plans.sessions import Target
 from vserverlib.transfer.sources import ProgressBar, no_progress_bar
 
 INVERSE = {NEW: DELETED, DELETED: NEW, CHANGED: CHANGED}
-NOTED = {  # what a server notes of users and nodes all the time, by table
+NOTED = {  # columns that a server writes all the time, by table
     mapping.AUTHENTICATABLE: {"ip", "last_seen", "status"},
     "user": {
         "failed_login_attempts",
@@ -38,14 +38,14 @@ NOTED = {  # what a server notes of users and nodes all the time, by table
 
 
 def log(target: Target) -> list[Record]:
-    """Return what vserver has applied to a server's database, newest first. Reads only."""
+    """Return the plans that were applied to a server's database, newest first. Reads only."""
     return records.of(sessions.identity(target))
 
 
 def plan(target: Target, number: int | None = None) -> Plan:
     """Return the plan that undoes an applied one: the newest that was not undone, unless a number is given.
 
-    Writes nothing. Raises an Error if there is none, a Refused if a row is not as it left it.
+    Writes nothing. Raises an Error if nothing is left to undo, a Refused if a row is not as it left it.
     """
     with _opened(target, number) as (server, record):
         Check(server, record).refuse()
@@ -94,7 +94,7 @@ def _write(check: Check, plan: Plan, log: Log) -> float:
     with server.writing({row.table for row in records.rows(record)}):
         began = time.perf_counter()
         if server.version() != check.version:
-            check = Check(server, record)
+            check = check if server.is_sqlite else Check(server, record)  # whose TEMP tables are gone
             check.refuse()
         log.begin(plan, {})
         _write_back(server, record)
@@ -113,7 +113,7 @@ def _refuse_reasons(reasons: Iterable[str]) -> None:
 
 
 def _inverted(server: Server, record: Record) -> Plan:
-    """Return what undoing does, from what the record says was done."""
+    """Return the plan that undoes a record."""
     changes = tuple(_inverse(change) for change in reversed(record.plan["changes"]))
     now = datetime.datetime.now(datetime.UTC)
     folder = records.folder(server.identity)
@@ -137,7 +137,7 @@ def _inverse(change: dict[str, Any]) -> Change:
 
 
 def _title(change: dict[str, Any]) -> str:
-    """Return what a row is called there: one that was new has another id than here."""
+    """Return the title of a row with its id at the server."""
     here, there = (f"{change['noun']} {change[id]} " for id in ("id", "server_id"))
     title = str(change["title"])
     return there + title.removeprefix(here) if change["server_id"] is not None and title.startswith(here) else title
@@ -155,6 +155,7 @@ class Check:
         self._made: dict[str, set[int]] = {}
         self._alone: list[Row] = []  # that it made, in tables without an id
         self._deleted: set[str] = set()
+        self._is_collected = False
 
     def refuse(self) -> None:
         """Raise a Refused if it cannot be undone."""
@@ -163,7 +164,8 @@ class Check:
 
     def problems(self) -> Iterator[str]:
         """Return why it cannot be undone."""
-        self._collect()
+        if not self._is_collected:
+            self._collect()
         if lacking := next((table for table in self._tables() if not self.server.has(table)), None):
             yield f"{self.server.title} has no table {lacking} any more"
             return
@@ -186,8 +188,8 @@ class Check:
         return self.server.temp(f"back {table}")
 
     def _collect(self) -> None:
-        """Read the record: what each row was left as."""
-        rows = iter(records.rows(self.record))
+        """Read the record, and note the values that each row was left with."""
+        rows, self._is_collected = iter(records.rows(self.record)), True
         while chunk := list(islice(rows, CHUNK)):
             for row in chunk:
                 self._note(row)

@@ -25,7 +25,7 @@ class Given(NamedTuple):
 
 
 def plan(server: Server, rows: Iterable[Row], ids: Ids, fresh: set[New]) -> list[Given]:
-    """Return the roles that users get, and note those that they lose in a TEMP table. Raises a Refused.
+    """Return the roles that users get, and note the lost ones in a TEMP table. Raises a Refused.
 
     fresh: the rows that are new in this plan.
     """
@@ -106,7 +106,7 @@ def take(gone: Gone, server: Server) -> None:
 
 
 def databases(server: Server, row: Row, task: int, gone: Gone) -> list[str]:
-    """Return the names of databases that a task gets; rows of those that it loses are deleted."""
+    """Return the names of databases that a task gets; the rows of lost ones are deleted."""
     assert row.old is not None
     assert row.new is not None
     before, after = mapping.names(row.old["database"]), mapping.names(row.new["database"])

@@ -35,9 +35,9 @@ class Shape(NamedTuple):
 class Server(abc.ABC):
     """The database of a server, open.
 
-    title: what messages call it. identity: what it is known by, without a password. release: of vantage6. place: the
-    name of where a row is, for tables without an id; same: the operator that compares NULL, too. is_writing: whether
-    the transaction is open.
+    title: its name in messages. identity: file or host, port and name, without a password. release: of vantage6. place:
+    the column with the place of a row, for tables without an id; same: the operator that compares NULL, too.
+    is_writing: whether the transaction is open.
     """
 
     is_sqlite: bool
@@ -49,7 +49,7 @@ class Server(abc.ABC):
     shape: Shape
     is_writing = False
 
-    # What each of the two does in its own way
+    # Implemented by each kind of database
 
     @abc.abstractmethod
     def run(self, sql: str, params: Sequence[Any] = ()) -> Any:
@@ -68,9 +68,9 @@ class Server(abc.ABC):
     def note_size(self, name: str) -> None:
         """Have the database know how large a TEMP table has become, if it plans queries by that."""
 
+    @abc.abstractmethod
     def fingerprint(self, table: str, temp: str) -> Any:
-        """Return what is another value if a row of those in a TEMP table was changed; None if version() says so."""
-        return None
+        """Return a value that differs as soon as a row in a TEMP table is changed."""
 
     def indexed(self, links: Iterable[Link]) -> contextlib.AbstractContextManager[Any]:
         """Return a block in which rows are found quickly by these links; within the transaction."""
@@ -102,7 +102,7 @@ class Server(abc.ABC):
 
     @abc.abstractmethod
     def version(self) -> Any:
-        """Return what is another value as soon as another connection has written."""
+        """Return a value that differs as soon as another connection has written."""
 
     def time_zone(self) -> str:
         """Return the time zone in which the database takes times; "" if it knows none."""
@@ -124,14 +124,14 @@ class Server(abc.ABC):
         """Return the mark of a parameter that param() has made."""
         return "?"
 
-    # What is asked
+    # Queries
 
     def all(self, sql: str, params: Sequence[Any] = ()) -> list[Any]:
         """Return the rows of a query."""
         return list(self.run(sql, params).fetchall())
 
     def one(self, sql: str, params: Sequence[Any] = ()) -> Any:
-        """Return the first row of a query, None if there is none."""
+        """Return the first row of a query, or None."""
         return next(iter(self.all(sql, params)), None)
 
     def has(self, table: str, column: str = "") -> bool:

@@ -1,4 +1,7 @@
-"""Backups of a server's database, made before a plan is applied: whole, private, and only the last few are kept."""
+"""Backups of a server's database, made before a plan is applied: whole, private, and only the last few are kept.
+
+A file is copied by SQLite's backup interface, because this process has it open: reading it would end SQLite's locks.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,10 @@ PAGES = 200  # that are copied in one step, during which the server waits
 PAUSE = 0.001  # seconds between two steps, in which the server can write
 PATIENCE = 5.0  # seconds after which a database that is written to all the time is copied at once
 NAME = re.compile(r"\d{4,}\.(db|dump)")
+
+
+class BeganAgain(Exception):
+    """A copy that began again and again, as the server wrote meanwhile."""
 
 
 def make(server: Server, target: Path | str, number: int, bar: ProgressBar) -> Path:
@@ -54,18 +61,16 @@ def _step_by_step(source: sqlite3.Connection, target: sqlite3.Connection, advanc
     """Copy in steps, between which the server writes; anew after each of its writes, and in the end at once."""
     began = time.monotonic()
 
-    class Late(Exception):
-        pass
-
+    @signals.callback
     def progress(status: int, remaining: int, total: int) -> None:
         signals.check()
         advance(total - remaining)
-        if remaining and time.monotonic() - began > PATIENCE and remaining > total // 2:
-            raise Late
+        if remaining > total // 2 and time.monotonic() - began > PATIENCE:
+            raise BeganAgain
 
     try:
         source.backup(target, pages=PAGES, progress=progress, sleep=PAUSE)
-    except Late:
+    except BeganAgain:
         source.backup(target)
 
 

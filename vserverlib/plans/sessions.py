@@ -1,4 +1,4 @@
-"""A working copy's server: where its database is, of which release, and what was applied to it in this session."""
+"""The server of a working copy: its database, its release, and the ids of rows that this session applied."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ Target = Path | str  # a file, or the URL of a database on a server
 
 @dataclasses.dataclass
 class Session:
-    """What a working copy remembers.
+    """The memory of a working copy.
 
     target: the server's database; release: of vantage6; copied_at: when its rows were copied; since: the newest change
-    of the copy's journal then. changes: those that have no field of ours. ids: of rows that were applied. database: the
+    of the copy's journal then. changes: changes without a field of ours. ids: of rows that were applied. database: the
     working copy, open.
     """
 
@@ -37,7 +37,7 @@ class Session:
     changes: list[ServerChange] = dataclasses.field(default_factory=list)
 
     def about(self, server: Server) -> About:
-        """Return what a plan says of itself."""
+        """Return the parts of a plan that do not depend on its rows."""
         return About(server.title, self.copied_at, records.folder(server.identity))
 
 
@@ -53,7 +53,7 @@ def opened(target: Target, release: int) -> Server:
 
 
 def identity(target: Target) -> str:
-    """Return what a server's database is known by: the real path of its file; host, port and name, and no password."""
+    """Return the identity of a server's database: the real path of its file; or host, port and name."""
     if isinstance(target, Path):
         return f"file:{files.real(target)}"
     from vserverlib.plans import postgres_server
@@ -63,5 +63,5 @@ def identity(target: Target) -> str:
 
 
 def titled(target: Target) -> str:
-    """Return what messages call a server's database."""
+    """Return the name of a server's database in messages."""
     return shown(target) if isinstance(target, Path) else printable(addresses.shown(target), 200)

@@ -41,6 +41,7 @@ class SqliteServer(Server):
             uri = f"{self.file.absolute().as_uri()}?mode=rw"
             self.conn = sqlite_connections.connect(uri, uri=True, isolation_level=None, timeout=STEP)
             self.conn.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
+            self.conn.create_function("vserver_hash", -1, _hash)
             self.shape = self._patiently(lambda: _shape(self.conn))
 
     def run(self, sql: str, params: Sequence[Any] = ()) -> Any:
@@ -66,6 +67,12 @@ class SqliteServer(Server):
 
     def mark(self, value: Any) -> str:
         return "CAST(? AS TEXT)" if isinstance(value, StoredText) else "?"
+
+    def fingerprint(self, table: str, temp: str) -> Any:
+        """Return the count of the rows, and a sum of hashes of all their values: SQLite has no versions of rows."""
+        columns = ", ".join(self.as_read(table, "t"))
+        found = f"FROM {quoted(table)} AS t JOIN {temp} AS g ON g.key = t.id"
+        return self.one(f"SELECT COUNT(*), SUM(vserver_hash({columns})) {found}")
 
     def note_size(self, name: str) -> None:
         """Do nothing: SQLite looks for keys in any case."""
@@ -123,10 +130,16 @@ class SqliteServer(Server):
 
 
 class StoredText(bytes):
-    """A stored text that is none in UTF-8, which only another program writes."""
+    """A stored text that is not UTF-8, which only another program writes."""
 
     def __new__(cls, text: str) -> StoredText:
         return super().__new__(cls, text.encode("utf-8", "surrogateescape"))
+
+
+@signals.callback
+def _hash(*values: Any) -> int:
+    """Return a hash of the values of a row: 32 bits, so that a sum of many is a number of SQLite's."""
+    return hash(values) & 0xFFFFFFFF
 
 
 def refuse_unwritable(path: Path, file: Path) -> None:
@@ -135,7 +148,7 @@ def refuse_unwritable(path: Path, file: Path) -> None:
         owner = file.stat().st_uid
     if os.name == "posix" and os.geteuid() not in (0, owner):
         remedy = "run this as the user whose file it is"
-        raise Error(f"{shown(path)} is another user's file, who could not open what this leaves beside it: {remedy}")
+        raise Error(f"{shown(path)} is another user's file, who could not open the journal beside it: {remedy}")
     for needed in (file, file.parent):
         if not os.access(needed, os.W_OK):
             raise Error(f"{shown(needed)} is read-only: nothing was changed; make it writable")

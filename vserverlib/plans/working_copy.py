@@ -1,6 +1,6 @@
 """The private working copy of a server's database: an import of it, with hashes, that is changed in its place.
 
-It has our rules, journal and undo, and is gone with its session; what a killed session left is removed by the next one.
+It has our rules, journal and undo, and is removed with its session; the next session removes the copy of a killed one.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ OLDEST = 3  # the release of which a database can be changed
 
 
 class WorkingCopy(Sqlite):
-    """A working copy, open: a database of ours, with what its server is."""
+    """A working copy, open: a database of ours that knows its server."""
 
     session: Session
     applying: Callable[[], None]  # shows a person the plan, asks and applies it: of commands/plan_session.py
 
     def plan(self) -> Plan:
-        """Return what applying would change in the server's database now. Writes nothing; raises a Refused."""
+        """Return the plan: the changes that apply() would make now. Writes nothing; raises a Refused."""
         return applying.plan(self.session)
 
     def apply(self, plan: Plan | None = None, *, backup: bool = True, bar: ProgressBar = no_progress_bar) -> Applied:
-        """Apply what was changed here to the server's database, all or nothing; see applying.apply()."""
+        """Apply the changes to the server's database, all or nothing: see applying.apply()."""
         return applying.apply(self.session, plan, backup=backup, bar=bar)
 
     def unlock(self, user: Any) -> None:
@@ -97,17 +97,19 @@ def _bound(target: Target, folder: Path, held: Any, session: Session) -> Working
 
 
 def _refuse_unfit(source: Any) -> int:
-    """Return the release of a source; raise a Refused if it is not a server's, or of one that is only looked at."""
+    """Return the release of a source; raise a Refused if it is not a server's, or of one that can only be viewed."""
     if not isinstance(source, vantage6.Source):
-        raise Error(f"{source.summary()}: it is no vantage6 server's, and needs no plan")
+        raise Error(f"{source.summary()}: not a vantage6 server's, so it needs no plan")
     if source.release < OLDEST:
-        raise Refused([f"{source.title}: a database of release {source.release} is only looked at: upgrade the server"])
+        raise Refused(
+            [f"{source.title}: a database of release {source.release} can only be viewed: upgrade the server"]
+        )
     if missing := list(_missing(source)):
-        remedy = "it is of a release before 3.11, and only looked at: upgrade the server"
+        remedy = "it is of a release before 3.11, and can only be viewed: upgrade the server"
         raise Refused([f"{source.title} has no column {missing[0]}: {remedy}"])
     if {"result", "run"} <= source.columns.keys() and source.count("result"):
         remedy = (
-            "runs have other ids in a copy, so it is only looked at; move the rows of result away if they are unused"
+            "runs have other ids in a copy, so it can only be viewed; move the rows of result away if they are unused"
         )
         raise Refused([f"{source.title} has results of release 3 beside runs of release 4: {remedy}"])
     return int(source.release)
@@ -129,7 +131,7 @@ def _missing(source: vantage6.Source) -> Iterator[str]:
 
 
 def _place() -> tuple[Path, IO[bytes] | None]:
-    """Return a new private folder, and what holds it as ours; what killed sessions have left is removed."""
+    """Return a new private folder, and the file whose lock holds it; remove the copies of killed sessions."""
     with contextlib.suppress(OSError):
         parent = home.own_folder(home.folder() / FOLDER)
         _remove_abandoned(parent)

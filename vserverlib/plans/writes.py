@@ -21,7 +21,7 @@ from vserverlib.plans.roles import Given
 from vserverlib.plans.server import Server
 
 ROOT = "root"  # the user that a server looks for at each start
-DEFAULTS: dict[str, dict[str, Any]] = {  # what the server's own new rows have in columns that have no place here
+DEFAULTS: dict[str, dict[str, Any]] = {  # values of the server's own new rows in columns that we do not have
     "user": {"failed_login_attempts": 0, "is_service_account": False},
     "collaboration": {"session_restrict_to_same_image": False},
 }
@@ -50,7 +50,7 @@ class Update(NamedTuple):
 
 @dataclasses.dataclass
 class Writes:
-    """What is written. fresh: the rows of ours that are new, in an order in which they can be written."""
+    """The rows that are written. fresh: our new rows, parents first."""
 
     fresh: list[New] = dataclasses.field(default_factory=list)
     inserts: list[Insert] = dataclasses.field(default_factory=list)
@@ -74,7 +74,7 @@ CHANGES: dict[str, dict[str, Any]] = {UNLOCK: UNLOCKED, RESET_TWO_FACTOR: {"otp_
 
 
 class Writer:
-    """Collects what is written for the net changes of a working copy, and why something cannot be."""
+    """Collects the writes for the net changes of a working copy, and the reasons against some."""
 
     def __init__(self, server: Server, net: NetChanges, ids: Ids) -> None:
         self._server, self._net, self._ids = server, net, ids
@@ -99,7 +99,7 @@ class Writer:
         assert row.new is not None
         title, release = titled(self._server.release, row), self._server.release
         if row.entity in ("task", "result"):
-            what = "nodes do not see what is made in the database; post it to the server"
+            what = "nodes do not see tasks that are created in the database; post it to the server"
             return self.problems.append(f"{title} is new: {what}")
         if release >= mapping.KEYCLOAK_FROM and row.entity in mapping.JOINED:
             what = f"in release {release} its account is kept by Keycloak: make it by the server's API or its web page"
@@ -162,10 +162,13 @@ class Writer:
         return None
 
     def _server_change(self, change: ServerChange) -> None:
+        if New("user", change.user) in self._fresh:
+            return self.problems.append(f"{change.title} is new: {change.what} is for users that the server has")
         id = self._ids.theirs("user", change.user)
         values: dict[str, dict[str, Any]] = {}
         self._extend(values, "user", CHANGES[change.what])
         self.writes.updates += [Update(table, id, columns) for table, columns in values.items()]
+        return None
 
     def _extend(self, values: dict[str, dict[str, Any]], table: str, more: dict[str, Any]) -> None:
         known = {name: self._server.param(value) for name, value in more.items() if self._server.has(table, name)}
@@ -218,7 +221,7 @@ def refused_root(title: str, release: int) -> str:
 
 
 def titled(release: int, row: Row) -> str:
-    """Return what a row is called in the server's words: user 2 "user10"."""
+    """Return the title of a row in the server's words: user 2 "user10"."""
     values = row.old or row.new or {}
     noun = mapping.noun(release, row.entity)
     if row.entity == "result":
