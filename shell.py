@@ -46,11 +46,15 @@ WIDTH = 80  # columns of the banner
 ARGV_0 = {"<command line>": "-c", "<stdin>": "-"}  # sys.argv[0] of source that is no file
 LONGEST_VALUE = 60  # characters of a parameter after its SQL
 
+PLAN = "plan"  # the mode of a working copy of a server's database
+
 _HELP = "Type db for an overview, db.Task.help() for the fields of an entity. Tab completes, Ctrl-D leaves."
 _EMPTY = 'It is empty. Begin with: organization = db.Organization(name="…"), then organization.save()'
 MODES = {
     "read-only": "read-only: nothing can be changed here, and hashes of secrets are not shown",
     "sandbox": "sandbox: this is a private copy, deleted when you leave",
+    PLAN: "plan: nothing changes in this server's database before you apply the plan; db.plan() shows it, db.apply() "
+    "applies it",
 }
 
 
@@ -77,7 +81,8 @@ class Db(SimpleNamespace):
 
     def __init__(self, database: Any) -> None:
         names = {model.__name__: model for model in models.ENTITIES}
-        super().__init__(**names, database=database, **_journal(database), **inspection.tools(database))
+        tools = {**_journal(database), **inspection.tools(database), **_planning(database)}
+        super().__init__(**names, database=database, **tools)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -164,6 +169,22 @@ def _journal(database: Any) -> dict[str, Callable[..., Any]]:
     return {"log": log, "undo": undo}
 
 
+def _planning(database: Any) -> dict[str, Callable[..., Any]]:
+    """Return what a working copy of a server's database has more."""
+    if database.mode != PLAN:
+        return {}
+
+    def plan() -> Any:
+        """Return what would change in the server's database: nothing has changed there yet."""
+        return database.plan()
+
+    def apply() -> None:
+        """Show the plan, ask, and apply it to the server's database, all or nothing."""
+        database.applying()
+
+    return {"plan": plan, "apply": apply}
+
+
 def _watcher(database: Any) -> Callable[..., None]:
     def watch(*tasks: Any) -> None:
         """Show the progress of tasks until they have finished; without tasks, of all unfinished ones.
@@ -236,6 +257,10 @@ def start(database: Any, *, quiet: bool = False, debug: bool = False, print_sql:
 
         text = "" if quiet else banner(database)
         shell = console.Shell(database, namespace(database), banner=text, debug=debug)
+        if database.mode == PLAN:
+            from vserverlib.commands import plan_session
+
+            shell.may_leave = lambda: plan_session.may_leave(database)
         gc.freeze()  # the imports stay: a collection of them takes 20 ms
     if print_sql:
         print_queries(database)

@@ -20,13 +20,14 @@ if __name__ == "__main__":  # before the slow imports
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import click
 
 from vserverlib import Error, pluralize, printable
 from vserverlib.commands import completers, edit, maintenance, read
-from vserverlib.commands.options import MAX_COUNT, Commands, Target, one_database
+from vserverlib.commands.options import BEFORE, MAX_COUNT, Command, Commands, Target, misplaced, one_database
 from vserverlib.messages import notify, plain_warnings
 
 __version__ = "1.1.0"
@@ -57,10 +58,25 @@ SIZE = click.IntRange(1, MAX_COUNT)
     envvar="VSERVER_STRICT",
     help="Refuse to save anything that prints a warning, as VSERVER_STRICT=1 does.",
 )
+@click.option("--write", is_flag=True, help="Plan changes of a server's database, show them, ask, and apply them.")
+@click.option("--dry-run", is_flag=True, help="Only show what would change.")
+@click.option("--yes", is_flag=True, help="Answer all questions with yes, as scripts must.")
+@click.option("--no-backup", is_flag=True, help="With --write, apply without a backup.")
+@click.option(
+    "-o", "--output", type=click.Choice(["table", "json"]), default="table", help="With --dry-run, its output format."
+)
 @click.option("--debug", is_flag=True, help="Print the traceback of an error.")
 @click.version_option(__version__, message="vserver %(version)s")
 @click.pass_context
-def main(ctx: click.Context, database: str | None, strict: bool, debug: bool) -> None:
+def main(
+    ctx: click.Context,
+    /,
+    database: str | None,
+    strict: bool,
+    debug: bool,
+    no_backup: bool,
+    **planning: Any,
+) -> None:
     """Manage the database of a vantage6 server: organizations, users, collaborations, nodes, tasks and results.
 
     Without a command, shows the overview of the database, if there is one.
@@ -69,7 +85,11 @@ def main(ctx: click.Context, database: str | None, strict: bool, debug: bool) ->
     $ vserver init --demo
     $ vserver list tasks --where status=failed
     """
-    ctx.obj = Target(database, debug, strict)
+    if no_backup and not planning["write"]:
+        raise click.UsageError("--no-backup needs --write")
+    if planning["output"] != "table" and not planning["dry_run"]:
+        raise click.UsageError("-o before the command needs --dry-run; the format of a command goes after it")
+    ctx.obj = Target(database, debug, strict, backup=not no_backup, **planning)
     ctx.with_resource(plain_warnings())
     if ctx.invoked_subcommand is None:
         _without_command(ctx)
@@ -113,7 +133,7 @@ for _command in (*read.COMMANDS, *edit.COMMANDS, *maintenance.COMMANDS):
 # The shell
 
 
-class WithArguments(completers.Command):
+class WithArguments(Command):
     """A command that runs a program and passes on the arguments after `--` unread."""
 
     def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
@@ -130,6 +150,9 @@ class WithArguments(completers.Command):
 
     def _misplaced(self, ctx: click.Context, words: list[str]) -> click.UsageError | None:
         """Return an error for words that look like arguments of the program; None for other words."""
+        own_options = {name for param in self.get_params(ctx) for name in param.opts}
+        if option := next((word for word in words if word in BEFORE and word not in own_options), None):
+            return misplaced(option, ctx)
         at = next((at for at, word in enumerate(words) if word[:1] != "-" or words[at - 1 : at] == ["-c"]), None)
         flags = {name for param in self.get_params(ctx) for name in param.opts}
         if at is None or set(words[at + 1 :]) <= flags or not {"-d", "--database"}.isdisjoint(words):
@@ -177,8 +200,22 @@ def shell_command(
             shell.print_queries(database)
         from vserverlib.arguments import of_script
 
-        status = shell.run(*source, database, arguments=of_script(arguments), debug=ctx.obj.debug)
+        run = partial(shell.run, *source, database, arguments=of_script(arguments), debug=ctx.obj.debug)
+        status = _plan_script(ctx.obj, database, run) if ctx.obj.write else run()
     ctx.exit(status)
+
+
+def _plan_script(target: Target, database: Any, run: Callable[[], int]) -> int:
+    """Run a script on a working copy, apply what it has planned unless it failed, and return its status."""
+    from vserverlib.commands import plan_session
+
+    with plan_session.planning(target):
+        status = run()
+    if status:
+        notify(f"the script failed: nothing more was written to {target.name}", "yellow")
+    else:
+        database.applying()
+    return status
 
 
 def _refuse_contradictions(ctx: click.Context, file: str | None, code: str | None, options: dict[str, bool]) -> None:

@@ -27,6 +27,7 @@ ROOMS = (
     "models",
     "queries",
     "transfer",
+    "plans",
     "examples",
     "terminal",
     "opening",
@@ -39,7 +40,19 @@ ROOMS = (
 # Which modules import a library that costs time, or that only one part of the program is about.
 OWNERS = {
     "click": {
-        *("vserver", "read", "edit", "maintenance", "options", "completers", "shell_completion", "help_page", "topics"),
+        *(
+            "vserver",
+            "read",
+            "edit",
+            "maintenance",
+            "options",
+            "plan_session",
+            "applied_log",
+            "completers",
+            "shell_completion",
+            "help_page",
+            "topics",
+        ),
     },
     "IPython": {"console", "history", "magics", "matcher", "extension"},
     "prompt_toolkit": {"console", "history"},
@@ -54,6 +67,7 @@ OWNERS = {
         "display",
         "journal_screen",
         "check_report",
+        "plan_screen",
     },
     "yaml": {"formats", "documents"},
     "bcrypt": {"hashing"},

@@ -20,7 +20,7 @@ def folder() -> Path:
     """
     try:
         if asked := os.environ.get("VSERVER_HOME"):
-            return Path(asked).expanduser()
+            return Path(asked).expanduser().absolute()
         return _data_folder()
     except RuntimeError as error:
         raise FileNotFoundError(errno.ENOENT, f"{error}: set VSERVER_HOME") from None

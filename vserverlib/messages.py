@@ -17,6 +17,9 @@ from vserverlib import printable
 THEMES = ("light", "dark", "none")  # the values of VSERVER_THEME: the terminal's background, or no colours
 COLOURS = {"red": "31", "yellow": "33", "dim": "2"}
 MAX_LENGTH = 1000  # characters of one message
+PLANNED = "planned: "  # before a line about a change that is not applied yet
+
+_prefix = ""
 
 
 def theme() -> str:
@@ -52,7 +55,18 @@ def painted(text: str, colour: str, stream: TextIO) -> str:
 def notify(text: str, colour: str = "dim") -> None:
     """Write one line to stderr, after all earlier output."""
     sys.stdout.flush()
-    print(painted(printable(text, MAX_LENGTH), colour, sys.stderr), file=sys.stderr, flush=True)
+    print(painted(printable(_prefix + text, MAX_LENGTH), colour, sys.stderr), file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def prefixed(prefix: str) -> Iterator[None]:
+    """Begin each message with a prefix, in place of another one."""
+    global _prefix  # noqa: PLW0603  # as sys.stderr is for all
+    before, _prefix = _prefix, prefix
+    try:
+        yield
+    finally:
+        _prefix = before
 
 
 def warn(warning: Warning) -> None:

@@ -62,6 +62,7 @@ class Server:
         self._template, self._idle = "", list[str]()
         self._emptying: bytes = b""
         self._catalog: Any = None
+        self.templates: set[str] = set()  # names of databases that others are copies of
 
     def run(self, statement: str) -> Any:
         """Run SQL in the first database."""

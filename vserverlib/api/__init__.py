@@ -5,6 +5,11 @@
     api.connect("server.sqlite", read_only=True)
     print(api.overview().tasks)
 
+    database = api.connect("server.sqlite", write=True)  # a working copy: the server's is as it was
+    models.User.get_by_username("anna").delete()
+    print(database.plan())
+    database.apply()
+
 `models.connect` opens only databases of vserver; `api.connect` opens everything that `vserver -d` opens, such as the
 database of a vantage6 server. No function here prints to stdout.
 

@@ -24,12 +24,17 @@ from vserverlib.databases.registry import ENTITIES
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
+TYPED = "vserver.typed"  # in the meta of a context: the words after the command
 Completions = list["CompletionItem[str]"]
 Completer = Callable[[click.Context, click.Parameter, str], Completions]
 
 
 class Command(HelpPage):
     """A command whose options take values that begin with a minus: click alone reads --sort -name as two options."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta[TYPED] = list(args)
+        return super().parse_args(ctx, args)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> Completions:
         """Return the completions of an option that still needs its value, else the options.
@@ -195,6 +200,12 @@ def labels(ctx: click.Context, typed: str) -> Completions:
 def tasks(ctx: click.Context, typed: str) -> Completions:
     """Complete an id or a name of a task."""
     return _labels(ctx, "task", typed)
+
+
+@silent
+def results(ctx: click.Context, typed: str) -> Completions:
+    """Complete an id of a result."""
+    return _labels(ctx, "result", typed)
 
 
 @silent

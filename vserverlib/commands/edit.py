@@ -1,4 +1,4 @@
-"""The commands that change entities, and those for the journal: passwd, apikey, delete, log, undo.
+"""The commands that change entities, and those for the journal: passwd, unlock, apikey, fail, delete, log, undo.
 
 Each parses, asks for confirmation if needed, calls one function and reports the result. vserver.py adds them to the
 program.
@@ -14,9 +14,10 @@ from typing import Any, TextIO
 
 import click
 
-from vserverlib import Error, pluralize, printable
+from vserverlib import Error, addresses, pluralize, printable
 from vserverlib.commands import completers, printing
-from vserverlib.commands.options import JSON_OUTPUT, MAX_COUNT, YES, Paging, Target, command, paging, require_yes
+from vserverlib.commands.options import JSON_OUTPUT, MAX_COUNT, YES, Target, command, paging, require_yes
+from vserverlib.commands.printing import Paging
 from vserverlib.messages import notify
 
 PAGE_SIZE = 20  # rows of the journal on a page, and before the confirmation of an undo
@@ -92,6 +93,31 @@ def _piped_password() -> str:
 
 
 @command()
+@click.argument("username", shell_complete=completers.usernames)
+@click.option("--two-factor", is_flag=True, help="Also have the user set up two-factor authentication again.")
+@click.pass_obj
+def unlock(target: Target, username: str, two_factor: bool) -> None:
+    """Let a user of a vantage6 server log in again after wrong passwords.
+
+    Only a server's database has lock-outs and two-factor authentication, so it needs --write: see `vserver help
+    servers`. A new password lifts the lock-out, too.
+
+    $ vserver -d server.sqlite --write --yes unlock user10
+    $ vserver -d server.sqlite --write --dry-run unlock user10 --two-factor
+    """
+    with target.open() as database:
+        import models
+
+        if not target.write:
+            line = addresses.command("SERVER", "--write", "unlock", username)
+            raise Error(f"{database.title} is of vserver, which locks nobody out: change the server's own with {line}")
+        user = models.User.get_by_username(username)
+        database.unlock(user)
+        if two_factor:
+            database.reset_two_factor(user)
+
+
+@command()
 @click.argument("node", metavar="ID|NAME", shell_complete=completers.nodes)
 @click.pass_obj
 def apikey(target: Target, node: str) -> None:
@@ -119,6 +145,41 @@ def apikey(target: Target, node: str) -> None:
         notify(
             f"the server that {found.named()} came from keeps keys in Keycloak: this one does not work there", "yellow"
         )
+
+
+# Runs
+
+
+@command()
+@click.argument("results", metavar="RESULT...", nargs=-1, required=True, shell_complete=completers.results)
+@click.option("--killed", is_flag=True, help='Set the status "killed by user" instead of "failed".')
+@click.pass_obj
+def fail(target: Target, results: tuple[str, ...], killed: bool) -> None:
+    """End results that hang, as failed.
+
+    RESULT is an id. Sets the status, and the missing times to now. Changes nothing if one of them has finished. No
+    message goes to a node that still computes a result.
+
+    $ vserver fail 43 44
+    $ vserver fail 43 --killed
+    $ vserver -d server.sqlite --write --dry-run fail 5
+    """
+    from vserverlib.entities import fields, finding
+
+    with target.open() as database, database.atomic():
+        import models
+
+        found = [finding.one(models.Result, word, to_change=True) for word in results]
+        for result in found:
+            _end(result, "killed by user" if killed else "failed", fields.now())
+    notify(f"{pluralize(len(found), 'result')} ended; {target.undo_hint(database.last_change)}")
+
+
+def _end(result: Any, status: str, now: Any) -> None:
+    if result.complete:
+        raise Error(f"{result.named()} has finished already: nothing was changed")
+    result.status, result.started_at, result.finished_at = status, result.started_at or now, now
+    result.save()
 
 
 # Deleting
@@ -190,6 +251,8 @@ def log_command(target: Target, /, output: str, paging: Paging, prune: str | Non
 
     Includes changes by other programs, without a name. Never shows a secret, only that it changed.
 
+    Of a vantage6 server's database, shows the plans that vserver applied to it, by whom, and whether they were undone.
+
     $ vserver log --since 2d
     $ vserver log --entity tasks --id 12
     $ vserver log -o jsonl
@@ -201,6 +264,11 @@ def log_command(target: Target, /, output: str, paging: Paging, prune: str | Non
         return
     if yes:
         raise click.UsageError("--yes needs --prune")
+    if target.is_there and target.is_of_server:
+        from vserverlib.commands import applied_log
+
+        applied_log.show(target, output, paging, **asked)
+        return
     with target.open(read_only=True) as database:
         from vserverlib.entities import journal
 
@@ -273,6 +341,8 @@ def undo_command(
     A change is one transaction. Refuses to undo a row that has changed since. An undo is recorded as a change too:
     --change undoes it, and another undo without --change goes further back.
 
+    With --write, undoes the last plan that was applied to a server's database, or that of --change, by another plan.
+
     $ vserver undo
     $ vserver undo --change 1 --yes
     $ vserver undo --session 5kqm7c2a
@@ -280,6 +350,13 @@ def undo_command(
     from vserverlib.entities import undoing
 
     undoing.require_one_choice(count, change, session)
+    if target.write:
+        from vserverlib.commands import plan_session
+
+        if count is not None or session is not None or force:
+            raise click.UsageError("with --write, undo takes one plan: the last one, or that of --change")
+        plan_session.undo(target, change)
+        return
     with target.open() as database:
         ids = undoing.plan(database, count, change=change, session=session)
         require_yes(f"Undo {undoing.named_changes(ids)}?", yes, lambda: _show_changes(target, database, ids))
@@ -303,4 +380,4 @@ def _show_changes(target: Target, database: Any, ids: list[int]) -> None:
         notify(f"{pluralize(more, 'more row')}: see {target.command('log', *words, '--page', '2')}")
 
 
-COMMANDS = (passwd, apikey, delete_command, log_command, undo_command)
+COMMANDS = (passwd, unlock, apikey, fail, delete_command, log_command, undo_command)

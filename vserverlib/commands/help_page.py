@@ -17,6 +17,7 @@ TOPICS = {
     "filters": "How to write filters, as in: --where status=failed",
     "formats": "Output formats, as in: -o json",
     "rules": "The rules that saving and `vserver check` apply.",
+    "servers": "How to change the database of a vantage6 server.",
 }
 
 

@@ -223,7 +223,9 @@ def import_command(
             done = _imported(target, found, yes, **options)
         for line in done.summary():
             notify(line, "yellow")
-        _report_import(target, done, source, options["dry_run"])  # before the output, which may fail on a full disk
+        _report_import(
+            target, done, source, options["dry_run"], found.server
+        )  # before the output, which may fail on a full disk
     if output == "table":
         printing.counts([row._asdict() for row in done.plan or done.tables], output)
     else:
@@ -251,6 +253,9 @@ def _imported(target: Target, found: Any, yes: bool, *, dry_run: bool, merge: bo
     from vserverlib.transfer import import_report, importer
 
     place, strict = target.path if target.is_url else target.file, strict or target.strict
+    if target.write:  # a server's database
+        with target.open() as database, live_display.progress_bar("rows", importer.total(found)) as advance:
+            return importer.merge_into(found, database, advance, strict=strict)
     if replace and not dry_run and (target.is_url or os.path.lexists(target.file)):
         require_yes(f"Replace all data in {printable(target.name, 200)} with {found.about}?", yes)
     try:
@@ -277,8 +282,10 @@ def _confirm(target: Target, planned: Any) -> None:
     require_yes(f"Merge this into {printable(target.name, 200)}?", yes=False, show=show)
 
 
-def _report_import(target: Target, done: Any, source: str, dry_run: bool) -> None:
-    """Report what was imported, how to inspect it, and how to undo it."""
+def _report_import(target: Target, done: Any, source: str, dry_run: bool, server: str | None) -> None:
+    """Report what was imported, how to inspect it, how to undo it, and that its server is not changed."""
+    from vserverlib.databases import server_origin
+
     if done.breaches and not dry_run:
         notify(f"see all broken rules with: {target.command('check')}")
     elif done.breaches:
@@ -292,6 +299,8 @@ def _report_import(target: Target, done: Any, source: str, dry_run: bool) -> Non
         notify(f"imported into {new}{target.name}; see it with: {target.command('overview')}")
         if message := _undo_hint(target, done):
             notify(message)
+        if server is not None:
+            notify(server_origin.message(server), "yellow")
 
 
 def _inspect_command(target: Target, done: Any, source: str) -> str:

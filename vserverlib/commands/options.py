@@ -15,15 +15,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
-from vserverlib import Error, UsageError, addresses, garbage_collection, printable, signals, streams
+from vserverlib import Error, NotADatabase, UsageError, addresses, garbage_collection, printable, signals, streams
 from vserverlib.commands import completers
+from vserverlib.commands.completers import TYPED
 from vserverlib.commands.help_page import TOPICS, HelpPage
+from vserverlib.commands.printing import Paging
 from vserverlib.messages import notify
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-Command = TypeVar("Command", bound=Callable[..., Any])
+CommandFunction = TypeVar("CommandFunction", bound=Callable[..., Any])
 
 COMPLETION_VARIABLE = "_VSERVER_COMPLETE"  # the environment variable in which click passes on the question of a shell
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -31,6 +33,7 @@ MAX_SUMMARY = 200  # characters of a command's summary in the help of the progra
 PAGE_SIZE = 50  # rows
 MAX_COUNT = 10**9  # of pages, and of rows on a page: their product fits into 64 bits
 NUMBER = click.IntRange(min=1)
+BEFORE = ("-d", "--database", "--write", "--dry-run", "--yes", "--no-backup", "-o", "--output")  # the command
 
 
 # Errors and exit statuses
@@ -44,10 +47,27 @@ class Failure(click.ClickException):
         self.exit_code = exit_code  # type: ignore[misc]  # click documents it as an attribute of the instance
 
 
+class Command(completers.Command):
+    """A command of the program: with --write or --dry-run before it, its changes are planned first."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        if ctx.obj.write or ctx.obj.dry_run:
+            from vserverlib.commands import plan_session
+
+            plan_session.prepare(ctx)
+        try:
+            return super().invoke(ctx)
+        except NotADatabase as error:
+            from vserverlib.commands import plan_session
+
+            plan_session.refuse_unplanned(ctx, error)
+            raise
+
+
 class Commands(HelpPage, click.Group):
     """The program: it runs a command and turns an error into a line and an exit status."""
 
-    command_class = completers.Command
+    command_class = Command
 
     @garbage_collection.rare()
     def __call__(self, *args: Any, **options: Any) -> Any:
@@ -153,12 +173,22 @@ def _printable_usage() -> Iterator[None]:
     try:
         yield
     except click.NoSuchOption as error:
-        if error.option_name not in ("-d", "--database") or error.ctx is None:
+        if error.option_name not in BEFORE or error.ctx is None:
             raise
-        raise click.UsageError(f"{error.option_name} goes before the command: vserver -d …", error.ctx) from None
+        raise misplaced(error.option_name, error.ctx) from None
     except click.UsageError as error:
         error.message = printable(error.message, 1000)  # type: ignore[misc]  # show() prints it
         raise
+
+
+def misplaced(option: str, ctx: click.Context) -> click.UsageError:
+    """Return the error for an option of the program that was typed behind the command, with the right line."""
+    line = "vserver -d …"
+    if option in ("--write", "--dry-run", "--yes", "--no-backup"):
+        words = [word for word in ctx.meta[TYPED] if word != option]
+        target = ctx.obj
+        line = target.command(*target.options_typed(), option, str(ctx.info_name), *words)
+    return click.UsageError(f"{option} goes before the command: {line}", ctx)
 
 
 def failure_of(error: Exception) -> Failure | None:
@@ -212,6 +242,11 @@ class Target(NamedTuple):
     url: str | None  # a path or URL from the command line or the environment
     debug: bool
     strict: bool = False  # refuse saves that would print a warning
+    write: bool = False  # plan the changes of a server's database, and apply the plan
+    dry_run: bool = False  # only show what would change
+    yes: bool = False  # answer questions with yes
+    backup: bool = True  # of a server's database, before a plan is applied
+    output: str = "table"  # of a dry run
 
     @property
     def path(self) -> str:
@@ -244,19 +279,43 @@ class Target(NamedTuple):
         """Return the command line that runs a command on this database."""
         return addresses.command(self.name, *words)
 
+    def options_typed(self) -> list[str]:
+        """Return the options that say how the database is opened, as they are typed before a command."""
+        typed = {"--write": self.write, "--dry-run": self.dry_run, "--yes": self.yes, "--no-backup": not self.backup}
+        return [option for option, is_typed in typed.items() if is_typed]
+
+    @property
+    def is_of_server(self) -> bool:
+        """Whether it is the database of a vantage6 server. Reads 100 bytes of a file; connects to a URL."""
+        from vserverlib.opening import opener
+
+        return opener.is_of_server(self.path)
+
     def undo_hint(self, change: int | None) -> str:
         """Return a hint that says how to undo a change."""
         return f"undo it with: {self.command('undo', '--change', str(change))}"
 
     @contextmanager
     def open(self, *, read_only: bool = False) -> Iterator[Any]:
-        """Open the database for one command."""
+        """Open the database for one command.
+
+        With --write, a server's is opened as a working copy, whose plan is applied at the end, after a question; the
+        command ends there.
+        """
+        if (self.write or self.dry_run) and not read_only:
+            from vserverlib.commands import plan_session
+
+            with plan_session.of_command(self) as database:
+                yield database
+            return
         from vserverlib.opening import opener
 
         database = opener.connect(self.path, read_only=read_only)
         database.strict = self.strict
         try:
             yield database
+            if not read_only:
+                _note_origin(database)
         finally:
             database.close()
 
@@ -268,6 +327,12 @@ class Target(NamedTuple):
 
         if demo:
             database = opener.demo(read_only=read_only, sandbox=sandbox)
+        elif self.write:
+            from vserverlib.commands import plan_session
+
+            with plan_session.opened(self) as copy:
+                yield copy
+            return
         else:
             if self.url is None and not read_only and not sandbox and not self.is_there:
                 notify(f"created a new database, {storage.create(self.path)}")
@@ -276,28 +341,23 @@ class Target(NamedTuple):
         try:
             yield database
             if sandbox:
-                notify(sandbox_report(database))
+                from vserverlib.commands import plan_session
+
+                notify(plan_session.sandbox_report(database))
+            elif not read_only:
+                _note_origin(database)
         finally:
             database.close()
 
 
-def sandbox_report(database: Any) -> str:
-    """Return a line that counts what a sandbox would have changed, by entity."""
-    from models import MODELS
-    from vserverlib.databases import sandbox_diff
-    from vserverlib.queries import listing
+def _note_origin(database: Any) -> None:
+    """Say once, at the first change of an imported database, that the server it came from is not changed."""
+    if database.last_change is None:
+        return
+    from vserverlib.databases import server_origin
 
-    database.rollback()  # a transaction that is still open
-    found = sandbox_diff.report(database)
-    counts = [(MODELS[table], dict(zip(_CHANGES, numbers, strict=True))) for table, *numbers in found]
-    done = []
-    for verb in _CHANGES:
-        words = [listing.pluralize(number[verb], model) for model, number in counts if number[verb]]
-        done += [f"{verb} {', '.join(words)}"] if words else []
-    return f"sandbox: would have {'; '.join(done) or 'changed nothing'}"
-
-
-_CHANGES = ("added", "changed", "deleted")  # the counts of sandbox_diff.report(), in its order
+    if (server := server_origin.take(database)) is not None:
+        notify(server_origin.message(server), "yellow")
 
 
 # Questions
@@ -308,7 +368,8 @@ def require_yes(question: str, yes: bool, show: Callable[[], object] = lambda: N
 
     show: called first, to show details.
     """
-    if yes:
+    ctx = click.get_current_context(silent=True)
+    if yes or (ctx is not None and (ctx.obj.yes or ctx.obj.write)):  # a plan has a question of its own
         return
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise Error("no terminal for the confirmation: nothing was changed; --yes skips the question")
@@ -327,7 +388,7 @@ def one_database(ctx: click.Context, param: click.Parameter, named: tuple[str, .
     return named[0] if named else addresses.unquoted(os.environ.get(addresses.VARIABLE) or "") or None
 
 
-def output(*formats: str) -> Callable[[Command], Command]:
+def output(*formats: str) -> Callable[[CommandFunction], CommandFunction]:
     """Return the option for the output format: a table, or one of these."""
     choice = click.Choice(["table", *formats])
     return click.option("-o", "--output", type=choice, default="table", show_default=True, help="Output format.")
@@ -338,23 +399,10 @@ JSON_OUTPUT = output("json", "jsonl")
 LIST_OUTPUT = output("json", "jsonl", "csv", "yaml", "name")
 
 
-class Paging(NamedTuple):
-    """The rows to print: a page, counted from 1, of `size` rows, or all."""
-
-    page: int
-    size: int
-    everything: bool
-
-    @property
-    def first(self) -> int:
-        """Return the index of the first row, counted from 0."""
-        return (self.page - 1) * self.size
-
-
-def several(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+def several(*options: Callable[[CommandFunction], CommandFunction]) -> Callable[[CommandFunction], CommandFunction]:
     """Return several options as one decorator."""
 
-    def add(command: Command) -> Command:
+    def add(command: CommandFunction) -> CommandFunction:
         for option in reversed(options):
             command = option(command)
         return command
@@ -389,13 +437,13 @@ COLUMNS = several(
 )
 
 
-def paging(size: int, default: str, whole: bool = False) -> Callable[[Command], Command]:
+def paging(size: int, default: str, whole: bool = False) -> Callable[[CommandFunction], CommandFunction]:
     """Return the three options that choose a page; the command takes `paging` in place of them.
 
     size: rows of a page without --limit. default: how the help says that. whole: print all rows to programs by default.
     """
 
-    def add(command: Command) -> Command:
+    def add(command: CommandFunction) -> CommandFunction:
         @functools.wraps(command)
         def paged(*words: Any, limit: int | None, page: int | None, everything: bool, **options: Any) -> Any:
             if everything and (limit or page):

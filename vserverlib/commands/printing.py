@@ -7,10 +7,22 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
-from vserverlib.commands.options import Paging
 from vserverlib.messages import notify
+
+
+class Paging(NamedTuple):
+    """The rows to print: a page, counted from 1, of `size` rows, or all."""
+
+    page: int
+    size: int
+    everything: bool
+
+    @property
+    def first(self) -> int:
+        """Return the index of the first row, counted from 0."""
+        return (self.page - 1) * self.size
 
 
 def pages(found: Iterator[Any], output: str, wide: bool = False) -> Any:

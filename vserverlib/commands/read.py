@@ -20,10 +20,10 @@ from vserverlib.commands.options import (
     LIST_OUTPUT,
     OUTPUT,
     PAGING,
-    Paging,
     Target,
     command,
 )
+from vserverlib.commands.printing import Paging
 from vserverlib.messages import notify
 
 TABLE_ROWS = 1000  # a longer list is printed as several tables
@@ -232,7 +232,7 @@ def _remember(database: Any, levels: dict[str, int]) -> None:
 def help_command(ctx: click.Context, topic: str | None) -> None:
     """Show help for a topic or a command.
 
-    TOPIC is environment, exit-statuses, filters, formats or rules.
+    TOPIC is environment, exit-statuses, filters, formats, rules or servers.
 
     $ vserver help filters
     $ vserver help list

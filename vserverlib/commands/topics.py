@@ -118,6 +118,10 @@ def _rules(program: click.Command) -> str:
     return f"# Rules\n\n{RULES_TEXT}\n{_table(('code', 'level', 'broken by'), rows)}"
 
 
+def _servers(program: click.Command) -> str:
+    return SERVERS_TEXT
+
+
 def _filters(program: click.Command) -> str:
     return FILTERS_TEXT
 
@@ -134,6 +138,7 @@ TEXTS: dict[str, Callable[[click.Command], str]] = {
     "filters": _filters,
     "formats": _formats,
     "rules": _rules,
+    "servers": _servers,
 }
 FORMATS_TEXT = """\
 Data goes to stdout, messages to stderr. `list` prints 50 rows and says how many
@@ -143,6 +148,57 @@ of linked entities; `--fields help` lists them.
 JSON has numbers, booleans, null and texts with escaped control characters.
 Times are ISO 8601 in UTC: `2026-03-01T09:30:00Z`. Invalid values that other
 programs stored are printed unchanged.
+"""
+
+SERVERS_TEXT = """\
+# Servers
+
+`-d` takes the database of a vantage6 server: a SQLite file, or a PostgreSQL
+URL. The server may run meanwhile. Without `--write`, it is only viewed.
+
+## Look
+
+```sh
+vserver -d server.sqlite overview
+vserver -d server.sqlite list users
+```
+
+## Plan and apply
+
+```sh
+vserver -d server.sqlite --write --dry-run passwd anna
+vserver -d server.sqlite --write passwd anna
+vserver -d server.sqlite --write shell
+```
+
+`--write` goes before the command. The command works on a private copy; then
+its plan is printed, with all that is deleted, and a question. Nothing changes
+in the server's database before you answer yes. The plan is applied after a
+backup, in one transaction, all or nothing.
+
+| option | meaning |
+|---|---|
+| `--dry-run` | Only print the plan; with `-o json`, for programs. |
+| `--yes` | Apply without asking, as scripts must. |
+| `--no-backup` | Apply without a backup. |
+
+At the prompt, `db.plan()` shows the plan and `db.apply()` applies it. If a
+script fails, nothing is applied. If somebody changed a row meanwhile, nothing
+is written, and the message has both values.
+
+## Take back
+
+```sh
+vserver -d server.sqlite log
+vserver -d server.sqlite --write undo
+```
+
+## Refused
+
+New tasks and results, which nodes would not see; deleting or renaming the user
+`root`; in release 5, what Keycloak keeps: passwords, API keys, new users and
+nodes. Releases 1 to 3.10 are only viewed. `init`, `demo`, `restore`, `upgrade`,
+`copy`, `backup` and `import` without `--merge` are not for `--write`.
 """
 
 RULES_TEXT = """\

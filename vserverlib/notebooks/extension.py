@@ -22,7 +22,8 @@ from IPython.core.magic import Magics, line_magic, magics_class
 import models
 import shell
 from vserverlib import Error, UsageError, addresses, messages, printable
-from vserverlib.commands.options import failure_of, sandbox_report
+from vserverlib.commands.options import failure_of
+from vserverlib.commands.plan_session import sandbox_report
 from vserverlib.databases import current
 from vserverlib.opening import opener
 from vserverlib.terminal import display

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import models  # noqa: F401  # a database is opened for the models, so they have to be defined
-from vserverlib import addresses, files
+from vserverlib import Error, addresses, files
 from vserverlib.databases import connecting, recognition, storage
 from vserverlib.databases.connection import DatabaseMixin
 from vserverlib.databases.postgresql import servers
@@ -24,7 +24,11 @@ if TYPE_CHECKING:
 
 
 def connect(
-    url: str | os.PathLike[str] = addresses.DEFAULT, *, read_only: bool = False, sandbox: bool = False
+    url: str | os.PathLike[str] = addresses.DEFAULT,
+    *,
+    read_only: bool = False,
+    sandbox: bool = False,
+    write: bool = False,
 ) -> DatabaseMixin:
     """Open a database for the models, close the one that was open before, and return it.
 
@@ -36,6 +40,8 @@ def connect(
     try:
         return connecting.connect(url, read_only=read_only, sandbox=sandbox)
     except recognition.Vantage6Database:
+        if write and not (read_only or sandbox):
+            return _working_copy(url)
         if not (read_only or sandbox):
             raise
     return _view(os.fspath(url) if addresses.is_url(url) else storage.as_path(url), sandbox)
@@ -68,6 +74,20 @@ def open_without_waiting(url: str | os.PathLike[str]) -> DatabaseMixin:
     return connecting.bind(Reader(name, in_place_only=True, lock_timeout=0.0))
 
 
+def is_of_server(url: str | os.PathLike[str]) -> bool:
+    """Whether a path or URL is the database of a vantage6 server. False if it cannot be read. Writes nothing."""
+    try:
+        if addresses.is_url(url):
+            servers.opened(os.fspath(url), read_only=True, of_any_release=True).close()
+        else:
+            storage.check_ours(storage.as_path(url))
+    except recognition.Vantage6Database:
+        return True
+    except (Error, OSError):
+        return False  # opening it reports the error
+    return False
+
+
 def demo(*, read_only: bool = False, sandbox: bool = False) -> Sqlite:
     """Open a temporary copy of the example data, and return it."""
     from vserverlib.examples import demo as example_data
@@ -79,6 +99,16 @@ def demo(*, read_only: bool = False, sandbox: bool = False) -> Sqlite:
         storage.remove_at_close(database, copy.parent)
         return connecting.bind(database)
     return connecting.bind(storage.private_database(copy, Path("demo"), "sandbox" if sandbox else "read-write", "demo"))
+
+
+def _working_copy(url: str | os.PathLike[str]) -> DatabaseMixin:
+    """Open a working copy of the database of a vantage6 server, whose changes can be applied to it."""
+    from vserverlib.plans import working_copy  # few databases are a server's
+    from vserverlib.plans.plan import Plan
+    from vserverlib.terminal import display, live_display, plan_screen
+
+    display.register(Plan, plan_screen.Screen)
+    return working_copy.opened(working_copy.target_of(url), live_display.progress_bar)
 
 
 def _view(name: Path | str, sandbox: bool) -> Sqlite:
@@ -101,7 +131,8 @@ def _opened_copy(name: Path | str, copy: Copy, sandbox: bool = False) -> Sqlite:
     else:
         database = storage.open_read_only(f"{copy.file.as_uri()}?immutable=1", path, title=title)
     database.is_view = True
-    database.write_remedy = f"import it ({recognition.import_line(title or shown(path))})"
+    line = addresses.command(title or shown(path), "--write", "shell")
+    database.write_remedy = f"open it with --write ({line})"
     if not copy.is_kept:
         storage.remove_at_close(database, copy.file.parent)
     return connecting.bind(database)

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tokenize
 import traceback
-from collections.abc import Container
+from collections.abc import Callable, Container
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +84,7 @@ class Prompt(Prompts):
 
     def in_prompt_tokens(self) -> list[tuple[Any, str]]:
         database = self.shell.database
-        mode = "" if database.mode == "read-write" else f" ({database.mode})"
+        mode = {"read-write": "", "plan": " [plan]"}.get(database.mode, f" ({database.mode})")
         live = mode == "" and not database.is_sqlite
         text, number = (ATTENTION, ATTENTION) if live else (Token.Prompt, Token.PromptNum)
         name = f"{self.vi_mode()}{printable(database.place, LONGEST_TITLE)}{mode} ["
@@ -110,6 +110,7 @@ class Shell(InteractiveShellEmbed):
 
     def __init__(self, database: Any, names: dict[str, Any], *, banner: str, debug: bool) -> None:
         self.database, self.shows_tracebacks = database, debug
+        self.may_leave: Callable[[], bool] = lambda: True  # asked when the user leaves
         self.has_colours = messages.is_colourful(sys.stdout)
         config = Config()
         config.Completer.use_jedi = False
@@ -147,7 +148,8 @@ class Shell(InteractiveShellEmbed):
         while not signals.is_ending():
             try:
                 self.mainloop()
-                break
+                if self.may_leave():
+                    break
             except KeyboardInterrupt:  # pressed again while the first was reported
                 if not signals.is_ending():
                     messages.notify("interrupted", "yellow")

@@ -65,6 +65,7 @@ class FixtureSource:
     generated: list[GeneratedCredential] = dataclasses.field(default_factory=list)
     deliver_to: Callable[[list[GeneratedCredential]], object] = bool
     sequence_state = None  # not a database of ours
+    server: str | None = None
     made_up = MADE_UP
     defaults = DEFAULTS
 

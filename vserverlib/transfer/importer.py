@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import models
 from vserverlib import Error, addresses, files, printable, signals
-from vserverlib.databases import backups, connecting, recording, storage
+from vserverlib.databases import backups, connecting, recording, server_origin, storage
 from vserverlib.databases.postgresql import archives, dumps, servers
 from vserverlib.entities import checks, rules
 from vserverlib.progress_callback import Advance, ticker
@@ -103,6 +103,7 @@ class ImportJob(NamedTuple):
     def write(self, database: Any) -> ImportReport:
         """Write all rows into empty tables. Call it in a transaction."""
         recording.defer_links(database)
+        server_origin.note(database, self.source.server)
         report = ImportReport()
         self.collect(database, report)
         report.links.update(writing.empty_links(database, report))
@@ -206,6 +207,11 @@ def merge(
                 job = ImportJob(source, advance, strict, any_type=is_file)
                 return _merge_into(job, database, None if dry else confirm, dry and not is_file)
     return (dry_run if dry else run)(source, target, advance, strict=strict)
+
+
+def merge_into(source: Source, database: Any, advance: Advance = bool, *, strict: bool = False) -> ImportReport:
+    """Merge a source into an open file of ours and return the report; an empty one too, row by row."""
+    return _merge_into(ImportJob(source, advance, strict), database, None, dry=False)
 
 
 def _exists(target: Target) -> bool:
@@ -340,6 +346,8 @@ def _apply(job: ImportJob, database: Any, report: ImportReport) -> None:
     if report.has_news:
         with recording.one_change(database, None, f"merged {job.source.about}") as report.change:
             recording.defer_links(database)
+            if job.source.server is not None:
+                server_origin.note(database, job.source.server)
             merging.apply(database, job.omissions)
     job.judge(database, report, merging.imported)
 

@@ -124,6 +124,10 @@ class Source(Protocol):
         """The name of the source in the journal: "server.sqlite, of a vantage6 server of release 3"."""
 
     @property
+    def server(self) -> str | None:
+        """The name of the server's database, as `-d` takes it; None for any other source."""
+
+    @property
     def origins(self) -> Sequence[Origin]:
         """The tables, in an order in which their rows can be written."""
 
@@ -167,6 +171,7 @@ class Source(Protocol):
 class OwnSource:
     """A source whose tables and columns all have a place here: a database of ours, or an export of one."""
 
+    server: str | None = None
     made_up = NO_COLUMNS
     defaults = NO_DEFAULTS
 

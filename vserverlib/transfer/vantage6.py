@@ -166,6 +166,11 @@ class Vantage6Source:
     is_opened: bool
 
     @property
+    def server(self) -> str:
+        """The name of the database, as `-d` takes it."""
+        return "SERVER" if self.title == "stdin" or self.title.startswith("/dev/") else self.title
+
+    @property
     def defaults(self) -> Defaults:
         """The statuses of results, and in release 5 where passwords and keys are."""
         return DEFAULTS | KEPT_IN_KEYCLOAK if self.release == 5 else DEFAULTS

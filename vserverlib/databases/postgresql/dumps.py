@@ -46,6 +46,16 @@ def make(url: str, target: Path | None = None, *, force: bool = False, kept: lis
     return kept[-1]
 
 
+def make_of_server(url: str, place: Path) -> None:
+    """Make a dump of the database of a vantage6 server, readable by its owner alone: complete, or not there at all."""
+    found = about_server(url)
+    found.refuse_lack()
+    with files.draft_for(place) as draft:
+        _run(url, found.schema, f"--file={draft.absolute()}")
+        signals.check()
+        files.put(draft, place)
+
+
 def stream(url: str, out: BinaryIO) -> None:
     """Write a dump of a database to a stream."""
     found = about(url)
@@ -89,20 +99,32 @@ class About(NamedTuple):
             raise Error(f"{why}, so it cannot back up the database {printable(self.name)}: {self.remedy}")
 
 
-ABOUT = f"""
+ABOUT = """
 SELECT current_database(), nspname, current_setting('server_version_num')::int / 10000
-FROM pg_namespace WHERE oid = {servers.OUR_SCHEMA}
+FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace WHERE c.oid = %s::regclass
 """
+OURS = "setting"  # a table of every database of ours
 
 
 def about(url: str) -> About:
     """Return what pg_dump needs to know of a database; raise an Error if it cannot be reached or is not ours."""
     database = servers.opened(url, read_only=True, of_any_release=True)
     try:
-        name, schema, release = database.execute_sql(ABOUT).fetchone()
-        return About(name, schema, release, database.is_pooled)
+        return _about(database, OURS)
     finally:
         database.close()
+
+
+def about_server(url: str) -> About:
+    """Return what there is to know of the database of a vantage6 server."""
+    with servers.open_snapshot(url) as database:
+        return _about(database, servers.VANTAGE6)
+
+
+def _about(database: Any, table: str) -> About:
+    """Return what there is to know of an open database that has this table."""
+    name, schema, release = database.execute_sql(ABOUT, [table]).fetchone()
+    return About(name, schema, release, database.is_pooled)
 
 
 def _release(program: str) -> int:

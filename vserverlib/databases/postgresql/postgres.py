@@ -187,7 +187,7 @@ class Postgres(sequences.SequenceMixin, DatabaseMixin, peewee.PostgresqlDatabase
 
     def insert_many(self, table: str, columns: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> None:
         """Insert rows into a table with one COPY, in the open transaction. Does not invalidate cached reads."""
-        with self._copying_in(table, columns) as copy:
+        with self.copying_in(table, columns) as copy:
             for row in rows:
                 copy.write_row(row)
         if columns[0] == "id":
@@ -222,12 +222,13 @@ class Postgres(sequences.SequenceMixin, DatabaseMixin, peewee.PostgresqlDatabase
 
     def load(self, table: str, columns: Sequence[str], lines: Iterable[bytes]) -> None:
         """Insert rows into a table with one COPY, in the open transaction; each a line in pg_dump's format."""
-        with self._copying_in(table, columns) as copy:
+        with self.copying_in(table, columns) as copy:
             for line in lines:
                 copy.write(line)
 
     @contextmanager
-    def _copying_in(self, table: str, columns: Sequence[str]) -> Iterator[Any]:
+    def copying_in(self, table: str, columns: Sequence[str]) -> Iterator[Any]:
+        """Give what rows are written to by one COPY. Within a transaction."""
         names = ", ".join(f'"{name}"' for name in columns)
         with self._errors_explained(), self.cursor().copy(f'COPY "{table}" ({names}) FROM STDIN') as copy:
             yield copy

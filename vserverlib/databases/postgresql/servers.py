@@ -108,6 +108,18 @@ def open_snapshot(url: str) -> Iterator[Postgres]:
         yield database
 
 
+def for_changes(url: str) -> Postgres:
+    """Return the database of a vantage6 server, connected, to be changed as such; an Error if it is another's."""
+    database = _dialed(url)
+    try:
+        if not is_of_server(database):
+            raise Error(f"{database.title} is not the database of a vantage6 server")
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
 def create(url: str, key_salt: str | None = None, fill: Callable[[Postgres], None] | None = None) -> str:
     """Create the tables in a database that has none of them, all or none, and return its name.
 

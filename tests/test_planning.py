@@ -1,0 +1,394 @@
+"""Plans: what they say for each release, what is no change in the end, and what is refused."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers import vantage6_databases, vantage6_servers
+from helpers.vantage6_servers import Server
+
+import models
+from vserverlib import Error, api
+from vserverlib.plans.plan import Plan, Refused
+from vserverlib.plans.working_copy import WorkingCopy
+
+RELEASES = ["3.11.1", "4.15.2"]
+PASSWORD = "Some-thing-7"  # no secret
+
+
+@pytest.fixture(params=RELEASES)
+def release(request: pytest.FixtureRequest) -> str:
+    """A release whose database can be changed."""
+    return str(request.param)
+
+
+@pytest.fixture
+def theirs(release: str, tmp_path: Path, quick_hashes: None) -> Server:
+    """The database of a server, in a file."""
+    return vantage6_servers.of_release(release, tmp_path)
+
+
+@pytest.fixture
+def copy(theirs: Server) -> Iterator[WorkingCopy]:
+    """A working copy of it."""
+    opened = vantage6_servers.opened(theirs)
+    yield opened
+    opened.close()
+
+
+def tidied(plan: Plan) -> list[str]:
+    """Return the lines of a plan between its title and its last line, whose times and places are others each time."""
+    return [" ".join(line.split()) for line in str(plan).splitlines()[2:-1] if line.strip()]
+
+
+def new_hospital() -> models.Organization:
+    """Make an organization with a user and a node in a collaboration."""
+    hospital = models.Organization(name="Nieuwe Kliniek", country="NL")
+    hospital.save()
+    kyoto = models.Collaboration.get_by_name("KYOTO")
+    kyoto.organizations = [*kyoto.organizations, hospital]
+    kyoto.save()
+    key = "a2c3d4e5-1111-4222-8333-444455556666"
+    models.Node(name="Nieuwe Kliniek at KYOTO", organization=hospital, collaboration=kyoto, api_key=key).save()
+    values = {"firstname": "A", "lastname": "B", "email": "a@b.example"}
+    models.User(username="nieuw", password=PASSWORD, roles="root", organization=hospital, **values).save()
+    return hospital
+
+
+GOLDEN = {
+    "3.11.1": [
+        '~ user 2 "user10" password replaced; the lock-out is lifted',
+        "roles researcher → researcher, root",
+        "~ result 5 of task 2 finished \u2013 → 2026-11-28 10:00:00Z",
+        "status pending → killed by user",
+        '+ organization "Nieuwe Kliniek" as 6',
+        "country NL",
+        '+ user "nieuw" as 12 (7 here)',
+        "password set",
+        "firstname A",
+        "lastname B",
+        "email a@b.example",
+        'organization "Nieuwe Kliniek" (new)',
+        "roles root",
+        '+ membership of "Nieuwe Kliniek" in "KYOTO"',
+        '+ node "Nieuwe Kliniek at KYOTO" as 13 (12 here)',
+        "API key set",
+        'collaboration "KYOTO" (2)',
+        'organization "Nieuwe Kliniek" (new)',
+        '- task 3 "task 2" with 1 task, 6 results',
+        "1 organization, 1 user, 1 membership, 1 node new; 1 user, 1 result changed; 2 tasks, 6 results deleted",
+        "note: nodes do not notice: 1 result that ended here may go on at a node; the server's API kills it there",
+        "note: nodes do not notice: a deleted task that runs goes on at its node, and its output is refused",
+        "note: nodes see new and deleted memberships when they connect again",
+    ],
+}
+GOLDEN["4.15.2"] = [line.replace(" result ", " run ").replace("results", "runs") for line in GOLDEN["3.11.1"]]
+GOLDEN["4.15.2"][18] += "; of the server's own: 2 taskdatabase"
+GOLDEN["4.15.2"][19] += " (and of the server's own: 2 taskdatabase)"
+
+
+def test_a_plan_has_a_line_for_each_row_and_field_in_the_words_of_the_release(copy: WorkingCopy, release: str) -> None:
+    user, result = models.User.get(2), models.Result.get(5)
+    user.password, user.roles = PASSWORD, "researcher, root"
+    user.save()
+    new_hospital()
+    result.finished_at, result.status = "2026-11-28 10:00", "killed by user"
+    result.save()
+    models.Task.get(3).delete(dependents=True)
+    assert tidied(copy.plan()) == GOLDEN[release]
+
+
+def test_a_plan_is_data_without_a_hash(copy: WorkingCopy) -> None:
+    user = models.User.get(2)
+    user.password = PASSWORD
+    user.save()
+    new_hospital()
+    found = copy.plan().as_json()
+    assert found["counts"]["changed"] == {"user": 1} and found["counts"]["new"]["node"] == 1
+    assert "$2" not in str(found) and PASSWORD not in str(copy.plan())
+
+
+def test_what_is_undone_in_the_end_is_no_change(copy: WorkingCopy) -> None:
+    hospital = new_hospital()
+    hospital.delete(dependents=True)
+    kliniek = models.Organization.get(1)
+    before, kliniek.name = kliniek.name, "Another"
+    kliniek.save()
+    kliniek.name = before
+    kliniek.save()
+    models.Task.get(3).delete(dependents=True)
+    api.undo()
+    assert not copy.plan() and "No changes" in str(copy.plan())
+
+
+def test_a_plan_writes_nothing(copy: WorkingCopy, theirs: Server) -> None:
+    before = Path(theirs.target).read_bytes()
+    new_hospital()
+    models.Task.get(3).delete(dependents=True)
+    copy.plan()
+    assert Path(theirs.target).read_bytes() == before
+
+
+def test_over_twenty_rows_of_a_kind_are_the_first_and_how_many(copy: WorkingCopy) -> None:
+    for number in range(25):
+        models.Organization(name=f"hospital {number}").save()
+    lines = tidied(copy.plan())
+    assert '+ organization "hospital 19" as 25' in lines
+    assert "+ and 5 more organizations" in lines and "25 organizations new" in lines[-1]
+
+
+# What is refused
+
+
+def rename_root() -> None:
+    root = models.User.get_by_username("root")
+    root.username = "boss"
+    root.save()
+
+
+def fail_without_an_end() -> None:
+    result = models.Result.get(5)
+    result.status = "failed"
+    result.save()
+
+
+def give_role(name: str) -> None:
+    user = models.User.get(2)
+    user.roles = name
+    user.save()
+
+
+def new_task() -> None:
+    models.Task(name="new", collaboration=models.Collaboration.get(1), initiator=models.Organization.get(1)).save()
+
+
+def raw(sql: str) -> None:
+    models.database.execute_sql(sql)
+
+
+REFUSED: dict[str, tuple[list[str], Callable[[], Any], list[str]]] = {  # what is there, what is done, what is said
+    "the user root is renamed": (
+        ["UPDATE user SET username = 'root' WHERE id = 1"],
+        rename_root,
+        ['user 1 "root"', "does not start", "give it a password"],
+    ),
+    "the user root is deleted": (
+        ["UPDATE user SET username = 'root' WHERE id = 1"],
+        lambda: models.User.get(1).delete(),
+        ['user 1 "root"', "known password"],
+    ),
+    "a failed result has no end": ([], fail_without_an_end, ["5 of task 2", "set finished_at"]),
+    "a task is new": ([], new_task, ['"new" is new', "post it to the server"]),
+    "a result is new": (
+        [],
+        lambda: models.Result(task=models.Task.get(1), organization=models.Organization.get(1)).save(),
+        ["is new", "post it"],
+    ),
+    "a role is not there": ([], lambda: give_role("rooot"), ["user 2", '"rooot"', '"root"']),
+    "a role is there twice": (
+        ["INSERT INTO role (name) VALUES ('root')"],
+        lambda: give_role("root"),
+        ["several roles", '"root"'],
+    ),
+    "a role is the server's own": (
+        ["INSERT INTO role (name) VALUES ('container')"],
+        lambda: give_role("container"),
+        ['"container"', "server's own"],
+    ),
+    "a role has a comma": (
+        [
+            "INSERT INTO role (id, name) VALUES (90, 'a, b')",
+            'INSERT INTO "Permission" (role_id, user_id) VALUES (90, 2)',
+        ],
+        lambda: give_role("root"),
+        ['"a, b"', "comma"],
+    ),
+    "users of others have a role of an organization": (
+        ['INSERT INTO "Permission" (role_id, user_id) VALUES (1, 2)'],
+        lambda: models.Organization.get(1).delete(dependents=True),
+        ['"researcher"', "take it from them"],
+    ),
+    "a table that is not known refers to a row": (
+        [
+            "CREATE TABLE audit (id INTEGER PRIMARY KEY, task INTEGER REFERENCES task (id))",
+            "INSERT INTO audit (task) VALUES (3), (3)",
+        ],
+        lambda: models.Task.get(3).delete(dependents=True),
+        ['2 rows of "audit"', "task 3", "not known"],
+    ),
+    "a number is too large": (
+        [],
+        lambda: raw("UPDATE task SET run_id = 3000000000 WHERE id = 1"),
+        ["task 1", "run_id", "3000000000", "2147483647"],
+    ),
+    "a text has a NUL": ([], lambda: raw("UPDATE task SET name = 'a' || char(0) WHERE id = 1"), ["task 1", "NUL"]),
+    "a text is broken": (
+        [],
+        lambda: raw("UPDATE task SET name = CAST(x'ff' AS TEXT) WHERE id = 1"),
+        ["task 1", "name"],
+    ),
+    "a time is none": ([], lambda: raw("UPDATE result SET started_at = 'soon' WHERE id = 1"), ['"soon"', "not a time"]),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_a_server_could_not_live_with_is_refused(case: str, theirs: Server) -> None:
+    statements, change, said = REFUSED[case]
+    for sql in statements:
+        theirs.run(sql)
+    before = theirs.tables()
+    copy = vantage6_servers.opened(theirs)
+    change()
+    with pytest.raises(Refused) as caught:
+        copy.plan()
+    assert [part for part in said if part not in str(caught.value)] == []
+    with pytest.raises(Refused):
+        copy.apply(backup=False)
+    assert theirs.tables() == before
+    copy.close()
+
+
+def test_bulk_work_is_refused(copy: WorkingCopy) -> None:
+    from vserverlib.databases import recording
+
+    with recording.bulk_change(copy, "imported x"):
+        copy.execute_sql("UPDATE task SET name = 'x'")
+    with pytest.raises(Refused, match="imported x"):
+        copy.plan()
+
+
+def test_a_forgotten_journal_is_refused(copy: WorkingCopy) -> None:
+    from vserverlib.entities import journal
+
+    new_hospital()
+    journal.prune(copy, "0s")
+    with pytest.raises(Refused, match="pruned"):
+        copy.plan()
+
+
+TAKEN = {
+    "organization": ("4.15.2", "INSERT INTO organization (id, name) VALUES (90, 'Nieuwe Kliniek')", "organization 90"),
+    "user": ("4.15.2", "INSERT INTO user (id, username) VALUES (90, 'nieuw')", "user 90"),
+    "email": ("3.11.1", "INSERT INTO user (id, email) VALUES (90, 'a@b.example')", "user 90"),
+    "node": ("4.15.2", "INSERT INTO node (id, name) VALUES (90, 'Nieuwe Kliniek at KYOTO')", "node 90"),
+}
+
+
+@pytest.mark.parametrize("what", TAKEN)
+def test_a_name_that_is_taken_there_by_now_is_refused(what: str, tmp_path: Path, quick_hashes: None) -> None:
+    release, sql, holder = TAKEN[what]
+    theirs = vantage6_servers.of_release(release, tmp_path)
+    copy = vantage6_servers.opened(theirs)
+    new_hospital()
+    theirs.run(sql)
+    with pytest.raises(Refused, match=f"taken by {holder} there"):
+        copy.plan()
+    copy.close()
+
+
+def test_two_rows_that_get_one_name_are_refused(tmp_path: Path) -> None:
+    theirs = vantage6_servers.of_release("4.15.2", tmp_path)
+    copy = vantage6_servers.opened(theirs)
+    for _ in range(2):
+        models.Organization(name="twice").save()
+    with pytest.raises(Refused, match="twice"):
+        copy.plan()
+    copy.close()
+
+
+def test_names_that_are_swapped_are_not_taken(copy: WorkingCopy, theirs: Server) -> None:
+    one, other = models.User.get(1), models.User.get(2)
+    one.username, other.username = "x", one.username
+    one.save()
+    other.save()
+    one.username = "user10"
+    one.save()
+    copy.apply(backup=False)
+    assert theirs.run("SELECT username FROM user WHERE id IN (1, 2) ORDER BY id") == [("user10",), ("user00",)]
+
+
+# Releases that are only looked at
+
+
+@pytest.mark.parametrize("release", ["1.2.3", "2.3.5"])
+def test_old_releases_are_only_looked_at(release: str, tmp_path: Path) -> None:
+    theirs = vantage6_servers.of_release(release, tmp_path)
+    with pytest.raises(Refused, match=f"release {release[0]}"):
+        vantage6_servers.opened(theirs)
+
+
+def test_a_release_before_3_11_is_refused_by_the_column_that_it_lacks(tmp_path: Path) -> None:
+    statements = ["ALTER TABLE task DROP COLUMN created_at"]
+    file = vantage6_databases.copied("3.11.1", tmp_path / "old.sqlite", statements)
+    with pytest.raises(Refused, match=r"task\.created_at"):
+        vantage6_servers.opened(Server(file))
+
+
+def test_results_beside_runs_are_refused(tmp_path: Path) -> None:
+    file = vantage6_databases.copied("4.15.2", tmp_path / "both.sqlite", ["CREATE TABLE result AS SELECT * FROM run"])
+    with pytest.raises(Refused, match="beside runs"):
+        vantage6_servers.opened(Server(file))
+
+
+def test_a_database_of_ours_needs_no_plan(path: Path) -> None:
+    with pytest.raises(Error, match="not a vantage6 server"):
+        vantage6_servers.opened(Server(path))
+
+
+# The working copy
+
+
+def test_a_working_copy_is_private_and_gone_at_the_end(copy: WorkingCopy, tmp_path: Path) -> None:
+    folder = Path(copy.database).parent
+    assert folder.stat().st_mode & 0o077 == 0 and Path(copy.database).stat().st_mode & 0o077 == 0
+    copy.close()
+    assert not folder.exists()
+
+
+def test_what_a_killed_session_left_is_removed_and_what_another_uses_is_not(theirs: Server) -> None:
+    copy = vantage6_servers.opened(theirs)
+    parent = Path(copy.database).parent.parent
+    left = parent / "copy-aaaaaaaa"
+    left.mkdir(mode=0o700)
+    (left / "held").touch()
+    (left / "copy.db").touch()
+    other = vantage6_servers.opened(theirs)  # closes the first
+    assert sorted(parent.iterdir()) == [Path(other.database).parent]
+    other.close()
+
+
+def test_closing_without_applying_changes_nothing(theirs: Server) -> None:
+    before = Path(theirs.target).read_bytes()
+    database = api.connect(str(theirs.target), write=True)
+    models.User.get(2).delete(dependents=True)
+    assert isinstance(database, WorkingCopy) and database.plan()
+    database.close()
+    assert Path(theirs.target).read_bytes() == before
+
+
+def test_a_working_copy_keeps_the_hashes(copy: WorkingCopy, theirs: Server) -> None:
+    with closing(sqlite3.connect(theirs.target)) as conn:
+        theirs = conn.execute("SELECT id, password FROM user ORDER BY id").fetchall()
+    assert copy.execute_sql('SELECT id, password FROM "user" ORDER BY id').fetchall() == theirs
+
+
+def test_a_server_that_was_upgraded_meanwhile_is_refused(theirs: Server, copy: WorkingCopy, release: str) -> None:
+    new_hospital()
+    theirs.run("ALTER TABLE authenticatable ADD COLUMN keycloak_id VARCHAR")
+    theirs.run("UPDATE authenticatable SET keycloak_id = 'x'")
+    theirs.run("ALTER TABLE user DROP COLUMN password")
+    with pytest.raises(Refused, match=f"release 5 by now, and was one of {release[0]}"):
+        copy.plan()
+
+
+def test_a_new_user_is_not_unlocked(copy: WorkingCopy) -> None:
+    user = models.User(username="new")
+    user.save()
+    copy.unlock(user)
+    with pytest.raises(Refused, match='"new" is new'):
+        copy.plan()

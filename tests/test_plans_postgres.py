@@ -1,0 +1,163 @@
+"""Applying to PostgreSQL while others write, and with a role that may not do all of it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from helpers import vantage6_servers
+from helpers.vantage6_servers import Server
+
+import models
+from vserverlib import Error
+from vserverlib.plans import gone, postgres_server, reverting
+from vserverlib.plans.working_copy import WorkingCopy
+
+WAITING = "SELECT COUNT(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+SECONDS = 30.0  # until a test gives up
+
+
+@pytest.fixture
+def theirs(server: Any, quick_hashes: None) -> Iterator[Server]:
+    """The database of a server of release 4 on PostgreSQL."""
+    with vantage6_servers.on_postgres(server, "4.15.2") as made:
+        yield made
+
+
+@pytest.fixture
+def copy(theirs: Server) -> Iterator[WorkingCopy]:
+    """A working copy of it."""
+    opened = vantage6_servers.opened(theirs)
+    yield opened
+    opened.close()
+
+
+def applied_while(copy: WorkingCopy, theirs: Server, sql: str) -> str:
+    """Apply while another session has run SQL, which commits once this one waits for it; return what came of it."""
+    found: list[str] = []
+
+    def apply() -> None:
+        try:
+            copy.connect(reuse_if_open=True)
+            found.append(str(copy.apply(backup=False)))
+        except Error as error:
+            found.append(str(error))
+
+    with psycopg.connect(str(theirs.target)) as other:
+        other.execute(sql)  # type: ignore[call-overload]  # texts of ours
+        began, worker = time.monotonic(), threading.Thread(target=apply)
+        worker.start()
+        while theirs.value(WAITING) == 0 and worker.is_alive() and time.monotonic() - began < SECONDS:
+            pass
+        other.commit()
+    worker.join(SECONDS)
+    return found[0]
+
+
+RACES = {
+    "a new run of a task that is deleted": (
+        lambda: models.Task.get(3).delete(dependents=True),
+        "INSERT INTO run (task_id, organization_id) VALUES (3, 1)",
+        "came since",
+    ),
+    "a row that is changed": (
+        lambda: models.Organization.get(2).delete(dependents=True),
+        "UPDATE organization SET domain = 'else.example' WHERE id = 2",
+        'domain is "else.example" there by now',
+    ),
+    "a row that is deleted": (
+        lambda: models.Task.get(3).delete(dependents=True),
+        "DELETE FROM run WHERE id = (SELECT MIN(id) FROM run WHERE task_id = 3)",
+        "not there any more",
+    ),
+}
+
+
+@pytest.mark.parametrize("race", RACES)
+def test_what_others_write_meanwhile_is_a_conflict(race: str, copy: WorkingCopy, theirs: Server) -> None:
+    change, sql, said = RACES[race]
+    change()
+    assert said in applied_while(copy, theirs, sql)
+    assert not reverting.log(theirs.target)
+
+
+def test_a_role_that_goes_meanwhile_is_refused(copy: WorkingCopy, theirs: Server) -> None:
+    theirs.run("INSERT INTO role (id, name) VALUES (90, 'going')")
+    user = models.User.get(2)
+    user.roles = "going"
+    user.save()
+    before = theirs.tables()["Permission"]
+    assert "look again" in applied_while(copy, theirs, "DELETE FROM role WHERE id = 90")
+    assert theirs.tables()["Permission"] == before
+
+
+def test_a_lock_that_is_held_is_one_line(copy: WorkingCopy, theirs: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(postgres_server.SETTINGS, "lock_timeout", 100)
+    models.Task.get(3).delete(dependents=True)
+    with psycopg.connect(str(theirs.target)) as other:
+        other.execute("UPDATE run SET log = 'x' WHERE id = 1")
+        with pytest.raises(Error, match=r"others hold .*try again"):
+            copy.apply(backup=False)
+
+
+def limited(theirs: Server, server: Any, rights: str) -> Server:
+    """Return the database as a role sees it that has these rights on tables and nothing else."""
+    theirs.run("DROP ROLE IF EXISTS limited")
+    theirs.run("CREATE ROLE limited LOGIN")
+    theirs.run(f"GRANT {rights} ON ALL TABLES IN SCHEMA public TO limited")
+    return Server(str(theirs.target).replace("postgres@/", "limited@/"))
+
+
+def test_a_role_that_may_not_write_is_told_the_line_to_grant_it(theirs: Server, server: Any) -> None:
+    copy = vantage6_servers.opened(limited(theirs, server, "SELECT"))
+    models.Task.get(3).delete(dependents=True)
+    with pytest.raises(Error, match="GRANT .*UPDATE"):
+        copy.apply(backup=False)
+    copy.close()
+    theirs.run("DROP OWNED BY limited")
+
+
+def test_a_role_without_the_sequences_is_told_the_line_to_grant_them(theirs: Server, server: Any) -> None:
+    copy = vantage6_servers.opened(limited(theirs, server, "SELECT, INSERT, UPDATE, DELETE"))
+    models.Organization(name="new").save()
+    with pytest.raises(Error, match="GRANT .*SEQUENCES"):
+        copy.apply(backup=False)
+    assert theirs.value("SELECT COUNT(*) FROM organization WHERE name = 'new'") == 0
+    copy.close()
+    theirs.run("DROP OWNED BY limited")
+
+
+def test_many_rows_have_indexes_for_a_moment_only(
+    copy: WorkingCopy, theirs: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gone, "MANY", 1)
+    indexes = "SELECT indexname FROM pg_indexes WHERE schemaname = 'public' ORDER BY 1"
+    before = theirs.run(indexes)
+    models.Collaboration.get_by_name("KYOTO").delete(dependents=True)
+    copy.apply(backup=False)
+    assert theirs.run(indexes) == before
+
+
+def test_a_role_that_owns_no_table_is_told_how_long_others_wait(
+    theirs: Server, server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gone, "MANY", 1)
+    monkeypatch.setattr(postgres_server, "SECONDS", 1.0)
+    copy = vantage6_servers.opened(limited(theirs, server, "SELECT, INSERT, UPDATE, DELETE"))
+    models.Collaboration.get_by_name("KYOTO").delete(dependents=True)
+    plan = copy.plan()
+    assert any("others wait for about" in note for note in plan.notes)
+    copy.apply(plan, backup=False)
+    copy.close()
+    theirs.run("DROP OWNED BY limited")
+
+
+def test_a_database_in_another_time_zone_says_so(copy: WorkingCopy, theirs: Server) -> None:
+    name = theirs.value("SELECT current_database()")
+    theirs.run(f"ALTER DATABASE {name} SET timezone = 'Europe/Amsterdam'")
+    models.Task.get(3).delete(dependents=True)
+    assert any("Europe/Amsterdam" in note for note in copy.plan().notes)

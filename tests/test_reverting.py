@@ -1,0 +1,207 @@
+"""Undoing what was applied: while the rows are as the plan left them, and by whom and when it was applied."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from helpers import vantage6_servers
+from helpers.terminal import environment
+from helpers.vantage6_servers import Server
+
+import models
+from vserverlib import Error
+from vserverlib.plans import reverting
+from vserverlib.plans.plan import ChangedMeanwhile, Refused
+
+REPETITIONS = int(os.environ.get("VSERVER_REPETITIONS", "20"))
+
+
+@pytest.fixture(params=["3.11.1", "4.15.2", "5.0.3"])
+def theirs(request: pytest.FixtureRequest, tmp_path: Path, quick_hashes: None) -> Iterator[Server]:
+    """The file of a server."""
+    return vantage6_servers.of_release(request.param, tmp_path)
+
+
+def applied(theirs: Server, name: str = "Another") -> None:
+    """Change the name of an organization, make one, delete a task, and apply it."""
+    copy = vantage6_servers.opened(theirs)
+    organization = models.Organization.get(2)
+    organization.name = name
+    organization.save()
+    models.Organization(name=f"new {name}").save()
+    models.Task.get(3).delete(dependents=True)
+    copy.apply(backup=False)
+    copy.close()
+
+
+def test_the_log_says_what_was_applied_when_and_by_whom(theirs: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VSERVER_ACTOR", "anna")
+    assert reverting.log(theirs.target) == []
+    applied(theirs)
+    (record,) = reverting.log(theirs.target)
+    assert (record.number, record.actor, record.reverts, record.reverted_by) == (1, "anna", None, None)
+    assert "1 organization new; 1 organization changed; 2 tasks" in record.summary
+    assert json.loads(json.dumps(record.plan))["changes"][0]["title"].startswith("organization 2")
+
+
+def test_what_is_undone_is_byte_for_byte_as_before_and_can_be_done_again(theirs: Server) -> None:
+    before = theirs.tables()
+    applied(theirs)
+    after = theirs.tables()
+    plan = reverting.plan(theirs.target)
+    assert plan.reverts == 1 and "- organization" in str(plan) and "+ task 3" in str(plan)
+    undone = reverting.apply(theirs.target, expected=plan)
+    assert theirs.tables() == before and undone.backup is not None
+    assert [record.reverted_by for record in reverting.log(theirs.target)] == [None, 2]
+    reverting.apply(theirs.target, 2, backup=False)
+    assert theirs.tables() == after
+    with pytest.raises(Error, match="nothing is left"):
+        reverting.plan(theirs.target)
+
+
+def test_the_newest_that_was_not_undone_is_undone_first(theirs: Server) -> None:
+    applied(theirs)
+    copy = vantage6_servers.opened(theirs)
+    organization = models.Organization.get(2)
+    organization.country = "XX"
+    organization.save()
+    copy.apply(backup=False)
+    copy.close()
+    assert [reverting.apply(theirs.target, backup=False).plan.reverts for _ in range(2)] == [2, 1]
+
+
+CHANGED_SINCE = {
+    "a value": ("UPDATE organization SET name = 'else' WHERE id = 2", 'name is "else" there by now'),
+    "a row that is gone": ("DELETE FROM organization WHERE name = 'new Another'", "is not there any more"),
+    "an id that is taken": ("INSERT INTO task (id, init_org_id) VALUES (3, 1)", "task 3 is there again"),
+    "a row that refers to a new one": (
+        "INSERT INTO role (organization_id) SELECT id FROM organization WHERE name = 'new Another'",
+        "refers to it",
+    ),
+    "a row that is needed": ("DELETE FROM collaboration WHERE id = 1", "there is no collaboration 1 any more"),
+}
+
+
+@pytest.mark.parametrize("case", CHANGED_SINCE)
+def test_what_was_changed_since_is_not_undone(case: str, theirs: Server) -> None:
+    sql, said = CHANGED_SINCE[case]
+    applied(theirs)
+    theirs.run(sql if theirs.run("PRAGMA table_info(run)") else sql.replace("init_org_id", "initiator_id"))
+    before = theirs.tables()
+    with pytest.raises(Refused) as caught:
+        reverting.apply(theirs.target, backup=False)
+    assert said in str(caught.value) and theirs.tables() == before
+
+
+def test_what_a_server_notes_does_not_keep_a_plan_from_being_undone(tmp_path: Path, quick_hashes: None) -> None:
+    theirs = vantage6_servers.of_release("4.15.2", tmp_path)
+    before, copy = theirs.tables(), vantage6_servers.opened(theirs)
+    user = models.User.get(2)
+    user.password = "Some-thing-7"  # no secret
+    user.save()
+    copy.apply(backup=False)
+    copy.close()
+    theirs.run("UPDATE user SET last_login_attempt = '2026-11-28 10:00:00.000000' WHERE id = 2")
+    reverting.apply(theirs.target, backup=False)
+    assert theirs.tables() == before
+
+
+def test_rows_that_led_nowhere_come_back_as_they_were(tmp_path: Path) -> None:
+    theirs = vantage6_servers.of_release("4.15.2", tmp_path)
+    theirs.run("UPDATE run SET organization_id = 99 WHERE task_id = 3")
+    before = theirs.tables()
+    applied(theirs)
+    reverting.apply(theirs.target, backup=False)
+    assert theirs.tables() == before
+
+
+def test_a_number_that_is_not_on_record_is_refused(theirs: Server) -> None:
+    applied(theirs)
+    with pytest.raises(Error, match=r"no change 7 .*there are 1"):
+        reverting.plan(theirs.target, 7)
+
+
+def test_another_change_than_the_one_that_was_seen_is_not_undone(theirs: Server) -> None:
+    applied(theirs)
+    seen = reverting.plan(theirs.target)
+    applied_later = vantage6_servers.opened(theirs)
+    models.Organization(name="later").save()
+    applied_later.apply(backup=False)
+    applied_later.close()
+    with pytest.raises(ChangedMeanwhile, match="look again"):
+        reverting.apply(theirs.target, expected=seen, backup=False)
+
+
+def test_a_damaged_record_is_one_line(theirs: Server) -> None:
+    applied(theirs)
+    reverting.log(theirs.target)[0].path.write_text("{}\n")
+    with pytest.raises(Error, match="move it away"):
+        reverting.log(theirs.target)
+
+
+# Killed
+
+KILLED = """
+import sys
+from pathlib import Path
+import models
+from vserverlib.plans import working_copy
+copy = working_copy.opened(Path(sys.argv[1]))
+models.Collaboration.get_by_name("KYOTO").delete(dependents=True)
+models.Organization(name="new").save()
+print("ready", flush=True)
+copy.apply(backup=False)
+print("done", flush=True)
+"""
+
+
+@pytest.mark.long
+def test_whoever_is_killed_leaves_the_database_as_before_or_all_done(tmp_path: Path) -> None:
+    outcomes = set()
+    for number in range(REPETITIONS):
+        (tmp_path / str(number)).mkdir()
+        theirs = vantage6_servers.of_release("4.15.2", tmp_path / str(number))
+        before, where = (
+            theirs.tables(),
+            environment(Path(os.environ["HOME"]), XDG_DATA_HOME=os.environ["XDG_DATA_HOME"]),
+        )
+        words = [sys.executable, "-c", KILLED, str(theirs.target)]
+        with subprocess.Popen(words, env=where, cwd=Path(models.__file__).parent, stdout=subprocess.PIPE) as child:
+            assert child.stdout is not None and child.stdout.readline() == b"ready\n"
+            time.sleep(0.15 * number / REPETITIONS)  # somewhere in what takes about as long
+            child.send_signal(signal.SIGKILL)
+            child.wait()
+        after = theirs.tables()
+        is_done = after != before
+        outcomes.add(is_done)
+        if is_done:
+            assert len(after["collaboration"]) == len(before["collaboration"]) - 1
+            assert "new" in [row[1] for row in after["organization"]]
+            reverting.apply(theirs.target, backup=False)  # it is on record
+            assert theirs.tables() == before
+    assert outcomes == {True, False}
+
+
+def test_a_killed_session_leaves_a_copy_that_the_next_one_removes(tmp_path: Path, quick_hashes: None) -> None:
+    theirs = vantage6_servers.of_release("4.15.2", tmp_path)
+    words = [sys.executable, "-c", KILLED.replace("copy.apply(backup=False)", "input()"), str(theirs.target)]
+    where = environment(Path(os.environ["HOME"]), XDG_DATA_HOME=os.environ["XDG_DATA_HOME"])
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(words, env=where, cwd=Path(models.__file__).parent, **pipes) as child:  # type: ignore[call-overload]
+        child.stdout.readline()
+        copy = vantage6_servers.opened(theirs)
+        parent = Path(copy.database).parent.parent
+        assert len(list(parent.iterdir())) == 2
+        child.kill()
+        child.wait()
+    copy.close()
+    vantage6_servers.opened(theirs).close()
+    assert list(parent.iterdir()) == []

@@ -1,0 +1,204 @@
+"""The text parts of a plan: a title and fields for each row, and notes on side effects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from vserverlib import pluralize, printable
+from vserverlib.databases.registry import registry
+from vserverlib.entities import progress
+from vserverlib.plans import conflicts, mapping, writes
+from vserverlib.plans.change import CHANGED, DELETED, NEW, Change, Field
+from vserverlib.plans.gone import Gone
+from vserverlib.plans.net_changes import NetChanges, Root, Row
+from vserverlib.plans.references import Link
+from vserverlib.plans.server import Server
+from vserverlib.plans.writes import ServerChange, Writes, titled
+
+LOCK_LIFTED = "the lock-out is lifted"
+FIELDS_OF_SERVER = {writes.UNLOCK: "lock-out", writes.RESET_TWO_FACTOR: "two-factor"}
+LIFTED, OFF = "lifted", "off"
+
+
+class Describer:
+    """Describes the rows of a plan in the server's words."""
+
+    def __init__(self, server: Server, net: NetChanges) -> None:
+        self._server, self._net, self.release = server, net, server.release
+
+    def change(self, kind: str, row: Row, fields: Sequence[Field] = (), **more: Any) -> Change:
+        """Return the description of a row."""
+        noun = mapping.noun(self.release, row.entity)
+        return Change(kind, row.entity, row.id, noun, self.title(row), tuple(fields), **more)
+
+    def title(self, row: Row) -> str:
+        """Return the title of a row; of a membership both names."""
+        if row.entity != "member":
+            return titled(self.release, row)
+        values = row.old or row.new or {}
+        return f"membership of {self._called('organization', values)} in {self._called('collaboration', values)}"
+
+    def _called(self, entity: str, values: dict[str, Any]) -> str:
+        """Return the target of a link by its name, or else by its id."""
+        id = values[f"{entity}_id"]
+        row = {} if id is None else self._net.now(entity, id) or self._net.base(entity, id) or {}
+        return f'"{printable(row["name"], 60)}"' if row.get("name") else f"{entity} {id}"
+
+    def fields(self, row: Row) -> Iterator[Field]:
+        """Return the fields of a row that are new or changed."""
+        assert row.new is not None
+        names = row.changed() if row.old is not None else [name for name in row.new if row.new[name] is not None]
+        if row.entity == "member":
+            return
+        for name in names:
+            label = mapping.label(self.release, name)
+            if conflicts.is_secret(row.entity, name):
+                note = LOCK_LIFTED if name == "password" and row.old is not None else ""
+                had_one = row.old is not None and row.old[name] is not None
+                yield Field(name, label, had_one, row.new[name] is not None, is_secret=True, note=note)
+            else:
+                old = None if row.old is None else self._value(row.entity, name, row.old[name])
+                yield Field(name, label, old, self._value(row.entity, name, row.new[name]))
+
+    def _value(self, entity: str, name: str, value: Any) -> Any:
+        """Return a value for JSON and for people; of a link the name and id that it leads to."""
+        field = registry[entity]._meta.columns[name]
+        if field in registry[entity]._meta.refs and value is not None:
+            return self._linked(field.rel_model._meta.table_name, value)
+        read = field.decode(value)
+        if value is None or isinstance(read, str | int | bool):
+            return read
+        return value.replace("+00:00", "Z").replace(".000000", "") if isinstance(value, str) else str(value)
+
+    def _linked(self, entity: str, id: int) -> str:
+        """Return the target of a link: "KYOTO" (2), or for a new row "KYOTO" (new)."""
+        row, base = self._net.now(entity, id), self._net.base(entity, id)
+        name, place = (row or base or {}).get("name"), id if base else "new"
+        return str(place) if name is None else f'"{name}" ({place})'
+
+
+def changes(
+    server: Server, net: NetChanges, beside: Iterable[ServerChange], gone: Gone, written: Writes
+) -> Iterator[Change]:
+    """Return the changes of a plan, in the order of the entities: changed, new, deleted."""
+    describer, expected = Describer(server, net), _expected_ids(server, net)
+    own = {change.user: change for change in beside}
+    for row in net.changed:
+        more = _beside(own.pop(row.id)) if row.entity == "user" and row.id in own else []
+        yield describer.change(CHANGED, row, [*describer.fields(row), *more])
+    for change in own.values():
+        yield Change(CHANGED, "user", change.user, "user", change.title, tuple(_beside(change)))
+    for row in net.new:
+        yield describer.change(NEW, row, list(describer.fields(row)), server_id=expected.get((row.entity, row.id)))
+    yield from _deleted(server, net, gone, describer)
+
+
+def _beside(change: ServerChange) -> list[Field]:
+    label = FIELDS_OF_SERVER[change.what]
+    return [Field(change.what, label, None, LIFTED if change.what == writes.UNLOCK else OFF)]
+
+
+def _expected_ids(server: Server, net: NetChanges) -> dict[tuple[str, int], int]:
+    """Return the ids that new rows will get there, unless somebody makes others first; unknown on PostgreSQL."""
+    if not server.is_sqlite:
+        return {}
+    found = {}
+    for table in ("organization", "collaboration", mapping.AUTHENTICATABLE):
+        rows = [row for row in net.new if id_table(row.entity) == table]
+        for row, id in zip(rows, server.next_ids(table, len(rows)), strict=True):
+            found[row.entity, row.id] = id
+    return found
+
+
+def id_table(entity: str) -> str:
+    """Return the table that gives new rows of an entity their ids."""
+    return mapping.AUTHENTICATABLE if entity in mapping.JOINED else entity
+
+
+def _deleted(server: Server, net: NetChanges, gone: Gone, describer: Describer) -> Iterator[Change]:
+    of_ours = {entity: net.counts(entity) for entity in mapping.ENTITIES}
+    ours = {mapping.table_of(server, entity) for entity in mapping.ENTITIES} | {mapping.AUTHENTICATABLE}
+    theirs = {table: gone.counts(table) for table in gone.tables if table not in ours}
+    emptied = {f"{link.table}.{link.column}": gone.emptied_counts(link) for link in gone.links}
+    for root in net.roots:
+        yield describer.change(
+            DELETED,
+            root.row,
+            dependents=tuple(_dependents(describer.release, root, of_ours)),
+            theirs=tuple((table, counts[root.number]) for table, counts in theirs.items() if root.number in counts),
+            emptied=tuple((name, counts[root.number]) for name, counts in emptied.items() if root.number in counts),
+        )
+
+
+def _dependents(release: int, root: Root, counts: dict[str, dict[int, int]]) -> Iterator[tuple[str, int]]:
+    for entity, by_root in counts.items():
+        count = by_root.get(root.number, 0) - (entity == root.row.entity)
+        if count:
+            yield mapping.noun(release, entity), count
+
+
+# Notes
+
+
+def notes(server: Server, net: NetChanges, beside: Iterable[ServerChange], many: Mapping[Link, int]) -> Iterator[str]:
+    """Return the side effects of a plan that people should know."""
+    yield from _of_runs(server, net)
+    yield from _of_deleted(server, net)
+    yield from _of_keycloak(server, net)
+    if (seconds := server.slow(many)) > 1:
+        what = "the tables lack indexes, which only their owner can make for a moment"
+        yield f"others wait for about {seconds:,.0f} s while it is applied: {what}"
+    if any(change.what == writes.RESET_TWO_FACTOR for change in beside):
+        yield "users without two-factor authentication set it up at their next log-in, if the server asks for it"
+    if (zone := server.time_zone()) not in ("", "UTC", "Etc/UTC", "GMT"):
+        yield f"the database has the time zone {zone}: times are written in UTC, as vantage6 means them"
+
+
+def _of_runs(server: Server, net: NetChanges) -> Iterator[str]:
+    ended = [row for row in net.changed if row.entity == "result" and _is_ended(row)]
+    if ended:
+        runs = pluralize(len(ended), mapping.noun(server.release, "result"))
+        yield f"nodes do not notice: {runs} that ended here may go on at a node; the server's API kills it there"
+    if any(
+        row.entity == "result" and row.old and row.old["finished_at"] and not row.new["finished_at"]  # type: ignore[index]
+        for row in net.changed
+    ):
+        yield "a run without an end runs again when its node connects"
+
+
+def _is_ended(row: Row) -> bool:
+    assert row.old is not None
+    assert row.new is not None
+    return row.old["finished_at"] is None and (
+        row.new["finished_at"] is not None or row.new["status"] in progress.FAILED
+    )
+
+
+def _of_deleted(server: Server, net: NetChanges) -> Iterator[str]:
+    deleted = {entity: sum(net.counts(entity).values()) for entity in mapping.ENTITIES}
+    if deleted["task"] or deleted["result"]:
+        yield "nodes do not notice: a deleted task that runs goes on at its node, and its output is refused"
+    if deleted["user"]:
+        yield "sessions of deleted users live until their tokens expire"
+    if deleted["node"] or any(row.entity in ("member", "node") for row in net.new):
+        yield "nodes see new and deleted memberships when they connect again"
+
+
+def _of_keycloak(server: Server, net: NetChanges) -> Iterator[str]:
+    if server.release < mapping.KEYCLOAK_FROM:
+        return
+    for entity in mapping.JOINED:
+        names = [
+            str((row.old or {}).get("username" if entity == "user" else "name"))
+            for chunk in net.gone_rows(entity)
+            for row in chunk
+        ]
+        if names:
+            more = f" and {len(names) - 3:,} more" if len(names) > 3 else ""
+            yield f"the Keycloak accounts of deleted {entity}s stay: {', '.join(names[:3])}{more}"
+    for row in net.changed:
+        if row.entity == "user" and "username" in row.changed():
+            yield f"the Keycloak account of user {row.id} keeps its name"
+        if row.entity == "user" and "organization_id" in row.changed():
+            yield f"the Keycloak account of user {row.id} keeps the organization that it had"

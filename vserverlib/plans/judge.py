@@ -1,0 +1,128 @@
+"""Reading rows of a server's database by the importer's own code, to compare them with ours.
+
+The few rows in question are copied into an SQLite database in memory that has the server's tables, and come out of it
+as an import would write them. So like is compared with like, whatever the release and the kind of database.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from vserverlib import hashing
+from vserverlib.databases.connection import quoted
+from vserverlib.databases.registry import registry
+from vserverlib.entities.fields import Secret
+from vserverlib.plans import mapping
+from vserverlib.plans.plan import Refused
+from vserverlib.plans.server import CHUNK, Server, listed
+from vserverlib.transfer import values, vantage6
+from vserverlib.transfer.sources import ImportNotes, Origin
+
+Values = Mapping[str, Any]
+BESIDE = {  # the rows that are read with those of a table: by which column they refer to it
+    "user": (("authenticatable", "id"), ("Permission", "user_id")),
+    "node": (("authenticatable", "id"),),
+    "task": (("taskdatabase", "task_id"),),
+}
+
+FURTHER = (  # rows that those lead to: of which entity, by which column, and to which table
+    ("user", ("Permission", "role_id"), "role"),
+    ("task", ("taskdatabase", "dataframe_id"), "dataframe"),
+)
+
+
+class Judge:
+    """Reads rows by their ids there. Links are ids there, too."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._conn = sqlite3.connect(":memory:", isolation_level=None)
+        for table, columns in server.shape.columns.items():
+            self._conn.execute(f"CREATE TABLE {quoted(table)} ({listed(columns)})")
+        source = vantage6.source_of(self._conn, server.title, server.title)
+        if source.release != server.release and not source.is_opened:
+            found = f"a database of release {source.release} by now, and was one of {server.release}"
+            raise Refused([f"{server.title} is {found}: begin a new session"])
+        self._source = dataclasses.replace(source, release=server.release, is_opened=False)
+
+    def close(self) -> None:
+        """Close the database in memory."""
+        self._conn.close()
+
+    def rows(self, entity: str, ids: Iterable[int]) -> dict[int, Values]:
+        """Return the rows of these ids that there are, as an import would write them."""
+        found: dict[int, Values] = {}
+        rest = sorted(set(ids))
+        for at in range(0, len(rest), CHUNK):
+            found |= self._read(entity, rest[at : at + CHUNK])
+        return found
+
+    def _read(self, entity: str, ids: Sequence[int]) -> dict[int, Values]:
+        table = mapping.table_of(self._server, entity)
+        self._copy(table, "id", ids)
+        for beside, column in BESIDE.get(entity, ()):
+            if self._server.has(beside):
+                self._copy(beside, column, ids)
+        for of, by, further in FURTHER:
+            if of == entity and self._server.has(further) and self._server.has(*by):
+                self._copy_named(further, *by)
+        return self._as_imported(next(origin for origin in self._source.origins if origin.table == table))
+
+    def _copy(self, table: str, column: str, ids: Sequence[int]) -> None:
+        """Have a table here hold the rows of a server's whose column has one of these ids."""
+        self._conn.execute(f"DELETE FROM {quoted(table)}")
+        if not ids:
+            return
+        columns = ", ".join(self._server.as_read(table, "t"))
+        among = ", ".join(map(str, map(int, ids)))
+        rows = self._server.run(f"SELECT {columns} FROM {quoted(table)} AS t WHERE t.{quoted(column)} IN ({among})")
+        marks = ", ".join("?" for _ in self._server.shape.columns[table])
+        self._conn.executemany(f"INSERT INTO {quoted(table)} VALUES ({marks})", map(_storable, rows))
+
+    def _copy_named(self, table: str, by: str, column: str) -> None:
+        """Copy the rows to which a column of another table leads."""
+        sql = f"SELECT DISTINCT {quoted(column)} FROM {quoted(by)} WHERE {quoted(column)} IS NOT NULL"
+        self._copy(table, "id", [id for (id,) in self._conn.execute(sql).fetchall()])
+
+    def _as_imported(self, origin: Origin) -> dict[int, Values]:
+        notes = ImportNotes()
+        converter = values.ValueConverter(origin, notes, hashes=False, any_type=True)
+        rows = values.with_defaults(
+            self._source.rows(origin, notes), origin, self._source.defaults.get(origin.entity, {})
+        )
+        found: dict[int, Any] = {}
+        for row in converter.converted(rows):
+            read = dict(zip(origin.columns, row, strict=True))
+            found[read.pop("id")] = read
+        for column in _secrets(origin):
+            place = mapping.places(self._server, origin.entity, column)
+            asked = f"SELECT id, {quoted(column)} FROM {quoted(origin.table)}" if place else "SELECT 1, 2 WHERE 0"
+            for id, stored in self._conn.execute(asked):
+                found[id][column] = stored or None
+        return found
+
+
+def _secrets(origin: Origin) -> Iterator[str]:
+    columns = registry[origin.entity]._meta.columns
+    return (name for name in origin.columns if isinstance(columns[name], Secret))
+
+
+def _storable(row: Sequence[Any]) -> Sequence[Any]:
+    """Return a row with bytes for texts that are not UTF-8, as the importer reads them."""
+    with contextlib.suppress(UnicodeEncodeError):
+        for value in row:
+            if isinstance(value, str):
+                value.encode()
+        return row
+    return [value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value for value in row]
+
+
+def is_same_secret(base: str | None, stored: str | None) -> bool:
+    """Whether a stored secret is the one that was copied: a plain text has another hash in each copy."""
+    if base is None or stored is None:
+        return base is stored
+    return base == stored or not hashing.is_hash(stored)

@@ -1,0 +1,97 @@
+"""How a plan looks on a terminal: a line for each row and field, old → new, in the width there is.
+
+A field has a line of its own: in a line with others, a text could fake them. What a plan is, is plans/plan.py's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from rich.console import Console, ConsoleOptions
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from vserverlib import printable
+from vserverlib.plans import plan_text
+from vserverlib.plans.change import Change, Field
+from vserverlib.plans.plan import Applied, Plan
+from vserverlib.plans.records import Record
+from vserverlib.terminal.views import Look
+
+COLOURS = {"~": "cyan", "+": "green", "-": "red", "": "default"}
+INDENT = 2
+IN_ASCII = {plan_text.ARROW: "->", plan_text.EMPTY: "-"}
+
+
+class Screen:
+    """A plan as rich draws it."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Any]:
+        look = Look(options.encoding)
+        if not self.plan:
+            yield Text(look.safe(str(self.plan)), "dim")
+            return
+        yield Text(look.safe(self.plan.title), "bold")
+        yield ""
+        yield Padding(_rows(self.plan, look), (0, 0, 0, INDENT))
+        yield ""
+        for line in self.plan.end():
+            yield Padding(Text(look.safe(line), "dim" if line != self.plan.summary else ""), (0, 0, 0, INDENT))
+
+
+def _rows(plan: Plan, look: Look) -> Table:
+    """Return the lines of the rows, in columns."""
+    grid = Table.grid(padding=(0, 1))
+    grid.add_column()
+    grid.add_column(ratio=4)
+    grid.add_column()
+    grid.add_column(ratio=5)
+    for line in plan_text.lines(plan.changes):
+        texts = [Text(_safe(part, look), COLOURS[line.mark] if number < 2 else "") for number, part in enumerate(line)]
+        grid.add_row(*texts)
+    grid.expand = True
+    return grid
+
+
+def _safe(text: str, look: Look) -> str:
+    """Return a text in the letters that the output has."""
+    for sign, plain in IN_ASCII.items() if look.ascii else ():
+        text = text.replace(sign, plain)
+    return look.safe(text)
+
+
+def of_applied(applied: Applied) -> Text:
+    """Return what the prompt shows of a plan that was applied."""
+    return Text(str(applied))
+
+
+class AppliedLog:
+    """What was applied to a server's database: number, time, person, summary; the plans, if asked."""
+
+    def __init__(self, records: Sequence[Record], *, with_plans: bool) -> None:
+        self.records, self.with_plans = records, with_plans
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Any]:
+        look = Look(options.encoding)
+        for record in self.records:
+            head = f"{record.number:>4}  {record.at:%Y-%m-%d %H:%M} UTC  {printable(record.actor, 60)}{_fate(record)}"
+            yield Text(look.safe(head), "bold")
+            yield Padding(Text(look.safe(printable(record.summary, 500))), (0, 0, 0, 6), expand=False)
+            for line in plan_text.lines(map(_change, record.plan["changes"])) if self.with_plans else ():
+                yield Padding(Text(_safe(plan_text.plain(line), look)), (0, 0, 0, 4), expand=False)
+
+
+def _fate(record: Record) -> str:
+    undoes = "" if record.reverts is None else f", undoes {record.reverts}"
+    undone = "" if record.reverted_by is None else f", undone by {record.reverted_by}"
+    return undoes + undone
+
+
+def _change(stored: dict[str, Any]) -> Change:
+    rows = {name: tuple(stored[name].items()) for name in ("dependents", "theirs", "emptied")}
+    return Change(**{**stored, **rows, "fields": tuple(Field(**field) for field in stored["fields"])})
