@@ -319,7 +319,8 @@ def update(entity: Any, asked: Sequence[Assignment]) -> list[str]:
     same = {name for name in given if entity._stored.get(name) == before.get(name)}
     entity._dirty.difference_update(same)
     changed = {name for name, members in (entity._members or {}).items() if members.is_changed}
-    return [name for name in given if name not in same] + [each.name for each in asked if each.name in changed]
+    lists = dict.fromkeys(each.name for each in asked if each.name in changed)
+    return [*(name for name in given if name not in same), *lists]
 
 
 def existing(entity: Any) -> Any:
