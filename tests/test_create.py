@@ -18,7 +18,6 @@ from helpers.process import vserver as started
 from helpers.terminal import Terminal, environment
 
 import models
-from vserverlib.commands import habits
 
 Run = Callable[..., Ended]
 UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
@@ -140,7 +139,6 @@ def test_strict_refuses_what_breaks_a_rule(vserver: Run) -> None:
     assert len(rows(vserver, "nodes")) == 1
     done = vserver(*words)
     assert done.status == 0 and "warning: NOD002" in done.err
-    failed(vserver(*words, "--strict"), 2, "--strict goes before the command: vserver --strict")
 
 
 def test_if_not_exists_makes_it_repeatable(vserver: Run) -> None:
@@ -175,7 +173,7 @@ def test_two_at_once_create_one(vserver: Run, address: str) -> None:
 
 def test_a_dry_run_shows_the_change_and_writes_nothing(vserver: Run) -> None:
     done = vserver("create", "user", "kari", "organization=Oslo", "--dry-run")
-    assert done.status == 0 and "dry run: nothing was written" in done.err and "USR004" not in done.err
+    assert done.status == 0 and "dry run: would have created user" in done.err and "USR004" not in done.err
     assert re.search(r"would create user \d+\n", done.out) and re.search(r"organization +2 \"Oslo\"\n", done.out)
     assert re.search(r"password +changed, not shown\n", done.out)
     done = vserver("set", "organization", "1", "country=NL", "collaborations-=ROTTERDAM", "--dry-run")
@@ -341,7 +339,10 @@ def test_passwords_and_keys_of_json_lines(vserver: Run, address: str) -> None:
 def test_json_lines_can_be_repeated_and_tried(vserver: Run) -> None:
     lines = '{"name": "IKNL"}\n{"name": "Third"}'
     done = vserver("create", "organization", "-", "--dry-run", given=lines)
-    assert "it would create 2 organizations" in done.err and len(rows(vserver, "organizations")) == 2
+    assert (
+        "dry run: would have created 2 organizations; nothing was written" in done.err
+        and len(rows(vserver, "organizations")) == 2
+    )
     done = vserver("create", "organization", "-", "--if-not-exists", "-o", "name", given=lines)
     assert re.fullmatch(r"organization/1\norganization/\d\n", done.out)
     assert "created 1 organization; 1 organization existed" in done.err
@@ -397,29 +398,3 @@ def test_json_lines_can_be_typed(path: Path) -> None:
     screen.wait_for("Ctrl-D")
     screen.send('{"name": "Third"}\r\x04')
     assert screen.wait_for_end() == 0 and "created 1 organization" in screen.text
-
-
-# Habits
-
-
-@pytest.mark.parametrize(
-    ("words", "line"),
-    [
-        ("grant kari root", "vserver set user kari roles+=root"),
-        ("grant root to kari", "vserver set user kari roles+=root"),
-        ("revoke kari root", "vserver set user kari roles-=root"),
-        ("grant", "vserver set user USER roles+=ROLE"),
-        ("add user kari password=geheim", "vserver create user kari FIELD=VALUE"),
-        ("new organization", "vserver create organization NAME FIELD=VALUE"),
-        ("apply -f all.yaml", "vserver import all.yaml --merge"),
-        ("apply", "vserver import FILE --merge"),
-    ],
-)
-def test_a_command_of_other_programs_is_answered_with_the_line_to_type(words: str, line: str) -> None:
-    done = started(*words.split())
-    assert (done.status, done.out) == (2, "") and done.err.endswith(f"type {line}\n") and "geheim" not in done.err
-
-
-def test_an_unknown_command_has_no_answer() -> None:
-    assert habits.instead(["frobnicate", "x"]) == ()
-    assert "No such command" in started("frobnicate").err

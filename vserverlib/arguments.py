@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 VARIABLE = "VSERVER_URLS"  # the environment variable for the new program: process id and pipe
 OPTIONS = ("--database", "-d")  # a name follows them
+OTHER_OPTIONS = ("--output", "-o")  # of the program, with a value
 PREFIXES = ("--database=", "-d")  # they may precede a name in the same argument
 TEXT_OPTIONS = ("-c", "--where", "--search")  # their values are not names
 TEXT_COMMANDS = ("create", "set")  # their words are not names, either
@@ -97,7 +98,7 @@ def _texts(typed: Sequence[str]) -> range:
     """Return the indexes of the words of a command that takes texts."""
     words = iter(enumerate(typed))
     for at, word in words:
-        if word in OPTIONS:
+        if word in (*OPTIONS, *OTHER_OPTIONS):
             next(words, None)  # its value
         elif not word.startswith("-"):
             return range(at + 1, len(typed)) if word in TEXT_COMMANDS else range(0)

@@ -119,11 +119,16 @@ def _create_one(target: Target, model: Any, asked: Sequence[Any], how: Options) 
         key = _secret(entity, asked, how) if found is None else None  # before the transaction: it waits for a person
         with transaction(database, how.dry_run) as changes:
             assignments.link_new(entity, asked)
-            found = assignments.existing(entity) if how.if_not_exists else None
+            found = found or (assignments.existing(entity) if how.if_not_exists else None)
             if found is None:
                 entity.save()
             _print(found or entity, None if found else key, how.output, how.dry_run, changes)
-        _report_one(target, database, entity, found, asked, how, bool(key))
+        change = database.last_change
+    if found is not None:
+        _report_existing(target, found, assignments.differing(found, entity, asked))
+    else:
+        shown_once = ", whose API key is not shown again" if key else ""
+        report(target, f"created {entity.named()}{shown_once}", change, how.dry_run)
 
 
 def _secret(entity: Any, asked: Sequence[Any], how: Options) -> str | None:
@@ -142,23 +147,12 @@ def _secret(entity: Any, asked: Sequence[Any], how: Options) -> str | None:
     return json_lines.keyed(entity, asked, hashing.new_key)
 
 
-def _report_one(
-    target: Target, database: Any, entity: Any, found: Any, asked: Sequence[Any], how: Options, has_key: bool
-) -> None:
+def _report_existing(target: Target, found: Any, differing: Sequence[Any]) -> None:
     from vserverlib.entities import assignments
 
-    if found is not None:
-        words = [assignments.as_word(each) for each in assignments.differing(found, entity, asked)]
-        but = f"; what differs is set by: {target.command('set', f'{found.noun}/{found.id}', *words)}" if words else ""
-        notify(f"{found.named()} exists: nothing was created{but}", "yellow" if words else "dim")
-    elif how.dry_run:
-        notify(DRY)
-    else:
-        shown_once = ", whose API key is not shown again" if has_key else ""
-        notify(f"created {entity.named()}{shown_once}; {target.undo_hint(database.last_change)}")
-
-
-DRY = "dry run: nothing was written"
+    words = [assignments.as_word(each) for each in differing]
+    but = f"; what differs is set by: {target.command('set', f'{found.noun}/{found.id}', *words)}" if words else ""
+    notify(f"{found.named()} exists: nothing was created{but}", "yellow" if words else "dim")
 
 
 def listed(names: Sequence[str]) -> str:
@@ -171,6 +165,7 @@ def listed(names: Sequence[str]) -> str:
 
 def _create_many(target: Target, model: Any, how: Options) -> None:
     from vserverlib import hashing
+    from vserverlib.queries import listing
     from vserverlib.terminal import live_display
     from vserverlib.transfer import json_lines
 
@@ -183,7 +178,13 @@ def _create_many(target: Target, model: Any, how: Options) -> None:
         with transaction(database, how.dry_run) as changes:
             done = list(json_lines.save(filled, how.if_not_exists))
             _print_many(model, done, how, changes)
-        _report_many(target, database, model, filled, done, how)
+        change = database.last_change
+    number = sum(entity is line.entity for line, (entity, _) in zip(filled, done, strict=True))
+    existing = f"; {listing.pluralize(len(done) - number, model)} existed" if number < len(done) else ""
+    if number:
+        report(target, f"created {listing.pluralize(number, model)}{existing}", change, how.dry_run)
+    else:
+        notify(f"nothing was created{existing or ': stdin has no lines'}")
 
 
 def _print_many(model: Any, done: Sequence[tuple[Any, str | None]], how: Options, changes: Callable[[], Any]) -> None:
@@ -197,23 +198,6 @@ def _print_many(model: Any, done: Sequence[tuple[Any, str | None]], how: Options
         for entity, key in done:
             _print(entity, key, "name", False, changes)
     sys.stdout.flush()
-
-
-def _report_many(
-    target: Target, database: Any, model: Any, lines: Sequence[Any], done: Sequence[tuple[Any, Any]], how: Options
-) -> None:
-    from vserverlib.queries import listing
-
-    new = {id(line.entity) for line in lines}
-    number = sum(id(entity) in new for entity, _ in done)
-    existing = f"; {listing.pluralize(len(done) - number, model)} existed" if number < len(done) else ""
-    if how.dry_run:
-        notify(f"{DRY}; it would create {listing.pluralize(number, model)}{existing}")
-    elif number:
-        undo = target.undo_hint(database.last_change)
-        notify(f"created {listing.pluralize(number, model)}{existing}; {undo}")
-    else:
-        notify(f"nothing was created{existing or ': stdin has no lines'}")
 
 
 # Changing
@@ -254,7 +238,8 @@ def set_command(target: Target, entity: str, words: tuple[str, ...], dry_run: bo
         with transaction(database, dry_run) as changes:
             found, names = _updated(model, word, asked)
             _print(found, None, output, dry_run, changes)
-        report_update(target, database, found, names, dry_run)
+        change = database.last_change
+    report_update(target, found, names, change, dry_run)
 
 
 def chosen(entity: str, words: Sequence[str]) -> tuple[Any, str, Sequence[str]]:
@@ -281,17 +266,20 @@ def _updated(model: Any, word: str, asked: Sequence[Any]) -> tuple[Any, list[str
     return found, names
 
 
-def report_update(target: Target, database: Any, found: Any, names: Sequence[str], dry_run: bool) -> None:
-    """Say what was changed, and how to undo it."""
-    if not names:
-        notify(f"nothing to change: {found.named()} has these values")
-    elif dry_run:
-        notify(DRY)
+def report_update(target: Target, found: Any, names: Sequence[str], change: int | None, dry_run: bool) -> None:
+    """Say what was changed. names: of what was changed; change: its number in the journal."""
+    if names:
+        report(target, f"changed {listed(names)} of {found.named()}", change, dry_run)
     else:
-        notify(f"changed {listed(names)} of {found.named()}; {target.undo_hint(database.last_change)}")
+        notify(f"nothing to change: {found.named()} has these values")
 
 
 # Shared
+
+
+def report(target: Target, done: str, change: int | None, dry_run: bool) -> None:
+    """Say what was done, and how to undo it."""
+    notify(f"dry run: would have {done}; nothing was written" if dry_run else f"{done}; {target.undo_hint(change)}")
 
 
 @contextmanager

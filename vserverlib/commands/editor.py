@@ -52,7 +52,8 @@ def edit(target: Target, entity: str, words: tuple[str, ...], dry_run: bool) -> 
         before = entity_text.values(found)
         with _draft(f"{found.noun}-{found.id}.yaml", entity_text.write(found, before)) as draft:
             names = _edited(database, found, before, draft, dry_run)
-        report_update(target, database, found, names, dry_run)
+        change = database.last_change
+    report_update(target, found, names, change, dry_run)
 
 
 def _edited(database: Any, found: Any, before: dict[str, Any], draft: Draft, dry_run: bool) -> list[str]:

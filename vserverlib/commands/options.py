@@ -31,7 +31,6 @@ MAX_SUMMARY = 200  # characters of a command's summary in the help of the progra
 PAGE_SIZE = 50  # rows
 MAX_COUNT = 10**9  # of pages, and of rows on a page: their product fits into 64 bits
 NUMBER = click.IntRange(min=1)
-PROGRAM_OPTIONS = {"-d": "-d", "--database": "-d", "--strict": "--strict", "--debug": "--debug"}  # before the command
 
 
 # Errors and exit statuses
@@ -96,16 +95,6 @@ class Commands(HelpPage, click.Group):
             status = _interrupted()
         sys.exit(status if isinstance(status, int) else 0)
 
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        """Find a command. One that people type from habit is answered with the line to type."""
-        if args[0] not in self.commands:
-            from vserverlib.commands import habits
-
-            if words := habits.instead(args):
-                line = Target(ctx.params["database"], False).command(*words)
-                raise click.UsageError(f"there is no command {args[0]}: type {line}", ctx)
-        return super().resolve_command(ctx, args)
-
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command. An error that the user can act on becomes one line; a bug keeps its traceback."""
         try:
@@ -164,10 +153,9 @@ def _printable_usage() -> Iterator[None]:
     try:
         yield
     except click.NoSuchOption as error:
-        option = PROGRAM_OPTIONS.get(error.option_name)
-        if option is None or error.ctx is None:
+        if error.option_name not in ("-d", "--database") or error.ctx is None:
             raise
-        raise click.UsageError(f"{error.option_name} goes before the command: vserver {option} …", error.ctx) from None
+        raise click.UsageError(f"{error.option_name} goes before the command: vserver -d …", error.ctx) from None
     except click.UsageError as error:
         error.message = printable(error.message, 1000)  # type: ignore[misc]  # show() prints it
         raise

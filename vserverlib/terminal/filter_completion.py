@@ -47,9 +47,16 @@ def _written(model: Any, path: str, typed: str, stored: Stored) -> list[str]:
 
     if choices := filters.choices(model, path):
         return list(choices)
+    return _quoted(typed, lambda start: values(model, path, start, stored))
+
+
+def _quoted(typed: str, names: Callable[[str], list[str]]) -> list[str]:
+    """Return names in quotes if they would be misread, or if a quote was typed. names: returns those that begin so."""
+    from vserverlib.entities import filters
+
     quote = typed[:1] if typed[:1] in ("'", '"') else ""
-    names = values(model, path, typed.removeprefix(quote), stored)
-    return [f"{quote}{name}{quote}" if quote else filters.written(name) for name in names]
+    found = names(typed.removeprefix(quote))
+    return [f"{quote}{name}{quote}" if quote else filters.written(name) for name in found]
 
 
 def values(model: Any, path: str, typed: str, stored: Stored) -> list[str]:
@@ -102,8 +109,9 @@ def _assigned(model: Any, name: str, before: str, typed: str, stored: Stored) ->
         before += first + comma
     target = assignments.target(model, name)
     if target is not None:
-        names = stored(target.name_field(), typed) if target.name_field() else []
-        return before, dict.fromkeys([filters.written(each) for each in names], target.noun)
+        field = target.name_field()
+        words = _quoted(typed, lambda start: stored(field, start) if field else [])
+        return before, dict.fromkeys(words, target.noun)
     if (model.noun, name) in assignments.TEXT_LISTS:
         return before, dict.fromkeys(assignments.stored_names(model, name), "")
     field = model._meta.fields.get(name)
