@@ -262,6 +262,15 @@ def test_setting_what_is_set_writes_nothing(vserver: Run) -> None:
     assert vserver("log", "-o", "json").out == before
 
 
+def test_roles_that_several_add_at_once_are_all_added(vserver: Run, address: str) -> None:
+    assert vserver("create", "user", "kari", "organization=Oslo", "--no-password").status == 0
+    env = environment(Path(os.environ["HOME"]))
+    command = [*PROGRAM, "-d", address, "set", "user", "kari"]
+    several = [subprocess.Popen([*command, f"roles+=r{number}"], env=env) for number in range(4)]
+    assert [each.wait() for each in several] == [0] * 4
+    assert sorted(rows(vserver, "users")[0]["roles"].split(", ")) == ["r0", "r1", "r2", "r3"]
+
+
 def test_a_word_that_is_an_id_and_a_name_is_refused(vserver: Run) -> None:
     assert vserver("create", "organization", "1").status == 0
     failed(vserver("set", "organization", "1", "country=x"), 1, "write organization/1 or organization/3")
@@ -317,6 +326,14 @@ def test_a_fault_that_only_the_database_finds_names_its_line(vserver: Run) -> No
     many = "\n".join(json.dumps({"username": f"u{number}", "organization": 9}) for number in range(30))
     done = vserver("create", "user", "-", "--no-password", given=many)
     assert "30 faults" in done.err and done.err.endswith("and 10 more\n")
+
+
+@pytest.mark.sqlite
+def test_the_same_warning_of_many_lines_is_printed_a_few_times(vserver: Run) -> None:
+    lines = "\n".join(json.dumps({"username": f"u{number}", "organization": 1}) for number in range(20))
+    done = vserver("create", "user", "-", "--no-password", given=lines)
+    assert done.status == 0 and done.err.count("can never log in") == 3
+    assert "warning: USR004 and 17 more of the same\n" in done.err
 
 
 def test_passwords_and_keys_of_json_lines(vserver: Run, address: str) -> None:

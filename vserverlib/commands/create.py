@@ -16,7 +16,7 @@ import click
 from vserverlib import printable
 from vserverlib.commands import completers, passwords, printing
 from vserverlib.commands.options import Target, command, several
-from vserverlib.messages import notify
+from vserverlib.messages import few_warnings, notify
 
 STDIN = "-"  # in place of NAME and fields: JSON lines
 PASSWORD_STDIN = "--password-stdin"
@@ -128,7 +128,8 @@ def _create_one(target: Target, model: Any, asked: Sequence[Any], how: Options) 
         _report_existing(target, found, assignments.differing(found, entity, asked))
     else:
         shown_once = ", whose API key is not shown again" if key else ""
-        report(target, f"created {entity.named()}{shown_once}", change, how.dry_run)
+        named = entity.named().removesuffix(" (not saved)")  # after a dry run
+        report(target, f"created {named}{shown_once}", change, how.dry_run)
 
 
 def _secret(entity: Any, asked: Sequence[Any], how: Options) -> str | None:
@@ -176,7 +177,8 @@ def _create_many(target: Target, model: Any, how: Options) -> None:
         with live_display.progress_bar(model.plural, len(lines)) as advance:
             filled = json_lines.hash_secrets(lines, hashing.new_key, advance)
         with transaction(database, how.dry_run) as changes:
-            done = list(json_lines.save(filled, how.if_not_exists))
+            with few_warnings():
+                done = list(json_lines.save(filled, how.if_not_exists))
             _print_many(model, done, how, changes)
         change = database.last_change
     number = sum(entity is line.entity for line, (entity, _) in zip(filled, done, strict=True))
