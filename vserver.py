@@ -1,7 +1,7 @@
 """The program: its options, and the commands init, shell, wait, watch, demo and completion.
 
-vserverlib/commands has the others: read.py (read-only), edit.py (entities) and maintenance.py (databases). A command
-parses, calls one function and prints the result.
+vserverlib/commands has the others: read.py (read-only), create.py, editor.py and edit.py (entities) and maintenance.py
+(databases). A command parses, calls one function and prints the result.
 
 Data goes to stdout; messages, warnings and errors go to stderr, one line each. Only `Commands` turns errors into exit
 statuses. A command imports its modules when it runs, so that `vserver --help` is fast.
@@ -26,7 +26,7 @@ from typing import Any
 import click
 
 from vserverlib import Error, pluralize, printable
-from vserverlib.commands import completers, edit, maintenance, read
+from vserverlib.commands import completers, create, edit, editor, maintenance, read
 from vserverlib.commands.options import BEFORE, MAX_COUNT, Command, Commands, Target, misplaced, one_database
 from vserverlib.messages import notify, plain_warnings
 
@@ -126,7 +126,7 @@ def init(target: Target, demo: bool) -> None:
         notify(LOG_INS)
 
 
-for _command in (*read.COMMANDS, *edit.COMMANDS, *maintenance.COMMANDS):
+for _command in (*read.COMMANDS, *create.COMMANDS, *editor.COMMANDS, *edit.COMMANDS, *maintenance.COMMANDS):
     main.add_command(_command)
 
 

@@ -60,6 +60,24 @@ def test_what_looks_like_an_address_is_hidden_until_it_is_refused(monkeypatch: p
     assert words == ["-d", "dbname=one password=", "import", "mysql://me@host/db"]
 
 
+@pytest.mark.parametrize("before", [("-d", ONE), (f"-d{ONE}",), ("-d", ONE, "-o", "json"), ("--strict", "-d", ONE)])
+@pytest.mark.parametrize("command", ["create", "set"])
+def test_fields_are_left_as_they_are(command: str, before: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    fields = ["task", f"description={TWO}", "name=host=db password=geheim", TWO]
+    words, _ = started(monkeypatch, *before, command, *fields)
+    assert words == [*(word.replace(ONE, PLAIN_ONE) for word in before), command, *fields]
+
+
+def test_a_database_is_hidden_also_after_a_command_with_fields(monkeypatch: pytest.MonkeyPatch) -> None:
+    words, _ = started(monkeypatch, "create", "task", TWO, "-d", ONE, f"--database={ONE}")
+    assert words == ["create", "task", TWO, "-d", PLAIN_ONE, f"--database={PLAIN_ONE}"]
+
+
+def test_a_file_that_is_called_like_a_command_hides_nothing_from_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    words, _ = started(monkeypatch, "-d", "create", "import", ONE)
+    assert words == ["-d", "create", "import", PLAIN_ONE]
+
+
 def test_without_a_password_the_program_continues(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "execve", None)
     monkeypatch.setattr(sys, "argv", ["vserver", "-d", PLAIN_ONE, "list", "users"])

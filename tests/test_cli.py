@@ -340,7 +340,7 @@ def test_list_and_show_open_the_database_read_only(example: Path, monkeypatch: p
     run("list", "tasks")
     run("show", "task", "1")
     run("apikey", "1")
-    assert opened == [{"read_only": True}, {"read_only": True}, {"read_only": False}]
+    assert [how["read_only"] for how in opened] == [True, True, False]
 
 
 def test_rows_that_another_process_has_committed_are_seen(example: Path) -> None:

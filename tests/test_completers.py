@@ -230,6 +230,59 @@ def test_completing_an_entity_imports_neither_peewee_nor_the_models() -> None:
     assert done.stdout.endswith("plain,results\nset()\n")
 
 
+# Assignments
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("create", "us"), ["user"]),
+        (("create", "node", "co"), ["collaboration="]),
+        (("create", "collaboration", "x", "org"), ["organizations=", "organizations+="]),
+        (("set", "collaboration", "1", "org"), ["organizations=", "organizations+=", "organizations-="]),
+        (("set", "user", "anna.devries", "rol"), ["roles=", "roles+=", "roles-="]),
+        (("set", "user/1", "user"), ["username="]),
+        (("create", "user", "x", "pass"), []),
+        (("create", "collaboration", "encrypted="), ["encrypted=true", "encrypted=false"]),
+        (("set", "result/1", "status=kil"), ["status=killed by user"]),
+        (("create", "user", "x", "organization=Kl"), ["organization=Klinikum Grünwalde"]),
+        (("set", "user", "1", "organization_id=Kl"), ["organization_id=Klinikum Grünwalde"]),
+        (("set", "collaboration", "1", "organizations-=Kl"), ["organizations-=Klinikum Grünwalde"]),
+        (
+            ("set", "collaboration", "1", "organizations=Kl,Kan"),
+            ["organizations=Kl,Kankerregister Noord"],
+        ),
+        (("set", "user", "1", "roles+=re"), ["roles+=researcher"]),
+        (("set", "user", "an"), ["anna.devries"]),
+        (("edit", "user", "an"), ["anna.devries"]),
+        (("set", "node", "1", "organization=x", "name="), []),
+        (("set", "node", "1", "nonsense="), []),
+        (("set", "nonsense", "1", "n"), []),
+        (
+            ("set", "task", "1", "parent=Cox regression, s"),
+            [f"parent=Cox regression, step {number}" for number in (1, 2, 3)],
+        ),
+    ],
+)
+def test_fields_and_values_are_offered(words: tuple[str, ...], expected: list[str], example: Path) -> None:
+    assert offered(*words) == expected
+
+
+def test_bash_gets_the_part_after_the_sign(example: Path) -> None:
+    done = asked("vserver create user x organization=Kl", COMP_TAIL="Kl")
+    assert done.stdout == "plain,Klinikum\\ Grünwalde\n"
+    assert asked("vserver create user x organiz").stdout == "open,\nplain,organization=\n"
+
+
+def test_a_name_that_would_be_read_as_null_is_quoted(names: Path) -> None:
+    assert offered("create", "node", 'organization="nul') == ['organization="null"']
+    assert 'organization="null"' in offered("create", "node", "organization=")
+
+
+def test_fields_are_offered_without_a_database() -> None:
+    assert offered("create", "organization", "x", "cou") == ["country="]
+
+
 def test_names_are_found_by_an_index(names: Path) -> None:
     database = opener.open_without_waiting(names)
     plans: list[str] = []

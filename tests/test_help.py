@@ -30,6 +30,7 @@ NOT_RUN = {
     r"^vserver passwd \S+$": "asks for a password",
     r"undo --session": "names a session of another database",
     r"^vserver undo$": "asks for a confirmation",
+    r"^vserver edit\b": "opens an editor",
 }
 SERVER = f"cp {ROOT}/tests/data/v4.15.2.sqlite server.sqlite"
 # What an example needs beside the example data, as typed before it.

@@ -53,6 +53,7 @@ OWNERS = {
             "help_page",
             "topics",
         ),
+        *("create", "editor", "passwords"),
     },
     "IPython": {"console", "history", "magics", "matcher", "extension"},
     "prompt_toolkit": {"console", "history"},

@@ -4,8 +4,8 @@ Every user of a machine can read the arguments of a process; only its owner and 
 as it was at the start. So if an argument names a database with a password, the program executes itself again: the new
 arguments have URLs without passwords, and a pipe, which it reads and closes at once, has the whole URLs.
 
-addresses.py recognizes passwords. Arguments that are not names (the code of -c, a text to search for) stay as they
-are.
+addresses.py recognizes passwords. Arguments that are not names (the code of -c, a text to search for, the fields
+of `create` and `set`) stay as they are.
 """
 
 from __future__ import annotations
@@ -22,8 +22,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 VARIABLE = "VSERVER_URLS"  # the environment variable for the new program: process id and pipe
+OPTIONS = ("--database", "-d")  # a name follows them
+OTHER_OPTIONS = ("--output", "-o")  # of the program, with a value
 PREFIXES = ("--database=", "-d")  # they may precede a name in the same argument
 TEXT_OPTIONS = ("-c", "--where", "--search")  # their values are not names
+TEXT_COMMANDS = ("create", "set")  # their words are not names, either
 BEHIND = "--"  # the arguments of a script follow it
 _whole: dict[str, str] = {}
 _behind: list[str] = []
@@ -37,7 +40,11 @@ def hide() -> None:
             _remember(_read(*map(int, os.environ.pop(VARIABLE).split(":"))))
         return
     typed = sys.argv[1:]
-    words = [_plain(word, before) for word, before in zip(typed, ["", *typed], strict=False)]
+    texts = _texts(typed)
+    words = [
+        word if at in texts and not _names_database(word, before) else _plain(word, before)
+        for at, (word, before) in enumerate(zip(typed, ["", *typed], strict=False))
+    ]
     if words != typed:
         found: dict[str, object] = {
             _name(word): _name(whole) for word, whole in zip(words, typed, strict=True) if word != whole
@@ -85,6 +92,21 @@ def with_password(url: str) -> str:
 def of_script(words: Sequence[str]) -> tuple[str, ...]:
     """Return the arguments of a script as they were typed, with their passwords."""
     return tuple(_behind) if len(_behind) == len(words) else tuple(words)
+
+
+def _texts(typed: Sequence[str]) -> range:
+    """Return the indexes of the words of a command that takes texts."""
+    words = iter(enumerate(typed))
+    for at, word in words:
+        if word in (*OPTIONS, *OTHER_OPTIONS):
+            next(words, None)  # its value
+        elif not word.startswith("-"):
+            return range(at + 1, len(typed)) if word in TEXT_COMMANDS else range(0)
+    return range(0)
+
+
+def _names_database(word: str, before: str) -> bool:
+    return before in OPTIONS or word.startswith(PREFIXES)
 
 
 def _plain(word: str, before: str) -> str:

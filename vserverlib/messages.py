@@ -17,6 +17,7 @@ from vserverlib import printable
 THEMES = ("light", "dark", "none")  # the values of VSERVER_THEME: the terminal's background, or no colours
 COLOURS = {"red": "31", "yellow": "33", "dim": "2"}
 MAX_LENGTH = 1000  # characters of one message
+MAX_WARNINGS = 3  # with the same code, of many rows at once
 PLANNED = "planned: "  # before a line about a change that is not applied yet
 
 _prefix = ""
@@ -85,6 +86,28 @@ def warn(warning: Warning) -> None:
 
 def _is_ours(module: Any) -> bool:
     return module in ("models", "peewee") or str(module).partition(".")[0] == "vserverlib"
+
+
+@contextlib.contextmanager
+def few_warnings() -> Iterator[None]:
+    """Print only the first MAX_WARNINGS of our warnings with the same code, and how many more there were of each."""
+    counts: dict[str, int] = {}
+    show = warnings.showwarning
+
+    def show_first(message: Warning | str, *place: Any, **options: Any) -> None:
+        code = getattr(message, "code", "")
+        counts[code] = counts.get(code, 0) + 1
+        if not code or counts[code] <= MAX_WARNINGS:
+            show(message, *place, **options)
+
+    warnings.showwarning = show_first
+    try:
+        yield
+    finally:
+        warnings.showwarning = show
+        for code, number in counts.items():
+            if code and number > MAX_WARNINGS:
+                notify(f"warning: {code} and {number - MAX_WARNINGS:,} more of the same", "yellow")
 
 
 @contextlib.contextmanager

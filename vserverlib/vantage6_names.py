@@ -31,6 +31,8 @@ _STATUS = "users and nodes have their own ip, last_seen and status"
 _DATABASES = "the names of a task's databases are the text task.database"
 _ACCOUNT = _not_kept(3)
 
+NODE_NAME = "{organization} - {collaboration} Node"  # which a server gives to a node
+
 # By the name of the table. Words may be plural, and in any case.
 ENTITIES = {
     "run": Counterpart("result", 4),

@@ -96,6 +96,12 @@ def nouns(ctx: click.Context, typed: str) -> Completions:
 
 
 @silent
+def entities(ctx: click.Context, typed: str) -> Completions:
+    """Complete an entity in the singular, for `create`."""
+    return _items(ENTITIES, typed)
+
+
+@silent
 def files(ctx: click.Context, typed: str) -> Completions:
     """Let the shell complete files."""
     return _items([typed], typed, type="file")
@@ -154,6 +160,36 @@ def where(ctx: click.Context, typed: str) -> Completions:
 
     before, words = filter_completion.in_filter(_model(ctx), typed, stored)
     return _items(words, typed[len(before) :], before, **({} if before else {"open": True}))
+
+
+# Assignments
+
+
+@silent
+def assignments(ctx: click.Context, typed: str) -> Completions:
+    """Complete FIELD=VALUE of a new entity: a field, or its values."""
+    return _assignments(ctx, typed, ("=", "+="))
+
+
+@silent
+def label_and_assignments(ctx: click.Context, typed: str) -> Completions:
+    """Complete an id or a name of the ENTITY, and then FIELD=VALUE."""
+    entity = ctx.params.get("entity") or ""
+    if "/" in entity or ctx.params.get("words"):
+        return _assignments(ctx, typed, ("=", "+=", "-="))
+    return _labels(ctx, _model(ctx).noun, typed)
+
+
+def _assignments(ctx: click.Context, typed: str, signs: tuple[str, ...]) -> Completions:
+    from vserverlib.queries import kinds
+    from vserverlib.terminal import completion, filter_completion
+
+    model = kinds.kind(str(ctx.params.get("entity") or "").partition("/")[0])
+    if "=" not in typed:
+        return _items(filter_completion.in_assignment(model, typed, completion.exact, signs)[1], typed, open=True)
+    with _database(ctx):
+        before, words = filter_completion.in_assignment(model, typed, completion.exact, signs)
+    return _items(words, typed[len(before) :], before)
 
 
 # Ids and names

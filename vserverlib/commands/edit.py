@@ -15,7 +15,7 @@ from typing import Any, TextIO
 import click
 
 from vserverlib import Error, addresses, pluralize, printable
-from vserverlib.commands import completers, printing
+from vserverlib.commands import completers, passwords, printing
 from vserverlib.commands.options import JSON_OUTPUT, MAX_COUNT, YES, Target, command, paging, require_yes
 from vserverlib.commands.printing import Paging
 from vserverlib.messages import notify
@@ -54,13 +54,14 @@ def passwd(target: Target, username: str, piped: bool) -> None:
     $ vserver passwd anna.devries
     $ vserver passwd anna.devries --stdin < password.txt
     """
-    password = _piped_password() if piped else None
+    password = passwords.piped("--stdin") if piped else None
     with target.open():
         import models
 
         user = models.User.get_by_username(username)
         is_in_keycloak = _is_in_keycloak(user, "password")
-        user.password = _typed_password(user) if password is None else password
+        prompt = f"New password for {user.named()}"
+        user.password = passwords.typed(prompt, "--stdin") if password is None else password
         user.save()
         notify(f"{user.named()} has a new password")
         if is_in_keycloak:
@@ -72,24 +73,6 @@ def _is_in_keycloak(entity: Any, secret: str) -> bool:
     from vserverlib import hashing
 
     return bool(entity.stored_hash(secret) == hashing.KEYCLOAK)
-
-
-def _typed_password(user: Any) -> str:
-    if not sys.stdin.isatty():
-        raise Error("no terminal to type the password: pipe it in with --stdin")
-    prompt = f"New password for {user.named()}"
-    typed: str = click.prompt(prompt, hide_input=True, confirmation_prompt="Repeat the password", err=True)
-    return typed
-
-
-def _piped_password() -> str:
-    try:
-        line, *more = sys.stdin.buffer.read().decode().splitlines() or [""]
-    except UnicodeDecodeError:
-        raise Error("stdin is not UTF-8 text: no password was set") from None
-    if more:
-        raise Error(f"--stdin takes one line, not {len(more) + 1}: no password was set")
-    return line
 
 
 @command()

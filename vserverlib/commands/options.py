@@ -296,21 +296,22 @@ class Target(NamedTuple):
         return f"undo it with: {self.command('undo', '--change', str(change))}"
 
     @contextmanager
-    def open(self, *, read_only: bool = False) -> Iterator[Any]:
+    def open(self, *, read_only: bool = False, dry_run: bool = False) -> Iterator[Any]:
         """Open the database for one command.
 
         With --write, a server's is opened as a working copy, whose plan is applied at the end, after a question; the
-        command ends there.
+        command ends there. dry_run: a private copy of a file, or only the plan. A database of ours on a server has no
+        copy: the caller rolls back its transaction.
         """
         if (self.write or self.dry_run) and not read_only:
             from vserverlib.commands import plan_session
 
-            with plan_session.of_command(self) as database:
+            with plan_session.of_command(self._replace(dry_run=self.dry_run or dry_run)) as database:
                 yield database
             return
         from vserverlib.opening import opener
 
-        database = opener.connect(self.path, read_only=read_only)
+        database = opener.connect(self.path, read_only=read_only, sandbox=dry_run and not self.is_url)
         database.strict = self.strict
         try:
             yield database

@@ -32,13 +32,13 @@ from vserverlib.entities.fields import BooleanField, IntegerField, Secret, UTCDa
 from vserverlib.entities.progress import RESULT
 from vserverlib.entities.relations import BackrefAccessor, Link, Memberships, relations
 from vserverlib.entities.timestamps import Span
+from vserverlib.entities.typed_values import NO, YES, encodable, literal
 
 FORM = re.compile(r"\s*([\w.]+)\s*([!=<>~]+)\s?(.*)", re.DOTALL)
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d{1,3})?", re.ASCII)
 DIGITS = re.compile(r"[-+]?\d+", re.ASCII)
 AGE = re.compile(r"-\s*(\d{1,6})\s*([smhdw])", re.ASCII)
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-YES, NO = ("true", "yes", "1"), ("false", "no", "0")
 ORDERED = ("<", "<=", ">", ">=")
 EQUAL = ("=", "!=")
 OPERATORS = {  # by the kind of value
@@ -76,10 +76,7 @@ def parse(text: str) -> Filter:
     if operator not in OPERATORS["any"]:
         known = " ".join(OPERATORS["any"])
         raise UsageError(f'"{operator}" is not an operator: use one of {known}; quote a value that begins with one')
-    if value == "null":
-        return Filter(path, operator, None)
-    quoted = len(value) >= 2 and value[0] == value[-1] and value[0] in "\"'"
-    return Filter(path, operator, value[1:-1] if quoted else value, quoted)
+    return Filter(path, operator, *literal(value))
 
 
 def conditions(model: Any, filters: Sequence[Any]) -> list[Any]:
@@ -162,13 +159,7 @@ def _checked_text(text: str) -> str:
     """Return the text. Raises a UsageError if it is too long, or cannot be encoded for a database."""
     if len(text) > LONGEST_TEXT:
         raise UsageError(f"{len(text):,} characters are too many to look for: give {LONGEST_TEXT:,} at most")
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise UsageError(
-            f'"{printable(text)}" is not text in the encoding of this terminal: set LANG or LC_ALL'
-        ) from None
-    return text
+    return encodable(text)
 
 
 # Completion

@@ -20,6 +20,7 @@ from vserverlib.drivers import peewee
 from vserverlib.entities import filters
 from vserverlib.entities.fields import Secret, UTCDateTimeField, ValidatedField, as_id, is_64_bit, short_repr
 from vserverlib.entities.orm import EntityBase
+from vserverlib.entities.relations import Link
 
 DEFAULT_LIMIT = 20  # records that log() returns
 CHANGED = "changed"  # stands for the value of a secret
@@ -161,6 +162,35 @@ def entries(database: Any, asked: Sequence[Any] = ()) -> Iterator[Entry]:
     query = _matching(CHANGE.select(*of_change, *of_record), asked).order_by(CHANGE.id.desc(), RECORD.id.desc())
     for row in database.rows(query):
         yield _entry(*row)
+
+
+def newest(database: Any) -> int:
+    """Return the number of the newest record, 0 without one."""
+    return int(database.execute(RECORD.select(peewee.fn.COALESCE(peewee.fn.MAX(RECORD.id), 0))).fetchone()[0])
+
+
+def since(database: Any, record: int) -> list[Entry]:
+    """Return the entries of this session after a record, oldest first; of the open transaction too."""
+    asked = [RECORD.id > record, CHANGE.session == database.recorder.session]
+    return list(entries(database, asked))[::-1]
+
+
+def with_names(entry: Entry) -> Entry:
+    """Return an entry whose links are ids with names, 1 "IKNL", under the names of the links. One query for each."""
+    model = next((model for model in registry.values() if model.noun == entry.entity), None)
+    found = {}
+    for column, pair in entry.changes.items():
+        field = model._meta.columns.get(column) if model is not None else None
+        if isinstance(field, Link):
+            found[field.name] = [_with_name(field, id) for id in pair]
+        else:
+            found[column] = pair
+    return entry._replace(changes=found)
+
+
+def _with_name(link: Any, id: Any) -> Any:
+    linked = link.rel_model.by_id(id)
+    return id if linked is None else f"{id} {linked.label()}".rstrip()
 
 
 def total(database: Any, asked: Sequence[Any] = ()) -> int:

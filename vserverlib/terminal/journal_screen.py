@@ -17,8 +17,11 @@ from rich.text import Text
 from vserverlib.entities.journal import CHANGED, Entry, Log, Pair
 from vserverlib.terminal.views import Look, as_text
 
+Verbs = dict[str, tuple[str, str]]
+
 ENTRIES_PER_PRINT = 200
-VERBS = {"insert": ("created", "green"), "update": ("changed", "cyan"), "delete": ("deleted", "red")}
+VERBS: Verbs = {"insert": ("created", "green"), "update": ("changed", "cyan"), "delete": ("deleted", "red")}
+WOULD = {op: (f"would {verb.removesuffix('d')}", colour) for op, (verb, colour) in VERBS.items()}
 NO_ACTOR = "another program"  # it leaves no name
 
 
@@ -38,6 +41,20 @@ class Logbook:
             yield Text("nothing is recorded", "dim")
         if self.hint:
             yield Text(self.hint, "dim")
+
+
+class DryRun:
+    """The rows that a change would write, without who and when."""
+
+    def __init__(self, entries: Sequence[Entry]) -> None:
+        self.entries = entries
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Any]:
+        look = Look(options.encoding)
+        for entry in self.entries:
+            for line in _row(entry, look, options.max_width, WOULD):
+                line.no_wrap, line.overflow = True, look.overflow
+                yield line
 
 
 def of(log: Log) -> Logbook:
@@ -65,8 +82,8 @@ def _change(entries: list[Entry], look: Look, width: int) -> Iterator[Text]:
             yield from _row(entry, look, width)
 
 
-def _row(entry: Entry, look: Look, width: int) -> Iterator[Text]:
-    verb, colour = VERBS.get(entry.op, (look.safe(entry.op), ""))
+def _row(entry: Entry, look: Look, width: int, verbs: Verbs = VERBS) -> Iterator[Text]:
+    verb, colour = verbs.get(entry.op, (look.safe(entry.op), ""))
     yield Text.assemble("  ", (verb, colour), f" {look.safe(entry.entity)} {entry.entity_id}")
     longest = max(map(cell_len, entry.changes), default=0)
     for name, pair in entry.changes.items():

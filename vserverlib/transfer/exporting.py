@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from models import Collaboration, Member, Node, Organization, Result, Task, User
-from vserverlib import files, hashing, pluralize, printable, signals
+from vserverlib import files, hashing, pluralize, printable, signals, vantage6_names
 from vserverlib.drivers import peewee
 from vserverlib.queries import formats
 from vserverlib.transfer import fixtures, generated_credentials
@@ -179,7 +179,7 @@ class FixtureExport:
 
     def _node_name(self, organization: int, collaboration: str) -> str:
         """Return the name of a participant's node on a server."""
-        return fixtures.NODE_NAME.format(organization=self._names[organization], collaboration=collaboration)
+        return vantage6_names.NODE_NAME.format(organization=self._names[organization], collaboration=collaboration)
 
     def _participants(self, collaboration: Collaboration, name: str, members: list[int]) -> list[Row]:
         nodes: dict[int, Node] = {}

@@ -27,6 +27,7 @@ from vserverlib.transfer import documents
 from vserverlib.transfer.documents import Faults, List, Mapping, Place, Text, Unread, Value
 from vserverlib.transfer.fixture_source import COLUMNS, ORGANIZATION_KEYS, ROLES_KEY, USER_KEYS, FixtureSource
 from vserverlib.transfer.sources import Row
+from vserverlib.vantage6_names import NODE_NAME
 
 # The format, of all releases
 
@@ -38,7 +39,6 @@ PARTICIPANT_KEY = {1: "api-key", 2: "api-key", 3: "api_key", 4: "api_key"}  # it
 UUID = re.compile(
     r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.ASCII
 )  # API keys, from release 3.3 on
-NODE_NAME = "{organization} - {collaboration} Node"
 TASK_NAME = "Example task"
 
 # Columns of later releases: servers accept them for a user, and a database of vserver has no place for them
