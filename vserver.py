@@ -25,7 +25,7 @@ from typing import Any
 import click
 
 from vserverlib import Error, pluralize, printable
-from vserverlib.commands import completers, edit, maintenance, read
+from vserverlib.commands import clean_up, completers, edit, maintenance, read
 from vserverlib.commands.options import MAX_COUNT, Commands, Target, one_database
 from vserverlib.messages import notify, plain_warnings
 
@@ -106,7 +106,7 @@ def init(target: Target, demo: bool) -> None:
         notify(LOG_INS)
 
 
-for _command in (*read.COMMANDS, *edit.COMMANDS, *maintenance.COMMANDS):
+for _command in (*read.COMMANDS, *edit.COMMANDS, *clean_up.COMMANDS, *maintenance.COMMANDS):
     main.add_command(_command)
 
 
