@@ -77,7 +77,7 @@ class Db(SimpleNamespace):
 
     def __init__(self, database: Any) -> None:
         names = {model.__name__: model for model in models.ENTITIES}
-        super().__init__(**names, database=database, **_journal(database), **inspection.tools(database))
+        super().__init__(**names, database=database, **_functions(database), **inspection.tools(database))
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -142,7 +142,7 @@ def namespace(database: Any) -> dict[str, Any]:
     return {"db": Db(database), **names, **others, **tools}
 
 
-def _journal(database: Any) -> dict[str, Callable[..., Any]]:
+def _functions(database: Any) -> dict[str, Callable[..., Any]]:
     def log(entity: Any = None, id: int | None = None, **asked: Any) -> Any:
         """Return the changes, newest first: of an entity, of a class of entities, or all.
 
@@ -161,7 +161,13 @@ def _journal(database: Any) -> dict[str, Callable[..., Any]]:
 
         return undoing.undo(database, count, **asked)
 
-    return {"log": log, "undo": undo}
+    def why(task: Any) -> Any:
+        """Return why a task is not finished: whom it waits for, and what failed. task: a task, its id or its name."""
+        from vserverlib.queries import why
+
+        return why.why(database, task)
+
+    return {"log": log, "undo": undo, "why": why}
 
 
 def _watcher(database: Any) -> Callable[..., None]:

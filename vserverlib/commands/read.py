@@ -1,6 +1,7 @@
-"""The commands that only read: list, show, overview, check, help.
+"""The commands that only read: list, show, overview, why, check, help.
 
-Each parses, calls one function and prints the result. vserver.py adds them to the program.
+Each parses, calls one function and prints the result. vserver.py adds them to the program. Only `check --fix` writes:
+clean_up.py has it.
 """
 
 from __future__ import annotations
@@ -151,6 +152,34 @@ def overview(target: Target, output: str) -> None:
         printing.document(figures.as_data(found), output)
 
 
+@command("why")
+@click.argument("task", shell_complete=completers.tasks)
+@OUTPUT
+@click.pass_obj
+def why_command(target: Target, task: str, output: str) -> None:
+    """Explain why a task is not finished.
+
+    Names each organization that is waited for, since when, its node and when that was last seen, and what keeps it
+    from finishing: no node, no membership, no key in an encrypted collaboration. Shows the end of the logs of failed
+    results. The exit status is 0, whatever the answer.
+
+    TASK is an id or a name.
+
+    $ vserver why 11
+    $ vserver why "Kaplan-Meier survival" -o json
+    """
+    from vserverlib.queries import why
+
+    with target.open(read_only=True) as database:
+        found = why.why(database, task)
+    if output == "table":
+        from vserverlib.terminal import views, why_report
+
+        views.console().print(why_report.WhyView(found))
+    else:
+        printing.document(why.as_data(found), output)
+
+
 @command("check")
 @click.argument("entities", metavar="[ENTITY]...", nargs=-1)
 @click.option(
@@ -269,4 +298,4 @@ def help_command(ctx: click.Context, topic: str | None) -> None:
         raise UsageError(f'no help topic or command "{printable(topic)}"{near or ": see vserver help"}')
 
 
-COMMANDS = (list_command, show, overview, check_command, help_command)
+COMMANDS = (list_command, show, overview, why_command, check_command, help_command)
