@@ -40,6 +40,7 @@ ROOMS = (
 OWNERS = {
     "click": {
         *("vserver", "read", "edit", "maintenance", "options", "completers", "shell_completion", "help_page", "topics"),
+        "clean_up",
     },
     "IPython": {"console", "history", "magics", "matcher", "extension"},
     "prompt_toolkit": {"console", "history"},
@@ -54,6 +55,7 @@ OWNERS = {
         "display",
         "journal_screen",
         "check_report",
+        "why_report",
     },
     "yaml": {"formats", "documents"},
     "bcrypt": {"hashing"},

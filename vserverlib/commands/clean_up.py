@@ -134,14 +134,17 @@ def _plan(target: Target, database: Any, work: Work, counted: Any) -> list[str]:
         lines = [f"to delete: {tasks}"]
     if counted.kept:
         lines.append(f"kept: {pluralize(counted.kept, 'task')} above a task that does not match")
-    return [*lines, _about_journal(target, work)]
+    return [*lines, *_about_journal(target, work)]
 
 
-def _about_journal(target: Target, work: Work) -> str:
+def _about_journal(target: Target, work: Work) -> list[str]:
     if work.wanted.forget:
-        return "the journal forgets it too: it cannot be undone; backups and copies still have it"
+        return ["the journal forgets it too: it cannot be undone; backups and copies still have it"]
     later = target.command("log", "--prune", "90d")
-    return f"the journal keeps it, so this frees no room and erases nothing: --forget does, or later {later}"
+    return [
+        "the journal keeps it, so this frees no room and erases nothing",
+        f"to erase it: --forget, or later {later}",
+    ]
 
 
 def _numbers(dependents: dict[Any, int]) -> str:

@@ -225,9 +225,8 @@ class Batches:
 
     def _execute(self, wanted: Wanted, plan: deleting.Plan) -> None:
         if plan.branches and not wanted.dependents:
-            raise Error(
-                f"{plan.subject()} now have {deleting.counts(plan.dependents())}: --dependents deletes them too"
-            )
+            new = deleting.counts(plan.dependents())
+            raise Error(f"{plan.subject()} got {new} meanwhile: --dependents deletes them too")
         if not plan.ids:
             return
         by_model = plan.by_model()

@@ -98,7 +98,7 @@ def _task(task: Any) -> Task:
 def _why(task: Task) -> Why:
     counts, collaboration = task.counts, task.collaboration
     results = list(Result.where(Result.task == task.id).sort("assigned_at"))
-    organizations = _organizations(results)
+    find = _organizations(results).get
     awaited = [result for result in results if result.state in (progress.PENDING, progress.ACTIVE)]
     failed = [result for result in results if result.state == progress.FAILURE]
     nodes, members = _nodes(task), _members(task)
@@ -113,15 +113,14 @@ def _why(task: Task) -> Why:
         collaboration_id=task.collaboration_id,
         collaboration=None if collaboration is None else collaboration.name,
         encrypted=None if collaboration is None else collaboration.encrypted,
-        awaited=[
-            _awaited(each, organizations.get(each.organization_id), nodes, members, collaboration) for each in awaited
-        ],
-        failed=[_failed(each, organizations.get(each.organization_id)) for each in failed],
+        awaited=[_awaited(each, find(each.organization_id), nodes, members, collaboration) for each in awaited],
+        failed=[_failed(each, find(each.organization_id)) for each in failed],
         children=_children(task),
     )
 
 
 def _organizations(results: list[Result]) -> dict[int, Organization]:
+    """Return the organizations of results, by id."""
     ids = sorted({id for each in results if (id := as_integer(each.organization_id)) is not None})
     return {each.id: each for each in Organization.where(progress.among(Organization.id, ids))} if ids else {}
 
@@ -139,14 +138,10 @@ def _members(task: Task) -> set[int]:
 
 
 def _awaited(
-    result: Result,
-    organizations: dict[int, Organization],
-    nodes: dict[int, Node],
-    members: set[int],
-    collaboration: Any,
+    result: Result, organization: Any, nodes: dict[int, Node], members: set[int], collaboration: Any
 ) -> Awaited:
     id = result.organization_id
-    organization, node = organizations.get(id), nodes.get(id)
+    node = nodes.get(id)
     return Awaited(
         result_id=result.id,
         organization_id=id,
