@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -178,7 +178,7 @@ class Batches:
         """
         for ids in self._ids(self.wanted, last):
             with self._batch(self.wanted.model):
-                self._empty(self._still_matching(self.wanted, ids))
+                self._empty(_still_matching(self.wanted, ids))
 
     def _delete(self, wanted: Wanted, last: int) -> None:
         for ids in self._ids(wanted, last):
@@ -186,7 +186,7 @@ class Batches:
                 below = Wanted(link.model, (deleting.among(link.column_name, set(ids)),), dependents=True)
                 self._delete(below._replace(forget=wanted.forget), _last(below.model))
             with self._batch(wanted.model):
-                plan = deleting.planned_ids(wanted.model, self._still_matching(wanted, ids))
+                plan = deleting.planned_ids(wanted.model, _still_matching(wanted, ids))
                 self._execute(wanted, _without_kept(wanted, plan) if wanted.whole_trees else plan)
 
     def _ids(self, wanted: Wanted, last: int) -> Iterator[list[int]]:
@@ -194,7 +194,8 @@ class Batches:
         model, above = wanted.model, LOWEST_ID
         while above < last:
             query = model.select(model.id).where(*wanted.where, model.id > above, model.id <= last)
-            ids = [id for (id,) in query.order_by(model.id).limit(self.sizes.get(model, FIRST_SIZE)).tuples()]
+            some = query.order_by(model.id).limit(self.sizes.get(model, FIRST_SIZE))
+            ids = [id for (id,) in self.database.execute(some).fetchall()]
             if not ids:
                 return
             yield ids
@@ -208,20 +209,16 @@ class Batches:
         """One transaction. The time it takes decides on the size of the next one."""
         if self.changes and self.database.is_sqlite:
             time.sleep(PAUSE)
-        began, before = time.monotonic(), self.database.last_change
+        before = self.database.last_change
         try:
             with self.database.atomic():
+                began = time.monotonic()  # the lock is ours now
                 yield
         finally:  # Ctrl-C may come right after the commit
             change = self.database.last_change
             self.changes += [change] if change not in (None, before) else []
         size, took = self.sizes.get(model, FIRST_SIZE), max(time.monotonic() - began, 0.001)
         self.sizes[model] = max(1, min(LARGEST_SIZE, size * 2, int(size * BATCH / took)))
-
-    def _still_matching(self, wanted: Wanted, ids: list[int]) -> set[int]:
-        model = wanted.model
-        query = model.select(model.id).where(deleting.among("id", set(ids)), *wanted.where)
-        return {id for (id,) in query.tuples()}
 
     def _execute(self, wanted: Wanted, plan: deleting.Plan) -> None:
         if plan.branches and not wanted.dependents:
@@ -265,6 +262,10 @@ FULL_RESULTS = f"SELECT id FROM result WHERE task_id IN ({{}}) AND ({FULL})"
 EMPTYING = ", ".join(f"{name} = CASE WHEN {name} IS NOT NULL THEN '' END" for name in EMPTIED)
 
 
+def _still_matching(wanted: Wanted, ids: Collection[int]) -> set[int]:
+    return deleting.ids_of(wanted.model, deleting.among("id", set(ids)), *wanted.where)
+
+
 def _with_many(model: Any) -> list[Any]:
     """Return the links to a model from tasks and results, which may be many: they are deleted in batches first."""
     many = (registry["task"], registry["result"])
@@ -282,7 +283,7 @@ def _without_kept(wanted: Wanted, plan: deleting.Plan) -> deleting.Plan:
     if tasks == {*plan.ids}:
         return plan
     among = deleting.among("id", tasks)
-    matching = {id for (id,) in task.select(task.id).where(among, *wanted.where).tuples()}
+    matching = _still_matching(wanted, tasks)
     parents = dict(task.select(task.id, task.parent).where(among).tuples())
     kept, above = set[int](), tasks - matching
     while above:

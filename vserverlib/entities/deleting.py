@@ -103,7 +103,7 @@ def _dependents(link: Any, ids: set[int], known: set[int]) -> set[int]:
     """Return the ids of entities that link to some ids; through a link to its own model, all generations."""
     found, last = set[int](), ids
     while last:
-        last = _ids(link.model, among(link.column_name, last)) - known
+        last = ids_of(link.model, among(link.column_name, last)) - known
         known |= last
         found |= last
         if link.model is not link.rel_model:
@@ -174,8 +174,10 @@ def _delete_one(entity: EntityBase) -> None:
     database.invalidate_tasks(entity.affected_tasks())
 
 
-def _ids(model: type[EntityBase], condition: Any) -> set[int]:
-    return {id for (id,) in model.select(model.id).where(condition).tuples()}
+def ids_of(model: type[EntityBase], *conditions: Any) -> set[int]:
+    """Return the ids of the entities that match all conditions, without an entity for each."""
+    rows = model._meta.database.execute(model.select(model.id).where(*conditions)).fetchall()
+    return {id for (id,) in rows}
 
 
 def among(column: str, ids: set[int]) -> Any:
