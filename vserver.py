@@ -78,7 +78,7 @@ def main(ctx: click.Context, database: str | None, strict: bool, debug: bool) ->
 def _without_command(ctx: click.Context) -> None:
     """Show the overview if there is a terminal and a database, else the help with the status of a usage error."""
     if sys.stdout.isatty() and ctx.obj.is_there:
-        ctx.invoke(read.overview, output="table")
+        ctx.invoke(read.overview, output="table", everything=False)
     else:
         click.echo(ctx.get_help(), err=True)
         ctx.exit(2)

@@ -293,8 +293,8 @@ def test_the_question_shows_the_counts_and_an_empty_answer_deletes_nothing(
     command = [sys.executable, "-m", "vserver", "-d", address, "prune", "tasks", "--where", "finished_at<-90d"]
     terminal = Terminal(command, environment(tmp_path))
     terminal.wait_for(r"\[y/N\]: *\Z")
-    told = " ".join(terminal.text.split())
-    assert "to delete: 2 tasks, and with them 4 results kept: 1 task" in told and "Delete these?" in told
+    said = " ".join(terminal.text.split())
+    assert "to delete: 2 tasks, and with them 4 results kept: 1 task" in said and "Delete these?" in said
     terminal.send("\r")
     terminal.wait_for("nothing was changed")
     assert terminal.leave() == 1
@@ -321,12 +321,12 @@ def test_nobody_waits_for_seconds_and_ctrl_c_says_how_to_go_on_and_undo(big: Pat
             while pruning.poll() is None and len(set(changes(other))) < 3:
                 waits.append(written(other))
             pruning.send_signal(signal.SIGINT)
-            told = pruning.stderr.read() if pruning.stderr else ""
-        assert pruning.returncode == 130 and "Traceback" not in told
+            said = pruning.stderr.read() if pruning.stderr else ""
+        assert pruning.returncode == 130 and "Traceback" not in said
         assert max(waits) < 3
-        assert "stopped: deleted" in told and "go on with: vserver -d" in told
+        assert "stopped: deleted" in said and "go on with: vserver -d" in said
         assert 0 < other.execute("SELECT COUNT(*) FROM task").fetchone()[0] < before[0]
-        again = shlex.split(told.split("go on with: vserver ")[1].splitlines()[0])
+        again = shlex.split(said.split("go on with: vserver ")[1].splitlines()[0])
         assert vserver(*again, "--yes", seconds=120).status == 0
         sessions = other.execute("SELECT session FROM change WHERE kind IS NULL GROUP BY 1 ORDER BY MAX(id) DESC")
         for (session,) in sessions.fetchall():

@@ -50,7 +50,7 @@ def prune_command(
     A failed task has finished when none of its results is awaited. A task stays if a task that descends from it does
     not match. Deletes in batches, so that others can write meanwhile, and prints the line that undoes all of them.
 
-    The journal keeps what was deleted, so the database does not shrink. --forget deletes it from the journal too.
+    The journal keeps all deleted values, so the database does not shrink. --forget deletes them there too.
 
     $ vserver prune tasks --where 'finished_at<-90d' --dry-run
     $ vserver prune tasks --where 'finished_at<2026-01-01' --forget --yes
@@ -152,7 +152,7 @@ def _numbers(dependents: dict[Any, int]) -> str:
 
 
 def _run_batches(target: Target, batches: Any, work: Work, counted: Any) -> None:
-    """Run all batches. After an error or Ctrl-C, say what is done, how to undo it and how to go on."""
+    """Run all batches. After an error or Ctrl-C, print the numbers so far, and the lines to undo them and to go on."""
     from vserverlib.terminal import live_display
 
     start: Callable[[int], None] = batches.empty_results if work.verb == "empty" else batches.delete
@@ -168,7 +168,7 @@ def _run_batches(target: Target, batches: Any, work: Work, counted: Any) -> None
 
 
 def _report(target: Target, batches: Any, work: Work) -> str:
-    """Return what was done, and the line that undoes it."""
+    """Return the numbers of deleted or emptied rows, and the line that undoes it."""
     done = dict(sorted(batches.done.items(), key=lambda each: each[0] is not work.wanted.model))
     report = f"{work.done} {_numbers(done) or 'nothing'}"
     if work.wanted.forget or not batches.changes:

@@ -128,15 +128,17 @@ def show(target: Target, entity: str, id_or_name: str | None, output: str) -> No
 
 
 @command()
+@click.option("--all", "everything", is_flag=True, help="Show all collaborations, organizations and unseen nodes.")
 @OUTPUT
 @click.pass_obj
-def overview(target: Target, output: str) -> None:
+def overview(target: Target, output: str, everything: bool) -> None:
     """Show a status overview.
 
     Shows the number of tasks in each state, the progress of collaborations and organizations, who has owed results for
-    longest, and nodes that were not seen for a day.
+    longest, and nodes that were not seen for a day. Other formats than the table always have all of them.
 
     $ vserver overview
+    $ vserver overview --all
     $ vserver overview -o json
     """
     from vserverlib.queries import overview as figures
@@ -147,7 +149,7 @@ def overview(target: Target, output: str) -> None:
         from vserverlib.entities import fields
         from vserverlib.terminal import overview_screen, views
 
-        views.console().print(overview_screen.OverviewView(found, database.title, fields.now()))
+        views.console().print(overview_screen.OverviewView(found, database.title, fields.now(), everything))
     else:
         printing.document(figures.as_data(found), output)
 

@@ -23,8 +23,8 @@ from vserverlib.databases.registry import registry
 from vserverlib.drivers import peewee
 from vserverlib.entities import deleting, filters, forgetting
 
-BATCH = 0.4  # seconds that a batch should take
-PAUSE = 0.12  # seconds between two batches: other programs try again every 0.1 seconds to write to a SQLite file
+BATCH = 0.3  # seconds that a batch should take
+PAUSE = 0.12  # seconds between two batches: programs that wait for the lock try again every 0.1 seconds
 FIRST_SIZE, LARGEST_SIZE = 200, 20_000  # entities of a batch
 LOWEST_ID = -(2**63)
 EMPTIED = ("input", "result")  # fields of a result
@@ -207,7 +207,7 @@ class Batches:
     @contextmanager
     def _batch(self, model: Any) -> Iterator[None]:
         """One transaction. The time it takes decides on the size of the next one."""
-        if self.changes and self.database.is_sqlite:
+        if self.changes:
             time.sleep(PAUSE)
         before = self.database.last_change
         try:

@@ -37,7 +37,7 @@ def named(table: str, id: str) -> str:
 
 
 def why_no_name(column: str) -> str:
-    """Return what is wrong with a name that no_name() matches."""
+    """Return the fault of a name that no_name() matches, in words."""
     too_long = f"WHEN LENGTH({column}) > {LONGEST_NAME} THEN 'has a name of over {LONGEST_NAME} characters'"
     return f"CASE WHEN {no_text(column)} THEN 'has no name' {too_long} ELSE 'has only digits for a name' END"
 
