@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from helpers.other_program import raw
 from helpers.process import Ended, python, vserver
+from helpers.terminal import shell_at
 
 import models as db
 from vserverlib import Error, NotFound
@@ -155,6 +156,14 @@ def test_at_the_prompt_and_in_a_program(path: Path, story: Any, database: Any) -
     assert done.status == 0 and "no node" in done.out and done.out.endswith(" 1\n")
     code = f"from vserverlib import api; api.connect({str(path)!r}, read_only=True); print(api.why(1).status)"
     assert python("-c", code).out == "pending\n"
+
+
+@pytest.mark.parametrize("columns", [80, 200])
+def test_the_prompt_shows_it_as_the_command_does(columns: int, path: Path, story: Any, database: Any) -> None:
+    database.close()
+    with shell_at(path, path.parent, columns=columns) as at_prompt:
+        shown = at_prompt.enter("db.why(1)")
+        assert "waiting for IKNL (result 1)" in shown and "node 1 was never seen" in shown
 
 
 def test_an_unsaved_task_and_a_missing_one_are_refused(story: Any, database: Any) -> None:

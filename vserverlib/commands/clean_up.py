@@ -134,7 +134,7 @@ def _plan(target: Target, database: Any, work: Work, counted: Any) -> list[str]:
         lines = [f"to delete: {tasks}"]
     if counted.kept:
         lines.append(f"kept: {pluralize(counted.kept, 'task')} above a task that does not match")
-    return [*lines, *_about_journal(target, work)]
+    return lines if database.is_view else [*lines, *_about_journal(target, work)]
 
 
 def _about_journal(target: Target, work: Work) -> list[str]:
