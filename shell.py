@@ -81,7 +81,7 @@ class Db(SimpleNamespace):
 
     def __init__(self, database: Any) -> None:
         names = {model.__name__: model for model in models.ENTITIES}
-        tools = {**_journal(database), **inspection.tools(database), **_planning(database)}
+        tools = {**_functions(database), **inspection.tools(database), **_planning(database)}
         super().__init__(**names, database=database, **tools)
 
     def __getattr__(self, name: str) -> Any:
@@ -147,7 +147,7 @@ def namespace(database: Any) -> dict[str, Any]:
     return {"db": Db(database), **names, **others, **tools}
 
 
-def _journal(database: Any) -> dict[str, Callable[..., Any]]:
+def _functions(database: Any) -> dict[str, Callable[..., Any]]:
     def log(entity: Any = None, id: int | None = None, **asked: Any) -> Any:
         """Return the changes, newest first: of an entity, of a class of entities, or all.
 
@@ -166,7 +166,13 @@ def _journal(database: Any) -> dict[str, Callable[..., Any]]:
 
         return undoing.undo(database, count, **asked)
 
-    return {"log": log, "undo": undo}
+    def why(task: Any) -> Any:
+        """Return why a task is not finished: whom it waits for, and what failed. task: a task, its id or its name."""
+        from vserverlib.queries import why
+
+        return why.why(database, task)
+
+    return {"log": log, "undo": undo, "why": why}
 
 
 def _planning(database: Any) -> dict[str, Callable[..., Any]]:

@@ -26,7 +26,7 @@ from typing import Any
 import click
 
 from vserverlib import Error, pluralize, printable
-from vserverlib.commands import completers, create, edit, editor, maintenance, read
+from vserverlib.commands import clean_up, completers, create, edit, editor, maintenance, read
 from vserverlib.commands.options import BEFORE, MAX_COUNT, Command, Commands, Target, misplaced, one_database
 from vserverlib.messages import notify, plain_warnings
 
@@ -98,7 +98,7 @@ def main(
 def _without_command(ctx: click.Context) -> None:
     """Show the overview if there is a terminal and a database, else the help with the status of a usage error."""
     if sys.stdout.isatty() and ctx.obj.is_there:
-        ctx.invoke(read.overview, output="table")
+        ctx.invoke(read.overview, output="table", everything=False)
     else:
         click.echo(ctx.get_help(), err=True)
         ctx.exit(2)
@@ -126,7 +126,14 @@ def init(target: Target, demo: bool) -> None:
         notify(LOG_INS)
 
 
-for _command in (*read.COMMANDS, *create.COMMANDS, *editor.COMMANDS, *edit.COMMANDS, *maintenance.COMMANDS):
+for _command in (
+    *read.COMMANDS,
+    *create.COMMANDS,
+    *editor.COMMANDS,
+    *edit.COMMANDS,
+    *clean_up.COMMANDS,
+    *maintenance.COMMANDS,
+):
     main.add_command(_command)
 
 

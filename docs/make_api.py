@@ -27,7 +27,7 @@ from vserverlib.entities.entity import Entity  # noqa: E402
 from vserverlib.entities.fields import Id, Secret, UTCDateTimeField  # noqa: E402
 from vserverlib.entities.lists import EntityList  # noqa: E402
 from vserverlib.entities.relations import relations  # noqa: E402
-from vserverlib.queries import overview  # noqa: E402
+from vserverlib.queries import overview, why  # noqa: E402
 from vserverlib.terminal import completion  # noqa: E402
 
 OPENING = """\
@@ -58,6 +58,7 @@ and so do Peewee's `order_by()` and `limit()`. A list that can be edited also ha
 ERROR_MODULES = (vserverlib.__name__, recognition.__name__)
 RESULTS = (overview.Overview, overview.Share, overview.Unseen, checks.Last, journal.Log, journal.Entry)
 RESULTS += (undoing.Undone, undoing.LeftOut, checks.Findings, checks.Finding)
+RESULTS += (why.Why, why.Awaited, why.Failed, why.Child)
 
 
 def page() -> str:

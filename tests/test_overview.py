@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from helpers import process
 from helpers.terminal import Terminal, environment
 
 import models as db
@@ -116,9 +117,10 @@ def test_vserver_alone_shows_it_at_a_terminal(example: Path) -> None:
     assert "24 tasks" in terminal.text and "Traceback" not in terminal.text
 
 
-def shown(database: Any, width: int = 80) -> str:
+def shown(database: Any, width: int = 80, everything: bool = False) -> str:
+    found = overview.overview(database)
     return views.render(
-        overview_screen.OverviewView(overview.overview(database), database.title, now()), width=width, color=False
+        overview_screen.OverviewView(found, database.title, now(), everything), width=width, color=False
     )
 
 
@@ -141,6 +143,18 @@ def test_many_of_everything_fit_the_screen_and_are_counted(database: Any) -> Non
         db.Result(task=task, organization=organization).save()
     text = shown(database)
     assert len(text.splitlines()) <= 24 and "26 more" in text and "28 more nodes" in text
+    text = shown(database, everything=True)
+    assert " more" not in text and "organization 29" in text and "collaboration 29" in text
+    assert text.count("was never seen") == 30
+
+
+def test_a_wide_terminal_has_room_for_whole_names(consortium: Any, example: Path) -> None:
+    name = "Registro Oncológico del Ebro - Rare tumours [pilot] Node"
+    for width in (80, 120, 200):
+        lines = shown(consortium, width).splitlines()
+        assert max(map(views.cell_len, lines)) <= width and any(name in line for line in lines) == (width > 80)
+    done = process.vserver("overview", "--all", COLUMNS="200", cwd=example.parent)
+    assert done.status == 0 and done.out.count(" Node ") == 10 and "Klinikum Grünwalde" in done.out
 
 
 def test_large_numbers_of_tasks_take_a_line_more_and_break_no_state() -> None:

@@ -15,6 +15,7 @@ from uuid import uuid1, uuid4
 import pytest
 
 import models as db
+import vserver
 from vserverlib import CheckError, CheckWarning
 from vserverlib.entities import effects, rules
 from vserverlib.examples import demo
@@ -96,6 +97,12 @@ def written(s: Any, status: str | None) -> Any:
     return changed(s.results[0], log="again")
 
 
+def doubled(s: Any) -> Any:
+    """Return a second membership, which only a database without the unique index takes."""
+    db.database.execute_sql("DROP INDEX member_organization_id_collaboration_id")
+    return db.Member(organization=s.iknl, collaboration=s.collaboration)
+
+
 def put(entity: Any, field: str, odd: object) -> Any:
     """Have another program store this in a field, and return a new entity that is to be saved, of the same kind."""
     table = entity._meta.table_name
@@ -161,6 +168,13 @@ BREAKS: dict[str, list[Make]] = {
     "RES005": [lambda s: without(s.results[1], s.oslo_node)],
     "RES006": [lambda s: encrypted(s, None), lambda s: encrypted(s, "")],
     "RES007": [lambda s, status=status: written(s, status) for status in ("FAILED", "", "active", "completed")],
+    "RES008": [lambda s: written(s, None)],
+    "MEM001": [
+        lambda s: db.Member(organization=s.iknl),
+        lambda s: db.Member(collaboration=s.collaboration),
+        lambda s: db.Member(),
+    ],
+    "MEM002": [doubled],
 }
 
 FINE: dict[str, list[Make]] = {
@@ -193,6 +207,9 @@ FINE: dict[str, list[Make]] = {
     "RES005": [lambda s: changed(s.results[1], log="…")],
     "RES006": [lambda s: encrypted(s, PEM)],
     "RES007": [lambda s, odd=odd: written(s, odd) for odd in (None, "pending", "initializing", "crashed")],
+    "RES008": [lambda s, odd=odd: written(s, odd) for odd in ("", "pending", "FAILED")],
+    "MEM001": [lambda s: db.Member(organization=s.outsider, collaboration=s.collaboration)],
+    "MEM002": [lambda s: db.Member(organization=s.outsider, collaboration=s.collaboration), lambda s: db.Member()],
 }
 
 
@@ -281,7 +298,7 @@ def test_strict_leaves_all_as_it_was(code: str, sound: SimpleNamespace, database
 def test_codes_are_of_three_letters_of_their_entity_and_a_number() -> None:
     assert all(re.fullmatch(r"[A-Z]{3}\d{3}", code) for code in rules.BY_CODE)
     assert len(rules.BY_CODE) == len(rules.RULES)
-    assert {rule.code[:3] for rule in rules.RULES} == {"ORG", "USR", "COL", "NOD", "TSK", "RES", "DBF"}
+    assert {rule.code[:3] for rule in rules.RULES} == {"ORG", "USR", "COL", "NOD", "TSK", "RES", "MEM", "DBF"}
 
 
 @pytest.mark.parametrize("rule", rules.RULES, ids=lambda rule: rule.code)
@@ -289,6 +306,15 @@ def test_a_rule_says_what_why_and_what_to_do(rule: rules.Rule) -> None:
     assert rule.level in rules.LEVELS and rule.breaks and rule.message and rule.why and rule.remedy
     assert bool(rule.where) != (bool(rule.secret) or not rule.entity)
     assert (rule.when == rules.AT_SAVE) == bool(rule.secret)
+
+
+@pytest.mark.parametrize("rule", rules.RULES, ids=lambda rule: rule.code)
+def test_a_rule_is_fixed_without_a_guess_or_names_a_command_for_a_person(rule: rules.Rule) -> None:
+    assert bool(rule.fix) != bool(rule.command)
+    if rule.fix:
+        assert re.match(r"(DELETE FROM|UPDATE) (result|member)\b", rule.fix.sql) and rule.when != rules.AT_SAVE
+    else:
+        assert rule.command.split()[0] in {*vserver.main.commands, "create", "edit", "set"}
 
 
 @pytest.mark.parametrize("effect", effects.FIELD_EFFECTS, ids=lambda each: f"{each.entity}-{each.changed}-{each.code}")

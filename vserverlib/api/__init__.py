@@ -1,4 +1,4 @@
-"""Functions for programs: opening any database, and the overview, journal, undo and check of the open database.
+"""Functions for programs: opening any database; overview, journal, undo, check and why of the open database.
 
     from vserverlib import api
 
@@ -33,8 +33,9 @@ from vserverlib.entities.journal import DEFAULT_LIMIT, Log
 from vserverlib.entities.undoing import Undone
 from vserverlib.opening.opener import connect
 from vserverlib.queries.overview import Overview
+from vserverlib.queries.why import Why
 
-__all__ = ["check", "connect", "create", "log", "overview", "undo"]
+__all__ = ["check", "connect", "create", "log", "overview", "undo", "why"]
 
 
 def _database() -> Any:
@@ -94,3 +95,13 @@ def check(*entities: type[Entity] | str, rule: str | None = None) -> Findings:
 
     found: Findings = inspection.tools(_database())["check"](*entities, rule=rule)
     return found
+
+
+def why(task: Entity | int | str) -> Why:
+    """Return why a task is not finished: whom it waits for, and what failed. Does not write.
+
+    task: a task, its id or its name. Raises NotFound if there is none.
+    """
+    from vserverlib.queries import why
+
+    return why.why(_database(), task)

@@ -15,7 +15,7 @@ from typing import Any, TextIO
 import click
 
 from vserverlib import Error, addresses, pluralize, printable
-from vserverlib.commands import completers, passwords, printing
+from vserverlib.commands import clean_up, completers, passwords, printing
 from vserverlib.commands.options import JSON_OUTPUT, MAX_COUNT, YES, Target, command, paging, require_yes
 from vserverlib.commands.printing import Paging
 from vserverlib.messages import notify
@@ -171,30 +171,53 @@ def _end(result: Any, status: str, now: Any) -> None:
 @command("delete")
 @click.argument("entity", shell_complete=completers.nouns)
 @click.argument("words", metavar="ID|NAME...", nargs=-1, shell_complete=completers.labels)
+@click.option(
+    "--where",
+    shell_complete=completers.where,
+    metavar="FILTER",
+    multiple=True,
+    help="Delete all that match instead, after a confirmation. Repeatable: all filters must match.",
+)
 @click.option("--dependents", is_flag=True, help="Also delete their dependents, after a confirmation.")
+@click.option("--forget", is_flag=True, help="With --where, delete them from the journal too, without undo.")
 @click.option("--dry-run", is_flag=True, help="Only show what would be deleted.")
 @YES
 @click.pass_obj
 def delete_command(
-    target: Target, entity: str, words: tuple[str, ...], dependents: bool, dry_run: bool, yes: bool
+    target: Target, /, entity: str, words: tuple[str, ...], where: tuple[str, ...], forget: bool, **options: bool
 ) -> None:
     """Delete entities of one kind.
 
     Refuses to delete an entity that has dependents, such as the nodes of an organization or the results of a task,
-    without --dependents. Deletes all in one transaction, and prints how to undo it. If a word is the id of one entity
-    and the name of another, write task/12 for the id.
+    without --dependents. Deletes all in one transaction, with --where in batches, and prints how to undo it. If a word
+    is the id of one entity and the name of another, write task/12 for the id.
 
     ENTITY is organization, user, collaboration, node, task or result.
 
-    $ vserver delete task 24
-    $ vserver delete organization 5 --dependents --dry-run
     $ vserver delete task 19 20 --dependents --yes
+    $ vserver delete organization 5 --dependents --dry-run
+    $ vserver delete tasks --where status=empty --yes
     """
+    from vserverlib.queries import kinds
+
+    if where and (words or "/" in entity):
+        raise click.UsageError("--where and ids or names are two ways to choose: give one of them")
+    if forget and not where:
+        raise click.UsageError("--forget needs --where, such as --where id=12")
+    if where:
+        clean_up.delete_matching(target, kinds.kind(entity), where, forget=forget, **options)
+    elif not words and "/" not in entity:
+        raise click.UsageError(f"which {printable(entity)}? Give ids or names, both words as one (task/12), or --where")
+    else:
+        _delete_named(target, entity, words, **options)
+
+
+def _delete_named(
+    target: Target, entity: str, words: tuple[str, ...], *, dependents: bool, dry_run: bool, yes: bool
+) -> None:
     from vserverlib.entities import deleting, finding
     from vserverlib.queries import kinds
 
-    if not words and "/" not in entity:
-        raise click.UsageError(f"which {printable(entity)}? Give ids or names, or both words as one: task/12")
     model, words = kinds.kind(entity.partition("/")[0] if not words else entity), words or (entity,)
     with target.open(read_only=dry_run):
         found = [finding.one(model, word, to_change=not dry_run) for word in words]

@@ -1,6 +1,7 @@
-"""The commands that only read: list, show, overview, check, help.
+"""The commands that only read: list, show, overview, why, check, help.
 
-Each parses, calls one function and prints the result. vserver.py adds them to the program.
+Each parses, calls one function and prints the result. vserver.py adds them to the program. Only `check --fix` writes:
+clean_up.py has it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any
 import click
 
 from vserverlib import UsageError, did_you_mean, pluralize, printable
-from vserverlib.commands import completers, printing
+from vserverlib.commands import clean_up, completers, printing
 from vserverlib.commands.help_page import TOPICS
 from vserverlib.commands.options import (
     COLUMNS,
@@ -127,15 +128,17 @@ def show(target: Target, entity: str, id_or_name: str | None, output: str) -> No
 
 
 @command()
+@click.option("--all", "everything", is_flag=True, help="Show all collaborations, organizations and unseen nodes.")
 @OUTPUT
 @click.pass_obj
-def overview(target: Target, output: str) -> None:
+def overview(target: Target, output: str, everything: bool) -> None:
     """Show a status overview.
 
     Shows the number of tasks in each state, the progress of collaborations and organizations, who has owed results for
-    longest, and nodes that were not seen for a day.
+    longest, and nodes that were not seen for a day. Other formats than the table always have all of them.
 
     $ vserver overview
+    $ vserver overview --all
     $ vserver overview -o json
     """
     from vserverlib.queries import overview as figures
@@ -146,9 +149,37 @@ def overview(target: Target, output: str) -> None:
         from vserverlib.entities import fields
         from vserverlib.terminal import overview_screen, views
 
-        views.console().print(overview_screen.OverviewView(found, database.title, fields.now()))
+        views.console().print(overview_screen.OverviewView(found, database.title, fields.now(), everything))
     else:
         printing.document(figures.as_data(found), output)
+
+
+@command("why")
+@click.argument("task", shell_complete=completers.tasks)
+@OUTPUT
+@click.pass_obj
+def why_command(target: Target, task: str, output: str) -> None:
+    """Explain why a task is not finished.
+
+    Names each organization that is waited for, since when, its node and when that was last seen, and what keeps it
+    from finishing: no node, no membership, no key in an encrypted collaboration. Shows the end of the logs of failed
+    results. The exit status is 0, whatever the answer.
+
+    TASK is an id or a name.
+
+    $ vserver why 11
+    $ vserver why "Kaplan-Meier survival" -o json
+    """
+    from vserverlib.queries import why
+
+    with target.open(read_only=True) as database:
+        found = why.why(database, task)
+    if output == "table":
+        from vserverlib.terminal import views, why_report
+
+        views.console().print(why_report.WhyView(found))
+    else:
+        printing.document(why.as_data(found), output)
 
 
 @command("check")
@@ -157,21 +188,32 @@ def overview(target: Target, output: str) -> None:
     "--rule", "codes", metavar="CODE", multiple=True, help="Apply only this rule, such as NOD002. Repeatable."
 )
 @click.option("--explain", metavar="CODE", help="Explain a rule and its remedy, without a check.")
+@click.option("--fix", is_flag=True, help="First fix what needs no guess, after a confirmation.")
+@click.option("--dry-run", is_flag=True, help="With --fix, only show what would be fixed.")
+@click.option("--yes", is_flag=True, help="With --fix, skip the confirmation.")
 @JSON_OUTPUT
 @click.pass_context
 def check_command(
-    ctx: click.Context, entities: tuple[str, ...], codes: tuple[str, ...], explain: str | None, output: str
+    ctx: click.Context,
+    /,
+    entities: tuple[str, ...],
+    codes: tuple[str, ...],
+    explain: str | None,
+    output: str,
+    fix: bool,
+    **options: bool,
 ) -> None:
     """Check the database against the server API's rules.
 
     Without ENTITY, also checks the file for damage, links to missing rows, invalid values, and changed tables. Changes
-    nothing. The exit status is 1 if there are errors or warnings. `vserver help rules` lists the rules.
+    nothing without --fix, which never changes organizations, users, nodes or tasks: the report names the command for
+    these. The exit status is 1 if there are errors or warnings. `vserver help rules` lists the rules.
 
     ENTITY is organizations, users, collaborations, nodes, tasks or results.
 
-    $ vserver check
     $ vserver check nodes results -o jsonl
     $ vserver check --explain NOD002
+    $ vserver check --fix --yes
     """
     from vserverlib.entities import checks
     from vserverlib.queries import inspection, kinds
@@ -179,9 +221,15 @@ def check_command(
     if explain is not None:
         _explain(inspection.find(explain))
         return
+    if not fix and any(options.values()):
+        raise click.UsageError("--dry-run and --yes need --fix")
     asked = inspection.chosen([kinds.kind(entity)._meta.table_name for entity in entities], codes)
+    if fix:
+        clean_up.fix(ctx.obj, asked, **options)
+        if options["dry_run"]:
+            return
     with ctx.obj.open(read_only=True) as database:
-        levels = checks.levels(_print_findings(inspection.inspect(database, asked), output))
+        levels = checks.levels(_print_findings(ctx.obj, inspection.inspect(database, asked), output))
         if not entities and not codes:
             _remember(database, levels)
     if levels["error"] or levels["warning"]:
@@ -198,7 +246,7 @@ def _explain(rule: Any) -> None:
         click.echo(f"{title + ':':<11}{check_report.plain(text)}")
 
 
-def _print_findings(found: Iterator[Any], output: str) -> Any:
+def _print_findings(target: Target, found: Iterator[Any], output: str) -> Any:
     """Print findings, and return their number by rule."""
     from collections import Counter
 
@@ -209,7 +257,7 @@ def _print_findings(found: Iterator[Any], output: str) -> Any:
     if output == "table":
         few = checks.Findings(found, keep=check_report.SHOWN)
         if few:
-            views.console().print(check_report.Report(few))
+            views.console().print(check_report.Report(few, target.command))
         return few.counts
     counts: Counter[str] = Counter()
     rows = (finding._asdict() for finding in checks.counting(found, counts))
@@ -252,4 +300,4 @@ def help_command(ctx: click.Context, topic: str | None) -> None:
         raise UsageError(f'no help topic or command "{printable(topic)}"{near or ": see vserver help"}')
 
 
-COMMANDS = (list_command, show, overview, check_command, help_command)
+COMMANDS = (list_command, show, overview, why_command, check_command, help_command)

@@ -16,9 +16,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
+from shlex import quote as quoted
 from typing import Any, NamedTuple
 
 from vserverlib import CheckWarning, home, named, printable
+from vserverlib.databases.registry import registry
 from vserverlib.entities import cycles, effects, orm, rules
 from vserverlib.entities.fields import now
 from vserverlib.entities.rules import Rule
@@ -28,7 +30,10 @@ MOST_AFFECTED = 3  # rows of others that one save reports for each rule
 
 
 class Finding(NamedTuple):
-    """A row that breaks a rule, or a fault of the whole database. message: names the row and the fault."""
+    """A row that breaks a rule, or a fault of the whole database. message: names the row and the fault.
+
+    command: the words after `vserver` that fix it, or help a person to; … stands for what that person decides.
+    """
 
     code: str
     level: str
@@ -36,6 +41,7 @@ class Finding(NamedTuple):
     id: int | None
     message: str
     remedy: str
+    command: str = ""
 
     @property
     def text(self) -> str:
@@ -76,9 +82,11 @@ def levels(counts: Counter[str]) -> dict[str, int]:
 def finding(code: str, id: int | None, name: object, detail: object) -> Finding:
     """Return the finding for a row that breaks a rule. The name and the detail are untrusted text."""
     rule = rules.BY_CODE[code]
-    row = f"{named(rule.entity, id, name)}: " if rule.entity else ""
+    row = f"{named(registry[rule.entity].noun, id, name)}: " if rule.entity else ""
     message = row + rule.message.format(detail=printable(detail, 200))
-    return Finding(code, rule.level, rule.entity, id, message, rule.remedy)
+    command = rule.command.format(id=id, name=quoted(printable(name, 200))) if rule.command else ""
+    fix = f"check --fix --rule {code}" if rule.fix else command
+    return Finding(code, rule.level, rule.entity, id, message, rule.remedy, fix)
 
 
 # At a save
@@ -215,11 +223,11 @@ def of_tables(database: Any, asked: Iterable[Rule], scope: Callable[[str], str] 
     """
     for rule in asked:
         if rule.where:
-            for row in rows_of(database, _table_query(database, rule, scope)):
+            for row in rows_of(database, table_query(database, rule, scope)):
                 yield finding(*row)
 
 
-def _table_query(database: Any, rule: Rule, scope: Callable[[str], str]) -> str:
+def table_query(database: Any, rule: Rule, scope: Callable[[str], str]) -> str:
     """Return the SQL of the rows of a table that break a rule."""
     for_table = rule.for_table
     if for_table is not None and "{cycles}" in for_table.where:
@@ -232,7 +240,7 @@ def count(database: Any, asked: Iterable[Rule], scope: Callable[[str], str]) -> 
     found: dict[str, int] = {}
     for rule in asked:
         if rule.where:
-            ((number,),) = rows_of(database, f"SELECT COUNT(*) FROM ({_table_query(database, rule, scope)}) AS found")
+            ((number,),) = rows_of(database, f"SELECT COUNT(*) FROM ({table_query(database, rule, scope)}) AS found")
             found |= {rule.code: number} if number else {}
     return found
 

@@ -52,6 +52,12 @@ class Plan(NamedTuple):
             found.setdefault(branch.model, set()).update(branch.ids)
         return found
 
+    def by_model(self) -> Ids:
+        """Return the ids of all entities to delete, in an order that leaves no link to a deleted one."""
+        ids = self.dependents()
+        ids.setdefault(self.model, set()).update(self.ids)
+        return {model: ids[model] for model in reversed(peewee.sort_models(list(ids)))}
+
     def summary(self) -> str:
         """Return the deleted entities in one line."""
         dependents = self.dependents()
@@ -60,7 +66,8 @@ class Plan(NamedTuple):
 
     def subject(self) -> str:
         """Return the name of the deleted entity, or the number of several."""
-        return self.named[0] if len(self.ids) == 1 else f"{len(self.ids):,} {self.model.plural}"
+        is_named = len(self.ids) == 1 and self.named
+        return self.named[0] if is_named else pluralize(len(self.ids), self.model.noun, self.model.plural)
 
     def __repr__(self) -> str:
         """Return what the shell shows after delete(dependents=True), with the command that undoes it."""
@@ -72,9 +79,14 @@ class Plan(NamedTuple):
 
 def planned(entities: Sequence[EntityBase]) -> Plan:
     """Return the plan to delete these entities, all of one model. Writes nothing."""
-    model, ids = type(entities[0]), sorted({entity.id for entity in entities})
     named = {entity.id: entity.named() for entity in entities}
-    return Plan(model, [named[id] for id in ids], ids, _branches(model, set(ids), {model: set(ids)}))
+    return planned_ids(type(entities[0]), named, [named[id] for id in sorted(named)])
+
+
+def planned_ids(model: type[EntityBase], ids: Iterable[int], named: Sequence[str] = ()) -> Plan:
+    """Return the plan to delete the entities of a model with these ids. Writes nothing. named: in order of the ids."""
+    chosen = sorted(ids)
+    return Plan(model, [*named], chosen, _branches(model, set(chosen), {model: set(chosen)}))
 
 
 def _branches(model: type[EntityBase], ids: set[int], known: Ids) -> list[Branch]:
@@ -91,7 +103,7 @@ def _dependents(link: Any, ids: set[int], known: set[int]) -> set[int]:
     """Return the ids of entities that link to some ids; through a link to its own model, all generations."""
     found, last = set[int](), ids
     while last:
-        last = _ids(link.model, _among(link.column_name, last)) - known
+        last = ids_of(link.model, among(link.column_name, last)) - known
         known |= last
         found |= last
         if link.model is not link.rel_model:
@@ -144,12 +156,15 @@ def _require(entity: EntityBase) -> None:
 
 def _execute(entities: Sequence[EntityBase], plan: Plan) -> None:
     if len(entities) == 1 and not plan.branches and entities[0].affected_tasks() is not None:
-        return _delete_one(entities[0])
-    ids = plan.dependents()
-    ids.setdefault(plan.model, set()).update(plan.ids)
-    for model in reversed(peewee.sort_models(list(ids))):
-        peewee.ModelDelete(model).where(_among("id", ids[model])).execute()
-    return None
+        _delete_one(entities[0])
+    else:
+        execute(plan)
+
+
+def execute(plan: Plan) -> None:
+    """Delete the entities of a plan, in the open transaction."""
+    for model, ids in plan.by_model().items():
+        peewee.ModelDelete(model).where(among("id", ids)).execute()
 
 
 def _delete_one(entity: EntityBase) -> None:
@@ -159,10 +174,12 @@ def _delete_one(entity: EntityBase) -> None:
     database.invalidate_tasks(entity.affected_tasks())
 
 
-def _ids(model: type[EntityBase], condition: Any) -> set[int]:
-    return {id for (id,) in model.select(model.id).where(condition).tuples()}
+def ids_of(model: type[EntityBase], *conditions: Any) -> set[int]:
+    """Return the ids of the entities that match all conditions, without an entity for each."""
+    rows = model._meta.database.execute(model.select(model.id).where(*conditions)).fetchall()
+    return {id for (id,) in rows}
 
 
-def _among(column: str, ids: set[int]) -> Any:
-    """Return the condition that a column is one of these ids, without parameters: databases limit their number."""
+def among(column: str, ids: set[int]) -> Any:
+    """Return the condition that a column has one of these ids, without parameters: databases limit their number."""
     return peewee.SQL(f"{column} IN ({', '.join(map(str, sorted(ids)))})")

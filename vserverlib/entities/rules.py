@@ -13,17 +13,35 @@ from __future__ import annotations
 import string
 from typing import NamedTuple
 
-from vserverlib.entities.timestamps import HOLDS_TIME
+from vserverlib.entities.rule_sql import (
+    ADDRESS,
+    BLANK,
+    IN_CYCLE,
+    LONGEST_EMAIL,
+    LONGEST_NAME,
+    OTHER_COLLABORATION,
+    OTHER_PARENT,
+    OTHER_RUN,
+    SAME_NODE,
+    SAME_RESULT,
+    USERNAME_CHARACTERS,
+    WITH_DUPLICATES,
+    before,
+    first_other,
+    first_too_long,
+    named,
+    no_member,
+    no_name,
+    no_node,
+    no_text,
+    start,
+    time,
+    why_no_name,
+)
 
 ERROR, WARNING, INFO = "error", "warning", "info"  # levels
 LEVELS = (ERROR, WARNING, INFO)
 BOTH, AT_SAVE, AT_CHECK = "at save and check", "at save only", "at check only"
-
-LONGEST_NAME = 128  # characters
-LONGEST_EMAIL = 254  # characters (RFC 5321, errata 1690)
-DIGITS = string.digits
-USERNAME_CHARACTERS = string.ascii_letters + DIGITS + "._-@"
-BLANK = " \t\n\r\v\f\x85\u00a0\u2000\u2001\u2002\u2003\u2009\u202f\u3000"
 
 
 class TableQuery(NamedTuple):
@@ -38,12 +56,24 @@ class TableQuery(NamedTuple):
     rows: str = ""
 
 
+class Fix(NamedTuple):
+    """How `vserver check --fix` fixes a row that breaks a rule, without a guess.
+
+    does: what becomes of the row. sql: the statement for all rows; {rows} stands for the query of their ids.
+    """
+
+    does: str
+    sql: str
+
+
 class Rule(NamedTuple):
     """One rule.
 
     entity: the table whose rows can break it; "" for the whole database. breaks: what breaks it, for the list of rules.
     message: describes a row that breaks it, after its name; {detail} is the value of the SQL in `detail`. secret: the
-    field whose plain text breaks it, which only the object that was assigned it knows.
+    field whose plain text breaks it, which only the object that was assigned it knows. fix: how it is fixed without a
+    guess (never an organization, user, node or task); command: else, the words after `vserver` that help, with the {id}
+    and {name} of the row, and … to fill in.
     """
 
     code: str
@@ -58,82 +88,13 @@ class Rule(NamedTuple):
     detail: str = "NULL"
     secret: str = ""
     for_table: TableQuery | None = None
+    command: str = ""
+    fix: Fix | None = None
 
 
-def _no_text(column: str) -> str:
-    return f"({column} IS NULL OR TRIM({column}, '{BLANK}') = '')"
-
-
-def _no_name(column: str) -> str:
-    """Return the condition that a name is missing, has only digits, or is too long."""
-    return f"{_no_text(column)} OR TRIM({column}, '{DIGITS}') = '' OR LENGTH({column}) > {LONGEST_NAME}"
-
-
-def _start(column: str) -> str:
-    return f"SUBSTR(CAST({column} AS TEXT), 1, 40)"
-
-
-def _named(table: str, id: str) -> str:
-    """Return the SQL of the id and name of a linked row: 4 "IKNL". Of a missing row, the id alone."""
-    return f"{id} || COALESCE((SELECT ' \"' || {_start('l.name')} || '\"' FROM {table} l WHERE l.id = {id}), '')"
-
-
-def _why_no_name(column: str) -> str:
-    too_long = f"WHEN LENGTH({column}) > {LONGEST_NAME} THEN 'has a name of over {LONGEST_NAME} characters'"
-    return f"CASE WHEN {_no_text(column)} THEN 'has no name' {too_long} ELSE 'has only digits for a name' END"
-
-
-def _no_member(organization: str, collaboration: str) -> str:
-    return _none_of("member", organization, collaboration)
-
-
-def _no_node(organization: str, collaboration: str) -> str:
-    return _none_of("node", organization, collaboration)
-
-
-def _none_of(table: str, organization: str, collaboration: str) -> str:
-    links = f"l.organization_id = {organization} AND l.collaboration_id = {collaboration}"
-    return f"NOT EXISTS (SELECT 1 FROM {table} l WHERE {links})"
-
-
-def _first_too_long(*columns: str) -> str:
-    cases = (f"WHEN LENGTH(this.{column}) > {LONGEST_NAME} THEN '{column}'" for column in columns)
-    return f"CASE {' '.join(cases)} END"
-
-
-def _first_other(table: str, same: str) -> str:
-    return f"(SELECT MIN(o.id) FROM {table} o WHERE {same} AND o.id <> this.id)"
-
-
-def _time(column: str) -> str:
-    return HOLDS_TIME.format(f"this.{column}")
-
-
-def _before(earlier: str, later: str) -> str:
-    """Return the condition that one time is before another. It is false if either is not a time."""
-    return f"(this.{earlier} < this.{later} AND {_time(earlier)} AND {_time(later)})"
-
-
-_ADDRESS = ("domain", "address1", "address2", "zipcode", "country")
-_SAME_NODE = "o.organization_id = this.organization_id AND o.collaboration_id = this.collaboration_id"
-# +: SQLite is to use the index of tasks, not that of organizations, which it would scan whole for each result.
-_SAME_RESULT = "o.task_id = this.task_id AND +o.organization_id = this.organization_id"
-# For a whole table: looking for the others of each result would be quadratic in a task with thousands of them.
-_WITH_DUPLICATES = """
-    SELECT id, MIN(id) OVER same AS first_id, LEAD(id) OVER same AS next_id FROM result
-    WHERE organization_id IS NOT NULL AND task_id IN (
-        SELECT task_id FROM result GROUP BY task_id HAVING COUNT(*) > COUNT(DISTINCT organization_id)
-    ) WINDOW same AS (PARTITION BY task_id, organization_id ORDER BY id)
-"""
-# For one task, if it is a parent: a walk up from each of many tasks is quadratic in their depth.
-_IN_CYCLE = """(EXISTS (SELECT 1 FROM task c WHERE c.parent_id = this.id) AND EXISTS (WITH RECURSIVE up(id) AS (
-    SELECT this.parent_id UNION SELECT t.parent_id FROM up JOIN task t ON t.id = up.id WHERE t.parent_id IS NOT NULL
-) SELECT 1 FROM up WHERE up.id = this.id))"""
-_OTHER_COLLABORATION = "COALESCE(p.collaboration_id, 0) <> COALESCE(this.collaboration_id, 0)"
-_OTHER_RUN = "COALESCE(p.run_id, 0) <> COALESCE(this.run_id, 0)"
-_OTHER_PARENT = (
-    f"EXISTS (SELECT 1 FROM task p WHERE p.id = this.parent_id AND ({_OTHER_COLLABORATION} OR {_OTHER_RUN}))"
-)
+DELETE_RESULT = Fix("delete it", "DELETE FROM result WHERE id IN ({rows})")
+DELETE_MEMBERSHIP = Fix("delete it", "DELETE FROM member WHERE id IN ({rows})")
+FOLLOW_TIMES = Fix("set its status to what its times say", "UPDATE result SET status = state WHERE id IN ({rows})")
 
 RULES = (
     Rule(
@@ -142,7 +103,8 @@ RULES = (
         "it {detail}",
         f"give it a name with a letter in it, of {LONGEST_NAME} characters at most",
         "the API refuses such a name, and get_by_name cannot find it or takes it for an id",
-        _no_name("this.name"), _why_no_name("this.name"),
+        no_name("this.name"), why_no_name("this.name"),
+        command="set organization {id} name=…",
     ),
     Rule(
         "ORG002", "organization", WARNING, BOTH,
@@ -151,8 +113,9 @@ RULES = (
         "rename one of them, or delete the duplicate",
         "get_by_name returns the oldest, so users and nodes easily end up in the wrong organization; vantage6 4.x "
         "refuses a second one",
-        f"{_first_other('organization', 'o.name = this.name')} IS NOT NULL",
-        _first_other("organization", "o.name = this.name"),
+        f"{first_other('organization', 'o.name = this.name')} IS NOT NULL",
+        first_other("organization", "o.name = this.name"),
+        command="set organization {id} name=…",
     ),
     Rule(
         "ORG003", "organization", ERROR, BOTH,
@@ -160,7 +123,8 @@ RULES = (
         f"its {{detail}} has over {LONGEST_NAME} characters",
         "shorten it",
         "the API refuses it",
-        " OR ".join(f"LENGTH(this.{column}) > {LONGEST_NAME}" for column in _ADDRESS), _first_too_long(*_ADDRESS),
+        " OR ".join(f"LENGTH(this.{column}) > {LONGEST_NAME}" for column in ADDRESS), first_too_long(*ADDRESS),
+        command="edit organization {id}",
     ),
     Rule(
         "ORG004", "organization", ERROR, BOTH,
@@ -170,6 +134,7 @@ RULES = (
         "nobody can encrypt for this organization with such a key: tasks of encrypted collaborations fail",
         f"TRIM(this.public_key, '{BLANK}') <> '' AND TRIM(this.public_key, '{BLANK}') NOT LIKE "
         "'-----BEGIN %-----%-----END %-----' AND this.public_key NOT LIKE 'LS0tLS1CRUdJTi%'",
+        command="set organization {id} public_key=null",
     ),
     Rule(
         "USR001", "user", ERROR, BOTH,
@@ -178,6 +143,7 @@ RULES = (
         "set its organization",
         "the server reads the organization of a user in nearly every request, and fails without one",
         "this.organization_id IS NULL",
+        command="set user {id} organization=…",
     ),
     Rule(
         "USR002", "user", ERROR, BOTH,
@@ -187,6 +153,7 @@ RULES = (
         "the API refuses it, and some of its web pages cannot show it",
         f"this.username IS NULL OR this.username = '' OR TRIM(this.username, '{USERNAME_CHARACTERS}') <> '' OR "
         f"TRIM(SUBSTR(this.username, 1, 1), '{string.ascii_letters}') <> ''",
+        command="set user {id} username=…",
     ),
     Rule(
         "USR003", "user", WARNING, AT_SAVE,
@@ -195,6 +162,7 @@ RULES = (
         "choose a longer or more varied one",
         "the API refuses it. It is checked only when it is set, because only its hash is stored",
         secret="password",
+        command="passwd {name}",
     ),
     Rule(
         "USR004", "user", WARNING, BOTH,
@@ -203,6 +171,7 @@ RULES = (
         "set one, or with: vserver passwd",
         "a user without a password is refused at each log-in",
         "this.password IS NULL OR this.password = ''",
+        command="passwd {name}",
     ),
     Rule(
         "USR005", "user", WARNING, BOTH,
@@ -213,6 +182,7 @@ RULES = (
         "this.email NOT LIKE '_%@_%' OR LENGTH(this.email) - LENGTH(REPLACE(this.email, '@', '')) <> 1 OR "
         f"LENGTH(this.email) > {LONGEST_EMAIL} OR "
         + " OR ".join(f"this.email LIKE '%{blank}%'" for blank in " \t\n\r"),
+        command="set user {id} email=…",
     ),
     Rule(
         "COL001", "collaboration", ERROR, BOTH,
@@ -220,7 +190,8 @@ RULES = (
         "it {detail}",
         f"give it a name with a letter in it, of {LONGEST_NAME} characters at most",
         "the API refuses such a name, and get_by_name cannot find it or takes it for an id",
-        _no_name("this.name"), _why_no_name("this.name"),
+        no_name("this.name"), why_no_name("this.name"),
+        command="set collaboration {id} name=…",
     ),
     Rule(
         "COL002", "collaboration", WARNING, BOTH,
@@ -229,6 +200,7 @@ RULES = (
         "add one to its organizations, or delete it",
         "no task can run in it",
         "NOT EXISTS (SELECT 1 FROM member m WHERE m.collaboration_id = this.id)",
+        command="set collaboration {id} organizations+=…",
     ),
     Rule(
         "COL003", "collaboration", WARNING, AT_CHECK,
@@ -237,9 +209,10 @@ RULES = (
         "create a node for that organization, or remove the organization",
         "a task that is sent to an organization without a node waits forever",
         "EXISTS (SELECT 1 FROM member m WHERE m.collaboration_id = this.id AND "
-        f"{_no_node('m.organization_id', 'this.id')})",
-        f"(SELECT {_named('organization', 'first.id')} FROM (SELECT MIN(m.organization_id) AS id FROM member m "
-        f"WHERE m.collaboration_id = this.id AND {_no_node('m.organization_id', 'this.id')}) first)",
+        f"{no_node('m.organization_id', 'this.id')})",
+        f"(SELECT {named('organization', 'first.id')} FROM (SELECT MIN(m.organization_id) AS id FROM member m "
+        f"WHERE m.collaboration_id = this.id AND {no_node('m.organization_id', 'this.id')}) first)",
+        command="create node organization=… collaboration={id}",
     ),
     Rule(
         "NOD001", "node", ERROR, BOTH,
@@ -249,6 +222,7 @@ RULES = (
         "the server does not know which tasks are for such a node, and its log-in fails",
         "this.organization_id IS NULL OR this.collaboration_id IS NULL",
         "CASE WHEN this.organization_id IS NULL THEN 'organization' ELSE 'collaboration' END",
+        command="set node {id} organization=… collaboration=…",
     ),
     Rule(
         "NOD002", "node", ERROR, BOTH,
@@ -257,8 +231,9 @@ RULES = (
         "add the organization to the collaboration, or delete the node",
         "it would receive tasks that its organization did not agree to",
         f"this.organization_id IS NOT NULL AND this.collaboration_id IS NOT NULL AND "
-        f"{_no_member('this.organization_id', 'this.collaboration_id')}",
-        _named("collaboration", "this.collaboration_id"),
+        f"{no_member('this.organization_id', 'this.collaboration_id')}",
+        named("collaboration", "this.collaboration_id"),
+        command="delete node {id}",
     ),
     Rule(
         "NOD003", "node", ERROR, BOTH,
@@ -266,8 +241,9 @@ RULES = (
         "node {detail} has the same organization and collaboration",
         "delete the unused one",
         "the server expects one node of an organization; with two, it fails or picks either",
-        f"{_first_other('node', _SAME_NODE)} IS NOT NULL",
-        _first_other("node", _SAME_NODE),
+        f"{first_other('node', SAME_NODE)} IS NOT NULL",
+        first_other("node", SAME_NODE),
+        command="delete node {id}",
     ),
     Rule(
         "NOD004", "node", WARNING, BOTH,
@@ -275,8 +251,9 @@ RULES = (
         "node {detail} has the same name",
         "rename one of them",
         "nobody can tell them apart in a log; vantage6 4.x refuses a second one",
-        f"{_first_other('node', 'o.name = this.name')} IS NOT NULL",
-        _first_other("node", "o.name = this.name"),
+        f"{first_other('node', 'o.name = this.name')} IS NOT NULL",
+        first_other("node", "o.name = this.name"),
+        command="set node {id} name=…",
     ),
     Rule(
         "NOD005", "node", WARNING, AT_SAVE,
@@ -286,6 +263,7 @@ RULES = (
         "anyone with the key receives the organization's tasks. It is checked only when it is set, because only its "
         "hash is stored",
         secret="api_key",
+        command="apikey {id}",
     ),
     Rule(
         "TSK001", "task", ERROR, BOTH,
@@ -294,6 +272,7 @@ RULES = (
         "set its collaboration",
         "nobody can see it through the API: the collaboration decides who may",
         "this.collaboration_id IS NULL",
+        command="set task {id} collaboration=…",
     ),
     Rule(
         "TSK002", "task", ERROR, BOTH,
@@ -301,7 +280,8 @@ RULES = (
         "it has no image",
         "set its image",
         "a node has nothing to run",
-        _no_text("this.image"),
+        no_text("this.image"),
+        command="set task {id} image=…",
     ),
     Rule(
         "TSK003", "task", ERROR, BOTH,
@@ -310,8 +290,9 @@ RULES = (
         "set the initiator to an organization of the collaboration",
         "the API refuses tasks of other organizations",
         "this.initiator_id IS NOT NULL AND this.collaboration_id IS NOT NULL AND "
-        f"{_no_member('this.initiator_id', 'this.collaboration_id')}",
-        _named("organization", "this.initiator_id"),
+        f"{no_member('this.initiator_id', 'this.collaboration_id')}",
+        named("organization", "this.initiator_id"),
+        command="set task {id} initiator=…",
     ),
     Rule(
         "TSK004", "task", ERROR, BOTH,
@@ -319,11 +300,12 @@ RULES = (
         "its parent {detail}",
         "set the parent to a task of the same collaboration and run, or to None",
         "parent and child share the volumes of a run; a program that follows a cycle of parents never ends",
-        f"this.parent_id IS NOT NULL AND ({_OTHER_PARENT} OR {_IN_CYCLE})",
-        f"(SELECT CASE WHEN {_OTHER_COLLABORATION} THEN 'is in another collaboration' WHEN {_OTHER_RUN} THEN "
+        f"this.parent_id IS NOT NULL AND ({OTHER_PARENT} OR {IN_CYCLE})",
+        f"(SELECT CASE WHEN {OTHER_COLLABORATION} THEN 'is in another collaboration' WHEN {OTHER_RUN} THEN "
         "'has another run_id' ELSE 'descends from it: the parents form a cycle' END "
         "FROM task p WHERE p.id = this.parent_id)",
-        for_table=TableQuery(f"this.parent_id IS NOT NULL AND ({_OTHER_PARENT} OR this.id IN ({{cycles}}))"),
+        for_table=TableQuery(f"this.parent_id IS NOT NULL AND ({OTHER_PARENT} OR this.id IN ({{cycles}}))"),
+        command="set task {id} parent=null",
     ),
     Rule(
         "TSK005", "task", INFO, AT_CHECK,
@@ -332,6 +314,7 @@ RULES = (
         "post the task to the server, which creates the results, or delete it",
         "a server creates a result for each organization when a task is posted, and notifies the nodes",
         "NOT EXISTS (SELECT 1 FROM result r WHERE r.task_id = this.id)",
+        command="delete task {id}",
     ),
     Rule(
         "RES001", "result", ERROR, BOTH,
@@ -340,6 +323,7 @@ RULES = (
         "set its task, or delete it",
         "nobody can find it: results are requested by task",
         "this.task_id IS NULL",
+        fix=DELETE_RESULT,
     ),
     Rule(
         "RES002", "result", ERROR, BOTH,
@@ -348,10 +332,11 @@ RULES = (
         "set its organization to one of the task's collaboration, or delete it",
         "no node can run it, so its task never finishes",
         "this.organization_id IS NULL OR EXISTS (SELECT 1 FROM task t WHERE t.id = this.task_id AND "
-        f"t.collaboration_id IS NOT NULL AND {_no_member('this.organization_id', 't.collaboration_id')})",
+        f"t.collaboration_id IS NOT NULL AND {no_member('this.organization_id', 't.collaboration_id')})",
         "CASE WHEN this.organization_id IS NULL THEN 'it has no organization' ELSE "
-        f"'its organization ' || {_named('organization', 'this.organization_id')} || "
+        f"'its organization ' || {named('organization', 'this.organization_id')} || "
         "' is not in the collaboration of its task' END",
+        command="delete result {id}",
     ),
     Rule(
         "RES003", "result", ERROR, BOTH,
@@ -359,13 +344,14 @@ RULES = (
         "result {detail} has the same organization and task",
         "delete the duplicate",
         "the task waits for both, and a node returns only one",
-        f"EXISTS (SELECT 1 FROM result o WHERE {_SAME_RESULT} AND o.id <> this.id)",
-        _first_other("result", _SAME_RESULT),
+        f"EXISTS (SELECT 1 FROM result o WHERE {SAME_RESULT} AND o.id <> this.id)",
+        first_other("result", SAME_RESULT),
         for_table=TableQuery(
             "this.first_id <> this.id OR this.next_id IS NOT NULL",
             "CASE WHEN this.first_id = this.id THEN this.next_id ELSE this.first_id END",
-            f"({_WITH_DUPLICATES})",
+            f"({WITH_DUPLICATES})",
         ),
+        command="delete result {id}",
     ),
     Rule(
         "RES004", "result", WARNING, BOTH,
@@ -373,11 +359,12 @@ RULES = (
         "it {detail}",
         "correct its times",
         "its duration is computed from its times; the clock of a node may be wrong",
-        f"{_before('finished_at', 'started_at')} OR {_before('started_at', 'assigned_at')} OR "
-        f"({_time('finished_at')} AND NOT COALESCE({_time('started_at')}, FALSE))",
-        f"CASE WHEN {_before('finished_at', 'started_at')} THEN 'finished before it started' WHEN "
-        f"{_before('started_at', 'assigned_at')} THEN 'started before it was assigned' ELSE "
+        f"{before('finished_at', 'started_at')} OR {before('started_at', 'assigned_at')} OR "
+        f"({time('finished_at')} AND NOT COALESCE({time('started_at')}, FALSE))",
+        f"CASE WHEN {before('finished_at', 'started_at')} THEN 'finished before it started' WHEN "
+        f"{before('started_at', 'assigned_at')} THEN 'started before it was assigned' ELSE "
         "'finished without having started' END",
+        command="edit result {id}",
     ),
     Rule(
         "RES005", "result", WARNING, AT_CHECK,
@@ -387,8 +374,9 @@ RULES = (
         "a task finishes when all of its results have finished, so this task never does",
         "this.state IN ('pending', 'active') AND this.organization_id IS NOT NULL AND EXISTS (SELECT 1 FROM task t "
         "WHERE t.id = this.task_id AND t.collaboration_id IS NOT NULL AND "
-        f"{_no_node('this.organization_id', 't.collaboration_id')})",
-        _named("organization", "this.organization_id"),
+        f"{no_node('this.organization_id', 't.collaboration_id')})",
+        named("organization", "this.organization_id"),
+        command="delete result {id}",
     ),
     Rule(
         "RES006", "result", ERROR, BOTH,
@@ -399,7 +387,8 @@ RULES = (
         "EXISTS (SELECT 1 FROM task t JOIN collaboration c ON c.id = t.collaboration_id WHERE t.id = this.task_id AND "
         "c.encrypted) AND EXISTS (SELECT 1 FROM organization o WHERE o.id = this.organization_id AND "
         "COALESCE(o.public_key, '') = '')",
-        _named("organization", "this.organization_id"),
+        named("organization", "this.organization_id"),
+        command="show result {id}",
     ),
     Rule(
         "RES007", "result", WARNING, AT_CHECK,
@@ -409,7 +398,37 @@ RULES = (
         "lists show the status that the times say, so nobody sees the stored one; a save replaces it",
         "this.state <> 'failed' AND this.status <> this.state AND NOT (this.status = 'initializing' AND "
         "this.state IN ('pending', 'active'))",
-        f"'\"' || {_start('this.status')} || '\", but its times say ' || this.state",
+        f"'\"' || {start('this.status')} || '\", but its times say ' || this.state",
+        fix=FOLLOW_TIMES,
+    ),
+    Rule(
+        "RES008", "result", INFO, AT_CHECK,
+        "no status",
+        "it has no status",
+        "set its status to what its times say",
+        "lists show the status that the times say; programs that read the stored one find none",
+        "this.status IS NULL",
+        fix=FOLLOW_TIMES,
+    ),
+    Rule(
+        "MEM001", "member", ERROR, AT_CHECK,
+        "half a membership: without an organization or a collaboration",
+        "it has no {detail}",
+        "delete it",
+        "it says nothing, and programs that follow its links fail",
+        "this.organization_id IS NULL OR this.collaboration_id IS NULL",
+        "CASE WHEN this.organization_id IS NULL THEN 'organization' ELSE 'collaboration' END",
+        fix=DELETE_MEMBERSHIP,
+    ),
+    Rule(
+        "MEM002", "member", ERROR, AT_CHECK,
+        "a second membership of the same organization in the same collaboration",
+        "membership {detail} is the same",
+        "delete the duplicate",
+        "lists show the organization twice, and a task may be sent to it twice",
+        f"EXISTS (SELECT 1 FROM member o WHERE {SAME_NODE} AND o.id < this.id)",
+        f"(SELECT MIN(o.id) FROM member o WHERE {SAME_NODE})",
+        fix=DELETE_MEMBERSHIP,
     ),
     # Rules of the whole database, which inspection.py checks without a condition.
     Rule(
@@ -418,6 +437,7 @@ RULES = (
         "{detail}",
         "stop using it, and restore a backup",
         "a disk fault, or a program that copied the file while it was being written, has changed it",
+        command="restore …",
     ),
     Rule(
         "DBF002", "", ERROR, AT_CHECK,
@@ -425,6 +445,7 @@ RULES = (
         "{detail}",
         "set the link to a row that exists, or to None",
         "another program wrote it with foreign keys switched off: following the link fails",
+        command="shell",
     ),
     Rule(
         "DBF003", "", WARNING, AT_CHECK,
@@ -432,6 +453,7 @@ RULES = (
         "{detail}",
         "revert the changes to the tables, or restore a backup",
         "somebody changed the tables by hand: queries may fail or be slow, and triggers may be missing",
+        command="restore …",
     ),
     Rule(
         "DBF004", "", ERROR, AT_CHECK,
@@ -440,6 +462,7 @@ RULES = (
         "set it to a value of the right type, or to None",
         "another program wrote it, because SQLite accepts any value in any column: sorting, filtering and exporting go "
         "wrong, and PostgreSQL cannot hold it",
+        command="shell",
     ),
     Rule(
         "DBF005", "", WARNING, AT_CHECK,
@@ -448,6 +471,7 @@ RULES = (
         "save anything with vserver, which sets it, or have the owner of the table call setval()",
         "another program inserted ids by hand, or a replica took over: the next new row gets an id that is taken, and "
         "is refused",
+        command="shell",
     ),
 )  # fmt: skip
 
@@ -459,6 +483,7 @@ LABELS = {
     "node": "this.name",
     "task": "this.name",
     "result": "NULL",
+    "member": "NULL",
 }
 
 

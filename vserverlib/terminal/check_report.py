@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shlex
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from rich.console import Console, ConsoleOptions
@@ -21,10 +22,13 @@ COLOURS = {rules.ERROR: "red", rules.WARNING: "yellow", rules.INFO: "none"}
 
 
 class Report:
-    """Findings: for each rule the number of rows that break it, the first of them, and the remedy."""
+    """Findings: for each rule the number of rows that break it, the first of them, and the remedy.
 
-    def __init__(self, found: Findings) -> None:
-        self.found = found
+    command: returns a command line from words, such as Target.command; without it, none is shown.
+    """
+
+    def __init__(self, found: Findings, command: Callable[..., str] | None = None) -> None:
+        self.found, self.command = found, command
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Any]:
         look = Look(options.encoding)
@@ -42,6 +46,8 @@ class Report:
         lines = [Text(look.safe(finding.message)) for finding in shown]
         lines += [Text(f"{look.more} {count - len(shown):,} more", "dim")] if count > len(shown) else []
         lines.append(Text(f"remedy: {rule.remedy}", "dim"))
+        if self.command is not None and shown and shown[0].command:
+            lines.append(Text(look.safe(f"{self.command(*shlex.split(shown[0].command))}"), "dim"))
         for line in lines:
             yield Padding(line, (0, 0, 0, INDENT), expand=False)
         yield Text()

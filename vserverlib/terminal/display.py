@@ -21,11 +21,12 @@ IN_A_NOTEBOOK = 100  # columns
 FONT = "Menlo, 'DejaVu Sans Mono', Consolas, 'Courier New', monospace"
 TEXT = re.compile(r"(?<=>)[^<]+")  # between two tags
 HTML = f'<pre style="white-space: pre; overflow-x: auto; line-height: normal; font-family: {FONT}">{{code}}</pre>'
-# The results of `entities/`, by name: their modules and views are imported with the first object that is displayed.
+# The results of functions, by name: their modules and views are imported with the first object that is displayed.
 RESULTS = (
     "vserverlib.entities.checks.Findings",
     "vserverlib.entities.journal.Log",
     "vserverlib.entities.undoing.Undone",
+    "vserverlib.queries.why.Why",
 )
 
 _drawn: dict[type, Callable[[Any], Any]] = {}
@@ -46,9 +47,15 @@ def _draw_results() -> dict[type, Callable[[Any], Any]]:
     from vserverlib.entities.checks import Findings
     from vserverlib.entities.journal import Log
     from vserverlib.entities.undoing import Undone
-    from vserverlib.terminal import check_report, journal_screen
+    from vserverlib.queries.why import Why
+    from vserverlib.terminal import check_report, journal_screen, why_report
 
-    return {Findings: check_report.Report, Log: journal_screen.of, Undone: Undone.summary}
+    return {
+        Findings: check_report.Report,
+        Log: journal_screen.of,
+        Undone: Undone.summary,
+        Why: why_report.WhyView,
+    }
 
 
 def is_viewed(obj: Any) -> bool:

@@ -16,25 +16,29 @@ from vserverlib.entities.progress import Counts
 from vserverlib.queries import kinds, listing
 from vserverlib.queries.overview import Overview, Share
 from vserverlib.terminal import check_report
-from vserverlib.terminal.views import BAR, GAP, LONGEST_ODD, Look, as_text, span
+from vserverlib.terminal.views import BAR, GAP, LONGEST_ODD, WIDE_BAR, Look, as_text, span
 
 MOST_SHARES = 4  # lines of collaborations, and of organizations: the overview fits 80 columns and 24 lines
 MOST_NODES = 2
+WIDTH = 80  # columns that the overview needs; a wider terminal has more room for names and bars
 NAME_ROOM = 26  # columns of a name
 NODE_ROOM = 50
 
 
 class OverviewView:
-    """The overview on a screen of 80 columns and 24 lines.
+    """The overview on a screen of 80 columns and 24 lines, or wider.
 
-    title: of the database. moment: when the figures were read, for the ages.
+    title: of the database. moment: when the figures were read, for the ages. everything: show all collaborations,
+    organizations and nodes, in as many lines as they need.
     """
 
-    def __init__(self, found: Overview, title: str, moment: datetime.datetime) -> None:
-        self.found, self.title, self.moment = found, title, moment
+    def __init__(self, found: Overview, title: str, moment: datetime.datetime, everything: bool = False) -> None:
+        self.found, self.title, self.moment, self.everything = found, title, moment, everything
+        self.spare = 0  # columns beyond WIDTH
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Any]:
         look, found = Look(options.encoding), self.found
+        self.spare = max(0, options.max_width - WIDTH)
         counts = [listing.pluralize(count, kinds.kind(plural)) for plural, count in found.entities.items()]
         yield Text(f"{look.safe(self.title)}, {as_text(self.moment, 'minutes')} UTC", "bold")
         yield Text(", ".join(counts) + "\n")
@@ -60,19 +64,25 @@ class OverviewView:
         since = "waiting since" if any(share.since for share in shares) else ""
         table = Table.grid(padding=(0, GAP, 0, 0))
         table.add_row(*(Text(word, "bold") for word in (noun, heading, "failed", since)))
-        for share in shares[:MOST_SHARES]:
+        shown = shares if self.everything else shares[:MOST_SHARES]
+        for share in shown:
             table.add_row(*self._share(share, noun, look))
         yield Text()
         yield table
-        if len(shares) > MOST_SHARES:
-            yield Text(f"{look.more} {len(shares) - MOST_SHARES:,} more", "dim")
+        if len(shares) > len(shown):
+            yield Text(f"{look.more} {len(shares) - len(shown):,} more", "dim")
 
     def _share(self, share: Share, noun: str, look: Look) -> tuple[Text, ...]:
         nobody = f"(no {noun})" if share.id is None else f"({noun} {look.safe(share.id)})"
         name = nobody if share.name is None else look.safe(share.name)
         waited = "" if share.since is None else f"{as_text(share.since, 'minutes')} ({self._age(share.since)})"
-        bar = look.progress(Counts(share.total, share.done), BAR)
-        return Text(look.cut(name, NAME_ROOM)), bar, Text(f"{share.failed:,}", justify="right"), Text(waited)
+        bar = look.progress(Counts(share.total, share.done), min(WIDE_BAR, BAR + self.spare // 4))
+        return (
+            Text(look.cut(name, NAME_ROOM + self.spare // 2)),
+            bar,
+            Text(f"{share.failed:,}", justify="right"),
+            Text(waited),
+        )
 
     def _seen(self, last: Any, look: Look) -> str:
         if isinstance(last, datetime.datetime):
@@ -84,10 +94,11 @@ class OverviewView:
 
     def _unseen(self, look: Look) -> Iterator[Any]:
         nodes = self.found.unseen
+        shown = nodes if self.everything else nodes[:MOST_NODES]
         yield from [Text()] if nodes else []
-        for node in nodes[:MOST_NODES]:
+        for node in shown:
             seen = self._seen(node.last_seen, look)
-            name = look.cut(f"node {node.id} {look.safe(node.name or '')}", NODE_ROOM)
+            name = look.cut(f"node {node.id} {look.safe(node.name or '')}", NODE_ROOM + self.spare)
             yield Text(f"{name}  {seen}")
-        if len(nodes) > MOST_NODES:
-            yield Text(f"{look.more} {pluralize(len(nodes) - MOST_NODES, 'more node')} not seen for a day", "dim")
+        if len(nodes) > len(shown):
+            yield Text(f"{look.more} {pluralize(len(nodes) - len(shown), 'more node')} not seen for a day", "dim")

@@ -53,7 +53,7 @@ def make_of_server(url: str, place: Path) -> None:
     with files.draft_for(place) as draft:
         _run(url, found.schema, f"--file={draft.absolute()}")
         signals.check()
-        files.put(draft, place)
+        files.move_into_place(draft, place)
 
 
 def stream(url: str, out: BinaryIO) -> None:
