@@ -54,6 +54,7 @@ OWNERS = {
         "display",
         "journal_screen",
         "check_report",
+        "help_screen",
     },
     "yaml": {"formats", "documents"},
     "bcrypt": {"hashing"},

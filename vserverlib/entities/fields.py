@@ -29,6 +29,15 @@ MOST_BITS_SHOWN = 256  # of a number in an error
 STORED_TIME_LENGTH = len("2026-03-01 09:00:00.000000+00:00")
 
 
+def store(instance: Any, name: str, value: Any) -> None:
+    """Assign a stored value, and keep the one that was read: save() compares it with the database."""
+    if name not in instance._dirty:
+        if not instance._new and name in instance._stored:
+            instance._as_read = {**(instance._as_read or {}), name: instance._stored[name]}
+        instance._dirty.add(name)
+    instance._stored[name] = value
+
+
 class PlainAccessor(peewee.FieldAccessor):
     """Reads the stored value, and writes through the field's clean()."""
 
@@ -36,8 +45,7 @@ class PlainAccessor(peewee.FieldAccessor):
         return self.field if instance is None else instance._stored.get(self.name)
 
     def __set__(self, instance: Any, value: Any) -> None:
-        instance._stored[self.name] = self.field.clean(value)
-        instance._dirty.add(self.name)
+        store(instance, self.name, self.field.clean(value))
 
 
 class Accessor(PlainAccessor):
