@@ -31,11 +31,12 @@ STORED_TIME_LENGTH = len("2026-03-01 09:00:00.000000+00:00")
 
 def store(instance: Any, name: str, value: Any) -> None:
     """Assign a stored value, and keep the one that was read: save() compares it with the database."""
-    if name not in instance._dirty:
-        if not instance._new and name in instance._stored:
-            instance._as_read = {**(instance._as_read or {}), name: instance._stored[name]}
-        instance._dirty.add(name)
-    instance._stored[name] = value
+    stored, dirty = instance._stored, instance._dirty
+    if name not in dirty:
+        if name in stored and not instance._new:
+            instance.__dict__.setdefault("_as_read", {})[name] = stored[name]
+        dirty.add(name)
+    stored[name] = value
 
 
 class PlainAccessor(peewee.FieldAccessor):

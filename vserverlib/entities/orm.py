@@ -7,7 +7,8 @@ in strict mode.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
 from vserverlib import (
@@ -18,7 +19,6 @@ from vserverlib import (
     Overwritten,
     UsageError,
     did_you_mean,
-    hashing,
     printable,
     vantage6_names,
 )
@@ -37,6 +37,7 @@ from vserverlib.entities.peewee_hooks import (
     no_attribute,
 )
 from vserverlib.entities.relations import BackrefAccessor, Link, MemberList, Memberships, relations
+from vserverlib.hashing import MASK
 from vserverlib.messages import warn
 from vserverlib.secret_columns import SECRET_COLUMNS
 
@@ -63,12 +64,7 @@ _SECRETS = {column for _, column in SECRET_COLUMNS}
 
 def _quoted(name: str, value: Any) -> str:
     """Return the value of a filter of Peewee's, such as name__contains, for a message; a mask for a secret."""
-    return printable(hashing.MASK if _SECRETS.intersection(name.split("__")) else short_repr(value))
-
-
-def _is_exact(value: Any) -> bool:
-    """Whether a value that was read can be compared in SQL: a mask stands for another one."""
-    return bool(value != hashing.MASK)
+    return printable(MASK if _SECRETS.intersection(name.split("__")) else short_repr(value))
 
 
 class ModelType(peewee.ModelBase):
@@ -89,7 +85,7 @@ class EntityBase(Decoded, WritersOfClass, peewee.Model, metaclass=ModelType):
     _new = False
     _plain: dict[str, tuple[Any, Any]] | None = None  # by field: the assigned secret and its hash
     _weak: dict[str, tuple[str, Any]] | None = None  # by field: the weakness of the assigned secret, and its hash
-    _as_read: dict[str, Any] | None = None  # by assigned field: the stored value that was read
+    _as_read: Mapping[str, Any] = MappingProxyType({})  # by assigned field: the stored value that was read
     _peers: Peers | None = None  # entities read by the same query
     _members: dict[str, MemberList] | None = None
     _loaded: dict[str, EntityList] | None = None  # lists read by prefetch()
@@ -321,7 +317,7 @@ class EntityBase(Decoded, WritersOfClass, peewee.Model, metaclass=ModelType):
     def _restorer(self) -> Callable[[], None]:
         """Return a function that restores this object to its present state."""
         data, rel, dirty, new = self._stored.copy(), self.__rel__.copy(), set(self._dirty), self._new
-        as_read = self._as_read
+        as_read = dict(self._as_read)
         members = [(members, members.state()) for members in (self._members or {}).values()]
 
         def restore() -> None:
@@ -373,7 +369,7 @@ class EntityBase(Decoded, WritersOfClass, peewee.Model, metaclass=ModelType):
 
     def stored_hash(self, name: str) -> Any:
         """Return the hash of a secret, or None. It is read again if this entity, a copy or from a join, has a mask."""
-        if self._stored.get(name, hashing.MASK) != hashing.MASK or not self.is_saved:
+        if self._stored.get(name, MASK) != MASK or not self.is_saved:
             return self._stored.get(name)
         entity = self.by_id(self.id)
         return None if entity is None else entity._stored[name]
@@ -381,7 +377,7 @@ class EntityBase(Decoded, WritersOfClass, peewee.Model, metaclass=ModelType):
     def _require_secrets(self, names: list[str]) -> None:
         """Refuse to write the mask that stands for a secret in a copy, or in an entity read by a join."""
         for name in names:
-            if self._stored[name] == hashing.MASK and isinstance(self._meta.fields[name], Secret):
+            if self._stored[name] == MASK and isinstance(self._meta.fields[name], Secret):
                 raise Error(f"the {name} of {self.named()} is masked here: assign one, or None")
 
     def _insert(self, database: Any, names: list[str]) -> SaveWarnings:
@@ -400,7 +396,7 @@ class EntityBase(Decoded, WritersOfClass, peewee.Model, metaclass=ModelType):
         if not names:
             self._require_row(bool(type(self).by_id(self.id)))
             return []
-        as_read = {name: value for name, value in (self._as_read or {}).items() if name in names and _is_exact(value)}
+        as_read = {name: self._as_read[name] for name in names if self._as_read.get(name, MASK) != MASK}
         if self._has_updated(database, names, as_read):
             return []
         warnings = self._overwritten(as_read)
