@@ -46,7 +46,7 @@ WIDTH, WIDEST = 80, 120  # columns of the banner without a terminal, and at most
 ARGV_0 = {"<command line>": "-c", "<stdin>": "-"}  # sys.argv[0] of source that is no file
 LONGEST_VALUE = 60  # characters of a parameter after its SQL
 
-_HELP = "Type db for an overview, db.Task.help() for the fields of an entity. Tab completes, Ctrl-D leaves."
+_HELP = "Type help for examples, db for an overview. Tab completes, Ctrl-D leaves."
 _EMPTY = 'It is empty. Begin with: organization = db.Organization(name="…"), then organization.save()'
 MODES = {
     "read-only": "read-only: nothing can be changed here, and hashes of secrets are not shown",

@@ -156,6 +156,7 @@ class Shell(InteractiveShellEmbed):
         finally:
             with signals.held():
                 self._remove_drafts()
+                self.notices.close()
                 self._atexit_once()
                 sys.excepthook = hook
 
@@ -184,7 +185,7 @@ class Shell(InteractiveShellEmbed):
     def ask_exit(self) -> None:
         """Leave, unless the session has entities that were never saved and that were not named before."""
         writable = self.database.mode == "read-write" and not signals.is_ending()
-        new, changed = notices.unsaved(self.user_ns, self.user_ns["_oh"].values()) if writable else ([], [])
+        new, changed = notices.unsaved(self.user_ns, self.user_ns.get("_oh", {}).values()) if writable else ([], [])
         if any(each not in self._named_unsaved for each in map(id, new)):
             self._named_unsaved = [*map(id, new)]
             messages.notify(f"never saved: {notices.named(new)}; save() each, or leave again to discard", "yellow")
@@ -328,9 +329,10 @@ class Shell(InteractiveShellEmbed):
             return str(_hints().of_command(self.source))
         if hint := vantage6_names.of_error(error) or (name and _hints().of_name(name, self.user_ns)):
             return f"{str(error).partition(chr(10))[0]}{hint}"
-        if message := _hints().of_none(error, self._typed_line(frames), self.notices.why_none):
-            return str(message)
-        return str(error).partition("\n")[0] if not self.shows_tracebacks and _is_ours(error) else ""
+        if self.shows_tracebacks:
+            return ""
+        none = _hints().of_none(error, self._typed_line(frames), self.notices.why_none)
+        return none or (str(error).partition("\n")[0] if _is_ours(error) else "")
 
     def showsyntaxerror(self, *args: Any, **options: Any) -> None:
         """Show a syntax error with secrets masked. The marks below a masked line would be in the wrong place."""

@@ -5,12 +5,15 @@ Imported after the first mistake.
 
 from __future__ import annotations
 
+import ast
 import re
 import sqlite3
 from collections.abc import Callable, Mapping
 from types import FunctionType, MethodType
 from typing import Any
 
+from vserverlib import Error
+from vserverlib.databases.registry import ENTITIES
 from vserverlib.drivers import peewee
 from vserverlib.entities.entity import Entity
 
@@ -29,8 +32,8 @@ HERE = {
     "check": "db.check() does it",
     "shell": "you are in it",
     "help": "help shows what to type",
-    "list": "db.Task.get() lists tasks",
-    "show": "db.Task.get(1) shows a task",
+    "list": "db.{Task}.get() lists them",
+    "show": "db.{Task}.get(1) shows one",
 }
 DEBUG = "vserver --debug shell prints the whole traceback"
 
@@ -38,10 +41,18 @@ DEBUG = "vserver --debug shell prints the whole traceback"
 def of_callable(value: Any, source: str) -> str:
     """Return the hint for a function of ours that is the value of a cell, such as organization.save; "" for others."""
     is_ours = isinstance(value, FunctionType | MethodType) and str(value.__module__).partition(".")[0] in OURS
-    typed = source.strip()
-    if not is_ours or not re.fullmatch(r"[\w.\[\]()\"']+", typed):
+    typed = _last_value(source) if is_ours else ""
+    return f"nothing was done: {typed} is a function, brackets call it: {typed}()" if typed else ""
+
+
+def _last_value(source: str) -> str:
+    """Return the name or attribute that a cell ends in, such as organization.save; "" if it ends in something else."""
+    try:
+        body = ast.parse(source.strip()).body
+    except (SyntaxError, ValueError, RecursionError):
         return ""
-    return f"nothing was done: {typed} is a function, brackets call it: {typed}()"
+    value = body[-1].value if body and isinstance(body[-1], ast.Expr) else None
+    return ast.get_source_segment(source.strip(), value) or "" if isinstance(value, ast.Name | ast.Attribute) else ""
 
 
 def of_command(source: str) -> str:
@@ -50,11 +61,17 @@ def of_command(source: str) -> str:
     if found is None or source.lstrip().startswith("!"):
         return ""
     words = found["words"].split()
-    here = HERE.get(words[0] if words else "", "")
+    here = HERE.get(words[0] if words else "", "").format(Task=_class(words[1:]))
     typed = f"vserver {' '.join(words)}".strip()
     return f"{typed} is a command for the terminal: " + (
         f"here, {here}" if here else f"leave with Ctrl-D, or type !{typed}"
     )
+
+
+def _class(words: list[str]) -> str:
+    """Return the class of the entity that a command names, else Task."""
+    known = {word: noun for noun in ENTITIES for word in (noun, f"{noun}s")}
+    return next((known[word].capitalize() for word in words if word in known), "Task")
 
 
 def of_name(name: str | None, names: Mapping[str, Any]) -> str:
@@ -92,12 +109,12 @@ def of_none(error: BaseException, line: str, why: Callable[[str], str]) -> str:
 
 
 def of_database_error(error: BaseException) -> str:
-    """Return what to do after an error of Peewee or a driver, which is no Error of ours; "" for other errors."""
+    """Return what to do after an error of Peewee or a driver; "" for other errors, also of ours."""
     text = str(error).lower()
-    if not is_of_database(error):
+    if isinstance(error, Error) or not is_of_database(error):
         return ""
     if "no such column" in text or "no such table" in text or "does not exist" in text:
-        return "db shows the entities, db.Task.help() the fields of one"
+        return "db shows the entities, db.Task the fields of one"
     if "syntax error" in text or "incomplete input" in text:
         return "correct the SQL, or use db.Task.where(…), which needs none"
     if isinstance(error, peewee.IntegrityError | sqlite3.IntegrityError) or "constraint" in text:

@@ -33,11 +33,26 @@ class Notices:
         self._unchanged: list[str] = []
         self._missed: list[tuple[Any, Any]] = []
         self._reasons: dict[str, str] = {}  # by name of a variable: why it is None
-        finding.on_miss.append(lambda model, word: self._missed.append((model, word)))
+        self._hooks: list[tuple[list[Any], Any]] = [(finding.on_miss, self._note_miss)]
         if summaries:
-            orm.after_save.append(self._note_save)
-            orm.after_delete.append(self._note_delete)
-            orm.on_unchanged.append(lambda entity: self._unchanged.append(entity.named()))
+            self._hooks += [
+                (orm.after_save, self._note_save),
+                (orm.after_delete, self._note_delete),
+                (orm.on_unchanged, self._note_unchanged),
+            ]
+        for hooks, hook in self._hooks:
+            hooks.append(hook)
+
+    def close(self) -> None:
+        """Take no more notes."""
+        for hooks, hook in self._hooks:
+            hooks.remove(hook)
+
+    def _note_miss(self, model: Any, word: Any) -> None:
+        self._missed.append((model, word))
+
+    def _note_unchanged(self, entity: Entity) -> None:
+        self._unchanged.append(entity.named())
 
     def _note_save(self, entity: Entity) -> None:
         """Print the first saves at once, before the output that follows; others and uncommitted ones after the cell."""
