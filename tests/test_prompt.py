@@ -95,6 +95,16 @@ def test_nothing_is_said_of_a_save_that_was_rolled_back(file: Path) -> None:
         assert shown == 'saved organization 3 "A"'
 
 
+def test_nothing_is_said_of_many_saves_that_were_rolled_back(file: Path) -> None:
+    with shell_at(file, file.parent) as at_prompt:
+        at_prompt.enter("made = [db.Organization(name=f'N{i}') for i in range(9)]")
+        shown = at_prompt.enter("exec('with database.atomic():\\n [each.save() for each in made]; 1/0')")
+        assert "ZeroDivisionError" in shown and "saved" not in shown
+        assert at_prompt.enter("exec('with database.atomic():\\n [each.save() for each in made]')").endswith(
+            "saved 9 organizations"
+        )
+
+
 def test_a_quiet_shell_and_scripts_say_nothing(file: Path) -> None:
     code = 'a = db.Organization(name="A"); a.save(); a.save(); a.delete(); print(db.Organization.get_by_name("IKLN"))'
     with shell_at(file, file.parent, options=", quiet=True", columns=200) as at_prompt:
@@ -162,8 +172,9 @@ MISTAKES = {
     "db.Task.get": r"nothing was done: .* brackets call it: db\.Task\.get\(\)",
     "overview": r"nothing was done: .* brackets call it: overview\(\)",
     "vserver overview": r"error: vserver overview is a command for the terminal: here, overview\(\)",
+    "vserver list users": r"here, db\.User\.get\(\) lists them",
     "vserver": r"error: vserver is a command for the terminal",
-    "vserver backup x.db": r"vserver backup x\.db is a command for the terminal: leave with Ctrl-D",
+    "vserver backup x.db": r"vserver backup is a command for the terminal: leave with Ctrl-D",
     "db.Task.all()": r'no attribute "all": db\.Task\.get\(\) returns all',
     "db.Task.objects": r'no attribute "objects": db\.Task\.get\(\) returns all, db\.Task\.where',
     "db.Task.first()": r'no attribute "first": db\.Task\.get\(\)\[0\]',

@@ -38,6 +38,7 @@ from vserverlib.terminal.matcher import matcher
 LONGEST_TITLE = 40  # characters of the database's name in the prompt
 COLOURS = {"light": "lightbg", "dark": "linux", "none": "nocolor", "": "neutral"}  # VSERVER_THEME: IPython's name
 ATTENTION = Token.Prompt.Attention
+LISTS = (list, tuple, EntityList, MemberList)
 GIVE_ATTRIBUTES = (EntityBase.__module__, EntityList.__module__, MemberList.__module__)
 
 
@@ -283,7 +284,7 @@ class Shell(InteractiveShellEmbed):
         found = self._object_find(oname, namespaces)
         if meth == "pinfo" and found.found and isinstance(found.obj, EntityBase):
             found.obj = type(found.obj)
-        if meth == "pinfo" and found.found and display.is_viewed(found.obj) and not isinstance(found.obj, list | tuple):
+        if meth == "pinfo" and found.found and display.is_viewed(found.obj) and not isinstance(found.obj, LISTS):
             print(self._view(found.obj))  # noqa: T201  # printing is its purpose
             return None
         return super()._inspect(meth, oname, namespaces, **options)

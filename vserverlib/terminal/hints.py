@@ -62,10 +62,9 @@ def of_command(source: str) -> str:
         return ""
     words = found["words"].split()
     here = HERE.get(words[0] if words else "", "").format(Task=_class(words[1:]))
-    typed = f"vserver {' '.join(words)}".strip()
-    return f"{typed} is a command for the terminal: " + (
-        f"here, {here}" if here else f"leave with Ctrl-D, or type !{typed}"
-    )
+    typed = " ".join(["vserver", *words[:1]])  # the others may be secret
+    remedy = f"here, {here}" if here else "leave with Ctrl-D, or type ! before it"
+    return f"{typed} is a command for the terminal: {remedy}"
 
 
 def _class(words: list[str]) -> str:

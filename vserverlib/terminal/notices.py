@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from vserverlib import pluralize, printable
+from vserverlib import Error, pluralize, printable
 from vserverlib.drivers import peewee
 from vserverlib.entities import finding, orm
 from vserverlib.entities.entity import Entity
@@ -67,9 +67,10 @@ class Notices:
 
     def _note(self, notes: list[Any], note: Any) -> None:
         """Add a note, until the transaction is rolled back."""
+        before = len(notes)
         notes.append(note)
         if self.database.in_transaction():
-            self.database.on_rollback(lambda: notes.remove(note) if note in notes else None)
+            self.database.on_rollback(lambda: notes.__delitem__(slice(before, None)))
 
     # After a cell
 
@@ -89,7 +90,7 @@ class Notices:
     def _of_saves(self) -> Iterator[str]:
         where = " (in the open transaction)" if self.database.in_transaction() else ""
         words = [name for _, name in self._saved]
-        if self._printed > MOST_LINES:
+        if len(words) > MOST_LINES or (words and self._printed > MOST_LINES):
             more = "more " if len(words) < self._printed else ""
             words = [_counted((model for model, _ in self._saved), more)]
         yield from (f"saved {each}{where}" for each in words)
@@ -106,7 +107,7 @@ class Notices:
     # None
 
     def _reason(self, model: Any, word: Any) -> str:
-        with contextlib.suppress(peewee.PeeweeException):  # such as in a failed transaction
+        with contextlib.suppress(Error, peewee.PeeweeException):  # such as in a failed transaction
             return str(finding.unknown(model, str(word)) if isinstance(word, str) else f"no {model.noun} {word}")
         return f"no {model.noun} {printable(word)}"
 
