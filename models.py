@@ -75,7 +75,7 @@ class Named:
     @classmethod
     def get_by_name(cls, name: str) -> Any:
         """Return the entity with a name, the oldest if there are several, or None."""
-        return cls.first_where(cls.name == name)  # type: ignore[attr-defined]
+        return cls.first_where(cls.name == name) or finding.missed(cls, name)  # type: ignore[attr-defined]
 
     find_by_name = get_by_name
 

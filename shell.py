@@ -36,19 +36,19 @@ from vserverlib import (
 )
 from vserverlib.drivers import peewee
 from vserverlib.masking import mask, remember
-from vserverlib.messages import check_theme, notify, plain_warnings
+from vserverlib.messages import check_theme, columns, notify, plain_warnings
 from vserverlib.queries import inspection
 from vserverlib.queries.overview import counts
 from vserverlib.scanning import MASK
 from vserverlib.terminal import display
 
-WIDTH = 80  # columns of the banner
+WIDTH, WIDEST = 80, 120  # columns of the banner without a terminal, and at most
 ARGV_0 = {"<command line>": "-c", "<stdin>": "-"}  # sys.argv[0] of source that is no file
 LONGEST_VALUE = 60  # characters of a parameter after its SQL
 
 PLAN = "plan"  # the mode of a working copy of a server's database
 
-_HELP = "Type db for an overview, db.Task.help() for the fields of an entity. Tab completes, Ctrl-D leaves."
+_HELP = "Type help for examples, db for an overview. Tab completes, Ctrl-D leaves."
 _EMPTY = 'It is empty. Begin with: organization = db.Organization(name="…"), then organization.save()'
 MODES = {
     "read-only": "read-only: nothing can be changed here, and hashes of secrets are not shown",
@@ -110,6 +110,24 @@ class Console:
         return getattr(self._console, name)
 
 
+class Help:
+    """`help` of the prompt and of scripts: alone or without arguments, what to type; else on a class, or Python's."""
+
+    def __call__(self, *subjects: Any) -> None:
+        from vserverlib.terminal import help_screen
+
+        found = help_screen.text(*subjects[:1])
+        if found is None:
+            import pydoc
+
+            pydoc.help(*subjects)
+        else:
+            print(found)  # noqa: T201  # printing is its purpose
+
+    def __repr__(self) -> str:
+        return "<help: help() shows what to type>"
+
+
 class Status:
     """The status overview that overview() returns. figures: its data."""
 
@@ -135,7 +153,15 @@ def _summary(db: Db) -> Any:
     return views.summary(summary(db.database))
 
 
+def _help(subject: Any) -> Any:
+    from vserverlib.terminal import help_screen
+
+    return help_screen.screen(None if isinstance(subject, Help) else subject)
+
+
 display.register(Db, _summary)
+display.register(Help, _help)
+display.register(type(models.Task), _help)
 display.register(Status, _overview)
 
 
@@ -143,7 +169,7 @@ def namespace(database: Any) -> dict[str, Any]:
     """Return the predefined names of the shell and of scripts on a database."""
     names = {model.__name__: model for model in models.ENTITIES}
     others = {"database": database, "datetime": datetime, "timedelta": timedelta, "UTC": UTC, "console": Console()}
-    tools = {"overview": lambda: Status(database), "watch": _watcher(database)}
+    tools = {"overview": lambda: Status(database), "watch": _watcher(database), "help": Help()}
     return {"db": Db(database), **names, **others, **tools}
 
 
@@ -217,7 +243,7 @@ def summary(database: Any) -> list[Summary]:
 
 
 def banner(database: Any) -> str:
-    """Return the banner: the database, its mode, its contents and a hint. At most 12 lines of 80 columns."""
+    """Return the banner: the database, its mode, its contents and a hint. At most 12 lines of 80 columns or more."""
     found = counts(database)
     where = _where(database.path) if database.place == database.title else ""  # the title of a URL says it
     mode = MODES.get(database.mode, database.mode)
@@ -228,8 +254,9 @@ def banner(database: Any) -> str:
 
 
 def _folded(text: str) -> list[str]:
-    """Return the lines of a text. A URL or a folder is not broken at a hyphen."""
-    return textwrap.wrap(text, WIDTH, subsequent_indent="  ", break_on_hyphens=False)
+    """Return the lines of a text, as wide as the terminal. A URL or a folder is not broken at a hyphen."""
+    width = min(columns(sys.stdout) or WIDTH, WIDEST)
+    return textwrap.wrap(text, max(width, 20), subsequent_indent="  ", break_on_hyphens=False)
 
 
 def _where(path: Path) -> str:
@@ -255,14 +282,15 @@ def print_queries(database: Any) -> None:
 def start(database: Any, *, quiet: bool = False, debug: bool = False, print_sql: bool = False) -> None:
     """Run an IPython shell at the terminal until the user leaves.
 
-    quiet: no banner. debug: errors with all frames. print_sql: each statement on stderr.
+    quiet: no banner, and no notices of what was saved or deleted. debug: errors with all frames. print_sql: each
+    statement on stderr.
     """
     check_theme()
     with plain_warnings(), garbage_collection.paused(are_kept=True):
         from vserverlib.terminal import console
 
         text = "" if quiet else banner(database)
-        shell = console.Shell(database, namespace(database), banner=text, debug=debug)
+        shell = console.Shell(database, namespace(database), banner=text, debug=debug, quiet=quiet)
         if database.mode == PLAN:
             from vserverlib.commands import plan_session
 

@@ -381,3 +381,25 @@ def test_a_database_that_would_have_to_be_copied_offers_nothing(
         assert offered("show", "organization", "") == []
     assert capfd.readouterr() == ("", "")
     assert os.listdir(open_to_all) == ["vserver.db"]
+
+
+# Case
+
+
+def test_case_is_ignored_as_at_the_prompt() -> None:
+    models.connect(storage.create("vserver.db"))
+    models.Organization.insert_many([{"name": "IKNL"}, {"name": "Oslo"}]).execute()
+    models.database.close()
+    assert offered("show", "organization", "ik") == ["IKNL"]
+    assert offered("show", "Org") == ["organization"] and offered("list", "TAS") == ["tasks"]
+    assert offered("list", "nodes", "--where", "Stat") == ["status="]
+    assert offered("list", "tasks", "--where", "status=FAI") == ["status=failed"]
+    assert offered("list", "users", "--where", "organization=os") == ["organization=Oslo"]
+
+
+def test_a_name_in_the_case_that_was_typed_is_preferred(names: Path) -> None:
+    models.connect(names)
+    models.Organization.insert_many([{"name": "SAME too"}, {"name": "Same again"}]).execute()
+    models.database.close()
+    assert offered("show", "organization", "SA") == ["SAME too"]
+    assert len(offered("show", "organization", "sAM")) == 3

@@ -229,7 +229,7 @@ def test_tab_shows_a_hostile_name_inert(at_prompt: Terminal) -> None:
 def test_tab_in_a_lookup_offers_nothing_else_if_no_name_matches(at_prompt: Terminal) -> None:
     at_prompt.send('db.Organization.get_by_name("pri\t')
     at_prompt.send('") is None')
-    assert at_prompt.enter().endswith(": True")
+    assert at_prompt.enter().splitlines()[0].endswith(": True")
     assert 'get_by_name("pri") is None' in at_prompt.text
 
 
@@ -282,15 +282,15 @@ def test_what_is_typed_is_kept_for_the_next_session_without_its_secrets(place: P
         terminal.send(f'db.User.get(1).set_password("{SECRET}"\r')  # a bracket is open: given up
         terminal.wait_for(r"\.\.\.: *\Z")
         terminal.send("\x03")
-        terminal.wait_for_prompt()
+        terminal.enter("del user")  # else leaving asks
         assert terminal.leave() == 0
-    assert history(tmp_path) == ["x = 1", 'user = db.User(username="a", password="********", roles="b")']
+    assert history(tmp_path) == ["x = 1", 'user = db.User(username="a", password="********", roles="b")', "del user"]
     kept = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
     assert SECRET.encode() not in kept
     assert b"secretly" not in kept
     with shell_at(place / "vserver.db", tmp_path) as terminal:
         terminal.wait_for_prompt()
-        terminal.send("\x1b[A")
+        terminal.send("\x1b[A\x1b[A")
         terminal.wait_for(re.escape('password="********"'))
         terminal.send("\x1b[A")
         terminal.wait_for(r"x = 1$")
@@ -528,7 +528,8 @@ def test_the_session_continues_after_a_failed_save(at_prompt: Terminal) -> None:
     assert 'error: the username "root" is taken' in at_prompt.enter("again.save()")
     at_prompt.enter('again.username = "other"; again.organization = 1')
     at_prompt.enter('again.password = "Sup3r-secret!"')
-    assert at_prompt.enter("again.save(); again.delete()") == ""
+    done = at_prompt.enter("again.save(); again.delete()")
+    assert re.fullmatch(r'saved user 2 "other"\ndeleted user 2 "other"; undo it with: db\.undo\(change=\d+\)', done)
 
 
 def test_any_other_exception_has_a_short_traceback(at_prompt: Terminal) -> None:
@@ -608,12 +609,14 @@ domain="iknl.nl",
 # Note: organizations have a public key
 organization.save()
 for each in [organization]:
-    print("saved", each.name)
+    print("made", each.name)
 
     organization.delete()
 """
     at_prompt.paste(block)
-    assert at_prompt.enter().splitlines()[-1] == "saved Pasted"
+    saved, made, deleted = at_prompt.enter().splitlines()[-3:]
+    assert re.fullmatch(r'saved organization \d "Pasted"', saved) and made == "made Pasted"
+    assert re.match(r'deleted organization \d "Pasted"; undo it with', deleted)
 
 
 def test_a_block_typed_line_by_line_runs_as_typed(at_prompt: Terminal) -> None:

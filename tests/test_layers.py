@@ -71,6 +71,7 @@ OWNERS = {
         "check_report",
         "plan_screen",
         "why_report",
+        "help_screen",
     },
     "yaml": {"formats", "documents"},
     "bcrypt": {"hashing"},

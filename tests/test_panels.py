@@ -165,7 +165,7 @@ def test_an_organization_and_a_node_show_the_awaited_results_and_their_age(story
     raw("UPDATE result SET assigned_at = ? WHERE id = 1", f"{now() - timedelta(days=3):%Y-%m-%d %H:%M:%S.%f}+00:00")
     assert re.search(r"1 result awaited, the oldest for 3 d", panel(story.iknl))
     assert re.search(r"1 result awaited, the oldest for 3 d", panel(story.node))
-    deliver(story.results[0], 1, 1)
+    deliver(Result.get(1), 1, 1)
     assert "no results awaited" in panel(story.iknl) and "no results awaited" in panel(story.node)
     assert "no results awaited" in panel(Organization(name="new")) and "no results awaited" in panel(Node(name="new"))
 

@@ -128,6 +128,12 @@ def test_commands_fields_and_files_are_completed(session: Session) -> None:
     assert session.complete("vserver --database=vserver.")[0:] == ["--database=vserver.db"]
 
 
+def test_case_is_ignored(session: Session) -> None:
+    assert session.complete("vserver show task AVE")[2:] == ["average"]
+    assert session.complete("vserver list tasks --where status=FAI")[3:] == ["status=failed"]
+    assert session.complete("vserver list TAS")[1:] == ["tasks"]
+
+
 def test_completion_asks_the_program_that_was_typed(session: Session, folder: Path) -> None:
     (folder / "bin").rename(folder / "elsewhere")
     assert session.complete("vserver list tas")[1:] == ["tas"]

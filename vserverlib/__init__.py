@@ -13,6 +13,7 @@
     ├── CheckError               strict only: rules or values refused a save; nothing was saved
     ├── CheckWarning             a warning: a saved row breaks a rule of the server's API
     ├── NotObeyed                a warning: a value was accepted, but reads back differently
+    ├── Overwritten              a warning: a save replaced a value that somebody else had changed meanwhile
     └── NotExecuted              a warning: a writing query was dropped before its execute() was called
 
 A script catches these, or Error for all of them.
@@ -92,6 +93,10 @@ class CheckWarning(Error, UserWarning):
         self.code = code
 
 
+class Overwritten(Error, UserWarning):
+    """A warning: a save replaced what somebody else had changed meanwhile. In strict mode part of a CheckError."""
+
+
 class NotExecuted(Error, UserWarning):
     """A warning: a query that would have written was dropped before its execute() was called."""
 
@@ -99,10 +104,10 @@ class NotExecuted(Error, UserWarning):
 class CheckError(Error):
     """In strict mode: a save would have caused warnings, so nothing was saved.
 
-    breaches: the warnings, each a CheckWarning or a NotObeyed.
+    breaches: the warnings, each a CheckWarning, a NotObeyed or an Overwritten.
     """
 
-    def __init__(self, breaches: Iterable[CheckWarning | NotObeyed]) -> None:
+    def __init__(self, breaches: Iterable[CheckWarning | NotObeyed | Overwritten]) -> None:
         self.breaches = tuple(breaches)
         super().__init__(f"not saved: {'; '.join(map(str, self.breaches))}")
 

@@ -21,6 +21,7 @@ MAX_WARNINGS = 3  # with the same code, of many rows at once
 PLANNED = "planned: "  # before a line about a change that is not applied yet
 
 _prefix = ""
+INDENT = "  "  # of the lines of a folded message after the first
 
 
 def theme() -> str:
@@ -53,10 +54,44 @@ def painted(text: str, colour: str, stream: TextIO) -> str:
     return f"\x1b[{COLOURS[colour]}m{text}\x1b[0m" if is_colourful(stream) else text
 
 
+def columns(stream: TextIO) -> int:
+    """Return the width of the terminal that a stream is, or of COLUMNS there; 0 if it is no terminal."""
+    try:
+        return int(os.environ.get("COLUMNS") or 0) or os.get_terminal_size(stream.fileno()).columns
+    except (OSError, ValueError):  # a file or a pipe; no number in COLUMNS
+        return 0
+
+
+def folded(text: str, stream: TextIO) -> str:
+    """Return a text in lines that fit a terminal, broken between words; unchanged for a file or a pipe."""
+    width = columns(stream) if stream.isatty() else 0
+    if width <= len(INDENT) or (text.isascii() and len(text) <= width):
+        return text
+    lines, words = [], text.split(" ")
+    line = words[0]
+    for word in words[1:]:
+        if _cells(line) + 1 + _cells(word) > width and line.strip():
+            lines.append(line)
+            line = INDENT + word
+        else:
+            line += f" {word}"
+    return "\n".join([*lines, line])
+
+
+def _cells(text: str) -> int:
+    """Return how many columns a text takes in a terminal."""
+    if text.isascii():
+        return len(text)
+    import unicodedata
+
+    return sum(unicodedata.east_asian_width(char) in "WF" for char in text) + len(text)
+
+
 def notify(text: str, colour: str = "dim") -> None:
-    """Write one line to stderr, after all earlier output."""
+    """Write a message to stderr, after what was printed before: one line, folded to the width of a terminal."""
     sys.stdout.flush()
-    print(painted(printable(_prefix + text, MAX_LENGTH), colour, sys.stderr), file=sys.stderr, flush=True)
+    message = folded(printable(_prefix + text, MAX_LENGTH), sys.stderr)
+    print(painted(message, colour, sys.stderr), file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager

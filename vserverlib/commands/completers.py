@@ -2,6 +2,7 @@
 
 Each function is a `shell_complete` of click: it takes the context, the parameter and the incomplete word, and returns
 completions. Entities are completed without Peewee, fields without a database, ids and names by an index, at most 50.
+Case is ignored: a name in another case is found by reading the table.
 After an error there are no completions, because a message would break into the line that is being typed.
 
 shell_completion.py owns how a shell asks and how text is escaped for it; completion.py owns completion in Python.
@@ -72,11 +73,17 @@ def _is_expected(error: Exception) -> bool:
 
 
 def _items(texts: Iterable[str], typed: str, start: str = "", **more: Any) -> Completions:
-    """Return the texts that begin with `typed`, each after `start`. texts: a dict has a description for each."""
+    """Return the texts that begin with `typed`, ignoring case, each after `start`.
+
+    texts: a dict has a description for each.
+    """
     from click.shell_completion import CompletionItem
 
     about = texts if isinstance(texts, dict) else dict.fromkeys(texts)
-    return [CompletionItem(start + text, help=about[text], **more) for text in about if text.startswith(typed)]
+    folded = typed.casefold()
+    return [
+        CompletionItem(start + text, help=about[text], **more) for text in about if text.casefold().startswith(folded)
+    ]
 
 
 # Entities, and files
@@ -156,7 +163,7 @@ def where(ctx: click.Context, typed: str) -> Completions:
 
     def stored(field: Any, start: str) -> list[str]:
         with _database(ctx):
-            return completion.stored(field, start, exact=True)
+            return completion.exact(field, start) or completion.stored(field, start)
 
     before, words = filter_completion.in_filter(_model(ctx), typed, stored)
     return _items(words, typed[len(before) :], before, **({} if before else {"open": True}))
@@ -219,7 +226,7 @@ def _labels(ctx: click.Context, noun: str, typed: str) -> Completions:
     reference = next((f"{word}/" for word in (model.noun, model.plural) if typed.startswith(f"{word}/")), "")
     with _database(ctx):
         field = None if reference else model.name_field()
-        names = [] if field is None else completion.stored(field, typed, exact=True)
+        names = [] if field is None else completion.exact(field, typed) or completion.stored(field, typed)
         ids = completion.ids(model, typed.removeprefix(reference))
     plain = [name for name in names if not name.startswith("-")]
     found = [*_items(plain, typed), *_items({str(id): name for id, name in ids.items()}, "", reference)]
@@ -257,4 +264,5 @@ def usernames(ctx: click.Context, typed: str) -> Completions:
     from vserverlib.terminal import completion
 
     with _database(ctx):
-        return _items(completion.stored(models.User.username, typed, exact=True), typed)
+        names = completion.exact(models.User.username, typed) or completion.stored(models.User.username, typed)
+        return _items(names, typed)

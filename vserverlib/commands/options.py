@@ -20,7 +20,7 @@ from vserverlib.commands import completers
 from vserverlib.commands.completers import TYPED
 from vserverlib.commands.help_page import TOPICS, HelpPage
 from vserverlib.commands.printing import Paging
-from vserverlib.messages import notify
+from vserverlib.messages import folded, notify
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -109,7 +109,7 @@ class Commands(HelpPage, click.Group):
         try:
             status = run()
         except click.ClickException as error:
-            error.show()
+            _show(error)
             status = error.exit_code
         except (KeyboardInterrupt, click.Abort):  # an Exit, if a line was printed
             status = _interrupted()
@@ -137,6 +137,13 @@ class Commands(HelpPage, click.Group):
                 traceback.print_exception(error)
             _discard_stdout()
             raise failure from error
+
+
+def _show(error: click.ClickException) -> None:
+    """Print an error of click as click does, folded to the width of the terminal."""
+    message = folded(f"Error: {error.format_message()}", sys.stderr).removeprefix("Error: ")
+    error.format_message = lambda: message  # type: ignore[method-assign]
+    error.show()
 
 
 def command(name: str | None = None) -> Callable[[Callable[..., Any]], click.Command]:

@@ -192,7 +192,7 @@ SOURCE_ZSH = """\
             file) _files ;;
         esac
     done
-    (( $#values )) && compadd "${(@u)how}" -V %(prog_name)s -d shown -a -- values
+    (( $#values )) && compadd -M 'm:{a-zA-Z}={A-Za-z}' "${(@u)how}" -V %(prog_name)s -d shown -a -- values
 }
 
 if [[ $zsh_eval_context[-1] == loadautofunc ]]; then

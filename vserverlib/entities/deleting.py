@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from vserverlib import Error, pluralize
 from vserverlib.drivers import peewee
-from vserverlib.entities.orm import EntityBase
+from vserverlib.entities.orm import EntityBase, after_delete
 
 REMEDY = "delete(dependents=True) deletes them too"  # at the prompt
 
@@ -144,7 +144,10 @@ def delete(
         if expected is not None and plan.dependents() != expected.dependents():
             raise Error(f"the dependents of {plan.subject()} have changed meanwhile: nothing was deleted; try again")
         _execute(entities, plan)
-    return plan if database.in_transaction() else plan._replace(change=database.last_change)
+    done = plan if database.in_transaction() else plan._replace(change=database.last_change)
+    for hook in after_delete:
+        hook(done)
+    return done
 
 
 def _require(entity: EntityBase) -> None:

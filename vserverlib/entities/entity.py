@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vserverlib.entities import checks
+from vserverlib.entities import checks, orm
 from vserverlib.entities.orm import EntityBase
 from vserverlib.entities.peewee_hooks import instance_only
 
@@ -50,3 +50,13 @@ class Entity(EntityBase):
         from vserverlib.entities import journal  # needed by few sessions
 
         return journal.history(self)
+
+
+def _overwritten(entity: Any, changed: dict[str, Any]) -> orm.SaveWarnings:
+    """Return the warnings of a save that replaced what others had changed meanwhile."""
+    from vserverlib.entities import overwriting  # needed by few sessions
+
+    return overwriting.warnings(entity, changed)
+
+
+orm.on_overwrite.append(_overwritten)

@@ -29,6 +29,16 @@ MOST_BITS_SHOWN = 256  # of a number in an error
 STORED_TIME_LENGTH = len("2026-03-01 09:00:00.000000+00:00")
 
 
+def store(instance: Any, name: str, value: Any) -> None:
+    """Assign a stored value, and keep the one that was read: save() compares it with the database."""
+    stored, dirty = instance._stored, instance._dirty
+    if name not in dirty:
+        if name in stored and not instance._new:
+            instance.__dict__.setdefault("_as_read", {})[name] = stored[name]
+        dirty.add(name)
+    stored[name] = value
+
+
 class PlainAccessor(peewee.FieldAccessor):
     """Reads the stored value, and writes through the field's clean()."""
 
@@ -36,8 +46,7 @@ class PlainAccessor(peewee.FieldAccessor):
         return self.field if instance is None else instance._stored.get(self.name)
 
     def __set__(self, instance: Any, value: Any) -> None:
-        instance._stored[self.name] = self.field.clean(value)
-        instance._dirty.add(self.name)
+        store(instance, self.name, self.field.clean(value))
 
 
 class Accessor(PlainAccessor):

@@ -6,7 +6,7 @@ names. It never writes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from vserverlib import Error, NotFound, did_you_mean, printable
@@ -15,6 +15,8 @@ from vserverlib.messages import notify
 
 MOST_NAMES = 10_000  # names that are compared to suggest a similar one
 MOST_CANDIDATES = 10  # ids that an error lists if several entities have a name
+
+on_miss: list[Callable[[Any, Any], None]] = []  # (model, id or name): of the prompt
 
 
 def one(model: Any, word: str, *, to_change: bool = False) -> Any:
@@ -104,6 +106,13 @@ def _ambiguous(model: Any, word: str, found: Sequence[Any]) -> Error:
     ids = [str(entity.id) for entity in found[:MOST_CANDIDATES]]
     listed = ", ".join(ids) + (", …" if len(found) > len(ids) else "")
     return Error(f'several {model.plural} are called "{printable(word)}": give the id, one of {listed}')
+
+
+def missed(model: Any, word: Any) -> Any:
+    """Return None for an id or a name that no entity has, and report it to `on_miss`."""
+    for hook in on_miss:
+        hook(model, word)
+    return None
 
 
 def _raise(error: Exception) -> Any:

@@ -14,9 +14,10 @@ import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
-from vserverlib import garbage_collection
+from vserverlib import UsageError, garbage_collection, printable
 from vserverlib.drivers import peewee
 from vserverlib.entities import progress
+from vserverlib.entities.other_orms import no_list_attribute
 from vserverlib.entities.sequences import item_at, list_repr, no_such_index
 
 BatchReader = Callable[[Any, Collection[int]], dict[int, Any]]  # (database, ids) → a value for each id, by one query
@@ -147,6 +148,13 @@ class EntityList(peewee.ModelSelect):
         read = filters.conditions(self.model, conditions)
         read += [filters.equal(self.model, name, value) for name, value in values.items()]
         return super().where(*read) if read else self.clone()
+
+    def filter(self, *conditions: Any, **values: Any) -> Any:
+        """Return the entities that match Peewee's filters, such as name__contains="x"; where() also takes text."""
+        for text in conditions:
+            if isinstance(text, str):
+                raise UsageError(f'filter() takes field=value, not a text: write where("{printable(text)}")')
+        return super().filter(*conditions, **values)
 
     def none(self) -> Any:
         """Return an empty list."""
@@ -281,6 +289,9 @@ class EntityList(peewee.ModelSelect):
 
     def __radd__(self, other: Any) -> Any:
         return [*other, *self]
+
+    def __getattr__(self, name: str) -> Any:
+        raise no_list_attribute(self, self.__dict__.get("model"), name)
 
     def index(self, entity: Any) -> int:
         """Return the position of an entity. Raises ValueError if it is not in the list."""

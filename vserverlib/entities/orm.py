@@ -1,12 +1,14 @@
 """The base class of all models: fields, finding, saving, and how messages name an entity.
 
-It does not know the rules or the journal. Functions in `before_commit` run at the end of each save, inside its
-transaction, and return warnings. The save issues these, or raises them as one CheckError in strict mode.
+It does not know the rules, the journal or the prompt, which register functions. Those in `before_commit` run at the
+end of each save, inside its transaction, and return warnings. The save issues these, or raises them as one CheckError
+in strict mode.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
 from vserverlib import (
@@ -14,15 +16,15 @@ from vserverlib import (
     CheckWarning,
     Error,
     NotObeyed,
+    Overwritten,
     UsageError,
     did_you_mean,
-    hashing,
     printable,
     vantage6_names,
 )
 from vserverlib.databases.current import database
 from vserverlib.drivers import peewee
-from vserverlib.entities import finding
+from vserverlib.entities import finding, rows
 from vserverlib.entities.choices import GeneratedField
 from vserverlib.entities.computed import Aliased, ComputedAttribute
 from vserverlib.entities.fields import Id, Secret, as_id, as_integer, is_64_bit, short_repr
@@ -35,11 +37,11 @@ from vserverlib.entities.peewee_hooks import (
     no_attribute,
 )
 from vserverlib.entities.relations import BackrefAccessor, Link, MemberList, Memberships, relations
-from vserverlib.entities.rows import statement
+from vserverlib.hashing import MASK
 from vserverlib.messages import warn
 from vserverlib.secret_columns import SECRET_COLUMNS
 
-SaveWarnings = list[CheckWarning | NotObeyed]
+SaveWarnings = list[CheckWarning | NotObeyed | Overwritten]
 
 
 class Saved(NamedTuple):
@@ -52,13 +54,17 @@ class Saved(NamedTuple):
 
 
 before_commit: list[Callable[[Saved], SaveWarnings]] = []
+after_save: list[Callable[[Any], None]] = []  # (the entity), after the commit unless a transaction is open
+after_delete: list[Callable[[Any], None]] = []  # (the plan of deleting.py)
+on_unchanged: list[Callable[[Any], None]] = []  # (an entity without changes to save)
+on_overwrite: list[Callable[[Any, dict[str, Any]], SaveWarnings]] = []  # (entity, fields that changed meanwhile)
 _ALL: Any = object()
 _SECRETS = {column for _, column in SECRET_COLUMNS}
 
 
 def _quoted(name: str, value: Any) -> str:
     """Return the value of a filter of Peewee's, such as name__contains, for a message; a mask for a secret."""
-    return printable(hashing.MASK if _SECRETS.intersection(name.split("__")) else short_repr(value))
+    return printable(MASK if _SECRETS.intersection(name.split("__")) else short_repr(value))
 
 
 class ModelType(peewee.ModelBase):
@@ -79,6 +85,7 @@ class EntityBase(Decoded, WritersOfClass, peewee.Model, metaclass=ModelType):
     _new = False
     _plain: dict[str, tuple[Any, Any]] | None = None  # by field: the assigned secret and its hash
     _weak: dict[str, tuple[str, Any]] | None = None  # by field: the weakness of the assigned secret, and its hash
+    _as_read: Mapping[str, Any] = MappingProxyType({})  # by assigned field: the stored value that was read
     _peers: Peers | None = None  # entities read by the same query
     _members: dict[str, MemberList] | None = None
     _loaded: dict[str, EntityList] | None = None  # lists read by prefetch()
@@ -193,7 +200,7 @@ class EntityBase(Decoded, WritersOfClass, peewee.Model, metaclass=ModelType):
         if number is None:
             by_name = f": {cls.__name__}.get_by_name({id!r}) finds one by name" if hasattr(cls, "get_by_name") else ""
             raise Error(f"{cls.__name__}.get takes an id, a whole number, not {printable(short_repr(id))}{by_name}")
-        return cls.by_id(number)
+        return cls.by_id(number) or finding.missed(cls, number)
 
     @classmethod
     def _no_match(cls, filters: dict[str, Any]) -> Any:
@@ -266,6 +273,8 @@ class EntityBase(Decoded, WritersOfClass, peewee.Model, metaclass=ModelType):
         for field in only or ():
             self.require_field(getattr(field, "name", field))
         if not (force_insert or self._unsaved()):
+            for report in on_unchanged:
+                report(self)
             return
         try:
             try:
@@ -287,13 +296,15 @@ class EntityBase(Decoded, WritersOfClass, peewee.Model, metaclass=ModelType):
             self._link_saved()
             warnings = self.fill_in_fields()
             saved = Saved(self, frozenset(self._dirty), self._new, self.removed_memberships())
-            self._write(None if only is None else {getattr(field, "name", field) for field in only})
+            warnings += self._write(None if only is None else {getattr(field, "name", field) for field in only})
             for hook in before_commit:
                 warnings += hook(saved)
             if warnings and database.strict:
                 raise CheckError(warnings)
             for warning in warnings:
                 warn(warning)
+        for report in after_save:
+            report(self)
 
     def _unsaved(self) -> bool:
         moved = any(self._stored.get(name) != linked.id for name, linked in self.__rel__.items() if linked is not None)
@@ -306,10 +317,11 @@ class EntityBase(Decoded, WritersOfClass, peewee.Model, metaclass=ModelType):
     def _restorer(self) -> Callable[[], None]:
         """Return a function that restores this object to its present state."""
         data, rel, dirty, new = self._stored.copy(), self.__rel__.copy(), set(self._dirty), self._new
+        as_read = dict(self._as_read)
         members = [(members, members.state()) for members in (self._members or {}).values()]
 
         def restore() -> None:
-            self.__dict__.update(_stored=data, __rel__=rel, _dirty=dirty, _new=new)
+            self.__dict__.update(_stored=data, __rel__=rel, _dirty=dirty, _new=new, _as_read=as_read)
             for list_, before in members:
                 list_.restore(before)
 
@@ -343,20 +355,21 @@ class EntityBase(Decoded, WritersOfClass, peewee.Model, metaclass=ModelType):
         """Return the ids of tasks whose results a write of this entity changes; None if it could be any."""
         return set()
 
-    def _write(self, only: set[str] | None) -> None:
+    def _write(self, only: set[str] | None) -> SaveWarnings:
         database, affected = self._meta.database, self.affected_tasks()
         names = [name for name in self._meta.sorted_field_names if name in self._dirty and (not only or name in only)]
         self._require_secrets(names)
         with database.without_invalidation():
-            self._insert(database, names) if self._new else self._update(database, names)
+            warnings = self._insert(database, names) if self._new else self._update(database, names)
         for members in (self._members or {}).values():
             members.write()
         self._dirty.difference_update(names)
         database.invalidate_tasks(affected)
+        return warnings
 
     def stored_hash(self, name: str) -> Any:
         """Return the hash of a secret, or None. It is read again if this entity, a copy or from a join, has a mask."""
-        if self._stored.get(name, hashing.MASK) != hashing.MASK or not self.is_saved:
+        if self._stored.get(name, MASK) != MASK or not self.is_saved:
             return self._stored.get(name)
         entity = self.by_id(self.id)
         return None if entity is None else entity._stored[name]
@@ -364,25 +377,45 @@ class EntityBase(Decoded, WritersOfClass, peewee.Model, metaclass=ModelType):
     def _require_secrets(self, names: list[str]) -> None:
         """Refuse to write the mask that stands for a secret in a copy, or in an entity read by a join."""
         for name in names:
-            if self._stored[name] == hashing.MASK and isinstance(self._meta.fields[name], Secret):
+            if self._stored[name] == MASK and isinstance(self._meta.fields[name], Secret):
                 raise Error(f"the {name} of {self.named()} is masked here: assign one, or None")
 
-    def _insert(self, database: Any, names: list[str]) -> None:
+    def _insert(self, database: Any, names: list[str]) -> SaveWarnings:
         names = [name for name in names if self._stored[name] is not None or name != "id"]
-        sql = statement(database, self._meta, names)
+        sql = rows.insert(database, self._meta, names)
         cursor = database.execute_sql(sql, [self._stored[name] for name in names])
         if "id" not in names:
             self._stored["id"] = cursor.lastrowid if database.is_sqlite else cursor.fetchone()[0]
         else:
             database.advance_sequence(self._meta.table_name)
         self._new = False
+        return []
 
-    def _update(self, database: Any, names: list[str]) -> None:
+    def _update(self, database: Any, names: list[str]) -> SaveWarnings:
+        """Write fields. A warning for each that was changed by others since it was read comes from on_overwrite."""
         if not names:
-            return self._require_row(bool(type(self).by_id(self.id)))
-        sql = statement(database, self._meta, names, update=True)
-        cursor = database.execute_sql(sql, [*(self._stored[name] for name in names), self.id])
-        return self._require_row(cursor.rowcount == 1)
+            self._require_row(bool(type(self).by_id(self.id)))
+            return []
+        as_read = {name: self._as_read[name] for name in names if self._as_read.get(name, MASK) != MASK}
+        if self._has_updated(database, names, as_read):
+            return []
+        warnings = self._overwritten(as_read)
+        self._require_row(self._has_updated(database, names, {}))
+        return warnings
+
+    def _overwritten(self, as_read: dict[str, Any]) -> SaveWarnings:
+        """Return the warnings for fields that have neither the value that was read nor the one to be written."""
+        row = type(self).by_id(self.id)
+        self._require_row(row is not None)
+        changed = {name: row._stored[name] for name in as_read}
+        changed = {name: now for name, now in changed.items() if now not in (as_read[name], self._stored[name])}
+        return [warning for hook in on_overwrite if changed for warning in hook(self, changed)]
+
+    def _has_updated(self, database: Any, names: list[str], as_read: dict[str, Any]) -> bool:
+        """Write fields of the row unless one has another value than was read; return whether it was written."""
+        sql = rows.update(database, self._meta, names, as_read)
+        values = [*(self._stored[name] for name in names), self.id, *as_read.values()]
+        return bool(database.execute_sql(sql, values).rowcount == 1)
 
     def _require_row(self, there: bool) -> None:
         if not there:

@@ -15,12 +15,20 @@ from typing import Any
 
 from vserverlib import Error, NotExecuted, NotFound, UsageError, did_you_mean, printable, vantage6_names
 from vserverlib.drivers import peewee
+from vserverlib.entities import other_orms
 from vserverlib.entities.choices import GeneratedField
 from vserverlib.entities.fields import Secret
 from vserverlib.entities.relations import BackrefAccessor, Link, Memberships
 from vserverlib.messages import warn
 
-NOT_COPIED = ("_peers", "_loaded", "_members", "_plain", "_weak")  # attributes with other entities or plain secrets
+NOT_COPIED = (
+    "_peers",
+    "_loaded",
+    "_members",
+    "_plain",
+    "_weak",
+    "_as_read",
+)  # attributes with other entities or plain secrets
 
 
 class LoadingDirtySet(set[str]):
@@ -60,7 +68,7 @@ class Decoded:
 
 def no_attribute(model: Any, name: str) -> AttributeError:
     """Return the error for an unknown attribute of a model or of its entities."""
-    hint = "" if name.startswith("_") else vantage6_names.field(getattr(model, "noun", ""), name)
+    hint = "" if name.startswith("_") else vantage6_names.field(model.noun, name) or other_orms.of_class(model, name)
     if not hint and not name.startswith("_"):
         hint = did_you_mean(name, [each for each in dir(model) if not each.startswith("_")])
     return AttributeError(f'{model.__name__} has no attribute "{printable(name)}"{hint}', name=name, obj=None)

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 from vserverlib import Error, NotFound, printable
 from vserverlib.drivers import peewee
-from vserverlib.entities.fields import TOO_MANY_BITS, ValidatedField, as_id, is_64_bit
+from vserverlib.entities.fields import TOO_MANY_BITS, ValidatedField, as_id, is_64_bit, store
+from vserverlib.entities.other_orms import no_list_attribute
 from vserverlib.entities.sequences import PreloadedList, item_at, list_repr
 
 
@@ -43,8 +44,7 @@ class LinkAccessor(peewee.ForeignKeyAccessor):
         return linked
 
     def __set__(self, instance: Any, value: Any) -> None:
-        instance._stored[self.name] = self.field.clean(value)
-        instance._dirty.add(self.name)
+        store(instance, self.name, self.field.clean(value))
         if isinstance(value, self.rel_model):
             instance.__rel__[self.name] = value
         else:
@@ -170,6 +170,9 @@ class MemberList(MutableSequence[Any]):
         return list(self) == list(other) if isinstance(other, Iterable) else NotImplemented
 
     __hash__ = object.__hash__  # by identity: the database keeps a set of lists to invalidate
+
+    def __getattr__(self, name: str) -> Any:
+        raise no_list_attribute(self, self.__dict__.get("partner"), name)
 
     def __repr__(self) -> str:
         return list_repr(self)

@@ -91,6 +91,16 @@ def _read(text: str) -> datetime.datetime:
     return _first(found)
 
 
+def duration(time: datetime.timedelta, units: int = 2) -> str:
+    """Return a duration in its largest units, such as "3 d 4 h"; a negative one as "0 s"."""
+    left, words = max(0, int(time.total_seconds())), list[str]()
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
+        if left >= size or (unit == "s" and not words):
+            words.append(f"{left // size:,} {unit}")
+        left %= size
+    return " ".join(words[:units])
+
+
 def stored(moment: datetime.datetime) -> str:
     """Return the text that is stored for a time in UTC."""
     return moment.isoformat(" ", "microseconds")

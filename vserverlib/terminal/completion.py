@@ -1,8 +1,8 @@
 """Completions in Python source about entities: fields, relations, methods, states and stored names.
 
 The types of expressions are inferred from the models, so that completing an attribute evaluates nothing and runs no
-SQL. Only a name inside quotes, as in `get_by_name("`, is read from the database. All other source is left to IPython;
-matcher.py passes the completions to it.
+SQL. Only a name inside quotes, as in `get_by_name("`, is read from the database. value_completion.py completes values
+without quotes. All other source is left to IPython; matcher.py passes the completions to it.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def complete(before: str, namespace: Mapping[str, Any]) -> Offers | None:
     if ahead and ahead[-1].text == ".":
         return _starting_with(typed, _attributes(_infer(ahead[:-1], namespace)))
     found = _starting_with(typed, _keywords(ahead, namespace))
-    return found if found is not None and found.offers else None  # else it is a value, such as db
+    return found if found is not None and found.offers else None  # else it is a value: see value_completion.py
 
 
 def _starting_with(typed: str, offers: Iterable[Offer] | None) -> Offers | None:
@@ -280,7 +280,7 @@ def _own(model: type[Entity], kinds: Any) -> list[str]:
     return [name for name in public if not hasattr(Entity, name)]
 
 
-def _call(ahead: list[Token], namespace: Mapping[str, Any]) -> tuple[Inferred | None, list[Token]]:
+def called(ahead: list[Token], namespace: Mapping[str, Any]) -> tuple[Inferred | None, list[Token]]:
     """Return the function whose open brackets these tokens end in, or None, and the tokens inside."""
     opened = _opening(ahead, len(ahead) - 1)
     if opened < 1 or ahead[opened].text != "(":
@@ -292,8 +292,8 @@ def _keywords(ahead: list[Token], namespace: Mapping[str, Any]) -> list[Offer] |
     """Return the `field=` that a constructor, or where(), still takes; None elsewhere."""
     if not ahead or ahead[-1].text not in ("(", ","):
         return None
-    function, inside = _call(ahead, namespace)
-    if model := _filtered(function):
+    function, inside = called(ahead, namespace)
+    if model := filtered(function):
         found = [Offer(name, about) for name, about in filter_completion.fields(model, "").items()]
     elif function is not None and function.kind == "model":
         editable = [Offer(each.name, each.model.plural) for each in relations(function.of) if each.editable]
@@ -304,7 +304,7 @@ def _keywords(ahead: list[Token], namespace: Mapping[str, Any]) -> list[Offer] |
     return [Offer(f"{offer.text}=", offer.kind) for offer in found if offer.text not in given]
 
 
-def _filtered(function: Inferred | None, name: str = "where") -> Any:
+def filtered(function: Inferred | None, name: str = "where") -> Any:
     """Return the model whose where(), or other method of lists, a function is; None for all others."""
     if function is None or function.kind != "method" or function.name != name:
         return None
@@ -328,7 +328,7 @@ def _in_string(tokens: list[Token], namespace: Mapping[str, Any]) -> Offers | No
     before, words = found
     rest = text[len(before) :].casefold()
     fitting = [word for word in words if word.casefold().startswith(rest)]
-    return Offers(typed, [Offer(_inside(before + word, quote), words[word]) for word in fitting])
+    return Offers(typed, [Offer(as_source(before + word, quote), words[word]) for word in fitting])
 
 
 def _texts(ahead: list[Token], typed: str, namespace: Mapping[str, Any]) -> tuple[str, dict[str, str]] | None:
@@ -337,13 +337,15 @@ def _texts(ahead: list[Token], typed: str, namespace: Mapping[str, Any]) -> tupl
     if mark in ("==", "!="):
         field = _infer(ahead[:-1], namespace)
         return _values(field.of, field.name, typed) if field is not None and field.kind == "field" else None
-    function, _ = _call(ahead, namespace) if mark in ("(", ",", "=") else (None, [])
-    if (model := _filtered(function)) and mark == "=":
+    function, _ = called(ahead, namespace) if mark in ("(", ",", "=") else (None, [])
+    if (model := filtered(function)) and mark == "=":
         return _values(model, ahead[-2].text, typed)
     if model:
         return filter_completion.in_filter(model, typed, exact)
-    if model := _filtered(function, "sort"):
+    if model := filtered(function, "sort"):
         return filter_completion.in_order(model, typed)
+    if model := filtered(function, "search"):
+        return "", names_of(model, typed)
     return _names(function, typed) if mark == "(" else None
 
 
@@ -351,17 +353,30 @@ def _values(model: type[Entity], name: str, typed: str) -> tuple[str, dict[str, 
     return "", dict.fromkeys(filter_completion.values(model, name, typed, exact), name)
 
 
+def names_of(model: type[Entity], start: str) -> dict[str, str]:
+    """Return the names of entities that begin so, ignoring case; none of a model without names."""
+    field = model.name_field()
+    return {} if field is None else dict.fromkeys(stored(field, start), model.noun)
+
+
 def _names(function: Inferred | None, typed: str) -> tuple[str, dict[str, str]] | None:
     """Return the fields for exists(), or the stored names for a lookup by name."""
     if function is None or function.kind != "method" or function.of.kind not in ("model", "entity"):
         return None
-    model, lookup = function.of.of, _LOOKUP.fullmatch(function.name)
+    model = function.of.of
     if function.name == "exists":
         return "", {field.name: field.takes for field in model.stored_fields() if not isinstance(field, Secret)}
-    field = lookup and model._meta.fields.get((lookup["field"] or lookup["taken"]).lower())
-    if field is None or isinstance(field, Secret):
+    field = looked_up(function)
+    return None if field is None else ("", dict.fromkeys(stored(field, typed), model.noun))
+
+
+def looked_up(function: Inferred) -> Any:
+    """Return the field that a method of a class finds entities by, such as get_by_name(); None for other functions."""
+    lookup = _LOOKUP.fullmatch(function.name)
+    if function.kind != "method" or function.of.kind not in ("model", "entity") or lookup is None:
         return None
-    return "", dict.fromkeys(stored(field, typed), model.noun)
+    field = function.of.of._meta.fields.get((lookup["field"] or lookup["taken"]).lower())
+    return None if isinstance(field, Secret) else field
 
 
 def exact(field: Any, start: str) -> list[str]:
@@ -420,7 +435,7 @@ def _evaluated(prefix: str, quote: str, typed: str) -> str:
     return typed
 
 
-def _inside(value: str, quote: str) -> str:
+def as_source(value: str, quote: str) -> str:
     """Return a value as Python source between these quotes: unprintable characters become escapes."""
     plain = value.replace("\\", "\\\\").replace(quote[0], "\\" + quote[0])
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in plain)

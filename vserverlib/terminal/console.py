@@ -26,10 +26,11 @@ from pygments.token import Token
 from traitlets.config import Config
 
 from vserverlib import Error, home, masking, messages, printable, signals, vantage6_names
-from vserverlib.drivers import peewee
+from vserverlib.entities.lists import EntityList
 from vserverlib.entities.orm import EntityBase
+from vserverlib.entities.relations import MemberList
 from vserverlib.scanning import MASK
-from vserverlib.terminal import display
+from vserverlib.terminal import display, notices
 from vserverlib.terminal.history import History, Recall
 from vserverlib.terminal.magics import NoLog, OurMagics
 from vserverlib.terminal.matcher import matcher
@@ -37,6 +38,8 @@ from vserverlib.terminal.matcher import matcher
 LONGEST_TITLE = 40  # characters of the database's name in the prompt
 COLOURS = {"light": "lightbg", "dark": "linux", "none": "nocolor", "": "neutral"}  # VSERVER_THEME: IPython's name
 ATTENTION = Token.Prompt.Attention
+LISTS = (list, tuple, EntityList, MemberList)
+GIVE_ATTRIBUTES = (EntityBase.__module__, EntityList.__module__, MemberList.__module__)
 
 
 # Input and output
@@ -65,6 +68,9 @@ class DisplayHook(RichPromptDisplayHook):
     """Writes a view without `Out[1]: ` before it, which would shift its frame."""
 
     def __call__(self, result: Any = None) -> None:
+        if callable(result) and (hint := _hints().of_callable(result, self.shell.source)):
+            messages.notify(hint, "yellow")
+            return
         self.is_view = display.is_viewed(result)
         super().__call__(result)
 
@@ -94,12 +100,19 @@ class Prompt(Prompts):
 # Errors
 
 
+def _hints() -> Any:
+    """Return the module of hints, which sessions without a mistake do not import."""
+    from vserverlib.terminal import hints
+
+    return hints
+
+
 def _is_ours(error: BaseException) -> bool:
-    """Whether an exception is shown in one line: ours, the database's, or a missing attribute of an entity."""
-    if isinstance(error, Error | peewee.PeeweeException):
+    """Whether an exception is shown in one line: ours, the database's, or a missing attribute of an entity or list."""
+    if isinstance(error, Error) or _hints().is_of_database(error):
         return True
     frames = list(traceback.walk_tb(error.__traceback__)) if isinstance(error, AttributeError) else []
-    return bool(frames) and frames[-1][0].f_globals.get("__name__") == EntityBase.__module__
+    return bool(frames) and frames[-1][0].f_globals.get("__name__") in GIVE_ATTRIBUTES
 
 
 # The shell
@@ -108,9 +121,13 @@ def _is_ours(error: BaseException) -> bool:
 class Shell(InteractiveShellEmbed):
     """An IPython shell on a database."""
 
-    def __init__(self, database: Any, names: dict[str, Any], *, banner: str, debug: bool) -> None:
+    source = ""  # of the running cell
+
+    def __init__(self, database: Any, names: dict[str, Any], *, banner: str, debug: bool, quiet: bool = False) -> None:
         self.database, self.shows_tracebacks = database, debug
         self.may_leave: Callable[[], bool] = lambda: True  # asked when the user leaves
+        self.notices = notices.Notices(database, summaries=not quiet)
+        self._named_unsaved: list[Any] = []  # entities that were never saved, when the user wanted to leave
         self.has_colours = messages.is_colourful(sys.stdout)
         config = Config()
         config.Completer.use_jedi = False
@@ -141,6 +158,7 @@ class Shell(InteractiveShellEmbed):
         finally:
             with signals.held():
                 self._remove_drafts()
+                self.notices.close()
                 self._atexit_once()
                 sys.excepthook = hook
 
@@ -159,10 +177,25 @@ class Shell(InteractiveShellEmbed):
         with contextlib.suppress(signals.Terminated):
             super().interact()
 
-    def run_cell(self, *args: Any, **options: Any) -> Any:
-        """Run a cell. A Ctrl-C from before it does not count."""
+    def run_cell(self, raw_cell: str, *args: Any, **options: Any) -> Any:
+        """Run a cell, and print what it saved, deleted or did not find. A Ctrl-C from before it does not count."""
         signals.reset()
-        return super().run_cell(*args, **options)
+        self.source = raw_cell
+        result = super().run_cell(raw_cell, *args, **options)
+        self.notices.print(raw_cell, self.user_ns, result.result, failed=not result.success)
+        return result
+
+    def ask_exit(self) -> None:
+        """Leave, unless the session has entities that were never saved and that were not named before."""
+        writable = self.database.mode == "read-write" and not signals.is_ending()
+        new, changed = notices.unsaved(self.user_ns, self.user_ns.get("_oh", {}).values()) if writable else ([], [])
+        if any(each not in self._named_unsaved for each in map(id, new)):
+            self._named_unsaved = [*map(id, new)]
+            messages.notify(f"never saved: {notices.named(new)}; save() each, or leave again to discard", "yellow")
+            return
+        if changed:
+            messages.notify(f"discarded the unsaved changes of {notices.named(changed)}", "yellow")
+        super().ask_exit()
 
     def _remove_drafts(self) -> None:
         """Remove the files that %edit wrote for the editor: IPython leaves every other one behind."""
@@ -240,6 +273,24 @@ class Shell(InteractiveShellEmbed):
         super().init_completer()
         self.Completer.custom_matchers.append(matcher(self.user_ns))
 
+    # Help
+
+    def show_usage(self) -> None:
+        """Show our help, for a single question mark."""
+        from vserverlib.terminal import help_screen
+
+        print(help_screen.TEXT)  # noqa: T201  # printing is its purpose
+
+    def _inspect(self, meth: str, oname: str, namespaces: Any = None, **options: Any) -> Any:
+        """Show the fields of an entity, for `db.Task?`, and the summary for `db?`; other objects as IPython does."""
+        found = self._object_find(oname, namespaces)
+        if meth == "pinfo" and found.found and isinstance(found.obj, EntityBase):
+            found.obj = type(found.obj)
+        if meth == "pinfo" and found.found and display.is_viewed(found.obj) and not isinstance(found.obj, LISTS):
+            print(self._view(found.obj))  # noqa: T201  # printing is its purpose
+            return None
+        return super()._inspect(meth, oname, namespaces, **options)
+
     # Files that run
 
     def safe_execfile(self, fname: Any, *where: Any, **options: Any) -> None:
@@ -265,16 +316,33 @@ class Shell(InteractiveShellEmbed):
         elif issubclass(kind, KeyboardInterrupt):
             sys.stderr.write("\n")  # after the ^C
             messages.notify("interrupted", "yellow")
-        elif (hint := vantage6_names.of_error(error)) or (_is_ours(error) and not self.shows_tracebacks):
-            messages.notify(f"error: {str(error).partition(chr(10))[0]}{hint}", "red")
+        elif message := self._message(error, frames):
+            messages.notify(f"error: {message}", "red")
             if line := self._typed_line(frames):
                 messages.notify(f"  {line}")
+            if remedy := _hints().of_database_error(error):
+                messages.notify(f"  {remedy}", "yellow")
         else:
             super().showtraceback(exc_tuple, *args, **options)
+
+    def _message(self, error: BaseException, frames: Any) -> str:
+        """Return an error of ours, of the database, or after a common mistake, in one line; "" for any other."""
+        name = error.name if isinstance(error, NameError) else None
+        if name == "vserver":
+            return str(_hints().of_command(self.source))
+        if hint := vantage6_names.of_error(error) or (name and _hints().of_name(name, self.user_ns)):
+            return f"{str(error).partition(chr(10))[0]}{hint}"
+        if self.shows_tracebacks:
+            return ""
+        none = _hints().of_none(error, self._typed_line(frames), self.notices.why_none)
+        return none or (str(error).partition("\n")[0] if _is_ours(error) else "")
 
     def showsyntaxerror(self, *args: Any, **options: Any) -> None:
         """Show a syntax error with secrets masked. The marks below a masked line would be in the wrong place."""
         error = self._get_exc_info()[1]
+        if hint := _hints().of_command(getattr(error, "text", None) or ""):
+            messages.notify(f"error: {hint}", "red")
+            return
         shown = masking.mask(getattr(error, "text", None) or "")
         if isinstance(error, SyntaxError) and error.text and shown != error.text:
             error.text, error.offset, error.end_offset = shown, None, None
@@ -290,6 +358,7 @@ class Shell(InteractiveShellEmbed):
                 at = frames.tb_lineno
                 number = f"line {at}: " if len(lines) > 1 else ""
                 found = number + lines[at - 1].strip() if at <= len(lines) else ""
+                found = "" if found.startswith("get_ipython()") else found  # a magic, not as typed
             frames = frames.tb_next
         return found
 

@@ -79,6 +79,10 @@ class OurMagics(Magics):
 
         -r: as typed. -f: overwrite without asking. -a: append.
         """
+        from vserverlib.terminal import hints
+
+        if hint := hints.of_save(line, self.shell.user_ns):
+            raise Error(hint)
         own = self.shell.magics_manager.registry["CodeMagics"]
         options, words = self.parse_options(line, "fra", mode="list")
         ending = "" if not words or words[0].endswith((".py", ".ipy")) else ".ipy" if "r" in options else ".py"

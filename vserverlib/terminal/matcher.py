@@ -1,6 +1,6 @@
 """Our completions as a matcher of IPython's completer.
 
-completion.py finds them; IPython displays them.
+completion.py and value_completion.py find them; IPython displays them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
 
 from vserverlib.databases import current
-from vserverlib.terminal import completion
+from vserverlib.terminal import completion, value_completion
 
 
 def matcher(names: Mapping[str, Any]) -> Callable[[CompletionContext], Any]:
@@ -26,7 +26,7 @@ def matcher(names: Mapping[str, Any]) -> Callable[[CompletionContext], Any]:
         lines = context.full_text.split("\n")
         before = "\n".join([*lines[: context.cursor_line], context.text_until_cursor])
         with _without_hooks(database):
-            found = completion.complete(before, names)
+            found = completion.complete(before, names) or value_completion.complete(before, names)
         return SimpleMatcherResult(completions=[]) if found is None else _result(found.typed, found.offers)
 
     return ours  # type: ignore[no-any-return]

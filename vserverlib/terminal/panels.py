@@ -50,6 +50,7 @@ class Card:
     def __init__(self, entity: Entity) -> None:
         self.entity, self.moment = entity, now()
         columns = COLUMNS[type(entity)]
+        self.is_deleted = entity.is_saved and type(entity).by_id(entity.id) is None
         (self.row,) = listing.of_entities([entity], columns)
         self.sections = [section(entity, self.moment) for section in SECTIONS.get(type(entity), ())]
         self.items = [*_own_items(entity, columns), *_secret_items(entity), *_relation_items(entity)]
@@ -63,7 +64,10 @@ class Card:
             grid.add_row(Text(item.name, "dim"), self._shown(item, look))
         parts = [part for section in self.sections for part in section.drawn(look, options.max_width - FRAME)]
         name = entity.named() if entity.name_field() else _numbered(entity)
-        panel = Panel(Group(grid, *parts), title=Text(f" {look.safe(name)} ", "bold"), title_align="left", expand=False)
+        notice = [Text("deleted: it is not in the database any more", "bold")] if self.is_deleted else []
+        panel = Panel(
+            Group(*notice, grid, *parts), title=Text(f" {look.safe(name)} ", "bold"), title_align="left", expand=False
+        )
         panel.subtitle, panel.subtitle_align = _unsaved(entity), "left"
         yield panel
 

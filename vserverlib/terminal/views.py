@@ -22,6 +22,7 @@ from rich.text import Text
 
 from vserverlib import messages, printable
 from vserverlib.entities.progress import ACTIVE, COMPLETED, EMPTY, FAILED, FAILURE, PENDING, Counts
+from vserverlib.entities.timestamps import duration
 from vserverlib.queries import listing
 from vserverlib.queries.columns import FIXED, Column
 from vserverlib.queries.listing import Page, Row
@@ -154,14 +155,7 @@ def _signs(status: Any) -> tuple[str, str, str]:
 _KNOWN = frozenset(STATES)
 
 
-def span(time: datetime.timedelta, units: int = 2) -> str:
-    """Return a duration in its largest units, such as "3 d 4 h"; a negative one as "0 s"."""
-    left, words = max(0, int(time.total_seconds())), list[str]()
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
-        if left >= size or (unit == "s" and not words):
-            words.append(f"{left // size:,} {unit}")
-        left %= size
-    return " ".join(words[:units])
+span = duration
 
 
 # A table
