@@ -40,6 +40,7 @@ ROOMS = (
 OWNERS = {
     "click": {
         *("vserver", "read", "edit", "maintenance", "options", "completers", "shell_completion", "help_page", "topics"),
+        *("habits", "printing"),
     },
     "IPython": {"console", "history", "magics", "matcher", "extension"},
     "prompt_toolkit": {"console", "history"},
