@@ -16,7 +16,7 @@ from __future__ import annotations
 import datetime
 from typing import Any
 
-from vserverlib import Error, NotFound, NotObeyed, hashing, printable
+from vserverlib import Error, NotFound, NotObeyed, hashing, printable, tracebacks
 from vserverlib.databases.connecting import connect, create
 from vserverlib.databases.current import database
 from vserverlib.databases.registry import registry
@@ -389,6 +389,8 @@ Result.add_index(Result.organization, Result.assigned_at, where=UNFINISHED_RESUL
 
 MODELS = registry.fill((Organization, User, Collaboration, Member, Node, Task, Result))
 ENTITIES: tuple[type[Entity], ...] = tuple(model for model in MODELS.values() if model is not Member)
+
+tracebacks.install()  # not in connect(), which may be the first to fail
 
 
 def is_filled() -> bool:

@@ -32,9 +32,9 @@ from vserverlib import (
     secret_columns,
     signals,
     streams,
+    tracebacks,
     vantage6_names,
 )
-from vserverlib.drivers import peewee
 from vserverlib.masking import mask, remember
 from vserverlib.messages import check_theme, columns, notify, plain_warnings
 from vserverlib.queries import inspection
@@ -332,11 +332,13 @@ def run(
     *,
     arguments: Sequence[str] = (),
     debug: bool = False,
+    atomic: bool = False,
 ) -> int:
     """Run source as plain Python and return its exit status: 1 after an exception, whose traceback goes to stderr.
 
     filename: a path, or a name such as "<stdin>". names: the names of the script instead of namespace(). arguments:
-    sys.argv after the file. debug: the traceback of an Error includes our own frames.
+    sys.argv after the file. debug: the traceback of an Error includes our own frames. atomic: run it in one
+    transaction, which is rolled back unless the status is 0.
     """
     module = ModuleType("__main__")
     module.__dict__.update(namespace(database) if names is None else names)
@@ -346,9 +348,40 @@ def run(
     main, sys.modules["__main__"] = sys.modules["__main__"], module
     try:
         with plain_warnings(), _import_path(file), _argv(ARGV_0.get(filename, filename), *arguments):
-            return _status(source, filename, module, debug)
+            execute = functools.partial(_status, source, filename, module, debug)
+            return _atomically(database, execute) if atomic else execute()
     finally:
         sys.modules["__main__"] = main
+
+
+class _Failed(Exception):
+    """Rolls back the transaction of a script whose status is not 0."""
+
+
+def _atomically(database: Any, execute: Callable[[], int]) -> int:
+    """Run a script in one transaction. Raises an Error if the script ends the transaction itself."""
+    status = 0
+    with contextlib.suppress(_Failed), database.atomic():
+        status = execute()
+        if status:
+            raise _Failed
+        if not database.is_in_transaction():
+            raise Error("the script ended the transaction of --atomic: leave out its own commit() and rollback()")
+    return status
+
+
+def changes_saved(database: Any) -> int:
+    """Return the number of changes that a session has committed; 0 if its database is closed.
+
+    Rolls back an open transaction.
+    """
+    from vserverlib.entities import journal
+
+    if database.is_closed() or database.recorder is None:
+        return 0
+    if database.is_in_transaction():
+        database.rollback()
+    return journal.count_of_session(database, database.recorder.session)
 
 
 def _status(source: str | bytes, filename: str, module: ModuleType, debug: bool) -> int:
@@ -403,7 +436,7 @@ def _traceback(error: BaseException, debug: bool) -> Iterator[str]:
     for exception in _chain(message):
         frames = [frame for frame in exception.stack if frame.filename != __file__]
         if short:
-            frames = [frame for frame in frames if not _is_library(frame.filename)]
+            frames = [frame for frame in frames if not tracebacks.is_library(frame.filename)]
         exception.stack[:] = [_without_marks(frame) for frame in frames]
         _mask_text(exception)
     return message.format(chain=not short)
@@ -414,12 +447,6 @@ def _chain(message: traceback.TracebackException) -> Iterator[traceback.Tracebac
     for other in (message.__cause__, message.__context__):
         if other is not None:
             yield from _chain(other)
-
-
-def _is_library(file: str) -> bool:
-    here, path = Path(__file__).parent, Path(file)
-    ours = path.parent == here and path.name in ("models.py", "vserver.py")
-    return ours or (here / "vserverlib") in path.parents or file == peewee.__file__
 
 
 def _without_marks(frame: traceback.FrameSummary) -> traceback.FrameSummary:

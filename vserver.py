@@ -65,6 +65,7 @@ SIZE = click.IntRange(1, MAX_COUNT)
 @click.option(
     "-o", "--output", type=click.Choice(["table", "json"]), default="table", help="With --dry-run, its output format."
 )
+@click.option("--no-pager", is_flag=True, help="Do not page output that is longer than the screen.")
 @click.option("--debug", is_flag=True, help="Print the traceback of an error.")
 @click.version_option(__version__, message="vserver %(version)s")
 @click.pass_context
@@ -73,6 +74,7 @@ def main(
     /,
     database: str | None,
     strict: bool,
+    no_pager: bool,
     debug: bool,
     no_backup: bool,
     **planning: Any,
@@ -175,6 +177,7 @@ class WithArguments(Command):
 @click.option("--demo", is_flag=True, help="Open a private copy of the example data; discard it at the end.")
 @click.option("--read-only", is_flag=True, help="Refuse every change.")
 @click.option("--sandbox", is_flag=True, help="Work on a private copy; report at the end what would have changed.")
+@click.option("--atomic", is_flag=True, help="Run FILE or CODE in one transaction: if it fails, nothing is saved.")
 @click.option("--print-sql", is_flag=True, help="Print each SQL statement and its duration to stderr.")
 @click.option("-q", "--quiet", is_flag=True, help="Start without the welcome text.")
 @click.pass_context
@@ -184,19 +187,22 @@ def shell_command(
     """Open a Python prompt on the database, or run Python code.
 
     Runs FILE, CODE or standard input as plain Python, without a prompt; FILE - is standard input. The arguments after
-    -- are in its sys.argv. Without -d, creates vserver.db if it does not exist.
+    -- are in its sys.argv. Without -d, creates vserver.db if it does not exist. If it fails and has saved something,
+    prints how to undo that.
 
     $ vserver shell --demo
     $ vserver shell --read-only -c 'print(len(db.Task.get()))'
     $ echo 'print(db.Organization.get(1).name)' | vserver shell - -- argument
     """
-    print_sql, quiet = options.pop("print_sql"), options.pop("quiet")
+    print_sql, quiet, atomic = options.pop("print_sql"), options.pop("quiet"), options.pop("atomic")
     _refuse_contradictions(ctx, file, code, options)
     if arguments and file is None and code is None:
         raise click.UsageError(
             "the arguments after -- are for FILE or CODE: put one of them before --, or - for standard input", ctx
         )
     source = _source(file, code)
+    if atomic and (source is None or options["read_only"]):
+        raise click.UsageError("--atomic is for a FILE or CODE that saves: leave it out", ctx)
     with ctx.obj.open_session(**options) as database:
         import shell
 
@@ -207,8 +213,10 @@ def shell_command(
             shell.print_queries(database)
         from vserverlib.arguments import of_script
 
-        run = partial(shell.run, *source, database, arguments=of_script(arguments), debug=ctx.obj.debug)
+        run = partial(shell.run, *source, database, arguments=of_script(arguments), debug=ctx.obj.debug, atomic=atomic)
         status = _plan_script(ctx.obj, database, run) if ctx.obj.write else run()
+        if status and not ctx.obj.write and not any(options.values()):
+            _report_saved(ctx.obj, database, atomic)
     ctx.exit(status)
 
 
@@ -223,6 +231,17 @@ def _plan_script(target: Target, database: Any, run: Callable[[], int]) -> int:
     else:
         database.applying()
     return status
+
+
+def _report_saved(target: Target, database: Any, atomic: bool) -> None:
+    """Say what a script had saved when it failed, and how to undo it."""
+    import shell
+
+    if atomic:
+        notify("nothing was saved: --atomic rolled it back", "yellow")
+    elif number := shell.changes_saved(database):
+        undo = target.command("undo", "--session", database.recorder.session)
+        notify(f"saved {pluralize(number, 'change')} before it failed; undo with: {undo}", "yellow")
 
 
 def _refuse_contradictions(ctx: click.Context, file: str | None, code: str | None, options: dict[str, bool]) -> None:
@@ -269,21 +288,24 @@ def _checked(source: bytes, name: str) -> tuple[bytes, str]:
 
 @main.command()
 @click.argument("tasks", metavar="TASK...", nargs=-1, required=True, shell_complete=completers.tasks)
-@click.option("--timeout", metavar="SECONDS", type=float, help="Stop waiting after this time; 0 checks once.")
+@click.option("--timeout", metavar="AGE|TIME", help="Stop waiting after 5m (s, m, h, d, w) or 60 s, or at a time.")
 @click.pass_context
-def wait(ctx: click.Context, tasks: tuple[str, ...], timeout: float | None) -> None:
+def wait(ctx: click.Context, tasks: tuple[str, ...], timeout: str | None) -> None:
     """Wait until tasks have finished.
 
-    TASK is an id or a name. The exit status is 0 if all tasks completed, 1 if one failed, 3 after the timeout. Fails at
-    once for a task without results, which can never finish.
+    TASK is an id or a name. The exit status is 0 if all tasks completed, 1 if one failed, 3 after the timeout, and 4 if
+    the tasks could not be read. Fails at once for a task without results, which can never finish. `--timeout 0` checks
+    once.
 
     $ vserver wait 1 2
-    $ vserver wait task/1 "Kaplan-Meier survival" --timeout 60
+    $ vserver wait task/1 "Kaplan-Meier survival" --timeout 5m
     """
+    from vserverlib.entities import ages
     from vserverlib.terminal import watching
 
+    seconds = None if timeout is None else ages.timeout(timeout)
     with ctx.obj.open(read_only=True) as database:
-        ending = watching.wait(database, tasks, timeout)
+        ending = watching.wait(database, tasks, seconds)
     if ending.message:
         notify(ending.message, "yellow")
     ctx.exit(ending.status)

@@ -1,4 +1,4 @@
-"""Write docs/schema.json, the JSON Schema of the output of `list -o json` and `show -o json`.
+"""Write docs/schema.json, the JSON Schemas of the output of `list -o json` and `show -o json`.
 
     python docs/make_schema.py
 
@@ -18,10 +18,13 @@ sys.path.insert(0, str(HERE.parent))
 def page() -> str:
     """Return the text of the file."""
     import models
-    from vserverlib.queries import columns
+    from vserverlib.queries import columns, related
 
     defs = {model.noun: columns.schema(model) for model in models.ENTITIES}
-    message = "One entity, as vserver show ENTITY ID -o json prints it; vserver list -o json prints a list of them."
+    defs |= {f"{model.noun}_shown": related.schema(model) for model in models.ENTITIES}
+    message = (
+        "task: an item of vserver list tasks -o json; task_shown: vserver show task ID -o json. So for each entity."
+    )
     head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "description": message}
     return json.dumps({**head, "$defs": defs}, indent=2) + "\n"
 

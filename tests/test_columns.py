@@ -18,7 +18,7 @@ import vserver
 from models import MODELS, Organization, Result, Task, User
 from vserverlib import UsageError
 from vserverlib.entities.fields import Secret
-from vserverlib.queries import columns, listing
+from vserverlib.queries import columns, listing, related
 
 ROOT = Path(__file__).parent.parent
 SCHEMA = json.loads((ROOT / "docs" / "schema.json").read_text())
@@ -90,9 +90,9 @@ def test_the_error_for_an_unknown_field_suggests_one(model: Any, text: str, mess
 # The schema of the JSON
 
 
-def valid(model: Any, row: Any) -> None:
+def valid(model: Any, row: Any, kind: str = "") -> None:
     jsonschema.Draft202012Validator(
-        {"$ref": f"#/$defs/{model.noun}", **SCHEMA}, format_checker=jsonschema.FormatChecker()
+        {"$ref": f"#/$defs/{model.noun}{kind}", **SCHEMA}, format_checker=jsonschema.FormatChecker()
     ).validate(row)
 
 
@@ -104,7 +104,8 @@ def printed(*words: str) -> Any:
 
 def test_the_schema_that_is_published_is_that_of_the_columns() -> None:
     made = {model.noun: columns.schema(model) for model in models.ENTITIES}
-    assert SCHEMA["$defs"] == made, "run: make docs"
+    shown = {f"{model.noun}_shown": related.schema(model) for model in models.ENTITIES}
+    assert SCHEMA["$defs"] == made | shown, "run: make docs"
 
 
 @pytest.mark.parametrize("model", models.ENTITIES, ids=lambda model: model.__name__)
@@ -115,7 +116,9 @@ def test_json_of_a_list_and_of_one_entity_are_as_the_schema_says(model: Any, exa
     assert len(rows) > 3 and rows[-1]["id"] == 999
     for row in rows:
         valid(model, row)
-        assert row == printed("show", model.noun, str(row["id"]), "-o", "json")
+        shown = printed("show", model.noun, str(row["id"]), "-o", "json")
+        valid(model, shown, "_shown")
+        assert {name: value for name, value in shown.items() if name != "related"} == row
 
 
 def test_the_schema_refuses_what_it_should() -> None:

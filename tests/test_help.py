@@ -17,7 +17,7 @@ from helpers.terminal import ROOT
 
 import vserver
 from vserverlib.commands import help_page, topics
-from vserverlib.entities import filters, rules
+from vserverlib.entities import ages, filters, rules
 from vserverlib.queries import formats
 
 PROGRAMS: dict[str, click.Command] = {"vserver": vserver.main, **vserver.main.commands}
@@ -145,7 +145,7 @@ def test_the_filters_have_every_operator_and_unit() -> None:
     text = topics.markdown("filters", vserver.main)
     operators = re.findall(r"^\| (`[=<>!~` ]+) \|", text, re.MULTILINE)
     assert sorted(" ".join(operators).replace("`", "").split()) == sorted(filters.OPERATORS["any"])
-    assert re.findall("`([a-z])`", text.partition("units: ")[2]) == list(filters.UNITS)
+    assert re.findall("`([a-z])`", text.partition("units: ")[2]) == list(ages.UNITS)
 
 
 def test_the_formats_are_those_of_the_commands() -> None:
@@ -169,7 +169,24 @@ def test_every_variable_that_the_code_reads_is_listed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "status"), [("list tasks", "0"), ("show task 99", "1"), ("list taks", "2"), ("wait 9 --timeout 0", "3")]
+    ("words", "status"),
+    [
+        ("list tasks", "0"),
+        ("check", "0"),
+        ("show task 99", "1"),
+        ("-d gone.db list tasks", "1"),
+        ("wait 8", "1"),
+        ("list taks", "2"),
+        ("check --rule X", "2"),
+        ("wait 9 --timeout x", "2"),
+        ("wait 9 --timeout 0", "3"),
+        ("wait 99", "4"),
+        ("wait 24", "4"),  # it has no results
+        ("-d gone.db wait 1", "4"),
+        ("-d gone.db check", "4"),
+        ("-d . check", "4"),
+        ("-d postgresql://me@/db?host=/nowhere check -o json", "4"),
+    ],
 )
 def test_the_exit_statuses_are_those_of_the_program(words: str, status: str, example: Path) -> None:
     done = started(*words.split(), cwd=example.parent)

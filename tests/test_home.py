@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from helpers.process import PROGRAM
+from helpers.terminal import Terminal, environment
 
 from vserverlib import home
 
@@ -59,3 +64,67 @@ def test_a_folder_that_is_open_to_others_is_not_ours(tmp_path: Path) -> None:
         assert home.own_entries(other, every) == []
     with pytest.raises(PermissionError, match="is a link, another user's, or open to others"):
         home.own_folder(folder)
+
+
+# A user who is only a number and has no home, as in a container or from cron
+
+NUMBER = 4_000_000
+NOBODY_AT_ALL = (
+    *("setpriv", f"--reuid={NUMBER}", f"--regid={NUMBER}", "--clear-groups"),
+    *("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"),  # Python may be where only root can look
+)
+needs_root = pytest.mark.skipif(
+    os.geteuid() != 0 or shutil.which("setpriv") is None, reason="another user takes root's rights, and setpriv"
+)
+
+
+@pytest.fixture
+def homeless(tmp_path: Path) -> Iterator[Callable[..., Terminal]]:
+    """Return a function that starts the program for such a user, in a folder with a server's database."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    shutil.copy(Path(__file__).parent / "data" / "v4.15.2.sqlite", folder / "server.sqlite")
+    (folder / "server.sqlite").chmod(0o644)
+    os.chown(folder, NUMBER, NUMBER)
+    for parent in (tmp_path, *tmp_path.parents):
+        if parent.stat().st_uid == 0 and parent != Path("/"):
+            parent.chmod(parent.stat().st_mode | 0o011)
+    env = {name: value for name, value in environment(folder, TMPDIR=str(folder)).items() if name != "HOME"}
+    started: list[Terminal] = []
+
+    def start(*words: str) -> Terminal:
+        line = f"cd {folder} && exec {shlex.join([*NOBODY_AT_ALL, *PROGRAM, *words])}"
+        started.append(Terminal(["/bin/sh", "-c", line], env))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.child.close(force=True)
+
+
+@needs_root
+@pytest.mark.parametrize("words", [("-d", "new.db"), ("-d", "server.sqlite"), ("--demo",)], ids=str)
+def test_without_a_home_the_shell_starts_without_history(
+    words: tuple[str, ...], homeless: Callable[..., Terminal], tmp_path: Path
+) -> None:
+    if "new.db" in words:
+        assert homeless(*words, "init").wait_for_end() == 0
+    terminal = homeless("shell", *words) if words == ("--demo",) else homeless(*words, "shell")
+    shown = " ".join(terminal.wait_for_prompt().split())
+    assert "history is off: this user has no home folder: set VSERVER_HOME" in shown
+    assert terminal.enter("db.Organization.get().count() >= 0").endswith("True")
+    assert terminal.leave() == 0 and "Traceback" not in terminal.raw
+    assert {path.name for path in (tmp_path / "folder").iterdir()} <= {"new.db", "server.sqlite"}
+
+
+@needs_root
+@pytest.mark.parametrize(
+    "words", ["overview", "list tasks -o name", "show task 1", "check -o jsonl", "shell -c print(1)"]
+)
+def test_without_a_home_a_servers_database_can_be_viewed(
+    words: str, homeless: Callable[..., Terminal], tmp_path: Path
+) -> None:
+    terminal = homeless("--no-pager", "-d", "server.sqlite", *words.split())
+    assert terminal.wait_for_end() == (1 if "check" in words else 0), terminal.text
+    assert "read-only view" in terminal.raw and "Traceback" not in terminal.raw
+    assert [path.name for path in (tmp_path / "folder").iterdir()] == ["server.sqlite"]

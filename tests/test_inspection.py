@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
+import subprocess
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from helpers import process
 
 import models as db
 import shell
@@ -278,3 +280,36 @@ def test_a_time_of_another_form_is_a_time(path: Path, story: Any, database: Any)
     change(path, "UPDATE task SET created_at = '2026-03-01'")
     change(path, "UPDATE result SET started_at = '2026-03-01T09:00:00Z'")
     assert found(database, "DBF004") == []
+
+
+@pytest.mark.parametrize("words", ["check", "check -o json", "wait 1"])
+def test_a_locked_database_is_not_a_finding(words: str, story: SimpleNamespace, database: Any, path: Path) -> None:
+    database.close()
+    with closing(sqlite3.connect(path, isolation_level=None)) as conn:
+        conn.execute("PRAGMA locking_mode = EXCLUSIVE")
+        conn.execute("PRAGMA journal_mode = DELETE")
+        conn.execute("BEGIN EXCLUSIVE")
+        code = "import vserver; from vserverlib.databases import connection; connection.LOCK_TIMEOUT = 0.3; "
+        code += "vserver.main(prog_name='vserver')"
+        done = process.python("-c", code, "-d", path, *words.split())
+    assert (done.status, done.out) == (4, "") and "is locked by" in done.err, done
+    assert process.vserver("-d", path, "check").status == 1
+
+
+def test_a_missing_privilege_is_not_a_finding(server: Any, story: SimpleNamespace, database: Any, address: str) -> None:
+    if database.is_sqlite:
+        pytest.skip("files have no such privileges")
+    database.execute_sql("CREATE ROLE half LOGIN")
+    try:
+        database.execute_sql("GRANT SELECT ON organization, setting, change TO half")
+        done = process.vserver("-d", address.replace("postgres@", "half@"), "check", "-o", "json")
+        assert done.status == 4 and "GRANT" in done.err, done
+    finally:
+        database.execute_sql("DROP OWNED BY half")
+        database.execute_sql("DROP ROLE half")
+
+
+def test_an_output_that_cannot_be_written_is_not_a_finding(example: Path) -> None:
+    command = [*process.PROGRAM, "-d", str(example), "check"]
+    with open("/dev/full", "w") as full:
+        assert subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False).returncode == 4

@@ -55,6 +55,7 @@ OWNERS = {
         ),
         *("create", "editor", "passwords"),
         "clean_up",
+        *("habits", "printing"),
     },
     "IPython": {"console", "history", "magics", "matcher", "extension"},
     "prompt_toolkit": {"console", "history"},

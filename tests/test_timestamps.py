@@ -15,7 +15,7 @@ from helpers.process import vserver as process
 import models as db
 import vserver
 from vserverlib import Error, UsageError
-from vserverlib.entities import fields, filters, timestamps
+from vserverlib.entities import ages, fields, timestamps
 
 STORED = "2026-02-03 10:02:44.123456+00:00"
 AROUND = (  # what the time of a task is, and those before and after it
@@ -125,7 +125,7 @@ def test_what_is_assigned_is_one_moment(story: SimpleNamespace) -> None:
 
 def test_today_and_now_are_times(story: SimpleNamespace) -> None:
     assert len(db.Task.where("created_at<=now")) == 1 == len(db.Task.where("created_at>=-1h"))
-    assert filters.past("today").time() == datetime.time() and filters.past("now") <= fields.now()
+    assert ages.past("today").time() == datetime.time() and ages.past("now") <= fields.now()
 
 
 def test_the_end_of_time_is_within_it(tasks: list[Any]) -> None:

@@ -120,7 +120,7 @@ def test_the_time_limit_is_exact(database: Any, story: SimpleNamespace) -> None:
 
 def test_a_task_without_results_is_an_error_at_once(path: Path, database: Any) -> None:
     models.Task(name="bare").save()
-    assert ran(path, "wait", "bare") == (1, 'Error: task 1 "bare" has no results: it would never finish\n')
+    assert ran(path, "wait", "bare") == (4, 'Error: task 1 "bare" has no results: it would never finish\n')
 
 
 def test_no_time_to_wait_is_a_usage_error(path: Path, story: SimpleNamespace) -> None:

@@ -22,8 +22,8 @@ def folder() -> Path:
         if asked := os.environ.get("VSERVER_HOME"):
             return Path(asked).expanduser().absolute()
         return _data_folder()
-    except RuntimeError as error:
-        raise FileNotFoundError(errno.ENOENT, f"{error}: set VSERVER_HOME") from None
+    except RuntimeError:
+        raise FileNotFoundError(errno.ENOENT, "this user has no home folder: set VSERVER_HOME") from None
 
 
 def _data_folder() -> Path:

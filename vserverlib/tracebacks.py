@@ -1,5 +1,7 @@
 """Tracebacks of uncaught exceptions in plain scripts: Python's own, with secrets masked in the source lines.
 
+That of an Error has the frames of the script only, as in `vserver shell FILE`.
+
 The shell, IPython and notebooks print their own tracebacks. Tracebacks that a program prints or logs itself
 (traceback.print_exc(), logging) are not masked.
 """
@@ -9,7 +11,12 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
+
+from vserverlib import Error
+
+ROOT = Path(__file__).parent.parent  # of models.py and shell.py
 
 
 def install() -> None:
@@ -24,10 +31,21 @@ def _print(kind: Any, error: Any, trace: Any) -> None:
     import traceback  # rarely needed
 
     message = traceback.TracebackException(kind, error, trace, lookup_lines=False)
+    is_ours = isinstance(error, Error)
     for exception in _chain(message):
-        _mask_sources({frame.filename for frame in exception.stack})
-        exception.stack[:] = [_without_marks(traceback, frame) for frame in exception.stack]
-    sys.stderr.write("".join(message.format()))
+        frames = [frame for frame in exception.stack if not (is_ours and is_library(frame.filename))]
+        _mask_sources({frame.filename for frame in frames})
+        exception.stack[:] = [_without_marks(traceback, frame) for frame in frames]
+    sys.stderr.write("".join(message.format(chain=not is_ours)))
+
+
+def is_library(file: str) -> bool:
+    """Whether a file is one of vserver's modules or Peewee."""
+    from vserverlib.drivers import peewee
+
+    path = Path(file)
+    is_top = path.parent == ROOT and path.name in ("models.py", "shell.py", "vserver.py")
+    return is_top or (ROOT / "vserverlib") in path.parents or file == peewee.__file__
 
 
 def _print_of_thread(args: Any) -> None:

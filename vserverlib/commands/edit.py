@@ -247,7 +247,7 @@ def _show_plan(plan: Any, stream: TextIO) -> None:
 @click.option("--since", metavar="AGE|TIME", help="Only changes since then: 2d (s, m, h, d, w), 2026-03-01.")
 @click.option("--session", metavar="NAME", help="Only changes of this session.")
 @click.option("--change", "changes", metavar="N", type=Id(), multiple=True, help="Only this change. Repeatable.")
-@paging(PAGE_SIZE, f"{PAGE_SIZE} in a table, else all", whole=True)
+@paging(PAGE_SIZE, f"{PAGE_SIZE} in a table, else all")
 @JSON_OUTPUT
 @click.option("--prune", metavar="AGE|TIME", help="Delete older changes, which then cannot be undone: 90d, 2026-03-01.")
 @click.option("--yes", is_flag=True, help="With --prune, skip the confirmation.")
@@ -287,8 +287,9 @@ def _print_page(database: Any, asked: list[Any], output: str, paging: Paging) ->
 
     end = None if paging.everything else paging.first + paging.size
     found = journal.entries(database, asked)
-    number = _print_entries(itertools.islice(found, paging.first, end), output)
-    if number and not next(found, None):
+    with printing.paged() as reader:
+        number = _print_entries(itertools.islice(found, paging.first, end), output)
+    if reader.has_quit or (number and not next(found, None)):
         return
     total = journal.total(database, asked)
     if total:

@@ -10,6 +10,8 @@ from typing import Any
 
 import click
 
+from vserverlib import UsageError
+
 CUT = "\f"  # click prints the help up to here
 TOPICS = {
     "environment": "Environment variables.",
@@ -27,6 +29,16 @@ class HelpPage(click.Command):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.help = (self.help or "").replace("$ ", f"{CUT}$ ", 1)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the command line. A usage error that comes of a habit from another program names our line for it."""
+        typed = list(args)
+        try:
+            return super().parse_args(ctx, args)
+        except (click.UsageError, UsageError) as error:
+            from vserverlib.commands import habits
+
+            raise habits.answer(error, ctx, typed) or error from None
 
     @property
     def examples(self) -> list[str]:

@@ -34,6 +34,8 @@ PAGE_SIZE = 50  # rows
 MAX_COUNT = 10**9  # of pages, and of rows on a page: their product fits into 64 bits
 NUMBER = click.IntRange(min=1)
 BEFORE = ("-d", "--database", "--write", "--dry-run", "--yes", "--no-backup", "-o", "--output")  # the command
+NOT_READ = 4  # the exit status of `check` and `wait` if they cannot read the database: 1 is a finding
+COMMANDS_THAT_FIND = ("check", "wait")
 
 
 # Errors and exit statuses
@@ -101,6 +103,20 @@ class Commands(HelpPage, click.Group):
         with _printable_usage():
             return super().make_context(*args, **options)
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command. The error for a command of another program names our line for it."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            from vserverlib.commands import habits
+
+            typed, *words = args
+            name = Target(ctx.params["database"], debug=False).name
+            line = habits.command(typed, words, name, self.commands)
+            raise (UsageError(f'no command "{printable(typed)}": use {line}') if line else error) from None
+
     def main(self, *args: Any, standalone_mode: bool = True, **options: Any) -> Any:
         """Run, and exit with the same status after a signal, even if it comes while click parses the command line."""
         run: Callable[[], Any] = functools.partial(super().main, *args, standalone_mode=False, **options)
@@ -136,6 +152,8 @@ class Commands(HelpPage, click.Group):
 
                 traceback.print_exception(error)
             _discard_stdout()
+            if failure.exit_code == 1 and ctx.invoked_subcommand in COMMANDS_THAT_FIND:
+                failure.exit_code = NOT_READ  # type: ignore[misc]
             raise failure from error
 
 
@@ -407,6 +425,16 @@ JSON_OUTPUT = output("json", "jsonl")
 LIST_OUTPUT = output("json", "jsonl", "csv", "yaml", "name")
 
 
+def _whole_filters(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the filters. Raises a usage error for one that has no operator: a shell may have taken its > away."""
+    if any(not set("=<>~") & set(text) for text in given):
+        from vserverlib.commands import habits
+
+        if message := habits.torn(given):
+            raise UsageError(message)
+    return given
+
+
 def several(*options: Callable[[CommandFunction], CommandFunction]) -> Callable[[CommandFunction], CommandFunction]:
     """Return several options as one decorator."""
 
@@ -424,6 +452,7 @@ FILTERS = several(
         shell_complete=completers.where,
         metavar="FILTER",
         multiple=True,
+        callback=_whole_filters,
         help="Filter by a field, such as status=failed. Repeatable: all filters must match.",
     ),
     click.option("--search", metavar="TEXT", help="Search all text fields, ignoring case."),
@@ -445,10 +474,10 @@ COLUMNS = several(
 )
 
 
-def paging(size: int, default: str, whole: bool = False) -> Callable[[CommandFunction], CommandFunction]:
+def paging(size: int, default: str) -> Callable[[CommandFunction], CommandFunction]:
     """Return the three options that choose a page; the command takes `paging` in place of them.
 
-    size: rows of a page without --limit. default: how the help says that. whole: print all rows to programs by default.
+    Programs get all rows by default. size: rows of a table without --limit. default: how the help says that.
     """
 
     def add(command: CommandFunction) -> CommandFunction:
@@ -458,7 +487,7 @@ def paging(size: int, default: str, whole: bool = False) -> Callable[[CommandFun
                 raise click.UsageError("--all prints every page: leave out --limit and --page")
             if max(limit or 1, page or 1) > MAX_COUNT:
                 raise click.UsageError(f"--limit and --page take at most {MAX_COUNT:,}")
-            is_whole = whole and options["output"] != "table" and not (limit or page)
+            is_whole = options["output"] != "table" and not (limit or page)
             return command(*words, paging=Paging(page or 1, limit or size, everything or is_whole), **options)
 
         return paged  # type: ignore[return-value]  # still a command's function
@@ -471,6 +500,6 @@ def paging(size: int, default: str, whole: bool = False) -> Callable[[CommandFun
     )
 
 
-PAGING = paging(PAGE_SIZE, str(PAGE_SIZE))
+PAGING = paging(PAGE_SIZE, f"{PAGE_SIZE} in a table, else all")
 YES = click.option("--yes", is_flag=True, help="Skip the confirmation.")
 FORCE = click.option("--force", is_flag=True, help="Replace FILE if it exists.")

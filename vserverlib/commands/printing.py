@@ -5,9 +5,13 @@ formats.py owns the formats for programs, views.py the tables.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from types import SimpleNamespace
 from typing import Any, NamedTuple, TextIO
+
+import click
 
 from vserverlib.messages import notify
 
@@ -23,6 +27,15 @@ class Paging(NamedTuple):
     def first(self) -> int:
         """Return the index of the first row, counted from 0."""
         return (self.page - 1) * self.size
+
+
+def paged() -> Any:
+    """Return a block whose output goes through a pager if it is longer than the screen: see terminal/pager.py."""
+    if not sys.stdout.isatty() or click.get_current_context().find_root().params["no_pager"]:
+        return contextlib.nullcontext(SimpleNamespace(has_quit=False))
+    from vserverlib.terminal import pager
+
+    return pager.paged()
 
 
 def pages(found: Iterator[Any], output: str, wide: bool = False) -> Any:
@@ -83,10 +96,11 @@ def document(value: Any, output: str) -> None:
     sys.stdout.write(text.rstrip("\n") + "\n")
 
 
-def hint_at_more(page: Any, paging: Paging, where: Sequence[str], search: str | None) -> None:
-    """Say how to see the next page of a list, or why this one is empty. where, search: the query's."""
+def hint_at_more(page: Any, paging: Paging, where: Sequence[str], search: str | None, sort: str | None) -> None:
+    """Say how to see the next page of a list, or why this one is empty. where, search, sort: the query's."""
     if page.total:
-        hint_at_pages(page.first + len(page.rows) if page.rows else 0, page.total, paging)
+        newest = "" if sort or page.first else "; --newest begins with the newest"
+        hint_at_pages(page.first + len(page.rows) if page.rows else 0, page.total, paging, newest)
     else:
         _notify_empty(page.model, where, search)
 
@@ -97,12 +111,12 @@ def _notify_empty(model: Any, where: Sequence[str], search: str | None) -> None:
         notify("a result's status is the text that the server stored; filter by its state, as in state=failed")
 
 
-def hint_at_pages(end: int, total: int, paging: Paging) -> None:
+def hint_at_pages(end: int, total: int, paging: Paging, more: str = "") -> None:
     """Say how to see the next page, or that this one is empty. end: the number of its last row, 0 if empty."""
     if not end:
         notify(f"there is no page {paging.page:,}: the last page is {-(-total // paging.size):,}")
     elif end < total:
-        notify(f"{total - end:,} more: --page {paging.page + 1}, or --all")
+        notify(f"{total - end:,} more: --page {paging.page + 1}, or --all{more}")
 
 
 def is_unicode(stream: TextIO) -> bool:

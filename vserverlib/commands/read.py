@@ -28,17 +28,27 @@ from vserverlib.commands.printing import Paging
 from vserverlib.messages import notify
 
 TABLE_ROWS = 1000  # a longer list is printed as several tables
+ROWS_IN_MEMORY = 20  # of other formats: a result may have megabytes
 
 
 @command("list")
 @click.argument("entity", shell_complete=completers.plurals)
 @FILTERS
+@click.option("--newest", is_flag=True, help="Begin with the newest, as --sort -id does.")
 @COLUMNS
 @PAGING
 @LIST_OUTPUT
 @click.pass_obj
 def list_command(
-    target: Target, /, entity: str, output: str, fields: str | None, wide: bool, paging: Paging, **asked: Any
+    target: Target,
+    /,
+    entity: str,
+    output: str,
+    fields: str | None,
+    wide: bool,
+    newest: bool,
+    paging: Paging,
+    **asked: Any,
 ) -> None:
     """List entities of one kind, oldest first.
 
@@ -46,7 +56,7 @@ def list_command(
 
     A FILTER is a field, an operator and a value, such as status=failed: see `vserver help filters`.
 
-    $ vserver list tasks --where status=failed --sort -created_at
+    $ vserver list tasks --where status=failed --newest
     $ vserver list results --where task.name~cox --where 'finished_at>2026-02-10'
     $ vserver list users --fields username,organization.country -o csv
     """
@@ -56,14 +66,20 @@ def list_command(
     if fields == "help":
         return _print_fields(model, output)
     columns = _columns(model, output, fields, wide)
+    if newest and asked["sort"]:
+        raise click.UsageError("--newest sorts by -id: leave out --sort, or write --sort with -id at its end")
+    asked["sort"] = "-id" if newest else asked["sort"]
     with target.open(read_only=True):
         query = listing.query(model, **asked)
         if paging.everything:
-            pages = listing.pages(query, TABLE_ROWS, columns, iso=output != "table")
+            size = TABLE_ROWS if output == "table" else ROWS_IN_MEMORY
+            pages = listing.pages(query, size, columns, iso=output != "table")
         else:
             pages = iter([listing.page(query, paging.first, paging.size, columns, iso=output != "table")])
-        last = printing.pages(pages, output, wide)
-        printing.hint_at_more(last, paging, asked["where"], asked["search"])
+        with printing.paged() as reader:
+            last = printing.pages(pages, output, wide)
+        if not reader.has_quit:
+            printing.hint_at_more(last, paging, **asked)
     return None
 
 
@@ -89,7 +105,8 @@ def _print_fields(model: Any, output: str) -> None:
 
     if output != "table":
         return printing.write(formats.WRITERS[output], columns.described(columns.known(model)))
-    views.console().print(views.glossary(columns.described(columns.known(model))))
+    with printing.paged():
+        views.console().print(views.glossary(columns.described(columns.known(model))))
     links = ", ".join(f"{link.name}.…" for link in model._meta.refs)
     return notify(f"and the fields of linked entities: {links}") if links else None
 
@@ -103,7 +120,7 @@ def show(target: Target, entity: str, id_or_name: str | None, output: str) -> No
     """Show one entity.
 
     Shows its fields and the entities that belong to it; for a task, the progress of each organization on a time line,
-    and its parent and child tasks.
+    and its parent and child tasks. In JSON and YAML, `related` has these as rows.
 
     ENTITY is organization, user, collaboration, node, task or result. ENTITY and ID can be one word: task/12.
 
@@ -112,19 +129,21 @@ def show(target: Target, entity: str, id_or_name: str | None, output: str) -> No
     $ vserver show user/1 -o json
     """
     from vserverlib.entities import finding
-    from vserverlib.queries import columns, kinds, listing
+    from vserverlib.queries import kinds
 
     if id_or_name is None and "/" not in entity:
         raise click.UsageError(f"which {printable(entity)}? Give an id or a name, or both words as one: task/12")
     model = kinds.kind(entity.partition("/")[0] if id_or_name is None else entity)
-    with target.open(read_only=True):
+    with target.open(read_only=True), printing.paged():
         found = finding.one(model, entity if id_or_name is None else id_or_name)
         if output == "table":
             from vserverlib.terminal import panels, views
 
             views.console().print(panels.entity_panel(found))
         else:
-            printing.document(listing.of_entities([found], columns.COLUMNS[model])[0], output)
+            from vserverlib.queries import related
+
+            printing.document(related.document(found), output)
 
 
 @command()
@@ -149,9 +168,11 @@ def overview(target: Target, output: str, everything: bool) -> None:
         from vserverlib.entities import fields
         from vserverlib.terminal import overview_screen, views
 
-        views.console().print(overview_screen.OverviewView(found, database.title, fields.now(), everything))
+        with printing.paged():
+            views.console().print(overview_screen.OverviewView(found, database.title, fields.now(), everything))
     else:
-        printing.document(figures.as_data(found), output)
+        with printing.paged():
+            printing.document(figures.as_data(found), output)
 
 
 @command("why")
@@ -207,7 +228,8 @@ def check_command(
 
     Without ENTITY, also checks the file for damage, links to missing rows, invalid values, and changed tables. Changes
     nothing without --fix, which never changes organizations, users, nodes or tasks: the report names the command for
-    these. The exit status is 1 if there are errors or warnings. `vserver help rules` lists the rules.
+    these. The exit status is 1 if there are errors or warnings, and 4 if something could not be checked. `vserver
+    help rules` lists the rules.
 
     ENTITY is organizations, users, collaborations, nodes, tasks or results.
 
@@ -248,7 +270,7 @@ def _explain(rule: Any) -> None:
 
 def _print_findings(target: Target, found: Iterator[Any], output: str) -> Any:
     """Print findings, and return their number by rule."""
-    from collections import Counter
+    from collections import Counter, deque
 
     from vserverlib.entities import checks
     from vserverlib.queries import formats
@@ -257,11 +279,14 @@ def _print_findings(target: Target, found: Iterator[Any], output: str) -> Any:
     if output == "table":
         few = checks.Findings(found, keep=check_report.SHOWN)
         if few:
-            views.console().print(check_report.Report(few, target.command))
+            with printing.paged():
+                views.console().print(check_report.Report(few, target.command))
         return few.counts
     counts: Counter[str] = Counter()
     rows = (finding._asdict() for finding in checks.counting(found, counts))
-    printing.write(formats.WRITERS[output], rows)
+    with printing.paged():
+        printing.write(formats.WRITERS[output], rows)
+    deque(rows, maxlen=0)  # counts the rest if the user has quit the pager
     return counts
 
 
@@ -288,16 +313,21 @@ def help_command(ctx: click.Context, topic: str | None) -> None:
     program = ctx.find_root()
     commands: dict[str, click.Command] = getattr(program.command, "commands", {})
     if topic is None:
-        click.echo(program.get_help())
+        _print_help(program.get_help())
     elif topic in TOPICS:
         from vserverlib.commands import topics
 
-        click.echo(topics.page(topic, program.command))
+        _print_help(topics.page(topic, program.command))
     elif topic in commands:
-        commands[topic].make_context(topic, ["--help"], parent=program)
+        _print_help(commands[topic].make_context(topic, [], parent=program, resilient_parsing=True).get_help())
     else:
         near = did_you_mean(topic, [*TOPICS, *commands])
         raise UsageError(f'no help topic or command "{printable(topic)}"{near or ": see vserver help"}')
+
+
+def _print_help(text: str) -> None:
+    with printing.paged():
+        click.echo(text)
 
 
 COMMANDS = (list_command, show, overview, why_command, check_command, help_command)

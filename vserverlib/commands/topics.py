@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 import click
 
 from vserverlib import addresses, signals
+from vserverlib.commands.options import NOT_READ
 from vserverlib.messages import THEMES
 from vserverlib.terminal import watching
 
@@ -22,6 +23,7 @@ EXIT_STATUSES = {
     "Without a message: the reader of the pipe has closed it, as `head` does.",
     "2": "Usage error: an unknown option, entity or field, or options that exclude each other.",
     f"{watching.TIMED_OUT}": "`wait` timed out.",
+    f"{NOT_READ}": "`check` and `wait`: the database or a task could not be read. In other commands that is 1.",
     f"{signals.INTERRUPTED}": "Ctrl-C.",
     "143, 129": "SIGTERM, SIGHUP, after a cleanup. Shells see these statuses; other programs see -15, -1.",
 }
@@ -32,6 +34,8 @@ ENVIRONMENT = {
     "VSERVER_THEME": f"The background of the terminal: {', '.join(f'`{theme}`' for theme in THEMES)} (no colours).",
     "VSERVER_HOME": "The folder of the history and of the last check. Default: `vserver` in the user's data folder, "
     "such as `~/.local/share` (`XDG_DATA_HOME`).",
+    "VSERVER_PAGER": "The pager for output longer than the screen; empty for none, as with `--no-pager`. Default: "
+    "`PAGER`, or else `less -FRX`.",
     "NO_COLOR": "Any value turns off colours.",
     "COLUMNS": "The width of tables. Default: the width of the terminal, or 120 in a pipe.",
     "TERM": "`dumb` turns off colours and progress bars.",
@@ -141,9 +145,13 @@ TEXTS: dict[str, Callable[[click.Command], str]] = {
     "servers": _servers,
 }
 FORMATS_TEXT = """\
-Data goes to stdout, messages to stderr. `list` prints 50 rows and says how many
-remain; `--all` prints all. `--fields id,initiator.country` selects fields, also
-of linked entities; `--fields help` lists them.
+Data goes to stdout, messages to stderr. A table of `list` has 50 rows, and of
+`log` 20; the other formats have all rows, unless `--limit` or `--page` says
+otherwise. `--fields id,initiator.country` selects fields, also of linked
+entities; `--fields help` lists them.
+
+`show -o json` prints the row that `list` has and, under `related`, the rows
+that belong to it, such as the results of a task. docs/schema.json is the schema.
 
 JSON has numbers, booleans, null and texts with escaped control characters.
 Times are ISO 8601 in UTC: `2026-03-01T09:30:00Z`. Invalid values that other
@@ -262,7 +270,7 @@ A time is in UTC, or has an offset: `2026-02-03 11:02 +01:00`.
 | `2026-02-03`, `today` | the day |
 | `2026-02-03 10`, `2026-02-03 10:02` | the hour, the minute |
 | `2026-02-03 10:02:44` | the second |
-| `-2d`, `now` | one moment; units: `s`, `m`, `h`, `d`, `w` |
+| `2d` or `-2d`, `now` | one moment; units: `s`, `m`, `h`, `d`, `w` |
 
 `created_at<2026-02-03` finds earlier days, `>` later days; `=`, `<=` and `>=`
 include the day.

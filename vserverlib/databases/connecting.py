@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from typing import TypeVar
 
-from vserverlib import Error, OutdatedSchema, addresses, files, signals, tracebacks
+from vserverlib import Error, OutdatedSchema, addresses, files, signals
 from vserverlib.databases import current, schemas, storage
 from vserverlib.databases.connection import DatabaseMixin
 from vserverlib.databases.postgresql import servers
@@ -39,7 +39,6 @@ def bind(database: AnyDatabase) -> AnyDatabase:
     if earlier is not None and not earlier.is_closed():
         earlier.close()
     current.database.initialize(database)
-    tracebacks.install()
     return database
 
 

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from vserverlib import Error, NotFound, UsageError, did_you_mean, printable, vantage6_names
-from vserverlib.entities import filters, finding
+from vserverlib.entities import ages, filters, finding
 from vserverlib.entities.choices import GeneratedField
 from vserverlib.entities.fields import BooleanField, Secret, UTCDateTimeField
 from vserverlib.entities.relations import BackrefAccessor, Link, Memberships, relations
@@ -233,7 +233,7 @@ def converted(field: Any, value: Any) -> Any:
     if isinstance(value, str) and isinstance(field, BooleanField):
         word = value.strip().lower()
         return word in YES if word in YES + NO else value
-    return filters.past(value) if isinstance(value, str) and isinstance(field, UTCDateTimeField) else value
+    return ages.past(value) if isinstance(value, str) and isinstance(field, UTCDateTimeField) else value
 
 
 def _linked(field: Any, value: Any) -> Any:

@@ -25,10 +25,10 @@ from typing import Any, NamedTuple
 from vserverlib import UsageError, did_you_mean, printable, vantage6_names
 from vserverlib.databases import case_folding
 from vserverlib.drivers import peewee
-from vserverlib.entities import fields, finding, progress, timestamps
+from vserverlib.entities import ages, fields, finding, progress, timestamps
 from vserverlib.entities.choices import GeneratedField
 from vserverlib.entities.computed_fields import COMPUTED_FIELDS
-from vserverlib.entities.fields import BooleanField, IntegerField, Secret, UTCDateTimeField, as_integer, is_64_bit, now
+from vserverlib.entities.fields import BooleanField, IntegerField, Secret, UTCDateTimeField, as_integer, is_64_bit
 from vserverlib.entities.progress import RESULT
 from vserverlib.entities.relations import BackrefAccessor, Link, Memberships, relations
 from vserverlib.entities.timestamps import Span
@@ -37,8 +37,6 @@ from vserverlib.entities.typed_values import NO, YES, encodable, literal
 FORM = re.compile(r"\s*([\w.]+)\s*([!=<>~]+)\s?(.*)", re.DOTALL)
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d{1,3})?", re.ASCII)
 DIGITS = re.compile(r"[-+]?\d+", re.ASCII)
-AGE = re.compile(r"-\s*(\d{1,6})\s*([smhdw])", re.ASCII)
-UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 ORDERED = ("<", "<=", ">", ">=")
 EQUAL = ("=", "!=")
 OPERATORS = {  # by the kind of value
@@ -406,31 +404,9 @@ def _as_text(value: Value, asked: Filter) -> str:
 def _as_span(value: Value, asked: Filter) -> Span:
     text = (asked.value or "").strip()
     try:
-        return _span(text)
+        return ages.span(text)
     except (ValueError, OverflowError):
-        raise UsageError(
-            f'{value.name} is a time, not "{printable(text)}": write {FORMS} -2d (s, m, h, d, w)'
-        ) from None
-
-
-FORMS = "2026-03-01, 2026-03-01T09:30 (UTC) or an age such as"
-
-
-def _span(text: str) -> Span:
-    age, moment = AGE.fullmatch(text), now()
-    if age:
-        moment -= datetime.timedelta(**{UNITS[age[2]]: int(age[1])})
-    is_moment = age or text.casefold() == "now"
-    return Span(moment, moment) if is_moment else timestamps.span(moment.date() if text.casefold() == "today" else text)
-
-
-def past(text: str) -> datetime.datetime:
-    """Return the first moment of a time, or the moment of an age, such as 90d, with or without a minus."""
-    given = text.strip()
-    try:
-        return _span(f"-{given}" if AGE.fullmatch(f"-{given}") else given).first
-    except (ValueError, OverflowError):
-        raise UsageError(f'"{printable(text)}" is not a time: write {FORMS} 2d (s, m, h, d, w)') from None
+        raise UsageError(f'{value.name} is a time, not "{printable(text)}": write {ages.FORMS}') from None
 
 
 def _contains(expression: Any, text: str) -> Any:

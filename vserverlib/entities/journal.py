@@ -17,7 +17,7 @@ from vserverlib import Error, UsageError, did_you_mean, pluralize, printable, va
 from vserverlib.databases.recording import PRUNE, one_change
 from vserverlib.databases.registry import registry
 from vserverlib.drivers import peewee
-from vserverlib.entities import filters
+from vserverlib.entities import ages
 from vserverlib.entities.fields import Secret, UTCDateTimeField, ValidatedField, as_id, is_64_bit, short_repr
 from vserverlib.entities.orm import EntityBase
 from vserverlib.entities.relations import Link
@@ -145,7 +145,7 @@ def table_of(entity: Any) -> str:
 
 def stored_time(since: Any) -> str:
     """Return a time, or an age such as "2d", as a stored time. Raises a UsageError for anything else."""
-    moment = filters.past(since) if isinstance(since, str) else since
+    moment = ages.past(since) if isinstance(since, str) else since
     return str(CHANGED_AT.clean(moment))
 
 
@@ -196,6 +196,12 @@ def _with_name(link: Any, id: Any) -> Any:
 def total(database: Any, asked: Sequence[Any] = ()) -> int:
     """Return the number of entries that match all conditions."""
     query = _matching(CHANGE.select(peewee.fn.COUNT(CHANGE.id)), asked)
+    return int(database.execute(query).fetchone()[0])
+
+
+def count_of_session(database: Any, session: str) -> int:
+    """Return the number of changes of a session."""
+    query = CHANGE.select(peewee.fn.COUNT(CHANGE.id)).where(CHANGE.session == session)
     return int(database.execute(query).fetchone()[0])
 
 

@@ -232,11 +232,15 @@ def _type(kind: str) -> str:
 
 
 def schema(model: Any) -> dict[str, Any]:
-    """Return the JSON Schema of one entity, as `list -o json` and `show -o json` print it."""
-    columns = COLUMNS[model]
+    """Return the JSON Schema of one entity, as `list -o json` prints it."""
+    return {**object_schema(COLUMNS[model]), "description": model.about}
+
+
+def object_schema(columns: Iterable[Column]) -> dict[str, Any]:
+    """Return the JSON Schema of a row."""
+    columns = tuple(columns)
     return {
         "type": "object",
-        "description": model.about,
         "properties": {column.name: _property(column) for column in columns},
         "required": [column.name for column in columns],
         "additionalProperties": False,

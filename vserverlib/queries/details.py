@@ -17,7 +17,7 @@ from vserverlib.drivers import peewee
 from vserverlib.entities import filters, progress
 from vserverlib.entities.fields import as_integer
 from vserverlib.queries import listing
-from vserverlib.queries.columns import COLUMNS, table_columns
+from vserverlib.queries.columns import COLUMNS, Column, table_columns
 from vserverlib.queries.listing import Page, Row
 
 LANES = 20  # results of a task, or organizations of a collaboration
@@ -100,10 +100,11 @@ def lanes(task: Task) -> Lanes:
     unfinished_first = peewee.Case(None, [(progress.UNFINISHED_RESULTS, 0)], 1)
     page = listing.page(task.results.order_by(unfinished_first, Result.id), 0, LANES, table_columns(Result))
     rows = page.rows if page.total > len(page.rows) else sorted(page.rows, key=lambda row: row["id"])
-    return Lanes([_lane(row) for row in rows], page.total)
+    return Lanes([lane(row) for row in rows], page.total)
 
 
-def _lane(row: Row) -> Lane:
+def lane(row: Row) -> Lane:
+    """Return a row of results as a lane."""
     times = [_moment(row[name]) for name in ("assigned_at", "started_at", "finished_at")]
     return Lane(row["organization"], row["organization_id"], row["status"], row["complete"], *times)
 
@@ -117,12 +118,17 @@ def family(task: Task) -> Family:
     """Return the ancestors and children of a task. At most four queries."""
     columns = [column for column in COLUMNS[Task] if column.name in FAMILY_COLUMNS]
     children = listing.page(task.children, 0, CHILDREN, columns)
-    ids = _ancestors(task)
+    return Family(ancestors(task, columns), children.rows, children.total)
+
+
+def ancestors(task: Task, columns: Sequence[Column]) -> list[Row]:
+    """Return the ancestors of a task, the oldest first. At most two queries."""
+    ids = _ancestor_ids(task)
     found = {row["id"]: row for row in listing.rows(Task.select().where(Task.id.in_(ids)), columns)} if ids else {}
-    return Family([found[id] for id in ids if id in found], children.rows, children.total)
+    return [found[id] for id in ids if id in found]
 
 
-def _ancestors(task: Task) -> list[int]:
+def _ancestor_ids(task: Task) -> list[int]:
     """Return the ids of a task's ancestors, the oldest first, each once. One query."""
     if task.parent_id is None:
         return []
@@ -150,7 +156,7 @@ def participants(collaboration: Any) -> Participants:
     for node in collaboration.get_nodes_from_organizations([each.id for each in shown]).order_by(Node.id.desc()):
         nodes[node.organization_id] = node
     found = [_participant(each, nodes.get(each.id)) for each in shown]
-    return Participants(found, len(members), _statuses(collaboration))
+    return Participants(found, len(members), statuses(collaboration))
 
 
 def _participant(organization: Organization, node: Any) -> Participant:
@@ -158,7 +164,7 @@ def _participant(organization: Organization, node: Any) -> Participant:
     return Participant(organization.id, organization.name, *known)
 
 
-def _statuses(collaboration: Any) -> dict[str, int]:
+def statuses(collaboration: Any) -> dict[str, int]:
     """Return the number of tasks of a collaboration with each status. One query, which reads all of its tasks."""
     status = filters.value(Task, "status").expression
     counted = collaboration.tasks.order_by().select(status, peewee.fn.COUNT(peewee.SQL("*"))).group_by(peewee.SQL("1"))
@@ -169,17 +175,22 @@ def _statuses(collaboration: Any) -> dict[str, int]:
 
 
 def awaited_results(entity: Any) -> AwaitedResults:
-    """Return the unfinished results of an organization or of a node. At most two queries."""
+    """Return the first unfinished results of an organization or of a node. At most two queries."""
+    page = listing.page(awaited(entity).order_by(Result.assigned_at, Result.id), 0, AWAITED, table_columns(Result))
+    return AwaitedResults(page, next((since for row in page.rows if (since := _moment(row["assigned_at"]))), None))
+
+
+def awaited(entity: Any) -> Any:
+    """Return the query for the unfinished results of an organization or of a node."""
     is_node = isinstance(entity, Node)
     organization, collaboration = as_integer(entity.organization_id if is_node else entity.id), None
-    awaited = Result.where(progress.UNFINISHED_RESULTS) if organization is not None else Result.get().none()
-    awaited = awaited.where(Result.organization == organization)
+    found = Result.where(progress.UNFINISHED_RESULTS) if organization is not None else Result.get().none()
+    found = found.where(Result.organization == organization)
     if is_node:
         collaboration = as_integer(entity.collaboration_id)
         mine = Task.select(peewee.SQL("1")).where(Task.id == Result.task, Task.collaboration == collaboration)
-        awaited = awaited.where(peewee.fn.EXISTS(mine))
-    page = listing.page(awaited.order_by(Result.assigned_at, Result.id), 0, AWAITED, table_columns(Result))
-    return AwaitedResults(page, next((since for row in page.rows if (since := _moment(row["assigned_at"]))), None))
+        found = found.where(peewee.fn.EXISTS(mine))
+    return found
 
 
 def moments(lanes: Sequence[Lane]) -> list[datetime.datetime]:

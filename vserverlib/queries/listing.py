@@ -24,6 +24,7 @@ from vserverlib.entities.relations import BackrefAccessor, Link, Memberships
 from vserverlib.queries.columns import COLUMNS, MIXED, Column, same, table_columns
 
 PAGE_SIZE = 20  # rows of a list in the shell
+EVERY = 10**9  # rows: a page that holds any list
 
 Row = dict[str, Any]
 

@@ -219,7 +219,10 @@ class Shell(InteractiveShellEmbed):
     def init_history(self) -> None:
         self.history_manager = History(shell=self, parent=self, hist_file=":memory:")
         self.configurables.append(self.history_manager)
-        self.history_manager.keep_in(home.folder() / "history.sqlite")
+        try:
+            self.history_manager.keep_in(home.folder() / "history.sqlite")
+        except OSError as error:  # a user who is only a number, as in a container
+            messages.notify(f"history is off: {printable(error.strerror, 200)}", "yellow")
 
     def init_magics(self) -> None:
         super().init_magics()

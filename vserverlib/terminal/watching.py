@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from models import Result, Task
-from vserverlib import Error, UsageError, named, streams
+from vserverlib import Error, named, streams
 from vserverlib.databases.postgresql.connection_errors import Unreachable
 from vserverlib.entities import finding, progress
 from vserverlib.messages import is_capable, notify
@@ -201,8 +201,6 @@ def wait(database: Any, words: Iterable[Any], timeout: float | None = None) -> E
 
     Raises an Error if a task is deleted, or has no results: it would never finish.
     """
-    if timeout is not None and not timeout >= 0:
-        raise UsageError(f"invalid timeout {timeout}: give seconds, such as 60 or 0.5")
     until = math.inf if timeout is None else time.monotonic() + timeout
     detector, ids, rows = ChangeDetector(database), find(words), dict[int, Row]()
     while True:

@@ -39,6 +39,7 @@ KEPT = 8  # copies
 LARGEST = 4 << 30  # bytes that all copies may take; the newest is kept, however large
 ABANDONED = 24 * 3600.0  # seconds after which nobody works on a draft any more
 ROOM, SPARE = 3, 2 << 20  # the space that a copy needs: times the size of a source, for its log too; bytes of tables
+NOWHERE = Path(os.devnull) / "servers"  # nothing can be there
 DRAFT, COPY = ".making-", "a private copy"  # the folder of a draft, and its name in messages
 KEPT_NAME = re.compile(r"[0-9a-f]{32}(-[0-9a-f]{32})?\.db")  # the second half: until release 1.1
 DRAFT_NAME = re.compile(re.escape(DRAFT) + r"[a-z0-9_]{8}")
@@ -149,7 +150,10 @@ def _own_code() -> str:
 
 
 def _folder() -> Path:
-    return home.folder() / "servers"
+    try:
+        return home.folder() / "servers"
+    except OSError:  # a user who is only a number, as in a container: no copy is kept
+        return NOWHERE
 
 
 def _find(key: str) -> Path | None:
