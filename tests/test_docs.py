@@ -113,7 +113,7 @@ def test_the_way_to_a_real_server_and_back_runs(tmp_path: Path, quick_hashes: No
     monkeypatch.chdir(tmp_path)
     shutil.copy(ROOT / "tests" / "data" / "v4.15.2.sqlite", "server.sqlite")
     lines = re.findall(
-        r"^(vserver .*)$", section("vantage6.md", "From a laptop to a real server, and back"), re.MULTILINE
+        r"^(vserver .*)$", section("fixtures.md", "From a laptop to a real server, and back"), re.MULTILINE
     )
     for line in lines:
         done = typed(line)

@@ -19,6 +19,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import parse_qs, urlsplit
 
 PYTHON = os.environ.get("VSERVER_VANTAGE6", "")
 SECONDS_TO_START = 60
@@ -94,7 +95,7 @@ def running(uri: str, folder: Path) -> Iterator[Vantage6Server]:
     log = folder / "output.log"
     with log.open("wb") as output:
         command = [PYTHON, "-c", PROGRAM, str(config), str(port)]
-        env = {"PATH": os.environ["PATH"], "HOME": str(folder), "LANG": "C.UTF-8"}
+        env = {"PATH": os.environ["PATH"], "HOME": str(folder), "LANG": "C.UTF-8", **_socket_of(uri)}
         process = subprocess.Popen(command, cwd=folder, env=env, stdout=output, stderr=subprocess.STDOUT)
     try:
         server = Vantage6Server(process, port, log)
@@ -103,6 +104,12 @@ def running(uri: str, folder: Path) -> Iterator[Vantage6Server]:
     finally:
         process.kill()
         process.wait()
+
+
+def _socket_of(uri: str) -> dict[str, str]:
+    """Return libpq's variable for a socket's folder in a URI: the server drops the part from the question mark on."""
+    folders = parse_qs(urlsplit(uri).query).get("host")
+    return {"PGHOST": folders[0]} if folders else {}
 
 
 def _settings(uri: str, port: int) -> dict[str, Any]:

@@ -7,6 +7,7 @@ makes the plan and applies it.
 from __future__ import annotations
 
 import contextlib
+import re
 import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
@@ -247,7 +248,9 @@ def show(target: Target, plan: Plan) -> None:
     else:
         from vserverlib.terminal import plan_screen, views
 
-        views.console(None if target.dry_run else sys.stderr).print(plan_screen.Screen(plan))
+        stream = sys.stdout if target.dry_run else sys.stderr
+        stream.write(re.sub(r" +$", "", views.render_for(stream, plan_screen.Screen(plan)), flags=re.MULTILINE))
+        stream.flush()
 
 
 def _refuse_silence(target: Target) -> None:

@@ -41,22 +41,34 @@ class Comparison:
 
     def rows(self, rows: Iterable[Row]) -> Iterator[str]:
         """Return a line for each of these rows that is not as it was."""
+        for row, read in self._read(rows):
+            assert row.old is not None
+            title = titled(self._server.release, row)
+            if read is None:
+                yield f"{title} is not there any more: look again"
+            elif read != row.old or not self._ids.are_alike:
+                watched = set(row.changed()) if row.new else set()
+                yield from self._values(row.entity, title, row.old, read, watched)
+
+    def written(self, rows: Iterable[Row]) -> Iterator[str]:
+        """Return a line for each row that does not read back as it is here."""
+        for row, read in self._read(row for row in rows if row.entity != "member"):
+            assert row.new is not None
+            title = titled(self._server.release, row)
+            if read is None:
+                yield f"{title} is missing"
+            else:
+                watched = {name for name in row.changed() if row.new[name] is not None or row.old is not None}
+                yield from self._values(row.entity, title, row.new, read, watched)
+
+    def _read(self, rows: Iterable[Row]) -> Iterator[tuple[Row, Mapping[str, Any] | None]]:
+        """Return each row with the values read there, None if it is missing."""
         by_entity: dict[str, list[Row]] = {}
         for row in rows:
             by_entity.setdefault(row.entity, []).append(row)
         for entity, found in by_entity.items():
             there = self._judge.rows(entity, [self._ids.theirs(entity, row.id) for row in found])
-            for row in found:
-                assert row.old is not None
-                title = titled(self._server.release, row)
-                read = there.get(self._ids.theirs(entity, row.id))
-                if read is None:
-                    yield f"{title} is not there any more: look again"
-                elif read == row.old and self._ids.are_alike:
-                    continue
-                else:
-                    watched = set(row.changed()) if row.new else set()
-                    yield from self._values(entity, title, row.old, read, watched)
+            yield from ((row, there.get(self._ids.theirs(entity, row.id))) for row in found)
 
     def _values(
         self, entity: str, title: str, base: Mapping[str, Any], read: Mapping[str, Any], watched: set[str]
@@ -74,23 +86,6 @@ class Comparison:
                 yield f"{title}: its {label} was changed there since: look again"
             else:
                 yield f"{title}: {label} is {_shown(now)} there by now, and was {_shown(before)}: look again"
-
-    def written(self, rows: Iterable[Row]) -> Iterator[str]:
-        """Return a line for each row that does not read back as it is here."""
-        by_entity: dict[str, list[Row]] = {}
-        for row in rows:
-            if row.entity != "member":
-                by_entity.setdefault(row.entity, []).append(row)
-        for entity, found in by_entity.items():
-            there = self._judge.rows(entity, [self._ids.theirs(entity, row.id) for row in found])
-            for row in found:
-                title, read = titled(self._server.release, row), there.get(self._ids.theirs(entity, row.id))
-                assert row.new is not None
-                if read is None:
-                    yield f"{title} is missing"
-                    continue
-                watched = {name for name in row.changed() if row.new[name] is not None or row.old is not None}
-                yield from self._values(entity, title, row.new, read, watched)
 
     def is_same(self, entity: str, name: str, base: Any, read: Any) -> bool:
         """Whether a value of ours and one that was read are the same."""

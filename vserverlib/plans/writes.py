@@ -13,7 +13,7 @@ from vserverlib import named, printable
 from vserverlib.databases.connection import quoted
 from vserverlib.databases.registry import registry
 from vserverlib.entities import progress
-from vserverlib.plans import mapping
+from vserverlib.plans import mapping, references, roles
 from vserverlib.plans.gone import Gone
 from vserverlib.plans.ids import Ids, New
 from vserverlib.plans.net_changes import NetChanges, Row
@@ -150,8 +150,6 @@ class Writer:
             self.problems.append(f"{title}: it has failed, and {what}")
 
     def _databases(self, row: Row, id: int, gone: Gone, title: str) -> None:
-        from vserverlib.plans import roles
-
         if self._server.release >= mapping.KEYCLOAK_FROM or not self._server.has("taskdatabase", "database"):
             what = "a task's databases belong to its session: post a new task to the server"
             return self.problems.append(f"{title}: in release {self._server.release} {what}")
@@ -263,7 +261,7 @@ def _is_gone(server: Server, gone: Gone, table: str, id: int) -> bool:
 
 def missing(server: Server, writes: Writes, titles: dict[Any, str]) -> Iterator[str]:
     """Return which links of written rows lead to rows that are not there any more."""
-    links = {(link.table, link.column): link.to for link in (*server.shape.links, *_known_links())}
+    links = {(link.table, link.column): link.to for link in (*server.shape.links, *references.FATES)}
     rows = [(each.table, each.values.get("id"), each.values) for each in writes.inserts]
     rows += [(each.table, each.id, each.values) for each in writes.updates]
     for table, key, values in rows:
@@ -273,9 +271,3 @@ def missing(server: Server, writes: Writes, titles: dict[Any, str]) -> Iterator[
                 continue
             if server.one(f"SELECT 1 FROM {quoted(to)} WHERE id = ?", [value]) is None:
                 yield f"{titles.get((table, key), table)}: there is no {to} {value} there any more: look again"
-
-
-def _known_links() -> Iterator[Any]:
-    from vserverlib.plans import references
-
-    yield from references.FATES

@@ -366,6 +366,14 @@ def render(renderable: Any, *, width: int | None = None, color: bool | None = No
     return text.getvalue()
 
 
+def render_for(stream: TextIO, renderable: Any) -> str:
+    """Return a renderable as text in the width and colours of a stream."""
+    drawn = console(stream)
+    with drawn.capture() as captured:
+        drawn.print(renderable)
+    return str(captured.get())
+
+
 def columns(stream: TextIO) -> int:
     """Return the width of a stream in columns: that of COLUMNS, else the terminal's, else 120."""
     asked = os.environ.get("COLUMNS", "")
