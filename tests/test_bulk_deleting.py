@@ -216,6 +216,7 @@ def test_forgotten_rows_are_overwritten_in_the_file(path: Path, story: Any, data
         (("prune", "tasks", "--where", "collaboration=NOBODY"), 1, 'no collaboration "NOBODY"'),
         (("prune", "tasks", "--where", "finished_at<-90d"), 1, "--yes"),
         (("prune", "tasks", "--where", "name=average", "--yes"), 0, "no tasks match"),  # it is not finished
+        (("prune", "tasks", "--where", "name=parent", "--yes"), 0, "kept: 1 task above"),
         (("delete", "task", "1", "--where", "id=1"), 2, "--where"),
         (("delete", "task/1", "--where", "id=1"), 2, "--where"),
         (("delete", "task", "1", "--forget"), 2, "--where"),

@@ -99,21 +99,18 @@ def run(target: Target, database: Any, work: Work, dry_run: bool, yes: bool) -> 
     from vserverlib.entities import bulk_deleting, forgetting
 
     counted = bulk_deleting.count(database, work.wanted)
-    lines = _plan(target, database, work, counted)
-    if dry_run:
-        click.echo("\n".join(lines))
-    if dry_run or not counted.number:
-        return None if dry_run else notify(lines[0])
-    if counted.dependents and not work.wanted.dependents:
+    if counted.dependents and not (work.wanted.dependents or dry_run):
         subject = pluralize(counted.number, work.wanted.model.noun, work.wanted.model.plural)
         verb = "has" if counted.number == 1 else "have"
         raise Error(f"{subject} still {verb} {_numbers(counted.dependents)}: --dependents deletes them too")
-    for line in lines:
-        notify(line)
+    for line in _plan(target, database, work, counted):
+        click.echo(line) if dry_run else notify(line)
+    if dry_run or not counted.number:
+        return
     require_yes(f"{work.verb.capitalize()} these?", yes)
     if work.wanted.forget:
         forgetting.overwrite_deleted(database)
-    return _run_batches(target, bulk_deleting.Batches(database, work.wanted), work, counted)
+    _run_batches(target, bulk_deleting.Batches(database, work.wanted), work, counted)
 
 
 def _plan(target: Target, database: Any, work: Work, counted: Any) -> list[str]:
@@ -134,7 +131,7 @@ def _plan(target: Target, database: Any, work: Work, counted: Any) -> list[str]:
         lines = [f"to delete: {tasks}"]
     if counted.kept:
         lines.append(f"kept: {pluralize(counted.kept, 'task')} above a task that does not match")
-    return lines if database.is_view else [*lines, *_about_journal(target, work)]
+    return lines if database.is_view or not counted.number else [*lines, *_about_journal(target, work)]
 
 
 def _about_journal(target: Target, work: Work) -> list[str]:
@@ -162,7 +159,7 @@ def _run_batches(target: Target, batches: Any, work: Work, counted: Any) -> None
     except BaseException:
         if batches.changes:
             notify(f"stopped: {_report(target, batches, work)}", "yellow")
-        notify(f"go on with: {target.command(*work.words)}", "yellow")
+            notify(f"go on with: {target.command(*work.words)}", "yellow")
         raise
     notify(_report(target, batches, work))
 
