@@ -250,6 +250,8 @@ def test_fields_and_lists_are_set_in_one_change(vserver: Run) -> None:
     done = vserver("set", "organization", "IKNL", "country=NL", "collaborations-=ROTTERDAM", "domain=iknl.nl")
     assert done.status == 0 and done.out == ""
     assert 'changed country, domain and collaborations of organization 1 "IKNL"; undo it with' in done.err
+    found = rows(vserver, "organizations")[0]
+    assert (found["country"], found["domain"], found["collaborations"]) == ("NL", "iknl.nl", 0)
     assert vserver("undo", "--yes").status == 0
     found = rows(vserver, "organizations")[0]
     assert (found["country"], found["domain"], found["collaborations"]) == ("Netherlands", None, 1)
