@@ -227,6 +227,12 @@ def test_a_value_that_looks_like_a_connection_string_is_stored_whole(vserver: Ru
         (["create", "organization", "x", "--no-password"], 2, "only users have passwords"),
         (["create", "node", "-"], 2, "-o json prints each with its node"),
         (["create", "collaboration", "ROTTERDAM"], 1, 'name "ROTTERDAM" is taken by collaboration 1'),
+        (
+            ["create", "user", "kim", "organization=Oslo", "email=kim@x.example"],
+            1,
+            'name "kim" is taken by user 1 "kim"',
+        ),
+        (["create", "user", "k2", "organization=Oslo", "email=kim@x.example"], 1, "email .* is taken by user 1"),
         (["create", "node", "organization=1", "api_key=x"], 2, "api_key is a secret.*vserver apikey"),
         (["create", "organization", b"\xff"], 2, "not text in the encoding"),
         (["set", "organization"], 2, "which organization"),
@@ -238,6 +244,7 @@ def test_a_value_that_looks_like_a_connection_string_is_stored_whole(vserver: Ru
     ],
 )
 def test_a_mistake_is_one_line_and_writes_nothing(words: list[Any], status: int, expected: str, vserver: Run) -> None:
+    assert vserver("create", "user", "kim", "organization=1", "email=kim@x.example", "password=null").status == 0
     before = json.loads(vserver("log", "-o", "json").out)
     failed(vserver(*map(os.fsdecode, words)), status, expected)
     assert json.loads(vserver("log", "-o", "json").out) == before
