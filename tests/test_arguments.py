@@ -50,7 +50,7 @@ def test_a_password_in_any_argument_that_names_a_database_is_hidden(
 
 
 @pytest.mark.parametrize("option", ["-c", "--search", "--where"])
-def test_what_is_no_name_is_left_as_it_is(option: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_anything_but_a_name_is_left_as_it_is(option: str, monkeypatch: pytest.MonkeyPatch) -> None:
     words, _ = started(monkeypatch, "-d", ONE, "list", option, TWO)
     assert words == ["-d", PLAIN_ONE, "list", option, TWO]
 
@@ -78,7 +78,7 @@ def test_a_file_that_is_called_like_a_command_hides_nothing_from_it(monkeypatch:
     assert words == ["-d", "create", "import", PLAIN_ONE]
 
 
-def test_without_a_password_the_program_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_password_the_program_continues(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "execve", None)
     monkeypatch.setattr(sys, "argv", ["vserver", "-d", PLAIN_ONE, "list", "users"])
     arguments.hide()
