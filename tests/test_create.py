@@ -227,6 +227,12 @@ def test_a_value_that_looks_like_a_connection_string_is_stored_whole(vserver: Ru
         (["create", "organization", "x", "--no-password"], 2, "only users have passwords"),
         (["create", "node", "-"], 2, "-o json prints each with its node"),
         (["create", "collaboration", "ROTTERDAM"], 1, 'name "ROTTERDAM" is taken by collaboration 1'),
+        (
+            ["create", "user", "kim", "organization=Oslo", "email=kim@x.example"],
+            1,
+            'name "kim" is taken by user 1 "kim"',
+        ),
+        (["create", "user", "k2", "organization=Oslo", "email=kim@x.example"], 1, "email .* is taken by user 1"),
         (["create", "node", "organization=1", "api_key=x"], 2, "api_key is a secret.*vserver apikey"),
         (["create", "organization", b"\xff"], 2, "not text in the encoding"),
         (["set", "organization"], 2, "which organization"),
@@ -238,6 +244,7 @@ def test_a_value_that_looks_like_a_connection_string_is_stored_whole(vserver: Ru
     ],
 )
 def test_a_mistake_is_one_line_and_writes_nothing(words: list[Any], status: int, expected: str, vserver: Run) -> None:
+    assert vserver("create", "user", "kim", "organization=1", "email=kim@x.example", "password=null").status == 0
     before = json.loads(vserver("log", "-o", "json").out)
     failed(vserver(*map(os.fsdecode, words)), status, expected)
     assert json.loads(vserver("log", "-o", "json").out) == before
@@ -250,6 +257,8 @@ def test_fields_and_lists_are_set_in_one_change(vserver: Run) -> None:
     done = vserver("set", "organization", "IKNL", "country=NL", "collaborations-=ROTTERDAM", "domain=iknl.nl")
     assert done.status == 0 and done.out == ""
     assert 'changed country, domain and collaborations of organization 1 "IKNL"; undo it with' in done.err
+    found = rows(vserver, "organizations")[0]
+    assert (found["country"], found["domain"], found["collaborations"]) == ("NL", "iknl.nl", 0)
     assert vserver("undo", "--yes").status == 0
     found = rows(vserver, "organizations")[0]
     assert (found["country"], found["domain"], found["collaborations"]) == ("Netherlands", None, 1)

@@ -116,7 +116,10 @@ def _create_one(target: Target, model: Any, asked: Sequence[Any], how: Options) 
         assignments.fill(entity, asked)
         assignments.link_new(entity, asked)
         found = assignments.existing(entity) if how.if_not_exists else None
-        key = _secret(entity, asked, how) if found is None else None  # before the transaction: it waits for a person
+        key = None
+        if found is None:
+            assignments.require_unique(entity)
+            key = _secret(entity, asked, how)  # before the transaction: it waits for a person
         with transaction(database, how.dry_run) as changes:
             assignments.link_new(entity, asked)
             found = found or (assignments.existing(entity) if how.if_not_exists else None)

@@ -337,6 +337,13 @@ def existing(entity: Any) -> Any:
     return model.first_where(functools.reduce(operator.and_, conditions))
 
 
+def require_unique(entity: Any) -> None:
+    """Raise an Error if another entity has a value that has to be unique, such as a user name."""
+    for field in entity.stored_fields():
+        if (taken := entity.taken(field)) is not None:
+            raise taken
+
+
 def differing(found: Any, entity: Any, asked: Iterable[Assignment]) -> list[Assignment]:
     """Return the assignments that gave a new entity other values than the saved one has; not of secrets and lists."""
     fields = [(each, type(entity)._meta.combined.get(each.name)) for each in asked]

@@ -430,10 +430,18 @@ class EntityBase(Decoded, WritersOfClass, peewee.Model, metaclass=ModelType):
             if isinstance(field, Link) and field.rel_model.by_id(value) is None:
                 gone = f"{field.rel_model.noun} {value}, the {field.name} of {self.named()}"
                 return Error(f"{gone}, does not exist (any more): choose one that does")
-            taken = self.first_where(field == value) if field.unique or field.primary_key else None
-            if taken is not None and taken.id != (None if self._new else self.id):
-                return Error(f'the {field.name} "{printable(value)}" is taken by {taken.named()}: choose another')
+            if (taken := self.taken(field)) is not None:
+                return taken
         return Error(f"{self.named()} was refused by the database: {printable(error, 200)}")
+
+    def taken(self, field: Any) -> Error | None:
+        """Return the error for a value that has to be unique and that another entity has; None without one."""
+        value = self._stored.get(field.name)
+        is_unique = value is not None and (field.unique or field.primary_key)
+        other = self.first_where(field == value) if is_unique else None
+        if other is None or other.id == (None if self._new else self.id):
+            return None
+        return Error(f'the {field.name} "{printable(value)}" is taken by {other.named()}: choose another')
 
     @classmethod
     def truncate_table(cls, **options: Any) -> None:
