@@ -50,7 +50,7 @@ def painted(text: str, colour: str, stream: TextIO) -> str:
 
 
 def notify(text: str, colour: str = "dim") -> None:
-    """Write one line to stderr, after what was printed before."""
+    """Write one line to stderr, after all earlier output."""
     sys.stdout.flush()
     print(painted(printable(text, MAX_LENGTH), colour, sys.stderr), file=sys.stderr, flush=True)
 

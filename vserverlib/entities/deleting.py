@@ -59,7 +59,7 @@ class Plan(NamedTuple):
         return {model: ids[model] for model in reversed(peewee.sort_models(list(ids)))}
 
     def summary(self) -> str:
-        """Return in one line what was deleted."""
+        """Return the deleted entities in one line."""
         dependents = self.dependents()
         also = f", and with {'it' if len(self.ids) == 1 else 'them'} {counts(dependents)}" if dependents else ""
         return f"deleted {self.subject()}{also}"
