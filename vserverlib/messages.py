@@ -84,7 +84,7 @@ def _cells(text: str) -> int:
 
 
 def notify(text: str, colour: str = "dim") -> None:
-    """Write a message to stderr, after what was printed before: one line, folded to the width of a terminal."""
+    """Write one line to stderr, after all earlier output, folded to the width of a terminal."""
     sys.stdout.flush()
     message = folded(printable(text, MAX_LENGTH), sys.stderr)
     print(painted(message, colour, sys.stderr), file=sys.stderr, flush=True)
