@@ -212,6 +212,7 @@ def test_no_door_of_the_prompt_leaks(place: Path, path: Path) -> None:
         planted_at["system"] = planted("system")
         said["system"] = _answer(typing, f"!true passwd {planted_at['system']}")
         typing.enter(f"import linecache; open({str(place / 'memory')!r}, 'w').write(repr((linecache.cache, In, Out)));")
+        assert "never saved: user" in typing.enter("exit")
         typing.leave()
     assert "********" in Path("memory").read_text()
     found = {door: leaks(secret, place, said[door]) for door, secret in planted_at.items()}

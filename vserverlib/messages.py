@@ -88,7 +88,7 @@ def _cells(text: str) -> int:
 
 
 def notify(text: str, colour: str = "dim") -> None:
-    """Write a message to stderr, after what was printed before: one line, folded to the width of a terminal."""
+    """Write a line to stderr, after all earlier output, folded to the width of a terminal."""
     sys.stdout.flush()
     message = folded(printable(_prefix + text, MAX_LENGTH), sys.stderr)
     print(painted(message, colour, sys.stderr), file=sys.stderr, flush=True)
