@@ -77,7 +77,8 @@ class Paged:
         try:
             # Without a buffer: closing the pipe never waits for the pager.
             env = {"LESS": "FRX", **os.environ}
-            self.process = subprocess.Popen(self.command, stdin=subprocess.PIPE, bufsize=0, env=env)
+            with signals.held():
+                self.process = subprocess.Popen(self.command, stdin=subprocess.PIPE, bufsize=0, env=env)
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or printable(error)
             messages.notify(f"the pager {printable(self.command[0])} cannot be started: {reason}", "yellow")
@@ -99,12 +100,13 @@ class Paged:
             self.stream.write("".join(self.kept))
             self.stream.flush()
             return
-        self.process.stdin.close()  # type: ignore[union-attr]
-        while self.process.poll() is None:
+        while True:
             try:
+                self.process.stdin.close()  # type: ignore[union-attr]
                 if signals.is_ending():
                     self.process.terminate()
                 self.process.wait()
+                return
             except KeyboardInterrupt:
                 continue
 
