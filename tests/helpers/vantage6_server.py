@@ -19,7 +19,6 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import parse_qs, urlsplit
 
 PYTHON = os.environ.get("VSERVER_VANTAGE6", "")
 SECONDS_TO_START = 60
@@ -95,7 +94,7 @@ def running(uri: str, folder: Path) -> Iterator[Vantage6Server]:
     log = folder / "output.log"
     with log.open("wb") as output:
         command = [PYTHON, "-c", PROGRAM, str(config), str(port)]
-        env = {"PATH": os.environ["PATH"], "HOME": str(folder), "LANG": "C.UTF-8", **_socket_of(uri)}
+        env = {"PATH": os.environ["PATH"], "HOME": str(folder), "LANG": "C.UTF-8"}
         process = subprocess.Popen(command, cwd=folder, env=env, stdout=output, stderr=subprocess.STDOUT)
     try:
         server = Vantage6Server(process, port, log)
@@ -106,19 +105,13 @@ def running(uri: str, folder: Path) -> Iterator[Vantage6Server]:
         process.wait()
 
 
-def _socket_of(uri: str) -> dict[str, str]:
-    """Return libpq's variable for a socket's folder in a URI: the server drops the part from the question mark on."""
-    folders = parse_qs(urlsplit(uri).query).get("host")
-    return {"PGHOST": folders[0]} if folders else {}
-
-
 def _settings(uri: str, port: int) -> dict[str, Any]:
     return {
         "description": "a server of the tests",
         "ip": "127.0.0.1",
         "port": port,
         "api_path": "/api",
-        "uri": uri,
+        "uri": uri.replace("@/", "@localhost/"),  # a URI without a host is a file to it; ?host= counts
         "allow_drop_all": False,
         "jwt_secret_key": "a secret of the tests, long enough for HS256",
         "logging": LOGGING,

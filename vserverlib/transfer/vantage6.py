@@ -168,7 +168,7 @@ class Vantage6Source:
     @property
     def server(self) -> str:
         """The name of the database, as `-d` takes it."""
-        return "SERVER" if self.title == "stdin" or self.title.startswith("/dev/") else self.title
+        return "SERVER" if self.title == "stdin" or self.title.startswith("/dev/fd/") else self.title
 
     @property
     def defaults(self) -> Defaults:
