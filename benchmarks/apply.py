@@ -1,9 +1,9 @@
-"""Planning and applying changes to a server's own database, against plain sqlite3 reading the same rows once.
+"""Planning and applying changes to a server's database, compared with plain sqlite3 reading the same rows once.
 
 python benchmarks/apply.py
 
-A collaboration with 20,000 tasks and 60,000 runs is deleted, beside 5,000 and 15,000 that stay; and 20 rows are
-changed. The copy, the backup and bcrypt are left out.
+One plan deletes a collaboration with 20,000 tasks and 60,000 runs, and leaves 5,000 and 15,000. Another changes 20
+rows. The times do not include the copy, the backup and bcrypt.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 
 
 def fill(path: Path, tasks: int, stay: int) -> Path:
-    """Copy the sample, and add tasks with their runs to the collaboration that is deleted, and to another one."""
+    """Copy the sample; add tasks with runs to the collaboration that is deleted, and to another one."""
     shutil.copy(SAMPLE, path)
     path.chmod(0o600)
     with contextlib.closing(sqlite3.connect(path)) as conn, conn:
@@ -53,20 +53,20 @@ def fill(path: Path, tasks: int, stay: int) -> Path:
 
 
 def scanned(path: Path) -> float:
-    """Time reading all rows of the tables in question once."""
+    """Time reading all rows of the tables once."""
     with contextlib.closing(sqlite3.connect(path)) as conn:
         return clock(lambda: [sum(1 for _ in conn.execute(f"SELECT * FROM {table}")) for table in TABLES])
 
 
 def deleted(path: Path) -> tuple[float, float]:
-    """Time the plan of a deletion, and how long others were locked out by applying it."""
+    """Time planning a deletion, and how long applying it holds the lock."""
     with contextlib.closing(working_copy.opened(path)) as copy:
         models.Collaboration.get_by_name("KYOTO").delete(dependents=True)
         return clock(copy.plan), copy.apply(backup=False).locked
 
 
 def changed(path: Path) -> tuple[float, float]:
-    """Time planning and applying a few changed rows, and how long others were locked out."""
+    """Time planning and applying a few changed rows, and how long that holds the lock."""
     with contextlib.closing(working_copy.opened(path)) as copy:
         for task in models.Task.select().limit(CHANGED):
             task.description = "changed"
@@ -89,15 +89,15 @@ def main() -> int:
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / before
     plans, locks = ([each[at] for each in many] for at in (0, 1))
     small, small_locks = ([each[at] for each in few] for at in (0, 1))
-    told("plain sqlite3, the rows read once", scans)
-    told("the plan of the deletion", plans)
-    told("others locked out by it", locks)
+    told("plain sqlite3, reading the rows once", scans)
+    told("planning the deletion", plans)
+    told("holding the lock for it", locks)
     told(f"{CHANGED} changed rows, planned and applied", small)
-    told("others locked out by them", small_locks)
+    told("holding the lock for them", small_locks)
     scan = min(scans)
     return verdict(
         [
-            Goal("the plan of the deletion, to reading the rows once", min(plans) / scan, 40),
+            Goal("planning the deletion, to reading the rows once", min(plans) / scan, 40),
             Goal("the lock of the deletion, to reading the rows once", min(locks) / scan, 15),
             Goal(f"{CHANGED} changed rows, to reading the rows once", min(small) / scan, 1),
             Goal("memory with the deletion, to memory without", memory, 1.3),

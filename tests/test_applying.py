@@ -1,4 +1,4 @@
-"""Applying a plan to a server's database, on SQLite and PostgreSQL: what is written, and what is not."""
+"""Applying plans to a server's database on SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ in_files = pytest.mark.parametrize("place", PLACES[:2], indirect=True)
 
 @pytest.fixture(params=PLACES)
 def place(request: pytest.FixtureRequest) -> str:
-    """A release whose database can be changed, and which program keeps it."""
+    """A supported release, on SQLite or PostgreSQL."""
     return str(request.param)
 
 
@@ -46,7 +46,7 @@ def release(place: str) -> str:
 
 @pytest.fixture
 def is_file(place: str) -> bool:
-    """Whether the database is a file of SQLite."""
+    """Whether the database is an SQLite file."""
     return place.endswith("sqlite")
 
 
@@ -72,7 +72,7 @@ def copy(theirs: Server) -> Iterator[WorkingCopy]:
 
 @pytest.fixture
 def results(release: str) -> str:
-    """The table of results, as the release calls it."""
+    """The table of results in the release."""
     return "run" if release.startswith("4") else "result"
 
 
@@ -87,7 +87,7 @@ def changed(name: str = "Another") -> models.Organization:
 # What an administrator comes for
 
 
-def test_a_new_password_lifts_the_lock_out(copy: WorkingCopy, theirs: Server) -> None:
+def test_a_new_password_unlocks_the_user(copy: WorkingCopy, theirs: Server) -> None:
     theirs.run("""UPDATE "user" SET failed_login_attempts = 6, last_login_attempt = '2026-11-28 10:00:00.000000'""")
     user = models.User.get(2)
     user.password = PASSWORD
@@ -110,7 +110,7 @@ def test_a_user_is_unlocked_and_two_factor_is_reset(copy: WorkingCopy, theirs: S
     assert rows == [(0, "ABC"), (6, None), (6, "ABC")] and not copy.plan()
 
 
-def test_a_new_api_key_is_a_hash_that_it_fits(copy: WorkingCopy, theirs: Server) -> None:
+def test_a_new_api_key_is_stored_as_its_hash(copy: WorkingCopy, theirs: Server) -> None:
     node = models.Node.get(7)
     node.api_key = KEY
     node.save()
@@ -118,7 +118,7 @@ def test_a_new_api_key_is_a_hash_that_it_fits(copy: WorkingCopy, theirs: Server)
     assert bcrypt.checkpw(KEY.encode(), theirs.value("SELECT api_key FROM node WHERE id = 7").encode())
 
 
-def test_roles_are_given_and_taken_by_name(copy: WorkingCopy, theirs: Server) -> None:
+def test_roles_are_granted_and_revoked_by_name(copy: WorkingCopy, theirs: Server) -> None:
     one, other = models.User.get(1), models.User.get(2)
     one.roles, other.roles = "researcher", "root"
     one.save()
@@ -128,7 +128,7 @@ def test_roles_are_given_and_taken_by_name(copy: WorkingCopy, theirs: Server) ->
     assert sorted(theirs.run(held)) == [(1, "researcher"), (2, "root")]
 
 
-def test_a_new_hospital_has_ids_of_the_servers_and_rows_like_its_own(
+def test_a_new_hospital_has_ids_and_rows_like_those_of_the_server(
     copy: WorkingCopy, theirs: Server, is_file: bool
 ) -> None:
     hospital = models.Organization(name="Nieuwe Kliniek", country="NL", public_key="-----BEGIN x")
@@ -160,7 +160,7 @@ def test_a_new_hospital_has_ids_of_the_servers_and_rows_like_its_own(
         theirs.run("INSERT INTO authenticatable (type) VALUES ('user')")
 
 
-def test_a_hanging_run_is_ended_with_its_times(copy: WorkingCopy, theirs: Server, results: str, is_file: bool) -> None:
+def test_a_hanging_run_is_marked_as_killed(copy: WorkingCopy, theirs: Server, results: str, is_file: bool) -> None:
     result = models.Result.get(5)
     result.finished_at, result.status = "2026-11-28 10:00", "killed by user"
     result.save()
@@ -170,10 +170,10 @@ def test_a_hanging_run_is_ended_with_its_times(copy: WorkingCopy, theirs: Server
     finished = theirs.run(f"SELECT status, {text} FROM {results} WHERE id = 5")
     moment = "2026-11-28 10:00:00" + (".000000" if is_file else "")
     assert finished == [("killed by user", moment)]
-    assert any("nodes do not notice" in note for note in plan.notes)
+    assert any("nodes are not notified" in note for note in plan.notes)
 
 
-def test_a_run_that_is_to_begin_again_has_no_end_there(copy: WorkingCopy, theirs: Server, results: str) -> None:
+def test_a_run_that_starts_again_has_no_end_on_the_server(copy: WorkingCopy, theirs: Server, results: str) -> None:
     if results == "run":
         theirs.run("UPDATE run SET cleanup_at = finished_at WHERE id = 1")
     result = models.Result.get(1)
@@ -208,7 +208,7 @@ DELETED: dict[str, tuple[Callable[[], Any], str]] = {
 
 
 @pytest.mark.parametrize("what", DELETED)
-def test_a_row_is_deleted_with_all_that_refers_to_it(
+def test_a_row_is_deleted_with_its_dependents(
     what: str, theirs: Server, results: str, is_file: bool, tmp_path: Path
 ) -> None:
     theirs.run(f"INSERT INTO algorithmport (id, port, {results}_id) SELECT id, 80, id FROM {results}")
@@ -280,12 +280,12 @@ def test_two_at_once_both_apply_or_one_is_a_conflict(copy: WorkingCopy, theirs: 
     copy.apply(first, backup=False)
     changed("second")
     theirs.run("UPDATE organization SET name = 'third' WHERE id = 1")
-    with pytest.raises(Refused, match='name is "third" there by now, and was "first"'):
+    with pytest.raises(Refused, match='name is "third" on the server now, and was "first"'):
         copy.apply(backup=False)
     assert theirs.run("SELECT name FROM organization WHERE id = 1") == [("third",)]
 
 
-def test_a_membership_of_no_organization_goes_with_its_collaboration(theirs: Server, is_file: bool) -> None:
+def test_a_membership_without_organization_is_deleted_with_its_collaboration(theirs: Server, is_file: bool) -> None:
     if not is_file:
         theirs.run('ALTER TABLE "Member" DROP CONSTRAINT "Member_organization_id_fkey"')
     theirs.run('INSERT INTO "Member" VALUES (99, 2)')
@@ -309,7 +309,7 @@ def test_a_file_in_wal_mode_is_changed_and_stays_in_it(theirs: Server) -> None:
     assert theirs.value("PRAGMA journal_mode") == "wal"
 
 
-def test_applying_twice_makes_no_row_twice(copy: WorkingCopy, theirs: Server) -> None:
+def test_applying_twice_creates_no_row_twice(copy: WorkingCopy, theirs: Server) -> None:
     hospital = models.Organization(name="new")
     hospital.save()
     copy.apply(backup=False)
@@ -327,7 +327,7 @@ def test_applying_twice_makes_no_row_twice(copy: WorkingCopy, theirs: Server) ->
     assert theirs.value("SELECT COUNT(*) FROM organization WHERE name = 'new'") == 0
 
 
-def test_an_id_here_may_be_that_of_another_row_there(copy: WorkingCopy, theirs: Server) -> None:
+def test_an_id_in_the_copy_may_be_another_row_on_the_server(copy: WorkingCopy, theirs: Server) -> None:
     hospital = models.Organization(name="ours")
     hospital.save()
     theirs.run(f"INSERT INTO organization (id, name) VALUES ({hospital.id}, 'theirs')")
@@ -341,7 +341,7 @@ def test_an_id_here_may_be_that_of_another_row_there(copy: WorkingCopy, theirs: 
     assert theirs.run(names) == [("ours", "NL"), ("theirs", None)]
 
 
-def test_what_was_changed_there_since_is_a_conflict_with_both_values(copy: WorkingCopy, theirs: Server) -> None:
+def test_a_row_that_was_changed_on_the_server_is_a_conflict_with_both_values(copy: WorkingCopy, theirs: Server) -> None:
     changed()
     models.User.get(2).delete()
     theirs.run("UPDATE organization SET domain = 'else.example' WHERE id = 1")
@@ -350,12 +350,14 @@ def test_what_was_changed_there_since_is_a_conflict_with_both_values(copy: Worki
     with pytest.raises(Refused) as caught:
         copy.apply(backup=False)
     said = str(caught.value)
-    assert 'organization 1 "Noordzee Kliniek": domain is "else.example" there by now, and was "org0.example"' in said
-    assert 'user 2 "user10": email is "else@x.example" there by now, and was "user10@org1.example"' in said
+    assert (
+        'organization 1 "Noordzee Kliniek": domain is "else.example" on the server now, and was "org0.example"' in said
+    )
+    assert 'user 2 "user10": email is "else@x.example" on the server now, and was "user10@org1.example"' in said
     assert len(caught.value.reasons) == 2 and theirs.tables() == before
 
 
-def test_what_a_server_notes_all_the_time_is_no_conflict(copy: WorkingCopy, theirs: Server) -> None:
+def test_columns_that_the_server_updates_are_no_conflict(copy: WorkingCopy, theirs: Server) -> None:
     node = models.Node.get(7)
     node.name = "renamed"
     node.save()
@@ -366,35 +368,35 @@ def test_what_a_server_notes_all_the_time_is_no_conflict(copy: WorkingCopy, thei
     ]
 
 
-def test_a_row_that_is_gone_there_is_a_conflict(copy: WorkingCopy, theirs: Server) -> None:
+def test_a_row_that_was_deleted_on_the_server_is_a_conflict(copy: WorkingCopy, theirs: Server) -> None:
     theirs.run('DELETE FROM "Permission" WHERE user_id = 2')
     theirs.run('DELETE FROM "user" WHERE id = 2')
     user = models.User.get(2)
     user.firstname = "Else"
     user.save()
-    with pytest.raises(Refused, match="user 2 .* not there any more"):
+    with pytest.raises(Refused, match="user 2 .* no longer exists: start again"):
         copy.apply(backup=False)
 
 
-def test_what_came_to_a_row_that_is_deleted_is_a_conflict(copy: WorkingCopy, theirs: Server, results: str) -> None:
+def test_a_row_that_was_added_to_a_deleted_row_is_a_conflict(copy: WorkingCopy, theirs: Server, results: str) -> None:
     models.Task.get(3).delete(dependents=True)
     theirs.run(f"INSERT INTO {results} (id, task_id, organization_id) VALUES (900, 3, 1)")
-    with pytest.raises(Refused, match=r"task 3 .*: (run|result) 900 of it came since"):
+    with pytest.raises(Refused, match=r"task 3 .*: (run|result) 900 was added to it meanwhile: start again"):
         copy.apply(backup=False)
 
 
-def test_a_plan_that_is_another_one_by_now_is_refused(copy: WorkingCopy, theirs: Server) -> None:
+def test_a_plan_that_differs_from_the_confirmed_one_is_refused(copy: WorkingCopy, theirs: Server) -> None:
     models.User.get(2).delete()
     seen = copy.plan()
     theirs.run("INSERT INTO rule (id, name) VALUES (1, 'run')")
     theirs.run('INSERT INTO "UserPermission" VALUES (1, 2)')
-    with pytest.raises(ChangedMeanwhile, match="look again"):
+    with pytest.raises(ChangedMeanwhile, match="review the new plan"):
         copy.apply(seen, backup=False)
     assert theirs.value('SELECT COUNT(*) FROM "user" WHERE id = 2') == 1
     copy.apply(copy.plan(), backup=False)
 
 
-def test_a_membership_that_is_doubled_there_is_deleted_as_a_whole(copy: WorkingCopy, theirs: Server) -> None:
+def test_a_duplicate_membership_is_deleted_completely(copy: WorkingCopy, theirs: Server) -> None:
     theirs.run('INSERT INTO "Member" VALUES (1, 1)')
     rotterdam = models.Collaboration.get(1)
     rotterdam.organizations = [each for each in rotterdam.organizations if each.id != 1]
@@ -407,7 +409,7 @@ def test_a_membership_that_is_doubled_there_is_deleted_as_a_whole(copy: WorkingC
 
 
 @in_files
-def test_a_backup_and_a_record_are_made_and_are_private(copy: WorkingCopy, theirs: Server) -> None:
+def test_the_backup_and_the_record_are_private(copy: WorkingCopy, theirs: Server) -> None:
     before = theirs.tables()
     changed()
     applied = copy.apply()
@@ -473,14 +475,14 @@ def test_a_lock_of_another_program_is_waited_for_and_then_reported(
 def test_another_users_file_is_refused_and_a_read_only_one(theirs: Server) -> None:
     place = Path(theirs.target)
     place.chmod(0o666)
-    assert "another user's file" in as_nobody(place)
+    assert "belongs to another user" in as_nobody(place)
     os.chown(place, NOBODY, NOBODY)
     place.chmod(0o444)
     assert "is read-only" in as_nobody(place)
 
 
 def as_nobody(place: Path) -> str:
-    """Return why another user may not write to a file."""
+    """Return the error of another user who writes to a file."""
     for folder in place.parents[:4]:
         folder.chmod(folder.stat().st_mode | 0o011)
     out, into = os.pipe()
@@ -507,5 +509,5 @@ def test_the_api_opens_plans_and_applies(theirs: Server) -> None:
 
 @in_files
 def test_a_transaction_that_is_open_is_refused(copy: WorkingCopy) -> None:
-    with pytest.raises(Error, match="transaction open"), copy.atomic():
+    with pytest.raises(Error, match="open transaction: commit"), copy.atomic():
         copy.plan()

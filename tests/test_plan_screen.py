@@ -1,4 +1,4 @@
-"""How a plan looks on a terminal: in 80 columns, in a pipe, and whatever texts come from a database."""
+"""Plans on a terminal and in a pipe, at several widths and with untrusted text."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CHANGES = (
         "user",
         'user 2 "anna"',
         (
-            Field("password", "password", True, True, is_secret=True, note="the lock-out is lifted"),
+            Field("password", "password", True, True, is_secret=True, note="unlocks the user"),
             Field("email", "email", None, FAKE),
         ),
     ),
@@ -42,7 +42,7 @@ CHANGES = (
 
 def planned(*changes: Change) -> Plan:
     moment = datetime.datetime(2026, 11, 28, 14, 3, 7, tzinfo=datetime.UTC)
-    return Plan("server.sqlite", 4, moment, changes, ("nodes are not told",), Path("/home/anna/applied"))
+    return Plan("server.sqlite", 4, moment, changes, ("nodes are not notified",), Path("/home/anna/applied"))
 
 
 def drawn(plan: Plan, width: int = 80, **options: Any) -> list[str]:
@@ -56,14 +56,14 @@ def test_each_row_and_field_has_its_line_in_80_columns() -> None:
     lines = drawn(planned(*CHANGES))
     assert max(map(len, lines)) <= 80
     text = " ".join(" ".join(lines).split())
-    assert '~ user 2 "anna" password replaced; the lock-out is lifted' in text
+    assert '~ user 2 "anna" password replaced; unlocks the user' in text
     assert '+ organization "Ålesund" as 9 (7 here)' in text
-    assert "with 1 task, 60,000 runs; of the server's own: 2" in text
+    assert "with 1 task, 60,000 runs; server-only rows: 2" in text
     assert "1 organization new; 1 user changed; 2 tasks, 60,000 runs deleted" in text
-    assert "note: nodes are not told" in text and "backup and record: /home/anna/applied" in text
+    assert "note: nodes are not notified" in text and "backup and record: /home/anna/applied" in text
 
 
-def test_a_text_of_others_fakes_no_line_and_no_colour() -> None:
+def test_untrusted_text_imitates_no_line_and_no_colour() -> None:
     lines = drawn(planned(*CHANGES), 200, force_terminal=True, color_system="standard")
     assert sum("deleted[/red]" in line for line in lines) == 1
     (line,) = (line for line in lines if "x → y" in line)

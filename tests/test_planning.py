@@ -1,4 +1,4 @@
-"""Plans: what they say for each release, what is no change in the end, and what is refused."""
+"""Plans of each release: their text, changes that cancel out, and changes that are refused."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def copy(theirs: Server) -> Iterator[WorkingCopy]:
 
 
 def tidied(plan: Plan) -> list[str]:
-    """Return the lines of a plan between its title and its last line, whose times and places are others each time."""
+    """Return the lines of a plan between its title and its last line, which have times and paths."""
     return [" ".join(line.split()) for line in str(plan).splitlines()[2:-1] if line.strip()]
 
 
@@ -62,7 +62,7 @@ def new_hospital() -> models.Organization:
 
 GOLDEN = {
     "3.11.1": [
-        '~ user 2 "user10" password replaced; the lock-out is lifted',
+        '~ user 2 "user10" password replaced; unlocks the user',
         "roles researcher → researcher, root",
         "~ result 5 of task 2 finished \u2013 → 2026-11-28 10:00:00Z",
         "status pending → killed by user",
@@ -82,17 +82,19 @@ GOLDEN = {
         'organization "Nieuwe Kliniek" (new)',
         '- task 3 "task 2" with 1 task, 6 results',
         "1 organization, 1 user, 1 membership, 1 node new; 1 user, 1 result changed; 2 tasks, 6 results deleted",
-        "note: nodes do not notice: 1 result that ended here may go on at a node; the server's API kills it there",
-        "note: nodes do not notice: a deleted task that runs goes on at its node, and its output is refused",
-        "note: nodes see new and deleted memberships when they connect again",
+        "note: nodes are not notified: 1 result marked as finished may still execute on a node; "
+        "kill it with the server's API",
+        "note: nodes are not notified: a deleted task that is running continues on its node, "
+        "and its output is rejected",
+        "note: nodes notice new and deleted memberships when they reconnect",
     ],
 }
 GOLDEN["4.15.2"] = [line.replace(" result ", " run ").replace("results", "runs") for line in GOLDEN["3.11.1"]]
-GOLDEN["4.15.2"][18] += "; of the server's own: 2 taskdatabase"
-GOLDEN["4.15.2"][19] += " (and of the server's own: 2 taskdatabase)"
+GOLDEN["4.15.2"][18] += "; server-only rows: 2 taskdatabase"
+GOLDEN["4.15.2"][19] += " (and server-only rows: 2 taskdatabase)"
 
 
-def test_a_plan_has_a_line_for_each_row_and_field_in_the_words_of_the_release(copy: WorkingCopy, release: str) -> None:
+def test_a_plan_has_a_line_for_each_row_and_field_in_the_terms_of_the_release(copy: WorkingCopy, release: str) -> None:
     user, result = models.User.get(2), models.Result.get(5)
     user.password, user.roles = PASSWORD, "researcher, root"
     user.save()
@@ -175,7 +177,7 @@ REFUSED: dict[str, tuple[list[str], Callable[[], Any], list[str]]] = {  # what i
     "the user root is renamed": (
         ["UPDATE user SET username = 'root' WHERE id = 1"],
         rename_root,
-        ['user 1 "root"', "does not start", "give it a password"],
+        ['user 1 "root"', "does not start", "change its password"],
     ),
     "the user root is deleted": (
         ["UPDATE user SET username = 'root' WHERE id = 1"],
@@ -183,11 +185,11 @@ REFUSED: dict[str, tuple[list[str], Callable[[], Any], list[str]]] = {  # what i
         ['user 1 "root"', "known password"],
     ),
     "a failed result has no end": ([], fail_without_an_end, ["5 of task 2", "set finished_at"]),
-    "a task is new": ([], new_task, ['"new" is new', "post it to the server"]),
+    "a task is new": ([], new_task, ['"new" is new', "create it with the server's API"]),
     "a result is new": (
         [],
         lambda: models.Result(task=models.Task.get(1), organization=models.Organization.get(1)).save(),
-        ["is new", "post it"],
+        ["is new", "server's API"],
     ),
     "a role is not there": ([], lambda: give_role("rooot"), ["user 2", '"rooot"', '"root"']),
     "a role is there twice": (
@@ -198,7 +200,7 @@ REFUSED: dict[str, tuple[list[str], Callable[[], Any], list[str]]] = {  # what i
     "a role is the server's own": (
         ["INSERT INTO role (name) VALUES ('container')"],
         lambda: give_role("container"),
-        ['"container"', "server's own"],
+        ['"container"', "reserved", "choose another"],
     ),
     "a role has a comma": (
         [
@@ -211,7 +213,7 @@ REFUSED: dict[str, tuple[list[str], Callable[[], Any], list[str]]] = {  # what i
     "users of others have a role of an organization": (
         ['INSERT INTO "Permission" (role_id, user_id) VALUES (1, 2)'],
         lambda: models.Organization.get(1).delete(dependents=True),
-        ['"researcher"', "take it from them"],
+        ['"researcher"', "remove the role"],
     ),
     "a table that is not known refers to a row": (
         [
@@ -219,7 +221,7 @@ REFUSED: dict[str, tuple[list[str], Callable[[], Any], list[str]]] = {  # what i
             "INSERT INTO audit (task) VALUES (3), (3)",
         ],
         lambda: models.Task.get(3).delete(dependents=True),
-        ['2 rows of "audit"', "task 3", "not known"],
+        ["2 rows", 'unknown table "audit"', "task 3", "delete those rows"],
     ),
     "a number is too large": (
         [],
@@ -232,12 +234,16 @@ REFUSED: dict[str, tuple[list[str], Callable[[], Any], list[str]]] = {  # what i
         lambda: raw("UPDATE task SET name = CAST(x'ff' AS TEXT) WHERE id = 1"),
         ["task 1", "name"],
     ),
-    "a time is none": ([], lambda: raw("UPDATE result SET started_at = 'soon' WHERE id = 1"), ['"soon"', "not a time"]),
+    "a time is not valid": (
+        [],
+        lambda: raw("UPDATE result SET started_at = 'soon' WHERE id = 1"),
+        ['"soon"', "not a valid time"],
+    ),
 }
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_a_server_could_not_live_with_is_refused(case: str, theirs: Server) -> None:
+def test_a_change_that_would_break_the_server_is_refused(case: str, theirs: Server) -> None:
     statements, change, said = REFUSED[case]
     for sql in statements:
         theirs.run(sql)
@@ -280,13 +286,13 @@ TAKEN = {
 
 
 @pytest.mark.parametrize("what", TAKEN)
-def test_a_name_that_is_taken_there_by_now_is_refused(what: str, tmp_path: Path, quick_hashes: None) -> None:
+def test_a_name_that_is_taken_on_the_server_is_refused(what: str, tmp_path: Path, quick_hashes: None) -> None:
     release, sql, holder = TAKEN[what]
     theirs = vantage6_servers.of_release(release, tmp_path)
     copy = vantage6_servers.opened(theirs)
     new_hospital()
     theirs.run(sql)
-    with pytest.raises(Refused, match=f"taken by {holder} there"):
+    with pytest.raises(Refused, match=f"taken by {holder} .*choose another"):
         copy.plan()
     copy.close()
 
@@ -329,9 +335,9 @@ def test_a_release_before_3_11_is_refused_by_the_column_that_it_lacks(tmp_path: 
         vantage6_servers.opened(Server(file))
 
 
-def test_results_beside_runs_are_refused(tmp_path: Path) -> None:
+def test_a_database_with_results_and_runs_is_refused(tmp_path: Path) -> None:
     file = vantage6_databases.copied("4.15.2", tmp_path / "both.sqlite", ["CREATE TABLE result AS SELECT * FROM run"])
-    with pytest.raises(Refused, match="beside runs"):
+    with pytest.raises(Refused, match=r"results .*and runs .*remove the rows"):
         vantage6_servers.opened(Server(file))
 
 
@@ -343,19 +349,19 @@ def test_a_database_of_ours_needs_no_plan(path: Path) -> None:
 # The working copy
 
 
-def test_a_working_copy_is_private_and_gone_at_the_end(copy: WorkingCopy, tmp_path: Path) -> None:
+def test_a_working_copy_is_private_and_removed_at_the_end(copy: WorkingCopy, tmp_path: Path) -> None:
     folder = Path(copy.database).parent
     assert folder.stat().st_mode & 0o077 == 0 and Path(copy.database).stat().st_mode & 0o077 == 0
     copy.close()
     assert not folder.exists()
 
 
-def test_what_a_killed_session_left_is_removed_and_what_another_uses_is_not(theirs: Server) -> None:
+def test_the_copy_of_a_killed_session_is_removed_and_one_in_use_is_not(theirs: Server) -> None:
     copy = vantage6_servers.opened(theirs)
     parent = Path(copy.database).parent.parent
     left = parent / "copy-aaaaaaaa"
     left.mkdir(mode=0o700)
-    (left / "held").touch()
+    (left / "lock").touch()
     (left / "copy.db").touch()
     other = vantage6_servers.opened(theirs)  # closes the first
     assert sorted(parent.iterdir()) == [Path(other.database).parent]
@@ -382,7 +388,7 @@ def test_a_server_that_was_upgraded_meanwhile_is_refused(theirs: Server, copy: W
     theirs.run("ALTER TABLE authenticatable ADD COLUMN keycloak_id VARCHAR")
     theirs.run("UPDATE authenticatable SET keycloak_id = 'x'")
     theirs.run("ALTER TABLE user DROP COLUMN password")
-    with pytest.raises(Refused, match=f"release 5 by now, and was one of {release[0]}"):
+    with pytest.raises(Refused, match=f"release 5 now, and was one of release {release[0]}: start again"):
         copy.plan()
 
 

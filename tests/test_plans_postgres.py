@@ -1,4 +1,4 @@
-"""Applying to PostgreSQL while others write, and with a role that may not do all of it."""
+"""Applying to PostgreSQL while others write, and with limited privileges."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from helpers.vantage6_servers import Server
 
 import models
 from vserverlib import Error
-from vserverlib.plans import gone, postgres_server, reverting
+from vserverlib.plans import deleted_rows, postgres_server, reverting
 from vserverlib.plans.working_copy import WorkingCopy
 
 WAITING = "SELECT COUNT(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
@@ -37,7 +37,7 @@ def copy(theirs: Server) -> Iterator[WorkingCopy]:
 
 
 def applied_while(copy: WorkingCopy, theirs: Server, sql: str) -> str:
-    """Apply while another session has run SQL, which commits once this one waits for it; return what came of it."""
+    """Apply while another session runs SQL and commits when this one waits for it; return the outcome."""
     found: list[str] = []
 
     def apply() -> None:
@@ -62,36 +62,36 @@ RACES = {
     "a new run of a task that is deleted": (
         lambda: models.Task.get(3).delete(dependents=True),
         "INSERT INTO run (task_id, organization_id) VALUES (3, 1)",
-        "came since",
+        "added to it meanwhile",
     ),
     "a row that is changed": (
         lambda: models.Organization.get(2).delete(dependents=True),
         "UPDATE organization SET domain = 'else.example' WHERE id = 2",
-        'domain is "else.example" there by now',
+        'domain is "else.example" on the server now',
     ),
     "a row that is deleted": (
         lambda: models.Task.get(3).delete(dependents=True),
         "DELETE FROM run WHERE id = (SELECT MIN(id) FROM run WHERE task_id = 3)",
-        "not there any more",
+        "no longer exists",
     ),
 }
 
 
 @pytest.mark.parametrize("race", RACES)
-def test_what_others_write_meanwhile_is_a_conflict(race: str, copy: WorkingCopy, theirs: Server) -> None:
+def test_a_concurrent_write_is_a_conflict(race: str, copy: WorkingCopy, theirs: Server) -> None:
     change, sql, said = RACES[race]
     change()
     assert said in applied_while(copy, theirs, sql)
     assert not reverting.log(theirs.target)
 
 
-def test_a_role_that_goes_meanwhile_is_refused(copy: WorkingCopy, theirs: Server) -> None:
+def test_a_role_that_is_deleted_meanwhile_is_refused(copy: WorkingCopy, theirs: Server) -> None:
     theirs.run("INSERT INTO role (id, name) VALUES (90, 'going')")
     user = models.User.get(2)
     user.roles = "going"
     user.save()
     before = theirs.tables()["Permission"]
-    assert "look again" in applied_while(copy, theirs, "DELETE FROM role WHERE id = 90")
+    assert "start again" in applied_while(copy, theirs, "DELETE FROM role WHERE id = 90")
     assert theirs.tables()["Permission"] == before
 
 
@@ -105,14 +105,14 @@ def test_a_lock_that_is_held_is_one_line(copy: WorkingCopy, theirs: Server, monk
 
 
 def limited(theirs: Server, server: Any, rights: str) -> Server:
-    """Return the database as a role sees it that has these rights on tables and nothing else."""
+    """Return the database for a role that has only these privileges on its tables."""
     theirs.run("DROP ROLE IF EXISTS limited")
     theirs.run("CREATE ROLE limited LOGIN")
     theirs.run(f"GRANT {rights} ON ALL TABLES IN SCHEMA public TO limited")
     return Server(str(theirs.target).replace("postgres@/", "limited@/"))
 
 
-def test_a_role_that_may_not_write_is_told_the_line_to_grant_it(theirs: Server, server: Any) -> None:
+def test_a_role_without_privileges_gets_the_grant_to_run(theirs: Server, server: Any) -> None:
     copy = vantage6_servers.opened(limited(theirs, server, "SELECT"))
     models.Task.get(3).delete(dependents=True)
     with pytest.raises(Error, match="GRANT .*UPDATE"):
@@ -121,7 +121,7 @@ def test_a_role_that_may_not_write_is_told_the_line_to_grant_it(theirs: Server, 
     theirs.run("DROP OWNED BY limited")
 
 
-def test_a_role_without_the_sequences_is_told_the_line_to_grant_them(theirs: Server, server: Any) -> None:
+def test_a_role_without_sequences_gets_the_grant_to_run(theirs: Server, server: Any) -> None:
     copy = vantage6_servers.opened(limited(theirs, server, "SELECT, INSERT, UPDATE, DELETE"))
     models.Organization(name="new").save()
     with pytest.raises(Error, match="GRANT .*SEQUENCES"):
@@ -131,10 +131,10 @@ def test_a_role_without_the_sequences_is_told_the_line_to_grant_them(theirs: Ser
     theirs.run("DROP OWNED BY limited")
 
 
-def test_many_rows_have_indexes_for_a_moment_only(
+def test_deleting_many_rows_creates_temporary_indexes(
     copy: WorkingCopy, theirs: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gone, "MANY", 1)
+    monkeypatch.setattr(deleted_rows, "BULK", 1)
     indexes = "SELECT indexname FROM pg_indexes WHERE schemaname = 'public' ORDER BY 1"
     before = theirs.run(indexes)
     models.Collaboration.get_by_name("KYOTO").delete(dependents=True)
@@ -142,15 +142,15 @@ def test_many_rows_have_indexes_for_a_moment_only(
     assert theirs.run(indexes) == before
 
 
-def test_a_role_that_owns_no_table_is_told_how_long_others_wait(
+def test_a_role_that_owns_no_table_gets_a_note_on_the_lock(
     theirs: Server, server: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gone, "MANY", 1)
+    monkeypatch.setattr(deleted_rows, "BULK", 1)
     monkeypatch.setattr(postgres_server, "SECONDS", 1.0)
     copy = vantage6_servers.opened(limited(theirs, server, "SELECT, INSERT, UPDATE, DELETE"))
     models.Collaboration.get_by_name("KYOTO").delete(dependents=True)
     plan = copy.plan()
-    assert any("others wait for about" in note for note in plan.notes)
+    assert any("locks the tables for about" in note for note in plan.notes)
     copy.apply(plan, backup=False)
     copy.close()
     theirs.run("DROP OWNED BY limited")

@@ -1,4 +1,4 @@
-"""Random sessions: applied, imported again and compared; and undone, after which all is as it was."""
+"""Random sessions: apply, import again and compare; then undo and compare with the beginning."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ WORDS = ("Ålesund", "it's", 'a "b"', "北京", "x" * 90, "a%b", "→")
 
 
 class Someone:
-    """An administrator who does one thing after another, by a seed."""
+    """A simulated administrator, by a seed."""
 
     def __init__(self, seed: int, release: str) -> None:
         self.random, self.release = random.Random(seed), int(release[0])
 
     def one(self, model: Any) -> Any:
-        """Return one of the rows there are; None if there is none."""
+        """Return a random row, None if there are no rows."""
         rows = list(model.get())
         return self.random.choice(rows) if rows else None
 
     def word(self) -> str:
-        """Return a name that nothing has."""
+        """Return an unused name."""
         return f"{self.random.choice(WORDS)} {self.random.getrandbits(24)}"
 
     def new_organization(self) -> None:
@@ -126,13 +126,13 @@ class Someone:
         api.undo()
 
     def acts(self) -> list[Callable[[], None]]:
-        """Return all that may be done."""
+        """Return all actions."""
         often = [self.new_organization, self.new_user, self.rename, self.change_user, self.change_members]
         seldom = [self.new_collaboration, self.new_node, self.end_result, self.change_task, self.delete, self.undo]
         return [*often, *often, *seldom]
 
     def session(self, copy: WorkingCopy) -> None:
-        """Do some things; what our own rules refuse is left."""
+        """Run some actions; skip those that our rules refuse."""
         for _ in range(self.random.randrange(1, 9)):
             try:
                 self.random.choice(self.acts())()
@@ -172,14 +172,14 @@ def check_session(seed: int, server: Server, release: str, folder: Path) -> bool
 
 
 def undo_all(server: Server) -> None:
-    """Undo all that was applied to a server's database."""
+    """Undo all plans that were applied to a server's database."""
     for record in reverting.log(server.target):
         if record.reverts is None and record.reverted_by is None:
             reverting.apply(server.target, record.number, backup=False)
 
 
 @pytest.mark.parametrize("release", ["3.11.1", "4.15.2", "5.0.3"])
-def test_random_sessions_are_applied_as_they_were_meant(release: str, tmp_path: Path, quick_hashes: None) -> None:
+def test_random_sessions_are_applied_exactly(release: str, tmp_path: Path, quick_hashes: None) -> None:
     server = vantage6_servers.of_release(release, tmp_path)
     done = [check_session(seed, server, release, tmp_path) for seed in range(SESSIONS // 3)]
     assert sum(done) > len(done) // 3

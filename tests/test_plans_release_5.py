@@ -1,4 +1,4 @@
-"""Changing the database of a server of release 5: what it keeps itself, and what Keycloak keeps."""
+"""Changing the database of a release 5 server, where Keycloak manages accounts."""
 
 from __future__ import annotations
 
@@ -34,16 +34,18 @@ def lines(copy: WorkingCopy) -> list[str]:
     return [" ".join(line.split()) for line in str(copy.plan()).splitlines()[2:-1] if line.strip()]
 
 
-def test_a_collaboration_goes_with_its_sessions_and_dataframes(copy: WorkingCopy, theirs: Server) -> None:
+def test_a_collaboration_is_deleted_with_its_sessions_and_dataframes(copy: WorkingCopy, theirs: Server) -> None:
     before = theirs.tables()
     models.Collaboration.get_by_name("KYOTO").delete(dependents=True)
     own = "1 session, 2 nodeconfig, 2 dataframe, 14 taskdatabase, 2 task_depends_on"
     assert lines(copy) == [
-        f'- collaboration 2 "KYOTO" with 2 memberships, 2 nodes, 8 tasks, 16 runs; of the server\'s own: {own}',
-        f"1 collaboration, 2 memberships, 2 nodes, 8 tasks, 16 runs deleted (and of the server's own: {own})",
-        "note: nodes do not notice: a deleted task that runs goes on at its node, and its output is refused",
-        "note: nodes see new and deleted memberships when they connect again",
-        "note: the Keycloak accounts of deleted nodes stay: Noordzee-Kliniek-KYOTO-node, 東京病院-KYOTO-node",
+        f'- collaboration 2 "KYOTO" with 2 memberships, 2 nodes, 8 tasks, 16 runs; server-only rows: {own}',
+        f"1 collaboration, 2 memberships, 2 nodes, 8 tasks, 16 runs deleted (and server-only rows: {own})",
+        "note: nodes are not notified: a deleted task that is running continues on its node, "
+        "and its output is rejected",
+        "note: nodes notice new and deleted memberships when they reconnect",
+        "note: the Keycloak accounts of deleted nodes are not deleted: "
+        "Noordzee-Kliniek-KYOTO-node, 東京病院-KYOTO-node",
     ]
     dangling = theirs.dangling()
     copy.apply(backup=False)
@@ -58,8 +60,8 @@ def test_a_user_is_renamed_moved_and_given_a_role_with_notes_on_keycloak(copy: W
     user.username, user.organization, user.roles = "renamed", models.Organization.get(2), "Viewer"
     user.save()
     found = lines(copy)
-    assert "note: the Keycloak account of user 3 keeps its name" in found
-    assert "note: the Keycloak account of user 3 keeps the organization that it had" in found
+    assert "note: the Keycloak account of user 3 is not renamed" in found
+    assert "note: the Keycloak account of user 3 keeps its organization" in found
     copy.apply(backup=False)
     assert theirs.run("SELECT username, organization_id FROM user WHERE id = 3") == [("renamed", 2)]
     assert theirs.run('SELECT role_id FROM "Permission" WHERE user_id = 3') == [(4,)]
@@ -79,7 +81,7 @@ def test_new_organizations_collaborations_and_memberships_are_like_the_servers_o
 
 
 def set_field(model: Any, id: int, name: str, value: Any) -> Callable[[], None]:
-    """Return what sets a field of a row."""
+    """Return a function that sets a field of a row."""
 
     def change() -> None:
         row = model.get(id)
@@ -100,13 +102,13 @@ KEYCLOAK = {
 
 
 @pytest.mark.parametrize("what", KEYCLOAK)
-def test_what_keycloak_keeps_is_refused(what: str, copy: WorkingCopy) -> None:
+def test_a_value_that_keycloak_manages_is_refused(what: str, copy: WorkingCopy) -> None:
     KEYCLOAK[what]()
-    with pytest.raises(Refused, match=r"release 5 .*Keycloak"):
+    with pytest.raises(Refused, match=r"Keycloak manages .*release 5: (change|create) it"):
         copy.plan()
 
 
-def test_lock_outs_and_two_factor_are_keycloaks(copy: WorkingCopy) -> None:
+def test_keycloak_manages_lock_outs_and_two_factor(copy: WorkingCopy) -> None:
     for change in (copy.unlock, copy.reset_two_factor):
         with pytest.raises(Refused, match='user 2 "user00".*Keycloak'):
             change(models.User.get(2))
@@ -119,12 +121,12 @@ REFUSED = {
         ["task 13", "1 dataframe", "API"],
     ),
     "the databases of a task": (set_field(models.Task, 1, "database", "x"), ["task 1", "session"]),
-    "a task without an initiator": (set_field(models.Task, 1, "initiator", None), ["task 1", "without it"]),
+    "a task without an initiator": (set_field(models.Task, 1, "initiator", None), ["task 1", "initiator", "set one"]),
 }
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_release_5_could_not_live_with_is_refused(case: str, copy: WorkingCopy) -> None:
+def test_a_change_that_would_break_release_5_is_refused(case: str, copy: WorkingCopy) -> None:
     change, said = REFUSED[case]
     change()
     with pytest.raises(Refused) as caught:

@@ -1,4 +1,4 @@
-"""Undoing what was applied: while the rows are as the plan left them, and by whom and when it was applied."""
+"""Undoing applied plans, and the log of them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def theirs(request: pytest.FixtureRequest, tmp_path: Path, quick_hashes: None) -
 
 
 def applied(theirs: Server, name: str = "Another") -> None:
-    """Change the name of an organization, make one, delete a task, and apply it."""
+    """Rename an organization, create one, delete a task, and apply it."""
     copy = vantage6_servers.opened(theirs)
     organization = models.Organization.get(2)
     organization.name = name
@@ -52,7 +52,7 @@ def test_the_log_says_what_was_applied_when_and_by_whom(theirs: Server, monkeypa
     assert json.loads(json.dumps(record.plan))["changes"][0]["title"].startswith("organization 2")
 
 
-def test_what_is_undone_is_byte_for_byte_as_before_and_can_be_done_again(theirs: Server) -> None:
+def test_an_undo_restores_every_byte_and_can_be_undone(theirs: Server) -> None:
     before = theirs.tables()
     applied(theirs)
     after = theirs.tables()
@@ -63,7 +63,7 @@ def test_what_is_undone_is_byte_for_byte_as_before_and_can_be_done_again(theirs:
     assert [record.reverted_by for record in reverting.log(theirs.target)] == [None, 2]
     reverting.apply(theirs.target, 2, backup=False)
     assert theirs.tables() == after
-    with pytest.raises(Error, match="nothing is left"):
+    with pytest.raises(Error, match="nothing to undo"):
         reverting.plan(theirs.target)
 
 
@@ -79,19 +79,19 @@ def test_the_newest_that_was_not_undone_is_undone_first(theirs: Server) -> None:
 
 
 CHANGED_SINCE = {
-    "a value": ("UPDATE organization SET name = 'else' WHERE id = 2", 'name is "else" there by now'),
-    "a row that is gone": ("DELETE FROM organization WHERE name = 'new Another'", "is not there any more"),
-    "an id that is taken": ("INSERT INTO task (id, init_org_id) VALUES (3, 1)", "task 3 is there again"),
+    "a value": ("UPDATE organization SET name = 'else' WHERE id = 2", 'name is "else" now'),
+    "a deleted row": ("DELETE FROM organization WHERE name = 'new Another'", "no longer exists"),
+    "an id that is taken": ("INSERT INTO task (id, init_org_id) VALUES (3, 1)", "task 3 exists again: delete it"),
     "a row that refers to a new one": (
         "INSERT INTO role (organization_id) SELECT id FROM organization WHERE name = 'new Another'",
-        "refers to it",
+        "refers to it: delete that first",
     ),
-    "a row that is needed": ("DELETE FROM collaboration WHERE id = 1", "there is no collaboration 1 any more"),
+    "a row that is needed": ("DELETE FROM collaboration WHERE id = 1", "collaboration 1 no longer exists"),
 }
 
 
 @pytest.mark.parametrize("case", CHANGED_SINCE)
-def test_what_was_changed_since_is_not_undone(case: str, theirs: Server) -> None:
+def test_a_change_whose_rows_were_changed_since_is_not_undone(case: str, theirs: Server) -> None:
     sql, said = CHANGED_SINCE[case]
     applied(theirs)
     theirs.run(sql if theirs.run("PRAGMA table_info(run)") else sql.replace("init_org_id", "initiator_id"))
@@ -101,7 +101,7 @@ def test_what_was_changed_since_is_not_undone(case: str, theirs: Server) -> None
     assert said in str(caught.value) and theirs.tables() == before
 
 
-def test_what_a_server_notes_does_not_keep_a_plan_from_being_undone(tmp_path: Path, quick_hashes: None) -> None:
+def test_columns_that_the_server_updates_do_not_prevent_an_undo(tmp_path: Path, quick_hashes: None) -> None:
     theirs = vantage6_servers.of_release("4.15.2", tmp_path)
     before, copy = theirs.tables(), vantage6_servers.opened(theirs)
     user = models.User.get(2)
@@ -114,7 +114,7 @@ def test_what_a_server_notes_does_not_keep_a_plan_from_being_undone(tmp_path: Pa
     assert theirs.tables() == before
 
 
-def test_rows_that_led_nowhere_come_back_as_they_were(tmp_path: Path) -> None:
+def test_orphan_links_are_restored_as_they_were(tmp_path: Path) -> None:
     theirs = vantage6_servers.of_release("4.15.2", tmp_path)
     theirs.run("UPDATE run SET organization_id = 99 WHERE task_id = 3")
     before = theirs.tables()
@@ -125,18 +125,18 @@ def test_rows_that_led_nowhere_come_back_as_they_were(tmp_path: Path) -> None:
 
 def test_a_number_that_is_not_on_record_is_refused(theirs: Server) -> None:
     applied(theirs)
-    with pytest.raises(Error, match=r"no change 7 .*there are 1"):
+    with pytest.raises(Error, match=r"no change 7 .*choose one of 1"):
         reverting.plan(theirs.target, 7)
 
 
-def test_another_change_than_the_one_that_was_seen_is_not_undone(theirs: Server) -> None:
+def test_a_change_that_was_not_confirmed_is_not_undone(theirs: Server) -> None:
     applied(theirs)
     seen = reverting.plan(theirs.target)
     applied_later = vantage6_servers.opened(theirs)
     models.Organization(name="later").save()
     applied_later.apply(backup=False)
     applied_later.close()
-    with pytest.raises(ChangedMeanwhile, match="look again"):
+    with pytest.raises(ChangedMeanwhile, match="review the new plan"):
         reverting.apply(theirs.target, expected=seen, backup=False)
 
 

@@ -1,4 +1,4 @@
-"""Databases of vantage6 servers to be changed: files of the releases, and the same on PostgreSQL, keys and all."""
+"""Databases of vantage6 servers for tests that change them: SQLite files, and the same on PostgreSQL."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ Tables = dict[str, list[tuple[Any, ...]]]
 
 
 class Server:
-    """The database of a server: what `-d` is given for it, and what a server, or another program, does to it."""
+    """A server's database: its target for `-d`, and access to it as another program."""
 
     def __init__(self, target: Path | str) -> None:
         self.target = target
 
     @contextlib.contextmanager
     def open(self) -> Iterator[Any]:
-        """A connection of another program, committed in the end."""
+        """A connection of another program, which commits at the end."""
         if isinstance(self.target, Path):
             with contextlib.closing(sqlite3.connect(self.target)) as conn, conn:
                 yield conn
@@ -60,11 +60,11 @@ class Server:
         return [name for (name,) in self.run(TABLES if isinstance(self.target, Path) else THEIR_TABLES)]
 
     def tables(self) -> Tables:
-        """Return all rows of all tables, in an order of their values."""
+        """Return all rows of all tables, sorted by their values."""
         return {name: sorted(self.run(f'SELECT * FROM "{name}"'), key=repr) for name in self.names()}
 
     def odd_values(self) -> list[str]:
-        """Return the columns of a file that have values of another form than a server writes."""
+        """Return the columns of a file with values in a form that a server does not write."""
         found = []
         with contextlib.closing(sqlite3.connect(self.target)) as conn:
             for table in self.names():
@@ -78,7 +78,7 @@ class Server:
         return found
 
     def dangling(self) -> int:
-        """Return how many links of a file lead nowhere."""
+        """Return the number of orphan links of a file."""
         return len(self.run("PRAGMA foreign_key_check"))
 
 
@@ -99,7 +99,7 @@ def opened(server: Server) -> WorkingCopy:
 
 
 def rows_here(copy: WorkingCopy) -> dict[str, list[tuple[Any, ...]]]:
-    """Return the rows of a working copy with the ids that they have at the server."""
+    """Return the rows of a working copy with their ids on the server."""
     ids, found = copy.session.ids, {}
     for entity in mapping.ENTITIES:
         found[entity] = sorted((_mapped(entity, row, ids.theirs) for row in _rows(copy, entity)), key=repr)
@@ -107,7 +107,7 @@ def rows_here(copy: WorkingCopy) -> dict[str, list[tuple[Any, ...]]]:
 
 
 def rows_there(server: Server, folder: Path) -> dict[str, list[tuple[Any, ...]]]:
-    """Return the rows of a server's database as a new import of it has them."""
+    """Return the rows of a server's database as a new import reads them."""
     place = folder / f"again-{random.getrandbits(32)}.db"
     with detection.opened(str(server.target)) as source:
         importer.run(source, place)
@@ -141,8 +141,8 @@ def _mapped(entity: str, row: dict[str, Any], theirs: Any) -> tuple[Any, ...]:
             found.append(None if entity == "member" else theirs(entity, value))
         elif name in LINKS and value is not None:
             found.append(theirs(LINKS[name], value))
-        elif (entity, name) in mapping.SETS:
-            found.append(tuple(sorted(mapping.names(value))))
+        elif (entity, name) in mapping.NAME_LISTS:
+            found.append(tuple(sorted(mapping.split_names(value))))
         elif entity == "node" and name == "status":
             found.append(value or "offline")
         else:
@@ -154,7 +154,7 @@ def _mapped(entity: str, row: dict[str, Any], theirs: Any) -> tuple[Any, ...]:
 
 
 def fill_with_keys(url: str, file: Path) -> None:
-    """Make the tables of a file in an empty PostgreSQL database, with sequences, unique columns and foreign keys.
+    """Create the tables of a file in an empty PostgreSQL database, with sequences, unique columns and foreign keys.
 
     As vantage6's models make them, but that rows which lead nowhere stay: NOT VALID.
     """
@@ -192,7 +192,7 @@ def _add_links(source: sqlite3.Connection, target: Any, table: str) -> None:
 
 @contextlib.contextmanager
 def on_postgres(server: Any, release: str) -> Iterator[Server]:
-    """The database of a release on PostgreSQL: a copy of one that is made once in each run."""
+    """The database of a release on PostgreSQL: a copy of one that is created once per run."""
     template = f"v{release.replace('.', '_')}"
     if template not in server.templates:
         server.run(f"CREATE DATABASE {template} TEMPLATE template0")

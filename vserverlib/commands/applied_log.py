@@ -68,7 +68,7 @@ def _moment(since: str | None) -> datetime.datetime:
 def _row(record: Any, *, with_plan: bool) -> dict[str, Any]:
     """Return a record as an object for programs."""
     row = record._asdict()
-    del row["nowhere"]
+    del row["orphan_links"]
     if not with_plan:
         del row["plan"]
     at = record.at.isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -1,1 +1,1 @@
-"""Changing the database of a vantage6 server: a private working copy, a plan of its changes, and applying it."""
+"""Changing the database of a vantage6 server: copy it, plan changes, apply them, undo them."""

@@ -1,7 +1,7 @@
-"""Applying a plan: a backup and a record first, then one transaction, of which each row is verified before and after.
+"""Apply a plan in one transaction, after a backup. Each row is verified before and after it is written.
 
-The plan is made without the lock, and under it only again if somebody wrote meanwhile. If it is another one then,
-nothing is written: a person has to look at it again.
+The plan is computed without a lock. If the database changed meanwhile, the plan is computed again under the lock; if
+the two plans differ, nothing is written and the person has to confirm the new plan.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from typing import Any
 from vserverlib import Error, signals
 from vserverlib.plans import conflicts, mapping, net_changes, planning, records, references, server_backups, sessions
 from vserverlib.plans.execution import Execution
-from vserverlib.plans.ids import Ids, New
 from vserverlib.plans.plan import Applied, ChangedMeanwhile, Plan
-from vserverlib.plans.planning import Work
+from vserverlib.plans.planning import PlannedWrites
+from vserverlib.plans.row_ids import Ids, New
 from vserverlib.plans.server import Server
 from vserverlib.plans.sessions import Session
 from vserverlib.transfer.sources import ProgressBar, no_progress_bar
 
 
 def plan(session: Session) -> Plan:
-    """Return what applying would change now. Writes nothing; raises a Refused."""
-    with _prepared(session) as (_, work):
-        return work.plan
+    """Return the plan: what apply() would change now. Writes nothing. Raises Refused if it cannot be applied."""
+    with _prepared(session) as (_, planned):
+        return planned.plan
 
 
 def apply(
@@ -33,96 +33,100 @@ def apply(
 ) -> Applied:
     """Apply the changes of a working copy to its server's database, all or nothing.
 
-    expected: the plan that a person has confirmed; a ChangedMeanwhile is raised if it is another one by now. backup:
-    make one first. Raises an Error if there is nothing to apply, and a Refused.
+    expected: the plan that a person confirmed; raises ChangedMeanwhile if the current plan differs. backup: back up the
+    database first. Raises Error if there is nothing to apply, and Refused if the plan cannot be applied.
     """
     began = time.perf_counter()
-    with _prepared(session) as (server, work):
-        if not work.plan:
-            raise Error(f"nothing to apply: no row of {server.title} was changed here")
-        _refuse_another(server, work.plan, expected)
+    with _prepared(session) as (server, planned):
+        if not planned.plan:
+            raise Error(f"nothing to apply: this working copy of {server.title} has no changes")
+        _refuse_another(server, planned.plan, expected)
         number = records.next_number(server.identity)
         with (
-            server_backups.made(server, session.target, number, bar, wanted=backup) as kept,
+            server_backups.created(server, session.target, number, bar, wanted=backup) as kept,
             signals.finishing(),
-            records.written(server.identity, number, kept) as log,
+            records.writing(server.identity, number, kept) as writer,
         ):
-            applied, locked, ids = _write(server, session, work, log)
+            applied, locked, ids = _write(server, session, planned, writer)
     _note_applied(session, ids)
     path = records.folder(server.identity) / f"{number:04}.json"
     return Applied(applied, number, time.perf_counter() - began, locked, path, kept)
 
 
 @contextlib.contextmanager
-def _prepared(session: Session) -> Iterator[tuple[Server, Work]]:
-    """The server's database, open, and the work that the plan of a working copy is."""
+def _prepared(session: Session) -> Iterator[tuple[Server, PlannedWrites]]:
+    """Open the server's database and compute the plan of a working copy."""
     with (
-        contextlib.closing(sessions.opened(session.target, session.release)) as server,
+        contextlib.closing(sessions.open_server(session.target, session.release)) as server,
         net_changes.read(session.database, session.since) as net,
     ):
-        work = planning.settled(server, net, session.changes, session.ids, session.about(server))
+        planned = planning.compute_unlocked(server, net, session.changes, session.ids, session.header(server))
         try:
-            yield server, work
+            yield server, planned
         finally:
-            work.judge.close()
+            planned.reader.close()
 
 
 def _refuse_another(server: Server, found: Plan, expected: Plan | None) -> None:
     if expected is not None and found != expected:
-        raise ChangedMeanwhile([f"{server.title} was changed meanwhile, and the plan is another one now: look again"])
+        raise ChangedMeanwhile(
+            [f"{server.title} was changed meanwhile, so the plan is different now: review the new plan"]
+        )
 
 
-def _write(server: Server, session: Session, work: Work, log: records.Log) -> tuple[Plan, float, dict[New, int]]:
-    """Write in the one transaction; return what, for how many seconds others were locked out, and ids of new rows."""
-    with server.writing(_tables(work)):
+def _write(
+    server: Server, session: Session, planned: PlannedWrites, writer: records.RecordWriter
+) -> tuple[Plan, float, dict[New, int]]:
+    """Write in one transaction. Return the plan, the seconds that the lock was held, and the ids of new rows."""
+    with server.writing(_tables(planned)):
         began = time.perf_counter()
-        if server.version() != work.version:
-            about = session.about(server)
-            again = planning.made(server, work.net, session.changes, session.ids, about, work.fingerprints)
-            _refuse_another(server, again.plan, work.plan)
-            work = again
-        execution = Execution(server, log)
-        execution.give_ids(work.writes.fresh)
-        plan = work.plan.with_ids({(new.entity, new.id): id for new, id in execution.ids.items()})
-        log.begin(plan, work.nowhere)
-        execution.run(work)
-        _verify(server, work, session.ids.with_applied(execution.ids))
-        log.finish()
+        if server.version() != planned.version:
+            header = session.header(server)
+            again = planning.compute(server, planned.net, session.changes, session.ids, header, planned.fingerprints)
+            _refuse_another(server, again.plan, planned.plan)
+            planned = again
+        execution = Execution(server, writer)
+        execution.assign_ids(planned.writes.new_rows)
+        plan = planned.plan.with_ids({(new.entity, new.id): id for new, id in execution.ids.items()})
+        writer.begin(plan, planned.orphan_links)
+        execution.run(planned)
+        _verify(server, planned, session.ids.with_applied(execution.ids))
+        writer.finish()
         signals.point_of_no_return()
     return plan, time.perf_counter() - began, execution.ids
 
 
-def _tables(work: Work) -> set[str]:
-    """Return the tables to lock: the written ones, and the ones that may refer to a deleted row."""
-    links = [link for link in (*references.FATES, *work.many) if link.to in work.gone.tables]
-    return {*work.writes.tables(), *work.gone.tables, *(link.table for link in links)}
+def _tables(planned: PlannedWrites) -> set[str]:
+    """Return the tables to lock: those written, and those that may refer to a deleted row."""
+    links = [link for link in (*references.RULES, *planned.bulk_links) if link.to in planned.deleted.tables]
+    return {*planned.writes.tables(), *planned.deleted.tables, *(link.table for link in links)}
 
 
-def _verify(server: Server, work: Work, ids: Ids) -> None:
-    """Read each written row again, by the importer's code; an Error, with all rolled back, if it is not as meant."""
-    comparison = conflicts.Comparison(server, work.judge, ids)
-    problems = [*comparison.written(work.net.new), *comparison.written(work.net.changed)]
+def _verify(server: Server, planned: PlannedWrites, ids: Ids) -> None:
+    """Read the written rows back with the importer's code. Raises Error, which rolls back, if one is wrong."""
+    comparison = conflicts.Comparison(server, planned.reader, ids)
+    problems = [*comparison.write_errors(planned.net.new), *comparison.write_errors(planned.net.changed)]
     for entity in mapping.ENTITIES:
         table = mapping.table_of(server, entity)
-        if table in work.gone.tables and table in references.ORDER:
+        if table in planned.deleted.tables and table in references.ORDER:
             key = server.key(table)
-            left = f'SELECT 1 FROM "{table}" AS t JOIN {work.gone.temp(table)} AS g ON g.key = t.{key} LIMIT 1'
-            problems += [f"rows of {table} are still there"] if server.one(left) else []
+            left = f'SELECT 1 FROM "{table}" AS t JOIN {planned.deleted.temp(table)} AS g ON g.key = t.{key} LIMIT 1'
+            problems += [f"deleted rows of {table} still exist"] if server.one(left) else []
     if problems:
-        raise Error(f"{server.title} does not read back as it was written ({problems[0]}): nothing was changed")
+        raise Error(f"{server.title} does not read back as written ({problems[0]}): nothing was changed")
 
 
 def _note_applied(session: Session, ids: dict[New, Any]) -> None:
-    """Make the applied state the new beginning of the copy: the next plan has later changes only."""
+    """Start the next plan from the applied state, so that it contains only later changes."""
     session.ids.add(ids)
     session.changes.clear()
     conn = session.database.connection()
     (busy, *_) = conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     if busy:
-        raise Error("it was applied, but the working copy is in use: begin a new session")
+        raise Error("the plan was applied, but the working copy is in use: start again from a new copy")
     session.since = newest_change(conn)
 
 
 def newest_change(conn: Any) -> int:
-    """Return the number of the newest change in a journal, 0 for an empty one."""
+    """Return the number of the newest change in a journal, or 0 if it is empty."""
     return int(conn.execute("SELECT COALESCE(MAX(id), 0) FROM change").fetchone()[0])

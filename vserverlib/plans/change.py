@@ -1,4 +1,4 @@
-"""A row that a plan changes, as data: its title, and its fields before and after."""
+"""The changes of a plan as data: a title for each row, and its fields before and after."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ NEW, CHANGED, DELETED = "new", "changed", "deleted"
 class Field:
     """A field of a row, before and after.
 
-    name: our column; label: the server's word. old, new: JSON values, None for no value; of a secret only whether there
-    is one. note: a side effect.
+    name: our column; label: the server's name for it. old, new: JSON values, None if empty; for a secret, only whether
+    it is set. note: a side effect.
     """
 
     name: str
@@ -26,11 +26,11 @@ class Field:
 
 @dataclasses.dataclass(frozen=True)
 class Change:
-    """A row that is new, changed or deleted, with all that is deleted with it.
+    """A row that is new, changed or deleted, with its dependents.
 
-    entity, id: our table and id; server_id: the id of a new row at the server, if known. noun, title: in the server's
-    words. dependents: deleted rows of our entities by noun; theirs: of the server's own tables; emptied: links of rows
-    that stay, by table and column.
+    entity, id: our table and id; server_id: the id of a new row on the server, if known. noun, title: as the server's
+    release calls it. Counts of what a deletion affects: dependents, deleted rows by noun; theirs, deleted rows by
+    server-only table; emptied, links that are cleared in other rows, by table and column.
     """
 
     kind: str

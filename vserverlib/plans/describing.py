@@ -1,4 +1,4 @@
-"""The text parts of a plan: a title and fields for each row, and notes on side effects."""
+"""Describe a plan: the title and fields of each row, and notes on side effects."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from vserverlib.databases.registry import registry
 from vserverlib.entities import progress
 from vserverlib.plans import conflicts, mapping, writes
 from vserverlib.plans.change import CHANGED, DELETED, NEW, Change, Field
-from vserverlib.plans.gone import Gone
+from vserverlib.plans.deleted_rows import DeletedRows
 from vserverlib.plans.net_changes import NetChanges, Root, Row
 from vserverlib.plans.references import Link
 from vserverlib.plans.server import Server
-from vserverlib.plans.writes import ServerChange, Writes, titled
+from vserverlib.plans.writes import ServerChange, Writes, row_title
 
-LOCK_LIFTED = "the lock-out is lifted"
-FIELDS_OF_SERVER = {writes.UNLOCK: "lock-out", writes.RESET_TWO_FACTOR: "two-factor"}
+LOCK_LIFTED = "unlocks the user"
+SERVER_LABELS = {writes.UNLOCK: "lock-out", writes.RESET_TWO_FACTOR: "two-factor"}
 LIFTED, OFF = "lifted", "off"
 
 
 class Describer:
-    """Describes the rows of a plan in the server's words."""
+    """Describes the rows of a plan, in the terms of the server's release."""
 
     def __init__(self, server: Server, net: NetChanges) -> None:
         self._server, self._net, self.release = server, net, server.release
@@ -33,16 +33,18 @@ class Describer:
         return Change(kind, row.entity, row.id, noun, self.title(row), tuple(fields), **more)
 
     def title(self, row: Row) -> str:
-        """Return the title of a row; of a membership both names."""
+        """Return the title of a row; for a membership, the names of both sides."""
         if row.entity != "member":
-            return titled(self.release, row)
+            return row_title(self.release, row)
         values = row.old or row.new or {}
-        return f"membership of {self._called('organization', values)} in {self._called('collaboration', values)}"
+        return (
+            f"membership of {self._target_name('organization', values)} in {self._target_name('collaboration', values)}"
+        )
 
-    def _called(self, entity: str, values: dict[str, Any]) -> str:
-        """Return the target of a link by its name, or else by its id."""
+    def _target_name(self, entity: str, values: dict[str, Any]) -> str:
+        """Return the name of a link's target, or its id if it has no name."""
         id = values[f"{entity}_id"]
-        row = {} if id is None else self._net.now(entity, id) or self._net.base(entity, id) or {}
+        row = {} if id is None else self._net.new_row(entity, id) or self._net.old_row(entity, id) or {}
         return f'"{printable(row["name"], 60)}"' if row.get("name") else f"{entity} {id}"
 
     def fields(self, row: Row) -> Iterator[Field]:
@@ -62,7 +64,7 @@ class Describer:
                 yield Field(name, label, old, self._value(row.entity, name, row.new[name]))
 
     def _value(self, entity: str, name: str, value: Any) -> Any:
-        """Return a value for JSON and for people; of a link the name and id that it leads to."""
+        """Return a value as it is shown and printed as JSON; for a link, the name and id of its target."""
         field = registry[entity]._meta.columns[name]
         if field in registry[entity]._meta.refs and value is not None:
             return self._linked(field.rel_model._meta.table_name, value)
@@ -72,35 +74,35 @@ class Describer:
         return value.replace("+00:00", "Z").replace(".000000", "") if isinstance(value, str) else str(value)
 
     def _linked(self, entity: str, id: int) -> str:
-        """Return the target of a link: "KYOTO" (2), or for a new row "KYOTO" (new)."""
-        row, base = self._net.now(entity, id), self._net.base(entity, id)
+        """Return the target of a link, such as "KYOTO" (2), or "KYOTO" (new) for a new row."""
+        row, base = self._net.new_row(entity, id), self._net.old_row(entity, id)
         name, place = (row or base or {}).get("name"), id if base else "new"
         return str(place) if name is None else f'"{name}" ({place})'
 
 
 def changes(
-    server: Server, net: NetChanges, beside: Iterable[ServerChange], gone: Gone, written: Writes
+    server: Server, net: NetChanges, server_changes: Iterable[ServerChange], deleted: DeletedRows, written: Writes
 ) -> Iterator[Change]:
     """Return the changes of a plan, in the order of the entities: changed, new, deleted."""
     describer, expected = Describer(server, net), _expected_ids(server, net)
-    own = {change.user: change for change in beside}
+    own = {change.user: change for change in server_changes}
     for row in net.changed:
-        more = _beside(own.pop(row.id)) if row.entity == "user" and row.id in own else []
+        more = _server_fields(own.pop(row.id)) if row.entity == "user" and row.id in own else []
         yield describer.change(CHANGED, row, [*describer.fields(row), *more])
     for change in own.values():
-        yield Change(CHANGED, "user", change.user, "user", change.title, tuple(_beside(change)))
+        yield Change(CHANGED, "user", change.user, "user", change.title, tuple(_server_fields(change)))
     for row in net.new:
         yield describer.change(NEW, row, list(describer.fields(row)), server_id=expected.get((row.entity, row.id)))
-    yield from _deleted(server, net, gone, describer)
+    yield from _deleted(server, net, deleted, describer)
 
 
-def _beside(change: ServerChange) -> list[Field]:
-    label = FIELDS_OF_SERVER[change.what]
+def _server_fields(change: ServerChange) -> list[Field]:
+    label = SERVER_LABELS[change.what]
     return [Field(change.what, label, None, LIFTED if change.what == writes.UNLOCK else OFF)]
 
 
 def _expected_ids(server: Server, net: NetChanges) -> dict[tuple[str, int], int]:
-    """Return the ids that new rows will get there, unless somebody makes others first; unknown on PostgreSQL."""
+    """Return the ids that new rows will probably get on the server; nothing on PostgreSQL, where they are unknown."""
     if not server.is_sqlite:
         return {}
     found = {}
@@ -112,15 +114,15 @@ def _expected_ids(server: Server, net: NetChanges) -> dict[tuple[str, int], int]
 
 
 def id_table(entity: str) -> str:
-    """Return the table that gives new rows of an entity their ids."""
-    return mapping.AUTHENTICATABLE if entity in mapping.JOINED else entity
+    """Return the server's table that determines the ids of new rows of an entity."""
+    return mapping.AUTHENTICATABLE if entity in mapping.AUTHENTICATED else entity
 
 
-def _deleted(server: Server, net: NetChanges, gone: Gone, describer: Describer) -> Iterator[Change]:
+def _deleted(server: Server, net: NetChanges, deleted: DeletedRows, describer: Describer) -> Iterator[Change]:
     of_ours = {entity: net.counts(entity) for entity in mapping.ENTITIES}
     ours = {mapping.table_of(server, entity) for entity in mapping.ENTITIES} | {mapping.AUTHENTICATABLE}
-    theirs = {table: gone.counts(table) for table in gone.tables if table not in ours}
-    emptied = {f"{link.table}.{link.column}": gone.emptied_counts(link) for link in gone.links}
+    theirs = {table: deleted.counts(table) for table in deleted.tables if table not in ours}
+    emptied = {f"{link.table}.{link.column}": deleted.cleared_counts(link) for link in deleted.cleared_links}
     for root in net.roots:
         yield describer.change(
             DELETED,
@@ -141,30 +143,33 @@ def _dependents(release: int, root: Root, counts: dict[str, dict[int, int]]) -> 
 # Notes
 
 
-def notes(server: Server, net: NetChanges, beside: Iterable[ServerChange], many: Mapping[Link, int]) -> Iterator[str]:
-    """Return the side effects of a plan that people should know."""
+def notes(
+    server: Server, net: NetChanges, server_changes: Iterable[ServerChange], bulk_links: Mapping[Link, int]
+) -> Iterator[str]:
+    """Return the side effects of a plan that a person should know."""
     yield from _of_runs(server, net)
     yield from _of_deleted(server, net)
     yield from _of_keycloak(server, net)
-    if (seconds := server.slow(many)) > 1:
-        what = "the tables lack indexes, which only their owner can make for a moment"
-        yield f"others wait for about {seconds:,.0f} s while it is applied: {what}"
-    if any(change.what == writes.RESET_TWO_FACTOR for change in beside):
-        yield "users without two-factor authentication set it up at their next log-in, if the server asks for it"
+    if (seconds := server.unindexed_seconds(bulk_links)) > 1:
+        what = "the tables lack indexes, which only their owner can create"
+        yield f"applying this locks the tables for about {seconds:,.0f} s: {what}"
+    if any(change.what == writes.RESET_TWO_FACTOR for change in server_changes):
+        yield "users whose two-factor authentication was reset set it up at their next login, if the server requires it"
     if (zone := server.time_zone()) not in ("", "UTC", "Etc/UTC", "GMT"):
-        yield f"the database has the time zone {zone}: times are written in UTC, as vantage6 means them"
+        yield f"the database has the time zone {zone}: times are written in UTC, as vantage6 expects"
 
 
 def _of_runs(server: Server, net: NetChanges) -> Iterator[str]:
     ended = [row for row in net.changed if row.entity == "result" and _is_ended(row)]
     if ended:
         runs = pluralize(len(ended), mapping.noun(server.release, "result"))
-        yield f"nodes do not notice: {runs} that ended here may go on at a node; the server's API kills it there"
+        what = f"{runs} marked as finished may still execute on a node"
+        yield f"nodes are not notified: {what}; kill it with the server's API"
     if any(
         row.entity == "result" and row.old and row.old["finished_at"] and not row.new["finished_at"]  # type: ignore[index]
         for row in net.changed
     ):
-        yield "a run without an end runs again when its node connects"
+        yield "a run without finished_at runs again when its node connects"
 
 
 def _is_ended(row: Row) -> bool:
@@ -178,27 +183,27 @@ def _is_ended(row: Row) -> bool:
 def _of_deleted(server: Server, net: NetChanges) -> Iterator[str]:
     deleted = {entity: sum(net.counts(entity).values()) for entity in mapping.ENTITIES}
     if deleted["task"] or deleted["result"]:
-        yield "nodes do not notice: a deleted task that runs goes on at its node, and its output is refused"
+        yield "nodes are not notified: a deleted task that is running continues on its node, and its output is rejected"
     if deleted["user"]:
-        yield "sessions of deleted users live until their tokens expire"
+        yield "deleted users stay logged in until their tokens expire"
     if deleted["node"] or any(row.entity in ("member", "node") for row in net.new):
-        yield "nodes see new and deleted memberships when they connect again"
+        yield "nodes notice new and deleted memberships when they reconnect"
 
 
 def _of_keycloak(server: Server, net: NetChanges) -> Iterator[str]:
     if server.release < mapping.KEYCLOAK_FROM:
         return
-    for entity in mapping.JOINED:
+    for entity in mapping.AUTHENTICATED:
         names = [
             str((row.old or {}).get("username" if entity == "user" else "name"))
-            for chunk in net.gone_rows(entity)
+            for chunk in net.deleted_rows(entity)
             for row in chunk
         ]
         if names:
             more = f" and {len(names) - 3:,} more" if len(names) > 3 else ""
-            yield f"the Keycloak accounts of deleted {entity}s stay: {', '.join(names[:3])}{more}"
+            yield f"the Keycloak accounts of deleted {entity}s are not deleted: {', '.join(names[:3])}{more}"
     for row in net.changed:
         if row.entity == "user" and "username" in row.changed():
-            yield f"the Keycloak account of user {row.id} keeps its name"
+            yield f"the Keycloak account of user {row.id} is not renamed"
         if row.entity == "user" and "organization_id" in row.changed():
-            yield f"the Keycloak account of user {row.id} keeps the organization that it had"
+            yield f"the Keycloak account of user {row.id} keeps its organization"

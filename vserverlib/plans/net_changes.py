@@ -1,7 +1,7 @@
-"""The net changes of a working copy, row by row: rows that the journal names, compared with the copied file.
+"""The net changes of a working copy: rows named in the journal, compared with the copied file.
 
-A row that was created and deleted again is no change, nor is a value that was changed and changed back. Rows that are
-deleted stay in a table of the session's own, so that memory does not grow with them.
+A row that was created and deleted again is not a change, nor is a value that was changed back. Deleted rows are kept
+in a TEMP table, so that memory does not grow with them.
 """
 
 from __future__ import annotations
@@ -27,13 +27,15 @@ UNION
 SELECT entity, json_extract(changes, '$.id[1]') FROM main.record
 WHERE change_id > :since AND op = 'update' AND json_extract(changes, '$.id[1]') IS NOT NULL
 """
-GONE = "CREATE TEMP TABLE gone (n INTEGER PRIMARY KEY, entity TEXT, id INTEGER, root INTEGER, UNIQUE (entity, id))"
-CHUNK_OF_RESULTS = 200  # rows that are read at once: one may have megabytes
+DELETED_TABLE = (
+    "CREATE TEMP TABLE deleted (n INTEGER PRIMARY KEY, entity TEXT, id INTEGER, root INTEGER, UNIQUE (entity, id))"
+)
+CHUNK_OF_RESULTS = 200  # results to read at once: one may have megabytes
 UNRECORDED = f"SELECT kind, about FROM main.change WHERE id > ? AND kind IN ('{BULK_WORK}', '{PRUNE}') LIMIT 1"
 
 
 class Row(NamedTuple):
-    """A row of ours, by its table here: its stored values as they were and are. None: it was not there, or is not."""
+    """A row of ours: its stored values before and after. old is None for a new row, new for a deleted one."""
 
     entity: str
     id: int
@@ -41,20 +43,20 @@ class Row(NamedTuple):
     new: dict[str, Any] | None
 
     def changed(self) -> list[str]:
-        """Return the columns that mean something else now."""
+        """Return the columns whose value has changed."""
         old, new = self.old or {}, self.new or {}
         return [name for name in new if not mapping.is_same(self.entity, name, old.get(name), new[name])]
 
 
 class Root(NamedTuple):
-    """A row that is deleted for itself, not with another one: its number, and its values as they were."""
+    """A deleted row that is not the dependent of another: its number, and its values before."""
 
     number: int
     row: Row
 
 
 class NetChanges:
-    """The net changes of a working copy, for as long as the block of read() is open."""
+    """The net changes of a working copy. Valid in the block of read()."""
 
     def __init__(self, conn: sqlite3.Connection) -> None:
         self._conn = conn
@@ -63,37 +65,37 @@ class NetChanges:
         self.changed = [row for row in changed if row.changed()]
         self.roots = [root for entity in registry for root in self._roots(entity)]
 
-    def gone(self, entity: str) -> Iterator[tuple[int, int]]:
-        """Return the id of each deleted row of an entity, and the number of the root that it is deleted with."""
-        asked = "SELECT id, root FROM temp.gone WHERE entity = ? ORDER BY id"
+    def deleted_ids(self, entity: str) -> Iterator[tuple[int, int]]:
+        """Return (id, number of its root) of each deleted row of an entity."""
+        asked = "SELECT id, root FROM temp.deleted WHERE entity = ? ORDER BY id"
         return self._conn.execute(asked, [entity])
 
-    def gone_pairs(self) -> Iterator[tuple[int, int, int]]:
-        """Return organization, collaboration and root of each deleted membership."""
-        asked = "SELECT m.organization_id, m.collaboration_id, g.root FROM temp.gone g JOIN pristine.member m"
+    def deleted_members(self) -> Iterator[tuple[int, int, int]]:
+        """Return (organization, collaboration, root) of each deleted membership."""
+        asked = "SELECT m.organization_id, m.collaboration_id, g.root FROM temp.deleted g JOIN pristine.member m"
         return self._conn.execute(f"{asked} ON m.id = g.id WHERE g.entity = 'member'")
 
-    def gone_rows(self, entity: str) -> Iterator[list[Row]]:
-        """Return the deleted rows of an entity as they were, a number of them at once."""
+    def deleted_rows(self, entity: str) -> Iterator[list[Row]]:
+        """Return the deleted rows of an entity with their old values, in chunks."""
         names = ("id", *mapping.columns(entity))
         columns = ", ".join(f'b."{name}"' for name in names)
-        asked = f'SELECT {columns} FROM temp.gone g JOIN pristine."{entity}" b ON b.id = g.id WHERE g.entity = ?'
+        asked = f'SELECT {columns} FROM temp.deleted g JOIN pristine."{entity}" b ON b.id = g.id WHERE g.entity = ?'
         rows = self._conn.execute(f"{asked} ORDER BY g.id", [entity])
         size = CHUNK_OF_RESULTS if entity == "result" else CHUNK
         while chunk := [_old(entity, names, row) for row in islice(rows, size)]:
             yield chunk
 
     def counts(self, entity: str) -> dict[int, int]:
-        """Return how many rows of an entity are deleted with each root, itself too."""
-        asked = "SELECT root, COUNT(*) FROM temp.gone WHERE entity = ? GROUP BY root"
+        """Return how many rows of an entity are deleted, by root; the root counts too."""
+        asked = "SELECT root, COUNT(*) FROM temp.deleted WHERE entity = ? GROUP BY root"
         return dict(self._conn.execute(asked, [entity]).fetchall())
 
-    def base(self, entity: str, id: int) -> dict[str, Any] | None:
-        """Return a row as it was."""
+    def old_row(self, entity: str, id: int) -> dict[str, Any] | None:
+        """Return a row as it was copied; None if it was not."""
         return self._row("pristine", entity, id)
 
-    def now(self, entity: str, id: int) -> dict[str, Any] | None:
-        """Return a row as it is."""
+    def new_row(self, entity: str, id: int) -> dict[str, Any] | None:
+        """Return a row as it is now; None if it is deleted."""
         return self._row("main", entity, id)
 
     def _row(self, schema: str, entity: str, id: int) -> dict[str, Any] | None:
@@ -103,7 +105,7 @@ class NetChanges:
         return None if row is None else dict(zip(names, row, strict=True))
 
     def _compared(self, entity: str, kind: str) -> Iterator[Row]:
-        """Return the rows of an entity that are new, or of which a value is another one."""
+        """Return the rows of an entity that are new, or changed."""
         names = mapping.columns(entity)
         old, new = (", ".join(f'{side}."{name}"' for name in names) for side in ("b", "m"))
         found = f'FROM temp.touched t JOIN main."{entity}" m ON m.id = t.id LEFT JOIN pristine."{entity}" b'
@@ -117,7 +119,7 @@ class NetChanges:
     def _roots(self, entity: str) -> Iterator[Root]:
         names = ("id", *mapping.columns(entity))
         columns = ", ".join(f'b."{name}"' for name in names)
-        asked = f'SELECT g.n, {columns} FROM temp.gone g JOIN pristine."{entity}" b ON b.id = g.id'
+        asked = f'SELECT g.n, {columns} FROM temp.deleted g JOIN pristine."{entity}" b ON b.id = g.id'
         for number, *row in self._conn.execute(f"{asked} WHERE g.entity = ? AND g.root = g.n ORDER BY g.n", [entity]):
             yield Root(number, _old(entity, names, row))
 
@@ -129,46 +131,46 @@ def _old(entity: str, names: Sequence[str], row: Sequence[Any]) -> Row:
 
 @contextlib.contextmanager
 def read(database: Any, since: int) -> Iterator[NetChanges]:
-    """Give the changes of a working copy since a change of its journal; its file is as it was then."""
+    """Give the changes of a working copy since a change of its journal. The file without its WAL is the state then."""
     if database.in_transaction() or database.connection().in_transaction:
-        raise Error(f"{database.title} has a transaction open: end it first")
+        raise Error(f"{database.title} has an open transaction: commit it or roll it back first")
     conn = database.connection()
     _refuse_unrecorded(conn, since)
     conn.execute("ATTACH ? AS pristine", [f"{Path(database.database).as_uri()}?immutable=1"])
     factory, conn.text_factory = conn.text_factory, _any_text
     try:
         conn.execute(TOUCHED, {"since": since})
-        conn.execute(GONE)
+        conn.execute(DELETED_TABLE)
         for entity in registry:
-            _note_gone(conn, entity)
+            _collect_deleted(conn, entity)
         yield NetChanges(conn)
     finally:
-        for table in ("touched", "gone"):
+        for table in ("touched", "deleted"):
             conn.execute(f"DROP TABLE IF EXISTS temp.{table}")
         conn.execute("DETACH pristine")
         conn.text_factory = factory
 
 
 def _any_text(data: bytes) -> str:
-    """Return a text, with surrogates for bytes that are not UTF-8."""
+    """Decode a text, with surrogates for bytes that are not UTF-8."""
     return data.decode("utf-8", "surrogateescape")
 
 
 def _refuse_unrecorded(conn: sqlite3.Connection, since: int) -> None:
-    """Raise a Refused if rows were written that the journal does not have one by one."""
+    """Raise Refused if rows were written that the journal did not record one by one."""
     found = conn.execute(UNRECORDED, [since]).fetchone()
     if found is None:
         return
     what = printable(found[1] or "bulk work", 100)
     raise Refused(
-        [f"{what}: this is not recorded row by row, so it cannot be applied to a server; begin a new session"]
+        [f"{what}: this was not recorded row by row, so it cannot be applied to a server: start again from a new copy"]
     )
 
 
-def _note_gone(conn: sqlite3.Connection, entity: str) -> None:
-    """Note the deleted rows of an entity, each with the root that it is deleted with."""
+def _collect_deleted(conn: sqlite3.Connection, entity: str) -> None:
+    """Collect the deleted rows of an entity, each with the root that it is deleted with."""
     found = f'temp.touched t JOIN pristine."{entity}" b ON b.id = t.id LEFT JOIN main."{entity}" m ON m.id = t.id'
-    sql = f"INSERT INTO temp.gone (entity, id) SELECT ?1, t.id FROM {found} WHERE t.entity = ?1 AND m.id IS NULL"
+    sql = f"INSERT INTO temp.deleted (entity, id) SELECT ?1, t.id FROM {found} WHERE t.entity = ?1 AND m.id IS NULL"
     if not conn.execute(f"{sql} ORDER BY t.id", [entity]).rowcount:
         return
     links = registry[entity]._meta.refs
@@ -177,19 +179,18 @@ def _note_gone(conn: sqlite3.Connection, entity: str) -> None:
         if link.rel_model is not registry[entity]:
             conn.execute(_root_of(entity, link), [entity])
     for link in own:
-        parent = (
-            f'SELECT 1 FROM pristine."{entity}" b JOIN temp.gone p ON p.entity = ?1 AND p.id = b."{link.column_name}"'
-        )
-        alone = f"NOT EXISTS ({parent} WHERE b.id = gone.id AND p.id <> gone.id)"
-        conn.execute(f"UPDATE temp.gone SET root = n WHERE entity = ?1 AND root IS NULL AND {alone}", [entity])
+        joined = f'JOIN temp.deleted p ON p.entity = ?1 AND p.id = b."{link.column_name}"'
+        parent = f'SELECT 1 FROM pristine."{entity}" b {joined}'
+        alone = f"NOT EXISTS ({parent} WHERE b.id = deleted.id AND p.id <> deleted.id)"
+        conn.execute(f"UPDATE temp.deleted SET root = n WHERE entity = ?1 AND root IS NULL AND {alone}", [entity])
         while conn.execute(_root_of(entity, link), [entity]).rowcount:
             pass
-    conn.execute("UPDATE temp.gone SET root = n WHERE entity = ? AND root IS NULL", [entity])
+    conn.execute("UPDATE temp.deleted SET root = n WHERE entity = ? AND root IS NULL", [entity])
 
 
 def _root_of(entity: str, link: Any) -> str:
-    """Return the statement that gives rows the root of the row that a link of theirs leads to."""
+    """Return the SQL that gives rows the root of the row they link to."""
     to = link.rel_model._meta.table_name
-    parent = f"""SELECT p.root FROM pristine."{entity}" b JOIN temp.gone p ON p.entity = '{to}'
-        AND p.id = b."{link.column_name}" AND p.root IS NOT NULL WHERE b.id = gone.id"""
-    return f"UPDATE temp.gone SET root = ({parent}) WHERE entity = ?1 AND root IS NULL AND EXISTS ({parent})"
+    parent = f"""SELECT p.root FROM pristine."{entity}" b JOIN temp.deleted p ON p.entity = '{to}'
+        AND p.id = b."{link.column_name}" AND p.root IS NOT NULL WHERE b.id = deleted.id"""
+    return f"UPDATE temp.deleted SET root = ({parent}) WHERE entity = ?1 AND root IS NULL AND EXISTS ({parent})"

@@ -1,6 +1,6 @@
-"""A plan: the changes for a server's database, as data; and the errors of plans.
+"""A plan: the changes to a server's database, as data; and the errors of plans.
 
-A plan holds no hash of a password or key. How its rows look as text is plan_text.py's, making one planning.py's.
+A plan contains no hash of a password or key. planning.py computes plans, and plan_text.py formats their rows.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from vserverlib import Error, printable
 from vserverlib.plans import plan_text
 from vserverlib.plans.change import CHANGED, DELETED, NEW, Change
 
-SHOWN = 5  # reasons in one line
+SHOWN = 5  # reasons in the text of an error
 
 
 class Refused(Error):
-    """A plan that cannot be made or applied: nothing was written.
+    """The changes cannot be planned or applied. Nothing was written.
 
     reasons: one line for each row.
     """
@@ -32,17 +32,16 @@ class Refused(Error):
 
 
 class ChangedMeanwhile(Refused):
-    """Others have written to the server's database: the plan would be another one now."""
+    """The server's database was changed meanwhile, so that the plan is no longer the one that was confirmed."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """The changes that applying makes to a server's database. Two plans are equal if they do the same.
+    """The changes to a server's database. Two plans are equal if they make the same changes.
 
-    server: its name in messages; release: of vantage6. copied_at: the moment of the working copy, in UTC. notes: side
-    effects. counts: rows by kind of change and noun; theirs: rows of the server's own
-    tables that are deleted. folder: where the backup and the record will be. reverts: the applied plan that this one
-    undoes.
+    server: the name of the database in messages; release: of vantage6. copied_at: when the working copy was made, in
+    UTC. notes: side effects. folder: of the backup and the record. reverts: the number of the applied plan that this
+    one undoes.
     """
 
     server: str
@@ -58,7 +57,7 @@ class Plan:
 
     @property
     def counts(self) -> dict[str, dict[str, int]]:
-        """How many rows are new, changed, deleted: {"new": {"organization": 1}}, those of dependents too."""
+        """The number of rows by kind of change and noun, dependents included: {"new": {"organization": 1}, ...}."""
         found: dict[str, dict[str, int]] = {NEW: {}, CHANGED: {}, DELETED: {}}
         for change in self.changes:
             for noun, count in ((change.noun, 1), *change.dependents):
@@ -67,7 +66,7 @@ class Plan:
 
     @property
     def theirs(self) -> dict[str, int]:
-        """How many rows of the server's own tables are deleted, by table."""
+        """The number of deleted rows of server-only tables, by table."""
         found: dict[str, int] = {}
         for change in self.changes:
             for table, count in change.theirs:
@@ -75,7 +74,7 @@ class Plan:
         return found
 
     def with_ids(self, ids: Mapping[tuple[str, int | None], int]) -> Plan:
-        """Return the plan with the ids that new rows have got there, by entity and id here."""
+        """Return the plan with the server's ids of new rows. ids: by entity and id in the copy."""
 
         def known(change: Change) -> Change:
             is_new = change.kind == NEW
@@ -84,7 +83,7 @@ class Plan:
         return dataclasses.replace(self, changes=tuple(map(known, self.changes)))
 
     def as_json(self) -> dict[str, Any]:
-        """Return the plan for programs: objects, lists, texts and numbers."""
+        """Return the plan as a dict that can be written as JSON."""
         found = dataclasses.asdict(self)
         for change in found["changes"]:
             for name in ("dependents", "theirs", "emptied"):
@@ -101,11 +100,11 @@ class Plan:
 
     @property
     def summary(self) -> str:
-        """Return how many rows are new, changed and deleted, in a line."""
-        return plan_text.counted(self.counts, self.theirs)
+        """Return one line with the numbers of new, changed and deleted rows."""
+        return plan_text.counts_line(self.counts, self.theirs)
 
     def end(self) -> Iterator[str]:
-        """Return the lines below the rows: counts, notes, and where backup and record will be."""
+        """Return the lines below the rows: the summary, the notes, and the folder of the backup and the record."""
         yield self.summary
         yield from (f"note: {printable(note, 300)}" for note in self.notes)
         yield f"backup and record: {printable(self.folder, 200)}"
@@ -121,7 +120,11 @@ class Plan:
 
 @dataclasses.dataclass(frozen=True)
 class Applied:
-    """A plan that was applied: its number at this server, how long it took and how long others were locked out (s)."""
+    """A plan that was applied.
+
+    number: its number among the plans applied to this database. seconds: how long it took, with the backup; locked: for
+    how many seconds other writers were locked out. backup: None if there is none.
+    """
 
     plan: Plan
     number: int

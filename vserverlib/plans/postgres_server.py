@@ -1,7 +1,7 @@
-"""The PostgreSQL database of a vantage6 server, open to be changed while the server runs.
+"""The PostgreSQL database of a vantage6 server, opened for writing while the server runs.
 
-The one transaction locks the tables that it writes, in the mode in which readers go on and writers wait, like
-BEGIN IMMEDIATE on SQLite. Values go as texts, of which PostgreSQL makes the type of their column.
+The transaction locks the tables that it writes so that others can read but not write, like BEGIN IMMEDIATE on SQLite.
+Values are sent as text, which PostgreSQL converts to the type of their column.
 """
 
 from __future__ import annotations
@@ -16,12 +16,10 @@ from vserverlib.databases.postgresql import servers, value_decoding
 from vserverlib.drivers import peewee
 from vserverlib.plans.plan import Refused
 from vserverlib.plans.references import Link
-from vserverlib.plans.server import LOCK_WAIT, Server, Shape
+from vserverlib.plans.server import LOCK_WAIT, Schema, Server
 
 AT_ONE_MOMENT, UNLOCKED = "REPEATABLE READ", "READ COMMITTED"
-SETTINGS: dict[
-    str, str | int
-] = {  # until the transaction ends: it takes as long as it takes, and rows that are not seen are an error
+SETTINGS: dict[str, str | int] = {  # of the transaction: no time limits, and an error if row security hides rows
     "statement_timeout": 0,
     "idle_in_transaction_session_timeout": 0,
     "lock_timeout": round(LOCK_WAIT * 1000),
@@ -50,18 +48,18 @@ INDEXED = """
 SELECT 1 FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
 WHERE i.indrelid = ?::regclass AND a.attname = ? LIMIT 1
 """
-SECONDS = 1e-7  # to look at one row, for each row that is deleted while a link has no index
+SECONDS = 1e-7  # for each row that a deleted row is compared with, if a link has no index
 SEQUENCE = "SELECT pg_get_serial_sequence(?, 'id')"
 NO_ENCODING = "SQL_ASCII"
 WHOLE = ("smallint", "integer", "bigint")
 
 
 class PostgresServer(Server):
-    """The database of a server by its URL, open."""
+    """A server's PostgreSQL database, open. Raises Error if it has no encoding, or cannot be opened."""
 
     is_sqlite = False
-    place, same = "ctid", "IS NOT DISTINCT FROM"
-    passing = " ON COMMIT DROP"  # a pooler gives the session to others
+    row_locator, null_safe_equals = "ctid", "IS NOT DISTINCT FROM"
+    temp_table_suffix = " ON COMMIT DROP"  # a connection pooler may give the session to others
 
     def __init__(self, url: str, release: int) -> None:
         self.url, self.release = url, release
@@ -70,16 +68,15 @@ class PostgresServer(Server):
         try:
             (encoding,) = self.database.fetch_one("SHOW server_encoding")
             if encoding == NO_ENCODING:
-                raise Error(
-                    f"{self.title} has no encoding ({NO_ENCODING}), so no text is safe to write: use the server's API"
-                )
-            self.shape = self._shape()
+                problem = f"has the encoding {NO_ENCODING}, so text cannot be written safely"
+                raise Error(f"{self.title} {problem}: use the server's API")
+            self.schema = self._read_schema()
         except BaseException:
             self.close()
             raise
 
-    def _shape(self) -> Shape:
-        found = Shape({}, {}, {}, set())
+    def _read_schema(self) -> Schema:
+        found = Schema({}, {}, {}, set())
         for table, name, kind, is_required in self.all(COLUMNS):
             found.columns.setdefault(table, {})[name] = kind
             found.unique.setdefault(table, set())
@@ -94,11 +91,11 @@ class PostgresServer(Server):
             self.database.with_parameter_marks(sql) if params else sql, list(params) or None
         )
 
-    def many(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
+    def run_many(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
         with self.database._errors_explained():
             self.database.cursor().executemany(self.database.with_parameter_marks(sql), rows)
 
-    def fill(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    def bulk_insert(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         with self.database.copying_in(table, columns) as copy:
             for row in rows:
                 copy.write_row(row)
@@ -106,20 +103,20 @@ class PostgresServer(Server):
     def stream(self, sql: str, width: int) -> Iterator[Sequence[Any]]:
         yield from self.database.copied_out(sql.encode(), [value_decoding.TEXT] * width)
 
-    def note_size(self, name: str) -> None:
+    def analyze(self, name: str) -> None:
         self.run(f"ANALYZE {name}")
 
     def fingerprint(self, table: str, temp: str) -> Any:
-        """Return a sum over the rows and the transactions that wrote them: each change of a row has another."""
+        """Return the count and a sum of hashes of ids and writing transactions (xmin), which each change alters."""
         version = "hashtextextended(t.id::text || ' ' || t.xmin::text, 0)"
         found = f"FROM {quoted(table)} AS t JOIN {temp} AS g ON g.key = t.id"
         return tuple(self.one(f"SELECT COUNT(*), COALESCE(SUM({version}), 0)::text {found}"))
 
     def as_read(self, table: str, alias: str) -> list[str]:
-        return [_as_read(f"{alias}.{quoted(name)}", kind) for name, kind in self.shape.columns[table].items()]
+        return [_as_read(f"{alias}.{quoted(name)}", kind) for name, kind in self.schema.columns[table].items()]
 
     def as_stored(self, table: str, alias: str) -> list[str]:
-        return [f"{alias}.{quoted(name)}::text" for name in self.shape.columns[table]]
+        return [f"{alias}.{quoted(name)}::text" for name in self.schema.columns[table]]
 
     def param(self, value: Any) -> Any:
         if isinstance(value, bool):
@@ -127,10 +124,12 @@ class PostgresServer(Server):
         return f"\\x{value.hex()}" if isinstance(value, bytes) else value
 
     def next_ids(self, table: str, count: int) -> list[int]:
-        """Draw numbers of the table's own sequence, so that the server's next row gets another one."""
+        """Return numbers of the table's sequence, so that the server does not assign them again."""
         (sequence,) = self.one(SEQUENCE, [quoted(table)])
         if sequence is None:
-            raise Error(f"{self.title}: the ids of {table} have no sequence: a new row cannot be made")
+            raise Error(
+                f"{self.title}: {table} has no sequence for its ids, so rows cannot be added: use the server's API"
+            )
         return [int(self.one("SELECT nextval(?::regclass)", [sequence])[0]) for _ in range(count)]
 
     def version(self) -> str:
@@ -156,13 +155,15 @@ class PostgresServer(Server):
                 yield
         except (peewee.IntegrityError, peewee.OperationalError) as error:
             said = printable(str(error), 200)
-            raise Refused([f"{self.title} has refused it ({said}): nothing was changed; look again"]) from error
+            raise Refused(
+                [f"{self.title} rejected the changes ({said}): nothing was changed; start again from a new copy"]
+            ) from error
         finally:
             self.is_writing = False
 
     @contextlib.contextmanager
-    def indexed(self, links: Iterable[Link]) -> Iterator[None]:
-        """Have indexes on links, which the server's tables lack, until the end of the block; only for their owner."""
+    def with_indexes(self, links: Iterable[Link]) -> Iterator[None]:
+        """Create the missing indexes on links, if the role owns their tables, until the end of the block."""
         lacking = [link for link in sorted(links) if self._lacks_index(link)]
         if not self._owns(lacking):
             yield
@@ -174,7 +175,7 @@ class PostgresServer(Server):
         for name in names:
             self.run(f"DROP INDEX {name}")
 
-    def slow(self, links: Mapping[Link, int]) -> float:
+    def unindexed_seconds(self, links: Mapping[Link, int]) -> float:
         lacking = {link: count for link, count in links.items() if self._lacks_index(link)}
         if self._owns(lacking):
             return 0.0
@@ -185,7 +186,7 @@ class PostgresServer(Server):
         return self.one(INDEXED, [quoted(link.table), link.column]) is None
 
     def _owns(self, links: Iterable[Link]) -> bool:
-        """Whether the role owns the tables of links, as making indexes takes."""
+        """Whether the role owns the tables of links, so that it can create indexes."""
         return all(self.one(OWNED, [quoted(link.table)])[0] for link in links)
 
     def close(self) -> None:
@@ -196,13 +197,13 @@ class PostgresServer(Server):
 
 
 def _as_read(place: str, kind: str) -> str:
-    """Return the SQL of a column with the value that SQLite would keep."""
+    """Return the SQL of a column with the value that SQLite would store."""
     if kind == "boolean":
         return f"{place}::int"
     return place if kind == "bytea" or kind in WHOLE else f"{place}::text"
 
 
 def identity(database: Any) -> str:
-    """Return the identity of an open database: host, port and name, without a password."""
+    """Return the identity of an open database: host, port and name, without password."""
     info = database.connection().info
     return f"postgresql://{info.host}:{info.port}/{info.dbname}"

@@ -1,8 +1,8 @@
-"""The plans that were applied to servers' databases: a private record of each, by which it can be undone.
+"""Records of the plans that were applied to servers' databases, from which they can be undone.
 
-A record is a file of JSON lines. The first has the plan, the time and the actor; each of the others is a row that was
-written, with its values before and after, in the order of the statements. It may hold hashes: it is its owner's
-alone. Undoing is reverting.py's.
+A record is a file of JSON lines. The first has the plan, the time and the actor. Each other line is a written row with
+its values before and after, in the order of the statements. Records may contain hashes, so only their owner can read
+them. reverting.py undoes a plan.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ FORMAT = 1
 
 
 class Record(NamedTuple):
-    """A plan that was applied: its number at its server, when (UTC) and by whom, in a line, and as data.
+    """An applied plan.
 
-    reverts: the number of the plan that it has undone; reverted_by: that of the one by which it was undone. nowhere:
-    ids in links of deleted rows that led nowhere, by table and column.
+    number: among the plans applied to its database. at: in UTC. reverts: the number of the plan that it undid;
+    reverted_by: the number of the plan that undid it. orphan_links: of deleted rows, ids by table and column.
     """
 
     number: int
@@ -47,14 +47,14 @@ class Record(NamedTuple):
     reverts: int | None
     reverted_by: int | None
     backup: str | None
-    nowhere: dict[str, list[int]]
+    orphan_links: dict[str, list[int]]
     path: Path
 
 
 class Row(NamedTuple):
-    """A row that was written: how, its table and id, and the values before and after: of an update those written."""
+    """A written row: operation, table, id, and the values before and after; for an update, of the changed columns."""
 
-    done: str
+    operation: str
     table: str
     id: Any
     before: dict[str, Any] | None
@@ -63,19 +63,19 @@ class Row(NamedTuple):
 
 def folder(identity: str) -> Path:
     """Return the folder with the records of a server's database. Creates nothing."""
-    with files.as_error("there is no place for backups and records"):
+    with files.as_error("the folder of backups and records cannot be found"):
         return home.folder() / FOLDER / hashlib.sha256(identity.encode()).hexdigest()[:16]
 
 
-def own_folder(identity: str) -> Path:
-    """Make that folder, its owner's alone, unless it is there."""
+def create_folder(identity: str) -> Path:
+    """Create that folder for its owner only, if it is missing, and return it."""
     place = folder(identity)
-    with files.as_error(f"{shown(place)} cannot be made"):
+    with files.as_error(f"{shown(place)} cannot be created"):
         home.own_folder(place.parent)
         return home.own_folder(place)
 
 
-def of(identity: str) -> list[Record]:
+def applied_plans(identity: str) -> list[Record]:
     """Return the plans that were applied to a server's database, newest first. Reads only."""
     place = folder(identity)
     paths = sorted(home.own_entries(place, NAME), reverse=True) if place.is_dir() else []
@@ -84,23 +84,24 @@ def of(identity: str) -> list[Record]:
     return [record._replace(reverted_by=reverted.get(record.number)) for record in found]
 
 
-def one(identity: str, server: str, number: int | None) -> Record:
-    """Return the record of a number, or else the newest one that was not undone; an Error if it is missing."""
-    known = of(identity)
+def find(identity: str, server: str, number: int | None) -> Record:
+    """Return the record with a number, or the newest one that can be undone. Raises Error if there is none."""
+    known = applied_plans(identity)
     if number is not None:
         found = next((record for record in known if record.number == number), None)
         if found is None:
-            there = ", ".join(str(record.number) for record in known[:5]) or "none"
-            raise Error(f"there is no change {number} of {server} on record: there are {there}")
+            there = ", ".join(str(record.number) for record in known[:5])
+            remedy = f"choose one of {there}" if known else "vserver has applied none"
+            raise Error(f"no change {number} of {server} is on record: {remedy}")
         return found
     for record in known:
         if record.reverts is None and record.reverted_by is None:
             return record
-    raise Error(f"nothing is left to be undone: no change of {server} is on record that was not undone")
+    raise Error(f"nothing to undo: no change of {server} is on record that was not undone already")
 
 
 def rows(record: Record) -> Iterator[Row]:
-    """Return the rows that a plan wrote, in the order in which they were written: those of an undo are another's."""
+    """Return the rows that a plan wrote, in order. The rows of an undo come from the record that it undid."""
     if record.reverts is not None:
         yield from map(_inverse, newest_first(_reverted(record)))
         return
@@ -111,7 +112,7 @@ def rows(record: Record) -> Iterator[Row]:
 
 
 def newest_first(record: Record) -> Iterator[Row]:
-    """Return the rows that a plan wrote, the last first."""
+    """Return the rows that a plan wrote, in reverse order."""
     if record.reverts is not None:
         yield from map(_inverse, rows(_reverted(record)))
         return
@@ -127,24 +128,24 @@ def newest_first(record: Record) -> Iterator[Row]:
 
 
 def _reverted(record: Record) -> Record:
-    """Return the record of the plan that an undo has undone."""
+    """Return the record that an undo undid."""
     return _read(record.path.with_name(f"{record.reverts:04}.json"))
 
 
 def _inverse(row: Row) -> Row:
-    """Return the row that undoes a row."""
-    return Row(INVERSE[row.done], row.table, row.id, row.after, row.before)
+    """Return the inverse of a row."""
+    return Row(INVERSE[row.operation], row.table, row.id, row.after, row.before)
 
 
 def decoded(line: Sequence[Any]) -> Row:
-    """Return the row of a line."""
-    done, table, id, before, after = line
-    return Row(done, table, id, _decoded(before), _decoded(after))
+    """Return the row of a decoded JSON line."""
+    operation, table, id, before, after = line
+    return Row(operation, table, id, _decoded(before), _decoded(after))
 
 
 def next_number(identity: str) -> int:
-    """Return the number of the plan that is applied next."""
-    known = of(identity)
+    """Return the number of the next applied plan."""
+    known = applied_plans(identity)
     return known[0].number + 1 if known else 1
 
 
@@ -153,23 +154,23 @@ def _read(path: Path) -> Record:
         try:
             head = json.loads(file.readline())
             at = datetime.datetime.fromisoformat(head["at"])
-            names = ("number", "actor", "server", "release", "summary", "plan", "reverts", "backup", "nowhere")
+            names = ("number", "actor", "server", "release", "summary", "plan", "reverts", "backup", "orphan_links")
             return Record(at=at, reverted_by=None, path=path, **{name: head[name] for name in names})
         except (ValueError, KeyError, TypeError) as error:
-            raise Error(f"{shown(path)} is not a record of an applied plan: move it away") from error
+            raise Error(f"{shown(path)} is not a valid record of an applied plan: move it away") from error
 
 
-# Writing one
+# Writing a record
 
 
-class Log:
-    """A record that is being written: begin() first."""
+class RecordWriter:
+    """Writes a record. Call begin() first."""
 
     def __init__(self, file: IO[str], number: int, backup: Path | None) -> None:
         self._file, self._number, self._backup = file, number, backup
 
-    def begin(self, plan: Plan, nowhere: dict[str, list[int]]) -> None:
-        """Write the first line. nowhere: see Record."""
+    def begin(self, plan: Plan, orphan_links: dict[str, list[int]]) -> None:
+        """Write the first line. orphan_links: see Record."""
         head = {
             "format": FORMAT,
             "number": self._number,
@@ -180,32 +181,32 @@ class Log:
             "summary": plan.summary,
             "reverts": plan.reverts,
             "backup": None if self._backup is None else str(self._backup),
-            "nowhere": nowhere,
+            "orphan_links": orphan_links,
             "plan": plan.as_json(),
         }
         self._file.write(f"{json.dumps(head)}\n")
 
-    def add(self, done: str, table: str, id: Any, before: Any, after: Any) -> None:
-        """Add a row: see Row."""
-        line = json.dumps([done, table, id, _encoded(before), _encoded(after)], separators=(",", ":"))
+    def add(self, operation: str, table: str, id: Any, before: Any, after: Any) -> None:
+        """Write a row: see Row."""
+        line = json.dumps([operation, table, id, _encoded(before), _encoded(after)], separators=(",", ":"))
         self._file.write(f"{line}\n")
 
     def finish(self) -> None:
-        """Have all of it be on the disk."""
+        """Flush the record to disk."""
         self._file.flush()
         os.fsync(self._file.fileno())
 
 
 @contextlib.contextmanager
-def written(identity: str, number: int, backup: Path | None) -> Iterator[Log]:
-    """Write a record, which is in its place before the server's transaction ends, and removed if that fails."""
-    place = own_folder(identity) / f"{number:04}.json"
-    with files.as_error(f"{shown(place)} cannot be made"):
+def writing(identity: str, number: int, backup: Path | None) -> Iterator[RecordWriter]:
+    """Create a record, which is complete before the server's transaction commits. It is removed if the block fails."""
+    place = create_folder(identity) / f"{number:04}.json"
+    with files.as_error(f"{shown(place)} cannot be created"):
         files.refuse_taken(place)
         files.make_private(place)
     try:
         with open(place, "w", encoding="utf-8", newline="\n") as file:
-            yield Log(file, number, backup)
+            yield RecordWriter(file, number, backup)
     except BaseException:
         place.unlink(missing_ok=True)
         raise

@@ -1,17 +1,17 @@
-"""The links to a deleted row of a server's database, and the fate of the rows that have them.
+"""The links between tables of a server's database, and the rule for each if the target row is deleted.
 
-Foreign keys alone do not say: a database that was upgraded lacks those of columns that a release added. So this list is
-united with the keys that there are. A key that is not on the list refuses the deletion if rows use it.
+Foreign keys in the database are not enough: upgraded databases lack the keys of columns that a release added. A foreign
+key that is not in this list prevents a deletion if rows use it.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-DELETED = "deleted with it"
-EMPTIED = "the link is emptied"
-REFUSED = "the deletion is refused"
-PLANNED = "it has to be in the plan itself"  # one of our entities
+CASCADE = "the row is deleted too"
+SET_NULL = "the link is set to NULL"
+RESTRICT = "the deletion is refused"
+PLANNED = "the row has to be in the plan"  # a row of our entities
 
 
 class Link(NamedTuple):
@@ -22,7 +22,7 @@ class Link(NamedTuple):
     to: str
 
 
-FATES: dict[Link, str] = {
+RULES: dict[Link, str] = {
     Link("Member", "organization_id", "organization"): PLANNED,
     Link("Member", "collaboration_id", "collaboration"): PLANNED,
     Link("user", "organization_id", "organization"): PLANNED,
@@ -38,38 +38,38 @@ FATES: dict[Link, str] = {
     Link("run", "task_id", "task"): PLANNED,
     Link("user", "id", "authenticatable"): PLANNED,
     Link("node", "id", "authenticatable"): PLANNED,
-    Link("role", "organization_id", "organization"): DELETED,
-    Link("study", "collaboration_id", "collaboration"): DELETED,
-    Link("algorithmstore", "collaboration_id", "collaboration"): DELETED,
-    Link("session", "collaboration_id", "collaboration"): DELETED,
-    Link("dataframe", "session_id", "session"): DELETED,
-    Link("dataframetobedeletedatnode", "session_id", "session"): DELETED,
-    Link("dataframetobedeletedatnode", "node_id", "node"): DELETED,
-    Link("column", "dataframe_id", "dataframe"): DELETED,
-    Link("column", "node_id", "node"): DELETED,
-    Link("StudyMember", "organization_id", "organization"): DELETED,
-    Link("StudyMember", "study_id", "study"): DELETED,
-    Link("role_rule_association", "role_id", "role"): DELETED,
-    Link("Permission", "role_id", "role"): DELETED,
-    Link("Permission", "user_id", "user"): DELETED,
-    Link("UserPermission", "user_id", "user"): DELETED,
-    Link("nodeconfig", "node_id", "node"): DELETED,
-    Link("taskdatabase", "task_id", "task"): DELETED,
-    Link("task_depends_on", "task_id", "task"): DELETED,
-    Link("task_depends_on", "depends_on_id", "task"): DELETED,
-    Link("algorithmport", "result_id", "result"): DELETED,
-    Link("algorithmport", "run_id", "run"): DELETED,
-    Link("session", "user_id", "user"): REFUSED,
-    Link("dataframe", "last_session_task_id", "task"): REFUSED,
-    Link("session", "study_id", "study"): EMPTIED,
-    Link("task", "study_id", "study"): EMPTIED,
-    Link("task", "algorithm_store_id", "algorithmstore"): EMPTIED,
-    Link("task", "session_id", "session"): EMPTIED,
-    Link("task", "dataframe_id", "dataframe"): EMPTIED,
-    Link("task", "init_user_id", "user"): EMPTIED,
-    Link("taskdatabase", "dataframe_id", "dataframe"): EMPTIED,
+    Link("role", "organization_id", "organization"): CASCADE,
+    Link("study", "collaboration_id", "collaboration"): CASCADE,
+    Link("algorithmstore", "collaboration_id", "collaboration"): CASCADE,
+    Link("session", "collaboration_id", "collaboration"): CASCADE,
+    Link("dataframe", "session_id", "session"): CASCADE,
+    Link("dataframetobedeletedatnode", "session_id", "session"): CASCADE,
+    Link("dataframetobedeletedatnode", "node_id", "node"): CASCADE,
+    Link("column", "dataframe_id", "dataframe"): CASCADE,
+    Link("column", "node_id", "node"): CASCADE,
+    Link("StudyMember", "organization_id", "organization"): CASCADE,
+    Link("StudyMember", "study_id", "study"): CASCADE,
+    Link("role_rule_association", "role_id", "role"): CASCADE,
+    Link("Permission", "role_id", "role"): CASCADE,
+    Link("Permission", "user_id", "user"): CASCADE,
+    Link("UserPermission", "user_id", "user"): CASCADE,
+    Link("nodeconfig", "node_id", "node"): CASCADE,
+    Link("taskdatabase", "task_id", "task"): CASCADE,
+    Link("task_depends_on", "task_id", "task"): CASCADE,
+    Link("task_depends_on", "depends_on_id", "task"): CASCADE,
+    Link("algorithmport", "result_id", "result"): CASCADE,
+    Link("algorithmport", "run_id", "run"): CASCADE,
+    Link("session", "user_id", "user"): RESTRICT,
+    Link("dataframe", "last_session_task_id", "task"): RESTRICT,
+    Link("session", "study_id", "study"): SET_NULL,
+    Link("task", "study_id", "study"): SET_NULL,
+    Link("task", "algorithm_store_id", "algorithmstore"): SET_NULL,
+    Link("task", "session_id", "session"): SET_NULL,
+    Link("task", "dataframe_id", "dataframe"): SET_NULL,
+    Link("task", "init_user_id", "user"): SET_NULL,
+    Link("taskdatabase", "dataframe_id", "dataframe"): SET_NULL,
 }
-# Rows are inserted in this order, and deleted in the reverse one: parents come first.
+# Tables, parents first: rows are inserted in this order, and deleted in the reverse order.
 ORDER = (
     "authenticatable",
     "organization",
@@ -96,21 +96,21 @@ ORDER = (
     "run",
     "algorithmport",
 )
-# Links that go round in a circle: rows that are deleted have them emptied first.
+# Circular links: they are set to NULL before the rows are deleted.
 CIRCULAR = (Link("task", "parent_id", "task"), Link("dataframe", "last_session_task_id", "task"))
 
 
-def of(table: str, fate: str) -> list[Link]:
-    """Return the links of rows that are deleted, emptied, … with a row of this table."""
-    return [link for link, become in FATES.items() if link.to == table and become == fate]
+def with_rule(table: str, rule: str) -> list[Link]:
+    """Return the links to a table that have this rule."""
+    return [link for link, known in RULES.items() if link.to == table and known == rule]
 
 
-def of_members() -> list[Link]:
+def member_links() -> list[Link]:
     """Return the two links of a membership."""
-    return [link for link in FATES if link.table == "Member"]
+    return [link for link in RULES if link.table == "Member"]
 
 
-def closure_order() -> list[Link]:
-    """Return the links by which rows are deleted with others, so that each table is complete before it is followed."""
-    found = [link for link, become in FATES.items() if become == DELETED]
+def cascade_order() -> list[Link]:
+    """Return the links that delete rows with their target, ordered so that the rows of each target are complete."""
+    found = [link for link, known in RULES.items() if known == CASCADE]
     return sorted(found, key=lambda link: ORDER.index(link.to))

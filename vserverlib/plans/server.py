@@ -1,9 +1,9 @@
-"""A server's own database, open to be changed: one small interface, whichever program keeps it.
+"""The database of a vantage6 server, opened for writing: one interface for SQLite and PostgreSQL.
 
-SQL is SQLite's and PostgreSQL's in common, with a ? for each parameter. Values of rows are read in two ways: as the
-importer reads them (`as_read`), and exactly, to be written again (`as_stored`). Nothing but TEMP tables is ever made.
+The SQL is common to both, with a ? for each parameter. Rows are read in two ways: as the importer reads them
+(`as_read`), and exactly, so that they can be restored (`as_stored`). Only TEMP tables are ever created.
 
-It owns what both have in common. Files are sqlite_server.py's, databases on a server postgres_server.py's.
+sqlite_server.py and postgres_server.py implement the interface.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ from typing import Any, NamedTuple
 from vserverlib.databases.connection import quoted
 from vserverlib.plans.references import Link
 
-LOCK_WAIT = 10.0  # seconds that a lock of others is waited for
-CHUNK = 1000  # rows that are read at once
+LOCK_WAIT = 10.0  # seconds to wait for a lock
+CHUNK = 1000  # rows to read at once
 
 
-class Shape(NamedTuple):
-    """The tables of a database: {table: {column: its type}}, {table: columns that are unique}, and its foreign keys.
+class Schema(NamedTuple):
+    """The schema of a database.
 
-    required: {table: columns that take no NULL}.
+    columns: {table: {column: type}}. unique: {table: unique columns}. required: {table: NOT NULL columns}. links: its
+    foreign keys.
     """
 
     columns: dict[str, dict[str, str]]
@@ -35,53 +36,53 @@ class Shape(NamedTuple):
 class Server(abc.ABC):
     """The database of a server, open.
 
-    title: its name in messages. identity: file or host, port and name, without a password. release: of vantage6. place:
-    the column with the place of a row, for tables without an id; same: the operator that compares NULL, too.
-    is_writing: whether the transaction is open.
+    title: its name in messages. identity: its file, or host, port and name, without password. release: of vantage6.
+    row_locator: the column that locates a row in tables without an id. null_safe_equals: the operator that also
+    compares NULL. is_writing: whether the block of writing() is open.
     """
 
     is_sqlite: bool
-    place: str
-    same: str
+    row_locator: str
+    null_safe_equals: str
     title: str
     identity: str
     release: int
-    shape: Shape
+    schema: Schema
     is_writing = False
 
     # Implemented by each kind of database
 
     @abc.abstractmethod
     def run(self, sql: str, params: Sequence[Any] = ()) -> Any:
-        """Run a statement, and return its cursor."""
+        """Run a statement and return its cursor."""
 
     @abc.abstractmethod
-    def many(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
-        """Run a statement for each of many rows."""
+    def run_many(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
+        """Run a statement for each of some rows."""
 
-    def fill(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-        """Write many rows into a table, or a TEMP table, in one go."""
+    def bulk_insert(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+        """Insert many rows into a table or a TEMP table."""
         marks = ", ".join("?" for _ in columns)
-        self.many(f"INSERT INTO {quoted(table)} ({listed(columns)}) VALUES ({marks})", rows)
+        self.run_many(f"INSERT INTO {quoted(table)} ({listed(columns)}) VALUES ({marks})", rows)
 
     @abc.abstractmethod
-    def note_size(self, name: str) -> None:
-        """Have the database know how large a TEMP table has become, if it plans queries by that."""
+    def analyze(self, name: str) -> None:
+        """Update the statistics of a TEMP table, if the database plans queries by them."""
 
     @abc.abstractmethod
     def fingerprint(self, table: str, temp: str) -> Any:
-        """Return a value that differs as soon as a row in a TEMP table is changed."""
+        """Return a value that changes when a row of a table is changed whose key is in a TEMP table."""
 
-    def indexed(self, links: Iterable[Link]) -> contextlib.AbstractContextManager[Any]:
-        """Return a block in which rows are found quickly by these links; within the transaction."""
+    def with_indexes(self, links: Iterable[Link]) -> contextlib.AbstractContextManager[Any]:
+        """Return a block in which these links have indexes. Call it in the block of writing()."""
         return contextlib.nullcontext()
 
-    def slow(self, links: Mapping[Link, int]) -> float:
-        """Return for how many seconds others are locked out by deleting so many rows that links may lead to."""
+    def unindexed_seconds(self, links: Mapping[Link, int]) -> float:
+        """Estimate for how many seconds a deletion holds the lock because links have no index. links: rows of each."""
         return 0.0
 
     def stream(self, sql: str, width: int) -> Iterator[Sequence[Any]]:
-        """Give the rows of a query with so many columns as they come: memory does not grow with them."""
+        """Yield the rows of a query one by one, in constant memory. width: the number of columns."""
         yield from self.run(sql)
 
     @abc.abstractmethod
@@ -90,38 +91,38 @@ class Server(abc.ABC):
 
     @abc.abstractmethod
     def as_stored(self, table: str, alias: str) -> list[str]:
-        """Return the SQL of the columns of a table, so that the same values can be written again."""
+        """Return the SQL of the columns of a table, in a form that can be written back exactly."""
 
     @abc.abstractmethod
     def param(self, value: Any) -> Any:
-        """Return a value of ours (None, a number, a text, bytes, a bool, a time in UTC as text) as it is sent."""
+        """Convert a value (None, number, text, bytes, bool; times are UTC text) to a parameter."""
 
     @abc.abstractmethod
     def next_ids(self, table: str, count: int) -> list[int]:
-        """Return ids for new rows. SQLite: to be asked before anything is deleted, so that none is given again."""
+        """Return ids for new rows. On SQLite, call this before rows are deleted, so that no id is reused."""
 
     @abc.abstractmethod
     def version(self) -> Any:
-        """Return a value that differs as soon as another connection has written."""
+        """Return a value that changes when another connection writes."""
 
     def time_zone(self) -> str:
-        """Return the time zone in which the database takes times; "" if it knows none."""
+        """Return the time zone of the database; "" if it has none."""
         return ""
 
     @abc.abstractmethod
     def reading(self) -> contextlib.AbstractContextManager[Any]:
-        """Return a block for reading, which holds no server up for long."""
+        """Return a block for reading that does not block writers."""
 
     @abc.abstractmethod
     def writing(self, tables: Iterable[str]) -> contextlib.AbstractContextManager[Any]:
-        """Return the one transaction, which locks out others that write to these tables; rolled back on any error."""
+        """Return the writing transaction. It locks these tables against other writers, and rolls back on any error."""
 
     @abc.abstractmethod
     def close(self) -> None:
         """Close the connection."""
 
-    def mark(self, value: Any) -> str:
-        """Return the mark of a parameter that param() has made."""
+    def placeholder(self, value: Any) -> str:
+        """Return the SQL placeholder of a parameter from param()."""
         return "?"
 
     # Queries
@@ -135,25 +136,25 @@ class Server(abc.ABC):
         return next(iter(self.all(sql, params)), None)
 
     def has(self, table: str, column: str = "") -> bool:
-        """Whether a table, or a column of one, is there."""
-        return table in self.shape.columns and (not column or column in self.shape.columns[table])
+        """Whether a table, or a column of it, exists."""
+        return table in self.schema.columns and (not column or column in self.schema.columns[table])
 
     def key(self, table: str) -> str:
-        """Return the column by which rows of a table go: its id, or else where they are."""
-        return "id" if self.has(table, "id") else self.place
+        """Return the key of a table: id, or `row_locator` if it has no id."""
+        return "id" if self.has(table, "id") else self.row_locator
 
     def links_to(self, table: str) -> Iterator[Link]:
-        """Return all links to a table: foreign keys of the database."""
-        return (link for link in sorted(self.shape.links) if link.to == table)
+        """Return the foreign keys that refer to a table."""
+        return (link for link in sorted(self.schema.links) if link.to == table)
 
-    # Tables of this session's own
+    # TEMP tables
 
-    def keep(self, name: str, columns: str) -> None:
-        """Make a TEMP table anew."""
+    def create_temp(self, name: str, columns: str) -> None:
+        """Create an empty TEMP table; an old one is dropped."""
         self.run(f"DROP TABLE IF EXISTS {self.temp(name)}")
-        self.run(f"CREATE TEMP TABLE {quoted(name)} ({columns}){self.passing}")
+        self.run(f"CREATE TEMP TABLE {quoted(name)} ({columns}){self.temp_table_suffix}")
 
-    passing = ""  # the end of the statement that makes a TEMP table
+    temp_table_suffix = ""  # the end of the statement that creates a TEMP table
 
     @abc.abstractmethod
     def temp(self, name: str) -> str:
@@ -161,5 +162,5 @@ class Server(abc.ABC):
 
 
 def listed(names: Iterable[str]) -> str:
-    """Return the SQL of names, with commas."""
+    """Return quoted names, separated by commas."""
     return ", ".join(map(quoted, names))

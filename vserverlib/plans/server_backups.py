@@ -1,6 +1,7 @@
-"""Backups of a server's database, made before a plan is applied: whole, private, and only the last few are kept.
+"""Back up a server's database before a plan is applied. Backups are private, and only the last five are kept.
 
-A file is copied by SQLite's backup interface, because this process has it open: reading it would end SQLite's locks.
+A file is copied with SQLite's backup API: this process has the file open, and closing another handle to it would
+release SQLite's locks.
 """
 
 from __future__ import annotations
@@ -22,21 +23,21 @@ from vserverlib.progress_callback import Advance
 from vserverlib.transfer.sources import ProgressBar
 
 KEPT = 5  # backups of each database
-PAGES = 200  # that are copied in one step, during which the server waits
-PAUSE = 0.001  # seconds between two steps, in which the server can write
-PATIENCE = 5.0  # seconds after which a database that is written to all the time is copied at once
+PAGES = 200  # to copy in one step, during which the server cannot write
+PAUSE = 0.001  # seconds between two steps, in which it can
+BUSY_SECONDS = 5.0  # seconds after which a busy database is copied in one step
 NAME = re.compile(r"\d{4,}\.(db|dump)")
 
 
-class BeganAgain(Exception):
-    """A copy that began again and again, as the server wrote meanwhile."""
+class CopyRestarted(Exception):
+    """A copy that was restarted again and again because the server wrote."""
 
 
-def make(server: Server, target: Path | str, number: int, bar: ProgressBar) -> Path:
-    """Make a backup of a server's database, and return its file. Raises an Error if it cannot be made."""
-    folder = records.own_folder(server.identity)
+def create(server: Server, target: Path | str, number: int, bar: ProgressBar) -> Path:
+    """Create a backup of a server's database, and return its file. Raises Error if that fails."""
+    folder = records.create_folder(server.identity)
     place = folder / f"{number:04}.{'db' if isinstance(target, Path) else 'dump'}"
-    with files.as_error(f"the backup {shown(place)} cannot be made"):
+    with files.as_error(f"the backup {shown(place)} cannot be created"):
         if isinstance(target, Path):
             _copy(target, place, bar)
         else:
@@ -58,19 +59,19 @@ def _copy(path: Path, place: Path, bar: ProgressBar) -> None:
 
 
 def _step_by_step(source: sqlite3.Connection, target: sqlite3.Connection, advance: Advance) -> None:
-    """Copy in steps, between which the server writes; anew after each of its writes, and in the end at once."""
+    """Copy in steps, so that the server can write in between; SQLite restarts the copy after each write."""
     began = time.monotonic()
 
     @signals.callback
     def progress(status: int, remaining: int, total: int) -> None:
         signals.check()
         advance(total - remaining)
-        if remaining > total // 2 and time.monotonic() - began > PATIENCE:
-            raise BeganAgain
+        if remaining > total // 2 and time.monotonic() - began > BUSY_SECONDS:
+            raise CopyRestarted
 
     try:
         source.backup(target, pages=PAGES, progress=progress, sleep=PAUSE)
-    except BeganAgain:
+    except CopyRestarted:
         source.backup(target)
 
 
@@ -82,16 +83,18 @@ def _prune(folder: Path) -> None:
 
 
 def discard(backup: Path | None) -> None:
-    """Remove a backup of what then was not changed."""
+    """Remove a backup, if there is one."""
     if backup is not None:
         with contextlib.suppress(OSError):
             backup.unlink()
 
 
 @contextlib.contextmanager
-def made(server: Server, target: Path | str, number: int, bar: ProgressBar, *, wanted: bool) -> Iterator[Path | None]:
-    """A backup for what comes in the block, gone again if that fails; None if none is wanted."""
-    backup = make(server, target, number, bar) if wanted else None
+def created(
+    server: Server, target: Path | str, number: int, bar: ProgressBar, *, wanted: bool
+) -> Iterator[Path | None]:
+    """Create a backup for the block, which is removed if the block fails; None if it is not wanted."""
+    backup = create(server, target, number, bar) if wanted else None
     try:
         yield backup
     except BaseException:

@@ -1,4 +1,4 @@
-"""The server of a working copy: its database, its release, and the ids of rows that this session applied."""
+"""The state of a session that changes a server's database, and how to open that database."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from vserverlib import addresses, files, printable
 from vserverlib.databases.postgresql import servers
 from vserverlib.files import shown
 from vserverlib.plans import records
-from vserverlib.plans.ids import Ids
-from vserverlib.plans.planning import About
+from vserverlib.plans.planning import PlanHeader
+from vserverlib.plans.row_ids import Ids
 from vserverlib.plans.server import Server
 from vserverlib.plans.writes import ServerChange
 
@@ -21,11 +21,11 @@ Target = Path | str  # a file, or the URL of a database on a server
 
 @dataclasses.dataclass
 class Session:
-    """The memory of a working copy.
+    """The state of a working copy.
 
-    target: the server's database; release: of vantage6; copied_at: when its rows were copied; since: the newest change
-    of the copy's journal then. changes: changes without a field of ours. ids: of rows that were applied. database: the
-    working copy, open.
+    target: the server's database. release: of vantage6. copied_at: when it was copied, in UTC. database: the working
+    copy, open. since: the newest change of its journal when it was copied or last applied. ids: of applied new rows.
+    changes: server-only changes.
     """
 
     target: Target
@@ -36,13 +36,13 @@ class Session:
     ids: Ids = dataclasses.field(default_factory=Ids)
     changes: list[ServerChange] = dataclasses.field(default_factory=list)
 
-    def about(self, server: Server) -> About:
-        """Return the parts of a plan that do not depend on its rows."""
-        return About(server.title, self.copied_at, records.folder(server.identity))
+    def header(self, server: Server) -> PlanHeader:
+        """Return the parts of a plan that do not depend on its changes."""
+        return PlanHeader(server.title, self.copied_at, records.folder(server.identity))
 
 
-def opened(target: Target, release: int) -> Server:
-    """Open a server's database to be changed; an Error if this user may not."""
+def open_server(target: Target, release: int) -> Server:
+    """Open a server's database for writing. Raises Error if this user may not write to it."""
     if isinstance(target, Path):
         from vserverlib.plans.sqlite_server import SqliteServer
 
@@ -53,7 +53,7 @@ def opened(target: Target, release: int) -> Server:
 
 
 def identity(target: Target) -> str:
-    """Return the identity of a server's database: the real path of its file; or host, port and name."""
+    """Return the identity of a server's database: the real path of its file, or host, port and name."""
     if isinstance(target, Path):
         return f"file:{files.real(target)}"
     from vserverlib.plans import postgres_server
@@ -62,6 +62,6 @@ def identity(target: Target) -> str:
         return postgres_server.identity(database)
 
 
-def titled(target: Target) -> str:
+def target_title(target: Target) -> str:
     """Return the name of a server's database in messages."""
     return shown(target) if isinstance(target, Path) else printable(addresses.shown(target), 200)

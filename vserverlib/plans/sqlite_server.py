@@ -1,7 +1,7 @@
-"""The SQLite file of a vantage6 server, open to be changed while the server runs.
+"""The SQLite file of a vantage6 server, opened for writing while the server runs.
 
-The server holds no lock between two requests, and waits five seconds for one. So reading here is many short statements,
-and the one transaction is as short as can be. Foreign keys stay off, as the server has them.
+The server holds no lock between two requests, and waits five seconds for one. So this module reads in many short
+statements, and keeps its transaction short. Foreign keys stay off, as on the server.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from vserverlib.databases.connection import quoted
 from vserverlib.databases.recognition import columns_of
 from vserverlib.files import shown
 from vserverlib.plans.references import Link
-from vserverlib.plans.server import LOCK_WAIT, Server, Shape
+from vserverlib.plans.server import LOCK_WAIT, Schema, Server
 
-STEP = 0.05  # seconds that SQLite itself waits for a lock: no signal is seen in it
+LOCK_STEP = 0.05  # seconds that SQLite waits for a lock at a time; signals are handled in between
 BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 Result = TypeVar("Result")
 
 
 class SqliteServer(Server):
-    """The file of a server, open. Raises an Error if this process may not write to it."""
+    """A server's SQLite file, open. Raises Error if this process may not write to it."""
 
     is_sqlite = True
-    place, same = "rowid", "IS"
+    row_locator, null_safe_equals = "rowid", "IS"
 
     def __init__(self, path: Path, release: int) -> None:
         self.path, self.file, self.release = path, files.real(path), release
@@ -39,19 +39,19 @@ class SqliteServer(Server):
         refuse_unwritable(path, self.file)
         with files.as_error(f"{self.title} cannot be opened"):
             uri = f"{self.file.absolute().as_uri()}?mode=rw"
-            self.conn = sqlite_connections.connect(uri, uri=True, isolation_level=None, timeout=STEP)
+            self.conn = sqlite_connections.connect(uri, uri=True, isolation_level=None, timeout=LOCK_STEP)
             self.conn.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
             self.conn.create_function("vserver_hash", -1, _hash)
-            self.shape = self._patiently(lambda: _shape(self.conn))
+            self.schema = self._with_retries(lambda: _read_schema(self.conn))
 
     def run(self, sql: str, params: Sequence[Any] = ()) -> Any:
-        return self._patiently(lambda: self.conn.execute(sql, tuple(params)))
+        return self._with_retries(lambda: self.conn.execute(sql, tuple(params)))
 
-    def many(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
+    def run_many(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
         self.conn.executemany(sql, rows)
 
     def as_read(self, table: str, alias: str) -> list[str]:
-        return [f"{alias}.{quoted(name)}" for name in self.shape.columns[table]]
+        return [f"{alias}.{quoted(name)}" for name in self.schema.columns[table]]
 
     as_stored = as_read
 
@@ -65,17 +65,17 @@ class SqliteServer(Server):
             return StoredText(value)
         return value
 
-    def mark(self, value: Any) -> str:
+    def placeholder(self, value: Any) -> str:
         return "CAST(? AS TEXT)" if isinstance(value, StoredText) else "?"
 
     def fingerprint(self, table: str, temp: str) -> Any:
-        """Return the count of the rows, and a sum of hashes of all their values: SQLite has no versions of rows."""
+        """Return the count of the rows, and a sum of hashes of their values: SQLite has no row versions."""
         columns = ", ".join(self.as_read(table, "t"))
         found = f"FROM {quoted(table)} AS t JOIN {temp} AS g ON g.key = t.id"
         return self.one(f"SELECT COUNT(*), SUM(vserver_hash({columns})) {found}")
 
-    def note_size(self, name: str) -> None:
-        """Do nothing: SQLite looks for keys in any case."""
+    def analyze(self, name: str) -> None:
+        """Do nothing: SQLite looks up keys without statistics."""
 
     def next_ids(self, table: str, count: int) -> list[int]:
         (last,) = self.one(f"SELECT COALESCE(MAX(id), 0) FROM {quoted(table)}")
@@ -86,7 +86,7 @@ class SqliteServer(Server):
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:
-        """Read statement by statement: a transaction would hold up a server that writes."""
+        """Do nothing: each statement reads for itself, because a transaction would block a server that writes."""
         yield
 
     @contextlib.contextmanager
@@ -115,8 +115,8 @@ class SqliteServer(Server):
     def temp(self, name: str) -> str:
         return f"temp.{quoted(name)}"
 
-    def _patiently(self, call: Callable[[], Result]) -> Result:
-        """Call, and call again while another program holds the lock, in steps in which a signal is seen."""
+    def _with_retries(self, call: Callable[[], Result]) -> Result:
+        """Call, and retry while another program holds the lock. Signals are handled in between."""
         since = time.monotonic()
         while True:
             try:
@@ -130,7 +130,7 @@ class SqliteServer(Server):
 
 
 class StoredText(bytes):
-    """A stored text that is not UTF-8, which only another program writes."""
+    """A stored text that is not UTF-8, written by another program."""
 
     def __new__(cls, text: str) -> StoredText:
         return super().__new__(cls, text.encode("utf-8", "surrogateescape"))
@@ -138,24 +138,24 @@ class StoredText(bytes):
 
 @signals.callback
 def _hash(*values: Any) -> int:
-    """Return a hash of the values of a row: 32 bits, so that a sum of many is a number of SQLite's."""
+    """Return a hash of the values of a row: 32 bits, so that a sum of many fits in an INTEGER."""
     return hash(values) & 0xFFFFFFFF
 
 
 def refuse_unwritable(path: Path, file: Path) -> None:
-    """Raise an Error unless this process may write to a file, and beside it, as its owner would."""
+    """Raise Error unless this process may write to a file and its folder as the file's owner."""
     with files.as_error(f"{shown(path)} cannot be opened"):
         owner = file.stat().st_uid
     if os.name == "posix" and os.geteuid() not in (0, owner):
-        remedy = "run this as the user whose file it is"
-        raise Error(f"{shown(path)} is another user's file, who could not open the journal beside it: {remedy}")
+        remedy = "run this as that user"
+        raise Error(f"{shown(path)} belongs to another user, who could not open a journal created beside it: {remedy}")
     for needed in (file, file.parent):
         if not os.access(needed, os.W_OK):
             raise Error(f"{shown(needed)} is read-only: nothing was changed; make it writable")
 
 
-def _shape(conn: sqlite3.Connection) -> Shape:
-    found = Shape({}, {}, {}, set())
+def _read_schema(conn: sqlite3.Connection) -> Schema:
+    found = Schema({}, {}, {}, set())
     for table in columns_of(conn):
         infos = conn.execute(f"PRAGMA table_info({quoted(table)})").fetchall()
         found.columns[table] = {name: kind for _, name, kind, *_ in infos}

@@ -1,6 +1,7 @@
-"""The private working copy of a server's database: an import of it, with hashes, that is changed in its place.
+"""The private working copy of a server's database: an import with hashes, in which changes are prepared.
 
-It has our rules, journal and undo, and is removed with its session; the next session removes the copy of a killed one.
+It has rules, journal and undo like any database of ours. It is removed when its session ends; the next session removes
+the copy of a session that was killed.
 """
 
 from __future__ import annotations
@@ -26,20 +27,21 @@ from vserverlib.transfer.sources import ProgressBar, no_progress_bar
 
 MODE = "plan"
 FOLDER, PREFIX, COPY = "working", "copy-", "copy.db"
-HOLDING, HELD = "holding", "held"  # the file whose lock says that a session goes on
+NEW_LOCK, LOCK = "new-lock", "lock"  # a file that is locked while its session runs
 NAME = re.compile(rf"{PREFIX}[a-z0-9_]{{8}}")
-PRAGMAS = {"wal_autocheckpoint": 0, "synchronous": "OFF"}  # the file itself stays as it was copied: see net_changes.py
-OLDEST = 3  # the release of which a database can be changed
+# Changes stay in the WAL, so that the file keeps the copied state: see net_changes.py.
+PRAGMAS = {"wal_autocheckpoint": 0, "synchronous": "OFF"}
+OLDEST = 3  # the first release whose databases can be changed
 
 
 class WorkingCopy(Sqlite):
-    """A working copy, open: a database of ours that knows its server."""
+    """A working copy, open: a database of ours, with the session of its server."""
 
     session: Session
     applying: Callable[[], None]  # shows a person the plan, asks and applies it: of commands/plan_session.py
 
     def plan(self) -> Plan:
-        """Return the plan: the changes that apply() would make now. Writes nothing; raises a Refused."""
+        """Return the plan: the changes that apply() would make now. Writes nothing. Raises Refused."""
         return applying.plan(self.session)
 
     def apply(self, plan: Plan | None = None, *, backup: bool = True, bar: ProgressBar = no_progress_bar) -> Applied:
@@ -47,16 +49,16 @@ class WorkingCopy(Sqlite):
         return applying.apply(self.session, plan, backup=backup, bar=bar)
 
     def unlock(self, user: Any) -> None:
-        """Lift the lock-out of a user after wrong passwords. Part of the plan; undo() does not see it."""
+        """Unlock a user who is locked out after wrong passwords. Part of the plan; undo() does not undo it."""
         self._change(user, writes.UNLOCK)
 
     def reset_two_factor(self, user: Any) -> None:
-        """Have a user set up two-factor authentication anew. Part of the plan; undo() does not see it."""
+        """Reset the two-factor authentication of a user. Part of the plan; undo() does not undo it."""
         self._change(user, writes.RESET_TWO_FACTOR)
 
     def _change(self, user: Any, what: str) -> None:
         if self.session.release >= mapping.KEYCLOAK_FROM:
-            reason = f"in release {self.session.release} it is kept by Keycloak: do it there"
+            reason = f"Keycloak manages this in release {self.session.release}: do it there"
             raise Refused([f"{named('user', user.id, user.username)}: {what}: {reason}"])
         change = ServerChange(user.id, what, named("user", user.id, user.username))
         if change not in self.session.changes:
@@ -64,24 +66,24 @@ class WorkingCopy(Sqlite):
 
 
 def opened(target: Target, bar: ProgressBar = no_progress_bar) -> WorkingCopy:
-    """Copy a server's database, have the models use the copy, and return it. A database that was open is closed.
+    """Copy a server's database, bind the models to the copy, and return it. Closes the database that was open.
 
-    bar: shows how far the copy is. Raises an Error if it cannot be read, or is of a release that is not changed.
+    bar: the progress bar. Raises Error if the database cannot be read, and Refused if its release cannot be changed.
     """
-    folder, held = _place()
+    folder, lock = _create_folder()
     try:
         copied_at = datetime.datetime.now(datetime.UTC)
         with detection.opened(str(target), bar) as source:
-            release = _refuse_unfit(source)
+            release = _refuse_unsupported(source)
             with bar("rows", importer.total(source)) as advance:
                 importer.run(source, folder / COPY, advance)
-        return _bound(target, folder, held, Session(target, release, copied_at))
+        return _bound(target, folder, lock, Session(target, release, copied_at))
     except BaseException:
-        _remove(folder, held)
+        _remove(folder, lock)
         raise
 
 
-def _bound(target: Target, folder: Path, held: Any, session: Session) -> WorkingCopy:
+def _bound(target: Target, folder: Path, lock: Any, session: Session) -> WorkingCopy:
     copy = folder / COPY
     with contextlib.closing(sqlite_connections.connect(copy)) as conn:
         conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
@@ -89,34 +91,34 @@ def _bound(target: Target, folder: Path, held: Any, session: Session) -> Working
     path, title = (target, None) if isinstance(target, Path) else (copy, addresses.shown(target))
     database = WorkingCopy(str(copy), path=path, mode=MODE, title=title, pragmas=PRAGMAS, recorder=Recorder())
     database.session, session.database = session, database
-    database.at_close.append(lambda: _remove(folder, held))
+    database.at_close.append(lambda: _remove(folder, lock))
     return connecting.bind(database)
 
 
 # What can be changed
 
 
-def _refuse_unfit(source: Any) -> int:
-    """Return the release of a source; raise a Refused if it is not a server's, or of one that can only be viewed."""
+def _refuse_unsupported(source: Any) -> int:
+    """Return the release of a source. Raises Error if it is not a server's, Refused if it can only be viewed."""
     if not isinstance(source, vantage6.Vantage6Source):
-        raise Error(f"{source.summary()}: not a vantage6 server's, so it needs no plan")
+        raise Error(
+            f"{source.summary()}: not a vantage6 server's database, so it needs no plan: open it without --write"
+        )
     if source.release < OLDEST:
         raise Refused(
             [f"{source.title}: a database of release {source.release} can only be viewed: upgrade the server"]
         )
     if missing := list(_missing(source)):
-        remedy = "it is of a release before 3.11, and can only be viewed: upgrade the server"
+        remedy = "databases before release 3.11 can only be viewed: upgrade the server"
         raise Refused([f"{source.title} has no column {missing[0]}: {remedy}"])
     if {"result", "run"} <= source.columns.keys() and source.count("result"):
-        remedy = (
-            "runs have other ids in a copy, so it can only be viewed; move the rows of result away if they are unused"
-        )
-        raise Refused([f"{source.title} has results of release 3 beside runs of release 4: {remedy}"])
+        remedy = "runs would get new ids, so it can only be viewed; remove the rows of result if they are unused"
+        raise Refused([f"{source.title} has both results of release 3 and runs of release 4: {remedy}"])
     return int(source.release)
 
 
 def _missing(source: vantage6.Vantage6Source) -> Iterator[str]:
-    """Return the columns that every release which can be changed has, and this one lacks."""
+    """Return the columns that a source lacks although all supported releases have them."""
     for origin in source.origins:
         for name in origin.columns:
             of = [known.rpartition(".") for known in vantage6.NAMES[origin.table][name]]
@@ -130,29 +132,29 @@ def _missing(source: vantage6.Vantage6Source) -> Iterator[str]:
 # The folder
 
 
-def _place() -> tuple[Path, IO[bytes] | None]:
-    """Return a new private folder, and the file whose lock holds it; remove the copies of killed sessions."""
+def _create_folder() -> tuple[Path, IO[bytes] | None]:
+    """Create a private folder, and return it with its locked file. Removes the copies of killed sessions."""
     with contextlib.suppress(OSError):
         parent = home.own_folder(home.folder() / FOLDER)
         _remove_abandoned(parent)
         folder = files.private_folder(parent, PREFIX)
-        return folder, _hold(folder)
+        return folder, _lock(folder)
     folder = files.private_folder()
     return folder, None
 
 
-def _hold(folder: Path) -> IO[bytes] | None:
-    """Lock a file of a new folder for as long as this process lives, and return it; None without such locks."""
-    file = open(folder / HOLDING, "wb")  # noqa: SIM115  # until the session ends
+def _lock(folder: Path) -> IO[bytes] | None:
+    """Lock a file in a new folder until this process ends, and return it; None if locks are not supported."""
+    file = open(folder / NEW_LOCK, "wb")  # noqa: SIM115  # until the session ends
     if not _is_locked(file):
         file.close()
         return None
-    os.rename(folder / HOLDING, folder / HELD)  # under this name it is locked, or its session is no more
+    os.rename(folder / NEW_LOCK, folder / LOCK)  # under this name it is locked, or its session has ended
     return file
 
 
 def _is_locked(file: IO[bytes]) -> bool:
-    """Whether this process gets the lock of a file that is open."""
+    """Try to lock an open file; return whether that succeeded."""
     try:
         import fcntl
 
@@ -163,19 +165,19 @@ def _is_locked(file: IO[bytes]) -> bool:
 
 
 def _remove_abandoned(parent: Path) -> None:
-    """Remove the working copies whose sessions are no more."""
+    """Remove the working copies of sessions that were killed."""
     for folder in home.own_entries(parent, NAME):
-        with contextlib.suppress(OSError), open(folder / HELD, "rb") as file:
+        with contextlib.suppress(OSError), open(folder / LOCK, "rb") as file:
             if _is_locked(file):
                 files.remove_folder(folder)
 
 
-def _remove(folder: Path, held: Any) -> None:
-    if held is not None:
-        held.close()
+def _remove(folder: Path, lock: Any) -> None:
+    if lock is not None:
+        lock.close()
     files.remove_folder(folder)
 
 
 def target_of(name: str | os.PathLike[str]) -> Target:
-    """Return the file, or the URL, that a person names."""
+    """Return the file or URL that a name refers to."""
     return os.fspath(name) if addresses.is_url(name) else storage.as_path(name)

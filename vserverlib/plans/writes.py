@@ -1,6 +1,6 @@
-"""The rows that a plan writes to a server's tables: new ones, and new values, as the server's own rows have them.
+"""The rows that a plan inserts and updates in a server's tables.
 
-Rows that are deleted are gone.py's; the statements, and their order, applying.py's.
+deleted_rows.py has the rows to delete; execution.py the statements and their order.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from vserverlib.databases.connection import quoted
 from vserverlib.databases.registry import registry
 from vserverlib.entities import progress
 from vserverlib.plans import mapping, references, roles
-from vserverlib.plans.gone import Gone
-from vserverlib.plans.ids import Ids, New
+from vserverlib.plans.deleted_rows import DeletedRows
 from vserverlib.plans.net_changes import NetChanges, Row
-from vserverlib.plans.roles import Given
+from vserverlib.plans.roles import GrantedRole
+from vserverlib.plans.row_ids import Ids, New
 from vserverlib.plans.server import Server
 
-ROOT = "root"  # the user that a server looks for at each start
-DEFAULTS: dict[str, dict[str, Any]] = {  # values of the server's own new rows in columns that we do not have
+ROOT = "root"  # the user that a server requires when it starts
+DEFAULTS: dict[str, dict[str, Any]] = {  # of new rows, in columns that we do not have
     "user": {"failed_login_attempts": 0, "is_service_account": False},
     "collaboration": {"session_restrict_to_same_image": False},
 }
@@ -34,14 +34,14 @@ IN_KEYCLOAK = {
 
 
 class Insert(NamedTuple):
-    """A new row: its table and values, some of which are ids that are not known yet."""
+    """A new row: its table and values. A New is the id of another new row."""
 
     table: str
     values: dict[str, Any]
 
 
 class Update(NamedTuple):
-    """New values of a row that is there, by its id there."""
+    """New values of a row, by its id on the server."""
 
     table: str
     id: int
@@ -50,19 +50,19 @@ class Update(NamedTuple):
 
 @dataclasses.dataclass
 class Writes:
-    """The rows that are written. fresh: our new rows, parents first."""
+    """The rows to write. new_rows: new rows that need an id, parents first."""
 
-    fresh: list[New] = dataclasses.field(default_factory=list)
+    new_rows: list[New] = dataclasses.field(default_factory=list)
     inserts: list[Insert] = dataclasses.field(default_factory=list)
     updates: list[Update] = dataclasses.field(default_factory=list)
 
     def tables(self) -> set[str]:
-        """Return the tables that are written."""
+        """Return the tables to write."""
         return {each.table for each in self.inserts} | {each.table for each in self.updates}
 
 
 class ServerChange(NamedTuple):
-    """A change of a user that has no field of ours: the id here, a name of CHANGES, and what the user is called."""
+    """A change of a user that has no field of ours: the user's id here, a key of CHANGES, and the user's title."""
 
     user: int
     what: str
@@ -74,21 +74,21 @@ CHANGES: dict[str, dict[str, Any]] = {UNLOCK: UNLOCKED, RESET_TWO_FACTOR: {"otp_
 
 
 class Writer:
-    """Collects the writes for the net changes of a working copy, and the reasons against some."""
+    """Collects the writes for the net changes of a working copy, and the problems of those that are refused."""
 
     def __init__(self, server: Server, net: NetChanges, ids: Ids) -> None:
         self._server, self._net, self._ids = server, net, ids
-        self.writes = Writes(fresh=[New(row.entity, row.id) for row in net.new])
+        self.writes = Writes(new_rows=[New(row.entity, row.id) for row in net.new])
         self.problems: list[str] = []
-        self._fresh = set(self.writes.fresh)
+        self._new_rows = set(self.writes.new_rows)
 
-    def collect(self, given: Iterable[Given], changes: Iterable[ServerChange], gone: Gone) -> None:
+    def collect(self, granted: Iterable[GrantedRole], changes: Iterable[ServerChange], deleted: DeletedRows) -> None:
         """Collect all writes."""
         for row in self._net.new:
             self._new(row)
         for row in self._net.changed:
-            self._changed(row, gone)
-        for role in given:
+            self._changed(row, deleted)
+        for role in granted:
             self.writes.inserts.append(Insert("Permission", {"role_id": role.role, "user_id": role.user}))
         for change in changes:
             self._server_change(change)
@@ -97,12 +97,12 @@ class Writer:
 
     def _new(self, row: Row) -> None:
         assert row.new is not None
-        title, release = titled(self._server.release, row), self._server.release
+        title, release = row_title(self._server.release, row), self._server.release
         if row.entity in ("task", "result"):
-            what = "nodes do not see tasks that are created in the database; post it to the server"
+            what = "nodes do not notice tasks that are created in the database: create it with the server's API"
             return self.problems.append(f"{title} is new: {what}")
-        if release >= mapping.KEYCLOAK_FROM and row.entity in mapping.JOINED:
-            what = f"in release {release} its account is kept by Keycloak: make it by the server's API or its web page"
+        if release >= mapping.KEYCLOAK_FROM and row.entity in mapping.AUTHENTICATED:
+            what = f"Keycloak manages accounts in release {release}: create it with the server's API or web page"
             return self.problems.append(f"{title} is new: {what}")
         values = self._values(row, [name for name in mapping.columns(row.entity) if row.new[name] is not None])
         table = mapping.table_of(self._server, row.entity)
@@ -110,7 +110,7 @@ class Writer:
         for name, value in DEFAULTS.get(row.entity, {}).items():
             if self._server.has(table, name):
                 own[name] = self._server.param(value)
-        if row.entity in mapping.JOINED:
+        if row.entity in mapping.AUTHENTICATED:
             self._new_authenticatable(row, values.pop(mapping.AUTHENTICATABLE, {}))
         if table != mapping.MEMBER:
             own["id"] = New(row.entity, row.id)
@@ -118,7 +118,7 @@ class Writer:
         return None
 
     def _new_authenticatable(self, row: Row, values: dict[str, Any]) -> None:
-        """Have a new user or node have the row that all who log in have, under the same id."""
+        """Add the row of `authenticatable` with the same id, which users and nodes have."""
         if row.entity == "node":
             values.setdefault("status", OFFLINE)
         values |= {"id": New(row.entity, row.id), "type": row.entity}
@@ -126,12 +126,12 @@ class Writer:
 
     # Changed rows
 
-    def _changed(self, row: Row, gone: Gone) -> None:
-        title, names = titled(self._server.release, row), row.changed()
+    def _changed(self, row: Row, deleted: DeletedRows) -> None:
+        title, names = row_title(self._server.release, row), row.changed()
         self._refuse(row, title, names)
         id = self._ids.theirs(row.entity, row.id)
         if row.entity == "task" and "database" in names and self._server.has("taskdatabase"):
-            self._databases(row, id, gone, title)
+            self._databases(row, id, deleted, title)
             names.remove("database")
         names = [name for name in names if (row.entity, name) != ("user", "roles")]
         values = self._values(row, names)
@@ -144,24 +144,26 @@ class Writer:
         assert row.old is not None
         assert row.new is not None
         if row.entity == "user" and row.old["username"] == ROOT and "username" in names:
-            self.problems.append(refused_root(title, self._server.release))
+            self.problems.append(why_root_stays(title, self._server.release))
         if row.entity == "result" and row.new["status"] in progress.FAILED and row.new["finished_at"] is None:
-            what = "without finished_at it runs again when its node connects: set finished_at too"
-            self.problems.append(f"{title}: it has failed, and {what}")
+            what = "runs again when its node connects: set finished_at too"
+            self.problems.append(f"{title}: a failed result without finished_at {what}")
 
-    def _databases(self, row: Row, id: int, gone: Gone, title: str) -> None:
+    def _databases(self, row: Row, id: int, deleted: DeletedRows, title: str) -> None:
         if self._server.release >= mapping.KEYCLOAK_FROM or not self._server.has("taskdatabase", "database"):
-            what = "a task's databases belong to its session: post a new task to the server"
+            what = "a task's databases belong to its session: create a new task with the server's API"
             return self.problems.append(f"{title}: in release {self._server.release} {what}")
-        for name in roles.databases(self._server, row, id, gone):
+        for name in roles.added_databases(self._server, row, id, deleted):
             values = {"id": New("taskdatabase", len(self.writes.inserts)), "task_id": id, "database": name}
-            self.writes.fresh.append(values["id"])  # type: ignore[arg-type]
+            self.writes.new_rows.append(values["id"])  # type: ignore[arg-type]
             self.writes.inserts.append(Insert("taskdatabase", values))
         return None
 
     def _server_change(self, change: ServerChange) -> None:
-        if New("user", change.user) in self._fresh:
-            return self.problems.append(f"{change.title} is new: {change.what} is for users that the server has")
+        if New("user", change.user) in self._new_rows:
+            return self.problems.append(
+                f"{change.title} is new: {change.what} is only for users that exist on the server"
+            )
         id = self._ids.theirs("user", change.user)
         values: dict[str, dict[str, Any]] = {}
         self._extend(values, "user", CHANGES[change.what])
@@ -176,50 +178,50 @@ class Writer:
     # Values
 
     def _values(self, row: Row, names: Iterable[str]) -> dict[str, dict[str, Any]]:
-        """Return the values of some columns of ours as the server has them, by table."""
+        """Return the values of some columns as the server stores them, by table."""
         assert row.new is not None
         found: dict[str, dict[str, Any]] = {}
         for name in names:
             if (row.entity, name) == ("user", "roles"):
                 continue
             try:
-                for place, value in self._placed(row, name, row.new[name]):
+                for place, value in self._server_values(row, name, row.new[name]):
                     found.setdefault(place.table, {})[place.column] = value
-            except mapping.Unfit as error:
-                self.problems.append(f"{titled(self._server.release, row)}: {name}: {error}")
+            except mapping.InvalidValue as error:
+                self.problems.append(f"{row_title(self._server.release, row)}: {name}: {error}")
         return found
 
-    def _placed(self, row: Row, name: str, value: Any) -> Iterator[tuple[mapping.Place, Any]]:
+    def _server_values(self, row: Row, name: str, value: Any) -> Iterator[tuple[mapping.Place, Any]]:
         release = self._server.release
         if release >= mapping.KEYCLOAK_FROM and name in IN_KEYCLOAK.get(row.entity, ()):
-            raise mapping.Unfit(f"in release {release} it is kept by Keycloak: change it there")
+            raise mapping.InvalidValue(f"Keycloak manages it in release {release}: change it there")
         places = mapping.places(self._server, row.entity, name)
         if not places:
-            raise mapping.Unfit(f"a server of this release has no place for it (column {row.entity}.{name})")
-        if value is None and any(place.column in self._server.shape.required[place.table] for place in places):
-            raise mapping.Unfit("the server does not take a row without it")
+            raise mapping.InvalidValue(f"release {release} has no column for {row.entity}.{name}: undo this change")
+        if value is None and any(place.column in self._server.schema.required[place.table] for place in places):
+            raise mapping.InvalidValue("the server requires a value: set one")
         if (to := _target(row.entity, name)) is None or value is None:
-            yield from mapping.written(self._server, row.entity, name, value)
-        elif New(to, value) in self._fresh:
+            yield from mapping.server_values(self._server, row.entity, name, value)
+        elif New(to, value) in self._new_rows:
             yield places[0], New(to, value)
         else:
             yield places[0], self._ids.theirs(to, value)
 
 
 def _target(entity: str, column: str) -> str | None:
-    """Return the table of ours that a column links to; None if it is no link."""
+    """Return the table of ours that a column links to; None if it is not a link."""
     field = registry[entity]._meta.columns[column]
     return str(field.rel_model._meta.table_name) if field in registry[entity]._meta.refs else None
 
 
-def refused_root(title: str, release: int) -> str:
-    """Return why the user root is neither deleted nor renamed."""
-    what = f"a server of release {release} makes it anew with a known password, or does not start, where it is missing"
-    return f"{title}: {what}: give it a password instead"
+def why_root_stays(title: str, release: int) -> str:
+    """Return why the user root cannot be deleted or renamed."""
+    what = f"without it, a server of release {release} creates it with a known password, or does not start"
+    return f"{title}: {what}: change its password instead"
 
 
-def titled(release: int, row: Row) -> str:
-    """Return the title of a row in the server's words: user 2 "user10"."""
+def row_title(release: int, row: Row) -> str:
+    """Return the title of a row, in the terms of a release, such as: user 2 "user10"."""
     values = row.old or row.new or {}
     noun = mapping.noun(release, row.entity)
     if row.entity == "result":
@@ -229,39 +231,41 @@ def titled(release: int, row: Row) -> str:
     return named(noun, row.id, values["username" if row.entity == "user" else "name"])
 
 
-# What is taken, or not there any more
+# Unique values and links
 
 
-def taken(server: Server, writes: Writes, gone: Gone, titles: dict[Any, str]) -> Iterator[str]:
-    """Return why unique values cannot be written: another row has one that stays, or another one gets it."""
+def unique_conflicts(server: Server, writes: Writes, deleted: DeletedRows, titles: dict[Any, str]) -> Iterator[str]:
+    """Return the unique values that cannot be written because another row has or gets them."""
     freed = {(each.table, each.id, name) for each in writes.updates for name in each.values}
     seen: dict[tuple[str, str, Any], str] = {}
     for table, key, name, value in _unique(server, writes):
         title = titles.get((table, key), f"{table} {key}")
         if (other := seen.setdefault((table, name, value), title)) is not title:
-            yield f'{title}: its {name} "{printable(value)}" is that of {other}, too'
+            yield f'{title}: {name} "{printable(value)}" is also that of {other}: choose another one'
         found = server.all(f"SELECT id FROM {quoted(table)} WHERE {quoted(name)} = ?", [value])
         for (id,) in found:
-            if id != key and (table, id, name) not in freed and not _is_gone(server, gone, table, id):
-                yield f'{title}: {name} "{printable(value)}" is taken by {table} {id} there'
+            if id != key and (table, id, name) not in freed and not _is_deleted(server, deleted, table, id):
+                yield f'{title}: {name} "{printable(value)}" is taken by {table} {id} on the server: choose another one'
 
 
 def _unique(server: Server, writes: Writes) -> Iterator[tuple[str, Any, str, Any]]:
     rows = [(each.table, each.values.get("id"), each.values) for each in writes.inserts]
     rows += [(each.table, each.id, each.values) for each in writes.updates]
     for table, key, values in rows:
-        for name in sorted(server.shape.unique[table] & values.keys() - {"id"}):
+        for name in sorted(server.schema.unique[table] & values.keys() - {"id"}):
             if values[name] is not None:
                 yield table, key, name, values[name]
 
 
-def _is_gone(server: Server, gone: Gone, table: str, id: int) -> bool:
-    return table in gone.tables and server.one(f"SELECT 1 FROM {gone.temp(table)} WHERE key = ?", [id]) is not None
+def _is_deleted(server: Server, deleted: DeletedRows, table: str, id: int) -> bool:
+    return (
+        table in deleted.tables and server.one(f"SELECT 1 FROM {deleted.temp(table)} WHERE key = ?", [id]) is not None
+    )
 
 
-def missing(server: Server, writes: Writes, titles: dict[Any, str]) -> Iterator[str]:
-    """Return which links of written rows lead to rows that are not there any more."""
-    links = {(link.table, link.column): link.to for link in (*server.shape.links, *references.FATES)}
+def missing_targets(server: Server, writes: Writes, titles: dict[Any, str]) -> Iterator[str]:
+    """Return the links of written rows to rows that no longer exist."""
+    links = {(link.table, link.column): link.to for link in (*server.schema.links, *references.RULES)}
     rows = [(each.table, each.values.get("id"), each.values) for each in writes.inserts]
     rows += [(each.table, each.id, each.values) for each in writes.updates]
     for table, key, values in rows:
@@ -270,4 +274,4 @@ def missing(server: Server, writes: Writes, titles: dict[Any, str]) -> Iterator[
             if to is None or not isinstance(value, int) or name == "id":
                 continue
             if server.one(f"SELECT 1 FROM {quoted(to)} WHERE id = ?", [value]) is None:
-                yield f"{titles.get((table, key), table)}: there is no {to} {value} there any more: look again"
+                yield f"{titles.get((table, key), table)}: {to} {value} no longer exists: start again from a new copy"

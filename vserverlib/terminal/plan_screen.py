@@ -1,6 +1,6 @@
-"""How a plan looks on a terminal: a line for each row and field, old → new, in the width there is.
+"""Draw a plan on the terminal: a line for each row and field, with old → new values, in the available width.
 
-A field has a line of its own: in a line with others, a text could fake them. What a plan is, is plans/plan.py's.
+Each field has a line of its own, so that an untrusted value cannot imitate another field. plans/plan.py has the plan.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ IN_ASCII = {plan_text.ARROW: "->", plan_text.EMPTY: "-"}
 
 
 class Screen:
-    """A plan as rich draws it."""
+    """A rich renderable of a plan."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
@@ -45,7 +45,7 @@ class Screen:
 
 
 def _rows(plan: Plan, look: Look) -> Table:
-    """Return the lines of the rows, in columns."""
+    """Return the lines of the plan as a grid."""
     grid = Table.grid(padding=(0, 1))
     grid.add_column()
     grid.add_column(ratio=4)
@@ -59,14 +59,14 @@ def _rows(plan: Plan, look: Look) -> Table:
 
 
 def _safe(text: str, look: Look) -> str:
-    """Return a text in the letters that the output has."""
+    """Return a text in characters that the output can encode."""
     for sign, plain in IN_ASCII.items() if look.ascii else ():
         text = text.replace(sign, plain)
     return look.safe(text)
 
 
 def of_applied(applied: Applied) -> Text:
-    """Return what the prompt shows of a plan that was applied."""
+    """Return the text that the prompt shows for an applied plan."""
     return Text(str(applied))
 
 

@@ -1,7 +1,7 @@
-"""Reading rows of a server's database by the importer's own code, to compare them with ours.
+"""Read rows of a server's database with the importer's code, so that they compare with rows of the working copy.
 
-The few rows in question are copied into an SQLite database in memory that has the server's tables, and come out of it
-as an import would write them. So like is compared with like, whatever the release and the kind of database.
+The rows are copied into an SQLite database in memory that has the server's tables, and imported from there. This works
+the same for every release, and for SQLite and PostgreSQL.
 """
 
 from __future__ import annotations
@@ -23,30 +23,29 @@ from vserverlib.transfer import values, vantage6
 from vserverlib.transfer.sources import ImportNotes, Origin
 
 Values = Mapping[str, Any]
-BESIDE = {  # the rows that are read with those of a table: by which column they refer to it
+EXTRA_TABLES = {  # tables that are read with an entity, and the column by which they refer to it
     "user": (("authenticatable", "id"), ("Permission", "user_id")),
     "node": (("authenticatable", "id"),),
     "task": (("taskdatabase", "task_id"),),
 }
-
-FURTHER = (  # rows that those lead to: of which entity, by which column, and to which table
+INDIRECT_TABLES = (  # tables that those refer to: entity, (table, column), target
     ("user", ("Permission", "role_id"), "role"),
     ("task", ("taskdatabase", "dataframe_id"), "dataframe"),
 )
 
 
-class Judge:
-    """Reads rows by their ids there. Links are ids there, too."""
+class RowReader:
+    """Reads rows by their ids on the server. Links have the ids of the server, too."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
         self._conn = sqlite3.connect(":memory:", isolation_level=None)
-        for table, columns in server.shape.columns.items():
+        for table, columns in server.schema.columns.items():
             self._conn.execute(f"CREATE TABLE {quoted(table)} ({listed(columns)})")
         source = vantage6.source_of(self._conn, server.title, server.title)
         if source.release != server.release and not source.is_opened:
-            found = f"a database of release {source.release} by now, and was one of {server.release}"
-            raise Refused([f"{server.title} is {found}: begin a new session"])
+            found = f"is a database of release {source.release} now, and was one of release {server.release}"
+            raise Refused([f"{server.title} {found}: start again from a new copy"])
         self._source = dataclasses.replace(source, release=server.release, is_opened=False)
 
     def close(self) -> None:
@@ -54,7 +53,7 @@ class Judge:
         self._conn.close()
 
     def rows(self, entity: str, ids: Iterable[int]) -> dict[int, Values]:
-        """Return the rows of these ids that there are, as an import would write them."""
+        """Return the rows with these ids that exist, as an import would write them, by id."""
         found: dict[int, Values] = {}
         rest = sorted(set(ids))
         for at in range(0, len(rest), CHUNK):
@@ -64,27 +63,27 @@ class Judge:
     def _read(self, entity: str, ids: Sequence[int]) -> dict[int, Values]:
         table = mapping.table_of(self._server, entity)
         self._copy(table, "id", ids)
-        for beside, column in BESIDE.get(entity, ()):
-            if self._server.has(beside):
-                self._copy(beside, column, ids)
-        for of, by, further in FURTHER:
-            if of == entity and self._server.has(further) and self._server.has(*by):
-                self._copy_named(further, *by)
+        for extra, column in EXTRA_TABLES.get(entity, ()):
+            if self._server.has(extra):
+                self._copy(extra, column, ids)
+        for of, by, indirect in INDIRECT_TABLES:
+            if of == entity and self._server.has(indirect) and self._server.has(*by):
+                self._copy_named(indirect, *by)
         return self._as_imported(next(origin for origin in self._source.origins if origin.table == table))
 
     def _copy(self, table: str, column: str, ids: Sequence[int]) -> None:
-        """Have a table here hold the rows of a server's whose column has one of these ids."""
+        """Copy the rows of a server's table whose column has one of these ids into memory."""
         self._conn.execute(f"DELETE FROM {quoted(table)}")
         if not ids:
             return
         columns = ", ".join(self._server.as_read(table, "t"))
         among = ", ".join(map(str, map(int, ids)))
         rows = self._server.run(f"SELECT {columns} FROM {quoted(table)} AS t WHERE t.{quoted(column)} IN ({among})")
-        marks = ", ".join("?" for _ in self._server.shape.columns[table])
+        marks = ", ".join("?" for _ in self._server.schema.columns[table])
         self._conn.executemany(f"INSERT INTO {quoted(table)} VALUES ({marks})", map(_storable, rows))
 
     def _copy_named(self, table: str, by: str, column: str) -> None:
-        """Copy the rows to which a column of another table leads."""
+        """Copy the rows that a column of another table refers to."""
         sql = f"SELECT DISTINCT {quoted(column)} FROM {quoted(by)} WHERE {quoted(column)} IS NOT NULL"
         self._copy(table, "id", [id for (id,) in self._conn.execute(sql).fetchall()])
 
@@ -112,7 +111,7 @@ def _secrets(origin: Origin) -> Iterator[str]:
 
 
 def _storable(row: Sequence[Any]) -> Sequence[Any]:
-    """Return a row with bytes for texts that are not UTF-8, as the importer reads them."""
+    """Return a row with text that is not UTF-8 as bytes, as the importer expects it."""
     with contextlib.suppress(UnicodeEncodeError):
         for value in row:
             if isinstance(value, str):
@@ -122,7 +121,7 @@ def _storable(row: Sequence[Any]) -> Sequence[Any]:
 
 
 def is_same_secret(base: str | None, stored: str | None) -> bool:
-    """Whether a stored secret is the one that was copied: a plain text has another hash in each copy."""
+    """Whether a stored secret is the copied one. A secret stored as plain text is hashed anew in each copy."""
     if base is None or stored is None:
         return base is stored
     return base == stored or not hashing.is_hash(stored)
