@@ -117,7 +117,7 @@ def test_a_pager_that_cannot_be_started_is_named_and_all_is_printed(start: Start
 
 def test_quitting_early_ends_the_command_well(start: Start, tmp_path: Path) -> None:
     """The command has far more to write than a pipe holds."""
-    vserver("-d", tmp_path / "big.db", "demo", "--tasks", "20000", "--organizations", "4")
+    vserver("-d", tmp_path / "big.db", "demo", "--tasks", "3000", "--organizations", "4")
     terminal = start("-d", str(tmp_path / "big.db"), "list", "results", "--all", "-o", "jsonl")
     terminal.wait_for(r"^:\Z")
     terminal.send("q")
@@ -147,7 +147,7 @@ def test_ctrl_c_in_the_pager_belongs_to_the_pager(start: Start) -> None:
 
 
 def test_ctrl_c_while_more_is_written_ends_with_130_after_the_pager(start: Start, tmp_path: Path) -> None:
-    vserver("-d", tmp_path / "big.db", "demo", "--tasks", "20000", "--organizations", "4")
+    vserver("-d", tmp_path / "big.db", "demo", "--tasks", "3000", "--organizations", "4")
     terminal = start("-d", str(tmp_path / "big.db"), "list", "results", "--all", "-o", "jsonl")
     terminal.wait_for(r"^:\Z")
     interrupt(terminal)
