@@ -28,7 +28,7 @@ example: .venv-test  ## vserver.db.example, of the example data and schema as th
 released: .venv-test  ## tests/data/schema-N.sqlite, which the releases after this one are tried with
 	$(python) tests/helpers/make_released.py
 
-bench: .venv-test  ## every figure of docs/performance.md
+bench: .venv-test  ## the figures of docs/performance.md but those of million.py
 	for file in benchmarks/[!m]*.py; do echo "$$file"; $(python) "$$file" || exit 1; done
 
 clean:  ## environments, caches and builds

@@ -114,7 +114,7 @@ class User(Entity):
 
     @classmethod
     def get_by_username(cls, username: str) -> Any:
-        """Return the user with a user name. Raises NotFound, with a similar name, if there is none."""
+        """Return the user with a user name. Raises NotFound, with a similar name, for an unknown one."""
         user = cls.first_where(cls.username == username)
         if user is None:
             raise NotFound(f'no user "{printable(username)}"{finding.similar_name(cls, str(username))}')

@@ -1,4 +1,4 @@
-"""What the tests share: a fresh database of their own, in a folder of their own."""
+"""Fixtures of all tests: each test has its own home and its own new database."""
 
 from __future__ import annotations
 
@@ -28,27 +28,27 @@ from vserverlib.examples import demo
 KINDS = ["sqlite", "postgres"]
 TAKE_SECONDS = ("test_walks", "test_userguide", "test_shell_completion", "test_console", "test_disks", "test_many")
 
-# How many examples a property is tried on; --hypothesis-profile many for more.
+# Examples of each property; --hypothesis-profile many tries more.
 SLOW_AT_TIMES = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture]
 settings.register_profile("few", max_examples=15, deadline=None, suppress_health_check=SLOW_AT_TIMES)
 settings.register_profile("many", settings.get_profile("few"), max_examples=200)
 settings.load_profile("few")
 
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # of a job in the background, and of all it starts
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in a background job, and inherited by all that it starts
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
 def _homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """One new folder after the other, by the number of each: mktemp() looks at all that there are for the next one."""
+    """New folders, numbered: mktemp() would list all existing ones each time."""
     parent = tmp_path_factory.mktemp("homes")
     return (parent / str(number) for number in itertools.count())
 
 
 @pytest.fixture(autouse=True)
 def _home_of_its_own(_homes: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test sees or writes what belongs to the person who runs it."""
+    """No test reads or writes the data of the user who runs it."""
     home = next(_homes)
     home.mkdir()
     for name in (
@@ -73,13 +73,13 @@ def quick_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def _made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database as it is made, whose API keys are hashed with the fewest rounds."""
+    """A new database, whose API keys are hashed with the fewest rounds."""
     return storage.create(tmp_path_factory.mktemp("made") / "vserver.db", bcrypt.gensalt(4).decode())
 
 
 @pytest.fixture
 def path(tmp_path: Path, _made: Path, quick_hashes: None) -> Path:
-    """The path of a new, empty database: a copy, in a fifth of the time of making one."""
+    """The path of a new, empty database: a copy, five times as fast as creating one."""
     return Path(shutil.copy(_made, tmp_path / "vserver.db"))
 
 
@@ -96,6 +96,15 @@ def example(tmp_path: Path, _example: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.fixture
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick_hashes: None) -> Iterator[None]:
+    """An empty current folder; a database that the test leaves open is closed."""
+    monkeypatch.chdir(tmp_path)
+    yield
+    if models.database.obj is not None and not models.database.is_closed():
+        models.database.close()
+
+
+@pytest.fixture
 def consortium(example: Path) -> Iterator[Any]:
     """The example data, open."""
     opened = models.connect(example)
@@ -104,19 +113,19 @@ def consortium(example: Path) -> Iterator[Any]:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Return how many workers -n auto is: one more than there are processors, as some wait for a terminal or a lock."""
+    """Return the workers of -n auto: one more than processors, because some wait for a terminal or a lock."""
     return (os.cpu_count() or 1) + 1
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes seconds: at the end there are short ones left, to be shared by all workers."""
+    """Run slow modules first, so that short tests are left for all workers at the end."""
     items.sort(key=lambda item: item.path.stem not in TAKE_SECONDS)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Have each test with a database run on a file of SQLite and on a server of PostgreSQL.
 
-    Those that take its path too, and modules with `KINDS = ["sqlite"]`, are about files; others are marked so.
+    Tests that also take its path, modules with `KINDS = ["sqlite"]` and tests marked `sqlite` run on a file only.
     """
     if "kind" in metafunc.fixturenames:
         is_about_sqlite = "path" in metafunc.fixturenames or metafunc.definition.get_closest_marker("sqlite")
@@ -162,7 +171,7 @@ def programs(server: postgres.Server, tmp_path: Path, monkeypatch: pytest.Monkey
 
 @pytest.fixture
 def address(kind: str, request: pytest.FixtureRequest) -> str:
-    """What -d is given for a new, empty database."""
+    """The argument of -d for a new, empty database."""
     return str(request.getfixturevalue("path" if kind == "sqlite" else "url"))
 
 
@@ -196,7 +205,7 @@ def story(database: Any) -> SimpleNamespace:
 
 @pytest.fixture
 def count_queries(database: Any) -> Iterator[list[str]]:
-    """The SQL that was run since, statement by statement."""
+    """The statements that were run since the fixture began."""
     seen: list[str] = []
     database.query_hooks.append(lambda event: seen.append(event.sql))
     yield seen
@@ -205,7 +214,7 @@ def count_queries(database: Any) -> Iterator[list[str]]:
 
 @pytest.fixture
 def closed_folder(path: Path, tmp_path: Path) -> Iterator[Path]:
-    """A folder that everybody can read, whose files can be read, and nothing be written."""
+    """A folder that everybody can read and nobody can write to."""
     for parent in (tmp_path, *tmp_path.parents):
         if parent.stat().st_uid == os.geteuid() and parent != Path("/"):
             parent.chmod(parent.stat().st_mode | 0o011)

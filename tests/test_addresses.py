@@ -46,11 +46,11 @@ def test_a_password_that_a_url_cannot_hold_like_this_is_not_shown_either(passwor
 
 
 @pytest.mark.parametrize("path", ["vserver.db", "a/b:c@d.db", "postgres.db", "C:/x.db", "./host=a password=b", "a=b"])
-def test_a_path_is_no_address(path: str) -> None:
-    assert addresses.plain(path) == path and addresses.refusal(path) is None and not addresses.is_url(path)
+def test_a_path_is_not_an_address(path: str) -> None:
+    assert addresses.without_password(path) == path and addresses.refusal(path) is None and not addresses.is_url(path)
 
 
-def test_a_line_that_is_to_be_typed_means_the_same_database(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_suggested_command_means_the_same_database(monkeypatch: pytest.MonkeyPatch) -> None:
     assert addresses.command("vserver.db", "undo") == "vserver undo"
     assert addresses.command("a b.db", "undo") == "vserver -d 'a b.db' undo"
     monkeypatch.setenv("VSERVER_DATABASE", "other.db")
@@ -77,13 +77,13 @@ def test_what_looks_like_an_address_is_refused_in_a_line_that_says_what_to_type(
     done = CliRunner().invoke(main, [*named, *(word.format(name) for word in words)])
     assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (1, "", 1)
     assert "Sekr3t" not in done.stderr and "postgresql://USER@HOST/DATABASE" in done.stderr
-    assert "Sekr3t" not in addresses.plain(name) and list(tmp_path.iterdir()) == []
+    assert "Sekr3t" not in addresses.without_password(name) and list(tmp_path.iterdir()) == []
 
 
 def test_so_is_one_that_the_environment_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VSERVER_DATABASE", LOOKALIKES[0])
-    told = CliRunner().invoke(main, ["list", "tasks"]).stderr
-    assert "(dbname=… host=… password=…)" in told and "Sekr3t" not in told
+    output = CliRunner().invoke(main, ["list", "tasks"]).stderr
+    assert "(dbname=… host=… password=…)" in output and "Sekr3t" not in output
 
 
 # Passwords, however they are written
@@ -99,8 +99,14 @@ URLS = (
     *("{}://u@h/x?password={}", "{}:///x?sslpassword={}&user=u", "{}://h?password={}", "{}://h:5/x?pass%77ord={}"),
     *("{}://u:{}@[::1]:5/x", "{}://u:{}@a:1,b:2/x", "{}://u@x:{}@h/x", "{}://u@h/x?passwd={}"),
 )
-STRINGS = ("host=h password={}", "password={} host=h", "user=u password='{}' dbname=x", "HOST=h PASSWORD = {}")
-AROUND = ("{}", " {} ", '"{}"', "'{}'", ' "{}" ', "\n{}\n", '"{}', "{}'", "<{}>", "DATABASE_URL={}", "export X='{}'")
+STRINGS = (
+    *("host=h password={}", "password={} host=h", "user=u password='{}' dbname=x", "HOST=h PASSWORD = {}"),
+    *("host=h password={}://x", "host=h passwd={} password=x", "host=h application_name=a://b/c password={}"),
+)
+AROUND = (
+    *("{}", " {} ", '"{}"', "'{}'", ' "{}" ', "\n{}\n", '"{}', "'{}", "{}'", "<{}>", "({})", "[{}"),
+    *("DATABASE_URL={}", "export X='{}'", "--url={}", "x://h/y {}", "postgresql://h/y {}"),
+)
 passwords = st.text(SPECIAL, max_size=7).map(lambda text: f"Qz{text}Xk")
 forms = st.one_of(st.tuples(st.sampled_from(URLS), st.sampled_from(SCHEMES)), st.tuples(st.sampled_from(STRINGS)))
 
@@ -113,9 +119,16 @@ def test_no_password_is_in_what_is_shown_of_a_name(
     text, *scheme = form
     name = around.format(text.format(*scheme, quote(password, "") if encoded else password))
     why = addresses.fault(name) if addresses.is_url(name) else addresses.refusal(name)
-    shown = f"{addresses.plain(name)} {addresses.shown(name)} {why}"
+    shown = f"{addresses.without_password(name)} {addresses.shown(name)} {why}"
     assert "Qz" not in shown and "Xk" not in shown
     assert addresses.is_url(name) or why is not None, "what looks like an address is no path"
+
+
+@pytest.mark.parametrize("start", ['"', "'", "<", "export X='", "x ", "x://h/y ", "postgresql://h/y "])
+@pytest.mark.parametrize("text", ["host=h password=Qz://Xk", "passwd=Qz host=h password=Xk", "password = Qz://Xk"])
+def test_text_before_a_connection_string_does_not_reveal_its_password(start: str, text: str) -> None:
+    shown = addresses.without_password(start + text)
+    assert "Qz" not in shown and "Xk" not in shown
 
 
 def test_libpq_calls_no_option_secret_whose_value_is_shown() -> None:
@@ -159,7 +172,7 @@ def test_a_servers_own_uri_means_what_it_means_to_sqlalchemy(rest: str, meant: d
     found = psycopg.conninfo.conninfo_to_dict(addresses.for_libpq(url))
     assert addresses.fault(url) is None
     assert found == (meant or {"host": "h", "dbname": "x", "sslmode": "require", "connect_timeout": "3"})
-    assert "password" not in psycopg.conninfo.conninfo_to_dict(addresses.plain(url))
+    assert "password" not in psycopg.conninfo.conninfo_to_dict(addresses.without_password(url))
 
 
 def test_a_url_of_a_file_is_read_as_sqlalchemy_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,7 +183,7 @@ def test_a_url_of_a_file_is_read_as_sqlalchemy_does(tmp_path: Path, monkeypatch:
         "sqlite+pysqlite:///rel.db?timeout=3&check_same_thread=false": "rel.db",
         "sqlite:///a%20b@c:d.db": "a%20b@c:d.db",
     }.items():
-        assert storage.as_path(url) == Path(path) and addresses.plain(url) == url
+        assert storage.as_path(url) == Path(path) and addresses.without_password(url) == url
     with pytest.raises(Error, match='"sqlite://" is not a database'):
         storage.as_path("sqlite://")
 
@@ -193,10 +206,10 @@ def test_the_program_shows_no_password_whichever_way_it_is_named(tmp_path: Path)
         ({}, ["copy", "u:geheim@h/x", "z.db"], refused),
         ({"VSERVER_DATABASE": "url=postgresql://u:geheim@h/x"}, ["init"], refused),
     ]:
-        env, words, told = names
+        env, words, expected = names
         done = vserver(*words, cwd=tmp_path, **env)
         assert (done.status, done.out) == (1, ""), done
-        assert told in done.err and "heim" not in done.err, done
+        assert expected in done.err and "heim" not in done.err, done
     assert list(tmp_path.iterdir()) == []
 
 

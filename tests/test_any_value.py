@@ -230,16 +230,16 @@ def test_the_state_of_a_result_is_what_the_database_says(opened: Any) -> None:
         assert computed.tuples()[0] == (task.status, task.complete, task.finished_at)
 
 
-def test_a_check_finds_what_is_no_value_of_its_kind(kept: str) -> None:
+def test_a_check_finds_values_of_another_type(kept: str) -> None:
     found = json.loads(run(kept, "check", "--rule", "DBF004", "-o", "json").stdout)
-    told = " ".join(finding["message"] for finding in found["findings"]) if isinstance(found, dict) else str(found)
+    output = " ".join(finding["message"] for finding in found["findings"]) if isinstance(found, dict) else str(found)
     if kept.startswith("postgresql"):
-        assert all(f'created_at is "{value}' in told for value in ("infinity", "-infinity", "0044-03-15", "294276"))
+        assert all(f'created_at is "{value}' in output for value in ("infinity", "-infinity", "0044-03-15", "294276"))
     else:
         for column in ("created_at", "last_seen", "started_at"):
             for value in ("9999-12-31 23:59:59-12:00", "", "yesterday", "0", "2026-13-45 99:99"):
-                assert f'its {column} is "{value}", which is not a time' in told
-        assert 'its run_id is "yesterday", which is not a whole number' in told
+                assert f'its {column} is "{value}", which is not a time' in output
+        assert 'its run_id is "yesterday", which is not a whole number' in output
 
 
 @pytest.mark.parametrize("kept", ["sqlite"], indirect=True)

@@ -36,7 +36,7 @@ def by_hand(programs: Path, url: str, *options: str) -> str:
     return "by-hand"
 
 
-def test_a_dump_tells_its_schema_and_its_parts(dump: Path) -> None:
+def test_a_dump_reports_its_schema_and_its_parts(dump: Path) -> None:
     opened = archives.opened(dump, "")
     assert opened.migrations == schemas.due(0) and opened.rows == 10_003 + schemas.NEWEST
     counts = {part.table: len(list(part.rows)) for part in opened.parts() if part.highest is None}
@@ -49,27 +49,27 @@ def test_a_file_that_is_not_there(url: str) -> None:
     assert "there is no file nowhere.dump" in refused(url, "nowhere.dump")
 
 
-def test_an_export_in_json_tells_how_it_is_put_back(url: str) -> None:
+def test_the_error_for_an_export_in_json_says_how_to_import_it(url: str) -> None:
     run(url, "export", "a.json")
     assert f"restore it with: vserver -d '{url}' import --replace a.json" in refused(url, "a.json")
 
 
-def test_a_file_of_sqlite_tells_how_it_gets_to_a_server(url: str, tmp_path: Path) -> None:
+def test_the_error_for_a_sqlite_file_says_how_to_copy_it_to_a_server(url: str, tmp_path: Path) -> None:
     storage.create(tmp_path / "a.db")
     assert f"with: vserver copy a.db '{url}'" in refused(url, "a.db")
 
 
 @pytest.mark.parametrize("content", [b"", b"\0", b"PGDMP", b"a: 1\n", b"PK\x03\x04" * 300, b"\xff" * 5000])
-def test_what_is_no_dump(url: str, tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_not_a_dump(url: str, tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.dump").write_bytes(content)
     assert "a.dump cannot be read by pg_restore (" in refused(url, "a.dump")
 
 
-def test_what_is_no_regular_file(url: str) -> None:
+def test_anything_but_a_regular_file(url: str) -> None:
     assert "regular file" in refused(url, "/dev/null")
 
 
-def test_a_folder_that_is_no_dump(url: str, tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_dump(url: str, tmp_path: Path) -> None:
     assert "cannot be read by pg_restore (" in refused(url, str(tmp_path))
 
 
@@ -104,7 +104,7 @@ def test_tables_of_another_program_that_are_called_as_ours(url: str, bare: str, 
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         (["--inserts"], "has no rows of schema_migration in pg_dump's format"),
         (["--schema-only"], "contains no rows of a database of vserver"),
@@ -112,8 +112,8 @@ def test_tables_of_another_program_that_are_called_as_ours(url: str, bare: str, 
         (["--encoding=LATIN1"], "is not in UTF-8"),
     ],
 )
-def test_a_dump_by_hand_that_is_no_backup(url: str, programs: Path, options: list[str], told: str) -> None:
-    assert told in refused(url, by_hand(programs, url, "-Fc", *options))
+def test_a_dump_by_hand_that_is_not_a_backup(url: str, programs: Path, options: list[str], message: str) -> None:
+    assert message in refused(url, by_hand(programs, url, "-Fc", *options))
 
 
 def test_a_dump_of_a_newer_release(url: str, programs: Path) -> None:
@@ -122,8 +122,8 @@ def test_a_dump_of_a_newer_release(url: str, programs: Path) -> None:
         conn.execute("INSERT INTO schema_migration (name, applied) VALUES (%s, now())", [f"{later:04}_later"])
         made = by_hand(programs, url, "-Fc")
         conn.execute("DELETE FROM schema_migration WHERE name LIKE '%_later'")
-    told = f"by-hand was created by a newer vserver (schema {later}, this release knows {schemas.NEWEST})"
-    assert told in refused(url, made)
+    expected = f"by-hand was created by a newer vserver (schema {later}, this release knows {schemas.NEWEST})"
+    assert expected in refused(url, made)
 
 
 def test_no_statement_of_a_dump_is_run(url: str, bare: str, programs: Path) -> None:

@@ -50,7 +50,7 @@ def test_a_password_in_any_argument_that_names_a_database_is_hidden(
 
 
 @pytest.mark.parametrize("option", ["-c", "--search", "--where"])
-def test_what_is_no_name_is_left_as_it_is(option: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_anything_but_a_name_is_left_as_it_is(option: str, monkeypatch: pytest.MonkeyPatch) -> None:
     words, _ = started(monkeypatch, "-d", ONE, "list", option, TWO)
     assert words == ["-d", PLAIN_ONE, "list", option, TWO]
 
@@ -60,7 +60,7 @@ def test_what_looks_like_an_address_is_hidden_until_it_is_refused(monkeypatch: p
     assert words == ["-d", "dbname=one password=", "import", "mysql://me@host/db"]
 
 
-def test_without_a_password_the_program_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_password_the_program_continues(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "execve", None)
     monkeypatch.setattr(sys, "argv", ["vserver", "-d", PLAIN_ONE, "list", "users"])
     arguments.hide()

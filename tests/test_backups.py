@@ -159,7 +159,7 @@ def test_the_database_itself_is_never_replaced(story: SimpleNamespace, path: Pat
     assert names(path)[-1] == "the session goes on"
 
 
-def test_what_is_no_file_is_never_replaced(story: SimpleNamespace, path: Path, tmp_path: Path) -> None:
+def test_anything_but_a_file_is_never_replaced(story: SimpleNamespace, path: Path, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(Error, match="pipe is .* regular file"):
         backups.make(path, tmp_path / "pipe", force=True)
@@ -196,10 +196,10 @@ def test_a_damaged_database_is_not_backed_up_as_if_it_were_sound(
 # By the command
 
 
-def test_the_command_says_what_it_made_and_how_it_is_put_back(story: SimpleNamespace, path: Path) -> None:
+def test_the_command_says_what_it_created_and_how_to_restore_it(story: SimpleNamespace, path: Path) -> None:
     result = run("backup")
-    told = r"created and checked (\S+), [\d,]+ bytes; restore it with: vserver restore \1\n"
-    found = re.fullmatch(told, result.stderr)
+    expected = r"created and checked (\S+), [\d,]+ bytes; restore it with: vserver restore \1\n"
+    found = re.fullmatch(expected, result.stderr)
     assert found and (result.exit_code, result.stdout) == (0, "") and names(Path(found[1])) == ["IKNL", "Oslo"]
     result = run("-d", "my data.db", "backup")
     assert result.exit_code == 1 and "there is no database" in result.stderr
@@ -246,7 +246,7 @@ def test_restoring_brings_back_what_was_and_keeps_what_it_replaces(story: Simple
     assert names(path) == ["IKNL", "Oslo", "newer"]
 
 
-def test_who_has_the_database_open_goes_on_in_what_was_restored(story: SimpleNamespace, path: Path) -> None:
+def test_open_sessions_continue_with_the_restored_data(story: SimpleNamespace, path: Path) -> None:
     made = backups.make(path)
     add("newer")
     assert len(db.Organization.get()) == 3 and len(db.Task.get()) == 1
@@ -337,7 +337,7 @@ def test_a_damaged_database_is_replaced_and_kept_as_it_was(story: SimpleNamespac
     assert re.search(r"the previous data is in \S+, damaged as it was: restore would refuse it\n", result.stderr)
 
 
-def test_what_is_no_database_of_ours_is_not_replaced(story: SimpleNamespace, path: Path, tmp_path: Path) -> None:
+def test_a_database_that_is_not_ours_is_not_replaced(story: SimpleNamespace, path: Path, tmp_path: Path) -> None:
     made = backups.make(path)
     other = tmp_path / "letter.txt"
     other.write_text("Dear Sir or Madam,")
@@ -346,7 +346,7 @@ def test_what_is_no_database_of_ours_is_not_replaced(story: SimpleNamespace, pat
     assert other.read_text() == "Dear Sir or Madam,"
 
 
-def test_pages_of_another_size_are_no_obstacle(story: SimpleNamespace, path: Path, tmp_path: Path) -> None:
+def test_pages_of_another_size_are_accepted(story: SimpleNamespace, path: Path, tmp_path: Path) -> None:
     made = backups.make(path)
     with closing(sqlite3.connect(made.path)) as conn:
         for statement in ("PRAGMA journal_mode = DELETE", "PRAGMA page_size = 1024", "VACUUM"):
@@ -357,7 +357,7 @@ def test_pages_of_another_size_are_no_obstacle(story: SimpleNamespace, path: Pat
 
 
 @pytest.mark.parametrize("content", [b"", b"Dear Sir or Madam,", b"SQLite format 3\0" + bytes(200)])
-def test_a_file_that_is_no_backup_is_refused(
+def test_a_file_that_is_not_a_backup_is_refused(
     story: SimpleNamespace, path: Path, tmp_path: Path, content: bytes
 ) -> None:
     (tmp_path / "b.db").write_bytes(content)
@@ -439,14 +439,14 @@ def test_a_database_that_is_cut_off_is_not_written_into_and_the_remedy_works(
         assert len(db.Organization.get()) == 2
 
 
-def test_a_backup_that_is_cut_off_is_none(story: SimpleNamespace, path: Path) -> None:
+def test_a_backup_that_is_cut_off_is_refused_as_one(story: SimpleNamespace, path: Path) -> None:
     made = backups.make(path).path
     os.truncate(made, 40_000)
     with pytest.raises(Error, match=r"is cut off \(.*\): use an earlier backup"), backups.verified(made, path):
         pass
 
 
-def test_a_copy_that_lacks_rows_is_no_backup(
+def test_a_copy_that_lacks_rows_is_not_a_backup(
     path: Path, tmp_path: Path, story: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copy = backups._copy
@@ -470,8 +470,8 @@ def test_a_damaged_database_is_not_replaced_by_an_import(story: SimpleNamespace,
     fault = hide_from_index(path)
     before = path.read_bytes()
     result = run("import", "--replace", "--yes", "source.db")
-    told = f"vserver.db is damaged ({fault}): restore would refuse its backup, so nothing was imported; repair it"
-    assert result.exit_code == 1 and f"{told} (sqlite3 vserver.db REINDEX)" in result.stderr
+    expected = f"vserver.db is damaged ({fault}): its backup could not be restored, so nothing was imported; repair it"
+    assert result.exit_code == 1 and f"{expected} (sqlite3 vserver.db REINDEX)" in result.stderr
     assert path.read_bytes() == before and len(list(path.parent.glob("vserver-*"))) == 1
 
 

@@ -143,7 +143,7 @@ def test_a_big_file_is_copied_in_turns_and_the_writer_does_not_wait(
 def test_a_big_file_that_changes_all_the_time_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = put("DELETE", "CREATE TABLE big AS SELECT randomblob(40000000) AS bytes")
     monkeypatch.setattr(snapshots, "HOLDS", (0.0,) * 4)
-    with written(file) as said, pytest.raises(Error, match=r"^server.sqlite is written to again and again.*try again"):
+    with written(file) as said, pytest.raises(Error, match=r"^server.sqlite is written to all the time.*try again"):
         (tmp_path / "copy").mkdir()
         snapshots.copied(file, tmp_path / "copy", NAME)
     assert said["longest"] < LONGEST_WAIT and not list((tmp_path / "copy").iterdir())
@@ -166,7 +166,7 @@ def killed(mode: str) -> Path:
         conn.execute("UPDATE organization SET name = 'committed' WHERE id = 2")
         conn.execute("BEGIN")
         conn.execute("UPDATE run SET log = printf('%09000d', 0)")
-        for each in ("", *files.LOGS):
+        for each in ("", *files.LOG_SUFFIXES):
             if Path(f"{file}{each}").exists():
                 shutil.copy(f"{file}{each}", f"{NAME}{each}")
     shutil.rmtree("source")
@@ -199,11 +199,11 @@ def test_the_file_stays_as_it_is_and_nothing_is_left_beside_it(
 
 def test_a_writer_that_does_not_end_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = put("DELETE")
-    monkeypatch.setattr(snapshots, "PATIENCE", 0.1)
+    monkeypatch.setattr(snapshots, "TIMEOUT", 0.1)
     hold = f"import sqlite3; c = sqlite3.connect({str(file)!r}); c.execute('BEGIN EXCLUSIVE'); print('held'); input()"
     words = [sys.executable, "-uc", hold]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout and holder.stdout.readline() == "held\n"
-        with pytest.raises(Error, match=r"^server.sqlite is locked by a program that writes to it: try again later$"):
+        with pytest.raises(Error, match=r"^server.sqlite is locked by a program that is writing to it: try again"):
             snapshots.copied(file, tmp_path, NAME)
         holder.communicate("\n")

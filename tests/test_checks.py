@@ -14,6 +14,7 @@ from typing import Any
 from uuid import uuid1
 
 import pytest
+from helpers.steps import count_steps
 
 import models as db
 from vserverlib import CheckError, CheckWarning, Error, NotObeyed, hashing, home
@@ -88,7 +89,7 @@ def test_hostile_names_do_no_harm_in_a_sentence(story: SimpleNamespace, database
     assert all(text.isprintable() and len(text) < 400 for text in texts)
 
 
-def test_a_name_that_is_no_text_does_not_keep_a_row_from_being_saved(story: Any, database: Any, path: Path) -> None:
+def test_a_name_that_is_not_text_does_not_keep_a_row_from_being_saved(story: Any, database: Any, path: Path) -> None:
     with sqlite3.connect(path) as other:
         other.execute("UPDATE organization SET name = CAST(x'41ff' AS TEXT)")
     other.close()
@@ -96,7 +97,7 @@ def test_a_name_that_is_no_text_does_not_keep_a_row_from_being_saved(story: Any,
     assert codes(story.iknl.save) == ["ORG002"]
 
 
-def test_weak_secrets_are_told_once_and_without_a_word_of_them(story: SimpleNamespace, database: Any) -> None:
+def test_weak_secrets_are_reported_once_and_never_shown(story: SimpleNamespace, database: Any) -> None:
     plain = "hunter"
     user = db.User(username="root", password=plain, organization=story.iknl)
     (text,) = summary(user.save)
@@ -112,7 +113,7 @@ def test_weak_secrets_are_told_once_and_without_a_word_of_them(story: SimpleName
     assert text.startswith("NOD005") and key not in text
 
 
-def test_a_weak_secret_is_told_again_when_it_could_not_be_saved(story: SimpleNamespace, database: Any) -> None:
+def test_a_weak_secret_is_reported_again_when_it_could_not_be_saved(story: SimpleNamespace, database: Any) -> None:
     user = db.User(username="root", password="hunter", organization=story.iknl)
     database.strict = True
     for _ in range(2):
@@ -136,17 +137,17 @@ def test_finding_a_node_by_a_key_of_another_server_asks_no_rules(story: SimpleNa
 # Rows of others
 
 
-def test_taking_an_organization_out_tells_of_what_it_leaves_behind(story: SimpleNamespace) -> None:
+def test_removing_an_organization_reports_what_it_leaves_behind(story: SimpleNamespace) -> None:
     story.collaboration.organizations.remove(story.iknl)
     assert codes(story.collaboration.save) == ["NOD002", "TSK003", "RES002"]
 
 
-def test_leaving_a_collaboration_tells_of_what_is_left_behind(story: SimpleNamespace) -> None:
+def test_leaving_a_collaboration_reports_what_is_left_behind(story: SimpleNamespace) -> None:
     story.iknl.collaborations = []
     assert codes(story.iknl.save) == ["NOD002", "TSK003", "RES002"]
 
 
-def test_leaving_as_the_last_tells_that_nobody_takes_part_any_more(story: SimpleNamespace) -> None:
+def test_leaving_as_the_last_reports_that_nobody_takes_part_any_more(story: SimpleNamespace) -> None:
     alone = db.Collaboration(name="KYOTO", encrypted=False, organizations=[story.oslo])
     alone.save()
     story.oslo.collaborations.remove(alone)
@@ -166,7 +167,7 @@ def test_joining_from_the_side_of_the_organization_breaks_nothing(story: SimpleN
 
 
 @pytest.mark.parametrize("moved", ["organization", "collaboration", "both"])
-def test_a_membership_that_becomes_another_tells_of_what_it_leaves_behind(moved: str, story: SimpleNamespace) -> None:
+def test_a_membership_that_becomes_another_reports_what_it_leaves_behind(moved: str, story: SimpleNamespace) -> None:
     bergen = db.Organization(name="Bergen")
     bergen.save()
     other = db.Collaboration(name="KYOTO", encrypted=False, organizations=[story.oslo])
@@ -198,7 +199,7 @@ def test_a_new_membership_breaks_nothing_and_a_strict_session_keeps_the_old_one(
     assert db.Member.get(1).organization == story.iknl
 
 
-def test_moving_a_task_tells_of_its_results_and_children(story: SimpleNamespace) -> None:
+def test_moving_a_task_reports_its_results_and_children(story: SimpleNamespace) -> None:
     db.Task(name="child", image="i", parent=story.task, collaboration=story.collaboration).save()
     alone = db.Collaboration(name="KYOTO", encrypted=False, organizations=[story.iknl])
     alone.save()
@@ -214,7 +215,7 @@ def test_encrypting_and_taking_a_key_away_tell_of_results(story: SimpleNamespace
     assert codes(story.iknl.save) == ["RES006"]
 
 
-def test_a_few_rows_of_others_are_told_not_thousands(story: SimpleNamespace) -> None:
+def test_a_few_rows_of_others_are_reported_not_thousands(story: SimpleNamespace) -> None:
     for number in range(10):
         db.Task(name=f"t{number}", image="i", collaboration=story.collaboration, initiator=story.oslo).save()
     story.collaboration.organizations.remove(story.oslo)
@@ -233,7 +234,7 @@ def test_adding_an_organization_asks_nothing_of_others(story: SimpleNamespace, c
 # Strict, and suspended
 
 
-def test_strict_tells_of_all_breaches_and_of_what_is_not_obeyed(story: SimpleNamespace, database: Any) -> None:
+def test_strict_reports_all_breaches_and_of_what_is_not_obeyed(story: SimpleNamespace, database: Any) -> None:
     database.strict = True
     with pytest.raises(CheckError) as refused:
         db.Result(status="completed").save()
@@ -252,7 +253,7 @@ def test_strict_rolls_back_what_was_made_before_in_one_transaction(story: Simple
     assert not first.is_saved and len(db.Organization.get()) == 2
 
 
-def test_memberships_are_put_back_when_strict_refuses(story: SimpleNamespace, database: Any) -> None:
+def test_memberships_are_restored_when_strict_refuses(story: SimpleNamespace, database: Any) -> None:
     database.strict = True
     story.collaboration.organizations.remove(story.oslo)
     with pytest.raises(CheckError, match="RES002"):
@@ -274,7 +275,7 @@ def test_rules_can_be_suspended_for_a_block(story: SimpleNamespace, database: An
 # Of one entity
 
 
-def test_an_entity_tells_what_it_breaks_itself(story: SimpleNamespace) -> None:
+def test_an_entity_reports_what_it_breaks_itself(story: SimpleNamespace) -> None:
     assert [finding.code for finding in story.collaboration.check()] == ["COL003"]
     assert [finding.id for finding in story.results[1].check()] == [2]
     assert story.task.check() == [] and story.task.check().levels == {"error": 0, "warning": 0, "info": 0}
@@ -324,7 +325,7 @@ def test_a_copy_a_restored_file_and_a_sandbox_have_no_last_check(database: Any, 
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", json.dumps({"at": "soon", **FOUND}), '{"at": 3}', "\x00"])
-def test_a_damaged_memory_is_none(database: Any, path: Path, text: str) -> None:
+def test_a_damaged_summary_of_a_check_is_ignored(database: Any, path: Path, text: str) -> None:
     checks.remember(database, FOUND)
     (kept,) = home.folder().iterdir()
     kept.write_text(text)
@@ -340,17 +341,9 @@ def test_many_results_of_one_organization_are_checked_without_comparing_each_wit
     rows = [(id, story.task.id, story.iknl.id) for id in range(1_000, 5_000)]
     database.insert_many("result", ("id", "task_id", "organization_id"), rows)
     database.insert_many("result", ("id", "task_id"), [(9_000, story.task.id), (9_001, story.task.id)])
-    steps = 0
-
-    def step() -> int:
-        nonlocal steps
-        steps += 1
-        return 0
-
-    if database.is_sqlite:  # which counts the steps of a statement
-        database.connection().set_progress_handler(step, 1_000)
+    steps = count_steps(database, 1_000)
     found = {each.id: each.message for each in checks.of_tables(database, [rules.BY_CODE["RES003"]])}
-    assert steps < 2_000, "quadratic"
+    assert steps() < 2_000, "quadratic"
     first, *others = sorted(found)
     assert first == story.results[0].id and others == [id for id, _, _ in rows]
     assert "result 1000 has the same organization and task" in found[first]

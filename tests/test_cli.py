@@ -10,7 +10,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -31,13 +30,7 @@ from vserverlib.opening import opener
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.fixture(autouse=True)
-def _place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick_hashes: None) -> Iterator[None]:
-    """Each test works in its own folder, without a database."""
-    monkeypatch.chdir(tmp_path)
-    yield
-    if models.database.obj is not None and not models.database.is_closed():
-        models.database.close()
+pytestmark = pytest.mark.usefixtures("empty_folder")
 
 
 def run(*words: str, given: str | bytes | None = None, env: dict[str, str] | None = None) -> Result:

@@ -34,10 +34,10 @@ def said(query: Any, text: str) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("model", models.ENTITIES, ids=lambda model: model.__name__)
 def test_every_field_is_said_and_no_secret_is(model: Any) -> None:
-    told = {column.name for column in columns.COLUMNS[model]}
+    output = {column.name for column in columns.COLUMNS[model]}
     for field in model.stored_fields():
-        assert (field.name in told) is not isinstance(field, Secret), field
-    assert {field.object_id_name for field in model._meta.refs} <= told
+        assert (field.name in output) is not isinstance(field, Secret), field
+    assert {field.object_id_name for field in model._meta.refs} <= output
 
 
 def test_every_entity_and_the_membership_have_columns() -> None:
@@ -68,7 +68,7 @@ def test_a_path_leads_over_links(story: SimpleNamespace) -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "text", "told"),
+    ("model", "text", "message"),
     [
         (Task, "nmae", 'task has no field "nmae"; did you mean "name"?'),
         (Task, "initiator.cuntry", 'organization has no field "cuntry"; did you mean "country"?'),
@@ -81,10 +81,10 @@ def test_a_path_leads_over_links(story: SimpleNamespace) -> None:
         (Task, "id;\x1b[31m", r'task has no field "id;\x1b[31m"'),
     ],
 )
-def test_what_is_no_field_is_told_with_the_one_that_was_meant(model: Any, text: str, told: str) -> None:
+def test_the_error_for_an_unknown_field_suggests_one(model: Any, text: str, message: str) -> None:
     with pytest.raises(UsageError) as caught:
         columns.chosen(model, text)
-    assert str(caught.value).startswith(told)
+    assert str(caught.value).startswith(message)
 
 
 # The schema of the JSON

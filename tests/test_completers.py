@@ -25,14 +25,7 @@ from vserverlib.databases import storage
 from vserverlib.entities import filters
 from vserverlib.opening import opener
 
-
-@pytest.fixture(autouse=True)
-def _place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick_hashes: None) -> Iterator[None]:
-    """Each test works in its own folder, without a database."""
-    monkeypatch.chdir(tmp_path)
-    yield
-    if models.database.obj is not None and not models.database.is_closed():
-        models.database.close()
+pytestmark = pytest.mark.usefixtures("empty_folder")
 
 
 @pytest.fixture

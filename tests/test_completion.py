@@ -224,5 +224,5 @@ def test_where_offers_no_secret_and_nothing_for_an_unknown_field(source: str, na
     assert offered(source, names) == []
 
 
-def test_where_leaves_a_name_that_is_no_field_to_ipython(names: dict[str, Any]) -> None:
+def test_where_leaves_a_name_that_is_not_a_field_to_ipython(names: dict[str, Any]) -> None:
     assert complete("db.Task.where(db", names) is None

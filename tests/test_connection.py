@@ -1,4 +1,4 @@
-"""Locks, Ctrl-C and faults: a wait can be ended, is told, and leaves the session as it was."""
+"""Locks, Ctrl-C and faults: a wait is reported, can be ended, and leaves the session as it was."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_a_file_that_another_program_keeps_for_itself_is_waited_for_when_it_is_o
     timer.join()
 
 
-def test_a_wait_for_a_lock_is_told_and_given_up_at_last(
+def test_a_wait_for_a_lock_is_reported_and_times_out(
     database: Any, blocker: Blocker, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(connection, "LOCK_NOTICE", 0.0)
@@ -89,16 +89,16 @@ def test_a_wait_for_a_lock_is_told_and_given_up_at_last(
     organization = db.Organization(name="x")
     with pytest.raises(Error, match=f"{re.escape(database.title)} is locked by .* for 0 s: try again later"):
         organization.save()
-    told = capsys.readouterr().err
-    assert told.count("\n") == 1 and f"which is writing to {database.title}" in told
-    assert blocker.named in told
+    output = capsys.readouterr().err
+    assert output.count("\n") == 1 and f"which is writing to {database.title}" in output
+    assert blocker.named in output
     assert organization.id is None and len(db.Organization.get()) == 0
 
 
-def test_who_holds_the_lock_is_told_without_the_code_that_it_runs(path: Path) -> None:
+def test_the_lock_holder_is_named_without_the_code_that_it_runs(path: Path) -> None:
     with process_that_writes(path) as process:
-        told = sqlite._program(process.pid)
-    assert told == "python" and "BEGIN" not in told
+        output = sqlite._program(process.pid)
+    assert output == "python" and "BEGIN" not in output
 
 
 def test_a_wait_ends_when_the_lock_is_gone(database: Any, blocker: Blocker) -> None:
@@ -175,7 +175,7 @@ def test_readers_do_not_wait_for_a_writer(database: Any, blocker: Blocker) -> No
 
 
 @pytest.mark.sqlite("PostgreSQL has no limit for a database that could be set")
-def test_a_full_disk_is_one_clear_line_and_the_session_goes_on(database: Any) -> None:
+def test_a_full_disk_is_one_clear_line_and_the_session_continues(database: Any) -> None:
     pages = database.pragma("page_count")
     database.execute_sql(f"PRAGMA max_page_count = {pages + 2}")
     organization = db.Organization(name="x" * 100_000)

@@ -226,7 +226,7 @@ def test_tab_shows_a_hostile_name_inert(at_prompt: Terminal) -> None:
     assert at_prompt.enter().endswith(": 2")
 
 
-def test_tab_in_a_lookup_offers_nothing_else_where_no_name_fits(at_prompt: Terminal) -> None:
+def test_tab_in_a_lookup_offers_nothing_else_if_no_name_matches(at_prompt: Terminal) -> None:
     at_prompt.send('db.Organization.get_by_name("pri\t')
     at_prompt.send('") is None')
     assert at_prompt.enter().endswith(": True")
@@ -523,7 +523,7 @@ def test_a_missing_attribute_is_reported_without_our_frames(at_prompt: Terminal)
     assert "File" not in at_prompt.enter("db.Organization.get(1).nonsense")
 
 
-def test_the_session_goes_on_after_a_failed_save(at_prompt: Terminal) -> None:
+def test_the_session_continues_after_a_failed_save(at_prompt: Terminal) -> None:
     at_prompt.enter('again = db.User(username="root")')
     assert 'error: the username "root" is taken' in at_prompt.enter("again.save()")
     at_prompt.enter('again.username = "other"; again.organization = 1')

@@ -103,7 +103,7 @@ def test_a_database_that_it_would_not_use_is_refused(tmp_path: Path) -> None:
     assert done.exit_code == 2 and "leave out -d" in done.stderr
 
 
-def test_a_missing_source_is_told(tmp_path: Path) -> None:
+def test_a_missing_source_is_reported(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["copy", str(tmp_path / "none.db"), str(tmp_path / "to.db")])
     assert result.exit_code == 1 and "there is no database" in result.stderr
     assert not list(tmp_path.iterdir())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from helpers.steps import count_steps
 
 from models import Task
 from vserverlib import CheckWarning
@@ -42,15 +43,7 @@ def test_a_check_table_query_parents_walks_up_from_none_of_them(parents: list[in
 
 def test_the_save_of_a_task_without_children_walks_up_to_nobody(database: Any) -> None:
     _chain(database, [None, *range(1, 8_000)])
-    steps = 0
-
-    def step() -> int:
-        nonlocal steps
-        steps += 1
-        return 0
-
-    if database.is_sqlite:  # which counts the steps of a statement
-        database.connection().set_progress_handler(step, 100)
+    steps = count_steps(database, 100)
     with pytest.warns(CheckWarning):
         Task(name="last", parent=8_000).save()
-    assert steps < 100, "not a step for each of those above it"
+    assert steps() < 100, "not a step for each of those above it"

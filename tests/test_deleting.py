@@ -1,4 +1,4 @@
-"""Deleting: what goes along is told before and after, and a whole table never goes by accident."""
+"""Deleting: dependents are listed before and after, and no whole table is deleted by accident."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def drawn(plan: deleting.Plan, width: int = 80) -> str:
 # What hangs on it
 
 
-def test_a_plan_counts_each_entity_once_however_it_hangs_there(story: SimpleNamespace) -> None:
+def test_a_plan_counts_each_entity_once_however_it_is_linked(story: SimpleNamespace) -> None:
     for name in ("child", "grandchild"):
         parent = db.Task.get_by_name("child") or story.task
         db.Task(name=name, parent=parent, collaboration=story.collaboration, initiator=story.iknl).save()
@@ -58,7 +58,7 @@ def test_a_plan_counts_each_entity_once_however_it_hangs_there(story: SimpleName
     assert {model.__name__: len(ids) for model, ids in along.items()} == {"Task": 2, "Result": 2}
 
 
-def test_what_is_named_itself_does_not_hang_on_the_others(story: SimpleNamespace) -> None:
+def test_a_named_entity_is_not_a_dependent_of_the_others(story: SimpleNamespace) -> None:
     child = db.Task(name="child", parent=story.task, collaboration=story.collaboration)
     child.save()
     for result in story.results:
@@ -110,7 +110,7 @@ def test_no_list_is_cut_to_say_that_one_more_is_left_out(story: SimpleNamespace)
     assert "6 tasks" in text and '"task 4"' in text and "more" not in text
 
 
-def test_names_of_strangers_are_text_in_a_tree_and_fit_its_width(story: SimpleNamespace) -> None:
+def test_untrusted_names_are_text_in_a_tree_and_fit_its_width(story: SimpleNamespace) -> None:
     story.task.name = "[red]\x1b[2J\n├── all is well\u202e" + "x" * 200
     story.task.save()
     text = drawn(deleting.planned([story.iknl]))
@@ -131,7 +131,7 @@ def test_the_command_refuses_with_the_counts_and_the_option(story: SimpleNamespa
 
 
 @pytest.mark.sqlite("until the command takes a URL")
-def test_the_command_deletes_what_nothing_hangs_on_without_asking(story: SimpleNamespace) -> None:
+def test_the_command_deletes_entities_without_dependents_without_asking(story: SimpleNamespace) -> None:
     result = run("delete", "node", "IKNL node")
     assert (result.exit_code, result.stdout, result.stderr) == (0, "", f'deleted node 1 "IKNL node"; {UNDO} 8\n')
 
@@ -194,12 +194,12 @@ def test_at_a_terminal_what_takes_nothing_along_goes_without_a_question(
     environ = environment(tmp_path) | {"VSERVER_DATABASE": address}
     terminal = Terminal([sys.executable, "-m", "vserver", "delete", "node", "IKNL node"], environ)
     assert terminal.wait_for_end() == 0
-    told = " ".join(terminal.text.splitlines())
-    assert "[y/N]" not in told and told.startswith('deleted node 1 "IKNL node"; undo it with: vserver ')
+    output = " ".join(terminal.text.splitlines())
+    assert "[y/N]" not in output and output.startswith('deleted node 1 "IKNL node"; undo it with: vserver ')
     assert len(db.Node.get()) == 0
 
 
-def test_the_shell_tells_in_one_line_what_went_along(story: SimpleNamespace, database: Any, path: Path) -> None:
+def test_the_shell_prints_deleted_dependents_in_one_line(story: SimpleNamespace, database: Any, path: Path) -> None:
     database.close()
     with shell_at(path, path.parent) as at_prompt:
         shown = at_prompt.enter("db.Task.get(1).delete(dependents=True)")

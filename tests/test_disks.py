@@ -122,7 +122,7 @@ print(len(models.Organization.get()))
 """
 
 
-def test_a_session_on_a_full_disk_changes_nothing_and_goes_on_when_there_is_room(place: Path, disk: Path) -> None:
+def test_a_session_on_a_full_disk_changes_nothing_and_continues_when_there_is_room(place: Path, disk: Path) -> None:
     done = run(place, disk, "true", sys.executable, "-c", SESSION)
     assert (done.returncode, done.stderr) == (0, "")
     save, undo, backup, left, *later = done.stdout.splitlines()
@@ -164,7 +164,7 @@ def test_a_command_on_a_full_disk_is_one_line_and_changes_nothing(
     assert files_beside(after) == set()
 
 
-def test_reading_goes_on_when_the_disk_is_full(place: Path, disk: Path) -> None:
+def test_reading_continues_when_the_disk_is_full(place: Path, disk: Path) -> None:
     """SQLite needs a little room to read as well: where there is none, a private copy elsewhere is read."""
     done = run(place, disk, FILL, sys.executable, "-m", "vserver", "list", "organizations", "-o", "name")
     assert (done.returncode, done.stdout, done.stderr) == (0, "organization/1\norganization/2\n", "")
@@ -199,7 +199,7 @@ def test_a_disk_that_is_mounted_read_only_is_read(place: Path, disk: Path, words
 
 
 @pytest.mark.parametrize("setup", [FILL, READ_ONLY])
-def test_a_history_that_finds_no_room_is_told_and_the_shell_goes_on(place: Path, disk: Path, setup: str) -> None:
+def test_a_history_that_finds_no_room_is_reported_and_the_shell_continues(place: Path, disk: Path, setup: str) -> None:
     command = [sys.executable, "-m", "vserver", "-d", str(place / "vserver.db"), "shell"]
     env = environment(place, VSERVER_HOME=str(disk / "home"))
     terminal = Terminal(on_disk(place, disk, setup, *command), env, columns=200)

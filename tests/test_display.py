@@ -78,5 +78,5 @@ def test_nothing_of_a_name_is_html(database: Any) -> None:
     assert "[red]x[/]" in page
 
 
-def test_rows_that_are_no_entities_are_left_to_ipython(formatter: DisplayFormatter, story: SimpleNamespace) -> None:
+def test_rows_that_are_not_entities_are_left_to_ipython(formatter: DisplayFormatter, story: SimpleNamespace) -> None:
     assert list(formatter.format(Task.select(Task.id).tuples())[0]) == ["text/plain"]

@@ -79,7 +79,7 @@ def test_a_merge_key_adds_what_is_not_there_and_of_several_the_first_wins(tmp_pa
     assert {name: text.text for name, text in found.values["c"].values.items()} == {"x": "0", "y": "1", "z": "2"}
 
 
-def test_what_was_told_is_read_as_such_so_that_it_is_not_told_again(tmp_path: Path) -> None:
+def test_an_unreadable_value_is_marked_so_that_it_is_reported_once(tmp_path: Path) -> None:
     file = tmp_path / "file.yaml"
     file.write_text("\ufeffa: *b\nc: !d e\n")
     faults = Faults(file)
@@ -119,15 +119,15 @@ BAD = {
 
 
 @pytest.mark.parametrize("what", BAD)
-def test_what_cannot_be_read_is_told_with_its_place(tmp_path: Path, what: str) -> None:
-    content, told = BAD[what]
+def test_an_unreadable_document_is_reported_with_its_position(tmp_path: Path, what: str) -> None:
+    content, expected = BAD[what]
     found = read(tmp_path, content)
-    assert isinstance(found, str) and told in found and found.isprintable()
+    assert isinstance(found, str) and expected in found and found.isprintable()
 
 
 def test_lists_in_lists_without_end_are_refused(tmp_path: Path, loader: str) -> None:
-    told = read(tmp_path, "organizations: " + "[" * 100_000)
-    assert "levels deep" in told or "invalid YAML: exceeded maximum nesting depth" in told  # a newer libyaml
+    output = read(tmp_path, "organizations: " + "[" * 100_000)
+    assert "levels deep" in output or "invalid YAML: exceeded maximum nesting depth" in output  # a newer libyaml
 
 
 def test_too_many_values_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,7 +40,7 @@ def without_programs(programs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
 # By pg_dump
 
 
-def test_a_dump_is_for_its_owner_alone_and_is_put_back_by_the_line_that_is_told(filled: str, tmp_path: Path) -> None:
+def test_a_dump_is_for_its_owner_alone_and_the_printed_line_restores_it(filled: str, tmp_path: Path) -> None:
     made = run(filled, "backup", "a.dump")
     assert made.exit_code == 0 and made.stdout == ""
     assert made.stderr.endswith(f"restore it with: vserver -d '{filled}' restore a.dump\n")
@@ -65,7 +65,7 @@ def test_a_file_is_replaced_by_force_only(filled: str, tmp_path: Path) -> None:
     assert "regular file" in refused(filled, "backup", "/dev/null", "--force")
 
 
-def test_a_dump_that_is_called_json_is_told_of(filled: str) -> None:
+def test_a_dump_that_is_called_json_is_reported(filled: str) -> None:
     assert "a.json, a dump by pg_dump despite its name," in run(filled, "backup", "a.json").stderr
 
 
@@ -82,10 +82,10 @@ def test_a_dump_that_fails_leaves_nothing(filled: str, programs: Path, tmp_path:
     with psycopg.connect(filled, autocommit=True) as conn:
         conn.execute("CREATE ROLE stranger LOGIN")
         conn.execute("GRANT SELECT ON setting, schema_migration TO stranger")
-        told = refused(url, "backup", "a.dump")
+        output = refused(url, "backup", "a.dump")
         conn.execute("DROP OWNED BY stranger")
         conn.execute("DROP ROLE stranger")
-    assert "pg_dump failed (" in told and "permission denied for table" in told
+    assert "pg_dump failed (" in output and "permission denied for table" in output
     assert list(tmp_path.iterdir()) == []
 
 

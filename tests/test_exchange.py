@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 from helpers.terminal import environment
+from helpers.typed import done, run
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,7 +25,7 @@ import models as db
 import vserver
 from vserverlib import Error, hashing, progress_callback
 from vserverlib.databases import connecting, storage
-from vserverlib.transfer import detection, exchange, importer, sources, vserver_source
+from vserverlib.transfer import detection, exchange, import_report, importer, sources, vserver_source
 
 DATA = Path(__file__).parent / "data"
 SAMPLES = sorted(DATA.glob("v*.sqlite"))
@@ -45,17 +46,7 @@ def folder(tmp_path: Path) -> Path:
     return made
 
 
-def run(file: Path, *words: str) -> Result:
-    return CliRunner().invoke(vserver.main, ["-d", str(file), *words], prog_name="vserver")
-
-
-def done(file: Path, *words: str) -> Result:
-    result = run(file, *words)
-    assert result.exit_code == 0, result.output
-    return result
-
-
-def imported(source: Path, target: Path) -> importer.ImportReport:
+def imported(source: Path, target: Path) -> import_report.ImportReport:
     with detection.opened(str(source)) as found:
         return importer.run(found, target)
 
@@ -104,7 +95,7 @@ def salt(file: Path) -> Any:
         return conn.execute("SELECT value FROM setting WHERE name = 'key_salt'").fetchone()[0]
 
 
-def lost(outcome: importer.ImportReport) -> list[Any]:
+def lost(outcome: import_report.ImportReport) -> list[Any]:
     """Return what an import did not keep as it was."""
     lines = [*outcome.left_out, *outcome.doubled, *outcome.renumbered]
     return [*lines, *outcome.links, *outcome.values, *outcome.unmapped_tables, *outcome.lost]
@@ -145,6 +136,16 @@ def test_a_database_of_an_older_schema_is_imported_and_stays_what_it_is(folder: 
     imported(old, folder / "new.db")
     assert old.read_bytes() == (DATA / "schema-1.sqlite").read_bytes()
     assert content(folder / "new.db", but=added_since(old)) == content(old, but=added_since(old))
+
+
+@pytest.mark.parametrize("piped", [True, False])
+def test_an_upgrade_is_advised_only_for_a_source_that_is_a_file(piped: bool, folder: Path) -> None:
+    old = folder / "old.db"
+    old.write_bytes((DATA / "schema-1.sqlite").read_bytes())
+    words, input = (["-"], old.read_bytes()) if piped else ([str(old)], None)
+    command = [sys.executable, "-m", "vserver", "-d", str(folder / "new.db"), "import", *words]
+    done = subprocess.run(command, input=input, capture_output=True, check=True, env=environment(folder))
+    assert b"older schema" in done.stderr and (b"vserver upgrade" in done.stderr) != piped
 
 
 def test_a_database_that_is_open_and_written_to_is_imported_as_it_is_then(folder: Path) -> None:
@@ -256,7 +257,7 @@ def test_what_is_made_through_the_models_comes_back_equal(names: list[str], encr
         assert content(there_and_back(file, Path(folder))) == content(file)
 
 
-def test_a_text_that_is_no_utf8_is_in_the_export_and_mended_by_the_import(folder: Path) -> None:
+def test_invalid_utf8_is_in_the_export_and_fixed_by_the_import(folder: Path) -> None:
     file = storage.create(folder / "first.db")
     with contextlib.closing(sqlite3.connect(file)) as conn:
         conn.execute("INSERT INTO organization (name, domain) VALUES (CAST(x'c328' AS TEXT), x'00')")
@@ -279,8 +280,8 @@ def test_without_hashes_there_are_none(folder: Path) -> None:
     result = done(folder / "first.db", "export", str(folder / "plain.json"))
     text = (folder / "plain.json").read_text()
     assert "$2" not in text and '"password"' not in text and '"api_key"' not in text and "key_salt" not in text
-    told = done(folder / "back.db", "import", str(folder / "plain.json")).stderr
-    assert "plain.json is an export of vserver without hashes: its users have no passwords" in told
+    output = done(folder / "back.db", "import", str(folder / "plain.json")).stderr
+    assert "plain.json is an export of vserver without hashes: its users have no passwords" in output
     secret = ("password", "api_key")
     assert content(folder / "back.db", but=secret) == content(folder / "first.db", but=secret)
     assert "without passwords and keys" in result.stderr
@@ -303,7 +304,7 @@ def test_an_export_is_readable_by_its_owner_alone(folder: Path) -> None:
     assert stat.S_IMODE((folder / "made.json").stat().st_mode) == 0o600
 
 
-def test_no_text_of_a_stranger_reaches_the_terminal_as_more_than_text(folder: Path) -> None:
+def test_no_untrusted_text_reaches_the_terminal_as_more_than_text(folder: Path) -> None:
     storage.create(folder / "first.db")
     db.connect(folder / "first.db")
     db.Organization(name="\x1b[31m\x9bred\u202e\u2028").save()
@@ -323,7 +324,7 @@ def test_an_export_goes_to_stdout_too(folder: Path) -> None:
 # Whole, or not at all
 
 
-def test_what_is_no_file_is_not_replaced_by_force_either(url: str, folder: Path) -> None:
+def test_anything_but_a_file_is_not_replaced_by_force_either(url: str, folder: Path) -> None:
     os.mkfifo(folder / "pipe")
     refused = run(url, "export", "--force", "--format", "json", str(folder / "pipe"))
     assert refused.exit_code == 1 and "not a regular file" in refused.stderr
@@ -391,7 +392,7 @@ def organization(**values: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         (head(version=2), "was exported by a newer vserver .format 2, this release reads 1.: upgrade vserver"),
         (head(version="1"), "line 1: not the head of a vserver export"),
@@ -420,16 +421,16 @@ def organization(**values: str) -> str:
     ],
     ids=range(21),
 )
-def test_what_is_no_export_is_told_in_a_line_and_nothing_is_imported(folder: Path, text: str, told: str) -> None:
+def test_an_invalid_export_is_one_line_and_nothing_is_imported(folder: Path, text: str, message: str) -> None:
     (folder / "bad.json").write_text(text)
-    with pytest.raises(Error, match=told):
+    with pytest.raises(Error, match=message):
         imported(folder / "bad.json", folder / "new.db")
     refused = run(folder / "new.db", "import", str(folder / "bad.json"))
     assert refused.exit_code == 1 and "Traceback" not in refused.output
     assert [file.name for file in folder.iterdir()] == ["bad.json"]
 
 
-def test_a_line_that_is_too_long_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_that_is_too_long_is_reported(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exchange, "MAX_LINE_BYTES", 100)
     (folder / "long.json").write_text(organization(name=f'"{"x" * 200}"'))
     with pytest.raises(Error, match="line 2 is longer than 100 bytes"):
@@ -459,14 +460,14 @@ def test_a_plain_secret_that_was_written_into_an_export_is_hashed(folder: Path) 
 def test_a_value_that_does_not_fit_its_column_is_reported_and_refused_if_strict(folder: Path) -> None:
     text = head(rows={**dict.fromkeys(vserver_source.IN_ORDER, 0), "task": 1})
     (folder / "made.json").write_text(text + '\n{"task": {"id": 1, "run_id": "abc", "created_at": "yesterday"}}\n')
-    told = done(folder / "new.db", "import", str(folder / "made.json")).stderr
-    assert "DBF004 (2)" in told
+    output = done(folder / "new.db", "import", str(folder / "made.json")).stderr
+    assert "DBF004 (2)" in output
     refused = run(folder / "strict.db", "import", str(folder / "made.json"), "--strict")
     assert refused.exit_code == 1 and 'task 1: its run_id is "abc"' in refused.stderr
     assert not (folder / "strict.db").exists()
 
 
-def test_links_that_lead_nowhere_are_emptied_and_told(folder: Path) -> None:
+def test_dangling_links_are_emptied_and_reported(folder: Path) -> None:
     text = head(rows={**dict.fromkeys(vserver_source.IN_ORDER, 0), "task": 1})
     (folder / "made.json").write_text(text + '\n{"task": {"id": 1, "collaboration_id": 7}}\n')
     outcome = imported(folder / "made.json", folder / "new.db")
@@ -483,7 +484,7 @@ def test_the_rows_of_any_table_can_be_asked_for_first_and_again(folder: Path) ->
         assert [by_table[name]() for name in ("result", "user", "result", "organization")] == [27, 6, 27, 4]
 
 
-def test_a_salt_that_is_none_is_left_aside(folder: Path) -> None:
+def test_an_invalid_salt_is_ignored(folder: Path) -> None:
     (folder / "made.json").write_text(head(key_salt="salt", counters={"run_id": "x"}, last_ids={"setting": 3}))
     imported(folder / "made.json", folder / "new.db")
     assert hashing.is_hash(salt(folder / "new.db") + "." * 31)

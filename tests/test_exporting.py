@@ -19,13 +19,12 @@ from typing import Any
 
 import pytest
 import yaml
-from click.testing import CliRunner, Result
+from helpers.typed import done, run
 from hypothesis import given
 from hypothesis import strategies as st
 from test_exchange import LINKS
 
 import models as db
-import vserver
 from vserverlib import hashing
 from vserverlib.databases import connecting, storage
 from vserverlib.transfer import detection, exporting, importer, vserver_source
@@ -98,16 +97,6 @@ def take_collaboration(server: SimpleNamespace, collaboration: dict[str, Any], r
 
 
 # Helpers
-
-
-def run(file: Path, *words: str) -> Result:
-    return CliRunner().invoke(vserver.main, ["-d", str(file), *words], prog_name="vserver")
-
-
-def done(file: Path, *words: str) -> Result:
-    result = run(file, *words)
-    assert result.exit_code == 0, result.output
-    return result
 
 
 def exported(file: Path, release: int) -> tuple[SimpleNamespace, exporting.FixtureExport]:
@@ -204,7 +193,7 @@ def test_roles_are_in_the_file_for_the_one_release_that_reads_them(release: int,
     assert any("every user has all rights" in line for line in fixture.messages) is (release > 1)
 
 
-def test_release_1_encrypts_always_which_is_told(tmp_path: Path) -> None:
+def test_that_release_1_always_encrypts_is_reported(tmp_path: Path) -> None:
     file = made(tmp_path / "ours.db", *STORY, "UPDATE collaboration SET encrypted = 0")
     server, fixture = exported(file, 1)
     assert server.collaborations["X"]["encrypted"] is False
@@ -213,12 +202,12 @@ def test_release_1_encrypts_always_which_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("stored", "shown"), [("NULL", "nothing"), ("'false'", '"false"'), ("2", '"2"')])
-def test_a_collaboration_that_does_not_say_whether_it_is_encrypted_is_told(
+def test_a_collaboration_that_does_not_say_whether_it_is_encrypted_is_reported(
     tmp_path: Path, stored: str, shown: str
 ) -> None:
     fixture = exported(made(tmp_path / "ours.db", *STORY, f"UPDATE collaboration SET encrypted = {stored}"), 4)[1]
-    told = f'collaboration 1 "X" has {shown} in encrypted, so it is encrypted on the server'
-    assert told in fixture.messages
+    output = f'collaboration 1 "X" has {shown} in encrypted, so it is encrypted on the server'
+    assert output in fixture.messages
 
 
 def test_who_initiated_most_of_the_tasks_is_the_first_participant_and_the_tasks_of_others_are_left_out(
@@ -230,11 +219,11 @@ def test_who_initiated_most_of_the_tasks_is_the_first_participant_and_the_tasks_
     server, fixture = exported(made(tmp_path / "ours.db", *STORY, tasks, others, no_image), 4)
     assert server.tasks == [("b", "X", "B"), ("c", "X", "B")]
     assert server.collaborations["X"]["members"] == ["B", "A"]
-    told = "\n".join(fixture.messages)
-    assert "2 tasks are left out: a fixture file has only tasks of the first participant" in told
-    assert "1 task is left out: no image" in told
-    assert "1 task is left out: collaboration not in the file" in told
-    assert "2 tasks are in the file, with the image only" in told
+    output = "\n".join(fixture.messages)
+    assert "2 tasks are left out: a fixture file has only tasks of the first participant" in output
+    assert "1 task is left out: no image" in output
+    assert "1 task is left out: collaboration not in the file" in output
+    assert "2 tasks are in the file, with the image only" in output
 
 
 def test_what_tasks_have_that_no_file_holds_is_counted(tmp_path: Path) -> None:
@@ -259,7 +248,7 @@ def test_many_tasks_are_all_in_the_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("statement", "told"),
+    ("statement", "message"),
     [
         ("INSERT INTO organization (id, name) VALUES (9, NULL)", "organization 9 is left out: it has no name"),
         ("INSERT INTO organization (id, name) VALUES (9, 'A')", 'organization 9 "A" is named "A (2)" in the file'),
@@ -287,9 +276,11 @@ def test_many_tasks_are_all_in_the_file(tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("release", RELEASES)
-def test_what_the_format_cannot_hold_is_told(release: int, statement: str, told: str, tmp_path: Path) -> None:
+def test_values_that_the_format_cannot_hold_are_reported(
+    release: int, statement: str, message: str, tmp_path: Path
+) -> None:
     _, fixture = exported(made(tmp_path / "ours.db", *STORY, statement), release)
-    assert [line for line in fixture.messages if line.startswith(told)], fixture.messages
+    assert [line for line in fixture.messages if line.startswith(message)], fixture.messages
 
 
 @pytest.mark.parametrize("release", RELEASES)
@@ -320,7 +311,7 @@ def test_an_empty_database_gives_a_file_that_is_taken(tmp_path: Path) -> None:
     assert not server.organizations and not fixture.messages
 
 
-def test_names_that_would_move_the_terminal_are_told_as_text(tmp_path: Path) -> None:
+def test_terminal_escapes_in_names_are_shown_as_text(tmp_path: Path) -> None:
     file = made(tmp_path / "ours.db", "INSERT INTO organization (name) VALUES (char(27) || 'x'), (char(27) || 'x')")
     result = done(file, "export", str(tmp_path / "made.yaml"))
     assert "\x1b" not in result.output + (tmp_path / "made.yaml").read_text() and "\\x1bx (2)" in result.stderr
@@ -489,7 +480,7 @@ def test_the_release_is_chosen_by_an_option(file: Path, tmp_path: Path, release:
 
 
 @pytest.mark.parametrize(
-    ("words", "status", "told"),
+    ("words", "status", "message"),
     [
         (["made"], 2, "does not end in .json or .yaml: add --format json or --format fixture"),
         (["made.yaml", "--with-hashes"], 2, "a fixture file cannot hold a hash"),
@@ -506,13 +497,13 @@ def test_the_release_is_chosen_by_an_option(file: Path, tmp_path: Path, release:
     ],
 )
 def test_what_cannot_be_exported_is_a_line_and_no_file(
-    file: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], status: int, told: str
+    file: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], status: int, message: str
 ) -> None:
     monkeypatch.chdir(file.parent)
     Path("there.yaml").write_text("mine")
     before = file.read_bytes()
     refused = run(Path("ours.db"), "export", *words)
-    assert refused.exit_code == status and told in refused.stderr
+    assert refused.exit_code == status and message in refused.stderr
     assert {each.name for each in file.parent.iterdir()} == {"ours.db", "there.yaml"}
     assert Path("there.yaml").read_text() == "mine" and file.read_bytes() == before
 

@@ -188,7 +188,7 @@ def test_a_password_is_asked_hidden_and_kept_nowhere(at_terminal: Terminal, exam
     assert PASSWORD not in at_terminal.raw
     assert [file for file in home.rglob("*") if file.is_file() and PASSWORD.encode() in file.read_bytes()] == []
     (stored,) = sqlite3.connect(example).execute("SELECT password FROM user WHERE id = 1").fetchone()
-    assert hashing.fits(PASSWORD, stored)
+    assert hashing.matches(PASSWORD, stored)
 
 
 def test_two_passwords_that_differ_change_nothing(at_terminal: Terminal, example: Path) -> None:

@@ -74,7 +74,7 @@ def full_disk() -> Iterator[Callable[[int], None]]:
     limit(0)
 
 
-def test_a_save_that_finds_the_disk_full_changes_nothing_and_the_session_goes_on(
+def test_a_save_that_finds_the_disk_full_changes_nothing_and_the_session_continues(
     story: SimpleNamespace, path: Path, full_disk: Callable[[int], None]
 ) -> None:
     organization = db.Organization(name="x" * 500_000)
@@ -89,7 +89,7 @@ def test_a_save_that_finds_the_disk_full_changes_nothing_and_the_session_goes_on
     assert names(path)[2] == organization.name
 
 
-def test_a_save_within_a_transaction_tells_of_the_full_disk_too(
+def test_a_save_within_a_transaction_reports_the_full_disk_too(
     story: SimpleNamespace, path: Path, database: Any, full_disk: Callable[[int], None]
 ) -> None:
     """SQLite has then rolled back the transaction, and with it the savepoint that was to be rolled back."""
@@ -202,7 +202,7 @@ def test_a_command_that_finds_the_disk_full_says_so_in_one_line(
 # A folder that cannot be written
 
 
-def test_in_a_folder_that_cannot_be_written_each_is_one_line_and_reading_goes_on(
+def test_in_a_folder_that_cannot_be_written_each_is_one_line_and_reading_continues(
     story: SimpleNamespace, path: Path, database: Any, closed_folder: Path, tmp_path: Path
 ) -> None:
     made = backups.make(path, tmp_path / "b.db").path

@@ -1,4 +1,4 @@
-"""The files of a database: their owner's alone, whatever the umask, and told of where they are not."""
+"""The files of a database: for their owner alone, whatever the umask; a warning if others can access them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def any_umask(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _as_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each test is a process that has told nothing yet."""
+    """Each test starts as a process that has printed nothing yet."""
     monkeypatch.setattr(files, "_warned_of", set())
 
 
@@ -178,7 +178,7 @@ def test_a_link_of_ones_own_is_followed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("bits", [0o644, 0o640, 0o620, 0o601])
-def test_a_database_that_is_open_to_others_is_told_once(
+def test_a_database_that_is_open_to_others_is_reported_once(
     path: Path, bits: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path.chmod(bits)
@@ -187,7 +187,7 @@ def test_a_database_that_is_open_to_others_is_told_once(
     assert summary(capsys) == f"{path} is open to others (mode {bits:o}): chmod 600 {path}\n"
 
 
-def test_a_private_database_and_the_example_are_not_told(
+def test_a_private_database_and_the_example_are_not_reported(
     path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     db.connect(path).close()
@@ -206,7 +206,7 @@ def test_the_remedy_can_be_pasted(path: Path, tmp_path: Path, capsys: pytest.Cap
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make another user's file")
 @pytest.mark.parametrize(("owner", "name"), [(0, "root"), (54321, "user 54321")])
-def test_who_does_not_own_the_file_is_told_who_does(
+def test_a_user_who_does_not_own_the_file_sees_who_does(
     owner: int, name: str, path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for folder in (tmp_path, *tmp_path.parents):
@@ -215,7 +215,7 @@ def test_who_does_not_own_the_file_is_told_who_does(
     os.chown(path, owner, owner)
     with as_nobody():
         files.warn_if_accessible(path)
-    remedy = f"{name}, the owner, can close it, to you too, with: chmod 600 {path}"
+    remedy = f"its owner, {name}, can deny all others access, you included, with: chmod 600 {path}"
     assert summary(capsys) == f"{path} is open to others (mode 644): {remedy}\n"
 
 
@@ -232,7 +232,7 @@ def test_commands_tell_it_beside_their_data(
         assert "open to others" not in result.stdout
 
 
-@pytest.mark.parametrize("ending", files.SIDES)
+@pytest.mark.parametrize("ending", files.SIDE_SUFFIXES)
 @pytest.mark.parametrize("words", [["backup"], ["backup", "--force"], ["init"]])
 def test_nothing_takes_the_name_of_what_sqlite_keeps_beside_a_database(
     words: list[str], ending: str, path: Path

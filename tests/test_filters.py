@@ -117,7 +117,7 @@ def test_values_are_given_by_name(tasks: SimpleNamespace) -> None:
 
 
 @pytest.mark.parametrize("given", [True, False])
-def test_what_is_no_expression_means_no_row_and_not_all(tasks: SimpleNamespace, given: bool) -> None:
+def test_a_condition_that_is_not_an_expression_matches_no_row_and_not_all(tasks: SimpleNamespace, given: bool) -> None:
     with pytest.raises(UsageError, match=f"{given} is not a filter: the compared attribute is not a field"):
         db.Task.where(given)
     with pytest.raises(Error, match="this would change every task"):
@@ -273,7 +273,7 @@ def test_list_searches_sorts_and_pages_what_is_left(example: Path) -> None:
     assert len(json.loads(done.stdout)) == 10
 
 
-def test_list_tells_of_the_state_of_results_where_no_status_fits(example: Path) -> None:
+def test_list_suggests_the_state_of_results_if_no_status_matches(example: Path) -> None:
     done = listed("results", "--where", "status=faild", "-o", "json")
     assert (done.stdout.strip(), done.exit_code) == ("[]", 0)
     assert "no results match" in done.stderr and "state=failed" in done.stderr

@@ -40,7 +40,7 @@ def test_a_name_of_digits_is_found_where_no_id_is_meant(database: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "word", "told"),
+    ("model", "word", "message"),
     [
         (Organization, "Klinikum", 'no organization "Klinikum"; did you mean "Klinikum Grünwalde"?'),
         (User, "anna.devris", 'no user "anna.devris"; did you mean "anna.devries"?'),
@@ -50,13 +50,13 @@ def test_a_name_of_digits_is_found_where_no_id_is_meant(database: Any) -> None:
         (Result, "first", 'no result "first": results have no names, give an id'),
     ],
 )
-def test_an_unknown_one_is_told_with_a_near_name(model: Any, word: str, told: str, consortium: Any) -> None:
+def test_an_unknown_name_is_an_error_with_a_similar_one(model: Any, word: str, message: str, consortium: Any) -> None:
     with pytest.raises(NotFound) as caught:
         finding.one(model, word)
-    assert str(caught.value) == told
+    assert str(caught.value) == message
 
 
-def test_a_name_that_several_have_tells_their_ids(consortium: Any) -> None:
+def test_the_error_for_an_ambiguous_name_lists_the_ids(consortium: Any) -> None:
     ids = ", ".join(str(task.id) for task in Task.get().where(Task.name == "Missing values"))
     with pytest.raises(Error, match=f'several tasks are called "Missing values": give the id, one of {ids}$'):
         finding.one(Task, "Missing values")

@@ -1,4 +1,4 @@
-"""Fixture files: what vantage6 servers read is read as it was typed; all that is wrong is told at once, with places."""
+"""Fixture files: what vantage6 servers read is read as typed; all errors are reported at once, with their positions."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_a_public_key_in_base64_reads_back_as_a_pem(load: Import, target: Path) 
     assert keys[0].startswith("-----BEGIN PUBLIC KEY-----\n") and keys[1:] == [None, None]
 
 
-def test_given_secrets_are_hashed_and_fit_and_are_nowhere_told(load: Import, target: Path) -> None:
+def test_given_secrets_are_hashed_and_match_and_are_never_shown(load: Import, target: Path) -> None:
     done = load(EXAMPLE.read_bytes())
     db.connect(target)
     anna, ingrid = db.User.get_by_username("anna"), db.User.get_by_username("ingrid")
@@ -189,7 +189,7 @@ def test_a_secret_that_nobody_gets_to_see_is_not_stored(tmp_path: Path, target: 
     assert not target.exists()
 
 
-def test_secrets_that_a_database_has_already_are_not_made_anew(load: Import, target: Path) -> None:
+def test_secrets_that_a_database_has_already_are_not_generated_again(load: Import, target: Path) -> None:
     load(EXAMPLE.read_bytes())
     db.connect(target)
     db.Node.get(4).delete()
@@ -199,7 +199,7 @@ def test_secrets_that_a_database_has_already_are_not_made_anew(load: Import, tar
     assert [row[2] for row in source.tables["user"]] == ["Geheim-01!", None, "12345678"]
 
 
-def test_a_dry_run_tells_what_would_be_made_and_makes_nothing(load: Import, target: Path) -> None:
+def test_a_dry_run_reports_what_would_be_made_and_makes_nothing(load: Import, target: Path) -> None:
     done = load(EXAMPLE.read_bytes(), "--dry-run")
     assert "1 password and 3 API keys missing" in done.stderr and not target.exists()
     assert "not shown again" not in done.stderr
@@ -285,7 +285,7 @@ def test_aliases_and_merge_keys_are_followed(tmp_path: Path) -> None:
     assert found == [("A", "d.example", None, "SE"), ("B", "d.example", "SE", "NO")]
 
 
-def test_keys_without_a_place_are_told_and_passed_over(load: Import) -> None:
+def test_keys_without_a_place_are_reported_and_passed_over(load: Import) -> None:
     done = load(
         "studies: []\norganizations: [{name: A, note: x, users: [{username: u, otp_secret: x}]}]\n"
         "collaborations: [{name: C, session_restrict: true, participants: [{name: A, port: 1}]}]"
@@ -431,28 +431,28 @@ def fits(line: str, pattern: str) -> bool:
 
 
 @pytest.mark.parametrize("what", FAULTS)
-def test_a_fault_is_told_with_its_place_and_a_remedy(faults: Callable[[str], list[str]], what: str) -> None:
-    content, told = FAULTS[what]
+def test_a_fault_is_reported_with_its_place_and_a_remedy(faults: Callable[[str], list[str]], what: str) -> None:
+    content, expected = FAULTS[what]
     (fault,) = faults(content)
-    assert fits(fault, told), fault
+    assert fits(fault, expected), fault
 
 
-def test_all_faults_are_told_at_once_in_the_order_of_the_file(faults: Callable[[str], list[str]]) -> None:
-    head, *told = faults(USER + "username: u\n    shoe: 43\ncollaborations: [{name: C, encrypted: maybe}, *x]\n")
+def test_all_faults_are_reported_at_once_in_the_order_of_the_file(faults: Callable[[str], list[str]]) -> None:
+    head, *output = faults(USER + "username: u\n    shoe: 43\ncollaborations: [{name: C, encrypted: maybe}, *x]\n")
     assert head == "FILE has 3 faults, nothing was imported:"
-    assert [line.split(": ")[0] for line in told] == ["5:5", "6:39", "6:47"]
+    assert [line.split(": ")[0] for line in output] == ["5:5", "6:39", "6:47"]
 
 
-def test_keys_that_are_misspelt_are_all_told_and_counted(faults: Callable[[str], list[str]]) -> None:
-    head, *told = faults("organizations:\n" + "- {name: A, adress1: x}\n" * 120)
+def test_keys_that_are_misspelt_are_all_reported_and_counted(faults: Callable[[str], list[str]]) -> None:
+    head, *output = faults("organizations:\n" + "- {name: A, adress1: x}\n" * 120)
     assert head == "FILE has 120 faults, nothing was imported:"
-    assert len(told) == 120 and all('did you mean "address1"?' in line for line in told)
+    assert len(output) == 120 and all('did you mean "address1"?' in line for line in output)
 
 
-def test_only_the_first_faults_are_told_and_all_are_counted(faults: Callable[[str], list[str]]) -> None:
-    head, *told = faults("organizations:\n" + "- x\n" * 5000)
+def test_only_the_first_faults_are_reported_and_all_are_counted(faults: Callable[[str], list[str]]) -> None:
+    head, *output = faults("organizations:\n" + "- x\n" * 5000)
     assert head == "FILE has 5,000 faults, nothing was imported:"
-    assert len(told) == FAULTS_SHOWN + 1 and told[-1] == f"and {5000 - FAULTS_SHOWN:,} more"
+    assert len(output) == FAULTS_SHOWN + 1 and output[-1] == f"and {5000 - FAULTS_SHOWN:,} more"
 
 
 # What release 4.15.2 imports, which was tried, and the warnings of ours.
@@ -493,11 +493,11 @@ TAKEN = {
 
 @pytest.mark.parametrize("what", TAKEN)
 def test_what_a_server_imports_is_imported_with_a_warning(what: str, load: Import, tmp_path: Path) -> None:
-    content, told = TAKEN[what]
+    content, expected = TAKEN[what]
     done = load(content)
     assert done.exit_code == 0, done.stderr
     lines = done.stderr.replace(f"{tmp_path}/fixture.yaml:", "").splitlines()
-    assert any(fits(line, f" … {told}") for line in lines) and KEY not in done.stderr, done.stderr
+    assert any(fits(line, f" … {expected}") for line in lines) and KEY not in done.stderr, done.stderr
 
 
 def test_a_strict_import_refuses_what_is_passed_over(load: Import, target: Path) -> None:
@@ -517,8 +517,8 @@ def test_nobody_without_a_name_gets_a_password(load: Import, target: Path) -> No
 
 
 def test_a_name_in_a_fault_moves_no_cursor(faults: Callable[[str], list[str]]) -> None:
-    (told,) = faults('organizations: [{name: "\\e[2J\\u202e", zipcode: [x]}]\n')
-    assert told.startswith('1:48: organization "\\x1b[2J\\u202e": zipcode is a list, not a text: ')
+    (output,) = faults('organizations: [{name: "\\e[2J\\u202e", zipcode: [x]}]\n')
+    assert output.startswith('1:48: organization "\\x1b[2J\\u202e": zipcode is a list, not a text: ')
 
 
 # Few lines that stand for much
@@ -548,13 +548,13 @@ def test_aliases_that_stand_for_too_much_are_refused(
     assert (fixtures.MAX_CHARACTERS, fixtures.MAX_ENTRIES) == (64 * 1024**2, 1_000_000)
     monkeypatch.setattr(fixtures, "MAX_CHARACTERS", 1024**2)  # less is refused sooner
     monkeypatch.setattr(fixtures, "MAX_ENTRIES", 10_000)
-    content, told = MUCH[what]
-    assert told in " ".join(faults(content))
+    content, expected = MUCH[what]
+    assert expected in " ".join(faults(content))
 
 
-def test_what_is_no_yaml_is_told_in_a_line_and_nothing_is_made(faults: Callable[[str], list[str]]) -> None:
-    (told,) = faults('organizations:\n- name: "x\n')
-    assert told.startswith("3:1: invalid YAML: found unexpected end of stream")
+def test_invalid_yaml_is_one_line_and_nothing_is_created(faults: Callable[[str], list[str]]) -> None:
+    (output,) = faults('organizations:\n- name: "x\n')
+    assert output.startswith("3:1: invalid YAML: found unexpected end of stream")
 
 
 # Anything at all

@@ -63,7 +63,7 @@ def hold(done: Result, words: tuple[str, ...]) -> None:
 
 
 @given(data=st.binary(max_size=300), begin=st.sampled_from([b"", b"SQLite format 3\0", b"SQLite format 3\0\x10\0\2\2"]))
-def test_any_bytes_are_no_database_and_stay_as_they_are(data: bytes, begin: bytes) -> None:
+def test_random_bytes_are_refused_and_stay_as_they_are(data: bytes, begin: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder, chdir(folder):
         FILE.write_bytes(begin + data)
         for words in (*READING, *WRITING):
@@ -79,7 +79,7 @@ def test_any_bytes_are_no_database_and_stay_as_they_are(data: bytes, begin: byte
     ),
     cut=st.none() | st.integers(0, 60_000),
 )
-def test_a_damaged_database_is_read_as_far_as_it_goes_or_told(
+def test_a_damaged_database_is_read_as_far_as_it_goes_or_reported(
     whole: Path, places: list[tuple[int, int]], cut: int | None
 ) -> None:
     damaged = bytearray(whole.read_bytes()[:cut])
@@ -107,7 +107,7 @@ ENDLESS = {"shell", "watch", "wait", "demo", "restore"}  # they run a program, w
 
 
 @given(words=st.lists(WORDS | MARKS | OTHERS | st.text(max_size=6), min_size=1, max_size=5))
-def test_any_words_are_a_command_or_told(whole: Path, words: list[str]) -> None:
+def test_any_words_are_a_command_or_an_error(whole: Path, words: list[str]) -> None:
     if ENDLESS & set(words):
         return
     with tempfile.TemporaryDirectory() as folder, chdir(folder):
@@ -237,7 +237,7 @@ def hold_refused(here: Path, words: tuple[str, ...], message: str) -> None:
 
 
 @pytest.mark.parametrize("what", FILES)
-def test_what_is_no_database_of_ours_is_told_by_every_command(here: Path, what: str) -> None:
+def test_a_database_that_is_not_ours_is_reported_by_every_command(here: Path, what: str) -> None:
     make, message = FILES[what]
     make()
     for words in REFUSED:
@@ -246,7 +246,7 @@ def test_what_is_no_database_of_ours_is_told_by_every_command(here: Path, what: 
 
 
 @pytest.mark.parametrize("what", OF_SERVERS)
-def test_a_bad_database_of_a_server_is_told_by_every_command(here: Path, what: str) -> None:
+def test_a_bad_database_of_a_server_is_reported_by_every_command(here: Path, what: str) -> None:
     make, message = OF_SERVERS[what]
     make()
     for words in REFUSED:
@@ -276,7 +276,7 @@ def writer(*statements: str) -> Iterator[None]:
         process.wait()
 
 
-def test_the_locked_database_of_a_server_is_told_by_every_command(here: Path) -> None:
+def test_the_locked_database_of_a_server_is_reported_by_every_command(here: Path) -> None:
     server()
     with writer("BEGIN EXCLUSIVE"):
         for words in (*REFUSED, ("-d", "new.db", "import", FILE.name)):

@@ -37,8 +37,11 @@ def test_a_list_is_its_owners_alone_and_names_stay_as_they_are(tmp_path: Path) -
 
 def test_a_file_that_is_there_or_has_no_folder_is_refused_at_once(tmp_path: Path) -> None:
     (tmp_path / "there").write_text("mine")
-    for path, told in ((tmp_path / "there", "exists already"), (tmp_path / "no" / "x", "does not exist: create it")):
-        with pytest.raises(Error, match=told), generated_credentials.written_to(path):
+    for path, expected in (
+        (tmp_path / "there", "exists already"),
+        (tmp_path / "no" / "x", "does not exist: create it"),
+    ):
+        with pytest.raises(Error, match=expected), generated_credentials.written_to(path):
             pytest.fail("it was begun")
     assert (tmp_path / "there").read_text() == "mine"
 

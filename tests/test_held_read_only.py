@@ -111,11 +111,11 @@ def test_no_sql_writes(held: tuple[str, psycopg.Connection[Any]], tmp_path: Path
     within = "".join(f"    {line}\n" for line in run_by("database.execute_sql", CHAINED).splitlines())
     attacks["within a transaction"] = f"with database.atomic():\n{within}"
     attacks["cursors"] = CURSORS
-    told = answers({**attacks, "still": "print(len(db.Organization.get()))"}, url, tmp_path, "--read-only")
-    assert told["still"] == "2\n"
+    output = answers({**attacks, "still": "print(len(db.Organization.get()))"}, url, tmp_path, "--read-only")
+    assert output["still"] == "2\n"
     assert conn.execute("SELECT count(*), (SELECT count(*) FROM change) FROM organization").fetchone() == before
-    assert "is open read-only" in told["of the issue"] and "open it without --read-only" in told["settings"]
-    assert told["several in one"].count("cannot insert multiple commands") >= 1
+    assert "is open read-only" in output["of the issue"] and "open it without --read-only" in output["settings"]
+    assert output["several in one"].count("cannot insert multiple commands") >= 1
 
 
 def test_the_server_says_that_it_is_read_only_and_nothing_of_it_lasts(
@@ -129,8 +129,8 @@ def test_the_server_says_that_it_is_read_only_and_nothing_of_it_lasts(
         "print(*database.execute_sql(\"SELECT current_setting('work_mem') <> '1MB'\"))",
         "lines": "print(*database.execute_sql('-- a comment\\nSELECT 1'), *database.execute_sql('(VALUES (2))'))",
     }
-    told = answers(asked, url, tmp_path, "--read-only")
-    assert told == {"alone": "('on',)\n", "within": "('on',)\n", "gone": "(True,)\n", "lines": "(1,) (2,)\n"}
+    output = answers(asked, url, tmp_path, "--read-only")
+    assert output == {"alone": "('on',)\n", "within": "('on',)\n", "gone": "(True,)\n", "lines": "(1,) (2,)\n"}
 
 
 @pytest.mark.parametrize("way", ["script"])
@@ -154,8 +154,8 @@ def test_hashes_are_not_shown_where_a_query_gives_their_column(
     asked["data"] = "print(User.get()[0].__data__, [each.__data__ for each in User.select().iterator()])"
     asked["rows"] = "print(list(database.rows(User.select())))"
     for searched in ("", "&options=-csearch_path%3Down,public"):  # the tables need not be where new ones would be
-        for name, told in answers(asked, f"{url}{searched}", tmp_path, "--read-only", way=way).items():
-            assert HASH not in told and "None" in told, name
+        for name, output in answers(asked, f"{url}{searched}", tmp_path, "--read-only", way=way).items():
+            assert HASH not in output and "None" in output, name
     made = 'CREATE TABLE kept AS TABLE "user"; ALTER TABLE "user" RENAME TO gone; ALTER TABLE kept RENAME TO "user"'
     anew = f"import psycopg\npsycopg.connect({url!r}, autocommit=True).execute({made!r})\n"
     first = "print(list(database.execute_sql('SELECT password FROM \"user\"')))\n"

@@ -66,7 +66,7 @@ def is_run(line: str) -> bool:
 
 @pytest.mark.parametrize(("name", "line"), [each for each in EXAMPLES if is_run(each[1])])
 def test_an_example_works_on_the_example_data(name: str, line: str, example: Path, tmp_path: Path) -> None:
-    env = pages.made_ready(tmp_path)
+    env = pages.prepared_home(tmp_path)
     before = BEFORE["init"] if "init" in line else BEFORE.get(name, "")
     command = ["bash", "-e", "-o", "pipefail", "-c", f"{before}\n{line}"]
     done = subprocess.run(

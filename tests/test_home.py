@@ -16,7 +16,7 @@ def test_the_folder_is_the_one_that_was_asked_for(tmp_path: Path, monkeypatch: p
     assert home.folder() == tmp_path / "mine" and not home.folder().exists()
 
 
-def test_a_user_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_error_without_a_home_says_what_to_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("VSERVER_HOME", "XDG_DATA_HOME", "HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(os, "getuid", lambda: 4_000_000)  # a user who has a number and no name, as in a container

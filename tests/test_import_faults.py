@@ -134,12 +134,12 @@ def test_an_import_that_a_signal_ends_leaves_nothing_and_says_so(
         while process.poll() is None and not list(tmp_path.glob(".new.db.*-wal")):
             time.sleep(0.001)
         process.send_signal(number)
-        told = process.communicate()[1]
-    assert process.returncode == (130 if number == signal.SIGINT else -number) and "nothing was imported\n" in told
+        output = process.communicate()[1]
+    assert process.returncode == (130 if number == signal.SIGINT else -number) and "nothing was imported\n" in output
     assert not [file.name for file in tmp_path.iterdir() if "new" in file.name]
 
 
-def test_an_import_whose_table_has_no_room_is_told_first(server: Path, tmp_path: Path) -> None:
+def test_an_import_is_reported_even_if_its_table_cannot_be_written(server: Path, tmp_path: Path) -> None:
     words = [sys.executable, "-m", "vserver", "-d", "new.db", "import", server.name]
     with open("/dev/full", "w") as full:
         done = subprocess.run(words, cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True, check=False)

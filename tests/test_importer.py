@@ -28,7 +28,7 @@ import vserver
 from vserverlib import Error, hashing, progress_callback
 from vserverlib.databases import storage
 from vserverlib.entities import progress
-from vserverlib.transfer import detection, importer, sources
+from vserverlib.transfer import detection, import_report, importer, sources
 
 DATA = Path(__file__).parent / "data"
 RELEASES = ("1.2.3", "2.3.5", "3.11.1", "4.15.2")
@@ -75,7 +75,7 @@ def target(tmp_path: Path) -> Iterator[Path]:
         db.database.close()
 
 
-def imported(file: Path, target: Path) -> importer.ImportReport:
+def imported(file: Path, target: Path) -> import_report.ImportReport:
     """Import a source, and open what it became."""
     with detection.opened(str(file)) as source:
         outcome = importer.run(source, target)
@@ -284,8 +284,8 @@ COPIED = (  # by hand, from result to run: as the server left them, and one that
 
 def test_a_result_that_was_copied_into_run_by_hand_is_kept_once(server: Server, target: Path) -> None:
     outcome = imported(server("3.11.1", *HYBRID, *COPIED), target)
-    told = "result {0} is run {0}: somebody copied it, and it is kept once"
-    assert list(outcome.doubled) == [told.format(id) for id in (10, 11, 12)] and not outcome.left_out
+    expected = "result {0} is run {0}: somebody copied it, and it is kept once"
+    assert list(outcome.doubled) == [expected.format(id) for id in (10, 11, 12)] and not outcome.left_out
     assert len(db.Result.get()) == 27 + 3 + 1 and db.Result.get(10).log == "in the run"
     assert [line for line in outcome.renumbered if "run 13" in line] == [
         "run 13 is result 93 here: there is a result 13 too"
@@ -379,7 +379,7 @@ def test_odd_values_are_kept_as_far_as_they_go_and_counted(server: Server, targe
     assert db.Task.get(1).run_id is None and db.User.get(1).password is None and db.User.get(2).password is None
 
 
-def test_a_user_whose_name_is_taken_is_left_out_and_told(server: Server, target: Path) -> None:
+def test_a_user_whose_name_is_taken_is_left_out_and_reported(server: Server, target: Path) -> None:
     taken = "INSERT INTO user (id, username, email) VALUES (20, 'user10', 'other'), (21, 'new', 'user10@org1.example')"
     ids = "INSERT INTO user (id, username) VALUES (1, 'again'), (NULL, 'nobody'), (22, 'kept')"
     outcome = imported(server("4.15.2", *LOOSE_USERS, taken, ids), target)
@@ -392,7 +392,7 @@ def test_a_user_whose_name_is_taken_is_left_out_and_told(server: Server, target:
     assert [user.id for user in db.User.get()] == [1, 2, 3, 4, 5, 6, 22]
 
 
-def test_the_first_rows_that_are_left_out_are_told_and_all_are_counted(server: Server, target: Path) -> None:
+def test_the_first_rows_that_are_left_out_are_reported_and_all_are_counted(server: Server, target: Path) -> None:
     many = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2500)"
     file = server("4.15.2", *LOOSE_USERS, f"INSERT INTO user (id, username) {many} SELECT 100 + i, 'same' FROM n")
     done = run(target, str(file))
@@ -461,7 +461,7 @@ def test_a_change_that_was_cut_short_is_not_read_and_its_journal_is_not_touched(
 
 
 def test_ctrl_c_leaves_nothing_half_imported(server: Server, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress_callback, "TICK", 0)  # have the first row be told already
+    monkeypatch.setattr(progress_callback, "TICK", 0)  # report the first row at once
 
     def interrupted(done: int) -> None:
         if done > 40:
@@ -472,7 +472,7 @@ def test_ctrl_c_leaves_nothing_half_imported(server: Server, target: Path, monke
     assert [each.name for each in target.parent.iterdir()] == ["server"]
 
 
-def test_a_dry_run_tells_the_same_and_writes_nothing(server: Server, target: Path, path: Path) -> None:
+def test_a_dry_run_reports_the_same_and_writes_nothing(server: Server, target: Path, path: Path) -> None:
     file = server("1.2.3", 'INSERT INTO "Member" VALUES (1, 1)')
     dry = run(target, str(file), "--dry-run", "-o", "json")
     assert dry.exit_code == 0 and not target.exists() and "nothing was imported" in dry.stderr
@@ -516,16 +516,16 @@ def garbled(file: Path) -> None:
         opened.write(b"\xff" * size)
 
 
-@pytest.mark.parametrize(("spoil", "told"), [(cut_off, "is cut off"), (garbled, "is damaged.*nothing was imported")])
+@pytest.mark.parametrize(("spoil", "message"), [(cut_off, "is cut off"), (garbled, "is damaged.*nothing was imported")])
 @pytest.mark.parametrize("is_there", [True, False])
 def test_a_damaged_source_leaves_nothing_half_imported(
-    server: Server, target: Path, spoil: Callable[[Path], None], told: str, is_there: bool
+    server: Server, target: Path, spoil: Callable[[Path], None], message: str, is_there: bool
 ) -> None:
     file = server("4.15.2")
     spoil(file)
     if is_there:
         storage.create(target)
-    with pytest.raises(Error, match=told):
+    with pytest.raises(Error, match=message):
         imported(file, target)
     assert target.exists() is is_there and (is_there or not list(target.parent.glob("ours*")))
     if is_there:
@@ -544,7 +544,7 @@ def test_a_source_that_is_written_to_meanwhile_is_imported_as_it_was(server: Ser
     assert db.Result.get().count() == 27
 
 
-def test_a_locked_source_is_told(server: Server, target: Path) -> None:
+def test_a_locked_source_is_reported(server: Server, target: Path) -> None:
     file = server("4.15.2")
     hold = f"import sqlite3; c = sqlite3.connect({str(file)!r}); c.execute('BEGIN EXCLUSIVE'); print('held'); input()"
     with subprocess.Popen(
@@ -557,31 +557,31 @@ def test_a_locked_source_is_told(server: Server, target: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (b"", "is empty"),
         (b"\x89PNG", "is not a SQLite database"),
     ],
 )
-def test_what_is_no_database_is_told_in_a_line(tmp_path: Path, target: Path, content: bytes, told: str) -> None:
+def test_a_file_that_is_not_a_database_is_one_line(tmp_path: Path, target: Path, content: bytes, message: str) -> None:
     file = tmp_path / "file"
     file.write_bytes(content)
     done = run(target, str(file))
-    assert done.exit_code == 1 and told in done.stderr and done.stderr.count("\n") == 1 and not target.exists()
+    assert done.exit_code == 1 and message in done.stderr and done.stderr.count("\n") == 1 and not target.exists()
 
 
-def test_other_sources_are_told_in_a_line(tmp_path: Path, target: Path) -> None:
+def test_other_sources_are_reported_in_a_line(tmp_path: Path, target: Path) -> None:
     other = tmp_path / "other.sqlite"
     with closing(sqlite3.connect(other)) as conn:
         conn.execute("CREATE TABLE place (id)")
-    for source, told in (
+    for source, expected in (
         (str(other), "of another program than a vantage6 server"),
         (str(tmp_path), "is a folder"),
         (str(tmp_path / "nowhere"), "there is no file"),
         ("postgresql://me:secret@/db?host=/nowhere", "me@/db?host=/nowhere cannot be reached"),
     ):
         done = run(target, source)
-        assert done.exit_code == 1 and told in done.stderr and done.stderr.count("\n") == 1, source
+        assert done.exit_code == 1 and expected in done.stderr and done.stderr.count("\n") == 1, source
         assert "secret" not in done.stderr and not target.exists()
 
 
@@ -623,7 +623,15 @@ def test_no_row_of_a_table_that_is_read_with_others_is_dropped_in_silence(server
     assert "7 rows cannot be kept" in done.stderr
 
 
-def test_permissions_without_any_role_are_told(server: Server, target: Path) -> None:
+def test_a_full_text_table_of_another_program_is_left_out_without_its_storage(server: Server, target: Path) -> None:
+    file = server(
+        "4.15.2", "CREATE VIRTUAL TABLE note USING fts5(text)", "CREATE TABLE memo (x)", "INSERT INTO memo VALUES (1)"
+    )
+    unmapped = imported(file, target).unmapped_tables
+    assert unmapped["memo"] == 1 and not any(name.startswith("note") for name in unmapped)
+
+
+def test_permissions_without_any_role_are_reported(server: Server, target: Path) -> None:
     file = server("4.15.2", "DROP TABLE role")
     outcome = imported(file, target)
     assert len(outcome.left_out) == 5 and all("there is no such role" in line for line in outcome.left_out)
@@ -636,9 +644,7 @@ def test_a_new_database_in_the_place_of_a_servers_is_refused_without_telling_to_
     assert "remove" not in done.stderr
 
 
-def test_the_highest_id_that_there_can_be_is_told_at_the_import_and_at_the_next_save(
-    server: Server, target: Path
-) -> None:
+def test_the_highest_possible_id_is_reported_at_the_import_and_at_the_next_save(server: Server, target: Path) -> None:
     done = run(target, str(server("4.15.2", f"UPDATE task SET id = {2**63 - 1} WHERE id = 12")))
     assert "task.id, the highest possible number, so no row can be added: 1" in done.stderr
     db.connect(target)

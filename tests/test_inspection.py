@@ -45,7 +45,7 @@ def test_a_sound_file_has_nothing_to_tell(story: SimpleNamespace, database: Any)
         assert found(database, code) == []
 
 
-def test_orphans_are_told_by_table_and_row(story: SimpleNamespace, database: Any, path: Path) -> None:
+def test_orphans_are_reported_by_table_and_row(story: SimpleNamespace, database: Any, path: Path) -> None:
     changes = ("UPDATE node SET organization_id = 7", "UPDATE member SET collaboration_id = 9 WHERE id = 1")
     change(path, "PRAGMA foreign_keys = 0", *changes)
     assert sorted(found(database, "DBF002")) == [
@@ -55,7 +55,7 @@ def test_orphans_are_told_by_table_and_row(story: SimpleNamespace, database: Any
 
 
 @pytest.mark.parametrize(
-    ("statement", "told"),
+    ("statement", "message"),
     [
         ("CREATE TABLE thing (id)", "the table thing is not one of vserver's"),
         (
@@ -67,17 +67,17 @@ def test_orphans_are_told_by_table_and_row(story: SimpleNamespace, database: Any
         ('CREATE VIEW "\x1b[31m" AS SELECT 1', r"the view \x1b[31m is not one of vserver's"),
     ],
 )
-def test_changed_tables_are_told(database: Any, path: Path, statement: str, told: str) -> None:
+def test_changed_tables_are_reported(database: Any, path: Path, statement: str, message: str) -> None:
     change(path, statement)
-    assert found(database, "DBF003") == [told]
+    assert found(database, "DBF003") == [message]
 
 
-def test_an_index_that_is_another_is_told(database: Any, path: Path) -> None:
+def test_a_different_index_is_reported(database: Any, path: Path) -> None:
     change(path, "DROP INDEX task_run_id", "CREATE INDEX task_run_id ON task (name)")
     assert found(database, "DBF003") == ["the index task_run_id differs from that of a new database"]
 
 
-def test_damage_is_told_and_does_not_end_the_check(path: Path, story: SimpleNamespace, database: Any) -> None:
+def test_damage_is_reported_and_does_not_end_the_check(path: Path, story: SimpleNamespace, database: Any) -> None:
     database.close()
     with closing(sqlite3.connect(path)) as conn:
         (root,) = conn.execute("SELECT rootpage FROM sqlite_master WHERE name = 'task'").fetchone()
@@ -124,7 +124,7 @@ def test_json_of_nothing_is_an_empty_list(database: Any, path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["--explain", "NOD9"], 'no rule "NOD9": there are NOD001, NOD002'),
         (["--rule", "NDO002"], 'no rule "NDO002"; did you mean "NOD002"'),
@@ -133,9 +133,9 @@ def test_json_of_nothing_is_an_empty_list(database: Any, path: Path) -> None:
         (["things"], "things"),
     ],
 )
-def test_what_there_is_not_is_a_usage_error(words: list[str], told: str, database: Any, path: Path) -> None:
+def test_what_there_is_not_is_a_usage_error(words: list[str], message: str, database: Any, path: Path) -> None:
     done = run(path, *words)
-    assert (done.exit_code, done.stdout) == (2, "") and told in done.stderr
+    assert (done.exit_code, done.stdout) == (2, "") and message in done.stderr
 
 
 def test_explaining_needs_no_database(tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ def test_a_check_changes_nothing(story: SimpleNamespace, database: Any, path: Pa
     assert path.read_bytes() == before
 
 
-def test_a_whole_check_is_told_by_the_overview_and_a_part_is_not(story: SimpleNamespace, path: Path) -> None:
+def test_the_overview_shows_a_complete_check_and_not_a_partial_one(story: SimpleNamespace, path: Path) -> None:
     def summary() -> Any:
         done = CliRunner().invoke(vserver.main, ["-d", str(path), "overview", "-o", "json"], prog_name="vserver")
         return json.loads(done.stdout)["check"]
@@ -165,7 +165,9 @@ def test_a_whole_check_is_told_by_the_overview_and_a_part_is_not(story: SimpleNa
     assert re.search(r"^checked  \d+ s ago: 2 warnings$", board, re.MULTILINE)
 
 
-def test_a_memory_that_cannot_be_written_is_told(database: Any, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_summary_of_a_check_that_cannot_be_written_is_reported(
+    database: Any, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("VSERVER_HOME", str(path))
     done = run(path)
     assert done.exit_code == 0 and "the overview will not show this check" in done.stderr
@@ -202,7 +204,7 @@ def test_a_list_of_findings_holds_the_first_and_counts_all(database: Any) -> Non
     assert (len(few), few.counts["TSK001"], few.levels["error"]) == (checks.MOST_FINDINGS, 5000, 5000)
 
 
-def test_every_orphan_that_the_models_can_have_is_told_by_its_link(story: Any, database: Any, path: Path) -> None:
+def test_every_orphan_that_the_models_can_have_is_reported_by_its_link(story: Any, database: Any, path: Path) -> None:
     links = [field for model in MODELS.values() for field in model._meta.refs]
     story.task.parent = story.task
     with database.rule_checks(False):
@@ -220,7 +222,7 @@ def test_asking_nothing_is_a_usage_error(path: Path) -> None:
     assert done.exit_code == 2 and "RES006 does not apply to node" in done.stderr
 
 
-def test_what_is_no_answer_or_entity_is_refused(database: Any) -> None:
+def test_an_invalid_answer_or_entity_is_refused(database: Any) -> None:
     tools = inspection.tools(database)
     with pytest.raises(UsageError, match="strict takes True or False, not 'no'"):
         tools["strict"]("no")
@@ -248,7 +250,7 @@ def test_checks_hold_until_they_are_switched_again_or_the_block_ends(database: A
 
 
 @pytest.mark.parametrize(
-    ("sql", "told"),
+    ("sql", "message"),
     [
         ("UPDATE task SET created_at = 'gisteren'", 'task 1: its created_at is "gisteren", which is not a time'),
         (
@@ -266,10 +268,10 @@ def test_checks_hold_until_they_are_switched_again_or_the_block_ends(database: A
         ),
     ],
 )
-def test_a_value_that_is_none_of_its_kind_is_found(path: Path, story: Any, database: Any, sql: str, told: str) -> None:
+def test_a_value_of_another_type_is_found(path: Path, story: Any, database: Any, sql: str, message: str) -> None:
     assert found(database, "DBF004") == []
     change(path, sql)
-    assert found(database, "DBF004")[0] == told
+    assert found(database, "DBF004")[0] == message
 
 
 def test_a_time_of_another_form_is_a_time(path: Path, story: Any, database: Any) -> None:

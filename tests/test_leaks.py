@@ -1,6 +1,6 @@
 """Secrets planted through every door, and every place searched for them: files, outputs, memory that outlives a line.
 
-Each door gets a secret of its own. A leak is told by the door and the place.
+Each door gets a secret of its own. A failure names the door and the place.
 """
 
 from __future__ import annotations
@@ -193,9 +193,9 @@ def test_no_way_to_run_a_script_leaks(door: str, way: str, place: Path, tmp_path
     script = tmp_path_factory.mktemp("scripts") / "script.py"
     script.write_text(code)
     words = {"-c": ["-c", code], "file": [str(script)], "pipe": []}[way]
-    told = run("--debug", "shell", "--print-sql", *words, input=code)
-    assert "ms  " in told
-    assert leaks(secret, place, told) == []
+    output = run("--debug", "shell", "--print-sql", *words, input=code)
+    assert "ms  " in output
+    assert leaks(secret, place, output) == []
 
 
 # At the prompt
@@ -261,9 +261,9 @@ def test_what_is_piped_in_is_not_among_the_processes(words: list[str], line: str
 
 
 def test_a_key_is_printed_once_and_then_nowhere(place: Path) -> None:
-    told = run("--debug", "apikey", "node")
-    key = told.splitlines()[0]
-    assert leaks(key, place, told.partition("\n")[2], run("show", "node", "1"), run("log", "-o", "json")) == []
+    output = run("--debug", "apikey", "node")
+    key = output.splitlines()[0]
+    assert leaks(key, place, output.partition("\n")[2], run("show", "node", "1"), run("log", "-o", "json")) == []
 
 
 def test_the_key_is_shown_where_it_was_given_and_not_where_it_is_read(place: Path, path: Path) -> None:
@@ -319,18 +319,18 @@ def test_no_file_that_is_kept_holds_a_secret(lived: tuple[list[str], Path], plac
 
 def test_no_export_holds_a_secret_or_a_hash_that_was_not_asked_for(lived: tuple[list[str], Path], place: Path) -> None:
     given, _ = lived
-    told = [run("--debug", "export", name) for name in ("out.json", "-")]
-    texts = [Path("out.json").read_text(), *told]
+    output = [run("--debug", "export", name) for name in ("out.json", "-")]
+    texts = [Path("out.json").read_text(), *output]
     assert not [text for text in texts if HASH.search(text) or any(core(secret) in text for secret in given)]
-    told = [run("--debug", "export", "hashes.json", "--with-hashes")]
-    told += [
+    output = [run("--debug", "export", "hashes.json", "--with-hashes")]
+    output += [
         run("--debug", "export", f"{release}.yaml", "--for", release, "--secrets", f"s{release}") for release in "14"
     ]
-    told += [run("--debug", "import", "hashes.json"), run("--debug", "import", "hashes.json", "--dry-run")]
-    assert not [text for text in told if HASH.search(text)]
+    output += [run("--debug", "import", "hashes.json"), run("--debug", "import", "hashes.json", "--dry-run")]
+    assert not [text for text in output if HASH.search(text)]
     assert HASH.search(Path("hashes.json").read_text()) and not HASH.search(Path("4.yaml").read_text())
     made = [entry["secret"] for release in "14" for entry in yaml.safe_load(Path(f"s{release}").read_text())]
-    assert len(made) == 4 and [leaks(secret, place / "home", *told) for secret in made] == [[]] * len(made)
+    assert len(made) == 4 and [leaks(secret, place / "home", *output) for secret in made] == [[]] * len(made)
     assert [leaks(secret, place) for secret in given] == [[]] * len(given)
     assert {stat.S_IMODE(Path(name).stat().st_mode) for name in ("out.json", "hashes.json", "4.yaml", "s4")} == {0o600}
 

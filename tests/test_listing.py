@@ -213,7 +213,7 @@ def test_a_link_that_leads_nowhere_keeps_its_id(odd: Any) -> None:
     assert (row["created_at"], row["run_id"]) == ("yesterday", "x")
 
 
-def test_a_text_that_is_no_utf_8_does_not_break_the_list(path: Path, story: SimpleNamespace) -> None:
+def test_invalid_utf_8_does_not_break_the_list(path: Path, story: SimpleNamespace) -> None:
     raw(models.database, "UPDATE organization SET name = CAST(x'41ff42' AS TEXT) WHERE id = 2")
     assert [row["name"] for row in listing.page(Organization.get()).rows] == ["IKNL", "A\ufffdB"]
     assert [organization.name for organization in Organization.get()] == ["IKNL", "A\ufffdB"]
@@ -226,7 +226,7 @@ def from_json(query: Any) -> Any:
     return json.loads("".join(formats.as_json(listing.rows(query))))
 
 
-def test_json_keeps_types_and_tells_times_in_utc(story: SimpleNamespace) -> None:
+def test_json_keeps_types_and_has_times_in_utc(story: SimpleNamespace) -> None:
     story.task.created_at = "2026-03-01 10:00+02:00"
     story.task.save()
     (task,) = from_json(Task.get())

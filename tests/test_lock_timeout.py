@@ -1,4 +1,4 @@
-"""Statements that wait for the locks of other programs on a server: told, given up, and not waited for by Tab."""
+"""Statements that wait for another program's lock on a server: reported, timed out, and never waited for by Tab."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def locked(url: str, table: str = "result") -> Iterator[Any]:
         conn.rollback()
 
 
-def test_a_lock_of_another_program_is_told_and_given_up_in_the_end(
+def test_a_wait_for_a_lock_of_another_program_is_reported_and_times_out(
     story: Any, address: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(connection, "LOCK_NOTICE", 0.0)
@@ -44,7 +44,7 @@ def test_a_lock_of_another_program_is_told_and_given_up_in_the_end(
     assert len(models.Result.get()) == 1
 
 
-def test_what_works_for_long_is_no_wait(
+def test_a_long_statement_is_not_a_wait(
     database: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(connection, "LOCK_NOTICE", 0.0)

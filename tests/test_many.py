@@ -101,8 +101,8 @@ def test_many_processes_that_save_draw_run_ids_and_delete_lose_nothing(
     programs = [(WORK, str(worker), str(count)) for worker in range(PROCESSES)]
     ended = at_once(path.parent, [*programs, (STRANGER, "", str(count))])
     assert [status for status, *_ in ended] == [0] * (PROCESSES + 1), ended
-    told = [line for *_, errors in ended for line in errors.splitlines()]
-    assert all(line.startswith("waiting for ") for line in told)  # more than a second, on a slow machine
+    printed = [line for *_, errors in ended for line in errors.splitlines()]
+    assert all(line.startswith("waiting for ") for line in printed)  # more than a second, on a slow machine
     reports = [json.loads(output) for _, output, _ in ended[:-1]]
     assert watcher.poll() is None
     reading.close()
@@ -175,8 +175,8 @@ def test_a_name_that_eight_take_at_once_is_given_to_one(story: SimpleNamespace, 
         "except vserverlib.Error as error:\n    print(error)\n"
     )
     ended = at_once(path.parent, [(code,)] * PROCESSES)
-    told = Counter(output for _, output, _ in ended)
-    assert told == {"made\n": 1, 'the username "root" is taken by user 1 "root": choose another\n': PROCESSES - 1}
+    printed = Counter(output for _, output, _ in ended)
+    assert printed == {"made\n": 1, 'the username "root" is taken by user 1 "root": choose another\n': PROCESSES - 1}
 
 
 # A session that is left open
@@ -211,7 +211,7 @@ def test_a_shell_that_is_left_open_blocks_no_writer_and_sees_what_it_wrote(
         assert terminal.enter("len(db.Organization.get())") == "Out[4]: 3"
 
 
-def test_a_list_that_is_half_read_is_told_when_it_keeps_its_own_session_from_writing(
+def test_a_half_read_list_that_keeps_its_own_session_from_writing_is_reported(
     story: SimpleNamespace, path: Path
 ) -> None:
     """It sees the database as it was when it began: SQLite lets nobody write on the ground of that."""

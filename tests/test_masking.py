@@ -272,7 +272,7 @@ def test_python_that_is_seldom_stays_python(source: str) -> None:
 
 def test_where_the_words_mislead_all_texts_are_masked() -> None:
     source = "pw = [y for y in z]; x = 'a'; user.password = f'{1}'  # b"
-    assert literals.without(source, literals.parsed(source), lambda name: name != "z") == (
+    assert literals.masked(source, literals.parsed(source), lambda name: name != "z") == (
         'pw = [y for y in "********"]; x = "********"; user.password = "********"  # ********'
     )
 

@@ -112,7 +112,7 @@ def test_a_database_that_is_empty_or_not_there_keeps_the_ids_of_the_source(
         assert not outcome.plan and [task.id for task in db.Task.get()] == list(range(1, 13))
 
 
-def test_tasks_of_the_same_content_are_told_apart_by_their_order(ours: importer.Target, tmp_path: Path) -> None:
+def test_tasks_of_the_same_content_are_distinguished_by_their_order(ours: importer.Target, tmp_path: Path) -> None:
     alike = "INSERT INTO task (id, name, image, collaboration_id, job_id) VALUES ({}, 'alike', 'i', 1, 40)"
     file = server(tmp_path, *(alike.format(id) for id in (60, 61, 62)))
     assert plan(merge(file, ours))["task"] == (15, 0, 0, 0)
@@ -181,7 +181,7 @@ def test_a_result_that_has_finished_since_is_changed(ours: importer.Target, tmp_
     assert stored("SELECT finished_at FROM result WHERE id = 1") == [("2026-03-02 10:00:00.000000+00:00",)]
 
 
-def test_a_user_whose_email_another_one_has_is_refused_and_told(ours: importer.Target, tmp_path: Path) -> None:
+def test_a_user_whose_email_another_one_has_is_refused_and_reported(ours: importer.Target, tmp_path: Path) -> None:
     db.User(username="own", email="user10@org1.example", organization=1).save()
     outcome = merge(server(tmp_path), ours)
     assert plan(outcome)["user"] == (5, 0, 0, 1)
@@ -247,8 +247,8 @@ def test_a_merge_is_one_change_that_undo_takes_back(ours: importer.Target, tmp_p
     before = tables(db.database)
     outcome = merge(server(tmp_path, "UPDATE organization SET domain = 'theirs' WHERE id = 1"), ours)
     assert tables(db.database) != before
-    told = stored(f"SELECT about, kind FROM change WHERE id = {outcome.change}")
-    assert told == [("merged server.sqlite, of a vantage6 server of release 4", None)]
+    output = stored(f"SELECT about, kind FROM change WHERE id = {outcome.change}")
+    assert output == [("merged server.sqlite, of a vantage6 server of release 4", None)]
     undo(db.database, change=outcome.change)
     assert tables(db.database) == before
 
@@ -266,13 +266,13 @@ def test_without_a_terminal_a_merge_and_a_replacement_need_yes(ours: importer.Ta
 def test_the_plan_is_shown_and_asked_for_at_a_terminal(ours: importer.Target, tmp_path: Path) -> None:
     file = server(tmp_path)
     db.database.close()
-    for answer, told in (("n", "nothing was changed"), ("y", "undo --change")):
+    for answer, expected in (("n", "nothing was changed"), ("y", "undo --change")):
         command = [sys.executable, "-m", "vserver", "-d", str(ours), "import", str(file), "--merge"]
         terminal = Terminal(command, environment(tmp_path))
         terminal.wait_for(r"organization +3 +1 +0 +0")
         terminal.wait_for(r"\[\s*y\s*/\s*N\s*\]\s*:")  # wherever a long path has it folded
         terminal.send(f"{answer}\r")
-        terminal.wait_for(told)
+        terminal.wait_for(expected)
         assert terminal.wait_for_end() == (answer == "n")
     db.connect(ours)
     assert len(db.Organization.get()) == 5
@@ -368,17 +368,15 @@ def test_replacing_keeps_what_was_there_in_a_backup_that_brings_it_back(ours: im
     assert tables(db.database) == before
 
 
-def test_replacing_goes_on_with_ids_and_the_journal_and_keeps_what_was_there(
-    ours: importer.Target, tmp_path: Path
-) -> None:
+def test_replacing_continues_ids_and_the_journal_and_keeps_a_backup(ours: importer.Target, tmp_path: Path) -> None:
     (changes,) = stored("SELECT COUNT(*) FROM change")[0]
     done = run(ours, str(server(tmp_path)), "--replace", "--yes")
     (backup,) = tmp_path.glob("vserver*-2*")
     assert done.exit_code == 0 and f"the previous data is in {backup.name}" in done.stderr.replace(f"{tmp_path}/", "")
     db.connect(ours)
     assert [each.id for each in db.Organization.get()] == [1, 2, 4, 5] and len(db.Task.get()) == 12
-    told = stored("SELECT about, backup FROM change ORDER BY id DESC LIMIT 1")[0]
-    assert told == (
+    output = stored("SELECT about, backup FROM change ORDER BY id DESC LIMIT 1")[0]
+    assert output == (
         "imported server.sqlite, of a vantage6 server of release 4, replacing everything",
         str(backup),
     )
@@ -400,7 +398,7 @@ def test_replacing_from_a_damaged_source_changes_nothing(ours: importer.Target, 
     assert tables(db.database) == before and not list(tmp_path.glob("vserver*-2*"))
 
 
-def test_after_an_import_what_takes_it_back_is_told(tmp_path: Path, path: Path) -> None:
+def test_an_import_prints_what_undoes_it(tmp_path: Path, path: Path) -> None:
     file = server(tmp_path)
     new = run(tmp_path / "new.db", str(file))
     assert f"to undo it, delete {tmp_path / 'new.db'}" in new.stderr
@@ -409,7 +407,7 @@ def test_after_an_import_what_takes_it_back_is_told(tmp_path: Path, path: Path) 
     assert f"go back with: vserver -d {path} restore {backup}" in empty.stderr
 
 
-def test_a_source_that_is_not_there_is_told(ours: importer.Target, tmp_path: Path) -> None:
+def test_a_source_that_is_not_there_is_reported(ours: importer.Target, tmp_path: Path) -> None:
     with pytest.raises(Error, match="there is no file"):
         merge(tmp_path / "nowhere.sqlite", ours)
 
@@ -469,31 +467,32 @@ def test_new_tasks_of_a_fixture_file_are_runs_of_their_own(ours: importer.Target
     assert not outcome.values and db.Task.next_run_id() == drawn + 4
 
 
-# What is told
+# Reports
 
 
-def test_the_plan_tells_which_columns_change_and_how_often(ours: importer.Target, tmp_path: Path) -> None:
+def test_the_plan_shows_which_columns_change_and_how_often(ours: importer.Target, tmp_path: Path) -> None:
     merge(server(tmp_path), ours)
     changed = ("UPDATE user SET firstname = 'N', lastname = 'N'", "UPDATE node SET name = 'N' || id WHERE id < 9")
     done = run(ours, str(server(tmp_path, *changed)), "--merge", "--dry-run", "-o", "json")
     assert json.loads(done.stdout)["replaced"] == {"user.firstname": 6, "user.lastname": 6, "node.name": 2}
-    told = "columns that change (rows): user.firstname (6), user.lastname (6), node.name (2)\n"
-    assert told in done.stderr
+    expected = "columns that change (rows): user.firstname (6), user.lastname (6), node.name (2)\n"
+    assert expected in done.stderr
 
 
-def test_a_dry_run_tells_where_to_see_what_breaks_rules(
+def test_a_dry_run_says_where_to_see_broken_rules(
     ours: importer.Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     server(tmp_path)
-    told = "see all broken rules with: vserver "
-    assert f"{told}-d server.sqlite check\n" in run("new.db", "server.sqlite", "--dry-run").stderr
+    expected = "see all broken rules with: vserver "
+    assert f"{expected}-d server.sqlite check\n" in run("new.db", "server.sqlite", "--dry-run").stderr
     assert (
         "import server.sqlite --dry-run --strict --merge\n" in run(ours, "server.sqlite", "--merge", "--dry-run").stderr
     )
     fixture(tmp_path, FIXTURE, 1_000_000_000)
     assert (
-        f"{told}-d new.db import fixture.yaml --dry-run --strict\n" in run("new.db", "fixture.yaml", "--dry-run").stderr
+        f"{expected}-d new.db import fixture.yaml --dry-run --strict\n"
+        in run("new.db", "fixture.yaml", "--dry-run").stderr
     )
 
 

@@ -110,7 +110,7 @@ def test_get_gives_none_for_an_id_that_does_not_exist(story: SimpleNamespace, id
 
 
 @pytest.mark.parametrize("id", ["IKNL", None, True, 1.0, "", "٣", b"1", [1], "--5"])
-def test_get_refuses_what_is_no_id(story: SimpleNamespace, id: Any) -> None:
+def test_get_refuses_an_invalid_id(story: SimpleNamespace, id: Any) -> None:
     with pytest.raises(Error, match="takes an id, a whole number, not"):
         db.Organization.get(id)
 
@@ -320,7 +320,7 @@ def test_a_failure_stays_one_and_has_finished(story: SimpleNamespace, text: str)
     assert result.complete and story.task.status == "failed" and story.task.progress == (1, 2)
 
 
-def test_a_status_that_contradicts_the_times_is_told_and_not_kept(story: SimpleNamespace) -> None:
+def test_a_status_that_contradicts_the_times_is_reported_and_not_kept(story: SimpleNamespace) -> None:
     story.results[0].status = "completed"
     with pytest.warns(NotObeyed, match='"completed" was given, but it follows the times, which say "pending"'):
         story.results[0].save()
@@ -388,7 +388,7 @@ def test_an_id_that_was_given_by_hand_is_never_given_again(database: Any) -> Non
     assert new.id == 8
 
 
-def test_a_change_that_fails_can_be_mended_and_saved(story: SimpleNamespace) -> None:
+def test_a_change_that_fails_can_be_corrected_and_saved(story: SimpleNamespace) -> None:
     db.Collaboration(name="KYOTO").save()
     story.collaboration.name = "KYOTO"
     with pytest.raises(Error, match="is taken"):
@@ -563,7 +563,7 @@ def test_equality_and_hash_are_by_entity_and_id(story: SimpleNamespace) -> None:
 # Deleting
 
 
-def test_delete_is_refused_with_the_counts_of_what_hangs_on_it(story: SimpleNamespace) -> None:
+def test_delete_is_refused_with_the_counts_of_dependents(story: SimpleNamespace) -> None:
     with pytest.raises(Error) as raised:
         story.iknl.delete()
     message = str(raised.value)
@@ -610,7 +610,7 @@ def test_a_repr_survives_broken_links_and_hostile_names(database: Any) -> None:
         assert repr(entity).isprintable() and "\x1b" not in repr(entity)
 
 
-def test_without_a_database_the_remedy_is_told() -> None:
+def test_without_a_database_the_error_has_the_remedy() -> None:
     code = "from models import Organization\ntry: Organization.get(1)\nexcept Exception as error: print(error)"
     root = str(Path(db.__file__).parent)
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)

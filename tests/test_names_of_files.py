@@ -110,9 +110,7 @@ WAYS = [move, move_folder, remove, replace, remove_and_copy]
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_nothing_is_saved_to_a_file_that_is_no_longer_there(
-    path: Path, other: Path, way: Callable[[Path, Path], None]
-) -> None:
+def test_nothing_is_saved_to_a_file_that_is_gone(path: Path, other: Path, way: Callable[[Path, Path], None]) -> None:
     """At the next save, and at the end of a transaction that had begun before."""
     with closing(db.connect(path)) as database:
         db.Organization(name="before").save()
@@ -262,11 +260,11 @@ subprocess.run({command.format(other=other, path=path)!r}, shell=True, check=Tru
     assert names(path) == names(other)
 
 
-def test_the_log_of_a_file_that_was_moved_stays_for_when_it_is_put_back(path: Path) -> None:
+def test_the_log_of_a_moved_file_stays_for_when_it_is_moved_back(path: Path) -> None:
     with closing(db.connect(path)):
         db.Organization(name="x").save()
-        path.rename("moved.db")
-    Path("moved.db").rename(path)
+        path.rename(path.with_name("moved.db"))
+    path.with_name("moved.db").rename(path)
     assert names(path) == ["x"]
 
 
@@ -309,18 +307,18 @@ def test_a_transaction_by_hand_is_not_ended_in_a_file_that_was_replaced(path: Pa
     assert names(path) == []
 
 
-def test_saving_goes_on_when_the_file_is_put_back(path: Path, other: Path) -> None:
+def test_saving_continues_when_the_file_is_moved_back(path: Path, other: Path) -> None:
     with closing(db.connect(path)):
-        path.rename("moved.db")
+        path.rename(path.with_name("moved.db"))
         with pytest.raises(Error, match="was moved or removed"):
             db.Organization(name="x").save()
-        Path("moved.db").rename(path)
+        path.with_name("moved.db").rename(path)
         db.Organization(name="y").save()
     assert names(path) == ["y"]
 
 
 @pytest.mark.parametrize("options", [(), ("--read-only",)])
-def test_reading_goes_on_and_says_so_once(path: Path, other: Path, tmp_path: Path, options: tuple[str, ...]) -> None:
+def test_reading_continues_and_says_so_once(path: Path, other: Path, tmp_path: Path, options: tuple[str, ...]) -> None:
     code = f"import os; os.replace({str(other)!r}, {str(path)!r})\nfor _ in range(3): print(len(db.Organization.get()))"
     done = process.vserver("-d", path, "shell", "-q", *options, "-c", code)
     assert (done.status, done.out, done.err.count("\n")) == (0, "0\n0\n0\n", 1), done

@@ -58,7 +58,7 @@ def test_a_number_of_more_than_64_bits_is_refused(story: SimpleNamespace, name: 
 
 @pytest.mark.parametrize("value", NO_NUMBERS, ids=repr)
 @pytest.mark.parametrize("name", FIELDS[:2])
-def test_what_is_no_whole_number_is_refused(story: SimpleNamespace, name: str, value: Any) -> None:
+def test_anything_but_a_whole_number_is_refused(story: SimpleNamespace, name: str, value: Any) -> None:
     with pytest.raises(Error, match=f"{name} takes"):
         setattr(story.task, name, value)
     with pytest.raises(Error, match=f"{name} takes"):
@@ -166,7 +166,7 @@ def test_no_run_id_is_given_twice_whatever_the_counter_has(story: SimpleNamespac
     assert [db.Task.next_run_id() for _ in range(3)] == [42, 43, 44]
 
 
-def test_a_counter_row_that_is_missing_is_made_anew(story: SimpleNamespace, database: Any) -> None:
+def test_a_counter_row_that_is_missing_is_created_again(story: SimpleNamespace, database: Any) -> None:
     database.execute_sql("DELETE FROM counter")
     assert [db.Task.next_run_id() for _ in range(3)] == [2, 3, 4]
     story.task.run_id = LARGEST_INTEGER
@@ -182,7 +182,7 @@ def test_no_run_id_is_given_where_none_is_left(story: SimpleNamespace, database:
             db.Task.next_run_id()
 
 
-def test_a_run_id_that_is_no_number_is_found_and_not_used(example: Any, tmp_path: Any) -> None:
+def test_a_run_id_that_is_not_a_number_is_found_and_not_used(example: Any, tmp_path: Any) -> None:
     saved = (
         "database.execute_sql(\"update task set run_id = 'abc' where id = 3\")\n"
         "print([db.Task.next_run_id() for _ in range(3)])"

@@ -66,7 +66,7 @@ def test_what_belongs_to_nobody_is_counted_too(database: Any) -> None:
     assert [(share.id, share.total, share.done) for share in found.organizations] == [(None, 2, 0)]
 
 
-def test_nodes_that_were_not_seen_for_a_day_are_told(database: Any) -> None:
+def test_nodes_that_were_not_seen_for_a_day_are_reported(database: Any) -> None:
     for name, seen in (("never", None), ("just now", now()), ("long ago", now() - datetime.timedelta(days=3))):
         db.Node(name=name, last_seen=seen).save()
     assert [node.name for node in overview.overview(database).unseen] == ["never", "long ago"]
@@ -102,9 +102,9 @@ def test_the_figures_are_of_one_moment(consortium: Any, example: Path) -> None:
 
 def test_the_command_prints_a_screen_or_json(example: Path) -> None:
     done = CliRunner().invoke(vserver.main, ["overview", "-o", "json"], prog_name="vserver")
-    told = json.loads(done.stdout)
-    assert (done.exit_code, done.stderr, told["tasks"]["failed"]) == (0, "", 6)
-    assert told["organizations"][0]["since"].endswith("Z") and told["unseen"][0]["last_seen"] is None
+    output = json.loads(done.stdout)
+    assert (done.exit_code, done.stderr, output["tasks"]["failed"]) == (0, "", 6)
+    assert output["organizations"][0]["since"].endswith("Z") and output["unseen"][0]["last_seen"] is None
     done = CliRunner().invoke(vserver.main, ["overview"], prog_name="vserver")
     assert done.exit_code == 0 and "✗ failed 6" in done.stdout
 
@@ -171,5 +171,5 @@ def test_hostile_names_and_odd_times_do_no_harm(database: Any, path: Path) -> No
 @pytest.mark.parametrize(
     ("seconds", "text"), [(-5, "0 s"), (59, "59 s"), (60, "1 min"), (7200, "2 h"), (86400 * 3000, "3,000 d")]
 )
-def test_ages_are_told_in_their_largest_unit(seconds: int, text: str) -> None:
+def test_ages_are_shown_in_their_largest_unit(seconds: int, text: str) -> None:
     assert views.span(datetime.timedelta(seconds=seconds), units=1) == text

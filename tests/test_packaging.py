@@ -79,12 +79,14 @@ def test_the_sdist_holds_the_whole_project(built: Path) -> None:
     assert [name for name in run("git", "ls-files", cwd=ROOT).splitlines() if name not in held] == []
 
 
-def test_the_wheel_tells_what_it_is(wheel: Path) -> None:
-    told = metadata(wheel)
-    assert (told["Name"], told["Version"]) == ("vserver", vserver.__version__)
-    assert told["License-Expression"] == "MIT" and told["Requires-Python"] == ">=3.11"
-    assert {f"Programming Language :: Python :: 3.{minor}" for minor in (11, 12, 13)} <= set(told.get_all("Classifier"))
-    assert {"postgres", "test"} <= set(told.get_all("Provides-Extra"))
+def test_the_wheel_has_its_metadata(wheel: Path) -> None:
+    output = metadata(wheel)
+    assert (output["Name"], output["Version"]) == ("vserver", vserver.__version__)
+    assert output["License-Expression"] == "MIT" and output["Requires-Python"] == ">=3.11"
+    assert {f"Programming Language :: Python :: 3.{minor}" for minor in (11, 12, 13)} <= set(
+        output.get_all("Classifier")
+    )
+    assert {"postgres", "test"} <= set(output.get_all("Provides-Extra"))
 
 
 def test_what_is_installed_runs(installed: Path, tmp_path: Path) -> None:

@@ -95,9 +95,9 @@ def test_a_session_of_the_shell_leaves_nothing_behind(pooled: str, witness: pool
         "stream": "rows = db.Organization.get().iterator(); db.Organization(name='Oslo').save(); print(next(rows))",
         "rolled": ROLLED_BACK,
     }
-    told = answers(snippets, pooled, tmp_path)
-    assert told["save"] == "1\n" and told["many"] == "1\n" and "IKNL" in told["stream"], told
-    assert told["rolled"] == "2\n", told
+    output = answers(snippets, pooled, tmp_path)
+    assert output["save"] == "1\n" and output["many"] == "1\n" and "IKNL" in output["stream"], output
+    assert output["rolled"] == "2\n", output
     looked = {
         "list": "print(len(db.Organization.get()))",
         "mode": "print(*database.execute_sql('SHOW transaction_read_only'))",
@@ -106,9 +106,7 @@ def test_a_session_of_the_shell_leaves_nothing_behind(pooled: str, witness: pool
     assert not witness.found
 
 
-def test_a_look_at_a_vantage6_server_leaves_nothing_behind(
-    pooled: str, witness: pooler.Witness, tmp_path: Path
-) -> None:
+def test_viewing_a_vantage6_server_leaves_nothing_behind(pooled: str, witness: pooler.Witness, tmp_path: Path) -> None:
     vantage6_databases.fill(pooled, vantage6_databases.copied("4.15.2", tmp_path / "server.sqlite"))
     for words in (
         ["list", "tasks"],

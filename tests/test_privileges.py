@@ -1,4 +1,4 @@
-"""What roles on a server may do: the lines of docs/scale.md are run; what one lacks is told with the line for it."""
+"""Privileges of roles on a server: the SQL of docs/scale.md is run; a missing privilege is reported with its GRANT."""
 
 from __future__ import annotations
 
@@ -69,8 +69,8 @@ def test_a_role_that_only_looks_can_do_so(name: str, server: postgres.Server, fi
     with role(server, filled, name) as url:
         for words in LOOKS:
             assert run(url, *words).exit_code == 0, (words, run(url, *words).output)
-        told = run(url, "shell", "-c", "db.Organization(name='x').save()").stderr
-        assert f'GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO "{name}"' in told
+        output = run(url, "shell", "-c", "db.Organization(name='x').save()").stderr
+        assert f'GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO "{name}"' in output
 
 
 def test_one_that_is_to_see_no_hashes_can_get_at_none(server: postgres.Server, filled: str) -> None:
@@ -91,8 +91,8 @@ def test_a_role_that_reads_copies_and_backs_up_but_not_without_the_sequences(
         assert run(url, "backup", str(tmp_path / "a.dump")).exit_code == 0
     sql = "CREATE ROLE reader LOGIN; GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader"
     with role(server, filled, "reader", sql) as url, server.bare() as bare:
-        told = run(None, "copy", url, bare).stderr
-        assert 'GRANT SELECT ON ALL SEQUENCES IN SCHEMA public TO "reader"' in told
+        output = run(None, "copy", url, bare).stderr
+        assert 'GRANT SELECT ON ALL SEQUENCES IN SCHEMA public TO "reader"' in output
 
 
 def test_a_role_that_writes_can_do_all_but_change_the_tables(
@@ -107,8 +107,8 @@ def test_a_role_that_writes_can_do_all_but_change_the_tables(
         assert done.exit_code == 0, done.output
 
 
-def test_what_a_role_lacks_is_told_with_the_line_that_grants_it(server: postgres.Server, url: str) -> None:
+def test_the_error_for_a_missing_privilege_has_the_line_that_grants_it(server: postgres.Server, url: str) -> None:
     with role(server, url, "nobody1", "CREATE ROLE nobody1 LOGIN") as there:
-        told = run(there, "list", "tasks").stderr
-        assert told.count("\n") == 1
-        assert 'have its owner run: GRANT SELECT ON ALL TABLES IN SCHEMA public TO "nobody1"' in told
+        output = run(there, "list", "tasks").stderr
+        assert output.count("\n") == 1
+        assert 'have its owner run: GRANT SELECT ON ALL TABLES IN SCHEMA public TO "nobody1"' in output

@@ -21,7 +21,7 @@ def test_snippets_run_in_a_process_of_their_own_in_each_way(way: str, path: Path
     assert found["wrong"] == "ZeroDivisionError: division by zero\n"
 
 
-def test_a_process_is_told_by_its_status_and_both_outputs(path: Path) -> None:
+def test_a_process_ends_with_its_status_and_both_outputs(path: Path) -> None:
     ended = process.vserver("-d", path, "show", "organization", "12")
 
     assert (ended.status, ended.out) == (1, "") and "12" in ended.err

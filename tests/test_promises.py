@@ -107,8 +107,8 @@ def test_a_read_only_session_refuses_each_write(
     asked = WRITES | (WRITES_OF_SQLITE if kind == "sqlite" else {})
     found = process.answers(asked, address, tmp_path, "--read-only", way=way)
     assert {name: text for name, text in found.items() if "Error" not in text and "ReadOnly" not in text} == {}
-    told = {name: text for name, text in found.items() if name != "connection"}  # SQLite's own words
-    assert {name: text for name, text in told.items() if "read-only" not in text} == {}
+    output = {name: text for name, text in found.items() if name != "connection"}  # SQLite's own words
+    assert {name: text for name, text in output.items() if "read-only" not in text} == {}
     assert rows_of(database) == before and not (Path.cwd() / "never-made.db").exists()
 
 
@@ -255,7 +255,7 @@ def test_a_name_is_neither_an_escape_nor_a_formula_nor_a_line(
 # Backups
 
 
-def test_a_backup_is_taken_back_by_the_line_that_restore_prints(closed: Path, tmp_path: Path) -> None:
+def test_a_restore_is_undone_by_the_line_that_it_prints(closed: Path, tmp_path: Path) -> None:
     code = "print([o.name for o in db.Organization.get()])"
     vserver("-d", closed, "backup", tmp_path / "monday.db")
     vserver("-d", closed, "shell", "-c", "db.Organization(name='new').save()")
@@ -263,9 +263,9 @@ def test_a_backup_is_taken_back_by_the_line_that_restore_prints(closed: Path, tm
     assert refused.status == 1 and "exists already" in refused.err
     unasked = process.vserver("-d", closed, "restore", tmp_path / "monday.db")
     assert unasked.status != 0 and "new" in vserver("-d", closed, "shell", "-c", code).out
-    told = vserver("-d", closed, "restore", tmp_path / "monday.db", "--yes")
+    output = vserver("-d", closed, "restore", tmp_path / "monday.db", "--yes")
     assert vserver("-d", closed, "shell", "-c", code).out == "['IKNL', 'Oslo']\n"
-    (kept,) = re.findall(r"restore (\S+\.db)", told.err + told.out)
+    (kept,) = re.findall(r"restore (\S+\.db)", output.err + output.out)
     vserver("-d", closed, "restore", kept.strip("'"), "--yes", cwd=closed.parent)
     assert vserver("-d", closed, "shell", "-c", code).out == "['IKNL', 'Oslo', 'new']\n"
 
@@ -301,7 +301,7 @@ def test_an_older_database_is_upgraded_to_write_after_a_backup_and_read_as_a_cop
         assert (old.execute(schema).fetchone(), new.execute(schema).fetchone()[0] > 1) == ((1,), True)
 
 
-def test_what_a_delete_takes_along_is_told_and_comes_back(closed: Path) -> None:
+def test_a_delete_lists_its_dependents_and_undo_restores_them(closed: Path) -> None:
     refused = process.vserver("-d", closed, "delete", "task", "1", "--yes")
     assert refused.status == 1 and "2 results" in refused.err
     vserver("-d", closed, "delete", "task", "1", "--dependents", "--yes")

@@ -78,7 +78,7 @@ def test_bulk_queries_are_one_change_each(story: SimpleNamespace, database: Any)
     assert [found.count(each) for each in (1, 2, 3, 4)] == [50, 51, 51, 0]
 
 
-def test_what_changes_nothing_is_no_change(story: SimpleNamespace, database: Any) -> None:
+def test_a_save_that_changes_nothing_is_not_a_change(story: SimpleNamespace, database: Any) -> None:
     before = len(records(database))
     db.Task.update(name=story.task.name).where(db.Task.id == 1).execute()
     db.Task.update(name="x").where(db.Task.id == 99).execute()
@@ -129,7 +129,7 @@ def test_a_transaction_that_is_committed_by_hand_is_closed_too(database: Any, pa
 # Who
 
 
-def test_a_change_tells_the_actor_and_the_session(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_change_reports_the_actor_and_the_session(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sessions = []
     for actor in ("Zoë 'the' admin", ""):
         monkeypatch.setenv("VSERVER_ACTOR", actor)
@@ -203,7 +203,7 @@ def test_two_processes_at_once_number_their_changes_apart(path: Path) -> None:
 # What
 
 
-def test_an_update_tells_the_changed_columns_before_and_after(story: SimpleNamespace, database: Any) -> None:
+def test_an_update_reports_the_changed_columns_before_and_after(story: SimpleNamespace, database: Any) -> None:
     story.task.name, story.task.parent, story.task.description = "median", None, "x"
     story.task.save()
     assert last_changes(database) == {"name": ["average", "median"], "description": [None, "x"]}
@@ -255,7 +255,7 @@ def test_odd_values_in_a_number_are_recorded_exactly(value: Any, database: Any, 
     assert last_changes(database) == {"run_id": [None, value]}
 
 
-def test_a_text_that_is_no_utf_8_does_not_stop_the_log(database: Any, path: Path) -> None:
+def test_invalid_utf_8_does_not_stop_the_log(database: Any, path: Path) -> None:
     with another_program(path) as conn:
         conn.execute("INSERT INTO task (name) VALUES (CAST(x'61ff62' AS TEXT))")
     assert last_changes(database) == {"name": [None, "a\ufffdb"]}

@@ -196,7 +196,7 @@ def test_no_user_of_it_is_said_to_lack_a_password_and_others_are(source: Source)
     assert codes(OURS)["USR004"] == 1
 
 
-def test_a_password_in_keycloak_is_no_password_here() -> None:
+def test_a_password_in_keycloak_does_not_work_here() -> None:
     run(OURS, "import", NAME)
     with api.connect(OURS):
         for plain in (hashing.KEYCLOAK, hashing.MASK, "Geheim-01!"):

@@ -103,7 +103,7 @@ def test_what_it_held_is_gone_back_to(filled: str, dump: str, tmp_path: Path) ->
     assert len(after["change"]) == len(before["change"]) + 1
 
 
-def test_the_journal_goes_on_and_a_change_is_undone(filled: str, dump: str) -> None:
+def test_the_journal_continues_and_a_change_is_undone(filled: str, dump: str) -> None:
     run(filled, "restore", dump, "--yes")
     assert "restored a backup" in run(filled, "log").stdout
     with opened(filled):
@@ -138,7 +138,7 @@ def test_the_dump_of_an_older_release_is_upgraded(older_url: str, server: postgr
         with opened(bare):
             assert [task.progress for task in Task.get()] == [(2, 2), (0, 0)]
             Task(name="next").save()
-        assert "made task 3" in run(bare, "log").stdout
+        assert "created task 3" in run(bare, "log").stdout
 
 
 def test_the_dump_of_an_older_release_replaces_what_this_one_wrote(older_url: str, filled: str, tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_a_dump_of_this_release_replaces_what_an_older_one_wrote(older_url: str,
         assert len(Task.get()) == 2
 
 
-def test_a_table_that_was_lost_is_made_anew(filled: str, dump: str) -> None:
+def test_a_table_that_was_lost_is_created_again(filled: str, dump: str) -> None:
     with psycopg.connect(filled, autocommit=True) as conn:
         conn.execute("DROP TABLE result")
     done = run(filled, "restore", dump, "--yes")
@@ -172,7 +172,7 @@ def test_a_table_that_was_lost_is_made_anew(filled: str, dump: str) -> None:
 # Beside others
 
 
-def test_others_that_have_it_open_go_on_in_what_was_restored(filled: str, dump: str) -> None:
+def test_other_programs_continue_with_the_restored_data(filled: str, dump: str) -> None:
     with contextlib.closing(urls.opened(filled)) as other, opened(filled, read_only=True) as reader:
         for _ in range(8):  # after five times psycopg has the server keep a plan
             for database in (other, reader):
@@ -282,8 +282,8 @@ def test_rows_that_the_tables_refuse_leave_all_as_it_was(filled: str, dump: str,
     with psycopg.connect(filled, autocommit=True) as conn:
         conn.execute("ALTER TABLE task ADD CONSTRAINT never CHECK (name <> 'average') NOT VALID")
         before = held(filled)
-        told = refused(filled, "restore", dump, "--yes")
-    assert "cannot be restored, and was not changed: " in told and "never" in told
+        output = refused(filled, "restore", dump, "--yes")
+    assert "cannot be restored, and was not changed: " in output and "never" in output
     assert held(filled) == before and kept(tmp_path) == []
 
 
@@ -294,12 +294,12 @@ def test_an_upgrade_that_fails_leaves_all_as_it_was(
     with psycopg.connect(filled, autocommit=True) as conn:
         conn.execute("CREATE VIEW tasks AS SELECT name FROM task")
     before = held(filled)
-    told = refused(filled, "restore", "old.dump", "--yes")  # of an older schema: the table would have to be made anew
-    assert "cannot be restored, and was not changed: cannot drop" in told
+    output = refused(filled, "restore", "old.dump", "--yes")  # of an older schema: the table would have to be made anew
+    assert "cannot be restored, and was not changed: cannot drop" in output
     assert held(filled) == before and kept(tmp_path) == []
 
 
-def test_a_program_that_is_killed_amid_it_leaves_all_as_it_was(
+def test_a_program_that_is_killed_during_it_leaves_all_as_it_was(
     filled: str, dump: str, programs: Path, tmp_path: Path
 ) -> None:
     before = held(filled)
@@ -340,7 +340,7 @@ def test_a_newer_database_is_refused(filled: str, dump: str) -> None:
     assert "created by a newer vserver" in refused(filled, "restore", dump, "--yes")
 
 
-def test_without_pg_restore_or_pg_dump_the_remedy_is_told(
+def test_without_pg_restore_or_pg_dump_the_error_has_the_remedy(
     filled: str, dump: str, programs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -349,7 +349,7 @@ def test_without_pg_restore_or_pg_dump_the_remedy_is_told(
     assert "pg_dump is not on PATH" in refused(filled, "restore", dump, "--yes")
 
 
-def test_a_column_that_was_lost_is_told(filled: str, dump: str, tmp_path: Path) -> None:
+def test_a_column_that_was_lost_is_reported(filled: str, dump: str, tmp_path: Path) -> None:
     with psycopg.connect(filled, autocommit=True) as conn:
         conn.execute("ALTER TABLE task DROP COLUMN image")
     assert 'was not changed: column "image" of relation "task" does not exist' in refused(
@@ -358,13 +358,13 @@ def test_a_column_that_was_lost_is_told(filled: str, dump: str, tmp_path: Path) 
     assert kept(tmp_path) == []
 
 
-def test_a_role_without_rights_is_told(filled: str, dump: str, tmp_path: Path) -> None:
+def test_a_role_without_rights_is_reported(filled: str, dump: str, tmp_path: Path) -> None:
     with psycopg.connect(filled, autocommit=True) as conn:
         conn.execute("CREATE ROLE looker LOGIN")
         conn.execute("GRANT pg_read_all_data TO looker")
-        told = refused(filled.replace("postgres@", "looker@"), "restore", dump, "--yes")
+        output = refused(filled.replace("postgres@", "looker@"), "restore", dump, "--yes")
         conn.execute("DROP ROLE looker")
-    assert "the role lacks a privilege" in told and kept(tmp_path) == []
+    assert "the role lacks a privilege" in output and kept(tmp_path) == []
 
 
 # What is known to be ours

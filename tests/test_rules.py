@@ -1,4 +1,4 @@
-"""Each rule: what breaks it is told, at a save, strict, and at a check; what nearly breaks it is not."""
+"""Each rule: values that break it are reported at a save, in strict mode and by a check; near misses are not."""
 
 from __future__ import annotations
 
@@ -225,14 +225,14 @@ def taken_back(database: Any) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("code", BREAKS)
-def test_what_breaks_a_rule_is_told(code: str, sound: SimpleNamespace, database: Any) -> None:
+def test_a_value_that_breaks_a_rule_is_reported(code: str, sound: SimpleNamespace, database: Any) -> None:
     for make in BREAKS[code]:
         with taken_back(database):
             entity = make(sound)
             with nullcontext([]) if code in AT_CHECK else pytest.warns(CheckWarning) as warned:
                 entity.save()
-            told = {warning.message.code for warning in warned}
-            assert code in AT_CHECK or code in told, entity
+            output = {warning.message.code for warning in warned}
+            assert code in AT_CHECK or code in output, entity
             assert rules.BY_CODE[code].when == rules.AT_SAVE or codes(database, code) == {code}, entity
             assert code in {finding.code for finding in entity.check()}, entity
 
@@ -247,7 +247,7 @@ NAMED = {
 
 
 @pytest.mark.parametrize("code", NAMED)
-def test_what_is_linked_to_is_told_by_its_name(code: str, sound: SimpleNamespace) -> None:
+def test_a_linked_entity_is_reported_by_its_name(code: str, sound: SimpleNamespace) -> None:
     entity = BREAKS[code][0](sound)
     with warnings.catch_warnings(action="ignore", category=CheckWarning):
         entity.save()
@@ -255,7 +255,7 @@ def test_what_is_linked_to_is_told_by_its_name(code: str, sound: SimpleNamespace
 
 
 @pytest.mark.parametrize("code", FINE)
-def test_what_nearly_breaks_a_rule_is_not_told(code: str, sound: SimpleNamespace, database: Any) -> None:
+def test_a_value_that_almost_breaks_a_rule_is_not_reported(code: str, sound: SimpleNamespace, database: Any) -> None:
     for make in FINE[code]:
         with taken_back(database):
             entity = make(sound)

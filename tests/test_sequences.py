@@ -33,7 +33,7 @@ def given_by_hand(conn: psycopg.Connection[Any]) -> None:
         conn.execute(BACK.format(table))  # type: ignore[call-overload]  # texts of ours
 
 
-def test_a_save_goes_on_after_ids_that_were_given_by_hand(
+def test_a_save_continues_after_ids_that_were_given_by_hand(
     database: Any, conn: psycopg.Connection[Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     given_by_hand(conn)
@@ -63,7 +63,7 @@ def test_a_save_goes_on_after_ids_that_were_given_by_hand(
     ]
 
 
-def test_commands_that_write_go_on_after_ids_that_were_given_by_hand(
+def test_commands_that_write_continue_after_ids_that_were_given_by_hand(
     address: str, conn: psycopg.Connection[Any], tmp_path: Path
 ) -> None:
     (tmp_path / "add.yaml").write_text("organizations:\n  - name: Oslo\n    country: Norway\n")
@@ -77,12 +77,12 @@ def test_commands_that_write_go_on_after_ids_that_were_given_by_hand(
 def test_check_finds_a_sequence_that_is_behind(address: str, conn: psycopg.Connection[Any]) -> None:
     assert run(address, "check", "--rule", "DBF005").exit_code == 0
     given_by_hand(conn)
-    told = run(address, "check", "--rule", "DBF005", "-o", "json").stdout
-    assert "organization has a row with id 1, which its sequence organization_id_seq has not reached" in told
-    assert "change has a row" in told and "task" not in told
+    output = run(address, "check", "--rule", "DBF005", "-o", "json").stdout
+    assert "organization has a row with id 1, which its sequence organization_id_seq has not reached" in output
+    assert "change has a row" in output and "task" not in output
 
 
-def test_a_role_that_may_not_set_a_sequence_is_told_what_its_owner_can_run(
+def test_the_error_for_a_role_that_may_not_set_a_sequence_says_what_its_owner_can_run(
     address: str, conn: psycopg.Connection[Any]
 ) -> None:
     given_by_hand(conn)

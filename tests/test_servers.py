@@ -1,4 +1,4 @@
-"""PostgreSQL by URL: what cannot be reached or is not ours is told in a line, and no password is anywhere."""
+"""PostgreSQL by URL: an unreachable server or another program's database is one line, and no password is shown."""
 
 from __future__ import annotations
 
@@ -65,17 +65,17 @@ def test_a_database_that_is_not_there_is_one_line(url: str, server: running.Serv
 
 
 def test_a_wrong_password_is_one_line_and_not_in_it(guarded: str) -> None:
-    told = refused(guarded.replace("guarded@", "guarded:wrong-1914@"), "list", "tasks")
-    assert "password authentication failed" in told and "wrong-1914" not in told
+    output = refused(guarded.replace("guarded@", "guarded:wrong-1914@"), "list", "tasks")
+    assert "password authentication failed" in output and "wrong-1914" not in output
 
 
 @pytest.mark.parametrize("bad", ["host=a&port=x&passwrd=1", "nothing=1"])
-def test_a_url_that_is_none_is_one_line_without_its_password(bad: str) -> None:
-    told = refused(f"postgresql://me:{PASSWORD}@host/db?{bad}", "list", "tasks")
-    assert PASSWORD not in told and "postgresql://me@host/db" in told
+def test_an_invalid_url_is_one_line_without_its_password(bad: str) -> None:
+    output = refused(f"postgresql://me:{PASSWORD}@host/db?{bad}", "list", "tasks")
+    assert PASSWORD not in output and "postgresql://me@host/db" in output
 
 
-def test_a_database_without_tables_is_told_how_to_get_them(server: running.Server) -> None:
+def test_the_error_for_a_database_without_tables_says_how_to_create_them(server: running.Server) -> None:
     with server.bare() as bare:
         assert "init" in refused(bare, "list", "tasks")
         assert run(bare, "init").exit_code == 0
@@ -84,7 +84,7 @@ def test_a_database_without_tables_is_told_how_to_get_them(server: running.Serve
 
 
 @pytest.mark.parametrize("made", ["TABLE task (id int)", "VIEW result AS SELECT 1 AS id", 'TABLE "user" (name text)'])
-def test_tables_of_another_program_that_are_called_as_ours_are_told(
+def test_tables_of_another_program_with_our_names_are_reported(
     made: str, server: running.Server, tmp_path: Path
 ) -> None:
     storage.create(tmp_path / "vserver.db")
@@ -110,10 +110,10 @@ def test_all_that_a_release_makes_is_known_by_name(url: str) -> None:
     assert {name for (name,) in functions} == set(urls.FUNCTIONS)
 
 
-def test_a_command_that_is_told_can_be_typed_as_it_is(server: running.Server) -> None:
+def test_a_suggested_command_can_be_typed_as_it_is(server: running.Server) -> None:
     with server.bare() as bare:
-        told = refused(f"{bare}&application_name=it's%20mine", "list", "tasks")
-        assert run(shlex.split(told.partition("with: ")[2])[2], "init").exit_code == 0
+        output = refused(f"{bare}&application_name=it's%20mine", "list", "tasks")
+        assert run(shlex.split(output.partition("with: ")[2])[2], "init").exit_code == 0
 
 
 def test_the_database_of_a_vantage6_server_is_not_touched(server: running.Server) -> None:
@@ -164,7 +164,7 @@ def test_a_read_only_session_writes_nothing_and_sees_no_hashes(url: str) -> None
         assert len(models.User.get()) == 1
 
 
-def test_a_role_that_may_only_read_lists_and_is_told_what_it_may_not(reader: str) -> None:
+def test_a_role_that_may_only_read_lists_and_its_errors_name_what_it_lacks(reader: str) -> None:
     assert run(reader, "list", "tasks").exit_code == 0
     assert "the role lacks a privilege" in run(reader, "shell", "-c", "db.Organization(name='x').save()").stderr
 
@@ -221,9 +221,9 @@ def test_two_urls_with_passwords_are_both_hidden_and_both_reached(
     with server.bare() as bare:
         to = bare.replace("postgres@", f"guarded:{PASSWORD}@")
         done = program("copy", secret, to)
-        told = program("-d", to, "log").stdout
+        output = program("-d", to, "log").stdout
     assert done.returncode == 0 and done.stderr.count("guarded@") == 3, done.stderr
-    assert "copied from" in told and PASSWORD not in told + done.stdout + done.stderr
+    assert "copied from" in output and PASSWORD not in output + done.stdout + done.stderr
 
 
 def test_a_url_with_a_password_in_the_environment_works(guarded: str) -> None:
@@ -247,7 +247,7 @@ def cut_off(server: running.Server, database: Any) -> None:
     server.run(f"SELECT pg_terminate_backend({pid}, 5000)")
 
 
-def test_a_connection_that_was_dropped_is_made_anew_and_told(
+def test_a_connection_that_was_dropped_is_created_again_and_reported(
     server: running.Server, url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with opened(url) as database:
@@ -283,7 +283,7 @@ def test_a_list_is_shown_after_the_connection_was_dropped(
         assert capsys.readouterr().err.count("was lost and renewed") == 2
 
 
-def test_while_the_server_is_down_each_try_is_one_line_and_then_it_goes_on(
+def test_while_the_server_is_down_each_try_is_one_line_and_then_it_continues(
     server: running.Server, door: tuple[Path, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     link, url = door
@@ -297,10 +297,10 @@ def test_while_the_server_is_down_each_try_is_one_line_and_then_it_goes_on(
             lambda: display.text(Organization.get(), color=False),
             Organization(name="x").save,
         ):
-            with pytest.raises(Error) as told:
+            with pytest.raises(Error) as output:
                 ask()
-            assert "cannot be reached: " in str(told.value) and "that the server is running" in str(told.value)
-            assert "\n" not in str(told.value) and "\\n" not in str(told.value)
+            assert "cannot be reached: " in str(output.value) and "that the server is running" in str(output.value)
+            assert "\n" not in str(output.value) and "\\n" not in str(output.value)
         assert capsys.readouterr().err == ""
         link.symlink_to(folder)
         assert [each.name for each in Organization.get()] == ["IKNL"]
@@ -344,7 +344,7 @@ def test_of_a_transaction_whose_connection_was_dropped_nothing_is_there(server: 
         assert len(Organization.get()) == 0
 
 
-def test_the_second_that_writes_waits_and_is_told_for_whom(
+def test_the_second_writer_waits_and_prints_for_whom(
     url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(connection, "LOCK_NOTICE", 0.0)
@@ -382,9 +382,9 @@ def test_a_new_database_of_the_servers_has_what_the_migrations_make(url: str) ->
         conn.execute("ALTER TABLE task ADD COLUMN extra text")
         conn.execute("DROP TRIGGER journal_node ON node")
         conn.execute("DROP INDEX task_name")
-    told = run(url, "check", "--rule", "DBF003", "-o", "json").stdout
+    output = run(url, "check", "--rule", "DBF003", "-o", "json").stdout
     for part in ("extra is additional", "trigger journal_node is missing", "index task_name is missing"):
-        assert part in told
+        assert part in output
 
 
 def test_a_row_whose_link_leads_nowhere_is_found(url: str) -> None:
@@ -393,7 +393,7 @@ def test_a_row_whose_link_leads_nowhere_is_found(url: str) -> None:
     assert "its organization is organization 17" in run(url, "check", "--rule", "DBF002", "-o", "json").stdout
 
 
-def test_a_url_is_no_path(url: str) -> None:
+def test_a_url_is_not_a_path(url: str) -> None:
     with pytest.raises(Error, match="is not a file"):
         storage.as_path(url)
 

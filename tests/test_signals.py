@@ -317,9 +317,9 @@ def test_a_signal_at_a_random_moment(
         process, waited = place.start(), chance.uniform(0, seconds)
         time.sleep(waited)
         process.send_signal(number)
-        told = process.communicate(timeout=LONGEST)[1]
-        context = f"{name}, {number.name} after {waited:.3f} of {seconds:.3f} s: {process.returncode} {told[-2000:]}"
-        _check(place, process.returncode, told, (before, between, after), number, context)
+        output = process.communicate(timeout=LONGEST)[1]
+        context = f"{name}, {number.name} after {waited:.3f} of {seconds:.3f} s: {process.returncode} {output[-2000:]}"
+        _check(place, process.returncode, output, (before, between, after), number, context)
 
 
 def _uninterrupted(place: Place) -> tuple[str, float, str]:
@@ -329,8 +329,8 @@ def _uninterrupted(place: Place) -> tuple[str, float, str]:
         process.kill()
         process.communicate()
         return before, 1.5, before
-    told = process.communicate(timeout=LONGEST)[1]
-    assert process.returncode in (0, 1), told
+    output = process.communicate(timeout=LONGEST)[1]
+    assert process.returncode in (0, 1), output
     return before, time.monotonic() - began, place.state()
 
 
@@ -343,16 +343,16 @@ def _between(place: Place) -> str:
 
 
 def _check(
-    place: Place, ended: int, told: str, states: tuple[str, str, str], number: signal.Signals, context: str
+    place: Place, ended: int, message: str, states: tuple[str, str, str], number: signal.Signals, context: str
 ) -> None:
     before, _, after = states
     assert ended in (status(number), 0, 1 if place.act.words.endswith("check -o json") else 0), context
-    assert "Traceback" not in told and "damaged" not in told and "Exception ignored" not in told, context
+    assert "Traceback" not in message and "damaged" not in message and "Exception ignored" not in message, context
     state = place.state()
     assert state in states, context
     if ended == 0:
         assert state == after and not place.act.endless, context
-    if "nothing was imported" in told:
+    if "nothing was imported" in message:
         assert state == before, context
     assert list(place.tmp.iterdir()) == [], context
     drafts = [file.name for file in place.folder.iterdir() if file.name.endswith(".new")]
@@ -475,7 +475,7 @@ CHECKING = {
 
 
 @pytest.mark.parametrize("name", CHECKING)
-def test_a_signal_amid_a_check_is_no_damage_and_nothing_is_replaced(name: str, place: Path) -> None:
+def test_a_signal_during_a_check_is_not_damage_and_nothing_is_replaced(name: str, place: Path) -> None:
     words, file, times = CHECKING[name]
     before, number = digest(place / file), SIGNALS[len(name) % 3]
     done = strike(place, number, AMID_A_CHECK, *words.split(), times=times, given="Geheim-999!\n")
@@ -492,9 +492,7 @@ def test_a_signal_amid_a_check_is_no_damage_and_nothing_is_replaced(name: str, p
         ("-d older.db upgrade", "backups.write_back = struck(backups.write_back)"),
     ],
 )
-def test_what_cannot_be_taken_back_any_more_is_reported_before_a_signal_ends_it(
-    words: str, code: str, place: Path
-) -> None:
+def test_finished_work_is_reported_before_a_signal_ends_it(words: str, code: str, place: Path) -> None:
     committing = (
         "from pathlib import Path\nfrom vserverlib.databases.sqlite import Sqlite\n"
         "def committing(commit):\n"
@@ -513,7 +511,7 @@ def test_secrets_that_are_stored_are_not_lost_by_a_signal(place: Path) -> None:
         "organizations:\n  - name: a\n    users:\n      - username: anna\ncollaborations: []\n"
     )
     for times, is_there in ((2, False), (3, True)):  # as the list is put in its place, and as the database is
-        code = "files.put = struck(files.put)"
+        code = "files.move_into_place = struck(files.move_into_place)"
         words = ("-d", "new.db", "import", "f.yaml", "--secrets", "secrets.json")
         done = strike(place, signal.SIGINT, code, *words, times=times)
         assert done.returncode == 130
@@ -570,8 +568,8 @@ def test_a_signal_ends_a_wait_and_a_query(words: str, number: signal.Signals, pl
         else:
             assert "waiting for" in process.stderr.readline()
         process.send_signal(number)
-        told = process.communicate(timeout=LONGEST)[1]
-    assert process.returncode == status(number) and "Traceback" not in told and "damaged" not in told
+        output = process.communicate(timeout=LONGEST)[1]
+    assert process.returncode == status(number) and "Traceback" not in output and "damaged" not in output
     assert digest(place / "vserver.db") == before and is_clean(place)
 
 

@@ -122,9 +122,9 @@ def test_ids_that_were_given_once_are_not_given_again(database: Any) -> None:
 
 def test_chunks_join_without_a_seam(database: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(simulation, "TASKS_PER_CHANGE", 8)
-    told: list[int] = []
-    simulation.fill(database, 20, advance=told.append)
-    assert told == [8, 16, 20]
+    output: list[int] = []
+    simulation.fill(database, 20, advance=output.append)
+    assert output == [8, 16, 20]
     assert [task.id for task in Task.get()] == list(range(1, 21))
 
 

@@ -15,7 +15,7 @@ DATA = Path(__file__).parent / "data"
 COMMAND = "sys.executable, '-m', 'vserver', '-d', 'new.db', 'import', '-'"
 
 
-def test_lines_are_all_there_in_their_order_and_the_first_are_told() -> None:
+def test_lines_are_all_there_in_their_order_and_the_first_are_printed() -> None:
     lines = Lines()
     assert not lines and list(lines.summary("more")) == []
     for number in range(FIRST_LINES + 5):
@@ -27,7 +27,7 @@ def test_lines_are_all_there_in_their_order_and_the_first_are_told() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("name", "content", "message"),
     [
         ("file", b"", "is empty"),
         ("file", b" \n\t", "is empty"),
@@ -38,13 +38,13 @@ def test_lines_are_all_there_in_their_order_and_the_first_are_told() -> None:
         ("file", b' {"a": 1}', "is JSON, but not an export of vserver: name"),
     ],
 )
-def test_a_file_that_is_no_source_is_told(tmp_path: Path, name: str, content: bytes, told: str) -> None:
+def test_a_file_that_is_not_a_source_is_refused(tmp_path: Path, name: str, content: bytes, message: str) -> None:
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(Error, match=told), detection.opened(str(tmp_path / name)):
+    with pytest.raises(Error, match=message), detection.opened(str(tmp_path / name)):
         pass
 
 
-def test_a_source_without_a_name_is_told_as_a_source() -> None:
+def test_a_source_without_a_name_is_reported_as_a_source() -> None:
     with pytest.raises(Error, match="the name of the source is empty: name the SQLite file"), detection.opened(""):
         pass
 
@@ -60,9 +60,9 @@ PIPED = {
 
 @pytest.mark.parametrize("what", PIPED)
 def test_messages_call_what_comes_through_stdin_by_that_name(what: str, tmp_path: Path) -> None:
-    name, content, told, status = PIPED[what]
+    name, content, output, status = PIPED[what]
     data = content if name is None else (DATA / name).read_bytes()[content or slice(None)]
     (tmp_path / "source").write_bytes(data)
     piped = f"subprocess.run([{COMMAND}], stdin=open('source', 'rb')).returncode"
     done = python("-c", f"import subprocess, sys; sys.exit({piped})", cwd=tmp_path, TMPDIR=str(tmp_path))
-    assert done.status == status and told in done.err and str(tmp_path) not in done.err, done
+    assert done.status == status and output in done.err and str(tmp_path) not in done.err, done

@@ -99,7 +99,7 @@ def with_forty(path: Path) -> None:
 
 @needs_root
 @pytest.mark.parametrize("ending", [(), ("COMMIT", "PRAGMA wal_checkpoint(TRUNCATE)")], ids=["closes", "checkpoints"])
-def test_a_copy_during_which_the_owner_writes_is_made_anew(
+def test_a_copy_during_which_the_owner_writes_is_created_again(
     there: Path, nobodys: Path, monkeypatch: pytest.MonkeyPatch, ending: tuple[str, ...]
 ) -> None:
     times = list[Path]()
@@ -174,7 +174,7 @@ for _ in range(times):
     try:
         once()
     except Error as error:  # a line that says why not, and never what is of several moments
-        assert "is written to again and again" in str(error), error
+        assert "is written to all the time" in str(error), error
         refused += 1
 print(len(seen) > 1 and refused <= times // 2, refused, file=sys.stderr)
 print(len(seen) > 1 and refused <= times // 2)
@@ -281,7 +281,7 @@ os._exit(0)
 
 
 @needs_root
-def test_a_file_of_another_user_in_a_folder_that_all_can_write_is_read_and_its_owner_goes_on_writing(
+def test_a_file_of_another_user_in_a_folder_that_all_can_write_is_read_and_its_owner_continues_writing(
     there: Path, closed_folder: Path, asked: Callable[[], str]
 ) -> None:
     """As in /tmp: what the reader made beside it would be the reader's, and the owner could not write any more."""

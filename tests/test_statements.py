@@ -179,10 +179,10 @@ def test_the_statements_of_rules_journal_and_bulk_work_show_no_hash(
     shell.Db(database).undo(2)
     shell.Db(database).log()
     shell.Db(database).check()
-    told = capsys.readouterr().err
-    assert "$2b$" not in told and "Bulk" not in told and "Another" not in told
-    assert 'INSERT INTO "user" ("username", "password") VALUES' in told
-    for values in re.findall(r'INTO "user".*  \[(.*)\]', told):
+    output = capsys.readouterr().err
+    assert "$2b$" not in output and "Bulk" not in output and "Another" not in output
+    assert 'INSERT INTO "user" ("username", "password") VALUES' in output
+    for values in re.findall(r'INTO "user".*  \[(.*)\]', output):
         assert set(values.split(", ")) <= {"'********'", "None"}
 
 

@@ -52,7 +52,7 @@ def write(database: Any, started: Any, finished: Any, status: Any) -> None:
 
 @pytest.mark.sqlite
 @pytest.mark.parametrize("text", [*BLANK, *NO_TIME])
-def test_what_is_no_time_makes_no_result_active_or_completed(story: SimpleNamespace, database: Any, text: str) -> None:
+def test_an_invalid_time_makes_no_result_active_or_completed(story: SimpleNamespace, database: Any, text: str) -> None:
     write(database, text, text, "pending")
     task = db.Task.get(1)
     assert {result.state for result in db.Result.get()} == {"pending"}
@@ -76,7 +76,7 @@ def test_a_text_that_begins_with_a_date_is_a_time(story: SimpleNamespace, databa
 
 
 @pytest.mark.sqlite
-def test_a_text_that_is_no_time_counts_if_the_status_says_the_same(story: SimpleNamespace, database: Any) -> None:
+def test_an_invalid_time_counts_if_the_status_says_the_same(story: SimpleNamespace, database: Any) -> None:
     for text in BLANK:
         write(database, text, text, "completed")
         assert db.Task.get(1).status == "pending"
@@ -88,7 +88,7 @@ def test_a_text_that_is_no_time_counts_if_the_status_says_the_same(story: Simple
 
 
 @pytest.mark.sqlite
-def test_what_is_no_time_is_left_out_of_what_is_computed(story: SimpleNamespace, database: Any) -> None:
+def test_an_invalid_time_is_left_out_of_computed_fields(story: SimpleNamespace, database: Any) -> None:
     write(database, "yesterday", "yesterday", "completed")
     database.execute_sql("UPDATE result SET finished_at = '2026-03-01 09:00:00.000000+00:00' WHERE id = 1")
     assert db.Task.get(1).finished_at == datetime.datetime(2026, 3, 1, 9, tzinfo=datetime.UTC)
@@ -280,7 +280,7 @@ def test_before_release_17_the_column_is_added_anew(older_server: str) -> None:
 
 
 @pytest.mark.parametrize("beyond", ["infinity", "-infinity", "0044-03-15 00:00+00 BC", "10000-01-01 00:00+00"])
-def test_a_time_beyond_the_years_that_we_know_is_no_time(url: str, beyond: str) -> None:
+def test_a_time_beyond_the_known_years_is_invalid(url: str, beyond: str) -> None:
     with contextlib.closing(db.connect(url)) as database, database.rule_checks(False):
         db.Result(task=None).save()
         for status, state in (("pending", "pending"), ("completed", "completed")):

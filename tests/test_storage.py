@@ -80,13 +80,13 @@ def test_create_needs_a_folder_that_can_be_written(tmp_path: Path, closed_folder
 def test_two_that_make_the_same_database_at_once_do_not_overwrite(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    target, fill = tmp_path / "new.db", storage.write
+    target, fill = tmp_path / "new.db", storage.write_new
 
     def fill_late(file: Path, *options: Any) -> None:
         fill(file, *options)
         target.write_text("made by another process")
 
-    monkeypatch.setattr(storage, "write", fill_late)
+    monkeypatch.setattr(storage, "write_new", fill_late)
     with pytest.raises(Error, match="exists already"):
         storage.create(target)
     assert target.read_text() == "made by another process" and len(list(tmp_path.iterdir())) == 1
@@ -115,7 +115,7 @@ def test_a_path_that_does_not_exist_says_how_to_make_it(tmp_path: Path, monkeypa
         (b"--\n-- PostgreSQL database dump\n--\n", "is a dump of .* its URL"),
     ],
 )
-def test_what_is_no_database_is_refused_untouched(tmp_path: Path, content: bytes, message: str) -> None:
+def test_a_file_that_is_not_a_database_is_refused_untouched(tmp_path: Path, content: bytes, message: str) -> None:
     file = tmp_path / "file.db"
     file.write_bytes(content)
     for options in ({}, {"read_only": True}, {"sandbox": True}):
@@ -150,8 +150,8 @@ def test_a_newer_schema_is_refused(path: Path) -> None:
     with sqlite3.connect(path) as conn:
         conn.execute("PRAGMA user_version = 999")
     conn.close()
-    told = rf"created by a newer vserver \(schema 999, this release knows {schemas.NEWEST}\): upgrade vserver"
-    with pytest.raises(Error, match=told):
+    output = rf"created by a newer vserver \(schema 999, this release knows {schemas.NEWEST}\): upgrade vserver"
+    with pytest.raises(Error, match=output):
         db.connect(path)
 
 
@@ -321,7 +321,7 @@ def test_what_only_reads_is_allowed_read_only_and_shows_no_hash(
         assert "$2b$" not in "".join(found.values())
 
 
-def test_read_only_refuses_saves_and_the_session_goes_on(read_only: Any) -> None:
+def test_read_only_refuses_saves_and_the_session_continues(read_only: Any) -> None:
     with pytest.raises(Error, match="read-only"):
         db.Organization(name="x").save()
     with pytest.raises(Error, match="read-only"):
@@ -420,10 +420,10 @@ def test_a_sandbox_takes_committed_rows_along_and_reports_nothing_at_first(
     other.close()
 
 
-def test_a_command_that_is_told_can_be_typed_as_it_is(tmp_path: Path) -> None:
+def test_a_suggested_command_can_be_typed_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "it's & mine.db"
     for _ in range(2):
-        with pytest.raises(Error) as told:
+        with pytest.raises(Error) as output:
             connecting.connect(path)
-        assert shlex.split(str(told.value).partition("with: ")[2]) == ["vserver", "-d", str(path), "init"]
+        assert shlex.split(str(output.value).partition("with: ")[2]) == ["vserver", "-d", str(path), "init"]
         path.touch()

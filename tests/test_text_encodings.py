@@ -48,8 +48,8 @@ def test_what_is_around_an_export_is_taken_off(what: str, export: str, tmp_path:
     plain, file = tmp_path / "plain.json", tmp_path / "wrapped"
     plain.write_text(export, encoding="utf-8")
     file.write_bytes(WRAPS[what](export))
-    told, rows = read(file)
-    assert rows == read(plain)[1] and told.startswith(f"{file} is an export of vserver")
+    output, rows = read(file)
+    assert rows == read(plain)[1] and output.startswith(f"{file} is an export of vserver")
 
 
 @pytest.mark.parametrize("what", WRAPS)
@@ -94,12 +94,12 @@ REFUSED = {
 
 @pytest.mark.parametrize("what", REFUSED)
 def test_anything_else_is_refused_in_a_line_that_says_what_to_do(what: str, tmp_path: Path) -> None:
-    content, told = REFUSED[what]
+    content, expected = REFUSED[what]
     file = tmp_path / "a file"
     file.write_bytes(content)
     with pytest.raises(Error) as caught:
         read(file)
-    assert told in str(caught.value) and str(caught.value).startswith(str(file)) and "\n" not in str(caught.value)
+    assert expected in str(caught.value) and str(caught.value).startswith(str(file)) and "\n" not in str(caught.value)
 
 
 def test_a_packed_database_is_named_when_it_is_opened(tmp_path: Path) -> None:
@@ -114,10 +114,10 @@ def test_few_bytes_that_stand_for_many_are_refused(
     monkeypatch.setattr(text_encodings, "ALWAYS_ALLOWED", 2**20)
     monkeypatch.setattr(documents, "MAX_BYTES", 2**20)
     monkeypatch.setattr(text_encodings, "MAX_RATIO", 20)
-    for head, told in ((export, "is more than 20 times as large when unpacked"), (FIXTURE, "is larger than 1 MiB")):
+    for head, expected in ((export, "is more than 20 times as large when unpacked"), (FIXTURE, "is larger than 1 MiB")):
         file = tmp_path / "bomb"
         file.write_bytes(gzip.compress(head.encode() + b" " * 20 * 2**20))
-        with pytest.raises(Error, match=told):
+        with pytest.raises(Error, match=expected):
             read(file)
 
 

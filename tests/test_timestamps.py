@@ -105,7 +105,7 @@ def test_other_forms_of_a_condition_mean_all_of_it_too(tasks: list[Any]) -> None
 
 
 @pytest.mark.parametrize("text", NO_TIMES)
-def test_what_is_no_time_is_refused(story: SimpleNamespace, text: str) -> None:
+def test_an_invalid_time_is_refused(story: SimpleNamespace, text: str) -> None:
     with pytest.raises(UsageError, match="created_at is a time, not"):
         db.Task.where(f'created_at<"{text}"')
     with pytest.raises(Error, match=r"Task\.created_at takes a time, not"):
@@ -137,7 +137,7 @@ def test_the_end_of_time_is_within_it(tasks: list[Any]) -> None:
 
 
 @pytest.mark.sqlite
-def test_what_is_no_time_is_before_and_after_nothing(tasks: list[Any], database: Any) -> None:
+def test_an_invalid_time_is_before_and_after_nothing(tasks: list[Any], database: Any) -> None:
     for number, odd in enumerate(("''", "' '", "'yesterday'", "x'00'", "'0'")):
         database.execute_sql(f"UPDATE task SET created_at = {odd} WHERE id = {tasks[number].id}")
     assert len(db.Task.where("created_at>0001")) == 3 == len(db.Task.where("created_at<9999"))

@@ -53,7 +53,7 @@ def other(path: Path) -> Iterator[sqlite3.Connection]:
 # What comes back
 
 
-def test_an_insert_is_taken_back(story: SimpleNamespace, database: Any) -> None:
+def test_an_insert_is_undone(story: SimpleNamespace, database: Any) -> None:
     before = tables(database)
     db.Task(name="mistake", collaboration=story.collaboration).save()
     done = undo(database)
@@ -61,7 +61,7 @@ def test_an_insert_is_taken_back(story: SimpleNamespace, database: Any) -> None:
     assert str(done) == f"change {done.change} undid change {done.change - 1}: 1 row"
 
 
-def test_an_update_is_taken_back(story: SimpleNamespace, database: Any) -> None:
+def test_an_update_is_undone(story: SimpleNamespace, database: Any) -> None:
     before = tables(database)
     story.task.name, story.task.description, story.task.parent = None, "x", None
     story.task.save()
@@ -69,7 +69,7 @@ def test_an_update_is_taken_back(story: SimpleNamespace, database: Any) -> None:
     assert tables(database) == before
 
 
-def test_a_membership_is_taken_back(story: SimpleNamespace, database: Any) -> None:
+def test_a_membership_is_undone(story: SimpleNamespace, database: Any) -> None:
     before = tables(database)
     story.collaboration.organizations.remove(story.oslo)
     story.collaboration.save()
@@ -92,7 +92,7 @@ def test_a_delete_with_dependents_brings_back_all_of_it_with_the_same_ids(
     assert dangling_links.broken(database) == []
 
 
-def test_bulk_queries_are_taken_back(story: SimpleNamespace, database: Any) -> None:
+def test_bulk_queries_are_undone(story: SimpleNamespace, database: Any) -> None:
     before = tables(database)
     db.Task.insert_many([{"name": str(number)} for number in range(1500)]).execute()
     db.Task.update(name="all", image=None).where(db.Task.id > 0).execute()
@@ -100,7 +100,7 @@ def test_bulk_queries_are_taken_back(story: SimpleNamespace, database: Any) -> N
     assert tables(database) == before
 
 
-def test_what_another_program_wrote_is_taken_back_exactly(
+def test_changes_of_another_program_are_undone_exactly(
     story: SimpleNamespace, database: Any, other: sqlite3.Connection
 ) -> None:
     other.execute("UPDATE task SET name = CAST(x'61ff00' AS TEXT), image = x'00ff', run_id = 0.1, database = ''")
@@ -185,14 +185,14 @@ def test_after_an_undo_was_undone_plain_undo_takes_back_the_change_again(story: 
     assert db.Task.get(1).name == "average"
 
 
-def test_a_change_is_taken_back_once(story: SimpleNamespace, database: Any) -> None:
+def test_a_change_is_undone_once(story: SimpleNamespace, database: Any) -> None:
     change_task(story, "a")
     done = undo(database)
     with pytest.raises(Error, match=f"change {done.undone[0]} is already undone, by change {done.change}"):
         undo(database, change=done.undone[0])
 
 
-def test_one_change_in_the_middle_is_taken_back(story: SimpleNamespace, database: Any) -> None:
+def test_one_change_in_the_middle_is_undone(story: SimpleNamespace, database: Any) -> None:
     change_task(story, "a")
     number = database.last_change
     story.task.image = "x"
@@ -201,7 +201,7 @@ def test_one_change_in_the_middle_is_taken_back(story: SimpleNamespace, database
     assert (db.Task.get(1).name, db.Task.get(1).image) == ("average", "x")
 
 
-def test_a_whole_session_is_taken_back_with_its_undos(path: Path, story: SimpleNamespace, database: Any) -> None:
+def test_a_whole_session_is_undone_with_its_undos(path: Path, story: SimpleNamespace, database: Any) -> None:
     before = tables(database)
     with contextlib.closing(db.connect(path)) as later:
         db.Task(name="a").save()
@@ -222,7 +222,7 @@ def test_a_whole_session_is_taken_back_with_its_undos(path: Path, story: SimpleN
 
 
 @pytest.mark.parametrize(
-    ("asked", "error", "told"),
+    ("asked", "error", "message"),
     [
         ({"count": 99}, Error, "99 changes cannot be undone: the journal has 7 in effect"),
         ({"count": 0}, UsageError, '"0" is not a number of changes'),
@@ -235,10 +235,10 @@ def test_a_whole_session_is_taken_back_with_its_undos(path: Path, story: SimpleN
     ],
 )
 def test_what_is_not_there_is_refused(
-    asked: dict[str, Any], error: type[Error], told: str, story: SimpleNamespace, database: Any
+    asked: dict[str, Any], error: type[Error], message: str, story: SimpleNamespace, database: Any
 ) -> None:
     before = len(journal.log(database, limit=1000))
-    with pytest.raises(error, match=told):
+    with pytest.raises(error, match=message):
         undo(database, **asked)
     assert len(journal.log(database, limit=1000)) == before
 
@@ -271,8 +271,8 @@ def test_what_has_changed_since_is_refused_with_both_values(story: SimpleNamespa
     number = database.last_change
     change_task(story, "b")
     before = tables(database), len(journal.log(database, limit=99))
-    told = rf'task 1 was changed since change {number}: its name was "a\\x1b\[2J" then, and is "b" now: use --force'
-    with pytest.raises(Error, match=told):
+    output = rf'task 1 was changed since change {number}: its name was "a\\x1b\[2J" then, and is "b" now: use --force'
+    with pytest.raises(Error, match=output):
         undo(database, change=number)
     assert (tables(database), len(journal.log(database, limit=99))) == before
     undo(database, change=number, force=True)
@@ -327,8 +327,8 @@ def test_force_names_the_first_rows_that_it_leaves_out_and_counts_the_others(dat
             db.Node.delete_by_id(id)
     done = undo(database, change=number, force=True)
     assert (done.rows, done.left_out.total, db.Node.get()) == (6, 24, [])
-    told = [f"left out: {GONE.format(id, number)}" for id in (30, *range(23, 4, -1))]
-    assert list(done.left_out.summary()) == [*told, "and 4 more"]
+    output = [f"left out: {GONE.format(id, number)}" for id in (30, *range(23, 4, -1))]
+    assert list(done.left_out.summary()) == [*output, "and 4 more"]
 
 
 def test_an_undo_that_would_do_nothing_is_refused_and_not_on_record(story: SimpleNamespace, database: Any) -> None:
@@ -394,8 +394,8 @@ def test_a_membership_that_is_there_again_is_named(story: SimpleNamespace, datab
     number = database.last_change
     story.oslo.collaborations.append(story.collaboration)
     story.oslo.save()
-    told = "membership 3 of organization 2 in collaboration 1 exists now: delete it first"
-    with pytest.raises(Error, match=f"^change {number} cannot be undone, {told}$"):
+    expected = "membership 3 of organization 2 in collaboration 1 exists now: delete it first"
+    with pytest.raises(Error, match=f"^change {number} cannot be undone, {expected}$"):
         undo(database, change=number)
 
 

@@ -183,7 +183,7 @@ def test_a_table_that_is_rebuilt_loses_none_of_the_rows_that_link_to_it(older: P
         assert database.pragma("foreign_keys") == 1
 
 
-def test_a_migration_that_would_break_links_is_taken_back(older: Path, newer: Newer) -> None:
+def test_a_migration_that_would_break_links_is_rolled_back(older: Path, newer: Newer) -> None:
     newer(BREAKS)
     with pytest.raises(Error, match="would have links to missing rows"):
         db.connect(older)
@@ -284,26 +284,26 @@ def test_a_dry_run_prints_what_is_due_and_does_not_do_it(older: Path, newer: New
     assert schema(older) == schemas.NEWEST - 1 and beside(older) == []
 
 
-def test_a_dry_run_tells_what_changes_how_many_rows_and_where_the_backup_goes(older: Path, newer: Newer) -> None:
+def test_a_dry_run_reports_what_changes_how_many_rows_and_where_the_backup_goes(older: Path, newer: Newer) -> None:
     newer(WRITES, "Domains are names.\n\nFrozen.")
     result = run("upgrade", "--dry-run")
     assert result.stdout == f"{schemas.NEWEST:04}_more  Domains are names.\n"
-    told = (
+    output = (
         rf"schema {schemas.NEWEST - 1} to {schemas.NEWEST}, tried on a private copy: "
         r"7 rows written, including the journal's, in \d+\.\d s; "
         rf"a backup of {older.stat().st_size:,} bytes would be made first, such as vserver-\d{{8}}-\d{{6}}\.db\n"
     )
-    assert re.fullmatch(told, result.stderr) and beside(older) == []
+    assert re.fullmatch(output, result.stderr) and beside(older) == []
 
 
-def test_a_dry_run_tells_that_an_upgrade_would_fail(older: Path, newer: Newer) -> None:
+def test_a_dry_run_reports_that_an_upgrade_would_fail(older: Path, newer: Newer) -> None:
     newer(FAILS)
     result = run("upgrade", "--dry-run")
     assert result.exit_code == 1 and result.stdout == "" and "no such column: nonsense" in result.stderr
     assert schema(older) == schemas.NEWEST - 1 and beside(older) == []
 
 
-def test_every_migration_tells_what_it_changes() -> None:
+def test_every_migration_says_what_it_changes() -> None:
     assert [upgrades.description_of(name)[-1:] for name in schemas.due(0)] == ["."] * schemas.NEWEST
 
 
@@ -316,7 +316,7 @@ def test_every_migration_tells_what_it_changes() -> None:
         ("passwd", "root", "--stdin"),
     ],
 )
-def test_what_means_nothing_is_told_before_an_older_database_is_upgraded(
+def test_options_without_effect_are_refused_before_an_older_database_is_upgraded(
     words: tuple[str, ...], older: Path, newer: Newer
 ) -> None:
     newer()
@@ -357,7 +357,7 @@ def refused(url: str, *words: str) -> str:
 
 def server_schema(url: str) -> int:
     with closing(servers.opened(url, read_only=True, of_any_release=True)) as database:
-        return schemas.of(database)
+        return schemas.version_of(database)
 
 
 def dumps_in(folder: Path) -> list[Path]:
@@ -373,8 +373,10 @@ def test_opening_one_on_a_server_upgrades_it_after_a_dump_and_says_so(
         db.Organization(name="the next").save()
         assert db.Organization.get_by_name("the next").id == 3
     (dump,) = dumps_in(tmp_path)
-    told = f"{older_url} was upgraded from schema 1 to {schemas.NEWEST}; the previous state is kept in {dump.name}\n"
-    assert capsys.readouterr().err == told and dump.stat().st_mode & 0o777 == 0o600
+    expected = (
+        f"{older_url} was upgraded from schema 1 to {schemas.NEWEST}; the previous state is kept in {dump.name}\n"
+    )
+    assert capsys.readouterr().err == expected and dump.stat().st_mode & 0o777 == 0o600
     assert run("-d", older_url, "check", "--rule", "DBF003").exit_code == 0
     assert "the next" in run("-d", older_url, "log").stdout
     db.connect(older_url).close()
@@ -387,8 +389,8 @@ def test_opening_one_on_a_server_upgrades_it_after_a_dump_and_says_so(
 def test_what_only_reads_refuses_an_older_one_on_a_server_with_the_remedy(
     older_url: str, programs: Path, tmp_path: Path, words: list[str]
 ) -> None:
-    told = f"(schema 1, this release needs {schemas.NEWEST}): upgrade it with: vserver -d '{older_url}' upgrade\n"
-    assert refused(older_url, *words).endswith(told)
+    expected = f"(schema 1, this release needs {schemas.NEWEST}): upgrade it with: vserver -d '{older_url}' upgrade\n"
+    assert refused(older_url, *words).endswith(expected)
     assert server_schema(older_url) == 1 and list(tmp_path.iterdir()) == []
 
 
@@ -424,8 +426,8 @@ def test_an_upgrade_that_fails_on_a_server_leaves_all_as_it_was(
         db.Result().save()
     newer(FAILS)
     for words in (["upgrade"], ["upgrade", "--dry-run"], ["shell", "-c", "1"]):
-        told = refused(url, *words)
-        assert 'cannot be upgraded, and was not changed: column "nonsense" does not exist' in told
+        output = refused(url, *words)
+        assert 'cannot be upgraded, and was not changed: column "nonsense" does not exist' in output
     assert server_schema(url) == schemas.NEWEST - 1 and dumps_in(tmp_path) == []
     with psycopg.connect(url) as conn:
         assert conn.execute("SELECT COUNT(*) FROM result").fetchone() == (1,)
@@ -447,7 +449,7 @@ def test_two_that_open_one_on_a_server_at_once_upgrade_it_once(older_url: str, p
     assert sum("was upgraded" in err for _, err in done) == 1 and len(dumps_in(tmp_path)) == 1
 
 
-def test_a_dry_run_on_a_server_tells_what_it_would_do_and_does_not_do_it(
+def test_a_dry_run_on_a_server_reports_what_it_would_do_and_does_not_do_it(
     url: str, programs: Path, newer: Newer, tmp_path: Path
 ) -> None:
     with closing(db.connect(url)):
@@ -456,12 +458,12 @@ def test_a_dry_run_on_a_server_tells_what_it_would_do_and_does_not_do_it(
     newer(WRITES, "Domains are names.\n\nFrozen.")
     done = run("-d", url, "upgrade", "--dry-run")
     assert (done.exit_code, done.stdout) == (0, f"{schemas.NEWEST:04}_more  Domains are names.\n")
-    told = (
+    output = (
         rf"schema {schemas.NEWEST - 1} to {schemas.NEWEST}, tried in a transaction that was rolled back: "
         r"5 rows written, including the journal's, in \d+\.\d s; "
         r"a backup would be made first, such as vserver\d+-\d{8}-\d{6}\.dump\n"
     )
-    assert re.fullmatch(told, done.stderr), done.stderr
+    assert re.fullmatch(output, done.stderr), done.stderr
     assert server_schema(url) == schemas.NEWEST - 1 and dumps_in(tmp_path) == []
     with psycopg.connect(url) as conn:
         assert conn.execute("SELECT domain FROM organization").fetchall() == [(None,)] * 2
@@ -482,8 +484,8 @@ def test_without_pg_dump_one_on_a_server_is_not_upgraded_unless_somebody_says_th
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     for words in (["upgrade"], ["upgrade", "--dry-run"], ["shell", "-c", "1"]):
-        told = refused(older_url, *words)
-        assert "pg_dump is not on PATH: install" in told and f"vserver -d '{older_url}' upgrade --no-backup" in told
+        output = refused(older_url, *words)
+        assert "pg_dump is not on PATH: install" in output and f"vserver -d '{older_url}' upgrade --no-backup" in output
     assert server_schema(older_url) == 1
     assert "without a backup" in run("-d", older_url, "upgrade", "--dry-run", "--no-backup").stderr
     done = run("-d", older_url, "upgrade", "--no-backup")
@@ -567,7 +569,7 @@ def released(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("harm", DAMAGES)
-def test_a_damaged_database_is_not_upgraded_and_the_person_is_told_how_to_go_on(
+def test_a_damaged_database_is_not_upgraded_and_the_message_names_the_remedy(
     released: Path, harm: Callable[[Path], str]
 ) -> None:
     """Its backup would be refused when it is needed."""
@@ -577,14 +579,14 @@ def test_a_damaged_database_is_not_upgraded_and_the_person_is_told_how_to_go_on(
         shutil.copy(RELEASED[0], "x.db")
         done = CliRunner().invoke(vserver.main, words.split(), input="Geheim-999!\n", prog_name="vserver")
         assert done.exit_code == 1 and done.stdout == "", words
-        told = done.stderr.splitlines()[-1]
-        assert told.startswith(f"Error: vserver.db is damaged ({fault}"), words
-        assert "): restore would refuse its backup, so it was not upgraded; repair it (sqlite3 vserver.db" in told
-        assert told.endswith("or upgrade without one: vserver upgrade --no-backup")
+        output = done.stderr.splitlines()[-1]
+        assert output.startswith(f"Error: vserver.db is damaged ({fault}"), words
+        assert "): its backup could not be restored, so it was not upgraded; repair it (sqlite3 vserver.db" in output
+        assert output.endswith("or upgrade without one: vserver upgrade --no-backup")
         assert released.read_bytes() == before and beside(released) == []
 
 
-def test_what_is_told_of_a_damaged_index_repairs_it(released: Path) -> None:
+def test_the_suggested_command_repairs_a_damaged_index(released: Path) -> None:
     hide_from_index(released)
     with closing(sqlite3.connect(released)) as conn:
         conn.execute("REINDEX")
@@ -597,7 +599,7 @@ def test_a_damaged_database_is_upgraded_without_a_backup_where_one_says_so(relea
     assert schema(released) == schemas.NEWEST and beside(released) == []
 
 
-def test_links_that_lead_nowhere_are_no_damage(released: Path) -> None:
+def test_dangling_links_are_not_damage(released: Path) -> None:
     with closing(sqlite3.connect(released, isolation_level=None)) as conn:
         conn.execute("UPDATE result SET task_id = 999 WHERE id = 1")
     assert run("upgrade").exit_code == 0
@@ -627,9 +629,9 @@ def cut_off(programs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_dump_that_could_not_be_restored_stops_an_upgrade(older_url: str, cut_off: None, tmp_path: Path) -> None:
-    told = refused(older_url, "upgrade")
-    assert "pg_dump made a backup of postgresql://" in told and "cannot be read by pg_restore" in told
-    assert told.endswith(f"make a backup yourself, then: vserver -d '{older_url}' upgrade --no-backup\n")
+    output = refused(older_url, "upgrade")
+    assert "pg_dump made a backup of postgresql://" in output and "cannot be read by pg_restore" in output
+    assert output.endswith(f"make a backup yourself, then: vserver -d '{older_url}' upgrade --no-backup\n")
     assert server_schema(older_url) == 1 and dumps_in(tmp_path) == []
     assert run("-d", older_url, "upgrade", "--no-backup").exit_code == 0
 

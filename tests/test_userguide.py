@@ -128,7 +128,7 @@ def test_what_is_left_of_the_guide_has_no_code_in_it() -> None:
     assert not re.search(r"^\s*(\)|#|\w+ ?=)", rest, re.MULTILINE)
 
 
-def test_the_guide_is_told_what_every_statement_that_looks_up_gives() -> None:
+def test_every_lookup_of_the_guide_has_an_expected_result() -> None:
     quiet = re.compile(r"\w+ = db\.\w+\(\n|[\w.]+\.save\(\)|from |print|user\.\w+ = ")  # makes, saves, imports, sets
     assert list(GIVES) == list(dict.fromkeys(text for text in statements() if not quiet.match(text)))
 

@@ -84,7 +84,7 @@ def test_a_merge_names_what_is_lost_too(server: Server) -> None:
     assert json.loads(done.stdout)["lost_values"] == LINES
 
 
-def test_many_lost_values_are_told_in_part_and_all_of_them_strictly(server: Server) -> None:
+def test_many_lost_values_are_named_in_part_and_all_of_them_if_strict(server: Server) -> None:
     server("UPDATE run SET task_id = 1000 + id")
     few, all_of_them = run("import", "server.sqlite", "--dry-run"), run("import", "server.sqlite", "--strict")
     assert few.stderr.count("there is no task 10") == 20
@@ -97,7 +97,7 @@ def test_what_only_changed_its_form_is_not_lost(server: Server) -> None:
     assert json.loads(run("import", "server.sqlite", "-o", "json").stdout)["lost_values"] == []
 
 
-def test_a_look_is_not_exported_with_hashes_which_it_does_not_hold(server: Server) -> None:
+def test_a_view_is_not_exported_with_hashes_which_it_does_not_have(server: Server) -> None:
     server()
     looked = ["-d", "server.sqlite", "export", "look.json"]
     done = CliRunner().invoke(vserver.main, [*looked, "--with-hashes"])
@@ -126,9 +126,9 @@ def test_what_stands_for_a_hash_is_never_taken_for_one(server: Server, options: 
     assert run("import", "false.json", "--replace", "--yes", "--strict").exit_code == 1
 
 
-def test_a_value_that_is_kept_and_is_none_of_its_kind_breaks_a_rule(server: Server) -> None:
+def test_a_kept_value_of_another_type_breaks_a_rule(server: Server) -> None:
     server("UPDATE task SET created_at = 'gisteren' WHERE id = 2")
     strict, done = run("import", "server.sqlite", "--strict"), run("import", "server.sqlite", "-o", "json")
-    told = 'DBF004 task 2: its created_at is "gisteren", which is not a time: set it'
-    assert strict.exit_code == 1 and told in strict.stderr
+    output = 'DBF004 task 2: its created_at is "gisteren", which is not a time: set it'
+    assert strict.exit_code == 1 and output in strict.stderr
     assert json.loads(done.stdout)["breaches"]["DBF004"] == 1 and json.loads(done.stdout)["lost_values"] == []

@@ -95,8 +95,8 @@ def test_a_name_that_is_not_defined_says_so_too(tmp_path: Path) -> None:
         "db.Run": f'error: db has no "Run": {RUN}',
     }
     terminal = Terminal([*PROGRAM, "shell", "--demo", "-q"], environment(tmp_path), columns=200)
-    for line, told in lines.items():
-        assert terminal.enter(line).splitlines() == [told, f"  {line}"]
+    for line, output in lines.items():
+        assert terminal.enter(line).splitlines() == [output, f"  {line}"]
     assert "NameError: name 'nowhere' is not defined" in terminal.enter("nowhere")
     terminal.leave()
     ended = vserver("shell", "--demo", "-q", "-c", "Run.get(1)")
@@ -121,6 +121,6 @@ COMMANDS = {
 
 def test_the_commands_say_so_too(tmp_path: Path) -> None:
     vserver("-d", tmp_path / "x.db", "init", "--demo")
-    for words, told in COMMANDS.items():
+    for words, output in COMMANDS.items():
         ended = vserver("-d", tmp_path / "x.db", *words)
-        assert (ended.status, ended.err) == (2, f"Error: {told}\n"), words
+        assert (ended.status, ended.err) == (2, f"Error: {output}\n"), words

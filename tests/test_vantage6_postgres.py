@@ -17,7 +17,7 @@ from test_importer import ALL_RELEASES, HYBRID
 import models as db
 from vserverlib import Error, hashing
 from vserverlib.secret_columns import SECRET_COLUMNS
-from vserverlib.transfer import detection, importer, vantage6_snapshots
+from vserverlib.transfer import detection, import_report, importer, vantage6_snapshots
 
 MESSY = (  # what servers were seen to leave behind
     "UPDATE task SET name = NULL WHERE id = 1",
@@ -42,7 +42,7 @@ def both(server: postgres.Server, tmp_path: Path, quick_hashes: None) -> Iterato
         yield make
 
 
-def imported(source: str, target: Path) -> tuple[importer.ImportReport, dict[str, list[Any]]]:
+def imported(source: str, target: Path) -> tuple[import_report.ImportReport, dict[str, list[Any]]]:
     """Import a source, and return what became of it, and all rows: of a secret whether there is one."""
     with detection.opened(source) as found:
         outcome = importer.run(found, target)
@@ -91,15 +91,15 @@ def test_it_is_only_read_and_said_what_it_is(both: Fill, tmp_path: Path) -> None
     assert run(str(tmp_path / "ours.db"), "log").stdout.count("imported postgres") == 1
 
 
-def test_what_is_no_database_of_a_server_is_one_line(server: postgres.Server, tmp_path: Path) -> None:
+def test_a_database_that_is_not_a_servers_is_one_line(server: postgres.Server, tmp_path: Path) -> None:
     with server.bare() as bare, server.bare() as other, psycopg.connect(other, autocommit=True) as conn:
         conn.execute("CREATE TABLE authenticatable (id int)")
-        for source, told in (
+        for source, expected in (
             (bare, "has neither tables of vserver nor of a vantage6 server"),
             (other, "of another program"),
         ):
             done = run(str(tmp_path / "ours.db"), "import", source)
-            assert done.exit_code == 1 and told in done.stderr and done.stderr.count("\n") == 1
+            assert done.exit_code == 1 and expected in done.stderr and done.stderr.count("\n") == 1
     assert not (tmp_path / "ours.db").exists()
 
 
@@ -112,7 +112,9 @@ def test_a_view_in_the_place_of_a_table_is_refused(both: Fill, tmp_path: Path) -
         pass
 
 
-def test_a_role_that_may_not_read_a_table_is_told_which(server: postgres.Server, both: Fill, tmp_path: Path) -> None:
+def test_the_error_for_a_role_that_may_not_read_a_table_names_it(
+    server: postgres.Server, both: Fill, tmp_path: Path
+) -> None:
     _, url = both("4.15.2")
     server.run("DROP ROLE IF EXISTS half")
     server.run("CREATE ROLE half LOGIN")
@@ -160,7 +162,7 @@ def test_an_older_database_on_a_server_is_upgraded_before_it_is_merged_into(olde
 # Looking
 
 
-def test_a_look_at_it_says_so_and_shows_what_its_import_does(both: Fill) -> None:
+def test_a_view_of_it_says_so_and_shows_what_its_import_does(both: Fill) -> None:
     file, url = both("4.15.2")
     looked, known = run(url, "list", "tasks", "-o", "json"), run(str(file), "list", "tasks", "-o", "json")
     assert looked.exit_code == 0 and looked.stdout == known.stdout
@@ -198,7 +200,7 @@ def test_a_second_look_makes_no_copy_until_something_is_written(both: Fill, monk
     assert '"name": "renamed"' in run(url, "list", "tasks", "-o", "json").stdout and len(made) == 2
 
 
-def test_a_look_at_it_changes_nothing_there_and_what_writes_is_refused(both: Fill) -> None:
+def test_viewing_it_changes_nothing_there_and_writing_is_refused(both: Fill) -> None:
     _, url = both("4.15.2")
     for words in (
         ["delete", "task", "1"],
@@ -248,21 +250,21 @@ def encoded(server: postgres.Server, tmp_path: Path) -> Iterator[Callable[[str],
 @pytest.mark.parametrize(
     ("encoding", "name"), [("SQL_ASCII", "caf�"), ("LATIN1", "café"), ("WIN1252", "caf�"), ("EUC_JP", "日本")]
 )
-def test_a_database_in_another_encoding_is_read_and_what_is_lost_is_told(
+def test_a_database_in_another_encoding_is_read_and_what_is_lost_is_reported(
     encoded: Callable[[str], str], tmp_path: Path, encoding: str, name: str
 ) -> None:
     url, ours = encoded(encoding), str(tmp_path / "ours.db")
     done = run(ours, "import", url)
     assert done.exit_code == 0, done.output
-    told = f'organization 1: name "{name}": characters that cannot be stored became �'
-    assert (told in done.stderr) is ("�" in name)
+    output = f'organization 1: name "{name}": characters that cannot be stored became �'
+    assert (output in done.stderr) is ("�" in name)
     assert f'"name": "{name}"' in run(ours, "list", "organizations", "-o", "json").stdout
     if encoding == "SQL_ASCII":
         assert '"caf�"' in run(url, "list", "organizations", "-o", "json").stdout
         assert '"café"' in run(f"{url}&client_encoding=LATIN1", "list", "organizations", "-o", "json").stdout
 
 
-def test_a_source_that_is_empty_is_not_told_to_be_made(server: postgres.Server, tmp_path: Path) -> None:
+def test_the_error_for_an_empty_source_does_not_suggest_creating_it(server: postgres.Server, tmp_path: Path) -> None:
     with server.bare() as bare:
         for words in ([str(tmp_path / "ours.db"), "import", bare], [None, "copy", bare, str(tmp_path / "ours.db")]):
             done = run(*words)  # type: ignore[arg-type]  # the name of the database, then words

@@ -107,9 +107,9 @@ def test_what_only_reads_looks_says_so_in_a_line_and_leaves_no_trace(server: Pat
     for _ in range(2):
         done = run(*words)
         assert done.exit_code == 0 and (done.stdout or words[0] == "wait")
-        told = [line for line in done.stderr.splitlines() if line.startswith(f"{NAME} is the database")]
-        assert len(told) == 1 and f"(import it with: vserver -d NEW.db import {NAME})" in told[0]
-        assert ("thrown away at the end" in told[0]) == ("--sandbox" in words)
+        output = [line for line in done.stderr.splitlines() if line.startswith(f"{NAME} is the database")]
+        assert len(output) == 1 and f"(import it with: vserver -d NEW.db import {NAME})" in output[0]
+        assert ("thrown away at the end" in output[0]) == ("--sandbox" in words)
         assert state() == before and len(copies()) == 1
 
 
@@ -124,7 +124,7 @@ def test_what_writes_is_refused_with_what_to_do(server: Path, words: tuple[str, 
     assert state() == before and not copies()
 
 
-def test_what_is_left_out_is_told_in_short(server: Path) -> None:
+def test_the_left_out_parts_are_summarized(server: Path) -> None:
     put(
         "4.15.2",
         "UPDATE task SET collaboration_id = 99 WHERE id = 1",
@@ -163,7 +163,7 @@ def test_a_copy_holds_no_secrets_but_that_there_are_some(server: Path) -> None:
 
 def test_waiting_for_what_nobody_can_finish_ends_at_once(server: Path) -> None:
     done = run("wait", "2")
-    assert done.exit_code == 3 and "nobody else writes to it, so there is nothing to wait for" in done.stderr
+    assert done.exit_code == 3 and "to which nobody else writes: waiting would not help" in done.stderr
 
 
 def test_the_last_check_is_remembered_of_the_file_that_was_named(server: Path) -> None:
@@ -246,7 +246,7 @@ def test_a_file_that_is_replaced_by_one_of_the_same_size_and_time_is_seen(server
 
 
 def test_a_copy_of_a_file_that_changes_all_the_time_is_not_kept(server: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(snapshots, "TICK", 3600.0)
+    monkeypatch.setattr(snapshots, "FINE", 3600.0)
     monkeypatch.setattr(snapshots.time, "sleep", lambda seconds: None)
     assert run("list", "tasks").exit_code == 0 and not copies()
 
@@ -257,7 +257,7 @@ def damage(file: Path, at: int, data: bytes | None) -> None:
 
 
 @pytest.mark.parametrize(("at", "data"), [(0, None), (50_000, None), (0, b"x" * 99)])
-def test_a_damaged_copy_is_made_anew(server: Path, at: int, data: bytes | None) -> None:
+def test_a_damaged_copy_is_created_again(server: Path, at: int, data: bytes | None) -> None:
     before = run("list", "tasks").stdout
     damage(copies()[0], at, data)
     assert run("list", "tasks").stdout == before and len(copies()) == 1

@@ -11,7 +11,7 @@ WALKS = sorted((Path(__file__).parent.parent / "docs").glob("walk-*.md"))
 
 
 @pytest.mark.parametrize("page", WALKS, ids=lambda page: page.stem)
-def test_a_walk_runs_as_it_is_told(page: Path, tmp_path: Path) -> None:
+def test_a_walk_runs_as_its_page_says(page: Path, tmp_path: Path) -> None:
     pages.walk(page, tmp_path)
 
 
@@ -35,7 +35,7 @@ def page_of(tmp_path: Path, text: str) -> Path:
         "```bash\necho one\n```\n",
     ],
 )
-def test_what_is_not_as_the_page_tells_is_noticed(text: str, tmp_path: Path) -> None:
+def test_a_difference_from_the_page_is_noticed(text: str, tmp_path: Path) -> None:
     with pytest.raises(AssertionError):
         pages.walk(page_of(tmp_path, text), tmp_path)
 

@@ -37,7 +37,7 @@ def script(path: Path, folder: Path, before: str = "", after: str = "", saves: s
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
-def test_a_script_is_told_in_one_line_without_its_source(setting: str, path: Path, tmp_path: Path) -> None:
+def test_a_script_is_reported_in_one_line_without_its_source(setting: str, path: Path, tmp_path: Path) -> None:
     file = script(path, tmp_path, SETTINGS[setting], AFTER.get(setting, ""))
     done = process.python(file)
     assert done.status == 0 and SECRET not in done.err + done.out
@@ -56,14 +56,16 @@ def test_options_of_python_show_no_source(options: Sequence[str], path: Path, tm
     assert done.err.endswith(f"{TOLD}\n") and len(done.err.splitlines()) == 1
 
 
-def test_a_query_that_was_not_executed_is_told_without_its_source(path: Path, tmp_path: Path) -> None:
+def test_a_query_that_was_not_executed_is_reported_without_its_source(path: Path, tmp_path: Path) -> None:
     saves = f'User.update(password="{SECRET}").where(User.id == 1)\n'
     file = script(path, tmp_path, saves=saves)
     assert process.python(file).err == f"{file}:4:0: {DROPPED}\n"
 
 
 @pytest.mark.parametrize("given", [{"PYTHONWARNINGS": "error"}, {"PYTHONWARNINGS": "error::vserverlib.CheckWarning"}])
-def test_a_warning_that_is_to_be_an_error_shows_no_secret(given: dict[str, str], path: Path, tmp_path: Path) -> None:
+def test_a_warning_that_is_turned_into_an_error_shows_no_secret(
+    given: dict[str, str], path: Path, tmp_path: Path
+) -> None:
     done = process.python(script(path, tmp_path), **given)
     assert done.status == 1 and SECRET not in done.err
     assert done.err.splitlines()[-1] == f"vserverlib.{TOLD}"
@@ -84,7 +86,7 @@ def test_a_script_has_its_own_way_of_showing_exceptions(path: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize("way", ["-c", "file", "pipe"])
-def test_the_shell_tells_it_in_one_line(way: str, path: Path, tmp_path: Path) -> None:
+def test_the_shell_prints_it_in_one_line(way: str, path: Path, tmp_path: Path) -> None:
     code = f"db.{SAVE}"
     shell = ("-d", path, "shell")
     (tmp_path / "saves.py").write_text(code)

@@ -69,8 +69,12 @@ OPTIONS = frozenset(
 )
 SECRETS = ("password", "sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key")  # libpq's
 KEYWORD = rf"(?:{'|'.join(sorted((*OPTIONS, *SECRETS)))})\s*="
-PAIRS = Form(rf"\s*(?:{KEYWORD}|\w+\s*=.*\s{KEYWORD})", re.IGNORECASE | re.DOTALL)  # libpq's connection strings
+QUOTES = "'\"< \t\n"  # what an unpaired quote or bracket leaves before a name
+PAIRS = Form(rf"[{QUOTES}\s]*(?:{KEYWORD}|\w+\s*=.*\s{KEYWORD})", re.IGNORECASE | re.DOTALL)  # connection strings
+FIRST_PAIR = Form(rf"[^=]*?=?[{QUOTES}]*\b(?={KEYWORD})", re.IGNORECASE)  # no other value precedes it
+ANY_PAIR = Form(rf"\b{KEYWORD}", re.IGNORECASE)
 ASSIGNED = Form(rf"(?![./~]).*?\b(?:{'|'.join(SECRETS)})\s*=", re.IGNORECASE | re.DOTALL)  # anywhere in the name
+TWO_NAMES = Form(r"://|=")  # in a URL's database: another address or a connection string follows
 PAIR = Form(r"\s*(\w+)\s*=\s*([\w.,/+-]*)(?=\s|$)", re.ASCII)  # the value is unquoted and unescaped
 
 DRIVER = "begin it with postgresql+psycopg2://"
@@ -140,7 +144,7 @@ class Parts(NamedTuple):
 
     def without_secrets(self, start: str) -> str:
         """Return the URL without passwords. start: its scheme and slashes."""
-        if self.fault is not None:
+        if self.fault is not None or TWO_NAMES.search(self.database or ""):
             return f"{start}..."
         user = "" if self.log_in is None else f"{self.log_in.partition(':')[0]}@"
         database = "" if self.database is None else f"/{self.database}"
@@ -252,7 +256,7 @@ def fault(url: str) -> str | None:
 
 def shown(url: str) -> str:
     """Return a URL without its password, as it can be shown and typed again."""
-    return printable(plain(url), 200)
+    return printable(without_password(url), 200)
 
 
 def command(name: str, *words: str) -> str:
@@ -263,7 +267,7 @@ def command(name: str, *words: str) -> str:
     return shlex.join(["vserver", *([] if is_default else ["-d", name]), *words])
 
 
-def plain(name: str) -> str:
+def without_password(name: str) -> str:
     """Return the name of a database without its passwords; a URL in libpq's syntax. A path stays as it is.
 
     In doubt it removes more than the password.
@@ -281,11 +285,19 @@ def plain(name: str) -> str:
         return _apart(text[found.end() :])._replace(options=None).without_secrets(found[0])
     if _is_disguised(text):
         return "..."
-    if "://" in text:  # unpaired quotes, the name of a variable or the like precede an address
-        before = text.partition("://")[0].rstrip(OF_SCHEME)
-        return before + plain(text.removeprefix(before))
-    found = ASSIGNED.match(text)
-    return f"{found[0]}..." if found else name
+    if "://" in text or ASSIGNED.match(text):
+        return _plain_behind(text)
+    return name
+
+
+def _plain_behind(text: str) -> str:
+    """Return an address or pairs behind other text, such as the name of a variable, without passwords."""
+    address, pair = text.find("://"), ANY_PAIR.search(text)
+    if pair and not 0 <= address < pair.start():
+        before = FIRST_PAIR.match(text)
+        return before[0] + "".join(_plain_pairs(text[before.end() :])) if before else "..."
+    prefix = text[:address].rstrip(OF_SCHEME)
+    return prefix + without_password(text.removeprefix(prefix))
 
 
 def _is_plain(text: str) -> bool:
@@ -295,7 +307,7 @@ def _is_plain(text: str) -> bool:
 
 def _plain_pairs(text: str) -> Iterator[str]:
     """Return libpq's key=value pairs up to the first that may hold a secret or cannot be parsed with certainty."""
-    at = 0
+    text, at = text.lstrip(QUOTES), 0
     while (found := PAIR.match(text, at)) and found[1].lower() in OPTIONS:
         yield found[0]
         at = found.end()

@@ -4,7 +4,7 @@ Every user of a machine can read the arguments of a process; only its owner and 
 as it was at the start. So if an argument names a database with a password, the program executes itself again: the new
 arguments have URLs without passwords, and a pipe, which it reads and closes at once, has the whole URLs.
 
-addresses.py knows what a password is. Arguments that are not names (the code of -c, a text to search for) stay as they
+addresses.py recognizes passwords. Arguments that are not names (the code of -c, a text to search for) stay as they
 are.
 """
 
@@ -91,7 +91,7 @@ def _plain(word: str, before: str) -> str:
     if before in TEXT_OPTIONS:
         return word
     name = _name(word)
-    return word[: len(word) - len(name)] + addresses.plain(name)
+    return word[: len(word) - len(name)] + addresses.without_password(name)
 
 
 def _name(word: str) -> str:

@@ -1,9 +1,9 @@
 """Files that hold a database: created beside their destination, moved there complete, accessible to their owner only.
 
-It owns names, permissions, and what is on disk at which moment; storage.py owns the content.
+It owns names, permissions, and the order of writes to disk; storage.py owns the content.
 
-SQLite's files beside a database (SIDES) belong to that database alone: a leftover log would be applied to any file
-that takes its place. So no file is put where one exists.
+SQLite's files beside a database (SIDE_SUFFIXES) belong to that database alone: SQLite would apply a leftover log to any
+file that takes its place. So no file is put where one exists.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from vserverlib import Error, mounts, printable, signals
 from vserverlib.drivers import peewee
 from vserverlib.messages import notify
 
-SIDES = ("-wal", "-shm", "-journal")  # SQLite's files beside a database
-LOGS = ("-wal", "-journal")  # the content of these would be applied to another file
+SIDE_SUFFIXES = ("-wal", "-shm", "-journal")  # SQLite's files beside a database
+LOG_SUFFIXES = ("-wal", "-journal")  # SQLite would apply the content of these to another file
 PUBLIC = ".example"  # the suffix of a database that everybody may read
 ACCESS_BY_OTHERS = 0o077  # permission bits that a database should not have
 _warned_of: set[Path] = set()
@@ -52,6 +52,11 @@ def shown_as(copy: Path, name: str) -> Iterator[None]:
     finally:
         for path in paths:
             _names_of_copies.pop(path, None)
+
+
+def is_shown_as_another(path: Path) -> bool:
+    """Whether a file is a private copy that messages call by the name of its source."""
+    return str(path) in _names_of_copies
 
 
 def reason(error: BaseException) -> str:
@@ -134,13 +139,13 @@ def draft_for(target: Path) -> Iterator[Path]:
 
 def _remove_draft(draft: Path) -> None:
     with signals.held():
-        for ending in ("", *SIDES):
+        for ending in ("", *SIDE_SUFFIXES):
             Path(f"{draft}{ending}").unlink(missing_ok=True)
         _temporary.pop(draft, None)
 
 
-def put(draft: Path, target: Path, *, replace: bool = False) -> None:
-    """Give the draft its final name, and flush both to disk. It follows no link: it replaces the link itself.
+def move_into_place(draft: Path, target: Path, *, replace: bool = False) -> None:
+    """Give the draft its final name, and flush both to disk. It follows no link: it replaces a link itself.
 
     Raises an Error if the name is taken, unless `replace` is set.
     """
@@ -156,12 +161,12 @@ def put(draft: Path, target: Path, *, replace: bool = False) -> None:
 
 
 @contextlib.contextmanager
-def written(target: Path, *, replace: bool = False) -> Iterator[TextIO]:
+def new_text_file(target: Path, *, replace: bool = False) -> Iterator[TextIO]:
     """Open a text file for its owner only, to be written; at the end it is in place, complete or not at all."""
     with as_error(f"{shown(target)} cannot be created"), draft_for(target) as draft:
         with open(draft, "w", encoding="utf-8", newline="\n") as file:
             yield file
-        put(draft, target, replace=replace)
+        move_into_place(draft, target, replace=replace)
 
 
 def _link(draft: Path, target: Path) -> None:
@@ -214,14 +219,14 @@ def refuse_place(target: Path, database: Path | None, *, force: bool) -> None:
 
 
 def _is_of(target: Path, database: Path) -> bool:
-    own = [Path(f"{database}{ending}").absolute() for ending in ("", *SIDES)]
+    own = [Path(f"{database}{ending}").absolute() for ending in ("", *SIDE_SUFFIXES)]
     return target.absolute() in own or (target.exists() and database.exists() and target.samefile(database))
 
 
 def refuse_leftovers(target: Path) -> None:
     """Raise an Error if the log of another database would be applied to a file put here."""
     refuse_side(target)
-    for ending in LOGS:
+    for ending in LOG_SUFFIXES:
         log = Path(f"{target}{ending}")
         if log.exists() and log.stat().st_size:
             raise Error(f"{shown(log)} is left over from another database: choose another name, or move it away")
@@ -229,7 +234,7 @@ def refuse_leftovers(target: Path) -> None:
 
 def refuse_side(target: Path) -> None:
     """Raise an Error if SQLite uses a name for a file beside a database: replacing a log would lose it."""
-    if target.name.endswith(SIDES):
+    if target.name.endswith(SIDE_SUFFIXES):
         raise Error(f"{shown(target)} is the name of a file that SQLite keeps beside a database: choose another name")
 
 
@@ -253,7 +258,7 @@ def private_folder(parent: Path | None = None, prefix: str = "vserver-") -> Path
     return folder
 
 
-def dated(folder: Path, stem: str, ending: str) -> Path:
+def dated_name(folder: Path, stem: str, ending: str) -> Path:
     """Return an unused default name: vserver-20260301-093000.db; the time is UTC."""
     name, number = f"{stem}-{datetime.datetime.now(datetime.UTC):%Y%m%d-%H%M%S}", 1
     while os.path.lexists(found := folder / f"{name}{f'-{number}' if number > 1 else ''}{ending}"):
@@ -300,7 +305,7 @@ def warn_if_accessible(path: Path) -> None:
         _warned_of.add(path.absolute())
         owner, remedy = path.stat().st_uid, f"chmod 600 {shlex.quote(shown(path))}"
         if os.geteuid() not in (0, owner):
-            remedy = f"{_user(owner)}, the owner, can close it, to you too, with: {remedy}"
+            remedy = f"its owner, {_user(owner)}, can deny all others access, you included, with: {remedy}"
         notify(f"{shown(path)} is open to others (mode {mode:03o}): {remedy}", "yellow")
 
 

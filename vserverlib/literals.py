@@ -112,14 +112,14 @@ def word(node: Any) -> str:
     return str(node.value) if isinstance(getattr(node, "value", None), str) else ast.unparse(node)
 
 
-def written(text: str, source: str, place: Place) -> str:
+def replacement(text: str, source: str, place: Place) -> str:
     """Return the source of a text that replaces another one, with the same number of lines."""
     lines = source.count("\n", *place)
     body = text.encode("unicode_escape").decode().replace('"', '\\"')
     return '"""' + body + "\\\n" * lines + '"""' if lines else f'"{body}"'
 
 
-def without(source: str, tree: Any, is_defined: Callable[[str], bool], *, names_only: bool = False) -> str:
+def masked(source: str, tree: Any, is_defined: Callable[[str], bool], *, names_only: bool = False) -> str:
     """Return a source with a mask for each text, number, comment, and undefined name.
 
     names_only: mask the undefined names only.
@@ -142,7 +142,7 @@ def _masked_leaf(leaf: Any, source: str, place: Place) -> str:
     """Return a mask of the leaf's own type: bytes cannot stand beside str."""
     held = getattr(leaf, "value", MASK)
     numbers = {int: "0", float: "0.0", complex: "0j"}
-    return numbers.get(type(held)) or ("b" * isinstance(held, bytes) + written(MASK, source, place))
+    return numbers.get(type(held)) or ("b" * isinstance(held, bytes) + replacement(MASK, source, place))
 
 
 def _without_comments(gap: str) -> str:

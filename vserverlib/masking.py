@@ -64,14 +64,14 @@ def _ways(source: str, tree: ast.AST, known: Container[str] | None) -> Iterator[
     yield "".join(_masked(source, known, places))
     masked = "".join(_masked(source, None, places))
     if known is not None and literals.is_same(tree, masked):
-        yield literals.without(masked, literals.parsed(masked), lambda name: _is_defined(name, known), names_only=True)
-    yield literals.without(source, tree, lambda name: _is_defined(name, known))
+        yield literals.masked(masked, literals.parsed(masked), lambda name: _is_defined(name, known), names_only=True)
+    yield literals.masked(source, tree, lambda name: _is_defined(name, known))
 
 
 def for_history(source: str, raw: str, known: Container[str] | None = None) -> tuple[str, str] | None:
-    """Return what the history may store of a cell, masked: its source and what was typed. None: nothing.
+    """Return the masked source and input of a cell for the history; None if it may store nothing.
 
-    source: IPython's translation of what was typed. A line for another program, or for IPython, is stored unmasked or
+    source: IPython's translation of the input. A line for another program, or for IPython, is stored unmasked or
     not at all, because a mask in it would change its meaning (`!rm ********`).
     """
     tree = literals.parsed(source)
@@ -167,7 +167,7 @@ def _calls(source: str, tree: ast.AST, known: Container[str] | None) -> dict[Pla
         else:
             masked = words if programs.is_harmless(words) else [MASK] * len(words)
         for node, before, after in zip(nodes, words, masked, strict=True):
-            found[places.of(node)] = None if before == after else literals.written(after, source, places.of(node))
+            found[places.of(node)] = None if before == after else literals.replacement(after, source, places.of(node))
     return found
 
 
@@ -179,7 +179,7 @@ def _joined(source: str, tree: ast.AST, known: Container[str] | None) -> dict[Pl
         said, place = getattr(leaf, "value", None), places.of(leaf)
         pieces = [token for token in scan(source[slice(*place)]) if token.kind == "string"]
         if isinstance(said, str) and len(pieces) > 1 and _mask_prose(said, known) != said:
-            found[place] = literals.written(MASK, source, place)
+            found[place] = literals.replacement(MASK, source, place)
     return found
 
 
@@ -375,7 +375,7 @@ def _mask_option(found: re.Match[str]) -> str:
 
 
 def _asked_for(text: str) -> str:
-    """Return the word at the end of a text that a value follows; "" if there is none."""
+    """Return the word at the end of a text that announces a value; "" without one."""
     found = _ASKS.search(text if len(text) <= END_LENGTH else " " + text[-END_LENGTH:])
     return (found[1] or found[2]).strip("-").replace("-", "_") if found else ""
 

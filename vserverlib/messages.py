@@ -53,7 +53,7 @@ def painted(text: str, colour: str, stream: TextIO) -> str:
 
 
 def notify(text: str, colour: str = "dim") -> None:
-    """Write one line to stderr, after what was printed before."""
+    """Write one line to stderr, after all earlier output."""
     sys.stdout.flush()
     print(painted(printable(_prefix + text, MAX_LENGTH), colour, sys.stderr), file=sys.stderr, flush=True)
 

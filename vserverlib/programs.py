@@ -4,7 +4,7 @@ A password can be any word of a command line, and no list of words finds it. So 
 harmless: as an argument of its command (`ls`, `%save`), as an option, or as the name of a secret, which then follows.
 Everything from the first other word on is masked.
 
-IPython turns such a line into a call, which is what is read here: `get_ipython().system('ls')`.
+IPython turns such a line into a call, which this module reads: `get_ipython().system('ls')`.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def _asks(word: str, end: int) -> bool:
 
 
 def _secret_name(word: str) -> int | None:
-    """Return the end of a secret's name within a word, 0 if other text precedes it; None if there is none."""
+    """Return the end of a secret's name within a word, 0 if other text precedes it; None without such a name."""
     end = next((found.end() for found in _NAME.finditer(word) if names_secret(found[0])), None)
     return end if end is None or _BEFORE_NAME.fullmatch(word, 0, end) else 0
 
@@ -154,7 +154,7 @@ _BARE = re.compile(
 )
 
 
-# The beginning of a command after another statement: `x = 1; !ls`. To IPython it is none, but users type it.
+# The beginning of a command after another statement: `x = 1; !ls`. IPython does not run it, but users type it.
 _INLINE = frozenset({(";", "!"), (";", "%"), (":", "!")})
 
 

@@ -1,4 +1,4 @@
-"""Links that lead nowhere: what a test looks for after it has changed much."""
+"""Links to missing rows, which a test looks for after many changes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import models
 
 
 def broken(database: Any) -> list[Any]:
-    """Return the rows with a link to a row that is not there."""
+    """Return the rows with a link to a missing row."""
     if database.is_sqlite:
         return list(database.execute_sql("PRAGMA foreign_key_check").fetchall())
     return [row for model in (*models.ENTITIES, models.Member) for link in model._meta.refs for row in _of(model, link)]

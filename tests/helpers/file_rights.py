@@ -1,4 +1,4 @@
-"""What somebody may not do: to run without root's rights, and a folder that nobody can write to."""
+"""Missing permissions: code that runs without root's rights, and a folder that nobody can write to."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 @contextmanager
 def as_nobody() -> Iterator[None]:
-    """Run without root's right to ignore permissions; as anybody else, nothing needs to be done."""
+    """Run without root's right to ignore permissions. Changes nothing for other users."""
     if os.geteuid() != 0:
         yield
         return
@@ -22,7 +22,7 @@ def as_nobody() -> Iterator[None]:
 
 
 def close_folder(folder: Path) -> None:
-    """Take away the right to write from all, in place."""
+    """Make a folder and its files read-only for everybody."""
     for file in folder.iterdir():
         file.chmod(0o444)
     folder.chmod(0o555)

@@ -1,7 +1,7 @@
-"""Write data/schema-N.sqlite: a database of this release, a few rows of each entity in it, for later ones to upgrade.
+"""Write data/schema-N.sqlite: a database of this release with a few rows of each entity, for later ones to upgrade.
 
-`make released` runs it, before a release whose migrations are more than those of the one before. What is there stays:
-it is what a release wrote, and only that release could write it again.
+`make released` runs it before a release with new migrations. An existing file stays: only its own release could write
+it again.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ KEY = "00000000-0000-4000-8000-00000000000{}"
 
 
 def fill() -> None:
-    """Make what tests/test_upgrades.py asks for."""
+    """Create the entities that tests/test_upgrades.py expects."""
     hospitals = [db.Organization(name="IKNL", zipcode="0123"), db.Organization(name="Oslo [beta]", country="NO")]
     gone = db.Organization(name="deleted: its id is not given again")
     for organization in (*hospitals, gone):
@@ -38,17 +38,17 @@ def fill() -> None:
 
 
 def main() -> None:
-    """Make the file where it is not there."""
+    """Create the file unless it exists."""
     file = Path(__file__).parent.parent / "data" / f"schema-{schemas.NEWEST}.sqlite"
     if file.exists():
-        print(f"{file.name} is there")
+        print(f"{file.name} exists already")
         return
-    hashing.ROUNDS = 4  # fewer than a release's, but as good to read
+    hashing.ROUNDS = 4  # faster than a release's, and as valid
     with contextlib.closing(db.connect(storage.create(file))) as database:
         fill()
         database.execute_sql("VACUUM")
         database.execute_sql("PRAGMA wal_checkpoint(TRUNCATE)")
-    print(f"made {file.name}")
+    print(f"created {file.name}")
 
 
 if __name__ == "__main__":

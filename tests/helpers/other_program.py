@@ -1,4 +1,4 @@
-"""Another program, which writes to the database by SQL, and looks after nothing."""
+"""Another program that writes to the database by SQL, without any checks."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import psycopg
 
 
 def raw(database: Any, sql: str, *values: Any, checked: bool = False) -> None:
-    """Write as another program would: by SQL with a ? for each value, with no foreign keys, nothing checked.
+    """Write as another program would: by SQL with a ? for each value, without foreign keys.
 
-    checked: foreign keys hold, and what the journal has in PostgreSQL sees it.
+    checked: on PostgreSQL, foreign keys are enforced and the journal's triggers run.
     """
     if database.is_sqlite:
         with closing(sqlite3.connect(database.path)) as conn, conn:

@@ -1,16 +1,16 @@
-"""Pages whose commands run: block by block, by bash in a home of their own, compared with what is printed there.
+"""Runs the commands of a page, block by block, by bash in an empty home, and compares their output with the page.
 
-    ```sh       what is typed. All that it prints, on stdout and stderr, is compared with the next block, where that is
-    ```text     (a line of … alone stands for any lines that were left out). It ends with 0, or with what is told by
-    ```status   behind it
-    ```python   what is typed into the shell that the block before has opened, answers behind # →
-    ```bash     what is in a file, after <!-- file: NAME -->; not run after <!-- not run: WHY -->
+    ```sh       a command. Its stdout and stderr must equal the next block, if that is
+    ```text     (a line with only … stands for any omitted lines). Its exit status must be 0, or that of
+    ```status   after it
+    ```python   input for the shell that the block before has opened, with answers after # →
+    ```bash     the content of a file, after <!-- file: NAME -->; not run after <!-- not run: WHY -->
 
-After <!-- goes on --> it runs in a terminal of its own, until Ctrl-C is pressed there: before a block that follows
-<!-- Ctrl-C -->, or at the end of the page. The first line of its text is to come onto the screen. In the home `vserver`
+After <!-- goes on -->, a command runs in its own terminal until Ctrl-C is pressed there: before a block that follows
+<!-- Ctrl-C -->, or at the end of the page. The first line of its text must appear on the screen. In the home, `vserver`
 is this repository, as if it had been cloned there.
 
-It owns how a page is run, for every page. What may differ from what is printed is MAY_DIFFER, and nothing else.
+Only the parts in MAY_DIFFER may differ from the page.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from helpers.terminal import ROOT, Terminal, environment
 COLUMNS = 80
 ANSWER = "  # → "
 LEFT_OUT = "…"
-ENDED_BY_CTRL_C = (0, 130)  # where that is the way to end it, and any other
+ENDED_BY_CTRL_C = (0, 130)  # exit statuses
 BLOCK = re.compile(r"(?:^<!-- ([^\n]*?) -->\n)?^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
-# What is another one each time, or on another machine, and what stands for it when texts are compared.
+# Parts that differ between runs or machines, and what replaces them before texts are compared.
 MAY_DIFFER = (
     (r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?)?(Z| UTC)?", "TIME"),
     (r"\b[\d,]+ (s|min|h|d)( \d+ (s|min|h))?\b", "AGE"),
     (r"\b[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}\b", "KEY"),
     (r"\b\d{8}-\d{6}(-\d+)?\b", "STAMP"),  # in the name of a backup
-    (r"\b\d+ rules were applied", "RULES"),  # so that a new one is no other page's business
+    (r"\b\d+ rules were applied", "RULES"),  # a new rule changes no page
     (r"([ ─━┄])\1+", r"\1"),  # widths, which follow from the others
 )
 
@@ -62,7 +62,7 @@ for found in jq.compile(program).input_text(text).all():
 
 
 class Step(NamedTuple):
-    """A block of a page that is run, and what is told of it. mark: what the comment before it says."""
+    """A command of a page with its expected output and exit status. mark: the comment before it."""
 
     sh: str
     text: str | None = None
@@ -72,42 +72,42 @@ class Step(NamedTuple):
 
     @property
     def file(self) -> str:
-        """Return the name of the file that it is in; "" where it is run."""
+        """The name of the file that the block is written to; "" if the block is run."""
         return self.mark.removeprefix("file: ") if self.mark.startswith("file: ") else ""
 
 
 def steps(page: Path) -> list[Step]:
-    """Return what is to be done, in the order of the page."""
+    """Return the steps of a page in order."""
     found: list[Step] = []
-    is_told = False  # whether a block is about the step before it
+    is_attached = False  # whether the next block can belong to the step before it
     for mark, kind, text in BLOCK.findall(page.read_text()):
         assert kind != "bash" or mark.startswith(("file: ", "not run: ")), f"is it run?\n{text}"
         if kind == "sh" or mark.startswith("file: "):
             found.append(Step(text.rstrip("\n"), mark=mark))
-        elif kind in ("text", "status", "python") and is_told:
+        elif kind in ("text", "status", "python") and is_attached:
             found[-1] = found[-1]._replace(**{kind: text})
-        is_told = kind != "bash"
+        is_attached = kind != "bash"
     return found
 
 
 def walk(page: Path, home: Path) -> None:
-    """Do all that a page tells, in an empty home, and compare."""
-    env = made_ready(home)
-    with contextlib.ExitStack() as open_ones:
+    """Run all steps of a page in an empty home, and compare."""
+    env = prepared_home(home)
+    with contextlib.ExitStack() as background:
         for step in steps(page):
             if step.mark == "Ctrl-C":
-                open_ones.close()
+                background.close()
             if step.file:
                 (home / step.file).write_text(f"{step.sh}\n")
                 (home / step.file).chmod(0o755)
             elif step.mark == "goes on":
-                open_ones.enter_context(going_on(step, home, env))
+                background.enter_context(in_background(step, home, env))
             else:
                 run(step, home, env)
 
 
-def made_ready(home: Path) -> dict[str, str]:
-    """Put vserver, jq and the repository into a home, and return the environment of who lives there."""
+def prepared_home(home: Path) -> dict[str, str]:
+    """Put vserver, jq and the repository into a home, and return the environment of its user."""
     programs = home / ".programs"
     programs.mkdir()
     for name, text in (("vserver", PROGRAM), ("jq", JQ)):
@@ -119,7 +119,7 @@ def made_ready(home: Path) -> dict[str, str]:
 
 
 def run(step: Step, home: Path, env: dict[str, str]) -> None:
-    """Run one step, and compare what it prints and how it ends."""
+    """Run one step, and compare its output and exit status."""
     typed, answers = at_the_prompt(step.python)
     output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     command = ["bash", "-c", step.sh]
@@ -131,15 +131,15 @@ def run(step: Step, home: Path, env: dict[str, str]) -> None:
 
 
 def at_the_prompt(code: str) -> tuple[str, str]:
-    """Return code that prints what a prompt answers, and the answers that are told."""
+    """Return code that prints the answers of a prompt, and the expected answers."""
     lines = [line.partition(ANSWER) for line in code.splitlines()]
-    typed = (f"print(repr({line}))" if told else line for line, told, _ in lines)
-    return "\n".join(typed) + "\n", "\n".join(answer for _, told, answer in lines if told)
+    typed = (f"print(repr({line}))" if arrow else line for line, arrow, _ in lines)
+    return "\n".join(typed) + "\n", "\n".join(answer for _, arrow, answer in lines if arrow)
 
 
 @contextlib.contextmanager
-def going_on(step: Step, home: Path, env: dict[str, str]) -> Iterator[None]:
-    """Run a step in a terminal of its own, until Ctrl-C is pressed at the end."""
+def in_background(step: Step, home: Path, env: dict[str, str]) -> Iterator[None]:
+    """Run a step in its own terminal, until Ctrl-C is pressed at the end."""
     terminal = Terminal(["bash", "-c", f"cd {home} && exec {step.sh}"], env, COLUMNS)
     try:
         words = (step.text or "").partition("\n")[0].split()
@@ -152,13 +152,13 @@ def going_on(step: Step, home: Path, env: dict[str, str]) -> Iterator[None]:
 
 
 def is_alike(printed: str, expected: str) -> bool:
-    """Whether what was printed is what is told, but for what may differ and for lines that were left out."""
-    told = (r"(.*\n)*?" if line == LEFT_OUT else re.escape(f"{line}\n") for line in plain(expected).splitlines())
-    return bool(re.fullmatch("".join(told), "".join(f"{line}\n" for line in plain(printed).splitlines())))
+    """Whether a text equals the expected one, except for MAY_DIFFER and omitted lines."""
+    patterns = (r"(.*\n)*?" if line == LEFT_OUT else re.escape(f"{line}\n") for line in plain(expected).splitlines())
+    return bool(re.fullmatch("".join(patterns), "".join(f"{line}\n" for line in plain(printed).splitlines())))
 
 
 def plain(text: str) -> str:
-    """Return a text with a word in place of what may differ, and no blanks at the ends of lines."""
+    """Return a text with placeholders for the parts that may differ, and no blanks at the ends of lines."""
     for pattern, word in MAY_DIFFER:
         text = re.sub(pattern, word, text)
     return "\n".join(line.rstrip() for line in text.splitlines()).strip("\n")

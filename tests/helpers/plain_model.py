@@ -1,6 +1,6 @@
-"""What must hold of the entities, in plain Python: rows as dicts, no SQL, nothing of the models.
+"""The expected behaviour of the entities in plain Python: rows as dicts, without SQL and the models.
 
-For tests/test_model_based.py, which does the same to it and to a database, and compares.
+tests/test_model_based.py applies the same operations to it and to a database, and compares.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ LINKS: dict[str, dict[str, str]] = {
     "task": {"collaboration": "collaboration", "parent": "task", "initiator": "organization"},
     "result": {"task": "task", "organization": "organization"},
 }
-NAMES = {"user": "username", "result": "input"}  # the field that tells one from another, "name" in all others
-UNIQUE = ("user", "collaboration")  # kinds whose names are given once
+NAMES = {"user": "username", "result": "input"}  # the field that identifies an entity; "name" in all others
+UNIQUE = ("user", "collaboration")  # kinds with unique names
 LATER, EARLIER = "2026-03-02", "2026-03-01"
-STATES: dict[str, dict[str, Any]] = {  # how a result comes into a state
+STATES: dict[str, dict[str, Any]] = {  # the fields of a result in a state
     "pending": {"started_at": None, "finished_at": None, "status": "pending"},
     "active": {"started_at": EARLIER, "finished_at": None, "status": "active"},
     "completed": {"started_at": EARLIER, "finished_at": LATER, "status": "completed"},
@@ -30,11 +30,11 @@ Row = dict[str, Any]
 
 
 class Refused(Exception):
-    """What must not be done."""
+    """The database must refuse this operation."""
 
 
 class Plain:
-    """All rows, by kind and id; the highest id that each kind ever had; the last run id that was given."""
+    """All rows, by kind and id; the highest id that each kind ever had; the last run id."""
 
     def __init__(self) -> None:
         self.rows: dict[str, dict[int, Row]] = {kind: {} for kind in LINKS}
@@ -57,7 +57,7 @@ class Plain:
         self.rows[kind][id] = {**self.rows[kind][id], **changes}
 
     def require(self, kind: str, row: Row, id: int | None = None) -> None:
-        """Refuse a link that leads nowhere, and a name that is taken."""
+        """Refuse a link to a missing row, and a name that is taken."""
         for field, target in LINKS[kind].items():
             if row.get(field) is not None and row[field] not in self.rows[target]:
                 raise Refused
@@ -72,7 +72,7 @@ class Plain:
         return self.run
 
     def assign(self, collaboration: int, organizations: list[int]) -> None:
-        """Make these the members, in place of those that are: who stays keeps its place, who is new comes last."""
+        """Replace the members: those that stay keep their places, new ones come last."""
         members = self.rows["member"]
         for id, member in list(members.items()):
             if member["collaboration"] == collaboration and member["organization"] not in organizations:
@@ -94,7 +94,7 @@ class Plain:
     # Reading
 
     def hanging(self, kind: str, id: int) -> set[tuple[str, int]]:
-        """Return an entity and all that is linked to it, over all steps."""
+        """Return an entity and all its dependents, and theirs."""
         found, new = {(kind, id)}, [(kind, id)]
         while new:
             target, to = new.pop()

@@ -1,4 +1,4 @@
-"""A real PgBouncer in front of the tests' PostgreSQL server, and another client of its pool that looks for traces."""
+"""A real PgBouncer in front of the tests' PostgreSQL server, and another client of its pool, which looks for traces."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import Any
 
 import psycopg
 
-# One session of the server's for all clients of a database: what one of them leaves behind the next one finds.
+# All clients of a database share one session, so each finds what another left behind.
 CONFIGURED = """
 [databases]
 * = host={host} user=postgres
@@ -32,7 +32,7 @@ query_wait_timeout = 20
 logfile = {folder}/log
 pidfile = {folder}/pid
 """
-# What a session has that its next user would have too, but settings that PgBouncer keeps for each client by itself.
+# The state that the next user of a session inherits, without settings that PgBouncer keeps for each client.
 TRACES = """
 SELECT (SELECT jsonb_object_agg(name, setting) FROM pg_settings WHERE source = 'session'
         AND name NOT IN ('application_name', 'client_encoding', 'DateStyle', 'TimeZone')),
@@ -44,12 +44,12 @@ SELECT (SELECT jsonb_object_agg(name, setting) FROM pg_settings WHERE source = '
 
 
 def program() -> str | None:
-    """Return the path of PgBouncer; None where it is not installed."""
+    """Return the path of PgBouncer; None if it is not installed."""
     return shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 
 
 class Pooler:
-    """A PgBouncer that runs. It refuses root, so root runs it as the user of the server."""
+    """A running PgBouncer. It refuses root, so root runs it as the server's user."""
 
     def __init__(self, server_url: str, mode: str) -> None:
         self._host = server_url.partition("host=")[2]
@@ -78,12 +78,12 @@ class Pooler:
         raise AssertionError((self._folder / "log").read_text())
 
     def url(self, url: str) -> str:
-        """Return the URL of a database of the server's, by way of the pooler."""
+        """Return the URL of a server's database through the pooler."""
         name = url.partition("?")[0].rpartition("/")[2]
         return f"postgresql://postgres@127.0.0.1:{self._port}/{name}"
 
     def stop(self) -> None:
-        """End it, and remove what it wrote."""
+        """Stop it, and remove its files."""
         self._process.terminate()
         self._process.wait()
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -91,7 +91,7 @@ class Pooler:
 
 @contextlib.contextmanager
 def running(server_url: str, mode: str = "transaction") -> Iterator[Pooler]:
-    """Start a pooler in front of a server, and stop it in the end."""
+    """Run a pooler in front of a server for a block."""
     started = Pooler(server_url, mode)
     try:
         yield started
@@ -100,7 +100,7 @@ def running(server_url: str, mode: str = "transaction") -> Iterator[Pooler]:
 
 
 class Witness:
-    """Another client of the pool: it writes all the time, and notes what it finds that somebody left behind."""
+    """Another client of the pool: it writes all the time, and notes the traces of others that it finds."""
 
     def __init__(self, url: str) -> None:
         self.found: list[str] = []
@@ -126,7 +126,7 @@ class Witness:
             self.write()
 
     def write(self) -> None:
-        """Write a row, and look what there is in the session that does it."""
+        """Write a row, and look for traces in its session."""
         try:
             self._conn.execute("UPDATE others.notes SET written = written + 1")
             self.written += 1

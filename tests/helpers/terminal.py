@@ -1,6 +1,6 @@
-"""A real terminal for tests: a program runs in it (pexpect), its screen is read as a person would (pyte).
+"""A real terminal for tests: pexpect runs a program in it, pyte reads its screen.
 
-Nothing here waits for a time to pass: what is waited for is a text on the screen.
+It never sleeps: it waits for a text on the screen.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ import pexpect
 import pyte
 
 ROOT = Path(__file__).parent.parent.parent
-# The last has a program that a test starts measured, when the suite is run with coverage.
+# With the last one, coverage also measures programs that a test starts.
 KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "VIRTUAL_ENV", "COVERAGE_PROCESS_CONFIG")
-PATIENCE = 20.0  # seconds for what takes a fraction of one on an idle machine
+PATIENCE = 20.0  # seconds until a wait fails; on an idle machine it takes a fraction of one
 SHELL = """import sys, models, shell
 shell.start(models.connect(sys.argv[1], read_only={read_only}, sandbox={sandbox}){options})"""
 
 
 class Terminal:
-    """A terminal with a program in it. Scrolls when it is full: give it lines enough for what is to be read."""
+    """A terminal with a program. It scrolls when it is full, so give it enough lines."""
 
     def __init__(self, command: Sequence[str], env: Mapping[str, str], columns: int = 80, lines: int = 60) -> None:
         self.screen = pyte.Screen(columns, lines)
         self.stream = pyte.Stream(self.screen)
         self.raw, self.number = "", 1
-        self._text: str | None = ""  # None once more has been written than it tells
+        self._text: str | None = ""  # None if it is out of date
         options: dict[str, Any] = {"encoding": "utf-8", "codec_errors": "replace", "echo": True}
         self.child = pexpect.spawn(command[0], list(command[1:]), env=dict(env), dimensions=(lines, columns), **options)
         self.child.delaybeforesend = None
-        self.screen.write_process_input = self.child.send  # it answers where the cursor is, when it is asked
+        self.screen.write_process_input = self.child.send  # answers questions for the cursor's position
 
     def _read(self, seconds: float) -> bool:
-        """Take over what the program has written; False when it has ended."""
+        """Read the program's output; return False if the program has ended."""
         try:
             text = self.child.read_nonblocking(65536, timeout=seconds)
         except pexpect.TIMEOUT:
@@ -53,13 +53,13 @@ class Terminal:
 
     @property
     def text(self) -> str:
-        """What is on the screen, without the blanks at the ends of its lines."""
+        """The text on the screen, without blanks at the ends of lines."""
         if self._text is None:
             self._text = "\n".join(self._line(row) for row in range(self.screen.lines)).rstrip()
         return self._text
 
     def _line(self, row: int) -> str:
-        """Return what is on a line; pyte's own way looks at each of its columns, and takes most of a test's time."""
+        """Return the text of a line. pyte's own display reads every column, which takes most of a test's time."""
         cells = self.screen.buffer.get(row)
         if not cells:
             return ""
@@ -67,7 +67,7 @@ class Terminal:
         return "".join(data).rstrip()
 
     def wait_for(self, pattern: str, times: int = 1) -> str:
-        """Return the screen as soon as a pattern is on it, so many times; fail when the program ends before."""
+        """Return the screen as soon as it has a pattern so many times; fail if the program ends before."""
         until = time.monotonic() + PATIENCE
         while len(re.findall(pattern, self.text, re.MULTILINE)) < times:
             if not self._read(0.05) or time.monotonic() > until:
@@ -75,13 +75,13 @@ class Terminal:
         return self.text
 
     def wait_for_secret(self, question: str, times: int = 1) -> None:
-        """Return once what is typed is the answer: after the blank that follows; what was typed before is discarded."""
+        """Return when a hidden answer can be typed: after the blank that follows. Earlier input is discarded."""
         self.wait_for(question, times)
         while not self.raw.endswith(" ") and self._read(PATIENCE):
             pass
 
     def wait_for_prompt(self, number: int | None = None) -> str:
-        """Return the screen when the prompt of a cell, the next one to be entered, is the last thing on it."""
+        """Return the screen when it ends with the prompt of a cell, by default the next one."""
         self.number = number or self.number
         return self.wait_for(rf" \[{self.number}\]: *\Z")
 
@@ -90,20 +90,20 @@ class Terminal:
         self.child.send(keys)
 
     def enter(self, line: str = "") -> str:
-        """Type a line (or end what is typed already) at the prompt, and return what comes before the next prompt."""
+        """Type a line at the prompt (or only Enter), and return the output before the next prompt."""
         if line:
             self.wait_for_prompt()
         self.send(line + "\r")
         return self.answer()
 
     def answer(self) -> str:
-        """Return what comes between the cell that was entered, whose first line is left out, and the next prompt."""
+        """Return the output between the entered cell, without its first line, and the next prompt."""
         after = self.wait_for_prompt(self.number + 1)
         shown = after[after.rindex(f" [{self.number - 1}]: ") :].splitlines()
         return "\n".join(shown[1:-1]).strip("\n")
 
     def paste(self, block: str) -> None:
-        """Paste as a terminal does: between marks, so that the program knows that it was not typed."""
+        """Paste as a terminal does: between marks that distinguish pasting from typing."""
         self.send(f"\x1b[200~{block}\x1b[201~")
 
     def leave(self) -> int:
@@ -112,7 +112,7 @@ class Terminal:
         return self.wait_for_end()
 
     def wait_for_end(self) -> int:
-        """Return the exit status of the program, when it has ended; fail when it does not."""
+        """Wait for the end of the program and return its exit status; fail if it does not end."""
         until = time.monotonic() + PATIENCE
         while self._read(0.05):
             assert time.monotonic() < until, f"it did not end:\n{self.text}"
@@ -121,7 +121,7 @@ class Terminal:
 
 
 def environment(home: Path, **more: str) -> dict[str, str]:
-    """Return the environment of a person whose home is a folder of the test's, at a terminal."""
+    """Return the environment of a user at a terminal, with a given home."""
     kept = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
     return {**kept, "HOME": str(home), "TERM": "xterm-256color", "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1", **more}
 
@@ -138,7 +138,7 @@ def shell_at(
     lines: int = 60,
     **env: str,
 ) -> Iterator[Terminal]:
-    """A shell on a database, at a terminal; options: more arguments of shell.start(), such as ", debug=True"."""
+    """Run a shell on a database in a terminal; options: more arguments of shell.start(), such as ", debug=True"."""
     code = SHELL.format(read_only=read_only, sandbox=sandbox, options=options)
     command = [sys.executable, "-c", code, str(path)]
     terminal = Terminal(command, environment(home, **env), columns, lines)

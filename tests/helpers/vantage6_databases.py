@@ -1,4 +1,4 @@
-"""Databases of vantage6 servers: files as the releases wrote them, with what SQL adds, and the same on PostgreSQL."""
+"""Databases of vantage6 servers: files that the releases wrote, changed by SQL, and copies on PostgreSQL."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DATA = Path(__file__).parent.parent / "data"
 
 
 def copied(release: str, file: Path, statements: Iterable[str] = ()) -> Path:
-    """Copy the database of a release to a file, with these statements run on it, and return it."""
+    """Copy the database of a release to a file, run statements on it, and return it."""
     shutil.copy(DATA / f"v{release}.sqlite", file)
     with closing(sqlite3.connect(file)) as conn:
         for statement in statements:
@@ -34,7 +34,7 @@ def copied(release: str, file: Path, statements: Iterable[str] = ()) -> Path:
 
 
 def open_by_release_5(file: Path) -> Path:
-    """Do to the file of a server of release 4 what one of 5.0.3 does at its first start, before it fails; return it.
+    """Change a release 4 server's file as 5.0.3 does at its first start, before it fails; return it.
 
     It adds 14 columns, 5 tables and its own rules, and gives nobody a keycloak_id.
     """
@@ -54,7 +54,7 @@ def open_by_release_5(file: Path) -> Path:
 
 
 def fill(url: str, file: Path) -> None:
-    """Make the tables of a file in an empty PostgreSQL database, in the types of vantage6's models, with their rows."""
+    """Copy the tables of a file into an empty PostgreSQL database, with the types of vantage6's models."""
     with closing(sqlite3.connect(file)) as source, psycopg.connect(url) as target:
         tables = source.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")
         for (table,) in tables.fetchall():

@@ -1,8 +1,8 @@
 """A real vantage6 4.15.2 server on loopback, for tests that `.ci/run` gives an environment with it.
 
 VSERVER_VANTAGE6 names the interpreter of that environment. The server is its own development server, with its own
-models and API; nothing of it is replaced. It was written for Python 3.10, where format() of an enumeration of texts
-gives the text: its names of permissions rely on that, so on 3.11 we give these enumerations the format of 3.10.
+models and API, unchanged except for one thing: it relies on Python 3.10's format() of text enumerations, so on 3.11 we
+give its enumerations that format.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Vantage6Server:
         self._token = ""
 
     def ask(self, method: str, path: str, body: Any = None) -> Answer:
-        """Send a request, as the user who is logged in; a status that says no is an answer too."""
+        """Send a request as the logged-in user. An error status is an answer, too."""
         headers = {"Content-Type": "application/json"}
         if self._token:
             headers["Authorization"] = f"Bearer {self._token}"
@@ -78,7 +78,7 @@ class Vantage6Server:
         return self.ask("GET", path)
 
     def log_in(self, username: str, password: str) -> Answer:
-        """Log a user in, whose requests the following ones are."""
+        """Log a user in: following requests are that user's."""
         self._token = ""
         answer = self.ask("POST", "token/user", {"username": username, "password": password})
         self._token = answer.body.get("access_token", "") if isinstance(answer.body, dict) else ""
@@ -87,7 +87,7 @@ class Vantage6Server:
 
 @contextlib.contextmanager
 def running(uri: str, folder: Path) -> Iterator[Vantage6Server]:
-    """Run a server on a database, as SQLAlchemy names it; it keeps its settings and its log in the folder."""
+    """Run a server on a database, given by SQLAlchemy's URI. folder: for its settings and its log."""
     port = _free_port()
     config = folder / "server.json"  # JSON is YAML
     config.write_text(json.dumps(_settings(uri, port)))

@@ -243,7 +243,7 @@ def _show_plan(plan: Any, stream: TextIO) -> None:
 @click.option("--change", "changes", metavar="N", type=Id(), multiple=True, help="Only this change. Repeatable.")
 @paging(PAGE_SIZE, f"{PAGE_SIZE} in a table, else all", whole=True)
 @JSON_OUTPUT
-@click.option("--prune", metavar="AGE|TIME", help="Forget older changes, which then cannot be undone: 90d, 2026-03-01.")
+@click.option("--prune", metavar="AGE|TIME", help="Delete older changes, which then cannot be undone: 90d, 2026-03-01.")
 @click.option("--yes", is_flag=True, help="With --prune, skip the confirmation.")
 @click.pass_obj
 def log_command(target: Target, /, output: str, paging: Paging, prune: str | None, yes: bool, **asked: Any) -> None:
@@ -321,9 +321,9 @@ def _prune(target: Target, older: str, yes: bool) -> None:
         number = journal.count_before(database, older)
         if number:
             message = pluralize(number, "change")
-            require_yes(f"Forget {message}, which then cannot be undone?", yes)
+            require_yes(f"Delete {message} from the journal for good?", yes)
             number = journal.prune(database, older)
-        notify(f"forgot {pluralize(number, 'change')}")
+        notify(f"deleted {pluralize(number, 'change')} from the journal")
 
 
 @command("undo")

@@ -426,7 +426,7 @@ def _write_json(target: Target, place: Path | None, with_hashes: bool, force: bo
 
     with target.open(read_only=True) as database, vserver_source.reading(database, with_hashes=with_hashes) as source:
         if with_hashes:
-            vantage6_snapshots.refuse_look(database, target.name)
+            vantage6_snapshots.refuse_view(database, target.name)
         if place is None:
             sys.stdout.writelines(exchange.lines(source, with_hashes=with_hashes))
             return

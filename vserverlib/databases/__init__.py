@@ -1,1 +1,1 @@
-"""SQLite files and PostgreSQL databases: opening, making, upgrading, copying them, and putting them back."""
+"""SQLite files and PostgreSQL databases: creating, opening, upgrading, copying, backing up and restoring them."""

@@ -75,7 +75,7 @@ def make(path: Path, target: Path | None = None, *, force: bool = False) -> Back
     files.refuse_place(place, path, force=force)
     with files.as_error(f"{shown(place)} cannot be created"), _copied(path, place) as draft:
         size = draft.stat().st_size
-        files.put(draft, place, replace=force)
+        files.move_into_place(draft, place, replace=force)
     return Backup(place, size)
 
 
@@ -113,7 +113,7 @@ def keep(path: Path, kept: list[Backup], *, or_damaged: bool = False) -> None:
             is_sound = False
         signals.check()
         with signals.held():
-            files.put(draft, place)
+            files.move_into_place(draft, place)
             kept.append(Backup(place, place.stat().st_size, is_sound))
 
 
@@ -145,13 +145,13 @@ def _repair(path: Path, fault: str) -> str:
 
 def default_name(path: Path) -> Path:
     """Return an unused name for a backup beside a database."""
-    return files.dated(path.parent, path.stem, ".db")
+    return files.dated_name(path.parent, path.stem, ".db")
 
 
 def _place(path: Path, target: Path | None) -> Path:
     if target is None:
         return default_name(path)
-    return files.dated(target, path.stem, ".db") if target.is_dir() else target
+    return files.dated_name(target, path.stem, ".db") if target.is_dir() else target
 
 
 # Copying and verifying
@@ -215,7 +215,7 @@ def _verify(file: Path, original: Path, rows: Counts | None = None) -> None:
 
 
 def _fault(conn: sqlite3.Connection) -> str:
-    """Return the first fault of a database, "" if there is none."""
+    """Return the first fault of a database, "" without one."""
     try:
         (found,) = conn.execute("PRAGMA integrity_check(1)").fetchone()
         (application_id,) = conn.execute("PRAGMA application_id").fetchone()
@@ -266,7 +266,7 @@ def restore(path: Path, draft: Path) -> Backup | None:
     """
     if not os.path.lexists(path):
         with files.as_error(f"{shown(path)} cannot be restored"):
-            files.put(draft, path)
+            files.move_into_place(draft, path)
         return None
     if not storage.is_open(path):
         storage.check_ours(path)

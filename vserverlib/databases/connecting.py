@@ -30,7 +30,7 @@ def bind(database: AnyDatabase) -> AnyDatabase:
     try:
         database.connect(reuse_if_open=True)
         database.execute_sql("SELECT 1 FROM setting").fetchone()
-        schemas.refuse_newer(database.path or database.title, schemas.of(database))  # as the log has it
+        schemas.refuse_newer(database.path or database.title, schemas.version_of(database))  # as the log has it
     except Exception as error:
         database.close()
         if isinstance(error, Error):
@@ -106,4 +106,4 @@ def _upgrade(url: str | Path) -> None:
 def _is_older(path: Path) -> bool:
     """Whether a database with an older schema in its header has not been upgraded in the log alone."""
     with contextlib.closing(storage.reader(path)) as database:
-        return schemas.of(database) < schemas.NEWEST
+        return schemas.version_of(database) < schemas.NEWEST

@@ -3,7 +3,7 @@
 It adds two things to Peewee's database:
 
 * If a transaction or a savepoint is rolled back, the objects that it changed are restored.
-* A write invalidates what was read earlier and may have changed.
+* A write invalidates earlier reads that may have changed.
 
 sqlite.py owns what happens between a query and SQLite, postgres.py what happens between a query and a server.
 """
@@ -33,7 +33,7 @@ class Invalidated(Protocol):
     """Something read earlier that a write can make stale."""
 
     def invalidate(self, task_id: int | None = None) -> None:
-        """Drop what was read of one task, or of everything."""
+        """Drop the cached reads of one task, or all."""
 
 
 class Savepoint(peewee._savepoint):
@@ -272,7 +272,7 @@ class DatabaseMixin(peewee.Database):
             reading.invalidate(task_id)
 
     def invalidate_tasks(self, task_ids: set[int] | None) -> None:
-        """Invalidate what was read of some tasks; None: of all."""
+        """Invalidate the cached reads of some tasks; None: all."""
         for task_id in (None,) if task_ids is None else task_ids:
             self.invalidate(task_id)
 

@@ -45,7 +45,7 @@ READ_PRAGMAS = frozenset(
     }
 )
 
-# ... and those that read without an argument.
+# ... and pragmas that read without an argument.
 SETTINGS = frozenset(
     {
         "application_id",

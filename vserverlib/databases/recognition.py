@@ -53,10 +53,11 @@ def is_one(path: Path, conn: sqlite3.Connection) -> bool:
 
 
 def columns_of(conn: sqlite3.Connection) -> Columns:
-    """Return the columns of each table of an open file. Views and virtual tables are left out."""
-    tables = conn.execute(THERE).fetchall()
+    """Return the columns of each table of an open file, without views, virtual tables and what these store."""
+    shadows = {name for _, name, kind, *_ in conn.execute("PRAGMA main.table_list") if kind == "shadow"}
+    tables = [table for (table,) in conn.execute(THERE).fetchall() if table not in shadows]
     of = "SELECT name FROM pragma_table_info(?)"
-    return {table: frozenset(name for (name,) in conn.execute(of, [table])) for (table,) in tables}
+    return {table: frozenset(name for (name,) in conn.execute(of, [table])) for table in tables}
 
 
 def has(columns: Columns, mark: str) -> bool:

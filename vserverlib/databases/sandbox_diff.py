@@ -20,7 +20,7 @@ class Change(NamedTuple):
 
 
 def report(database: Sqlite) -> list[Change]:
-    """Return what a sandbox has changed, by table: rows inserted, changed and deleted. Writes nothing."""
+    """Return the changes of a sandbox, by table: rows inserted, changed and deleted. Writes nothing."""
     pristine = Path(database.database)
     conn = database.connection()
     conn.execute("ATTACH ? AS pristine", [f"{pristine.as_uri()}?immutable=1"])  # without the log: the original state

@@ -43,7 +43,7 @@ def refuse_newer(path: Path | str, schema: int) -> None:
         raise NewerSchema(f"{shown(path)} was created by a newer vserver {known}: upgrade vserver")
 
 
-def of(database: DatabaseMixin) -> int:
+def version_of(database: DatabaseMixin) -> int:
     """Return the number of the newest migration applied to a database, even if it is only in its log."""
     if not database.is_sqlite:
         (name,) = database.execute_sql("SELECT MAX(name) FROM schema_migration").fetchone()
@@ -68,7 +68,7 @@ def make_tables(database: Sqlite, fill: Callable[[], object] = bool) -> None:
             fill()
 
 
-def new(read: Callable[[Sqlite], Read]) -> Read:
+def from_new_database(read: Callable[[Sqlite], Read]) -> Read:
     """Return the result of `read` for a new, empty database in memory."""
     database = Sqlite(":memory:", path=Path(":memory:"))
     try:
@@ -124,7 +124,7 @@ def for_migration(file: Path, path: Path) -> Sqlite:
 def migrate_copy(file: Path, path: Path) -> bool:
     """Upgrade a private copy of the database at `path`; return whether it was older."""
     with contextlib.closing(for_migration(file, path)) as database:
-        is_older = of(database) < NEWEST
+        is_older = version_of(database) < NEWEST
         if is_older:
             migrate(database)
     return is_older

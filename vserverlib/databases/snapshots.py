@@ -5,7 +5,7 @@ be read, and a copy that is made during a write is inconsistent. SQLite's shared
 
 * In rollback mode nobody writes to the file while it is held.
 * In WAL mode nobody removes the log while it is held, because that takes an exclusive lock. A write meanwhile leaves a
-  log, so if there is none at the end, nothing was written.
+  log, so without a log at the end, nothing was written.
 
 A file in WAL mode whose log grows all the time can be copied, too: see copied().
 
@@ -257,7 +257,7 @@ def put_log_aside(file: Path) -> Path | None:
     log, index = Path(f"{file}-wal"), Path(f"{file}-shm")
     with contextlib.suppress(OSError):
         if is_locked(index, CONNECTED, 1) is False and log.stat().st_size:
-            aside = files.dated(file.parent, log.name, ".old")
+            aside = files.dated_name(file.parent, log.name, ".old")
             os.rename(log, aside)
             index.unlink()
             return aside
@@ -278,7 +278,7 @@ def state(file: Path) -> State:
     Raises FileNotFoundError if the file does not exist.
     """
     found = [os.stat(file)]
-    for ending in files.LOGS:
+    for ending in files.LOG_SUFFIXES:
         with contextlib.suppress(FileNotFoundError):
             found.append(os.stat(f"{file}{ending}"))
     return tuple((each.st_dev, each.st_ino, each.st_size, each.st_mtime_ns, each.st_ctime_ns) for each in found)
@@ -314,7 +314,7 @@ def copy(file: Path, folder: Path, descriptor: int) -> Path:
 
 
 def _copy_logs(file: Path, folder: Path) -> None:
-    for ending in files.LOGS:
+    for ending in files.LOG_SUFFIXES:
         with contextlib.suppress(FileNotFoundError):
             log = os.open(f"{file}{ending}", os.O_RDONLY | os.O_CLOEXEC)
             try:
@@ -348,7 +348,7 @@ def copied(file: Path, folder: Path, title: str) -> Path:
             if copy(file, target, descriptor) and os.path.samestat(os.fstat(descriptor), os.stat(file)):
                 return target
             unlock(descriptor)
-            for ending in files.LOGS:
+            for ending in files.LOG_SUFFIXES:
                 Path(f"{target}{ending}").unlink(missing_ok=True)
     finally:
         os.close(descriptor)

@@ -360,7 +360,7 @@ class Sqlite(DatabaseMixin, peewee.SqliteDatabase):
             raise Damaged(f"{self.title} is damaged ({error}): use a backup") from error
 
     def _table_without_ids(self) -> str:
-        """Return a table that has no ids left, which SQLite reports as a full disk; "" if there is none."""
+        """Return a table that has no ids left, which SQLite reports as a full disk; "" if all tables have some."""
         row = self.connection().execute(f"SELECT name FROM sqlite_sequence WHERE seq >= {connection.MAX_ID}").fetchone()
         return str(row[0]) if row else ""
 
@@ -434,7 +434,7 @@ def is_temporary(code: int) -> bool:
 
 
 def _code(error: BaseException) -> int:
-    """Return SQLite's extended result code (sqlite.org/rescode.html), 0 if there is none."""
+    """Return SQLite's extended result code (sqlite.org/rescode.html), or 0."""
     return getattr(error.__cause__ or error.__context__, "sqlite_errorcode", 0)
 
 

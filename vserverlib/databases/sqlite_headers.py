@@ -82,7 +82,9 @@ def refuse_cut_off(path: Path, header: Header, size: int) -> None:
         return
     with files.as_error(f"{shown(path)} cannot be read"), snapshots.held(file) as descriptor:
         again, size = read_header(os.pread(descriptor, 100, 0)), os.fstat(descriptor).st_size
-        has_log = any(os.path.exists(log) and os.path.getsize(log) for log in (f"{file}{each}" for each in files.LOGS))
+        has_log = any(
+            os.path.exists(log) and os.path.getsize(log) for log in (f"{file}{each}" for each in files.LOG_SUFFIXES)
+        )
     whole = again.pages * again.page_size if again is not None else whole
     if size < whole and not has_log:
         raise Damaged(f"{shown(path)} is cut off ({size:,} of {whole:,} bytes): use an earlier backup")

@@ -3,7 +3,7 @@
 To read a database in WAL mode, SQLite creates files beside it. That takes write permission; and if these files belong
 to another user, the database's owner can no longer write. So a user who cannot write both the file and its folder reads
 
-* in place, with the files that a program of somebody else has created there; or if there are none
+* in place, with the files that another user's program has created there; or without such files
 * a private copy, which is renewed when the file changes, so that a long session is never stale.
 
 It owns opening a file for reading. storage.py recognizes files; snapshots.py owns the lock and the copy.
@@ -219,7 +219,7 @@ def writable(path: Path) -> bool:
 
 
 def _is_bare(file: Path) -> bool:
-    return not any(os.path.exists(f"{file}{ending}") for ending in files.LOGS)
+    return not any(os.path.exists(f"{file}{ending}") for ending in files.LOG_SUFFIXES)
 
 
 def _tidy(file: Path) -> None:

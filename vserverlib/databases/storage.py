@@ -47,12 +47,12 @@ def create(
     _refuse_server(target)
     files.refuse_taken(target)
     with files.as_error(f"{shown(target)} cannot be created"), files.draft_for(target) as draft:
-        write(draft, key_salt, fill)
-        files.put(draft, target)
+        write_new(draft, key_salt, fill)
+        files.move_into_place(draft, target)
     return target
 
 
-def write(file: Path, key_salt: str | None, fill: Callable[[Sqlite], None] | None) -> None:
+def write_new(file: Path, key_salt: str | None, fill: Callable[[Sqlite], None] | None) -> None:
     """Write a new database into an empty file without syncing to disk: for a draft or a private copy."""
     database = Sqlite(str(file), path=file, pragmas={"synchronous": "OFF"})  # complete or nonexistent, see create()
 
@@ -210,7 +210,7 @@ def open_read_only(uri: str, path: Path, **options: Any) -> Sqlite:
     return Sqlite(uri, path=path, mode="read-only", **options)
 
 
-def as_it_is(path: Path) -> Path:
+def private_copy(path: Path) -> Path:
     """Copy a database to a new private folder, which the caller removes."""
     copy = files.make_private(files.private_folder() / path.name)
     try:
@@ -225,7 +225,7 @@ def as_it_is(path: Path) -> Path:
     return copy
 
 
-def throw_away(copy: Path, path: Path, mode: str, title: str | None) -> Sqlite:
+def private_database(copy: Path, path: Path, mode: str, title: str | None) -> Sqlite:
     """Return a private copy as a database, not opened yet. Closing it removes its folder."""
     pragmas = {"wal_autocheckpoint": 0, "synchronous": "OFF"}
     database = Sqlite(str(copy), path=path, mode=mode, title=title, pragmas=pragmas, recorder=Recorder())
@@ -249,17 +249,17 @@ def sandbox(file: Path, path: Path, title: str | None = None) -> Sqlite:
     copy = _upgraded(file)
     with contextlib.closing(sqlite_connections.connect(copy)) as conn:
         conn.execute("PRAGMA journal_mode = WAL")
-    return throw_away(copy, path, "sandbox", title)
+    return private_database(copy, path, "sandbox", title)
 
 
 def _upgraded(path: Path) -> Path:
     """Copy a database to a private folder, upgrade the copy, and say so."""
     with files.as_error(f"{shown(path)} cannot be copied"):
-        copy = as_it_is(path)
+        copy = private_copy(path)
         try:
             if schemas.migrate_copy(copy, path):
-                message = "has an older schema: this is an upgraded copy; upgrade it with vserver upgrade"
-                notify(f"{shown(path)} {message}", "yellow")
+                remedy = "" if files.is_shown_as_another(path) else "; upgrade it with vserver upgrade"
+                notify(f"{shown(path)} has an older schema: this is an upgraded copy{remedy}", "yellow")
         except BaseException:
             files.remove_folder(copy.parent)
             raise

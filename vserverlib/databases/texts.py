@@ -12,5 +12,5 @@ def text_or_bytes(data: bytes, encoding: str = "utf-8") -> str | bytes:
 
 
 def with_replacements(data: bytes) -> str:
-    """Return the text of some bytes, with a replacement character for what is not valid UTF-8."""
+    """Return the text of some bytes, with a replacement character for invalid UTF-8."""
     return data.decode(errors="replace")

@@ -47,7 +47,7 @@ class Step(NamedTuple):
 
 
 class Trial(NamedTuple):
-    """What an upgrade would do: the schema before, the steps, the number of rows written, the time (seconds).
+    """The preview of an upgrade: the schema before, the steps, the number of rows written, the time (seconds).
 
     backup: the path that the backup would have, if one is made; size: its bytes, None if only pg_dump knows; tried: how
     the trial was made.
@@ -75,12 +75,12 @@ def due(url: str | os.PathLike[str]) -> tuple[int, list[str]]:
     """Return a database's schema and the names of the migrations that it lacks. Writes nothing."""
     if addresses.is_url(url):
         with contextlib.closing(servers.opened(os.fspath(url), read_only=True, of_any_release=True)) as opened:
-            schema = schemas.of(opened)
+            schema = schemas.version_of(opened)
         return schema, schemas.due(schema)
     path = storage.as_path(url)
     storage.check(path)
     with contextlib.closing(storage.reader(path)) as database, files.as_error(f"{shown(path)} cannot be read"):
-        schema = schemas.of(database)
+        schema = schemas.version_of(database)
     return schema, schemas.due(schema)
 
 
@@ -93,7 +93,7 @@ def description_of(migration: str) -> str:
 
 
 def trial(url: str | os.PathLike[str], *, backup: bool = True) -> Trial:
-    """Return what an upgrade would do. Raises an Error if it fails.
+    """Return a preview of an upgrade. Raises an Error if it fails.
 
     It runs on a private copy, which is removed, or on a server in a transaction that is rolled back. The rows are those
     that the migrations write, without their own entries in schema_migration.
@@ -122,7 +122,7 @@ def _steps(names: list[str]) -> list[Step]:
 
 @contextlib.contextmanager
 def _copied(path: Path) -> Iterator[Path]:
-    copy = storage.as_it_is(path)
+    copy = storage.private_copy(path)
     try:
         yield copy
     finally:
@@ -130,7 +130,7 @@ def _copied(path: Path) -> Iterator[Path]:
 
 
 def upgrade(url: str | os.PathLike[str], *, backup: bool = True) -> Upgraded | None:
-    """Upgrade a database. Return what was done; None if it was current, or another program upgraded it meanwhile.
+    """Upgrade a database. Return the result; None if it was current, or another program upgraded it meanwhile.
 
     backup: whether to make one first. Raises an Error if anything fails, also for a damaged database, whose backup
     would be useless; the database is then unchanged.
@@ -146,7 +146,7 @@ def upgrade(url: str | os.PathLike[str], *, backup: bool = True) -> Upgraded | N
 
 def _upgrade(database: Sqlite, backup: bool) -> Upgraded | None:
     with backups.keeping_first(database) as kept:
-        before = schemas.of(database)
+        before = schemas.version_of(database)
         if before >= schemas.NEWEST:
             return None
         if backup:
@@ -164,7 +164,7 @@ def _remedy_added(path: Path) -> Iterator[None]:
         yield
     except backups.FailedIntegrityCheck as error:
         remedy = f"repair it ({error.repair}), restore an earlier backup, or upgrade without one"
-        message = f"restore would refuse its backup, so it was not upgraded; {remedy}"
+        message = f"its backup could not be restored, so it was not upgraded; {remedy}"
         command = addresses.command(shown(path), *NO_BACKUP)
         raise backups.FailedIntegrityCheck(path, error.fault, f"{message}: {command}") from error
 
@@ -174,10 +174,10 @@ def _remedy_added(path: Path) -> Iterator[None]:
 
 def _upgrade_on_server(url: str, backup: bool) -> Upgraded | None:
     with _opened_for_upgrade(url) as database:
-        if backup and database.is_pooled and schemas.of(database) < schemas.NEWEST:
+        if backup and database.is_pooled and schemas.version_of(database) < schemas.NEWEST:
             _refuse_lack(url)  # before the transaction takes what may be the only session
         with backups.keeping_first(database) as kept:
-            before = schemas.of(database)
+            before = schemas.version_of(database)
             if before >= schemas.NEWEST:
                 return None
             if backup:
@@ -219,7 +219,7 @@ def _keep_there(url: str, kept: list[Backup]) -> None:
 def _trial_on_server(url: str, backup: bool) -> Trial:
     place = dumps.place_of(_refuse_lack(url)) if backup else None
     with _opened_for_upgrade(url) as database:
-        before = schemas.of(database)
+        before = schemas.version_of(database)
         rows, seconds = _tried(database)
     names, tried = schemas.due(before), "in a transaction that was rolled back"
     return Trial(before, _steps(names), rows - len(names), seconds, place, None, tried)

@@ -4,7 +4,7 @@ Inside its transaction, a save checks the written row and the rows of others tha
 is one statement, cached for each kind of save. orm.py issues the findings as warnings, or raises them in strict mode.
 
 rules.py has the rules; inspection.py checks the whole database for damage, orphans and changed tables. Deleting, bulk
-queries and SQL check no rules; `vserver check` finds what they leave behind.
+queries and SQL check no rules; `vserver check` finds rows that break one.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MOST_AFFECTED = 3  # rows of others that one save reports for each rule
 
 
 class Finding(NamedTuple):
-    """A row that breaks a rule, or a fault of the whole database. message: names the row and what is wrong."""
+    """A row that breaks a rule, or a fault of the whole database. message: names the row and the fault."""
 
     code: str
     level: str

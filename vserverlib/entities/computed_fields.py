@@ -1,7 +1,7 @@
 """The computed fields of tasks and results in queries: status, complete, total, done, progress, finished_at.
 
 progress.py defines their meaning; this module has their SQL. Those of a task look into the index (task_id, state) for
-each row, so a page of a million tasks costs what a page costs. Constants are part of the SQL, because PostgreSQL treats
+each row, so a page of a million tasks costs as much as any page. Constants are part of the SQL: PostgreSQL treats
 two expressions with parameters as different, for example in GROUP BY.
 """
 

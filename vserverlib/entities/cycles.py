@@ -17,7 +17,7 @@ WHERE t.parent_id IS NOT NULL AND EXISTS (SELECT 1 FROM task c WHERE c.parent_id
 
 
 def ids_as_sql(database: Any) -> str:
-    """Return the ids of all tasks in cycles, as SQL for IN (…); NULL if there are none."""
+    """Return the ids of all tasks in cycles, as SQL for IN (…); NULL without cycles."""
     return ", ".join(map(str, sorted(in_cycles(dict(database.streamed(PARENTS_OF_PARENTS)))))) or "NULL"
 
 

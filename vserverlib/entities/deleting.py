@@ -53,7 +53,7 @@ class Plan(NamedTuple):
         return found
 
     def summary(self) -> str:
-        """Return in one line what was deleted."""
+        """Return the deleted entities in one line."""
         dependents = self.dependents()
         also = f", and with {'it' if len(self.ids) == 1 else 'them'} {counts(dependents)}" if dependents else ""
         return f"deleted {self.subject()}{also}"

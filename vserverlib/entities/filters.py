@@ -254,7 +254,7 @@ def _narrower(model: Any, name: str, asked: Filter) -> Any:
 
 
 def _link(model: Any, name: str) -> Any:
-    """Return the field of a link. Raises a UsageError, with a similar name, if there is none."""
+    """Return the field of a link. Raises a UsageError, with a similar name, for an unknown one."""
     field = model._meta.combined.get(name)
     if isinstance(getattr(model, name, None), Memberships | BackrefAccessor):
         raise UsageError(f"{model.noun} has many {name}: compare their number, {name}>0, or list {name} instead")
@@ -475,7 +475,7 @@ def _of_link(link: Any, asked: Filter) -> Any:
 
 
 def _id_of(model: Any, name: str) -> Any:
-    """Return a query for the ids of entities with a name. Raises NotFound, with a similar name, if there is none."""
+    """Return a query for the ids of entities with a name. Raises NotFound, with a similar name, without a match."""
     field = model.name_field()
     if field is None:
         raise UsageError(f'{model.plural} have no names: give an id, not "{printable(name)}"')

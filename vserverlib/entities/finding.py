@@ -18,7 +18,7 @@ MOST_CANDIDATES = 10  # ids that an error lists if several entities have a name
 
 
 def one(model: Any, word: str, *, to_change: bool = False) -> Any:
-    """Return the entity of a model with an id or a name. Raises NotFound, with a similar name, if there is none.
+    """Return the entity of a model with an id or a name. Raises NotFound, with a similar name, without a match.
 
     `task/12`, as `list -o name` prints it, is always the id 12. Raises an Error, with all ids, if several entities have
     the name. If a word is the id of one entity and the name of another, the id counts, with a notice; for a change, it

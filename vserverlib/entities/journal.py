@@ -129,7 +129,7 @@ def conditions(
 
 
 def table_of(entity: Any) -> str:
-    """Return the table of an entity class, or of a word for one. Raises a UsageError if there is none."""
+    """Return the table of an entity class, or of a word for one. Raises a UsageError for an unknown one."""
     if isinstance(entity, type) and issubclass(entity, EntityBase):
         return str(entity._meta.table_name)
     words = {word: name for name, model in registry.items() for word in (model.noun, model.plural, name)}

@@ -4,7 +4,7 @@ While a list is unread, each operation is a query: len() counts, bool() and `in`
 a slice fetches only these rows. The first loop over a list reads all rows and closes the cursor (an open cursor would
 keep later writes waiting for a lock). From then on it holds its entities.
 
-The entities of a list are Peers: what is read for one of them, a link or the counts of a task, is read for all.
+The entities of a list are Peers: reading a link or the counts of one of them reads them for all.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ WINDOW = 100  # rows fetched around an index
 
 
 class Peers:
-    """The ids of the entities that one query returned, and what was read for all of them since."""
+    """The ids of the entities that one query returned, and the values read for all of them since."""
 
     __slots__ = ("__weakref__", "_links", "_values", "ids")
 
@@ -44,7 +44,7 @@ class Peers:
         return self._links[link].get(id)
 
     def value(self, reader: BatchReader, model: Any, id: int) -> Any:
-        """Return what a reader returns for one peer, or None: one query for all peers that have no current value."""
+        """Return the reader's value for one peer, or None, with one query for all peers without a current value."""
         values = self._values.get(reader)
         if values is None or id in values.outdated:
             database = model._meta.database
@@ -56,7 +56,7 @@ class Peers:
         return values.known.get(id)
 
     def invalidate(self, task_id: int | None = None) -> None:
-        """Mark what was read for one task, or for all, as outdated by a write."""
+        """Mark the values read for one task, or for all, as outdated by a write."""
         if task_id is None:
             self._values.clear()
         for values in self._values.values():
@@ -236,7 +236,7 @@ class EntityList(peewee.ModelSelect):
         return self._item(operator.index(index))
 
     def get(self, database: Any = None) -> Any:
-        """Return the first entity. Raises DoesNotExist, which is a NotFound error, if there is none."""
+        """Return the first entity. Raises DoesNotExist, which is a NotFound error, for an empty list."""
         try:
             return super().get(database)
         except peewee.DoesNotExist:  # its text is the SQL with its parameters, also of secrets

@@ -43,7 +43,7 @@ SaveWarnings = list[CheckWarning | NotObeyed]
 
 
 class Saved(NamedTuple):
-    """What a save wrote: names of fields, and the memberships it removed, each as ids by the names of its links."""
+    """The result of a save: the written fields, and the removed memberships, each as ids by the names of its links."""
 
     entity: Any
     names: frozenset[str]
@@ -153,7 +153,7 @@ class EntityBase(Decoded, WritersOfClass, peewee.Model, metaclass=ModelType):
 
     @classmethod
     def require_field(cls, name: Any) -> Any:
-        """Return the field with a name. Raises a UsageError, with a similar name, if there is none."""
+        """Return the field with a name. Raises a UsageError, with a similar name, for an unknown one."""
         field = cls._meta.combined.get(name) if isinstance(name, str) else None
         if field is None:
             computed = [each for each, value in vars(cls).items() if isinstance(value, ComputedAttribute)]
@@ -207,7 +207,7 @@ class EntityBase(Decoded, WritersOfClass, peewee.Model, metaclass=ModelType):
 
     @classmethod
     def get_by_id(cls, pk: Any) -> Any:
-        """Return the entity with an id. Raises NotFound, which is also DoesNotExist, if there is none."""
+        """Return the entity with an id. Raises NotFound, which is also DoesNotExist, for an unknown one."""
         entity = cls.get(pk)
         if entity is None:
             raise cls.DoesNotExist(f"no {cls.noun} {printable(pk)}: {cls.__name__}.get({printable(pk)}) returns None")

@@ -3,7 +3,7 @@
 * A result is failed if its status is one of FAILED; otherwise its times say whether it is completed, active or pending.
   The database computes this in the column result.state, whichever program writes the row. A blank text in place of a
   time counts as no time; any other text that is not a time counts only if the status agrees. timestamps.is_time()
-  defines what a time is, and migration 0003 does so in SQL.
+  defines times, and migration 0003 does so in SQL.
 * A result is finished if it is completed or failed. A task is finished (`complete`) if it has results and all of them
   are finished.
 * A task without results is empty. Otherwise its status is the first of failed, active, pending, completed that any of

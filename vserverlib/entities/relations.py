@@ -242,7 +242,7 @@ class MemberList(MutableSequence[Any]):
         self._added, self._removed, self._stored = list(state[0]), list(state[1]), None
 
     def write(self) -> None:
-        """Write what was added and removed, in the transaction of save()."""
+        """Write added and removed memberships, in the transaction of save()."""
         through, mine, theirs = self._mine.model, self._mine, self._theirs
         for entity in self._added:
             if not entity.is_saved:

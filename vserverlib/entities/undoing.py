@@ -61,7 +61,7 @@ class Undone:
         return f"<{self}>"
 
     def summary(self) -> str:
-        """Return what was undone, how to undo that, and a line for each row that was left out."""
+        """Return the undone changes, how to undo the undo, and a line for each row that was left out."""
         return "\n".join([f"{self}; undo that with: db.undo(change={self.change})", *self.left_out.summary()])
 
 
@@ -168,7 +168,7 @@ def _one(database: Any, change: int) -> int:
 
 
 def _of_session(database: Any, session: str) -> list[int]:
-    """Return all changes of a session, also its undos, without those that other sessions have undone.
+    """Return all changes of a session, also its undos, except changes that other sessions have undone.
 
     Undoing both an undo and the change that it has undone leads to the state before both.
     """

@@ -211,7 +211,7 @@ def create(path: str | os.PathLike[str]) -> Path:
 
 def write_temporary(file: Path) -> None:
     """Write the example data to an empty temporary file. Fast, because it does not wait for the disk."""
-    storage.write(file, KEY_SALT, _fill)
+    storage.write_new(file, KEY_SALT, _fill)
 
 
 def _fill(database: Any) -> None:

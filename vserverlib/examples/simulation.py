@@ -234,7 +234,7 @@ def make(path: Path, tasks: int = TASKS, organizations: int = ORGANIZATIONS, adv
         storage.create(draft)
         with contextlib.closing(connecting.connect(draft)) as database:
             fill(database, tasks, organizations, advance)
-        files.put(draft, path)
+        files.move_into_place(draft, path)
 
 
 def _fill(database: Any, tasks: int, organizations: int, advance: Advance) -> None:

@@ -35,6 +35,10 @@ USAGE = "%vserver [--read-only | --sandbox] PATH|URL opens a database, %vserver 
 NOTHING_OPEN = f"no database is open: {USAGE}"
 
 
+def _as_one_line(error: Error) -> list[str]:
+    return [f"error: {printable(error, messages.MAX_LENGTH)}"]
+
+
 @magics_class
 class Extension(Magics):
     """What `%load_ext vserver` adds to an IPython, and removes again."""
@@ -50,7 +54,7 @@ class Extension(Magics):
         self.shell.register_magics(self)
         self.shell.Completer.custom_matchers.append(self.matcher)
         # IPython asks an exception for its traceback: also in %run and on display, which set_custom_exc leaves out.
-        Error._render_traceback_ = lambda error: [f"error: {printable(error, messages.LONGEST)}"]  # type: ignore[attr-defined]
+        Error._render_traceback_ = _as_one_line  # type: ignore[attr-defined]
         atexit.register(self.close)
         named = addresses.unquoted(os.environ.get(addresses.VARIABLE) or "")
         if _is_open():

@@ -44,7 +44,7 @@ def connect(
             return _working_copy(url)
         if not (read_only or sandbox):
             raise
-    return _look(os.fspath(url) if addresses.is_url(url) else storage.as_path(url), sandbox)
+    return _view(os.fspath(url) if addresses.is_url(url) else storage.as_path(url), sandbox)
 
 
 def connect_for_session(
@@ -98,7 +98,7 @@ def demo(*, read_only: bool = False, sandbox: bool = False) -> Sqlite:
         database = storage.open_read_only(f"{copy.as_uri()}?mode=ro", Path("demo"))
         storage.remove_at_close(database, copy.parent)
         return connecting.bind(database)
-    return connecting.bind(storage.throw_away(copy, Path("demo"), "sandbox" if sandbox else "read-write", "demo"))
+    return connecting.bind(storage.private_database(copy, Path("demo"), "sandbox" if sandbox else "read-write", "demo"))
 
 
 def _working_copy(url: str | os.PathLike[str]) -> DatabaseMixin:
@@ -111,12 +111,12 @@ def _working_copy(url: str | os.PathLike[str]) -> DatabaseMixin:
     return working_copy.opened(working_copy.target_of(url), live_display.progress_bar)
 
 
-def _look(name: Path | str, sandbox: bool) -> Sqlite:
+def _view(name: Path | str, sandbox: bool) -> Sqlite:
     """Open a copy of a vantage6 server's database, by its file or URL, and notify the user."""
     from vserverlib.terminal import live_display
     from vserverlib.transfer import vantage6_snapshots  # few databases are a server's
 
-    copy = vantage6_snapshots.look(name, live_display.progress_bar)
+    copy = vantage6_snapshots.view(name, live_display.progress_bar)
     notify(
         vantage6_snapshots.summary(shown(name) if isinstance(name, Path) else addresses.shown(name), copy, sandbox),
         "yellow",

@@ -54,7 +54,7 @@ def _copy(path: Path, place: Path, bar: ProgressBar) -> None:
         with bar("pages of the backup", pages) as advance:
             _step_by_step(source, target, advance)
         target.close()
-        files.put(draft, place)
+        files.move_into_place(draft, place)
 
 
 def _step_by_step(source: sqlite3.Connection, target: sqlite3.Connection, advance: Advance) -> None:

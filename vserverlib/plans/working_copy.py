@@ -98,7 +98,7 @@ def _bound(target: Target, folder: Path, held: Any, session: Session) -> Working
 
 def _refuse_unfit(source: Any) -> int:
     """Return the release of a source; raise a Refused if it is not a server's, or of one that can only be viewed."""
-    if not isinstance(source, vantage6.Source):
+    if not isinstance(source, vantage6.Vantage6Source):
         raise Error(f"{source.summary()}: not a vantage6 server's, so it needs no plan")
     if source.release < OLDEST:
         raise Refused(
@@ -115,7 +115,7 @@ def _refuse_unfit(source: Any) -> int:
     return int(source.release)
 
 
-def _missing(source: vantage6.Source) -> Iterator[str]:
+def _missing(source: vantage6.Vantage6Source) -> Iterator[str]:
     """Return the columns that every release which can be changed has, and this one lacks."""
     for origin in source.origins:
         for name in origin.columns:

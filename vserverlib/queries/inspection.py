@@ -26,7 +26,7 @@ Schema = dict[tuple[str, str], Any]  # the definition of each table, index, trig
 
 
 def find(code: str) -> Rule:
-    """Return the rule with a code. Raises a UsageError, with similar codes, if there is none."""
+    """Return the rule with a code. Raises a UsageError, with similar codes, for an unknown one."""
     found = rules.BY_CODE.get(code.strip().upper())
     if found is None:
         alike = [rule for rule in rules.BY_CODE if rule[:3] == code.strip().upper()[:3]]
@@ -95,7 +95,7 @@ def _stored(database: Any, table: str, column: str, id: int) -> object:
 
 def _drift(database: Any) -> Faults:
     """Compare the tables, indexes, triggers and views with those of a new database."""
-    new, found = schemas.new(schema), schema(database) if database.is_sqlite else catalog.schema(database)
+    new, found = schemas.from_new_database(schema), schema(database) if database.is_sqlite else catalog.schema(database)
     expected = new if database.is_sqlite else catalog.expected(new)
     for kind, name in sorted({*found, *expected}):
         part, has, should = f"the {kind} {printable(name)}", found.get((kind, name)), expected.get((kind, name))

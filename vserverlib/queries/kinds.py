@@ -9,7 +9,7 @@ from vserverlib import UsageError, did_you_mean, printable, vantage6_names
 
 
 def kind(word: str) -> Any:
-    """Return the entity class with a name, in the singular or plural. Raises a UsageError if there is none."""
+    """Return the entity class with a name, in the singular or plural. Raises a UsageError for an unknown one."""
     words = {name: model for model in models.ENTITIES for name in (model.plural, model.noun)}
     model = words.get(word.casefold())
     if model is None:

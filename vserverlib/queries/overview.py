@@ -179,7 +179,7 @@ def _share(id: int | None, name: str | None, states: dict[str, int], since: Any)
 
 
 def _unseen() -> list[Unseen]:
-    """Return the nodes that were not seen recently; first those that were never seen."""
+    """Return the nodes that were not seen recently, never-seen ones first."""
     node = models.Node
     seen = peewee.Case(None, [(timestamps.dated(node.last_seen), 1)], 0)
     found = node.select().where((seen == 0) | (node.last_seen < now() - UNSEEN_AFTER))

@@ -3,7 +3,7 @@
 A text stays a text: `0123` and `NO` are not converted. Aliases and merge keys share the values that they name, so a few
 lines of aliases take little memory. MAX_BYTES, MAX_VALUES and MAX_DEPTH are checked while the file is read.
 
-This module owns YAML; fixtures.py owns what a document has to contain.
+This module owns YAML; fixtures.py owns the required content.
 """
 
 from __future__ import annotations

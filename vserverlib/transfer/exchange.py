@@ -46,7 +46,7 @@ REMEDY = "export it again"
 
 def export(source: Source, target: Path, *, with_hashes: bool, force: bool = False, advance: Advance = bool) -> None:
     """Write a source to a file that only its owner can read. The file is complete, or not written."""
-    with files.written(target, replace=force) as file:
+    with files.new_text_file(target, replace=force) as file:
         file.writelines(lines(source, with_hashes=with_hashes, advance=advance))
 
 

@@ -44,7 +44,7 @@ Row = dict[str, Any]
 class FixtureExport:
     """The open database as a fixture file for one release: lines().
 
-    generated_credentials: the new passwords and API keys. messages: what is left out or changed. Both are complete
+    generated_credentials: the new passwords and API keys. messages: omissions and changes. Both are complete
     after the last line.
     """
 
@@ -312,7 +312,7 @@ def export(target: Path, release: int, *, secrets: Path | None = None, force: bo
     delivery: AbstractContextManager[Any] = (
         nullcontext(bool) if secrets is None else generated_credentials.written_to(secrets)
     )
-    with delivery as deliver, files.written(target, replace=force) as file:
+    with delivery as deliver, files.new_text_file(target, replace=force) as file:
         file.writelines(fixture.lines())
         deliver(fixture.generated_credentials)
         signals.point_of_no_return()

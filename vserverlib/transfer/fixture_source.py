@@ -127,7 +127,7 @@ class FixtureSource:
     # Credentials
 
     def generate_credentials(self, database: Any) -> None:
-        """Generate the missing credentials, except those that the database has already. Does not write."""
+        """Generate credentials that are missing here and in the database. Does not write."""
         self.generated.clear()
         self._generate("user", "password", generated_credentials.new_password, USERNAMES, database)
         self._generate("node", "API key", hashing.new_key, NODE_NAMES, database)

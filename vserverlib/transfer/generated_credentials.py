@@ -43,7 +43,7 @@ def write(path: Path, credentials: Sequence[GeneratedCredential]) -> None:
     document = formats.DOCUMENTS["json" if path.suffix.lower() == ".json" else "yaml"]
     with files.as_error(f"{shown(path)} cannot be written"), files.draft_for(path) as draft:
         draft.write_text(document([each._asdict() for each in credentials]), encoding="utf-8")
-        files.put(draft, path)
+        files.move_into_place(draft, path)
 
 
 @contextlib.contextmanager

@@ -36,7 +36,7 @@ class Planned(NamedTuple):
 
 @dataclasses.dataclass
 class ImportReport(ImportNotes):
-    """What was imported, and what could not be kept as it was.
+    """The result of an import: the imported rows, and values that could not be kept.
 
     created: whether the import created the database. refused: rows that cannot be kept, by entity. links: links to rows
     that do not exist, by table and column. unmapped_tables, lost: rows in tables and columns without a place here.

@@ -119,7 +119,7 @@ class ImportJob(NamedTuple):
     def misfits(self, database: Any, report: ImportReport, scope: Callable[[str], str]) -> Iterator[checks.Finding]:
         """Find values of another type than their column, which only SQLite can store.
 
-        An import of another program's source notes each value that it keeps, so without a note there are none.
+        An import of another program's source notes each value that it keeps, so no note means no such value.
         """
         may_have_some = self.source.sequence_state or any(done.endswith(values.KEPT_AS_IS) for done in report.values)
         if database.is_sqlite and may_have_some:
@@ -236,7 +236,7 @@ def _create_file(job: ImportJob, target: Path) -> ImportReport:
         report = _fill_new(job, draft, target.name)
         with files.as_error(cannot):
             signals.point_of_no_return()
-            files.put(draft, target)
+            files.move_into_place(draft, target)
     return dataclasses.replace(report, created=True)
 
 

@@ -150,7 +150,7 @@ AND run.started_at IS result.started_at AND run.finished_at IS result.finished_a
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
+class Vantage6Source:
     """The database of a server, open.
 
     title: its name in messages; named: its name in the journal. release: the newest that wrote to it; remains: what
@@ -343,11 +343,11 @@ def _roles(rows: Iterable[Row], place: int) -> Iterator[Row]:
         yield (*row[:place], ", ".join(names) or None, *row[place + 1 :])
 
 
-# What a file is
+# Opening a file
 
 
 @contextlib.contextmanager
-def opened(path: Path, named: Path | None = None) -> Iterator[Source]:
+def opened(path: Path, named: Path | None = None) -> Iterator[Vantage6Source]:
     """Open a private copy of the database of a server, as it is at one moment.
 
     named: its name in messages. Raises an Error if it is something else, damaged, locked, or changes all the time.
@@ -367,7 +367,7 @@ def opened(path: Path, named: Path | None = None) -> Iterator[Source]:
         yield source
 
 
-def source_of(conn: sqlite3.Connection, title: str, named: str) -> Source:
+def source_of(conn: sqlite3.Connection, title: str, named: str) -> Vantage6Source:
     """Return the source in an open database that nobody else writes to; an Error if it is not a server's."""
     conn.text_factory = texts.text_or_bytes
     columns = columns_of(conn)
@@ -377,7 +377,7 @@ def source_of(conn: sqlite3.Connection, title: str, named: str) -> Source:
         release = release_of(title, columns, newest=4)
     refuse_views(title, {name for (name,) in conn.execute(VIEWS)})
     remains = tuple(old for old, new in REMAINS if has(columns, old) and has(columns, new))
-    return Source(title, named, conn, columns, release, remains, is_opened)
+    return Vantage6Source(title, named, conn, columns, release, remains, is_opened)
 
 
 def _refuse_cut_off(path: Path) -> None:
@@ -397,7 +397,7 @@ def refuse_views(title: str, others: set[str]) -> None:
 
 
 @contextlib.contextmanager
-def _damage_as_error(source: Source) -> Iterator[None]:
+def _damage_as_error(source: Vantage6Source) -> Iterator[None]:
     """Report damage that SQLite finds as damage of the source: the database that it is read into is new."""
     try:
         yield

@@ -32,7 +32,7 @@ ORDER BY c.relname, a.attnum
 OTHERS = f"SELECT relname FROM pg_class c WHERE relkind IN ('v', 'm', 'f') AND {servers.VISIBLE}"
 # No time limit; and rows that this role may not see are an error, so that none is left out silently.
 SETTINGS = {"statement_timeout": 0, "idle_in_transaction_session_timeout": 0, "row_security": "off"}
-# The content changes with each transaction that ends, and a snapshot lists those that have.
+# The content changes with each transaction that ends, and a snapshot lists the ended ones.
 STATE = """
 SELECT system_identifier, current_database(), pg_current_snapshot(), current_schemas(true), current_user
 FROM pg_control_system()
@@ -50,7 +50,7 @@ Tables = dict[str, list[Column]]
 
 
 @contextlib.contextmanager
-def opened(database: Any, bar: ProgressBar) -> Iterator[vantage6.Source]:
+def opened(database: Any, bar: ProgressBar) -> Iterator[vantage6.Vantage6Source]:
     """Copy the database of a server, and open the copy as a source. It is one moment: see servers.open_snapshot().
 
     Raises an Error if the database is not a server's, or there is no room for the copy.

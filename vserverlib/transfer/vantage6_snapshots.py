@@ -44,7 +44,7 @@ KEPT_NAME = re.compile(r"[0-9a-f]{32}(-[0-9a-f]{32})?\.db")  # the second half: 
 DRAFT_NAME = re.compile(re.escape(DRAFT) + r"[a-z0-9_]{8}")
 IN_DRAFT = re.compile(rf"{COPY}(-wal|-shm|-journal)?|\.{COPY}\..*\.new(-wal|-shm|-journal)?")
 COUNTER = slice(24, 28)  # the place of SQLite's count of changes in a file
-WHAT, LESS = "look_what", "look_less"  # settings of a copy: its source, and what differs from it
+WHAT, OMISSIONS = "look_what", "look_less"  # settings of a copy: its source, and what differs from it
 
 
 class Copy(NamedTuple):
@@ -57,27 +57,27 @@ class Copy(NamedTuple):
 # Viewing
 
 
-def look(name: Path | str, bar: ProgressBar = no_progress_bar) -> Copy:
+def view(name: Path | str, bar: ProgressBar = no_progress_bar) -> Copy:
     """Return a copy of the current content of a server's database, by its file or its URL; create it if necessary.
 
     bar: shows the progress. Raises an Error if the database cannot be read.
     """
     if isinstance(name, Path):
-        return _look(name, bar)
+        return _view(name, bar)
     with servers.open_snapshot(name) as database:
         key = _key_of(database)
         found = _find(key)
         return Copy(found, is_kept=True) if found else _copy_database(database, key, bar)
 
 
-def _look(path: Path, bar: ProgressBar) -> Copy:
+def _view(path: Path, bar: ProgressBar) -> Copy:
     with files.as_error(f"{shown(path)} cannot be viewed"):
         found = _find(_key(path))
         return Copy(found, is_kept=True) if found else _copy_file(path, _settled_key(path), bar)
 
 
 def open_without_waiting(name: Path | str) -> Copy:
-    """Return a copy that exists already; raise an Error if there is none."""
+    """Return an existing copy; raise an Error without one."""
     if isinstance(name, Path):
         with files.as_error(f"{shown(name)} cannot be viewed"):
             found = _find(_key(name))
@@ -92,12 +92,12 @@ def open_without_waiting(name: Path | str) -> Copy:
 def summary(name: str, copy: Copy, sandbox: bool) -> str:
     """Return one line about a copy that is open in place of the database that the user named."""
     with contextlib.closing(sqlite_headers.immutable(copy.file)) as conn:
-        kept = dict(conn.execute("SELECT name, value FROM setting WHERE name IN (?, ?)", (WHAT, LESS)).fetchall())
+        kept = dict(conn.execute("SELECT name, value FROM setting WHERE name IN (?, ?)", (WHAT, OMISSIONS)).fetchall())
     way = "a private copy of it, thrown away at the end" if sandbox else "a read-only view of it through a private copy"
-    return f"{name} is {kept[WHAT]}: this is {way}{kept[LESS]} (import it with: {recognition.import_line(name)})"
+    return f"{name} is {kept[WHAT]}: this is {way}{kept[OMISSIONS]} (import it with: {recognition.import_line(name)})"
 
 
-def refuse_look(database: Any, name: str) -> None:
+def refuse_view(database: Any, name: str) -> None:
     """Raise an Error if the open database is a copy, which holds no hashes."""
     if database.execute_sql(f"SELECT 1 FROM setting WHERE name = '{WHAT}'").fetchone():
         remedy = f"import it first ({recognition.import_line(name)}), or leave out --with-hashes"
@@ -134,11 +134,11 @@ def _key_of(database: Any) -> str:
 
 
 def _digest(state: str) -> str:
-    return hashlib.sha256(f"{_ourselves()} {state}".encode()).hexdigest()[:32]
+    return hashlib.sha256(f"{_own_code()} {state}".encode()).hexdigest()[:32]
 
 
 @functools.cache
-def _ourselves() -> str:
+def _own_code() -> str:
     """Return what changes with each version of the code, of which every part may influence a copy."""
     here = Path(__file__).parents[1]
     found = [here.parent / "models.py", *sorted(here.rglob("*.py"))]
@@ -285,7 +285,7 @@ def _import(source: Source, name: str, draft: Path, bar: ProgressBar) -> None:
     what = source.summary().removeprefix(f"{name} is ")
     with bar("rows", importer.total(source)) as advance:
         outcome = importer.run(source, draft, advance, hashes=False)
-    _finish(draft, what, _less(outcome))
+    _finish(draft, what, _omissions(outcome))
 
 
 def _finish(draft: Path, what: str, less: str) -> None:
@@ -294,11 +294,11 @@ def _finish(draft: Path, what: str, less: str) -> None:
         with conn:
             conn.execute("DELETE FROM change")
             conn.execute("DELETE FROM sqlite_sequence WHERE name = 'change'")
-            conn.executemany("INSERT INTO setting (name, value) VALUES (?, ?)", [(WHAT, what), (LESS, less)])
+            conn.executemany("INSERT INTO setting (name, value) VALUES (?, ?)", [(WHAT, what), (OMISSIONS, less)])
         conn.execute("PRAGMA journal_mode = DELETE").fetchone()
 
 
-def _less(outcome: ImportReport) -> str:
+def _omissions(outcome: ImportReport) -> str:
     """Return in short what differs from the source; an import, or its dry run, reports it in full."""
     gone = {
         "row": outcome.left_out.total + outcome.doubled.total,

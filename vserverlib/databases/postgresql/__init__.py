@@ -1,1 +1,1 @@
-"""Databases of ours on a PostgreSQL server: reaching one, sessions, ids, backups."""
+"""Databases of ours on a PostgreSQL server: connections, sessions, ids, backups."""

@@ -55,7 +55,7 @@ class Part(NamedTuple):
 
 
 class Dump(NamedTuple):
-    """A dump of a database of ours. migrations: those applied to it; entries: what is read of it, in order.
+    """A dump of a database of ours. migrations: those applied to it; entries: its readable parts, in order.
 
     An entry is a table, and its line in pg_restore's list. rows: the number of rows in all tables.
     """
@@ -141,7 +141,7 @@ def _refuse_unknown(path: Path, names: list[str]) -> None:
         raise NotADatabase(f"{shown(path)} has another program's tables with the names of ours: name another backup")
 
 
-# What is in it
+# Content
 
 
 def _entries(path: Path) -> list[tuple[str, str]]:

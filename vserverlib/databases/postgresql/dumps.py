@@ -41,7 +41,7 @@ def make(url: str, target: Path | None = None, *, force: bool = False, kept: lis
         _run(url, found.schema, f"--file={draft.absolute()}")  # only a file gets the positions of the tables
         signals.check()
         with signals.held():
-            files.put(draft, place, replace=force)
+            files.move_into_place(draft, place, replace=force)
             kept.append(Backup(place, place.stat().st_size))
     return kept[-1]
 
@@ -53,7 +53,7 @@ def make_of_server(url: str, place: Path) -> None:
     with files.draft_for(place) as draft:
         _run(url, found.schema, f"--file={draft.absolute()}")
         signals.check()
-        files.put(draft, place)
+        files.move_into_place(draft, place)
 
 
 def stream(url: str, out: BinaryIO) -> None:
@@ -145,7 +145,7 @@ def place_of(name: str, target: Path | None = None, ending: str = ".dump") -> Pa
     if target is not None and not target.is_dir():
         return target
     plain = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in name).lstrip(".")
-    return files.dated(target or Path(), plain, ending)
+    return files.dated_name(target or Path(), plain, ending)
 
 
 def _run(url: str, schema: str, *options: str, stdout: Any = subprocess.DEVNULL) -> None:
@@ -153,7 +153,7 @@ def _run(url: str, schema: str, *options: str, stdout: Any = subprocess.DEVNULL)
     password = servers.password_of(url)
     secret = {} if password is None else {"PGPASSWORD": password}
     command = [PROGRAM, "--format=custom", "--no-password", "--encoding=UTF8", f"--schema={connection.quoted(schema)}"]
-    command += [f"--lock-wait-timeout={connection.LOCK_TIMEOUT:.0f}s", f"--dbname={addresses.plain(url)}"]
+    command += [f"--lock-wait-timeout={connection.LOCK_TIMEOUT:.0f}s", f"--dbname={addresses.without_password(url)}"]
     command += options
     done = subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, env={**os.environ, **secret}, check=False)
     if done.returncode:

@@ -408,7 +408,7 @@ class Postgres(sequences.SequenceMixin, DatabaseMixin, peewee.PostgresqlDatabase
             return reported
 
     def fetch_one(self, sql: str | bytes, params: Any = None) -> Any:
-        """Return the first row of a query, None if there is none."""
+        """Return the first row of a query, or None."""
         with self._errors_explained():
             return self.connection().execute(sql, params).fetchone()
 

@@ -37,7 +37,7 @@ def replaces(url: str) -> bool:
     with contextlib.closing(servers.reached(url)) as database:
         if not servers.is_ours(servers.tables(database)):
             return False
-        schemas.refuse_newer(database.title, schemas.of(database))
+        schemas.refuse_newer(database.title, schemas.version_of(database))
     dumps.about(url).refuse_lack()
     return True
 
@@ -58,7 +58,7 @@ def _replace(database: Any, url: str, dump: Dump, kept: list[Backup], advance: A
     database.wait_at_most(connection.LOCK_TIMEOUT)
     wanted, schema = len(dump.migrations), 0
     if servers.is_ours(servers.tables(database)):
-        schema = schemas.of(database)
+        schema = schemas.version_of(database)
         schemas.refuse_newer(database.title, schema)
         database.execute_sql(f"LOCK TABLE {_listed(_ours(database))} IN SHARE ROW EXCLUSIVE MODE")
         archives.keep(url, kept)

@@ -1,4 +1,4 @@
-"""SecretHider hashes of secrets in a read-only session on PostgreSQL.
+"""Hiding the hashes of secrets in a read-only session on PostgreSQL.
 
 The server reports the table and column of each column in a result, through joins, subqueries and aliases. A column with
 the name of a secret column reads as NULL, in any table, view or copy. For views, expressions and the server's

@@ -213,7 +213,7 @@ def _no_tables(database: Any) -> NoTables:
 
 
 def _require_schema(database: Any, of_any_release: bool) -> None:
-    schema = schemas.of(database)
+    schema = schemas.version_of(database)
     schemas.refuse_newer(database.title, schema)
     if schema < schemas.NEWEST and not of_any_release:
         known = f"(schema {schema}, this release needs {schemas.NEWEST})"

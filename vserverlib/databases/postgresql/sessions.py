@@ -242,7 +242,7 @@ def _session(cursor: Any) -> Session:
 
 
 def first_word(sql: str) -> str:
-    """Return the first word of a statement in capitals, without comments and brackets; "" if there is none."""
+    """Return the first word of a statement in capitals, without comments and brackets; "" without a word."""
     at = 0
     while (blank := BLANK.match(sql, at)) or sql.startswith("/*", at):
         at = blank.end() if blank else _end_of_comment(sql, at)
