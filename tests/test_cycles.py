@@ -34,9 +34,9 @@ def test_rings_of_parents_of_any_length_are_found(database: Any) -> None:
 
 
 @pytest.mark.parametrize("parents", [[None, *range(1, 8_000)], [8_000, *range(1, 8_000)], [*range(2, 8_001), 1]])
-def test_a_check_table_query_parents_walks_up_from_none_of_them(parents: list[int | None], database: Any) -> None:
+def test_a_check_of_parents_walks_up_from_none_of_them(parents: list[int | None], database: Any) -> None:
     _chain(database, parents)
-    sql = checks._table_query(database, RULE, checks.everywhere)
+    sql = checks.table_query(database, RULE, checks.everywhere)
     assert "RECURSIVE" not in sql, "a walk for each would be quadratic"
     assert checks.count(database, [RULE], checks.everywhere) == ({} if parents[0] is None else {"TSK004": 8_000})
 

@@ -79,7 +79,7 @@ def test_creating_is_answered_with_a_command_that_exists(typed: str) -> None:
         ("overview postgresql://me:secret@host/db", "vserver -d postgresql://me@host/db overview"),
         ("list tasks -d other.db", "vserver -d …"),
         ("list tasks --no-pager", "vserver --no-pager …"),
-        ("lst tasks", "Did you mean 'list'?"),
+        ("lst tasks", "Did you mean one of: 'list'"),
     ],
 )
 def test_an_option_of_another_program_is_answered_with_ours(typed: str, answer: str) -> None:

@@ -266,7 +266,7 @@ def test_without_a_terminal_a_merge_and_a_replacement_need_yes(ours: importer.Ta
 def test_the_plan_is_shown_and_asked_for_at_a_terminal(ours: importer.Target, tmp_path: Path) -> None:
     file = server(tmp_path)
     db.database.close()
-    for answer, expected in (("n", "nothing was changed"), ("y", "undo --change")):
+    for answer, expected in (("n", r"nothing\s+was\s+changed"), ("y", r"undo\s+--change")):
         command = [sys.executable, "-m", "vserver", "-d", str(ours), "import", str(file), "--merge"]
         terminal = Terminal(command, environment(tmp_path))
         terminal.wait_for(r"organization +3 +1 +0 +0")

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from vserverlib import Error, pluralize
+from vserverlib import Error, UsageError, pluralize
 from vserverlib.commands import completers
 from vserverlib.commands.options import YES, Target, command, require_yes
 from vserverlib.messages import notify
@@ -98,6 +98,10 @@ def run(target: Target, database: Any, work: Work, dry_run: bool, yes: bool) -> 
     """Count, ask, and delete in batches; say how to undo that."""
     from vserverlib.entities import bulk_deleting, forgetting
 
+    if work.wanted.forget and target.write:
+        raise UsageError(
+            "--forget is for the journal of a vserver database, which a server does not have: leave it out"
+        )
     counted = bulk_deleting.count(database, work.wanted)
     if counted.dependents and not (work.wanted.dependents or dry_run):
         subject = pluralize(counted.number, work.wanted.model.noun, work.wanted.model.plural)
@@ -131,7 +135,8 @@ def _plan(target: Target, database: Any, work: Work, counted: Any) -> list[str]:
         lines = [f"to delete: {tasks}"]
     if counted.kept:
         lines.append(f"kept: {pluralize(counted.kept, 'task')} above a task that does not match")
-    return lines if database.is_view or not counted.number else [*lines, *_about_journal(target, work)]
+    has_journal = not database.is_view and not target.write
+    return [*lines, *_about_journal(target, work)] if has_journal and counted.number else lines
 
 
 def _about_journal(target: Target, work: Work) -> list[str]:
@@ -168,7 +173,7 @@ def _report(target: Target, batches: Any, work: Work) -> str:
     """Return the numbers of deleted or emptied rows, and the line that undoes it."""
     done = dict(sorted(batches.done.items(), key=lambda each: each[0] is not work.wanted.model))
     report = f"{work.done} {_numbers(done) or 'nothing'}"
-    if work.wanted.forget or not batches.changes:
+    if work.wanted.forget or target.write or not batches.changes:
         return report
     if len(batches.changes) == 1:
         return f"{report}; {target.undo_hint(batches.changes[0])}"
@@ -192,7 +197,8 @@ def fix(target: Target, asked: list[Any], dry_run: bool, yes: bool) -> None:
         elif not dry_run:
             require_yes("Fix these?", yes)
             number = fixing.fix(database, found)
-            notify(f"fixed {pluralize(number, 'row')}; {target.undo_hint(database.last_change)}")
+            undo = "" if target.write else f"; {target.undo_hint(database.last_change)}"
+            notify(f"fixed {pluralize(number, 'row')}{undo}")
 
 
 def _fixes(target: Target, found: list[Any]) -> Iterator[str]:

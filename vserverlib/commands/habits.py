@@ -110,8 +110,9 @@ def answer(error: Exception, ctx: click.Context, words: Sequence[str]) -> Except
 
 def _option(name: str, ctx: click.Context) -> str:
     """Return the answer to an unknown option."""
-    known = {option: param for param in ctx.command.params for option in param.opts}
-    if isinstance(ctx.command, click.Group) and name in ("--json", "--yaml", "--csv", "-o", "--output"):
+    is_program = isinstance(ctx.command, click.Group)
+    known = {} if is_program else {option: param for param in ctx.command.params for option in param.opts}
+    if is_program and name in ("--json", "--yaml", "--csv", "-o", "--output"):
         return f"{name} goes after a command: vserver list tasks -o {'json' if 'o' in name else name[2:]}"
     output = known.get("-o")
     formats = output.type.choices if output is not None and isinstance(output.type, click.Choice) else ()

@@ -152,7 +152,8 @@ class Commands(HelpPage, click.Group):
 
                 traceback.print_exception(error)
             _discard_stdout()
-            if failure.exit_code == 1 and ctx.invoked_subcommand in COMMANDS_THAT_FIND:
+            is_unread = failure.exit_code == 1 and not isinstance(error, NotConfirmed)
+            if is_unread and ctx.invoked_subcommand in COMMANDS_THAT_FIND:
                 failure.exit_code = NOT_READ  # type: ignore[misc]
             raise failure from error
 
@@ -325,13 +326,13 @@ class Target(NamedTuple):
         """Open the database for one command.
 
         With --write, a server's is opened as a working copy, whose plan is applied at the end, after a question; the
-        command ends there. dry_run: a private copy of a file, or only the plan. A database of ours on a server has no
-        copy: the caller rolls back its transaction.
+        command ends there. dry_run: the command shows by itself what would change; it gets a private copy of a file. A
+        database of ours on a server has no copy: the caller rolls back its transaction.
         """
-        if (self.write or self.dry_run) and not read_only:
+        if (self.write or (self.dry_run and not dry_run)) and not read_only:
             from vserverlib.commands import plan_session
 
-            with plan_session.of_command(self._replace(dry_run=self.dry_run or dry_run)) as database:
+            with plan_session.of_command(self) as database:
                 yield database
             return
         from vserverlib.opening import opener
@@ -378,7 +379,7 @@ class Target(NamedTuple):
 
 def _note_origin(database: Any) -> None:
     """Say once, at the first change of an imported database, that the server it came from is not changed."""
-    if database.last_change is None:
+    if database.last_change is None or not database.is_in_place():
         return
     from vserverlib.databases import server_origin
 
@@ -387,6 +388,10 @@ def _note_origin(database: Any) -> None:
 
 
 # Questions
+
+
+class NotConfirmed(Error):
+    """The question whether to go on was not answered with yes."""
 
 
 def require_yes(question: str, yes: bool, show: Callable[[], object] = lambda: None) -> None:
@@ -398,10 +403,10 @@ def require_yes(question: str, yes: bool, show: Callable[[], object] = lambda: N
     if yes or (ctx is not None and (ctx.obj.yes or ctx.obj.write)):  # a plan has a question of its own
         return
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise Error("no terminal for the confirmation: nothing was changed; --yes skips the question")
+        raise NotConfirmed("no terminal for the confirmation: nothing was changed; --yes skips the question")
     show()
     if not click.confirm(question, default=False, err=True):
-        raise Error("nothing was changed")
+        raise NotConfirmed("nothing was changed")
 
 
 # Options

@@ -110,8 +110,9 @@ def _planned(ctx: click.Context) -> Any:
     is_dry = target.dry_run or ctx.params.get("dry_run", False)
     if "dry_run" in ctx.params:
         ctx.params["dry_run"] = False
-    output = target.output if target.output != "table" or not is_dry else ctx.params.get("output", "table")
-    return target._replace(write=True, dry_run=is_dry, yes=target.yes or ctx.params.get("yes", False), output=output)
+    wants_json = "json" in (target.output, ctx.params.get("output") if is_dry else None)
+    yes = target.yes or ctx.params.get("yes", False)
+    return target._replace(write=True, dry_run=is_dry, yes=yes, output="json" if wants_json else "table")
 
 
 def _try_out(ctx: click.Context, name: str) -> None:

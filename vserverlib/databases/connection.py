@@ -88,6 +88,10 @@ class DatabaseMixin(peewee.Database):
         """Execute a statement and return its cursor. kind: the first six letters of the statement, in capitals."""
         raise NotImplementedError
 
+    def is_in_place(self) -> bool:
+        """Whether the name of the database still leads to what is open."""
+        return True
+
     def set_last_id(self, table: str, last: int) -> None:
         """Have the next new row of a table get an id above `last`."""
         raise NotImplementedError

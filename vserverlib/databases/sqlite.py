@@ -287,6 +287,10 @@ class Sqlite(DatabaseMixin, peewee.SqliteDatabase):
         if not is_open_here and watch.owns_log() and (log := snapshots.put_log_aside(watch.file)):
             notify(f"the log of the previous {self.title} is kept in {printable(log, 200)}", "yellow")
 
+    def is_in_place(self) -> bool:
+        """Whether the file that is open is still the one under its name, unchanged by other programs than SQLite."""
+        return not self._moved()
+
     def _refuse_if_moved(self) -> None:
         if moved := self._moved():
             remedy = "remove the other names" if "name" in moved else "move it back, or open the new file"
