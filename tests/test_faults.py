@@ -63,9 +63,11 @@ def files_beside(path: Path) -> set[str]:
 
 
 @pytest.fixture
-def full_disk() -> Iterator[Callable[[int], None]]:
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
     """Have no file of this process grow beyond a size, until 0 is given."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # Python would keep half of a compiled module
 
     def limit(size: int) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (size or soft, hard))
@@ -187,7 +189,7 @@ def test_a_command_that_finds_the_disk_full_says_so_in_one_line(
     before = files_beside(path)
     done = subprocess.run(
         [sys.executable, "-m", "vserver", *words],
-        env=environment(tmp_path, TMPDIR=str(tmp_path)),
+        env=environment(tmp_path, TMPDIR=str(tmp_path), PYTHONDONTWRITEBYTECODE="1"),
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000)),
         stdin=subprocess.DEVNULL,
         capture_output=True,
