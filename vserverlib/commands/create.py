@@ -283,7 +283,10 @@ def report_update(target: Target, found: Any, names: Sequence[str], change: int 
 
 
 def report(target: Target, done: str, change: int | None, dry_run: bool) -> None:
-    """Say what was done, and how to undo it."""
+    """Say what was done, and how to undo it; change: its number, None if the save changed nothing."""
+    if change is None and not dry_run:
+        notify("nothing was changed: see the warning")
+        return
     notify(f"dry run: would have {done}; nothing was written" if dry_run else f"{done}; {target.undo_hint(change)}")
 
 
