@@ -41,6 +41,7 @@ from vserverlib.entities.lists import BatchReader
 from vserverlib.entities.orm import SaveWarnings
 from vserverlib.entities.progress import (
     COMPLETED,
+    FAILED,
     FAILURE,
     NO_RESULTS,
     PENDING,
@@ -321,6 +322,9 @@ class Task(Named, Entity):
         return mine if node.collaboration_id == self.collaboration_id else mine.none()
 
 
+STATUS_FIELDS = frozenset({"status", "started_at", "finished_at"})  # a save of these settles the status
+
+
 class Result(Entity):
     """The part of a task that one organization computes: its input, its output and how far it is."""
 
@@ -347,16 +351,22 @@ class Result(Entity):
         """Set assigned_at of a new result to now, and the status to what the times say unless it is a failure."""
         if self._new and self.assigned_at is None:
             self.assigned_at = now()
+        if not (self._new or self._dirty & STATUS_FIELDS):
+            return []
         given, data = self._stored.get("status"), self._stored
         followed = follow(given, data.get("started_at"), data.get("finished_at"))
         if given == followed:
             return []
         is_default = self._new and given == PENDING
         is_replaced = given is not None and "status" in self._dirty and not is_default
+        if is_replaced and (before := self._as_read.get("status")) in FAILED:
+            followed = before  # a failure does not become a success because another status cannot be given
         self.status = followed
         if not is_replaced:
             return []
         message = f'status "{printable(given)}" was given, but it follows the times, which say "{followed}"'
+        if followed in FAILED:
+            message = f'status "{printable(given)}" was given, but the times do not say so: it stays "{followed}"'
         return [NotObeyed(f"{self.named()}: {message}: set started_at or finished_at")]
 
     def affected_tasks(self) -> set[int] | None:

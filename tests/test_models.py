@@ -15,6 +15,7 @@ from typing import Any
 import peewee
 import pytest
 from helpers import dangling_links
+from helpers.other_program import raw
 from playhouse.schema_diff import diff_models
 
 import models as db
@@ -325,6 +326,25 @@ def test_a_status_that_contradicts_the_times_is_reported_and_not_kept(story: Sim
     with pytest.warns(NotObeyed, match='"completed" was given, but it follows the times, which say "pending"'):
         story.results[0].save()
     assert story.results[0].status == "pending"
+
+
+def test_a_status_that_is_refused_leaves_a_failure_as_it_was(story: SimpleNamespace) -> None:
+    result = story.results[0]
+    result.status, result.started_at, result.finished_at = "crashed", now(), now()
+    result.save()
+    result.status = "pending"
+    with pytest.warns(NotObeyed, match='"pending" was given, but the times do not say so: it stays "crashed"'):
+        result.save()
+    assert db.Result.get(result.id).status == "crashed"
+
+
+def test_a_save_of_another_field_leaves_the_status_of_another_program(story: SimpleNamespace) -> None:
+    result = story.results[0]
+    raw(db.database, "UPDATE result SET status = 'initializing', started_at = assigned_at")
+    result = db.Result.get(result.id)
+    result.log = "started"
+    result.save()
+    assert db.Result.get(result.id).status == "initializing"
 
 
 def test_only_changed_fields_are_written(story: SimpleNamespace) -> None:

@@ -117,6 +117,33 @@ def test_a_dry_run_before_or_behind_the_command_shows_the_plan(theirs: Server, w
 # The verbs
 
 
+def test_an_id_is_printed_as_the_server_gave_it(theirs: Server) -> None:
+    words = ("create", "user", "kari", "organization=1", "--no-password")
+    assert run(theirs, "--dry-run", *words).out.startswith("Plan for")
+    named = run(theirs, "--yes", *words, "-o", "name")
+    id = theirs.value("SELECT id FROM \"user\" WHERE username = 'kari'")
+    assert named.out == f"user/{id}\n", named.err
+    made = json.loads(
+        run(theirs, "--yes", "create", "node", "N", "organization=1", "collaboration=2", "-o", "json").out
+    )
+    assert made["id"] == theirs.value("SELECT id FROM node WHERE name = 'N'") and made["api_key"]
+
+
+def test_a_key_that_is_not_applied_is_not_printed(theirs: Server) -> None:
+    before = theirs.tables()
+    assert re.search("[0-9a-f]{8}-[0-9a-f]{4}-", run(theirs, "--dry-run", "apikey", "node/8").out) is None
+    refused = run(theirs, "apikey", "node/8")
+    assert (refused.status, refused.out) == (1, "") and theirs.tables() == before
+
+
+def test_a_status_that_the_times_contradict_is_refused_and_no_other_is_written(theirs: Server) -> None:
+    before = theirs.tables()
+    done = run(theirs, "--yes", "set", "result", "16", "status=pending")
+    assert done.status == 1 and 'status "pending" was given' in said(done) and theirs.tables() == before
+    done = run(theirs, "--yes", "set", "result", "17", "log=note")
+    assert done.status == 0 and theirs.value("SELECT status FROM run WHERE id = 17") == "initializing"
+
+
 def test_a_new_password_replaces_the_old_one(theirs: Server) -> None:
     done = run(theirs, "--yes", "passwd", "user10", "--stdin", given=PASSWORD)
     stored = theirs.value("SELECT password FROM \"user\" WHERE username = 'user10'")

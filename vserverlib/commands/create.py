@@ -7,13 +7,15 @@ and so one change in the journal.
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import click
 
-from vserverlib import printable
+from vserverlib import NotObeyed, printable
 from vserverlib.commands import completers, passwords, printing
 from vserverlib.commands.options import Target, command, several
 from vserverlib.messages import few_warnings, notify
@@ -125,7 +127,8 @@ def _create_one(target: Target, model: Any, asked: Sequence[Any], how: Options) 
             found = found or (assignments.existing(entity) if how.if_not_exists else None)
             if found is None:
                 entity.save()
-            _print(found or entity, None if found else key, how.output, how.dry_run, changes)
+            shown = partial(_print, found or entity, None if found else key, how.output, how.dry_run, changes)
+            target.once_written(database, shown)
         change = database.last_change
     if found is not None:
         _report_existing(target, found, assignments.differing(found, entity, asked))
@@ -182,7 +185,7 @@ def _create_many(target: Target, model: Any, how: Options) -> None:
         with transaction(database, how.dry_run) as changes:
             with few_warnings():
                 done = list(json_lines.save(filled, how.if_not_exists))
-            _print_many(model, done, how, changes)
+            target.once_written(database, partial(_print_many, model, done, how, changes))
         change = database.last_change
     number = sum(entity is line.entity for line, (entity, _) in zip(filled, done, strict=True))
     existing = f"; {listing.pluralize(len(done) - number, model)} existed" if number < len(done) else ""
@@ -242,7 +245,7 @@ def set_command(target: Target, entity: str, words: tuple[str, ...], dry_run: bo
     with target.open(dry_run=dry_run) as database:
         with transaction(database, dry_run) as changes:
             found, names = _updated(model, word, asked)
-            _print(found, None, output, dry_run, changes)
+            target.once_written(database, partial(_print, found, None, output, dry_run, changes))
         change = database.last_change
     report_update(target, found, names, change, dry_run)
 
@@ -283,19 +286,20 @@ def report_update(target: Target, found: Any, names: Sequence[str], change: int 
 
 
 def report(target: Target, done: str, change: int | None, dry_run: bool) -> None:
-    """Say what was done, and how to undo it; change: its number, None if the save changed nothing."""
-    if change is None and not dry_run:
-        notify("nothing was changed: see the warning")
-        return
+    """Say what was done, and how to undo it."""
     notify(f"dry run: would have {done}; nothing was written" if dry_run else f"{done}; {target.undo_hint(change)}")
 
 
 @contextmanager
 def transaction(database: Any, dry_run: bool) -> Iterator[Callable[[], Any]]:
-    """One transaction, which a dry run rolls back. Yields a function that returns the rows changed so far."""
+    """One transaction, which a dry run rolls back. Yields a function that returns the rows changed so far.
+
+    A value that a save would replace by another is an error: it was asked for, field by field.
+    """
     from vserverlib.entities import journal
 
-    with database.atomic() as opened:
+    with warnings.catch_warnings(), database.atomic() as opened:
+        warnings.simplefilter("error", NotObeyed)
         start = journal.newest(database)
         yield lambda: journal.since(database, start)
         if dry_run:
@@ -303,7 +307,7 @@ def transaction(database: Any, dry_run: bool) -> Iterator[Callable[[], Any]]:
 
 
 def _print(entity: Any, key: str | None, output: str | None, dry_run: bool, changes: Callable[[], Any]) -> None:
-    """Print an entity, or its new key, before the commit: a key that could not be printed is not stored."""
+    """Print an entity, or its new key."""
     from vserverlib.transfer.generated_credentials import GeneratedCredential
 
     if dry_run:
@@ -312,7 +316,7 @@ def _print(entity: Any, key: str | None, output: str | None, dry_run: bool, chan
         printing.document(row(entity, key), "json")
     elif output == "name":
         printing.credentials([GeneratedCredential(entity.noun, entity.own_name(), "API key", key)] if key else [])
-        click.echo(f"{entity.noun}/{entity.id}")
+        click.echo(f"{entity.noun}/{_id(entity)}")
     elif key:
         click.echo(key)
     sys.stdout.flush()
@@ -323,7 +327,13 @@ def row(entity: Any, key: str | None) -> dict[str, Any]:
     from vserverlib.queries import columns, listing
 
     (found,) = listing.of_entities([entity], columns.COLUMNS[type(entity)])
-    return {**found, "api_key": key} if key else found
+    return {**found, "id": _id(entity), **({"api_key": key} if key else {})}
+
+
+def _id(entity: Any) -> int:
+    """Return the id of an entity in the database that it is written to, which a plan gives at the end."""
+    found: int = entity._meta.database.written_id(entity)
+    return found
 
 
 def print_changes(entries: Sequence[Any], output: str | None) -> None:

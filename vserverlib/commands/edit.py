@@ -10,6 +10,7 @@ import itertools
 import re
 import sys
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, TextIO
 
 import click
@@ -121,13 +122,17 @@ def apikey(target: Target, node: str) -> None:
         is_in_keycloak = _is_in_keycloak(found, "api_key")
         found.api_key = key = hashing.new_key()
         found.save()
-        click.echo(key)  # before the commit: a key that could not be printed is not stored
-        sys.stdout.flush()
+        target.once_written(database, partial(_print_key, key))
     notify(f"{found.named()} has a new API key, which is not shown again")
     if is_in_keycloak:
         notify(
             f"the server that {found.named()} came from keeps keys in Keycloak: this one does not work there", "yellow"
         )
+
+
+def _print_key(key: str) -> None:
+    click.echo(key)
+    sys.stdout.flush()
 
 
 # Runs

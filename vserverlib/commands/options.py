@@ -321,6 +321,13 @@ class Target(NamedTuple):
         """Return a hint that says how to undo a change."""
         return f"undo it with: {self.command('undo', '--change', str(change))}"
 
+    def once_written(self, database: Any, show: Callable[[], None]) -> None:
+        """Print before the commit, so that an unprinted key is not stored; with a plan, once it is applied."""
+        if self.write:
+            database.when_applied.append(show)
+        else:
+            show()
+
     @contextmanager
     def open(self, *, read_only: bool = False, dry_run: bool = False) -> Iterator[Any]:
         """Open the database for one command.

@@ -214,7 +214,11 @@ def opened(target: Target) -> Iterator[Any]:
 def _apply_copy(target: Target, database: Any) -> None:
     from vserverlib.terminal.live_display import progress_bar
 
-    settle(target, database.plan(), lambda plan: database.apply(plan, backup=target.backup, bar=progress_bar))
+    shown = database.when_applied.copy()
+    database.when_applied.clear()
+    if settle(target, database.plan(), lambda plan: database.apply(plan, backup=target.backup, bar=progress_bar)):
+        for show in shown:
+            show()
 
 
 def undo(target: Target, change: int | None) -> None:
@@ -231,8 +235,11 @@ def undo(target: Target, change: int | None) -> None:
 # The plan
 
 
-def settle(target: Target, plan: Plan, apply: Apply) -> None:
-    """Show a plan, ask, and apply it. A dry run ends after showing it. Raises an Error after a no."""
+def settle(target: Target, plan: Plan, apply: Apply) -> bool:
+    """Show a plan, ask, and apply it; return whether it was applied. A dry run ends after showing it.
+
+    Raises an Error after a no.
+    """
     with messages.prefixed(""):
         show(target, plan)
         if target.dry_run:
@@ -240,6 +247,7 @@ def settle(target: Target, plan: Plan, apply: Apply) -> None:
         elif plan:
             _ask(target, plan)
             _report(target, apply(plan))
+    return bool(plan) and not target.dry_run
 
 
 def show(target: Target, plan: Plan) -> None:

@@ -88,6 +88,10 @@ class DatabaseMixin(peewee.Database):
         """Execute a statement and return its cursor. kind: the first six letters of the statement, in capitals."""
         raise NotImplementedError
 
+    def written_id(self, entity: Any) -> int:
+        """Return the id of an entity in the database that its changes go to: a working copy's go to a server."""
+        return int(entity.id)
+
     def is_in_place(self) -> bool:
         """Whether the name of the database still leads to what is open."""
         return True

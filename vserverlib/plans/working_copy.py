@@ -38,6 +38,7 @@ class WorkingCopy(Sqlite):
     """A working copy, open: a database of ours, with the session of its server."""
 
     session: Session
+    when_applied: list[Callable[[], None]]  # called after the plan was applied, not after a no
     applying: Callable[[], None]  # shows a person the plan, asks and applies it: of commands/plan_session.py
 
     def plan(self) -> Plan:
@@ -47,6 +48,10 @@ class WorkingCopy(Sqlite):
     def apply(self, plan: Plan | None = None, *, backup: bool = True, bar: ProgressBar = no_progress_bar) -> Applied:
         """Apply the changes to the server's database, all or nothing: see applying.apply()."""
         return applying.apply(self.session, plan, backup=backup, bar=bar)
+
+    def written_id(self, entity: Any) -> int:
+        """Return the id of an entity on the server, as far as it was applied."""
+        return self.session.ids.theirs(entity._meta.table_name, entity.id)
 
     def unlock(self, user: Any) -> None:
         """Unlock a user who is locked out after wrong passwords. Part of the plan; undo() does not undo it."""
@@ -90,7 +95,7 @@ def _bound(target: Target, folder: Path, lock: Any, session: Session) -> Working
         session.since = applying.newest_change(conn)
     path, title = (target, None) if isinstance(target, Path) else (copy, addresses.shown(target))
     database = WorkingCopy(str(copy), path=path, mode=MODE, title=title, pragmas=PRAGMAS, recorder=Recorder())
-    database.session, session.database = session, database
+    database.session, session.database, database.when_applied = session, database, []
     database.at_close.append(lambda: _remove(folder, lock))
     return connecting.bind(database)
 
