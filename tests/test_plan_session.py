@@ -82,7 +82,9 @@ def steady(text: str) -> str:
 @pytest.mark.parametrize("width", ["80", "pipe"])
 @pytest.mark.parametrize("release", RELEASES)
 def test_the_plan_of_a_session_in_each_release(release: str, width: str, tmp_path: Path) -> None:
-    vantage6_servers.of_release(release, tmp_path)
+    server = vantage6_servers.of_release(release, tmp_path)
+    if release != "5.0.3":
+        server.run("UPDATE user SET failed_login_attempts = 5 WHERE username = 'user11'")
     env = {"VSERVER_HOME": "home"} | ({"COLUMNS": width} if width != "pipe" else {})
     words = ("-d", f"server-{release}.sqlite", "--write", "--dry-run", "shell", "-c", SESSIONS[release])
     done = vserver(*words, cwd=tmp_path, **env)
@@ -164,6 +166,21 @@ def test_unlocking_lifts_the_lock_out_and_two_factor(theirs: Server) -> None:
     assert theirs.run(asked) == [(0, "ABC")]
     assert run(theirs, "--yes", "unlock", "user10", "--two-factor").status == 0
     assert theirs.run(asked) == [(0, None)]
+
+
+def test_a_check_of_a_server_names_the_command_that_changes_it(theirs: Server) -> None:
+    done = vserver("-d", theirs.target, "check")
+    assert done.status == 1 and re.search(r"vserver -d \S+ --write set user 4 ", " ".join(done.out.split()))
+
+
+def test_a_plan_names_all_that_unlock_changes_and_nothing_else(theirs: Server) -> None:
+    assert "No changes" in run(theirs, "--yes", "unlock", "user10", "--two-factor").err
+    theirs.run("UPDATE \"user\" SET failed_login_attempts = 6, otp_secret = 'ABC' WHERE username = 'user10'")
+    plan = run(theirs, "--dry-run", "unlock", "user10", "--two-factor").out
+    assert "lock-out" in plan and "two-factor" in plan
+    theirs.run('ALTER TABLE "user" DROP COLUMN otp_secret')
+    done = run(theirs, "--yes", "unlock", "user10", "--two-factor")
+    assert done.status == 1 and "the server has no user.otp_secret" in said(done)
 
 
 @pytest.mark.parametrize(("more", "status"), [((), "failed"), (("--killed",), "killed by user")])

@@ -7,6 +7,7 @@ clean_up.py has it.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import click
@@ -279,8 +280,9 @@ def _print_findings(target: Target, found: Iterator[Any], output: str) -> Any:
     if output == "table":
         few = checks.Findings(found, keep=check_report.SHOWN)
         if few:
+            to_change = partial(target.command, *(["--write"] if target.is_of_server else []))
             with printing.paged():
-                views.console().print(check_report.Report(few, target.command))
+                views.console().print(check_report.Report(few, to_change))
         return few.counts
     counts: Counter[str] = Counter()
     rows = (finding._asdict() for finding in checks.counting(found, counts))

@@ -85,20 +85,21 @@ def changes(
 ) -> Iterator[Change]:
     """Return the changes of a plan, in the order of the entities: changed, new, deleted."""
     describer, expected = Describer(server, net), _expected_ids(server, net)
-    own = {change.user: change for change in server_changes}
+    own: dict[int, list[ServerChange]] = {}
+    for change in server_changes:
+        own.setdefault(change.user, []).append(change)
     for row in net.changed:
-        more = _server_fields(own.pop(row.id)) if row.entity == "user" and row.id in own else []
-        yield describer.change(CHANGED, row, [*describer.fields(row), *more])
-    for change in own.values():
-        yield Change(CHANGED, "user", change.user, "user", change.title, tuple(_server_fields(change)))
+        more = own.pop(row.id, []) if row.entity == "user" else []
+        yield describer.change(CHANGED, row, [*describer.fields(row), *map(_server_field, more)])
+    for user, found in own.items():
+        yield Change(CHANGED, "user", user, "user", found[0].title, tuple(map(_server_field, found)))
     for row in net.new:
         yield describer.change(NEW, row, list(describer.fields(row)), server_id=expected.get((row.entity, row.id)))
     yield from _deleted(server, net, deleted, describer)
 
 
-def _server_fields(change: ServerChange) -> list[Field]:
-    label = SERVER_LABELS[change.what]
-    return [Field(change.what, label, None, LIFTED if change.what == writes.UNLOCK else OFF)]
+def _server_field(change: ServerChange) -> Field:
+    return Field(change.what, SERVER_LABELS[change.what], None, LIFTED if change.what == writes.UNLOCK else OFF)
 
 
 def _expected_ids(server: Server, net: NetChanges) -> dict[tuple[str, int], int]:

@@ -82,7 +82,8 @@ def compute(
 
     known_fingerprints: of an earlier plan. Deleted rows with the same fingerprint are not compared again.
     """
-    changes, deleted, reader = list(changes), DeletedRows(server), RowReader(server)
+    changes = [change for change in changes if writes.is_needed(server, ids, change)]
+    deleted, reader = DeletedRows(server), RowReader(server)
     new_rows = {New(row.entity, row.id) for row in net.new}
     _refuse(_of_users(server, net))
     granted = roles.collect(server, (row for row in (*net.new, *net.changed) if row.entity == "user"), ids, new_rows)

@@ -73,6 +73,18 @@ UNLOCK, RESET_TWO_FACTOR = "unlock", "reset two-factor"
 CHANGES: dict[str, dict[str, Any]] = {UNLOCK: UNLOCKED, RESET_TWO_FACTOR: {"otp_secret": None}}
 
 
+def is_needed(server: Server, ids: Ids, change: ServerChange) -> bool:
+    """Whether a server-only change changes anything: a user may not be locked out at all."""
+    wanted = CHANGES[change.what]
+    if not all(server.has("user", name) for name in wanted):
+        return True  # which the Writer refuses
+    sql = f'SELECT {", ".join(map(quoted, wanted))} FROM "user" WHERE id = {server.placeholder(0)}'
+    row = server.one(sql, [ids.theirs("user", change.user)])
+    return row is None or any(
+        (value or None) != (there or None) for value, there in zip(wanted.values(), row, strict=True)
+    )
+
+
 class Writer:
     """Collects the writes for the net changes of a working copy, and the problems of those that are refused."""
 
@@ -164,9 +176,12 @@ class Writer:
             return self.problems.append(
                 f"{change.title} is new: {change.what} is only for users that exist on the server"
             )
-        id = self._ids.theirs("user", change.user)
         values: dict[str, dict[str, Any]] = {}
         self._extend(values, "user", CHANGES[change.what])
+        if missing := CHANGES[change.what].keys() - values.get("user", {}).keys():
+            columns = ", ".join(f"user.{name}" for name in sorted(missing))
+            return self.problems.append(f"{change.title}: {change.what} is not possible: the server has no {columns}")
+        id = self._ids.theirs("user", change.user)
         self.writes.updates += [Update(table, id, columns) for table, columns in values.items()]
         return None
 

@@ -15,7 +15,7 @@ from vserverlib import Error, pluralize, printable
 from vserverlib.drivers import peewee
 from vserverlib.entities import finding, orm
 from vserverlib.entities.entity import Entity
-from vserverlib.messages import notify
+from vserverlib.messages import PLANNED, notify
 
 MOST_LINES = 5  # of one kind after a cell; more are counted
 MOST_NAMED = 10  # entities that one line names
@@ -27,6 +27,7 @@ class Notices:
 
     def __init__(self, database: Any, *, summaries: bool) -> None:
         self.database = database
+        self._prefix = PLANNED if database.mode == "plan" else ""  # of a server's database, which is not changed yet
         self._printed = 0  # saves
         self._saved: list[tuple[Any, str]] = []  # models and names of the saves that are not printed yet
         self._deleted: list[Any] = []  # plans of deleting.py
@@ -60,7 +61,7 @@ class Notices:
         if self._printed > MOST_LINES or self.database.in_transaction():
             self._note(self._saved, (type(entity), entity.named()))
         else:
-            notify(f"saved {entity.named()}")
+            notify(f"{self._prefix}saved {entity.named()}")
 
     def _note_delete(self, plan: Any) -> None:
         self._note(self._deleted, plan)
@@ -77,7 +78,7 @@ class Notices:
     def print(self, source: str, names: Mapping[str, Any], shown: Any, *, failed: bool) -> None:
         """Print what a cell did, and forget it. shown: its value, which has been displayed."""
         for line in [*self._of_saves(), *self._of_deletes(shown)]:
-            notify(line)
+            notify(self._prefix + line)
         if self._missed and not failed:
             reasons = [self._reason(*each) for each in dict.fromkeys(self._missed)]
             self._remember(source, names, reasons)

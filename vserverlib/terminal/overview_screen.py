@@ -58,7 +58,7 @@ class OverviewView:
 
     def _shares(self, noun: str, heading: str, shares: Sequence[Share], look: Look) -> Iterator[Any]:
         """Return a table of the first shares, those with the most left to do."""
-        shares = [share for share in shares if share.total]
+        shares = [share for share in shares if share.total or (self.everything and share.id is not None)]
         if not shares:
             return
         since = "waiting since" if any(share.since for share in shares) else ""
