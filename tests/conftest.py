@@ -141,6 +141,16 @@ def server() -> Iterator[postgres.Server]:
 
 
 @pytest.fixture
+def copy(theirs: Any) -> Iterator[Any]:
+    """A working copy of the server's database that a module calls `theirs`."""
+    from helpers import vantage6_servers
+
+    opened = vantage6_servers.opened(theirs)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
 def url(server: postgres.Server, quick_hashes: None) -> Iterator[str]:
     """The URL of a new, empty database on a PostgreSQL server."""
     with server.database() as made:

@@ -63,14 +63,6 @@ def theirs(
 
 
 @pytest.fixture
-def copy(theirs: Server) -> Iterator[WorkingCopy]:
-    """A working copy of it."""
-    opened = vantage6_servers.opened(theirs)
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
 def results(release: str) -> str:
     """The table of results in the release."""
     return "run" if release.startswith("4") else "result"

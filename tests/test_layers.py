@@ -53,7 +53,7 @@ OWNERS = {
             "help_page",
             "topics",
         ),
-        *("create", "editor", "passwords"),
+        *("create", "editor", "passwords", "confirmation"),
         "clean_up",
         *("habits", "printing"),
     },

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -31,14 +31,6 @@ def release(request: pytest.FixtureRequest) -> str:
 def theirs(release: str, tmp_path: Path, quick_hashes: None) -> Server:
     """The database of a server, in a file."""
     return vantage6_servers.of_release(release, tmp_path)
-
-
-@pytest.fixture
-def copy(theirs: Server) -> Iterator[WorkingCopy]:
-    """A working copy of it."""
-    opened = vantage6_servers.opened(theirs)
-    yield opened
-    opened.close()
 
 
 def tidied(plan: Plan) -> list[str]:

@@ -28,14 +28,6 @@ def theirs(server: Any, quick_hashes: None) -> Iterator[Server]:
         yield made
 
 
-@pytest.fixture
-def copy(theirs: Server) -> Iterator[WorkingCopy]:
-    """A working copy of it."""
-    opened = vantage6_servers.opened(theirs)
-    yield opened
-    opened.close()
-
-
 def applied_while(copy: WorkingCopy, theirs: Server, sql: str) -> str:
     """Apply while another session runs SQL and commits when this one waits for it; return the outcome."""
     found: list[str] = []

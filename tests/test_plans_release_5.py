@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,6 @@ from vserverlib.plans.working_copy import WorkingCopy
 def theirs(tmp_path: Path, quick_hashes: None) -> Server:
     """The file of a server of release 5."""
     return vantage6_servers.of_release("5.0.3", tmp_path)
-
-
-@pytest.fixture
-def copy(theirs: Server) -> Iterator[WorkingCopy]:
-    """A working copy of it."""
-    opened = vantage6_servers.opened(theirs)
-    yield opened
-    opened.close()
 
 
 def lines(copy: WorkingCopy) -> list[str]:

@@ -12,7 +12,8 @@ import click
 
 from vserverlib import Error, UsageError, pluralize
 from vserverlib.commands import completers
-from vserverlib.commands.options import YES, Target, command, require_yes
+from vserverlib.commands.confirmation import require_yes
+from vserverlib.commands.options import YES, Target, command
 from vserverlib.messages import notify
 
 

@@ -17,7 +17,8 @@ import click
 
 from vserverlib import Error, addresses, pluralize, printable
 from vserverlib.commands import clean_up, completers, passwords, printing
-from vserverlib.commands.options import JSON_OUTPUT, MAX_COUNT, YES, Target, command, paging, require_yes
+from vserverlib.commands.confirmation import require_yes
+from vserverlib.commands.options import JSON_OUTPUT, MAX_COUNT, YES, Target, command, paging
 from vserverlib.commands.printing import Paging
 from vserverlib.messages import notify
 

@@ -17,7 +17,8 @@ import click
 
 from vserverlib import Error, addresses, printable, signals
 from vserverlib.commands import completers, printing
-from vserverlib.commands.options import FORCE, OUTPUT, YES, Target, command, require_yes
+from vserverlib.commands.confirmation import require_yes
+from vserverlib.commands.options import FORCE, OUTPUT, YES, Target, command
 from vserverlib.messages import notify
 
 if TYPE_CHECKING:

@@ -18,6 +18,7 @@ import click
 from vserverlib import Error, NotADatabase, UsageError, addresses, garbage_collection, printable, signals, streams
 from vserverlib.commands import completers
 from vserverlib.commands.completers import TYPED
+from vserverlib.commands.confirmation import NotConfirmed
 from vserverlib.commands.help_page import TOPICS, HelpPage
 from vserverlib.commands.printing import Paging
 from vserverlib.messages import folded, notify
@@ -392,28 +393,6 @@ def _note_origin(database: Any) -> None:
 
     if (server := server_origin.take(database)) is not None:
         notify(server_origin.message(server), "yellow")
-
-
-# Questions
-
-
-class NotConfirmed(Error):
-    """The question whether to go on was not answered with yes."""
-
-
-def require_yes(question: str, yes: bool, show: Callable[[], object] = lambda: None) -> None:
-    """Ask at the terminal; an empty answer means no. Raises an Error after a no, or without a terminal.
-
-    show: called first, to show details.
-    """
-    ctx = click.get_current_context(silent=True)
-    if yes or (ctx is not None and (ctx.obj.yes or ctx.obj.write)):  # a plan has a question of its own
-        return
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise NotConfirmed("no terminal for the confirmation: nothing was changed; --yes skips the question")
-    show()
-    if not click.confirm(question, default=False, err=True):
-        raise NotConfirmed("nothing was changed")
 
 
 # Options

@@ -17,6 +17,7 @@ import click
 from vserverlib import Error, messages, printable, signals
 from vserverlib.commands import printing
 from vserverlib.commands.completers import TYPED
+from vserverlib.commands.confirmation import NotConfirmed
 from vserverlib.messages import notify
 
 if TYPE_CHECKING:
@@ -36,10 +37,6 @@ ANYWHERE = ("init", "copy")  # refused with --write for a database of ours, too
 NO_DRY_RUN = ("init", "demo", "restore", "backup", "export", "copy", "completion")
 READ_ONLY = ("read_only", "sandbox")  # options of the shell that exclude --write
 Apply = Callable[["Plan"], "Applied"]
-
-
-class Declined(Error):
-    """The answer to the question was no."""
 
 
 class Target(Protocol):
@@ -282,7 +279,7 @@ def _ask(target: Target, plan: Plan) -> None:
             notify(nothing)
         raise KeyboardInterrupt from None
     if not is_agreed:
-        raise Declined(nothing)
+        raise NotConfirmed(nothing)
 
 
 def _report(target: Target, applied: Applied) -> None:
@@ -309,7 +306,7 @@ def may_leave(database: Any) -> bool:
         database.applying()
     except KeyboardInterrupt:
         return True
-    except Declined as error:
+    except NotConfirmed as error:
         notify(str(error))
     except Error as error:
         notify(f"error: {error}", "red")
