@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 import models
 import vserver
 from vserverlib import home
+from vserverlib.databases import snapshots
 from vserverlib.examples import demo
 
 KINDS = ["sqlite"]  # it is about files
@@ -282,7 +283,10 @@ def writer(*statements: str) -> Iterator[None]:
         process.wait()
 
 
-def test_the_locked_database_of_a_server_is_reported_by_every_command(here: Path) -> None:
+def test_the_locked_database_of_a_server_is_reported_by_every_command(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshots, "TIMEOUT", 0.1)  # each command waits so long for the lock
     server()
     with writer("BEGIN EXCLUSIVE"):
         for words in (*OPENING, ("-d", "new.db", "import", FILE.name)):

@@ -26,7 +26,7 @@ from helpers import vantage6_databases
 import models as db
 import vserver
 from vserverlib import Error, hashing, progress_callback
-from vserverlib.databases import storage
+from vserverlib.databases import snapshots, storage
 from vserverlib.entities import progress
 from vserverlib.transfer import detection, import_report, importer, sources
 
@@ -544,7 +544,8 @@ def test_a_source_that_is_written_to_meanwhile_is_imported_as_it_was(server: Ser
     assert db.Result.get().count() == 27
 
 
-def test_a_locked_source_is_reported(server: Server, target: Path) -> None:
+def test_a_locked_source_is_reported(server: Server, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapshots, "TIMEOUT", 0.1)
     file = server("4.15.2")
     hold = f"import sqlite3; c = sqlite3.connect({str(file)!r}); c.execute('BEGIN EXCLUSIVE'); print('held'); input()"
     with subprocess.Popen(
