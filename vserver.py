@@ -81,7 +81,7 @@ def main(
 ) -> None:
     """Manage the database of a vantage6 server: organizations, users, collaborations, nodes, tasks and results.
 
-    Without a command, shows the overview of the database, if there is one.
+    Without a command, at a terminal, shows the overview of the database, if there is one.
 
     $ vserver shell --demo
     $ vserver init --demo
