@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from vserverlib import Error, Locked, ReadOnly, printable, signals
+from vserverlib.databases.recording import MAX_ACTOR
 from vserverlib.drivers import peewee
 from vserverlib.messages import notify
 from vserverlib.secret_columns import SECRET_COLUMNS
@@ -67,6 +68,7 @@ class DatabaseMixin(peewee.Database):
 
     is_sqlite: bool
     path: Path | None
+    recorder: Any  # a Recorder; None in a read-only session
     is_view = False  # whether it is a copy of a server's database, which nobody writes to
     write_remedy = "open it without --read-only"  # the remedy for a write in a read-only session
 
@@ -120,6 +122,10 @@ class DatabaseMixin(peewee.Database):
     def last_change(self) -> int | None:
         """Return the journal's number of this session's newest committed change; None before the first."""
         raise NotImplementedError
+
+    def sign_as(self, actor: str) -> None:
+        """Have the rest of the open transaction recorded under another name."""
+        self.recorder.actor = printable(actor, MAX_ACTOR)
 
     def version(self) -> Any:
         """Return a value that differs after another connection has written."""

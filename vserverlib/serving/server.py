@@ -1,0 +1,26 @@
+"""The parts of a running server that functions of routes and the web sockets share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from vserverlib.serving.desk import Desk
+from vserverlib.serving.hashing_room import HashingRoom
+from vserverlib.serving.presence import NodeBook
+from vserverlib.serving.tokens import Signer
+
+
+@dataclass
+class Server:
+    """A running server. hosts: names in the Host header that are accepted besides numeric addresses and localhost.
+
+    level: 0: log only errors; 1: a line for each request; 2: with its query, and events.
+    """
+
+    desk: Desk
+    signer: Signer
+    api_path: str
+    hosts: frozenset[str] = frozenset()
+    level: int = 1
+    hashing: HashingRoom = field(default_factory=HashingRoom)
+    nodes: NodeBook = field(default_factory=NodeBook)

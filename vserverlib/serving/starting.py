@@ -1,0 +1,157 @@
+"""Starting the server: opening the database, binding the port, running until Ctrl-C, ending in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import uvicorn
+
+import models
+from vserverlib import Error
+from vserverlib.databases.connection import DatabaseMixin
+from vserverlib.entities.fields import key_salt
+from vserverlib.messages import notify
+from vserverlib.serving import application, tokens
+from vserverlib.serving.desk import Desk
+from vserverlib.serving.server import Server
+from vserverlib.serving.tokens import Signer
+
+LOCAL = ("127.0.0.1", "::1", "localhost")
+BACKLOG = 512  # connections that wait to be accepted
+PATIENCE = 3  # seconds that open requests have at the end
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Options(NamedTuple):
+    """How a server is started. keeps_secret: in the application's folder, so that tokens outlive a restart."""
+
+    host: str
+    port: int
+    api_path: str
+    allowed_hosts: tuple[str, ...] = ()
+    level: int = 1
+    keeps_secret: bool = True
+
+
+def serve(open: Callable[[], DatabaseMixin], options: Options, announce: Callable[[str], object] = notify) -> int:
+    """Serve a database until a signal comes, and return its number. announce: prints where, once it answers.
+
+    open: opens the database, in the thread that will have it. Raises an Error if the port is taken, or if the database
+    is served already.
+    """
+    with contextlib.closing(bound(options.host, options.port)) as listening, running(open, options) as server:
+        app = application.create(server)
+        return asyncio.run(_serve(app, listening, lambda: announce(address(options, listening))))
+
+
+@contextlib.contextmanager
+def running(open: Callable[[], DatabaseMixin], options: Options) -> Iterator[Server]:
+    """Give a server with its database open, without a port. Closes all at the end."""
+    desk = Desk(open)
+    desk.start()
+    try:
+        with _secret(desk.database, options) as secret:
+            hosts = frozenset(name.lower() for name in (options.host, *options.allowed_hosts))
+            server = Server(desk, Signer(secret), options.api_path.rstrip("/"), hosts, options.level)
+            try:
+                yield server
+            finally:
+                server.hashing.end()
+    finally:
+        desk.end()
+
+
+@contextlib.contextmanager
+def _secret(database: Any, options: Options) -> Iterator[bytes]:
+    if not options.keeps_secret:
+        yield tokens.new_secret()
+        return
+    place = database.title if database.path is None else str(database.file)
+    with tokens.locked_secret(database.title, tokens.identity(place, database.cached["key_salt"])) as secret:
+        yield secret
+
+
+def opened_for_serving(open: Callable[[], DatabaseMixin]) -> DatabaseMixin:
+    """Open a database, in the thread of the desk: rules refuse, and the salt of API keys is read."""
+    database = open()
+    database.strict = True
+    key_salt(database)
+    return database
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """Return a socket that is bound to an address. Raises an Error if it is taken or not ours."""
+    try:
+        family, kind, protocol, _, place = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listening = socket.socket(family, kind, protocol)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(place)
+    except socket.gaierror:
+        raise Error(f"there is no host {host}: use --host 127.0.0.1, or an address of this machine") from None
+    except OSError as error:
+        listening.close()
+        if error.errno == errno.EADDRINUSE:
+            raise Error(f"port {port} of {host} is taken: use another one with --port, or --port 0 for any") from None
+        raise Error(f"{host}:{port} cannot be used ({error.strerror}): use another --host or --port") from None
+    return listening
+
+
+def address(options: Options, listening: socket.socket) -> str:
+    """Return the URL of a server."""
+    host = f"[{options.host}]" if ":" in options.host else options.host
+    return f"http://{host}:{listening.getsockname()[1]}{options.api_path}"
+
+
+class _Program(uvicorn.Server):
+    """uvicorn's server; signals are ours, and it says when it answers."""
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], object]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._ready()
+
+
+async def _serve(app: Any, listening: socket.socket, ready: Callable[[], object]) -> int:
+    """Run until a signal, and return its number."""
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        backlog=BACKLOG,
+        proxy_headers=False,
+        server_header=False,
+        ws="auto",
+        timeout_graceful_shutdown=PATIENCE,
+    )
+    program, came = _Program(config, ready), list[int]()
+
+    def end(number: int) -> None:
+        program.should_exit = True
+        program.force_exit = bool(came)  # the second one
+        came.append(number)
+
+    loop = asyncio.get_running_loop()
+    for number in ENDING:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            loop.add_signal_handler(number, end, number)
+    await program.serve([listening])
+    return came[0] if came else 0
+
+
+__all__ = ["LOCAL", "Options", "models", "opened_for_serving", "running", "serve"]
