@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from vserverlib.serving.desk import Desk
@@ -14,7 +15,7 @@ from vserverlib.serving.tokens import Signer
 class Server:
     """A running server. hosts: names in the Host header that are accepted besides numeric addresses and localhost.
 
-    level: 0: log only errors; 1: a line for each request; 2: with its query, and events.
+    level: 0: log only errors; 1: a line for each request; 2: with its query, and events. closing: ends the web sockets.
     """
 
     desk: Desk
@@ -24,3 +25,4 @@ class Server:
     level: int = 1
     hashing: HashingRoom = field(default_factory=HashingRoom)
     nodes: NodeBook = field(default_factory=NodeBook)
+    closing: Callable[[], Awaitable[None]] | None = None
