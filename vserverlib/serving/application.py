@@ -25,14 +25,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from vserverlib import Error, NotFound, printable
 from vserverlib.messages import notify
-from vserverlib.serving import callers
+from vserverlib.serving import callers, openapi, tokens
 from vserverlib.serving.answers import Answer, message
 from vserverlib.serving.desk import Busy
 from vserverlib.serving.refusals import Refusal, lacking
 from vserverlib.serving.requests import Request
-from vserverlib.serving.routes import READ, ROUTES, STEPS, Route
+from vserverlib.serving.routes import READ, REFRESH, ROUTES, STEPS, Route
 from vserverlib.serving.server import Server
-from vserverlib.serving.tokens import ACCESS, REFRESH
 
 MAX_BODY = 64 * 1024 * 1024  # bytes
 IN_MEMORY = 1024 * 1024  # bytes of a body; a longer one is kept in a file until it is complete
@@ -50,6 +49,8 @@ def create(server: Server) -> ASGIApp:
     found = [
         HttpRoute(path, partial(_answer, server, routes), methods=list(routes)) for path, routes in by_path.items()
     ]
+    document = Response(json.dumps(openapi.document(server.api_path)), media_type=JSON)
+    found.append(HttpRoute(f"{server.api_path}/{openapi.PATH}", lambda _: document, methods=["GET"]))
     handlers: Mapping[Any, Any] = {HTTPException: _http_error}
     app = Starlette(routes=found, exception_handlers=handlers)
     app.router.redirect_slashes = False
@@ -143,7 +144,7 @@ async def _refused_or(ask: Callable[[], Any]) -> Answer:
 async def _asked(server: Server, route: Route, request: Request, http: HttpRequest) -> Answer:
     """Check a request and run the function of its route."""
     if route.callers:
-        request.token = server.signer.read(_bearer(http), REFRESH if route.refresh else ACCESS)
+        request.token = server.signer.read(_bearer(http), tokens.REFRESH if route.kind == REFRESH else tokens.ACCESS)
     request.body = await _body(http)
     if route.how == STEPS:
         if route.callers:
@@ -153,7 +154,7 @@ async def _asked(server: Server, route: Route, request: Request, http: HttpReque
     run = partial(_run, route, request)
     if route.how == READ:
         return await server.desk.read(run)
-    return await server.desk.write(run, actor=actor(request), events=request.events)
+    return await server.write(request, run)
 
 
 def _run(route: Route, request: Request) -> Answer:
@@ -161,7 +162,7 @@ def _run(route: Route, request: Request) -> Answer:
     if route.callers:
         request.caller = _checked(route, request)
         if route.how != READ:
-            request.server.desk.sign_as(actor(request))
+            request.server.desk.sign_as(request.actor)
     answer: Answer = route.function(request)
     return answer
 
@@ -174,11 +175,6 @@ def _checked(route: Route, request: Request) -> callers.Caller:
     if route.right is not None and not caller.may_any(*route.right):
         raise lacking()
     return caller
-
-
-def actor(request: Request) -> str:
-    """Return the name of a caller in the journal."""
-    return f"{request.caller.name} (API)" if request.caller is not None else "API"
 
 
 def _bearer(http: HttpRequest) -> str:

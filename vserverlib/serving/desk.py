@@ -17,12 +17,11 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from vserverlib import Locked
-from vserverlib.serving.requests import Event
+from vserverlib.serving.requests import API, Event
 
 LOCK_PATIENCE = 10.0  # seconds that a write is tried again
 ATTEMPT = 0.02  # seconds that an attempt waits for a lock; the next one follows when nothing else is in the queue
 MAX_WAITING = 1000  # jobs in the queue; another one is refused
-API = "API"  # the name in the journal of what no user has asked for
 
 Found = TypeVar("Found")
 Publish = Callable[[list[Event]], object]

@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from models import Organization
 from vserverlib.serving import rows
 from vserverlib.serving.answers import Answer, Links, Shown, encoded_key, page_of
-from vserverlib.serving.permissions import VIEW
-from vserverlib.serving.requests import TEXT, Field, Request
+from vserverlib.serving.permissions import CREATE, DELETE, EDIT, GLOBAL, VIEW
+from vserverlib.serving.refusals import Refusal, lacking
+from vserverlib.serving.requests import TEXT, Field, Request, read
 from vserverlib.serving.tables import MEMBER
 
 RESOURCE = "organization"
@@ -54,7 +55,39 @@ def list_(request: Request) -> Answer:
     return page_of(request, query, lambda found: shown(links, found))
 
 
+def _answer(request: Request, organization: Organization, status: int = 200) -> Answer:
+    return Answer(shown(Links(request), [organization])[0], status)
+
+
 def get(request: Request) -> Answer:
     """Return one organization."""
-    found = rows.one(request, RESOURCE, VIEW, Organization)
-    return Answer(shown(Links(request), [found])[0])
+    return _answer(request, rows.one(request, RESOURCE, VIEW, Organization))
+
+
+def create(request: Request) -> Answer:
+    """Create an organization."""
+    given = read(request.fields, NEW)
+    if not request.who.may(RESOURCE, CREATE, GLOBAL):
+        raise lacking()
+    organization = Organization(**given)
+    organization.save()
+    return _answer(request, organization, 201)
+
+
+def update(request: Request) -> Answer:
+    """Change fields of an organization; its public key only for its own users and nodes."""
+    given = read(request.fields, SHAPE)
+    organization = rows.one(request, RESOURCE, EDIT, Organization)
+    if "public_key" in given and organization.id != request.who.organization_id:
+        raise lacking()
+    rows.assign(organization, given)
+    organization.save()
+    return _answer(request, organization)
+
+
+def delete(request: Request) -> Answer:
+    """Delete an organization, with its dependents if delete_dependents is true."""
+    organization = rows.one(request, RESOURCE, DELETE, Organization)
+    if organization.id == request.who.organization_id:
+        raise Refusal(400, "You cannot delete your own organization: have somebody of another one do it")
+    return rows.delete(request, organization, "Organization")

@@ -37,8 +37,9 @@ class NodeBook:
         return True
 
 
-def write(kind: str, id: int, status: str, ip: str | None = None) -> None:
-    """Write that a user or node was seen now, in the open transaction. kind: "user" or "node"."""
+def write(kind: str, id: int, status: str | None = None, ip: str | None = None) -> None:
+    """Write that a user or node was seen now, in the open transaction. kind: "user" or "node". None: as it was."""
     model: Any = TABLES[kind]
-    values = {"last_seen": now(), "status": status, **({} if ip is None else {"ip": ip})}
+    given = {"status": status, "ip": ip}
+    values = {"last_seen": now(), **{name: value for name, value in given.items() if value is not None}}
     model.update(**values).where(model.id == id).execute()

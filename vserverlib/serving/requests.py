@@ -15,6 +15,7 @@ from vserverlib.serving.refusals import Refusal, not_found
 
 MAX_PER_PAGE, DEFAULT_PER_PAGE = 2000, 10  # rows; the real client asks for 2000 rules
 MAX_TEXT = 1000  # characters of a value in an error
+API = "API"  # the name in the journal of what nobody in particular has asked for
 YES, NO = ("true", "1", "yes"), ("false", "0", "no")
 
 
@@ -47,6 +48,11 @@ class Request:
         if self.caller is None:
             raise Refusal(401, "Missing Authorization Header")
         return self.caller
+
+    @property
+    def actor(self) -> str:
+        """The name of the caller in the journal."""
+        return API if self.caller is None else f"{self.caller.name} ({API})"
 
     def emit(self, name: str, data: Any, room: str | None) -> None:
         """Have an event leave after the commit."""

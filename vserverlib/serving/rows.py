@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
+from vserverlib.entities import deleting
+from vserverlib.entities.entity import Entity
 from vserverlib.entities.relations import Link
+from vserverlib.serving.answers import Answer, message
 from vserverlib.serving.permissions import VIEW
 from vserverlib.serving.refusals import Refusal, not_found
 from vserverlib.serving.requests import Request
+
+Row = TypeVar("Row", bound=Entity)
 
 LONGEST_PATTERN = 200  # characters: LIKE takes long for many %
 
@@ -20,16 +25,16 @@ def visible(request: Request, resource: str, model: Any) -> Any:
     return query if condition is None else query.where(condition)
 
 
-def one(request: Request, resource: str, operation: str, model: Any) -> Any:
+def one(request: Request, resource: str, operation: str, model: type[Row]) -> Row:
     """Return the entity whose id is in the path. A 404 if there is none, a 401 if the caller lacks the right."""
     found = by_id(model, request.id(model.noun))
     request.who.require(resource, operation, found)
     return found
 
 
-def by_id(model: Any, id: int, status: int = 404) -> Any:
+def by_id(model: type[Row], id: int | None, status: int = 404) -> Row:
     """Return the entity with an id. A 404, or another status, if there is none."""
-    found = model.by_id(id)
+    found: Row | None = model.by_id(id)
     if found is None:
         refusal = not_found(model.noun, id)
         raise Refusal(status, refusal.message)
@@ -69,3 +74,19 @@ def between(query: Any, request: Request, fields: Mapping[str, Any]) -> Any:
         if (last := request.moment(f"{name}_till")) is not None:
             query = query.where(field <= last)
     return query
+
+
+# Changing
+
+
+def assign(entity: Any, given: Mapping[str, Any]) -> None:
+    """Assign the fields of a body to an entity, without saving it."""
+    for name, value in given.items():
+        setattr(entity, name, value)
+
+
+def delete(request: Request, entity: Any, what: str) -> Answer:
+    """Delete an entity, with its dependents if the request asks for that. A 400 if it has some and does not."""
+    with_dependents = request.flag("delete_dependents")
+    deleting.delete([entity], with_dependents, remedy="delete_dependents=true deletes them too")
+    return message(f"{what} id={entity.id} successfully deleted")

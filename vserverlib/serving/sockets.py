@@ -27,7 +27,7 @@ from models import Result
 from vserverlib import printable
 from vserverlib.entities.progress import STATUSES
 from vserverlib.messages import notify
-from vserverlib.serving import callers, presence
+from vserverlib.serving import callers, posted, presence
 from vserverlib.serving.callers import CONTAINER, NODE, Caller
 from vserverlib.serving.desk import Busy
 from vserverlib.serving.permissions import COLLABORATION, GLOBAL, ORGANIZATION
@@ -298,7 +298,7 @@ class Hub:
     async def _logged(self, connection: Connection, data: dict[str, Any]) -> None:
         run, text = await self._own_run(connection, data.get("run_id")), data.get("log")
         if run is not None and isinstance(text, str) and text:
-            self._logs.add(run["run_id"], text)
+            self._logs.add(run["run_id"], connection.caller, text)
             about = {"run_id": run["run_id"], "task_id": run["task_id"], "log": text}
             await self._to_partners(connection, "algorithm_log", about)
 
@@ -470,12 +470,12 @@ def _rooms(caller: Caller) -> frozenset[str]:
 
 
 def _run(node: Caller, id: int) -> dict[str, Any] | None:
-    """Return the ids of a run for events, if it is of a node's organization and collaboration."""
+    """Return the ids of a run for events, if a node computes it."""
     run = Result.by_id(id)
     if run is None or run.organization_id != node.organization_id or run.task is None:
         return None
     task = run.task
-    if task.collaboration_id != node.only_collaboration:
+    if task.collaboration_id != node.only_collaboration or posted.of_task(task.id).init_user_id is None:
         return None
     return {
         "run_id": run.id,

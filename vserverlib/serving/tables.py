@@ -9,6 +9,6 @@ from __future__ import annotations
 from vserverlib.drivers import peewee
 
 TASK = peewee.Table("task", ("id", "collaboration_id", "parent_id", "run_id", "init_user_id", "databases"))
-RESULT = peewee.Table("result", ("id", "task_id", "organization_id", "status", "state", "finished_at"))
+RESULT = peewee.Table("result", ("id", "task_id", "organization_id", "status", "state", "finished_at", "log"))
 MEMBER = peewee.Table("member", ("organization_id", "collaboration_id"))
 LOCK_OUT = peewee.Table("lock_out", ("user_id", "failures", "last_at"))
