@@ -80,7 +80,7 @@ OWNERS = {
     "bcrypt": {"hashing"},
     "peewee": {"drivers"},
     "playhouse": {"schemas"},
-    "starlette": {"application"},
+    "starlette": {"application", "sockets"},
     "uvicorn": {"starting"},
     "socketio": {"sockets"},
     "jwt": {"tokens"},

@@ -142,12 +142,14 @@ def _fail_siblings(request: Request, run: Result) -> None:
 
 
 def append_log(run_id: int, text: str, node: Any) -> None:
-    """Add what an algorithm has printed to the log of a run, if it is the node's and has not ended.
+    """Add what an algorithm has printed to the log of a run, if it is the node's and has not ended but by a kill.
 
     For the web sockets, within a job of the desk. The journal does not record it: the whole log comes at the end.
     """
     run = Result.by_id(run_id)
-    if run is None or run.complete or run.organization_id != node.organization_id or run.task is None:
+    if run is None or run.organization_id != node.organization_id or run.task is None:
+        return
+    if run.complete and run.status != states.KILLED:
         return
     if run.task.collaboration_id == node.only_collaboration and posted.of_task(run.task_id).init_user_id is not None:
         values = {RESULT.log: cut((run.log or "") + text)}

@@ -47,7 +47,7 @@ def serve(open: Callable[[], DatabaseMixin], options: Options, announce: Callabl
     """
     with contextlib.closing(bound(options.host, options.port)) as listening, running(open, options) as server:
         app = application.create(server)
-        return asyncio.run(_serve(app, listening, lambda: announce(address(options, listening))))
+        return asyncio.run(_serve(app, server, listening, lambda: announce(address(options, listening))))
 
 
 @contextlib.contextmanager
@@ -114,9 +114,9 @@ def address(options: Options, listening: socket.socket) -> str:
 class _Program(uvicorn.Server):
     """uvicorn's server; signals are ours, and it says when it answers."""
 
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], object]) -> None:
+    def __init__(self, config: uvicorn.Config, server: Server, ready: Callable[[], object]) -> None:
         super().__init__(config)
-        self._ready = ready
+        self._server, self._ready = server, ready
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -126,8 +126,13 @@ class _Program(uvicorn.Server):
         await super().startup(sockets)
         self._ready()
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._server.closing is not None:
+            await self._server.closing()  # long polls are requests that uvicorn would wait for
+        await super().shutdown(sockets)
 
-async def _serve(app: Any, listening: socket.socket, ready: Callable[[], object]) -> int:
+
+async def _serve(app: Any, server: Server, listening: socket.socket, ready: Callable[[], object]) -> int:
     """Run until a signal, and return its number."""
     config = uvicorn.Config(
         app,
@@ -140,7 +145,7 @@ async def _serve(app: Any, listening: socket.socket, ready: Callable[[], object]
         ws="auto",
         timeout_graceful_shutdown=PATIENCE,
     )
-    program, came = _Program(config, ready), list[int]()
+    program, came = _Program(config, server, ready), list[int]()
 
     def end(number: int) -> None:
         program.should_exit = True

@@ -1,0 +1,131 @@
+"""A small client of socket.io, by long polling as real nodes, or by a web socket."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import time
+from typing import Any
+
+import simple_websocket
+
+NAMESPACE = "/tasks"
+SEPARATOR = "\x1e"
+SECONDS = 30.0  # that an event is waited for
+OPEN, CLOSE, PING, PONG, CONNECT, DISCONNECT, EVENT = "0", "1", "2", "3", "40", "41", "42"
+
+
+class Gone(Exception):
+    """The server has ended the connection."""
+
+
+class Polling:
+    """Packets by long polling."""
+
+    def __init__(self, port: int, token: str | None) -> None:
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=SECONDS)
+        self._headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        self._path = "/socket.io/?EIO=4&transport=polling"
+        self._waiting: list[str] = []
+        opened = self._asked("GET")
+        self._path += f"&sid={json.loads(opened[1:])['sid']}"
+
+    def _asked(self, method: str, body: str | None = None) -> str:
+        self._connection.request(method, self._path, body, self._headers)
+        answer = self._connection.getresponse()
+        text = answer.read().decode()
+        if answer.status != 200:
+            raise Gone(f"{answer.status} {text}")
+        return text
+
+    def send(self, packet: str) -> None:
+        self._asked("POST", packet)
+
+    def receive(self) -> str:
+        if not self._waiting:
+            self._waiting = self._asked("GET").split(SEPARATOR)
+        return self._waiting.pop(0)
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+class WebSocket:
+    """Packets by a web socket."""
+
+    def __init__(self, port: int, token: str | None) -> None:
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        url = f"ws://127.0.0.1:{port}/socket.io/?EIO=4&transport=websocket"
+        self._socket = simple_websocket.Client.connect(url, headers=headers)
+        self.receive()
+
+    def send(self, packet: str) -> None:
+        self._socket.send(packet)
+
+    def receive(self) -> str:
+        try:
+            packet = self._socket.receive(timeout=SECONDS)
+        except simple_websocket.ConnectionClosed as error:
+            raise Gone(str(error)) from None
+        assert packet is not None, "nothing came"
+        return str(packet)
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+TRANSPORTS = {"polling": Polling, "websocket": WebSocket}
+
+
+class Socket:
+    """A connection to the namespace /tasks. events: all that came, as (name, data)."""
+
+    def __init__(self, port: int, token: str | None, transport: str = "polling") -> None:
+        self._packets = TRANSPORTS[transport](port, token)
+        self.events: list[tuple[str, Any]] = []
+        self._packets.send(f"{CONNECT}{NAMESPACE},")
+        while not self._took(self._packets.receive()).startswith(CONNECT):
+            pass
+
+    def _took(self, packet: str) -> str:
+        if packet == PING:
+            self._packets.send(PONG)
+        elif packet == CLOSE or packet.startswith(DISCONNECT):
+            raise Gone(packet)
+        elif packet.startswith(EVENT):
+            name, *data = json.loads(packet.partition(",")[2])
+            self.events.append((name, data[0] if data else None))
+        return packet
+
+    def emit(self, name: str, *data: Any) -> None:
+        """Send an event."""
+        self._packets.send(f"{EVENT}{NAMESPACE},{json.dumps([name, *data])}")
+
+    def until(self, name: str, **wanted: Any) -> Any:
+        """Wait for an event with these values that was not returned before, and return its data. Raises Gone."""
+        end = time.monotonic() + SECONDS
+        while time.monotonic() < end:
+            for each in self.events:
+                if each[0] == name and all(each[1].get(key) == value for key, value in wanted.items()):
+                    self.events.remove(each)
+                    return each[1]
+            self._took(self._packets.receive())
+        raise AssertionError(f"no {name} came, but {self.events}")
+
+    def until_gone(self) -> None:
+        """Wait until the server ends the connection."""
+        while True:
+            try:
+                self._took(self._packets.receive())
+            except Gone:
+                return
+
+    def leave(self) -> None:
+        """Leave in order."""
+        self._packets.send(f"{DISCONNECT}{NAMESPACE},")
+        self._packets.send(CLOSE)
+        self._packets.close()
+
+    def vanish(self) -> None:
+        """Close the connection without a word."""
+        self._packets.close()
