@@ -10,15 +10,12 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from helpers import our_server
-from helpers.our_server import Answer, Client
-from helpers.socket_io import Socket
-
-import models
+from helpers.our_server import Answer
 
 DATA = Path(__file__).parent / "data" / "exchanges"
 HEADERS = ("content-type", "jwt-token", "link", "total-count", "access-control-expose-headers")

@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
+import models
 from helpers.process import PROGRAM
 from helpers.terminal import environment
-
-import models
 
 ANSWER_SECONDS = 60
 ROOT_NAME, ROOT_PASSWORD = "root", "root"
