@@ -381,9 +381,9 @@ def test_what_has_no_dry_run_says_so(example: Path, words: tuple[str, ...]) -> N
     assert done.status == 1 and words[0] in done.err and "--dry-run" in done.err
 
 
-def test_a_database_of_ours_locks_nobody_out(example: Path) -> None:
-    done = vserver("-d", example, "unlock", "root")
-    assert done.status == 1 and "--write unlock root" in said(done)
+def test_unlock_says_that_a_user_was_not_locked_out(example: Path) -> None:
+    done = vserver("-d", example, "unlock", "anna.devries")
+    assert done.status == 0 and 'user 1 "anna.devries" was not locked out' in said(done)
 
 
 def test_failing_a_result_of_ours_can_be_undone(example: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any, TextIO
 
 import click
 
-from vserverlib import Error, addresses, pluralize, printable
+from vserverlib import Error, pluralize, printable
 from vserverlib.commands import clean_up, completers, passwords, printing
 from vserverlib.commands.confirmation import require_yes
 from vserverlib.commands.options import JSON_OUTPUT, MAX_COUNT, YES, Target, command, paging
@@ -59,12 +59,14 @@ def passwd(target: Target, username: str, piped: bool) -> None:
     password = passwords.piped("--stdin") if piped else None
     with target.open():
         import models
+        from vserverlib.entities import lock_outs
 
         user = models.User.get_by_username(username)
         is_in_keycloak = _is_in_keycloak(user, "password")
         prompt = f"New password for {user.named()}"
         user.password = passwords.typed(prompt, "--stdin") if password is None else password
         user.save()
+        lock_outs.lift(user.id)
         notify(f"{user.named()} has a new password")
         if is_in_keycloak:
             notify(f"the server that {user.named()} came from keeps passwords in Keycloak: set it there, too", "yellow")
@@ -82,24 +84,34 @@ def _is_in_keycloak(entity: Any, secret: str) -> bool:
 @click.option("--two-factor", is_flag=True, help="Also have the user set up two-factor authentication again.")
 @click.pass_obj
 def unlock(target: Target, username: str, two_factor: bool) -> None:
-    """Let a user of a vantage6 server log in again after wrong passwords.
+    """Let a user log in to a server again after five wrong passwords.
 
-    Only a server's database has lock-outs and two-factor authentication, so it needs --write: see `vserver help
-    servers`. A new password lifts the lock-out, too.
+    The database of a vantage6 server needs --write: see `vserver help servers`. A new password lifts the lock-out, too.
 
+    $ vserver unlock anna.devries
     $ vserver -d server.sqlite --write --yes unlock user10
     $ vserver -d server.sqlite --write --dry-run unlock user10 --two-factor
     """
     with target.open() as database:
         import models
 
-        if not target.write:
-            line = addresses.command("SERVER", "--write", "unlock", username)
-            raise Error(f"{database.title} is of vserver, which locks nobody out: change the server's own with {line}")
         user = models.User.get_by_username(username)
+        if not target.write:
+            _unlock_here(user, two_factor)
+            return
         database.unlock(user)
         if two_factor:
             database.reset_two_factor(user)
+
+
+def _unlock_here(user: Any, two_factor: bool) -> None:
+    """Lift the lock-out of a user of `vserver start`."""
+    from vserverlib.entities import lock_outs
+
+    if two_factor:
+        raise Error(f"{user.named()} has no two-factor authentication here: leave out --two-factor")
+    had_failed = lock_outs.lift(user.id)
+    notify(f"{user.named()} can log in again" if had_failed else f"{user.named()} was not locked out")
 
 
 @command()

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import datetime
 import uuid
 from typing import Any
 
 import models
 from models import Node, Task, User
-from vserverlib.entities import fields
+from vserverlib.entities import lock_outs
 from vserverlib.serving import callers, posted, presence, rows, states, users
 from vserverlib.serving.answers import Answer, Links, message
 from vserverlib.serving.callers import CONTAINER, NODE, USER, Caller
@@ -16,15 +15,12 @@ from vserverlib.serving.permissions import names_of
 from vserverlib.serving.refusals import Refusal
 from vserverlib.serving.requests import ID, TEXT, Field, Request, read
 from vserverlib.serving.server import Server
-from vserverlib.serving.tables import LOCK_OUT
 
-MOST_FAILURES, LOCKED_FOR = 5, datetime.timedelta(minutes=15)
 FAILED = "Failed to login"  # for all reasons alike
 CREDENTIALS = {"username": Field(TEXT, needed=True), "password": Field(TEXT, needed=True), "mfa_code": Field(TEXT)}
 KEY = {"api_key": Field(TEXT, needed=True)}
 OF_CONTAINER = {"task_id": Field(ID, needed=True), "image": Field(TEXT, needed=True)}
 PASSWORDS = {"current_password": Field(TEXT, needed=True), "new_password": Field(TEXT, needed=True)}
-MOMENT = fields.UTCDateTimeField()
 
 
 def _tokens(request: Request, caller: Caller, header: bool = True) -> Answer:
@@ -65,19 +61,7 @@ def _stored(username: str) -> tuple[int | None, str | None]:
     user = User.first_where(User.username == username)
     if user is None:
         return None, None
-    return user.id, None if _is_locked_out(user.id) else user.stored_hash("password")
-
-
-def _is_locked_out(id: int) -> bool:
-    failures, last = _failures(id)
-    return failures >= MOST_FAILURES and last is not None and fields.now() - last < LOCKED_FOR
-
-
-def _failures(id: int) -> tuple[int, datetime.datetime | None]:
-    """Return the number of failed log-ins since the last success, and when the last was."""
-    query = LOCK_OUT.select(LOCK_OUT.failures, LOCK_OUT.last_at).where(LOCK_OUT.user_id == id)
-    row = models.database.execute(query).fetchone()
-    return (0, None) if row is None else (row[0], MOMENT.decode(row[1]))
+    return user.id, None if lock_outs.is_locked_out(user.id) else user.stored_hash("password")
 
 
 def _logged_in(id: int | None, stored: str | None, is_right: bool) -> Caller | None:
@@ -85,21 +69,12 @@ def _logged_in(id: int | None, stored: str | None, is_right: bool) -> Caller | N
     user = None if id is None else User.by_id(id)
     if user is None or stored is None:
         return None
-    if not is_right or stored != user.stored_hash("password") or _is_locked_out(user.id):
-        _count_failure(user.id)
+    if not is_right or stored != user.stored_hash("password") or lock_outs.is_locked_out(user.id):
+        lock_outs.count(user.id)
         return None
-    models.database.execute(LOCK_OUT.delete().where(LOCK_OUT.user_id == user.id))
+    lock_outs.lift(user.id)
     presence.write(USER, user.id)
     return callers.of_user(user)
-
-
-def _count_failure(id: int) -> None:
-    """Count a failed log-in. After a lock-out has ended, the count begins anew."""
-    failures, last = _failures(id)
-    number = 1 if last is None or failures >= MOST_FAILURES else failures + 1
-    models.database.execute(LOCK_OUT.delete().where(LOCK_OUT.user_id == id))
-    row = {"user_id": id, "failures": number, "last_at": MOMENT.clean(fields.now())}
-    models.database.execute(LOCK_OUT.insert([row]))
 
 
 async def change_password(request: Request, server: Server) -> Answer:

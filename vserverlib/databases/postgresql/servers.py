@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 NO_DRIVER = "PostgreSQL needs psycopg, which is not installed: pip install 'psycopg[binary]'"
 # All tables, in an order in which their rows can be inserted.
-TABLES = ("schema_migration", "setting", "counter", *registry.TABLES, "change", "record", "undoing")
+TABLES = ("schema_migration", "setting", "counter", *registry.TABLES, "lock_out", "change", "record", "undoing")
 FUNCTIONS = ("has_text", "vserver_record")  # all functions
 # Parts of catalog queries: the tables, views, … that a query finds without naming a schema; the schema of our tables;
 # and tables (c) with their columns (a).
