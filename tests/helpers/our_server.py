@@ -78,14 +78,22 @@ class OurServer:
 
     def __init__(self, process: subprocess.Popen[bytes], port: int, log: Path) -> None:
         self.process, self.port, self._log = process, port, log
+        self._clients: list[Client] = []
 
     @property
     def err(self) -> str:
         return self._log.read_text(errors="replace")
 
     def client(self) -> Client:
-        """Return a client that is not logged in."""
-        return Client(self.port)
+        """Return a client that is not logged in. It is closed at the end."""
+        self._clients.append(Client(self.port))
+        return self._clients[-1]
+
+    def close(self) -> None:
+        """End the process and the connections of its clients."""
+        self.kill()
+        for each in self._clients:
+            each.close()
 
     def kill(self) -> None:
         """End the process without a chance to tidy up, and wait for it."""
@@ -108,7 +116,8 @@ def running(database: str | Path, folder: Path, *words: str, port: int = 0, **en
             command, env=environment(Path(os.environ["HOME"]), **env), stdout=subprocess.DEVNULL, stderr=err
         )
     try:
-        yield OurServer(process, _port(process, log), log)
+        with contextlib.closing(OurServer(process, _port(process, log), log)) as server:
+            yield server
     finally:
         process.kill()
         process.wait()

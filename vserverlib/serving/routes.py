@@ -118,7 +118,7 @@ NODES_AND_USERS = (
     Route("GET", "user/{id}", users.get, READ, USERS, ("user", VIEW)),
     Route("POST", "user", users.create, STEPS, USERS, ("user", CREATE), users.NEW),
     Route("PATCH", "user/{id}", users.update, WRITE, USERS, ("user", EDIT), users.SHAPE),
-    Route("DELETE", "user/{id}", users.delete, WRITE, USERS, ("user", DELETE)),
+    Route("DELETE", "user/{id}", users.delete, WRITE, USERS, ("user", DELETE), query=DEPENDENTS),
 )  # fmt: skip
 
 ROLES = (

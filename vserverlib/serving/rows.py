@@ -51,7 +51,7 @@ def like(query: Any, request: Request, field: Any) -> Any:
         return query
     if len(pattern) > LONGEST_PATTERN:
         raise Refusal(400, f"{field.name} is longer than {LONGEST_PATTERN} characters")
-    return query.where(field.like(pattern))
+    return query.where(field**pattern)
 
 
 def equal(query: Any, request: Request, fields: Mapping[str, Any]) -> Any:

@@ -24,7 +24,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from models import Result
-from vserverlib import printable
+from vserverlib import Error, printable
 from vserverlib.entities.progress import STATUSES
 from vserverlib.messages import notify
 from vserverlib.serving import callers, posted, presence
@@ -380,7 +380,7 @@ class Hub:
         """Await some work whose errors must end nothing but the work."""
         try:
             await work
-        except (Busy, Refusal) as error:
+        except (Busy, Refusal, Error) as error:
             self._log(str(error))
         except Exception:
             traceback.print_exc(file=sys.stderr)

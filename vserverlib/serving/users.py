@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from models import Organization, User
-from vserverlib import Error, hashing
+from models import Organization, Task, User
+from vserverlib import Error, hashing, pluralize
 from vserverlib.entities.roles import USER_ROLES
-from vserverlib.serving import permissions, rows
+from vserverlib.serving import permissions, rows, tasks
 from vserverlib.serving.answers import Answer, Links, Shown, page_of, time
 from vserverlib.serving.callers import USER, Caller
 from vserverlib.serving.permissions import COLLABORATION, CREATE, DELETE, EDIT, GLOBAL, ORGANIZATION, VIEW, Role
 from vserverlib.serving.refusals import Refusal, lacking
 from vserverlib.serving.requests import ID, IDS, TEXT, Field, Request, read
 from vserverlib.serving.server import Server
-from vserverlib.serving.tables import MEMBER
+from vserverlib.serving.tables import MEMBER, TASK
 
 RESOURCE = "user"
 TEXTS = ("username", "firstname", "lastname", "email")
@@ -185,5 +185,12 @@ def update(request: Request) -> Answer:
 
 
 def delete(request: Request) -> Answer:
-    """Delete a user."""
-    return rows.delete(request, rows.one(request, RESOURCE, DELETE, User), "User")
+    """Delete a user, with the tasks that the user has created if delete_dependents is true."""
+    user = rows.one(request, RESOURCE, DELETE, User)
+    created = list(Task.select().where(Task.id.in_(TASK.select(TASK.id).where(TASK.init_user_id == user.id))))
+    if created and not request.flag("delete_dependents"):
+        how = "delete them first, or use delete_dependents=true"
+        raise Refusal(400, f"user id={user.id} has created {pluralize(len(created), 'task')}: {how}")
+    for task in created:
+        tasks.delete_one(request, task)
+    return rows.delete(request, user, "User")
