@@ -40,7 +40,7 @@ def test_models_and_migrations_make_the_same_tables(database: Any) -> None:
         assert stored == found | (OF_SERVER if model is db.Task else {})
 
 
-OF_SERVER = {"init_user_id": "BIGINT", "databases": "TEXT"}  # of task: save() never sets them
+OF_SERVER = {"init_user_id": "BIGINT", "databases": "TEXT"}  # of task: see server_columns.py
 COLUMNS = """
 SELECT table_name, column_name, data_type, collation_name, is_nullable, is_identity
 FROM information_schema.columns WHERE table_schema = current_schema() AND table_name IN ({})

@@ -8,12 +8,13 @@ from __future__ import annotations
 import datetime
 from typing import Any
 
+from vserverlib.databases import server_columns
 from vserverlib.databases.current import database
 from vserverlib.drivers import peewee
 from vserverlib.entities.fields import UTCDateTimeField, now
 
 MOST_FAILURES, LOCKED_FOR = 5, datetime.timedelta(minutes=15)
-LOCK_OUT = peewee.Table("lock_out", ("user_id", "failures", "last_at"))
+LOCK_OUT = peewee.Table("lock_out", server_columns.TABLES["lock_out"])
 MOMENT = UTCDateTimeField()
 
 

@@ -1,13 +1,10 @@
-"""Columns that only the server uses: the models do not have them, so save() never sets them.
-
-`task.init_user_id` is the user who posted a task; `task.databases` its databases with their parameters, as JSON:
-[{"label": "default", "parameters": {...}}].
-"""
+"""Tables in queries that the models would not do: for ids alone, and with the columns that models do not have."""
 
 from __future__ import annotations
 
+from vserverlib.databases import server_columns
 from vserverlib.drivers import peewee
 
-TASK = peewee.Table("task", ("id", "collaboration_id", "parent_id", "run_id", "init_user_id", "databases"))
+TASK = peewee.Table("task", ("id", "collaboration_id", "parent_id", "run_id", *server_columns.COLUMNS["task"]))
 RESULT = peewee.Table("result", ("id", "task_id", "organization_id", "status", "state", "finished_at", "log"))
 MEMBER = peewee.Table("member", ("organization_id", "collaboration_id"))
