@@ -12,19 +12,18 @@ from typing import Any, NamedTuple
 
 import uvicorn
 
-import models
 from vserverlib import Error
 from vserverlib.databases.connection import DatabaseMixin
 from vserverlib.entities.fields import key_salt
-from vserverlib.messages import notify
 from vserverlib.serving import application, tokens
 from vserverlib.serving.desk import Desk
 from vserverlib.serving.server import Server
-from vserverlib.serving.tokens import Signer
+from vserverlib.serving.tokens import Signer, served_already
 
-LOCAL = ("127.0.0.1", "::1", "localhost")
 BACKLOG = 512  # connections that wait to be accepted
 PATIENCE = 3  # seconds that open requests have at the end
+LOCK = 0x76737276  # "vsrv": the advisory lock of a server on PostgreSQL, until its session ends
+LOCKED = "SELECT pg_try_advisory_lock(%s, hashtext(current_schema()))"
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -39,15 +38,27 @@ class Options(NamedTuple):
     keeps_secret: bool = True
 
 
-def serve(open: Callable[[], DatabaseMixin], options: Options, announce: Callable[[str], object] = notify) -> int:
-    """Serve a database until a signal comes, and return its number. announce: prints where, once it answers.
+def serve(open: Callable[[], DatabaseMixin], options: Options, announce: Callable[[str, str], object]) -> int:
+    """Serve a database until a signal comes, and return the number of that.
 
-    open: opens the database, in the thread that will have it. Raises an Error if the port is taken, or if the database
-    is served already.
+    open: opens the database, in the thread that will have it. announce: is called with the title of the database and
+    the URL once the server answers. Raises an Error if the port is taken, or the database is served already.
     """
     with contextlib.closing(bound(options.host, options.port)) as listening, running(open, options) as server:
-        app = application.create(server)
-        return asyncio.run(_serve(app, server, listening, lambda: announce(address(options, listening))))
+        app, title = application.create(server), server.desk.database.title
+        with _handlers_restored():
+            return asyncio.run(_serve(app, server, listening, lambda: announce(title, address(options, listening))))
+
+
+@contextlib.contextmanager
+def _handlers_restored() -> Iterator[None]:
+    """Restore the signal handlers at the end, which the event loop replaces."""
+    handlers = {number: signal.getsignal(number) for number in ENDING}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager
@@ -78,11 +89,19 @@ def _secret(database: Any, options: Options) -> Iterator[bytes]:
         yield secret
 
 
-def opened_for_serving(open: Callable[[], DatabaseMixin]) -> DatabaseMixin:
-    """Open a database, in the thread of the desk: rules refuse, and the salt of API keys is read."""
+def opened_for_serving(open: Callable[[], Any]) -> Any:
+    """Open a database, in the thread of the desk: rules refuse, and the salt of API keys is read.
+
+    Raises an Error if a server on another machine serves it. Behind a pooler that is not noticed.
+    """
     database = open()
     database.strict = True
     key_salt(database)
+    if not database.is_sqlite and not database.is_pooled:
+        (is_ours,) = database.execute_sql(LOCKED, [LOCK]).fetchone()
+        if not is_ours:
+            database.close()
+            raise served_already(database.title)
     return database
 
 
@@ -95,6 +114,7 @@ def bound(host: str, port: int) -> socket.socket:
         listening = socket.socket(family, kind, protocol)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(place)
+        listening.listen(BACKLOG)  # only now does another server find the port taken
     except socket.gaierror:
         raise Error(f"there is no host {host}: use --host 127.0.0.1, or an address of this machine") from None
     except OSError as error:
@@ -158,6 +178,3 @@ async def _serve(app: Any, server: Server, listening: socket.socket, ready: Call
             loop.add_signal_handler(number, end, number)
     await program.serve([listening])
     return came[0] if came else 0
-
-
-__all__ = ["LOCAL", "Options", "models", "opened_for_serving", "running", "serve"]

@@ -122,7 +122,12 @@ def _lock(descriptor: int, title: str) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        raise Error(f"{title} is served already: end that server first, or serve another database") from None
+        raise served_already(title) from None
+
+
+def served_already(title: str) -> Error:
+    """Return the error for a database that another server has."""
+    return Error(f"{title} is served already: end that server first, or serve another database")
 
 
 def _read_or_create(descriptor: int, path: Path) -> bytes:
