@@ -25,7 +25,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from vserverlib import Error, NotFound, printable
 from vserverlib.messages import notify
-from vserverlib.serving import callers, openapi, tokens
+from vserverlib.serving import callers, openapi, sockets, tokens
 from vserverlib.serving.answers import Answer, message
 from vserverlib.serving.desk import Busy
 from vserverlib.serving.refusals import Refusal, lacking
@@ -41,8 +41,6 @@ BUG = "An unexpected error occurred on the server!"
 
 def create(server: Server) -> ASGIApp:
     """Return the ASGI program of a server."""
-    from vserverlib.serving import sockets
-
     by_path: dict[str, dict[str, Route]] = {}
     for route in ROUTES:
         by_path.setdefault(f"{server.api_path}/{route.path}", {})[route.method] = route

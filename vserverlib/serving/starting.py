@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import os
 import signal
 import socket
+import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import uvicorn
@@ -92,17 +95,38 @@ def _secret(database: Any, options: Options) -> Iterator[bytes]:
 def opened_for_serving(open: Callable[[], Any]) -> Any:
     """Open a database, in the thread of the desk: rules refuse, and the salt of API keys is read.
 
-    Raises an Error if a server on another machine serves it. Behind a pooler that is not noticed.
+    Raises an Error if another server has it. That is not noticed behind a pooler; and in a file only on Linux, if the
+    other server has another home.
     """
     database = open()
-    database.strict = True
-    key_salt(database)
-    if not database.is_sqlite and not database.is_pooled:
-        (is_ours,) = database.execute_sql(LOCKED, [LOCK]).fetchone()
-        if not is_ours:
-            database.close()
+    try:
+        database.strict = True
+        key_salt(database)
+        if not (_lock_file(database) if database.is_sqlite else _lock_on_server(database)):
             raise served_already(database.title)
+    except BaseException:
+        database.close()
+        raise
     return database
+
+
+def _lock_file(database: Any) -> bool:
+    """Lock the file until the database is closed. On Linux such a lock has nothing to do with SQLite's own."""
+    if sys.platform != "linux":
+        return True
+    import fcntl
+
+    descriptor = os.open(database.file, os.O_RDONLY | os.O_CLOEXEC)
+    database.at_close.append(partial(os.close, descriptor))  # earlier, SQLite would lose its own locks
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _lock_on_server(database: Any) -> bool:
+    return database.is_pooled or bool(database.execute_sql(LOCKED, [LOCK]).fetchone()[0])
 
 
 def bound(host: str, port: int) -> socket.socket:
