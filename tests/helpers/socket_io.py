@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 import time
 from typing import Any
 
-import simple_websocket
+import wsproto
+from wsproto import events
+from wsproto.utilities import LocalProtocolError
 
 NAMESPACE = "/tasks"
 SEPARATOR = "\x1e"
@@ -31,10 +34,14 @@ class Polling:
         self._path += f"&sid={json.loads(opened[1:])['sid']}"
 
     def _asked(self, method: str, body: str | None = None) -> str:
-        self._connection.request(method, self._path, body, self._headers)
-        answer = self._connection.getresponse()
-        text = answer.read().decode()
+        try:
+            self._connection.request(method, self._path, body, self._headers)
+            answer = self._connection.getresponse()
+            text = answer.read().decode()
+        except (http.client.HTTPException, ConnectionError) as error:
+            raise Gone(str(error)) from None
         if answer.status != 200:
+            self._connection.close()
             raise Gone(f"{answer.status} {text}")
         return text
 
@@ -54,21 +61,45 @@ class WebSocket:
     """Packets by a web socket."""
 
     def __init__(self, port: int, token: str | None) -> None:
-        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-        url = f"ws://127.0.0.1:{port}/socket.io/?EIO=4&transport=websocket"
-        self._socket = simple_websocket.Client.connect(url, headers=headers)
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout=SECONDS)
+        self._protocol = wsproto.WSConnection(wsproto.ConnectionType.CLIENT)
+        self._waiting: list[str] = []
+        self._part = ""
+        headers = [] if token is None else [(b"Authorization", f"Bearer {token}".encode())]
+        target = "/socket.io/?EIO=4&transport=websocket"
+        self._send(events.Request(host=f"127.0.0.1:{port}", target=target, extra_headers=headers))
         self.receive()
 
+    def _send(self, event: events.Event) -> None:
+        try:
+            self._socket.sendall(self._protocol.send(event))
+        except (OSError, LocalProtocolError) as error:
+            raise Gone(str(error)) from None
+
     def send(self, packet: str) -> None:
-        self._socket.send(packet)
+        self._send(events.TextMessage(packet))
 
     def receive(self) -> str:
-        try:
-            packet = self._socket.receive(timeout=SECONDS)
-        except simple_websocket.ConnectionClosed as error:
-            raise Gone(str(error)) from None
-        assert packet is not None, "nothing came"
-        return str(packet)
+        while not self._waiting:
+            try:
+                data = self._socket.recv(65536)
+            except ConnectionError:
+                data = b""
+            self._protocol.receive_data(data or None)
+            for event in self._protocol.events():
+                self._take(event)
+        return self._waiting.pop(0)
+
+    def _take(self, event: events.Event) -> None:
+        if isinstance(event, events.CloseConnection | events.RejectConnection):
+            raise Gone(str(event))
+        if isinstance(event, events.Ping):
+            self._send(event.response())
+        elif isinstance(event, events.TextMessage):
+            self._part += event.data
+            if event.message_finished:
+                self._waiting.append(self._part)
+                self._part = ""
 
     def close(self) -> None:
         self._socket.close()
@@ -119,6 +150,10 @@ class Socket:
                 self._took(self._packets.receive())
             except Gone:
                 return
+
+    def send(self, packet: str) -> None:
+        """Send any text as a packet."""
+        self._packets.send(packet)
 
     def leave(self) -> None:
         """Leave in order."""

@@ -46,6 +46,11 @@ def slow() -> None:
     time.sleep(600)
 
 
+def nap(seconds: int) -> str:
+    time.sleep(seconds)
+    return "rested"
+
+
 def crash() -> None:
     raise ValueError("as it is meant to")
 

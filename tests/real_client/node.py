@@ -35,7 +35,7 @@ class Run:
         self.run_id, self.task_id = run_id, task["id"]
         self.parent_id = (task.get("parent") or {}).get("id")
         self.folder = manager.folder / f"run_{run_id}"
-        self.folder.mkdir()
+        self.folder.mkdir(exist_ok=True)  # a node starts a run again whose result it could not announce
         files = {"input": input_, "token": token.encode(), "output": b""}
         for name, content in files.items():
             (self.folder / name).write_bytes(content)

@@ -1,8 +1,8 @@
 """What a researcher does with running nodes: tasks that finish, crash, are killed, and have subtasks.
 
 Run by VSERVER_VANTAGE6_CLIENT: `workflow.py SETTINGS`, a JSON object with the keys port, collaboration, organizations
-(ids), private_key (a path, or null for no encryption), ages (the column of each organization) and megabytes (of a large
-result). A failed assertion ends it with a traceback.
+(ids), private_key (a path, or null for no encryption), ages (the column of each organization), megabytes (of a large
+result) and checks (names of functions, or null for CHECKS). A failed assertion ends it with a traceback.
 """
 
 import json
@@ -83,8 +83,7 @@ def check_kill(client: UserClient, settings: dict[str, Any]) -> None:
     )
     task = create(client, settings["organizations"][:1], "slow")
     until(client, task, "active", "running")
-    answer = client.node.kill_tasks(node)
-    assert "instructed" in answer["msg"], answer
+    client.node.kill_tasks(node)
     until(client, task, "killed by user")
 
 
@@ -102,11 +101,25 @@ def check_large(client: UserClient, settings: dict[str, Any]) -> None:
     assert len(json.loads(result["result"])) == settings["megabytes"] << 20
 
 
+def check_restart(client: UserClient, settings: dict[str, Any]) -> None:
+    """Post a task, and go on when the server is back that somebody ends and starts again after `posted`."""
+    task = create(client, settings["organizations"], "nap", seconds=5)
+    for run in client.run.from_task(task)["data"]:
+        assert run["status"] != "completed"
+    print("posted", flush=True)
+    runs = finished(client, task)
+    assert {each["status"] for each in runs} == {"completed"}, runs
+    check_parts(client, settings)
+
+
+CHECKS = (check_nodes, check_parts, check_subtask, check_crash, check_kill, check_large)
+
+
 def main(settings: dict[str, Any]) -> None:
     client = connected(settings["port"], RESEARCHER, PASSWORD)
     client.setup_encryption(settings["private_key"])
     client.setup_collaboration(settings["collaboration"])
-    for check in check_nodes, check_parts, check_subtask, check_crash, check_kill, check_large:
+    for check in [globals()[name] for name in settings["checks"]] if settings["checks"] else CHECKS:
         begin = time.monotonic()
         check(client, settings)
         print(f"{check.__name__}: {time.monotonic() - begin:.1f} s", flush=True)

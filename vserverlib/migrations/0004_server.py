@@ -2,8 +2,10 @@
 
 Frozen: it does not use the models, and never changes.
 
-It also has the journal leave out presence: an update of a node or a user that changes last_seen, and at most ip and
-status besides, is not recorded. Such updates come once a minute for each node, and nobody wants to undo one.
+It also has the journal leave out presence: an update of a node or a user that changes last_seen, or sets the status
+offline, and at most ip and status besides, is not recorded. Such updates come once a minute for each node, and nobody
+wants to undo one. Neither is the log of a result that has not finished, of a task that was posted over the API: nodes
+send it line by line, and all of it at the end.
 """
 
 from importlib import import_module
@@ -30,21 +32,30 @@ def trigger_of(db, table):
     return db.execute_sql(query, [f"journal_{table}_update"]).fetchone()[0]
 
 
-def without_presence(db, table):
-    """Replace the condition of the update trigger of a table."""
+def leave_out(db, table, but, condition):
+    """Have the update trigger of a table ignore updates of some columns alone that fulfil a condition."""
     sql, journal = trigger_of(db, table), import_module("vserverlib.migrations.0002_journal")
     names = [column.name for column in db.get_columns(table) if column.name != "id"]
-    others = [name for name in names if name not in PRESENCE]
-    condition = f"\nWHEN {journal.is_changed(names)}"
-    presence = f"(OLD.last_seen IS NOT NEW.last_seen AND NOT {journal.is_changed(others)})"
+    others = [name for name in names if name not in but]
+    before = f"\nWHEN {journal.is_changed(names)}"
     db.execute_sql(f'DROP TRIGGER "journal_{table}_update"')
-    db.execute_sql(sql.replace(condition, f"{condition} AND NOT {presence}"))
+    ignored = f"(({condition}) AND NOT {journal.is_changed(others)})"
+    db.execute_sql(sql.replace(before, f"{before} AND NOT {ignored}"))
 
+
+SEEN_NOW = "OLD.last_seen IS NOT NEW.last_seen OR NEW.status = 'offline'"
+POSTED = "EXISTS (SELECT 1 FROM task WHERE id = NEW.task_id AND init_user_id IS NOT NULL)"
+UNFINISHED = f"NEW.finished_at IS NULL AND {POSTED}"
 
 # As in migration 0002, but for the second condition.
 LEFT_OUT = "    IF told IS NULL AND TG_OP = 'UPDATE' THEN RETURN NULL; END IF;\n"
-LEFT_OUT_NOW = f"""{LEFT_OUT}    IF TG_OP = 'UPDATE' AND TG_TABLE_NAME IN ('node', 'user') AND told ? 'last_seen'
+LEFT_OUT_NOW = f"""{LEFT_OUT}    IF TG_OP = 'UPDATE' AND TG_TABLE_NAME IN ('node', 'user')
+        AND (told ? 'last_seen' OR new_row ->> 'status' = 'offline')
         AND told - 'last_seen' - 'ip' - 'status' = '{{}}'::jsonb THEN RETURN NULL; END IF;
+    IF TG_OP = 'UPDATE' AND TG_TABLE_NAME = 'result' AND new_row ->> 'finished_at' IS NULL
+        AND told - 'log' = '{{}}'::jsonb AND EXISTS (
+            SELECT 1 FROM task WHERE id = (new_row ->> 'task_id')::bigint AND init_user_id IS NOT NULL
+        ) THEN RETURN NULL; END IF;
 """
 
 
@@ -56,7 +67,8 @@ def up(migrator, db):
         db.execute_sql(LOCK_OUT.format(id="INTEGER", moment="TEXT"))
         journal.record_anew(db, "task")
         for table in SEEN:
-            without_presence(db, table)
+            leave_out(db, table, PRESENCE, SEEN_NOW)
+        leave_out(db, "result", ("log",), UNFINISHED)
     else:
         db.execute_sql(LOCK_OUT.format(id="BIGINT", moment="TIMESTAMPTZ"))
         create = journal.RECORD.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION")

@@ -263,26 +263,6 @@ BEGIN
         UNION ALL SELECT 'status' AS k, NULL AS o, NEW."status" AS n) WHERE o IS NOT n), ''), 2) || '}', NULL);
     UPDATE change SET counted = total_changes() + 1 WHERE id = (SELECT MAX(id) FROM change) AND open IS NULL;
 END;
-CREATE TRIGGER "journal_result_update" AFTER UPDATE ON "result"
-WHEN (OLD."id", OLD."input", OLD."task_id", OLD."organization_id", OLD."result", OLD."assigned_at", OLD."started_at", OLD."finished_at", OLD."log", OLD."status") IS NOT (NEW."id", NEW."input", NEW."task_id", NEW."organization_id", NEW."result", NEW."assigned_at", NEW."started_at", NEW."finished_at", NEW."log", NEW."status")
-BEGIN
-    INSERT INTO change (at) SELECT strftime('%Y-%m-%d %H:%M:%f000+00:00', 'now') WHERE NOT EXISTS (
-        SELECT 1 FROM change WHERE id = (SELECT MAX(id) FROM change)
-        AND (open = 1 OR (open IS NULL AND at = strftime('%Y-%m-%d %H:%M:%f000+00:00', 'now') AND counted = total_changes())));
-    INSERT INTO record (change_id, entity, entity_id, op, changes, secrets)
-    VALUES ((SELECT MAX(id) FROM change), 'result', OLD.id, 'update', '{' || substr(coalesce((SELECT group_concat(',"' || k || '":[' || CASE typeof(o) WHEN 'blob' THEN '{"blob":"' || hex(o) || '"}' WHEN 'real' THEN '{"real":"' || quote(o) || '"}' ELSE json_quote(o) END || ',' || CASE typeof(n) WHEN 'blob' THEN '{"blob":"' || hex(n) || '"}' WHEN 'real' THEN '{"real":"' || quote(n) || '"}' ELSE json_quote(n) END || ']', '')
-        FROM (SELECT 'input' AS k, OLD."input" AS o, NEW."input" AS n
-        UNION ALL SELECT 'task_id' AS k, OLD."task_id" AS o, NEW."task_id" AS n
-        UNION ALL SELECT 'organization_id' AS k, OLD."organization_id" AS o, NEW."organization_id" AS n
-        UNION ALL SELECT 'result' AS k, OLD."result" AS o, NEW."result" AS n
-        UNION ALL SELECT 'assigned_at' AS k, OLD."assigned_at" AS o, NEW."assigned_at" AS n
-        UNION ALL SELECT 'started_at' AS k, OLD."started_at" AS o, NEW."started_at" AS n
-        UNION ALL SELECT 'finished_at' AS k, OLD."finished_at" AS o, NEW."finished_at" AS n
-        UNION ALL SELECT 'log' AS k, OLD."log" AS o, NEW."log" AS n
-        UNION ALL SELECT 'status' AS k, OLD."status" AS o, NEW."status" AS n
-        UNION ALL SELECT 'id' AS k, OLD."id" AS o, NEW."id" AS n) WHERE o IS NOT n), ''), 2) || '}', NULL);
-    UPDATE change SET counted = total_changes() + 1 WHERE id = (SELECT MAX(id) FROM change) AND open IS NULL;
-END;
 CREATE TRIGGER "journal_result_delete" AFTER DELETE ON "result"
 BEGIN
     INSERT INTO change (at) SELECT strftime('%Y-%m-%d %H:%M:%f000+00:00', 'now') WHERE NOT EXISTS (
@@ -364,7 +344,7 @@ BEGIN
     UPDATE change SET counted = total_changes() + 1 WHERE id = (SELECT MAX(id) FROM change) AND open IS NULL;
 END;
 CREATE TRIGGER "journal_node_update" AFTER UPDATE ON "node"
-WHEN (OLD."id", OLD."name", OLD."api_key", OLD."collaboration_id", OLD."organization_id", OLD."ip", OLD."last_seen", OLD."status") IS NOT (NEW."id", NEW."name", NEW."api_key", NEW."collaboration_id", NEW."organization_id", NEW."ip", NEW."last_seen", NEW."status") AND NOT (OLD.last_seen IS NOT NEW.last_seen AND NOT (OLD."id", OLD."name", OLD."api_key", OLD."collaboration_id", OLD."organization_id") IS NOT (NEW."id", NEW."name", NEW."api_key", NEW."collaboration_id", NEW."organization_id"))
+WHEN (OLD."id", OLD."name", OLD."api_key", OLD."collaboration_id", OLD."organization_id", OLD."ip", OLD."last_seen", OLD."status") IS NOT (NEW."id", NEW."name", NEW."api_key", NEW."collaboration_id", NEW."organization_id", NEW."ip", NEW."last_seen", NEW."status") AND NOT ((OLD.last_seen IS NOT NEW.last_seen OR NEW.status = 'offline') AND NOT (OLD."id", OLD."name", OLD."api_key", OLD."collaboration_id", OLD."organization_id") IS NOT (NEW."id", NEW."name", NEW."api_key", NEW."collaboration_id", NEW."organization_id"))
 BEGIN
     INSERT INTO change (at) SELECT strftime('%Y-%m-%d %H:%M:%f000+00:00', 'now') WHERE NOT EXISTS (
         SELECT 1 FROM change WHERE id = (SELECT MAX(id) FROM change)
@@ -381,7 +361,7 @@ BEGIN
     UPDATE change SET counted = total_changes() + 1 WHERE id = (SELECT MAX(id) FROM change) AND open IS NULL;
 END;
 CREATE TRIGGER "journal_user_update" AFTER UPDATE ON "user"
-WHEN (OLD."id", OLD."username", OLD."password", OLD."firstname", OLD."lastname", OLD."email", OLD."roles", OLD."organization_id", OLD."ip", OLD."last_seen", OLD."status") IS NOT (NEW."id", NEW."username", NEW."password", NEW."firstname", NEW."lastname", NEW."email", NEW."roles", NEW."organization_id", NEW."ip", NEW."last_seen", NEW."status") AND NOT (OLD.last_seen IS NOT NEW.last_seen AND NOT (OLD."id", OLD."username", OLD."password", OLD."firstname", OLD."lastname", OLD."email", OLD."roles", OLD."organization_id") IS NOT (NEW."id", NEW."username", NEW."password", NEW."firstname", NEW."lastname", NEW."email", NEW."roles", NEW."organization_id"))
+WHEN (OLD."id", OLD."username", OLD."password", OLD."firstname", OLD."lastname", OLD."email", OLD."roles", OLD."organization_id", OLD."ip", OLD."last_seen", OLD."status") IS NOT (NEW."id", NEW."username", NEW."password", NEW."firstname", NEW."lastname", NEW."email", NEW."roles", NEW."organization_id", NEW."ip", NEW."last_seen", NEW."status") AND NOT ((OLD.last_seen IS NOT NEW.last_seen OR NEW.status = 'offline') AND NOT (OLD."id", OLD."username", OLD."password", OLD."firstname", OLD."lastname", OLD."email", OLD."roles", OLD."organization_id") IS NOT (NEW."id", NEW."username", NEW."password", NEW."firstname", NEW."lastname", NEW."email", NEW."roles", NEW."organization_id"))
 BEGIN
     INSERT INTO change (at) SELECT strftime('%Y-%m-%d %H:%M:%f000+00:00', 'now') WHERE NOT EXISTS (
         SELECT 1 FROM change WHERE id = (SELECT MAX(id) FROM change)
@@ -398,6 +378,26 @@ BEGIN
         UNION ALL SELECT 'last_seen' AS k, OLD."last_seen" AS o, NEW."last_seen" AS n
         UNION ALL SELECT 'status' AS k, OLD."status" AS o, NEW."status" AS n
         UNION ALL SELECT 'id' AS k, OLD."id" AS o, NEW."id" AS n) WHERE o IS NOT n), '') || CASE WHEN OLD."password" IS NOT NEW."password" THEN ',"password":[' || CASE WHEN OLD."password" IS NULL THEN 'null' ELSE '"changed"' END || ',' || CASE WHEN NEW."password" IS NULL THEN 'null' ELSE '"changed"' END || ']' ELSE '' END, 2) || '}', CASE WHEN OLD."password" IS NOT NEW."password" THEN '{"password":[' || CASE typeof(OLD."password") WHEN 'blob' THEN '{"blob":"' || hex(OLD."password") || '"}' WHEN 'real' THEN '{"real":"' || quote(OLD."password") || '"}' ELSE json_quote(OLD."password") END || ',' || CASE typeof(NEW."password") WHEN 'blob' THEN '{"blob":"' || hex(NEW."password") || '"}' WHEN 'real' THEN '{"real":"' || quote(NEW."password") || '"}' ELSE json_quote(NEW."password") END || ']}' END);
+    UPDATE change SET counted = total_changes() + 1 WHERE id = (SELECT MAX(id) FROM change) AND open IS NULL;
+END;
+CREATE TRIGGER "journal_result_update" AFTER UPDATE ON "result"
+WHEN (OLD."id", OLD."input", OLD."task_id", OLD."organization_id", OLD."result", OLD."assigned_at", OLD."started_at", OLD."finished_at", OLD."log", OLD."status") IS NOT (NEW."id", NEW."input", NEW."task_id", NEW."organization_id", NEW."result", NEW."assigned_at", NEW."started_at", NEW."finished_at", NEW."log", NEW."status") AND NOT ((NEW.finished_at IS NULL AND EXISTS (SELECT 1 FROM task WHERE id = NEW.task_id AND init_user_id IS NOT NULL)) AND NOT (OLD."id", OLD."input", OLD."task_id", OLD."organization_id", OLD."result", OLD."assigned_at", OLD."started_at", OLD."finished_at", OLD."status") IS NOT (NEW."id", NEW."input", NEW."task_id", NEW."organization_id", NEW."result", NEW."assigned_at", NEW."started_at", NEW."finished_at", NEW."status"))
+BEGIN
+    INSERT INTO change (at) SELECT strftime('%Y-%m-%d %H:%M:%f000+00:00', 'now') WHERE NOT EXISTS (
+        SELECT 1 FROM change WHERE id = (SELECT MAX(id) FROM change)
+        AND (open = 1 OR (open IS NULL AND at = strftime('%Y-%m-%d %H:%M:%f000+00:00', 'now') AND counted = total_changes())));
+    INSERT INTO record (change_id, entity, entity_id, op, changes, secrets)
+    VALUES ((SELECT MAX(id) FROM change), 'result', OLD.id, 'update', '{' || substr(coalesce((SELECT group_concat(',"' || k || '":[' || CASE typeof(o) WHEN 'blob' THEN '{"blob":"' || hex(o) || '"}' WHEN 'real' THEN '{"real":"' || quote(o) || '"}' ELSE json_quote(o) END || ',' || CASE typeof(n) WHEN 'blob' THEN '{"blob":"' || hex(n) || '"}' WHEN 'real' THEN '{"real":"' || quote(n) || '"}' ELSE json_quote(n) END || ']', '')
+        FROM (SELECT 'input' AS k, OLD."input" AS o, NEW."input" AS n
+        UNION ALL SELECT 'task_id' AS k, OLD."task_id" AS o, NEW."task_id" AS n
+        UNION ALL SELECT 'organization_id' AS k, OLD."organization_id" AS o, NEW."organization_id" AS n
+        UNION ALL SELECT 'result' AS k, OLD."result" AS o, NEW."result" AS n
+        UNION ALL SELECT 'assigned_at' AS k, OLD."assigned_at" AS o, NEW."assigned_at" AS n
+        UNION ALL SELECT 'started_at' AS k, OLD."started_at" AS o, NEW."started_at" AS n
+        UNION ALL SELECT 'finished_at' AS k, OLD."finished_at" AS o, NEW."finished_at" AS n
+        UNION ALL SELECT 'log' AS k, OLD."log" AS o, NEW."log" AS n
+        UNION ALL SELECT 'status' AS k, OLD."status" AS o, NEW."status" AS n
+        UNION ALL SELECT 'id' AS k, OLD."id" AS o, NEW."id" AS n) WHERE o IS NOT n), ''), 2) || '}', NULL);
     UPDATE change SET counted = total_changes() + 1 WHERE id = (SELECT MAX(id) FROM change) AND open IS NULL;
 END;
 COMMIT;

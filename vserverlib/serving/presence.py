@@ -43,3 +43,14 @@ def write(kind: str, id: int, status: str | None = None, ip: str | None = None) 
     given = {"status": status, "ip": ip}
     values = {"last_seen": now(), **{name: value for name, value in given.items() if value is not None}}
     model.update(**values).where(model.id == id).execute()
+
+
+def is_anybody_online() -> bool:
+    """Whether a user or node is online in the database: at a start, because the last server was killed."""
+    return any(model.select().where(model.status == ONLINE).exists() for model in TABLES.values())
+
+
+def set_all_offline() -> None:
+    """Write that nobody is connected, in the open transaction."""
+    for model in TABLES.values():
+        model.update(status=OFFLINE).where(model.status == ONLINE).execute()

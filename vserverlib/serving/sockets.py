@@ -11,6 +11,7 @@ socket.io is imported with the first connection. It owns presence by web sockets
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.util
 import sys
 import time
@@ -23,14 +24,12 @@ from typing import Any
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from models import Result
 from vserverlib import Error, printable
 from vserverlib.entities.progress import STATUSES
 from vserverlib.messages import notify
-from vserverlib.serving import callers, posted, presence
-from vserverlib.serving.callers import CONTAINER, NODE, Caller
+from vserverlib.serving import presence, rooms
+from vserverlib.serving.callers import NODE, Caller
 from vserverlib.serving.desk import Busy
-from vserverlib.serving.permissions import COLLABORATION, GLOBAL, ORGANIZATION
 from vserverlib.serving.refusals import Refusal
 from vserverlib.serving.requests import Event
 from vserverlib.serving.run_logs import RunLogs
@@ -39,8 +38,8 @@ from vserverlib.serving.server import Server
 NAMESPACE, PATH = "/tasks", "/socket.io/"
 PING_EVERY, PING_PATIENCE = 25, 60  # seconds: Engine.IO's own pings, and how long it waits for an answer
 SILENT = 65.0  # seconds without an event `ping`, which nodes send each minute, after which a node is offline
-SWEEP_EVERY, RIGHTS_EVERY = 5.0, 60.0  # seconds
-UNKNOWN_FOR = 10.0  # seconds that a connection without a valid token stays open
+SWEEP_EVERY, RIGHTS_EVERY = 1.0, 60.0  # seconds
+UNKNOWN_FOR = 2.0  # seconds that a connection without a valid token stays open
 MAX_CONNECTIONS = 2000
 MAX_WAITING = 2000  # packets that a client has not fetched; then it is disconnected
 MAX_MESSAGE = 1_000_000  # bytes
@@ -50,18 +49,10 @@ MAX_RUNS = 1000  # runs that are remembered as a connection's own
 if importlib.util.find_spec("socketio") is None:  # it is imported with the first connection
     raise ImportError("socketio is missing", name="socketio")
 
-EVERYBODY, EVERYTHING, NODES = "everybody", "everything", "all_nodes"  # rooms, besides those of collaborations
-
 
 def attach(app: ASGIApp, server: Server) -> ASGIApp:
     """Return the application with socket.io in front of it, and have the server's events published."""
     return Sockets(app, server)
-
-
-def room_of(collaboration_id: int, organization_id: int | None = None) -> str:
-    """Return the room of a collaboration, or of one organization in it."""
-    room = f"collaboration_{collaboration_id}"
-    return room if organization_id is None else f"{room}_organization_{organization_id}"
 
 
 class Sockets:
@@ -78,11 +69,22 @@ class Sockets:
         if scope["type"] == "lifespan" or not f"{scope['path']}/".startswith(PATH):
             await self._app(scope, receive, send)
         elif (refusal := self._refusal(scope)) is None:
-            await (await self._loaded()).sio.handle_request(scope, receive, send)
+            await self._handle(await self._loaded(), scope, receive, send)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
         else:
             await PlainTextResponse(refusal[1], refusal[0])(scope, receive, send)
+
+    async def _handle(self, hub: Hub, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await hub.sio.handle_request(scope, receive, send)
+        except Exception:  # socket.io raises what its parsers do: errors of ours end in Hub._guarded
+            await hub.end_of(scope)
+            with contextlib.suppress(RuntimeError):  # an answer has been begun
+                if scope["type"] == "websocket":
+                    await send({"type": "websocket.close", "code": 1002})
+                else:
+                    await PlainTextResponse("this is no packet of socket.io", 400)(scope, receive, send)
 
     def _refusal(self, scope: Scope) -> tuple[int, str] | None:
         """Return the status and text if a new connection is refused."""
@@ -161,6 +163,7 @@ class Hub:
         self._unknown: dict[str, float] = {}  # Engine.IO's ids of connections without a valid token: since when
         self._logs = RunLogs(server)
         self._is_closing = False
+        self.sio.eio.disconnect = self._end  # its own waits until the client has fetched all, which it may never do
         self.sio.on("connect", self._connected, namespace=NAMESPACE)
         self.sio.on("disconnect", self._disconnected, namespace=NAMESPACE)
         self.sio.on("*", self._received, namespace=NAMESPACE)
@@ -169,7 +172,9 @@ class Hub:
     # Coming and going
 
     async def _connected(self, sid: str, environ: Mapping[str, Any], auth: Any = None) -> None:
-        scope = environ["asgi.scope"]
+        await self._guarded(self._identified(sid, environ["asgi.scope"]))
+
+    async def _identified(self, sid: str, scope: Scope) -> None:
         try:
             claims = self._server.signer.read(_token(scope))
         except Refusal as refusal:
@@ -177,7 +182,7 @@ class Hub:
             return
         peer = scope["client"][0] if scope["client"] else None
         try:
-            caller, rooms = await self._server.desk.write(partial(_arrived, claims, peer))
+            caller, joined = await self._server.desk.write(partial(rooms.arrived, claims, peer))
         except Refusal:
             await self._turned_away(sid, "invalid_token")
             return
@@ -185,7 +190,7 @@ class Hub:
             self._log(f"a connection could not be registered: {error}")
             await self.sio.disconnect(sid, namespace=NAMESPACE)
             return
-        await self._joined(Connection(sid, claims, caller, rooms))
+        await self._joined(Connection(sid, claims, caller, joined))
 
     async def _joined(self, connection: Connection) -> None:
         sid, caller = connection.sid, connection.caller
@@ -233,20 +238,17 @@ class Hub:
         for task in self._tasks:
             task.cancel()
         left = {each.who for each in self._connections.values()}
-        await self._guarded(self._server.desk.write(partial(_all_left, left)))
+        await self._guarded(self._server.desk.write(partial(rooms.all_left, left)))
         await self._guarded(self._logs.flush())
-        if self.sio.eio.sockets:
-            await asyncio.wait([asyncio.ensure_future(self.sio.eio.disconnect(id)) for id in self._ids()], timeout=1)
-
-    def _ids(self) -> list[str]:
-        return list(self.sio.eio.sockets)
+        for id in list(self.sio.eio.sockets):
+            await self._guarded(self._end(id))
 
     # Events from the server
 
     async def _send_events(self) -> None:
         while True:
             for event in await self.outgoing.get():
-                to = [EVERYBODY] if event.room is None else [event.room, EVERYTHING]
+                to = [rooms.EVERYBODY] if event.room is None else [event.room, rooms.EVERYTHING]
                 await self._guarded(self._emit(event.name, event.data, to))
 
     async def _emit(self, name: str, data: Any, to: str | list[str]) -> None:
@@ -256,13 +258,13 @@ class Hub:
 
     async def _notify_node(self, event: str, node: Caller) -> None:
         about = {"id": node.id, "name": node.name, "org_id": node.organization_id}
-        await self._emit(event, about, [*_node_rooms(node), EVERYTHING])
+        await self._emit(event, about, [*rooms.node_rooms(node), rooms.EVERYTHING])
 
     async def _announce(self, caller: Caller, what: str) -> None:
         """Have a node's collaboration know that it came or went."""
         if caller.kind == NODE and caller.only_collaboration is not None:
             text = f"Node <{printable(caller.name)}> {what} the collaboration"
-            await self._emit("message", text, [room_of(caller.only_collaboration), EVERYTHING])
+            await self._emit("message", text, [rooms.of(caller.only_collaboration), rooms.EVERYTHING])
 
     # Events from nodes and users
 
@@ -310,7 +312,7 @@ class Hub:
         if not isinstance(id, int) or isinstance(id, bool):
             return None
         if id not in connection.runs:
-            found = await self._server.desk.read(partial(_run, connection.caller, id))
+            found = await self._server.desk.read(partial(rooms.own_run, connection.caller, id))
             if found is None:
                 return None
             if len(connection.runs) >= MAX_RUNS:
@@ -321,7 +323,7 @@ class Hub:
     async def _to_partners(self, connection: Connection, event: str, data: Any) -> None:
         collaboration = connection.caller.only_collaboration
         if collaboration is not None:
-            await self._emit(event, data, [room_of(collaboration), EVERYTHING])
+            await self._emit(event, data, [rooms.of(collaboration), rooms.EVERYTHING])
 
     # What happens now and then
 
@@ -351,30 +353,39 @@ class Hub:
         self._unknown = {id: self._unknown.get(id, moment) for id in sockets if id not in known}
         ended = [id for id, since in self._unknown.items() if moment - since > UNKNOWN_FOR]
         ended += [id for id, each in sockets.items() if each.queue.qsize() > MAX_WAITING]
-        await self._end(ended)
+        for id in ended:
+            await self._end(id)
 
-    async def _end(self, ids: Iterable[str]) -> None:
-        for id in ids:
-            if (found := self.sio.eio.sockets.get(id)) is not None:
-                await found.close(wait=False)
-                self.sio.eio.sockets.pop(id, None)
+    async def end_of(self, scope: Scope) -> None:
+        """End the connection that a request has opened."""
+        for id, environ in list(self.sio.environ.items()):
+            if environ["asgi.scope"] is scope:
+                await self._guarded(self._end(id))
+
+    async def _end(self, id: str) -> None:
+        """End a connection of Engine.IO: its open poll is answered."""
+        found = self.sio.eio.sockets.get(id)
+        if found is not None:
+            await found.close(wait=False)
+            found.queue.put_nowait(None)
+            self.sio.eio.sockets.pop(id, None)
 
     async def _renew_rights(self) -> None:
         """Compute the rooms of all connections again; end those of users and nodes that are gone."""
         claims = {each.sid: each.claims for each in self._connections.values()}
-        for sid, found in (await self._server.desk.read(partial(_renewed, claims))).items():
+        for sid, found in (await self._server.desk.read(partial(rooms.renewed, claims))).items():
             connection = self._connections.get(sid)
             if connection is None:
                 continue
             if found is None:
                 await self.sio.disconnect(sid, namespace=NAMESPACE)
                 continue
-            connection.caller, rooms = found
-            for room in connection.rooms - rooms:
+            connection.caller, joined = found
+            for room in connection.rooms - joined:
                 await self.sio.leave_room(sid, room, namespace=NAMESPACE)
-            for room in rooms - connection.rooms:
+            for room in joined - connection.rooms:
                 await self.sio.enter_room(sid, room, namespace=NAMESPACE)
-            connection.rooms = rooms
+            connection.rooms = joined
 
     async def _guarded(self, work: Any) -> None:
         """Await some work whose errors must end nothing but the work."""
@@ -414,75 +425,3 @@ def _entries(data: Mapping[str, Any]) -> Iterable[dict[str, str]]:
             for item in each if isinstance(each, list) else [each]:
                 text = str(item).lower() if isinstance(item, bool) else str(item)
                 yield {"key": str(inner)[:MAX_KEY], "value": text[:MAX_VALUE]}
-
-
-# In the thread of the desk
-
-
-def _arrived(claims: Mapping[str, Any], peer: str | None) -> tuple[Caller, frozenset[str]]:
-    """Return who connects, with the rooms, and write that it is online. A Refusal if it is gone, or a container."""
-    caller, rooms = _who(claims)
-    presence.write(caller.kind, caller.id, presence.ONLINE, peer)
-    return caller, rooms
-
-
-def _all_left(left: Iterable[tuple[str, int]]) -> None:
-    for kind, id in left:
-        presence.write(kind, id, presence.OFFLINE)
-
-
-def _who(claims: Mapping[str, Any]) -> tuple[Caller, frozenset[str]]:
-    if claims["client_type"] == CONTAINER:
-        raise Refusal(401, "the web sockets are not for a container")
-    caller = callers.of_token(claims)
-    return caller, _rooms(caller)
-
-
-def _renewed(claims: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[Caller, frozenset[str]] | None]:
-    """Return who some connections are now, with the rooms; None for those that are gone."""
-    found: dict[str, tuple[Caller, frozenset[str]] | None] = {}
-    for sid, each in claims.items():
-        try:
-            found[sid] = _who(each)
-        except Refusal:
-            found[sid] = None
-    return found
-
-
-def _node_rooms(node: Caller) -> list[str]:
-    if node.only_collaboration is None:
-        return []
-    return [room_of(node.only_collaboration), room_of(node.only_collaboration, node.organization_id)]
-
-
-def _rooms(caller: Caller) -> frozenset[str]:
-    """Return the rooms of a node, or those that a user may receive events of."""
-    if caller.kind == NODE:
-        return frozenset({EVERYBODY, NODES, *_node_rooms(caller)})
-    if caller.may("event", "receive", GLOBAL):
-        return frozenset({EVERYBODY, EVERYTHING})
-    rooms = {EVERYBODY}
-    if caller.may("event", "receive", COLLABORATION):
-        rooms |= {room_of(id) for id in caller.collaborations}
-    elif caller.may("event", "receive", ORGANIZATION):
-        rooms |= {room_of(id, caller.organization_id) for id in caller.collaborations}
-    return frozenset(rooms)
-
-
-def _run(node: Caller, id: int) -> dict[str, Any] | None:
-    """Return the ids of a run for events, if a node computes it."""
-    run = Result.by_id(id)
-    if run is None or run.organization_id != node.organization_id or run.task is None:
-        return None
-    task = run.task
-    if task.collaboration_id != node.only_collaboration or posted.of_task(task.id).init_user_id is None:
-        return None
-    return {
-        "run_id": run.id,
-        "task_id": task.id,
-        "job_id": task.run_id,
-        "collaboration_id": task.collaboration_id,
-        "node_id": node.id,
-        "organization_id": run.organization_id,
-        "parent_id": task.parent_id,
-    }

@@ -18,8 +18,8 @@ import uvicorn
 from vserverlib import Error
 from vserverlib.databases.connection import DatabaseMixin
 from vserverlib.entities.fields import key_salt
-from vserverlib.serving import application, tokens
-from vserverlib.serving.desk import Desk
+from vserverlib.serving import application, presence, tokens
+from vserverlib.serving.desk import Busy, Desk
 from vserverlib.serving.server import Server
 from vserverlib.serving.tokens import Signer, served_already
 
@@ -167,6 +167,9 @@ class _Program(uvicorn.Server):
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        if await self._server.desk.read(presence.is_anybody_online):
+            with contextlib.suppress(Busy):  # another program writes for long: they stay as they are
+                await self._server.desk.write(presence.set_all_offline)
         await super().startup(sockets)
         self._ready()
 
