@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import our_server, signing
+from helpers import our_server, postgres, signing
 from helpers.our_server import OurServer
 from helpers.process import ROOT, vserver
 from helpers.terminal import environment
 
-from vserverlib.serving.application import MAX_BODY
+from vserverlib.serving.application import MAX_BODY, MAX_LOG_IN
 
 SERVER = ROOT / "tests" / "data" / "v4.15.2.sqlite"
 
@@ -59,12 +59,15 @@ def test_a_request_is_checked_before_anything_is_read(served: OurServer) -> None
     for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", ""):
         status, body = raw(served, "POST", "/api/token/user", log_in, **({"Content_Type": kind} if kind else {}))
         assert status == 415 and "application/json" in body["msg"], kind
-    for text in (b"{", b"[1", b"\xff\xfe", b'{"a": NaN}', b"[" * 100_000, b'"\\ud800'):
+    for text in (b"{", b"[1", b"\xff\xfe", b'{"a": NaN}', b"[" * 60_000, b'"\\ud800'):
         assert raw(served, "POST", "/api/token/user", text, **json_type)[0] == 400, text[:20]
     for text in (b"[]", b"3", b"null", b'"x"', b'{"username": 3, "password": []}', b'{"username": "\\u0000"}'):
         assert raw(served, "POST", "/api/token/user", text, **json_type)[0] == 400, text
-    status, body = raw(served, "POST", "/api/token/user", b"", Content_Length=str(MAX_BODY + 1), **json_type)
-    assert status == 413 and "64 MB" in body["msg"]
+    status, body = raw(served, "POST", "/api/token/user", b"", Content_Length=str(MAX_LOG_IN + 1), **json_type)
+    assert status == 413 and "64 KB" in body["msg"]
+    bearer = {"Authorization": f"Bearer {signing.as_user(served, 1).token}"}
+    for length in (str(MAX_BODY + 1), "9" * 19):
+        assert raw(served, "POST", "/api/task", b"", Content_Length=length, **bearer, **json_type)[0] == 413, length
     assert raw(served, "GET", "/api/nothing")[0] == raw(served, "GET", "/")[0] == 404
     assert raw(served, "PUT", "/api/organization")[0] == raw(served, "OPTIONS", "/api/organization")[0] == 405
     headers = served.client().ask("GET", "version").headers
@@ -75,8 +78,9 @@ def test_a_request_is_checked_before_anything_is_read(served: OurServer) -> None
 def test_a_body_in_chunks_is_counted(served: OurServer) -> None:
     with contextlib.closing(http.client.HTTPConnection("127.0.0.1", served.port, timeout=60)) as connection:
         chunks = (b"x" * 4_000_000 for _ in range(MAX_BODY // 4_000_000 + 2))
+        headers = headers_of(signing.as_user(served, 1))
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            connection.request("POST", "/api/token/user", chunks, {"Content-Type": "application/json"})
+            connection.request("POST", "/api/task", chunks, headers)
         assert connection.getresponse().status == 413
 
 
@@ -195,6 +199,28 @@ def test_a_second_server_on_postgresql_ends_with_a_line_whatever_its_home(url: s
         assert server.client().ask("GET", "health").body == {"database": True}
         done = vserver("-d", url, "start", "--port", "0", XDG_DATA_HOME=str(tmp_path / "another"))
         assert done.status == 1 and done.err.count("\n") == 1 and "served already" in done.err
+
+
+def test_a_lost_connection_to_postgresql_is_renewed(url: str, tmp_path: Path, server: postgres.Server) -> None:
+    with our_server.running(url, tmp_path) as served:
+        client = served.client()
+        assert client.ask("GET", "health").status == 200
+        server.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'vserver%'")
+        assert {client.ask("GET", "health").status for _ in range(3)} <= {200, 503}
+        assert client.ask("GET", "health").body == {"database": True}
+
+
+def test_a_log_that_nobody_reads_stops_nothing(example: Path) -> None:
+    words = [sys.executable, "-m", "vserver", "-d", str(example), "start", "--port", "0"]
+    home = environment(example.parent)
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=home) as process:
+        assert process.stderr is not None
+        found = our_server.SERVING.search(process.stderr.readline())
+        process.stderr.close()
+        assert found is not None
+        with contextlib.closing(our_server.Client(int(found[1]))) as client:
+            assert [client.ask("GET", "health").status for _ in range(3)] == [200] * 3
+        process.kill()
 
 
 def test_a_lock_of_another_program_stops_only_writes(served: OurServer, example: Path) -> None:

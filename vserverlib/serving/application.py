@@ -6,6 +6,7 @@ answer shows more of an error than its message; the traceback of a bug goes to s
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import json
 import sys
@@ -23,7 +24,8 @@ from starlette.responses import Response
 from starlette.routing import Route as HttpRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from vserverlib import Error, NotFound, printable
+from vserverlib import Damaged, Error, NotFound, ReadOnly, printable
+from vserverlib.drivers import peewee
 from vserverlib.messages import notify
 from vserverlib.serving import callers, openapi, sockets, tokens
 from vserverlib.serving.answers import Answer, message
@@ -33,7 +35,8 @@ from vserverlib.serving.requests import Request
 from vserverlib.serving.routes import READ, REFRESH, ROUTES, STEPS, Route
 from vserverlib.serving.server import Server
 
-MAX_BODY = 64 * 1024 * 1024  # bytes
+MAX_BODY, MAX_LOG_IN = 64 * 1024 * 1024, 64 * 1024  # bytes; the second for calls without a token
+MAX_DIGITS = 20  # of a length
 IN_MEMORY = 1024 * 1024  # bytes of a body; a longer one is kept in a file until it is complete
 JSON = "application/json"
 BUG = "An unexpected error occurred on the server!"
@@ -127,12 +130,13 @@ async def _refused_or(ask: Callable[[], Any]) -> Answer:
     except Refusal as refusal:
         errors = {} if refusal.errors is None else {"errors": refusal.errors}
         return Answer({"msg": refusal.message, **errors}, refusal.status)
-    except Busy as error:
+    except (Busy, ReadOnly, Damaged) as error:
         return message(str(error), 503)
     except NotFound as error:
         return message(str(error), 404)
     except Error as error:
-        return message(str(error), 400)
+        is_of_database = isinstance(error.__cause__, peewee.OperationalError)  # such as a full disk
+        return message(str(error), 503 if is_of_database else 400)
     except Exception:
         traceback.print_exc(file=sys.stderr)
         return message(BUG, 500)
@@ -143,7 +147,7 @@ async def _asked(server: Server, route: Route, request: Request, http: HttpReque
     """Check a request and run the function of its route."""
     if route.callers:
         request.token = server.signer.read(_bearer(http), tokens.REFRESH if route.kind == REFRESH else tokens.ACCESS)
-    request.body = await _body(http)
+    request.body = await _body(http, MAX_BODY if route.callers else MAX_LOG_IN)
     if route.how == STEPS:
         if route.callers:
             request.caller = await server.desk.read(partial(_checked, route, request))
@@ -182,32 +186,31 @@ def _bearer(http: HttpRequest) -> str:
     return token.strip()
 
 
-async def _body(http: HttpRequest) -> Any:
+async def _body(http: HttpRequest, limit: int) -> Any:
     """Return the JSON of the body, None without one. A long one is kept in a file until it is complete."""
     declared = http.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > MAX_BODY:
-        raise too_long()
+    if len(declared) > MAX_DIGITS or (declared.isdecimal() and int(declared) > limit):
+        raise _too_long(limit)
     with tempfile.SpooledTemporaryFile(IN_MEMORY) as kept:
         size = 0
         async for chunk in http.stream():
             size += len(chunk)
-            if size > MAX_BODY:
-                raise too_long()
+            if size > limit:
+                raise _too_long(limit)
             kept.write(chunk)
         if not size:
             return None
         if http.headers.get("content-type", "").partition(";")[0].strip().lower() != JSON:
             raise Refusal(415, f"the body has to be JSON: send the header Content-Type: {JSON}")
         kept.seek(0)
-        return parsed(kept.read())
+        return _parsed(kept.read())
 
 
-def too_long() -> Refusal:
-    """Return the answer for a body that is too long."""
-    return Refusal(413, f"the body is longer than {MAX_BODY // 1024 // 1024} MB")
+def _too_long(limit: int) -> Refusal:
+    return Refusal(413, f"the body is longer than {limit // 1024:,} KB")
 
 
-def parsed(text: bytes) -> Any:
+def _parsed(text: bytes) -> Any:
     """Return the value of a JSON text. A 400 if it is not JSON."""
     try:
         return json.loads(text, parse_constant=_no_constant)
@@ -227,7 +230,6 @@ def log(server: Server, request: Request, answer: Answer, seconds: float) -> Non
     who = request.caller.name if request.caller is not None else "-"
     path = request.path + (query if server.level > 1 else "")
     moment = time.strftime("%H:%M:%S", time.gmtime())
-    notify(
-        f"{moment} {request.method} {printable(path, 500)} {answer.status} {printable(who)} {seconds * 1000:.0f} ms",
-        "yellow" if answer.status >= 500 else "dim",
-    )
+    line = f"{moment} {request.method} {printable(path, 500)} {answer.status} {printable(who)} {seconds * 1000:.0f} ms"
+    with contextlib.suppress(OSError):  # nobody reads the log any more
+        notify(line, "yellow" if answer.status >= 500 else "dim")
