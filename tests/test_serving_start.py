@@ -143,7 +143,8 @@ def test_what_does_not_fit_is_one_line(example: Path, tmp_path: Path) -> None:
 
 def test_without_its_libraries_one_line_says_what_to_install(example: Path) -> None:
     for library in ("starlette", "uvicorn", "socketio", "jwt"):
-        code = f"import sys; sys.modules[{library!r}] = None; import vserver; vserver.main(['-d', {str(example)!r}, 'start'])"
+        words = ["-d", str(example), "start"]
+        code = f"import sys; sys.modules[{library!r}] = None; import vserver; vserver.main({words})"
         done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
         assert done.returncode == 1 and done.stderr.count("\n") == 1, (library, done.stderr)
         assert "starlette, uvicorn, python-socketio, PyJWT" in done.stderr and "pip install vserver" not in done.stderr

@@ -7,7 +7,7 @@ from typing import Any
 
 from vserverlib.serving.others import VERSION
 from vserverlib.serving.requests import Shape
-from vserverlib.serving.routes import LIST, NOBODY, ROUTES, Route
+from vserverlib.serving.routes import LIST, NOBODY, REFUSED, ROUTES, Route
 
 PATH = "openapi.json"
 PAGES = {"page": {"type": "integer", "minimum": 1}, "per_page": {"type": "integer", "minimum": 1}}
@@ -33,6 +33,7 @@ def _operation(route: Route) -> dict[str, Any]:
     found: dict[str, Any] = {
         "operationId": f"{route.method.lower()}_{re.sub('[^a-z0-9]+', '_', route.path).strip('_')}",
         "summary": route.summary,
+        "tags": [route.path.partition("/")[0], *([REFUSED] if route.kind == REFUSED else [])],
         "parameters": [*_in_path(route), *_in_query(route)],
         "responses": {"default": {"description": "JSON", "content": {"application/json": {}}}},
     }

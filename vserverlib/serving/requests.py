@@ -71,7 +71,10 @@ class Request:
 
     def asked(self, name: str) -> str | None:
         """Return a value of the query, the last if there are several; None without one."""
-        return next((value for key, value in reversed(self.query) if key == name), None)
+        text = next((value for key, value in reversed(self.query) if key == name), None)
+        if text is not None and not _is_text(text):
+            raise Refusal(400, f"{name} has a NUL or half a character: leave it out")
+        return text
 
     def number(self, name: str) -> int | None:
         """Return a whole number of the query, None without one; a 400 for anything else."""

@@ -25,6 +25,7 @@ from vserverlib.serving.tokens import Signer, served_already
 
 BACKLOG = 512  # connections that wait to be accepted
 PATIENCE = 3  # seconds that open requests have at the end
+KEEP_ALIVE = 75  # seconds that a connection without a request stays open: longer than proxies keep theirs
 LOCK = 0x76737276  # "vsrv": the advisory lock of a server on PostgreSQL, until its session ends
 LOCKED = "SELECT pg_try_advisory_lock(%s, hashtext(current_schema()))"
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -191,6 +192,7 @@ async def _serve(app: Any, server: Server, listening: socket.socket, ready: Call
         server_header=False,
         ws="auto",
         timeout_graceful_shutdown=PATIENCE,
+        timeout_keep_alive=KEEP_ALIVE,
     )
     program, came = _Program(config, server, ready), list[int]()
 
