@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,3 +56,32 @@ def test_the_client_and_nodes_go_on_after_the_server_was_killed(path: Path, tmp_
                 assert workflow.returncode == 0, rest
                 assert "Traceback" not in second.err
     assert process.vserver("-d", path, "check").status == 0
+
+
+# As a person goes on after the lines that log in: what is made here, the shell has to show.
+GOES_ON = """
+id = client.organization.create("Nieuwe Kliniek", "", "", "", "NL", "kliniek.example")["id"]
+roles = [each["id"] for each in client.role.list(name="Researcher")["data"]]
+name = {"firstname": "B", "lastname": "N", "email": "bram@kliniek.example"}
+client.user.create("bram", password="Sup3r-secret!", organization=id, roles=roles, rules=[], **name)
+trial = client.collaboration.create(name="kliniek", organizations=[id, client.whoami.organization_id], encrypted=False)
+for each in id, client.whoami.organization_id:
+    assert client.node.create(trial["id"], organization=each)["api_key"]
+task = client.task.create(collaboration=trial["id"], organizations=[id], name="first", image="i", description="",
+    input_={"method": "m"})
+print("made", task["id"])
+"""
+
+
+def test_the_lines_that_start_prints_and_that_the_page_has_log_the_real_client_in(tmp_path: Path) -> None:
+    page = (process.ROOT / "docs" / "server.md").read_text()
+    (of_page,) = re.findall(r"```\w*\n(from vantage6.client.*?)```", page, re.DOTALL)
+    assert f"vantage6-client=={VERSION}" in page
+    with our_server.running(None, tmp_path, "--demo") as server:
+        printed = re.findall(r"^    (.+)$", server.err, re.MULTILINE)
+        assert printed[0].startswith("from vantage6.client"), server.err
+        real_client.run_code("\n".join(printed))
+        assert "made" in real_client.run_code(of_page.replace("7601", str(server.port)) + GOES_ON)
+
+
+VERSION = re.findall(r"^vantage6=(\S+)", (process.ROOT / ".ci" / "run").read_text(), re.MULTILINE)[0]

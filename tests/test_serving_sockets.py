@@ -67,7 +67,7 @@ def filled(_made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def server(filled: Path) -> Iterator[OurServer]:
+def serving(filled: Path) -> Iterator[OurServer]:
     home = str(filled.parent)  # not that of the user who runs the tests
     with our_server.running(filled, filled.parent, HOME=home, XDG_DATA_HOME=home) as started:
         yield started
@@ -123,11 +123,14 @@ def barrier(server: OurServer, socket: Socket) -> list[tuple[str, Any]]:
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-def test_a_node_gets_its_tasks_and_its_collaboration_hears_what_it_does(server: OurServer, transport: str) -> None:
-    noord = node(server, "noord")
-    with connected(server, noord, transport) as socket, connected(server, node(server, "oslo"), transport) as partner:
+def test_a_node_gets_its_tasks_and_its_collaboration_hears_what_it_does(serving: OurServer, transport: str) -> None:
+    noord = node(serving, "noord")
+    with (
+        connected(serving, noord, transport) as socket,
+        connected(serving, node(serving, "oslo"), transport) as partner,
+    ):
         socket.until("sync")
-        task, runs = posted(server, 2, 3)
+        task, runs = posted(serving, 2, 3)
         assert (
             socket.until("new_task", id=task) == {"id": task, "parent_id": None} == partner.until("new_task", id=task)
         )
@@ -144,47 +147,47 @@ def test_a_node_gets_its_tasks_and_its_collaboration_hears_what_it_does(server: 
         assert partner.until("status_update", run_id=mine)
 
 
-def test_what_a_node_reports_about_the_runs_of_others_is_dropped(server: OurServer) -> None:
-    with connected(server, node(server, "noord")) as noord, connected(server, node(server, "lyon")) as lyon:
-        _, runs = posted(server, 2, 3)
+def test_what_a_node_reports_about_the_runs_of_others_is_dropped(serving: OurServer) -> None:
+    with connected(serving, node(serving, "noord")) as noord, connected(serving, node(serving, "lyon")) as lyon:
+        _, runs = posted(serving, 2, 3)
         theirs = {"run_id": runs[1]["id"], "collaboration_id": 1, "log": "x\n", "status": "failed"}
         nonsense: list[Any] = [None, [], "x", {}, {"run_id": "1"}, {"run_id": 2**80}, {"run_id": True}, {"run_id": -1}]
         for socket in noord, lyon:
             for event in "algorithm_log", "algorithm_status_change", "node_info_update", "ping", "no such event":
                 for data in [theirs, {**theirs, "status": 1, "log": 1}, *nonsense]:
                     socket.emit(event, data)
-        seen = barrier(server, noord)
+        seen = barrier(serving, noord)
         assert not [name for name, _ in seen if name in ("algorithm_log", "algorithm_status_change")], seen
-        oslo = node(server, "oslo")
+        oslo = node(serving, "oslo")
         assert oslo.ask("GET", f"run/{runs[1]['id']}").body["log"] is None
         lyon.emit("ping")
         assert not [name for name, _ in lyon.events if name in ("new_task", "algorithm_log")], "another collaboration"
 
 
-def test_users_follow_the_collaborations_that_they_may(server: OurServer) -> None:
-    root = server.client()
+def test_users_follow_the_collaborations_that_they_may(serving: OurServer) -> None:
+    root = serving.client()
     root.log_in()
     with contextlib.ExitStack() as stack:
-        of = {name: stack.enter_context(connected(server, user(server, name))) for name in KEYS}
-        of["root"] = stack.enter_context(connected(server, root))
-        task, _ = posted(server, 2)
+        of = {name: stack.enter_context(connected(serving, user(serving, name))) for name in KEYS}
+        of["root"] = stack.enter_context(connected(serving, root))
+        task, _ = posted(serving, 2)
         for name in "noord", "oslo", "root":
             assert of[name].until("new_task", id=task)
             of[name].emit("algorithm_status_change", {"run_id": 1, "status": "failed"})  # not for users to say
-        with connected(server, node(server, "lyon")):
+        with connected(serving, node(serving, "lyon")):
             assert of["lyon"].until("node-online")["name"] == of["root"].until("node-online")["name"] == "node of lyon"
         assert all(name != "new_task" for name, _ in of["lyon"].events)
 
 
-def test_presence_follows_the_connection_and_the_configuration_goes_with_it(server: OurServer) -> None:
-    root = server.client()
+def test_presence_follows_the_connection_and_the_configuration_goes_with_it(serving: OurServer) -> None:
+    root = serving.client()
     root.log_in()
 
     def shown() -> dict[str, Any]:
         return dict(root.ask("GET", "node/2").body)
 
-    with connected(server, root) as watching:
-        first, second = (Socket(server.port, node(server, "oslo").token) for _ in range(2))
+    with connected(serving, root) as watching:
+        first, second = (Socket(serving.port, node(serving, "oslo").token) for _ in range(2))
         first.emit("node_info_update", REPORTED)
         eventually(lambda: shown()["config"])
         assert shown()["config"] == [
@@ -202,8 +205,8 @@ def test_presence_follows_the_connection_and_the_configuration_goes_with_it(serv
         assert shown()["config"] == []
 
 
-def test_a_connection_without_a_valid_token_gets_one_event_and_is_ended(server: OurServer, filled: Path) -> None:
-    good = node(server, "noord")
+def test_a_connection_without_a_valid_token_gets_one_event_and_is_ended(serving: OurServer, filled: Path) -> None:
+    good = node(serving, "noord")
     claims = jwt.decode(good.token, options={"verify_signature": False, "verify_sub": False})
     (key,) = filled.parent.rglob("server-*.key")
 
@@ -216,18 +219,18 @@ def test_a_connection_without_a_valid_token_gets_one_event_and_is_ended(server: 
     container = signed(client_type="container", sub={"node_id": 1, "task_id": 1})
     events = {expired: "expired_token"}
     events |= dict.fromkeys((forged, gone, container, good.refresh_token, "no token"), "invalid_token")
-    sockets = {token: Socket(server.port, token) for token in events}
+    sockets = {token: Socket(serving.port, token) for token in events}
     for token, event in events.items():
         sockets[token].until(event)
         sockets[token].emit("node_info_update", REPORTED)
         sockets[token].emit("ping")
-    posted(server, 2)
+    posted(serving, 2)
     for socket in sockets.values():
         socket.until_gone()
         assert socket.events == []
         socket.vanish()
     with pytest.raises(Gone, match="401"):
-        Socket(server.port, None)
+        Socket(serving.port, None)
 
 
 @pytest.mark.parametrize(
@@ -244,9 +247,9 @@ def test_a_connection_without_a_valid_token_gets_one_event_and_is_ended(server: 
         ("GET", "/socket.io/%00", None),
     ],
 )
-def test_odd_requests_are_refused(server: OurServer, method: str, path: str, body: str | None) -> None:
-    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=SECONDS)) as connection:
-        connection.request(method, path, body, {"Authorization": f"Bearer {node(server, 'noord').token}"})
+def test_odd_requests_are_refused(serving: OurServer, method: str, path: str, body: str | None) -> None:
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", serving.port, timeout=SECONDS)) as connection:
+        connection.request(method, path, body, {"Authorization": f"Bearer {node(serving, 'noord').token}"})
         assert 400 <= connection.getresponse().status < 500
 
 
@@ -268,21 +271,21 @@ NO_PACKETS = (
 
 @pytest.mark.parametrize("packet", [*NO_PACKETS, "4" + "x" * 2_000_000], ids=lambda packet: ascii(packet[:10]))
 @pytest.mark.parametrize("transport", TRANSPORTS)
-def test_a_packet_that_is_none_ends_nothing_but_its_connection(server: OurServer, transport: str, packet: str) -> None:
-    socket = Socket(server.port, SIGNED.setdefault(server.port, node(server, "noord").token), transport)
+def test_a_packet_that_is_none_ends_nothing_but_its_connection(serving: OurServer, transport: str, packet: str) -> None:
+    socket = Socket(serving.port, SIGNED.setdefault(serving.port, node(serving, "noord").token), transport)
     with contextlib.suppress(Gone):
         socket.send(packet)
         socket.emit("ping")
     socket.vanish()
-    assert server.client().ask("GET", "version").status == 200
+    assert serving.client().ask("GET", "version").status == 200
 
 
 SIGNED: dict[int, str] = {}
 
 
-def test_a_web_page_of_another_origin_cannot_connect(server: OurServer) -> None:
-    headers = {"Authorization": f"Bearer {node(server, 'noord').token}", "Origin": "https://evil.example"}
-    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=SECONDS)) as connection:
+def test_a_web_page_of_another_origin_cannot_connect(serving: OurServer) -> None:
+    headers = {"Authorization": f"Bearer {node(serving, 'noord').token}", "Origin": "https://evil.example"}
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", serving.port, timeout=SECONDS)) as connection:
         connection.request("GET", "/socket.io/?EIO=4&transport=polling", headers=headers)
         answer = connection.getresponse()
         assert answer.status == 400 and "access-control-allow-origin" not in dict(answer.getheaders())

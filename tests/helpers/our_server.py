@@ -107,10 +107,14 @@ class OurServer:
 
 
 @contextlib.contextmanager
-def running(database: str | Path, folder: Path, *words: str, port: int = 0, **env: str) -> Iterator[OurServer]:
-    """Serve a database on a port of loopback. folder: for the log. words: more options of `start`."""
+def running(database: str | Path | None, folder: Path, *words: str, port: int = 0, **env: str) -> Iterator[OurServer]:
+    """Serve a database on a port of loopback. None: that which the words name. folder: for the log.
+
+    words: more options of `start`.
+    """
     log = folder / "server.log"
-    command = [*PROGRAM, "-d", str(database), "start", "--port", str(port), *words]
+    chosen = [] if database is None else ["-d", str(database)]
+    command = [*PROGRAM, *chosen, "start", "--port", str(port), *words]
     with log.open("wb") as err:
         process = subprocess.Popen(
             command, env=environment(Path(os.environ["HOME"]), **env), stdout=subprocess.DEVNULL, stderr=err

@@ -26,14 +26,18 @@ AGES = ((30, 40), (50,))  # the table of each organization
 
 def run(program: str, *words: object) -> str:
     """Run a program to its end and return what it printed. It must succeed."""
-    done = subprocess.run(
-        [PYTHON, str(PROGRAMS / program), *map(str, words)],
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-    )
-    assert done.returncode == 0, f"{program}: {done.stdout[-3000:]}{done.stderr[-3000:]}"
+    return _succeeded([str(PROGRAMS / program), *map(str, words)])
+
+
+def run_code(code: str) -> str:
+    """Run some lines of Python, and return what they printed. They must succeed."""
+    return _succeeded(["-c", code])
+
+
+def _succeeded(words: Sequence[str]) -> str:
+    command = [PYTHON, *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+    assert done.returncode == 0, f"{words}: {done.stdout[-3000:]}{done.stderr[-3000:]}"
     return done.stdout
 
 
