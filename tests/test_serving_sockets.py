@@ -205,6 +205,43 @@ def test_presence_follows_the_connection_and_the_configuration_goes_with_it(serv
         assert shown()["config"] == []
 
 
+def test_pings_write_when_a_node_was_seen_once_a_minute(serving: OurServer) -> None:
+    root = serving.client()
+    root.log_in()
+    with connected(serving, node(serving, "oslo")) as socket:
+        socket.until("sync")
+        before = root.ask("GET", "node/2").body["last_seen"]
+        for _ in range(20):
+            socket.emit("ping")
+        assert root.ask("GET", "node/2").body["last_seen"] == before
+
+
+@pytest.mark.long
+def test_a_silent_node_is_offline_after_65_seconds_and_rights_are_read_anew(path: Path, tmp_path: Path) -> None:
+    """A node that only answers Engine.IO is silent; a user who loses the role hears nothing after a minute."""
+    fill(path)
+    with our_server.running(path, tmp_path) as server:
+        root = server.client()
+        root.log_in()
+        silent, gone = (Socket(server.port, node(server, name).token) for name in ("oslo", "lyon"))
+        watching, demoted = Socket(server.port, root.token), Socket(server.port, user(server, "noord").token)
+        (id,) = (each["id"] for each in root.ask("GET", "user").body["data"] if each["username"] == "noord")
+        assert root.ask("PATCH", f"user/{id}", {"roles": []}).status == 200
+        assert root.ask("DELETE", "node/3").status == 200
+        began = time.monotonic()
+        watching.until("node-offline", 90, id=2)
+        assert 60 < time.monotonic() - began < 75
+        assert root.ask("GET", "node/2").body["status"] == "offline"
+        gone.until_gone()
+        silent.emit("ping")
+        watching.until("node-online", id=2)
+        assert root.ask("GET", "node/2").body["status"] == "online"
+        heard = demoted.until_pings(2)
+        assert "node-online" not in heard and "node-offline" not in heard, heard
+        for socket in silent, gone, watching, demoted:
+            socket.vanish()
+
+
 def test_a_connection_without_a_valid_token_gets_one_event_and_is_ended(serving: OurServer, filled: Path) -> None:
     good = node(serving, "noord")
     claims = jwt.decode(good.token, options={"verify_signature": False, "verify_sub": False})

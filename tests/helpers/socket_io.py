@@ -132,9 +132,9 @@ class Socket:
         """Send an event."""
         self._packets.send(f"{EVENT}{NAMESPACE},{json.dumps([name, *data])}")
 
-    def until(self, name: str, **wanted: Any) -> Any:
+    def until(self, name: str, seconds: float = SECONDS, **wanted: Any) -> Any:
         """Wait for an event with these values that was not returned before, and return its data. Raises Gone."""
-        end = time.monotonic() + SECONDS
+        end = time.monotonic() + seconds
         while time.monotonic() < end:
             for each in self.events:
                 if each[0] == name and all(each[1].get(key) == value for key, value in wanted.items()):
@@ -142,6 +142,12 @@ class Socket:
                     return each[1]
             self._took(self._packets.receive())
         raise AssertionError(f"no {name} came, but {self.events}")
+
+    def until_pings(self, number: int) -> list[str]:
+        """Wait for some pings of Engine.IO, one each 25 seconds, and return the names of all events that came."""
+        while number:
+            number -= self._took(self._packets.receive()) == PING
+        return [name for name, _ in self.events]
 
     def until_gone(self) -> None:
         """Wait until the server ends the connection."""

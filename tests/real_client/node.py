@@ -136,7 +136,7 @@ class Subprocesses:
 
 
 class Network:
-    """A network of Docker, which there is none of."""
+    """Stands in for the network of Docker, and does nothing."""
 
     def __init__(self, *_: Any) -> None: ...
 

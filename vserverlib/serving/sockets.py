@@ -198,6 +198,7 @@ class Hub:
             await self._write_presence(caller, presence.OFFLINE)
             return
         self._connections[sid] = connection
+        self._server.nodes.is_due(*connection.who)  # it was written just now
         if caller.kind == NODE:
             await self._emit("sync", None, sid)
         for room in connection.rooms:
