@@ -17,7 +17,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from measure import PROJECT, Goal, clock, heading, told, verdict
+from measure import PROJECT, Goal, clock, heading, report, verdict
 
 import models
 from vserverlib.plans import working_copy
@@ -89,11 +89,11 @@ def main() -> int:
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / before
     plans, locks = ([each[at] for each in many] for at in (0, 1))
     small, small_locks = ([each[at] for each in few] for at in (0, 1))
-    told("plain sqlite3, reading the rows once", scans)
-    told("planning the deletion", plans)
-    told("holding the lock for it", locks)
-    told(f"{CHANGED} changed rows, planned and applied", small)
-    told("holding the lock for them", small_locks)
+    report("plain sqlite3, reading the rows once", scans)
+    report("planning the deletion", plans)
+    report("holding the lock for it", locks)
+    report(f"{CHANGED} changed rows, planned and applied", small)
+    report("holding the lock for them", small_locks)
     scan = min(scans)
     return verdict(
         [

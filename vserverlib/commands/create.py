@@ -120,6 +120,7 @@ def _create_one(target: Target, model: Any, asked: Sequence[Any], how: Options) 
         found = assignments.existing(entity) if how.if_not_exists else None
         key = None
         if found is None:
+            database.refuse_unplannable(entity)
             assignments.require_unique(entity)
             key = _secret(entity, asked, how)  # before the transaction: it waits for a person
         with transaction(database, how.dry_run) as changes:

@@ -54,6 +54,7 @@ class Saved(NamedTuple):
 
 
 before_commit: list[Callable[[Saved], SaveWarnings]] = []
+before_delete: list[Callable[[Any], None]] = []  # (the plan of deleting.py), in its transaction
 after_save: list[Callable[[Any], None]] = []  # (the entity), after the commit unless a transaction is open
 after_delete: list[Callable[[Any], None]] = []  # (the plan of deleting.py)
 on_unchanged: list[Callable[[Any], None]] = []  # (an entity without changes to save)

@@ -14,7 +14,7 @@ from typing import Any
 from vserverlib import Error, signals
 from vserverlib.plans import conflicts, mapping, net_changes, planning, records, references, server_backups, sessions
 from vserverlib.plans.execution import Execution
-from vserverlib.plans.plan import Applied, ChangedMeanwhile, Plan
+from vserverlib.plans.plan import START_AGAIN, Applied, ChangedMeanwhile, Plan
 from vserverlib.plans.planning import PlannedWrites
 from vserverlib.plans.row_ids import Ids, New
 from vserverlib.plans.server import Server
@@ -48,7 +48,7 @@ def apply(
             records.writing(server.identity, number, kept) as writer,
         ):
             applied, locked, ids = _write(server, session, planned, writer)
-    _note_applied(session, ids)
+    _note_applied(session, number, ids)
     path = records.folder(server.identity) / f"{number:04}.json"
     return Applied(applied, number, time.perf_counter() - began, locked, path, kept)
 
@@ -69,9 +69,7 @@ def _prepared(session: Session) -> Iterator[tuple[Server, PlannedWrites]]:
 
 def _refuse_another(server: Server, found: Plan, expected: Plan | None) -> None:
     if expected is not None and found != expected:
-        raise ChangedMeanwhile(
-            [f"{server.title} was changed meanwhile, so the plan is different now: review the new plan"]
-        )
+        raise ChangedMeanwhile(server.title, "the plan is different now")
 
 
 def _write(
@@ -116,14 +114,15 @@ def _verify(server: Server, planned: PlannedWrites, ids: Ids) -> None:
         raise Error(f"{server.title} does not read back as written ({problems[0]}): nothing was changed")
 
 
-def _note_applied(session: Session, ids: dict[New, Any]) -> None:
+def _note_applied(session: Session, number: int, ids: dict[New, Any]) -> None:
     """Start the next plan from the applied state, so that it contains only later changes."""
+    session.applied.append(number)
     session.ids.add(ids)
     session.changes.clear()
     conn = session.database.connection()
     (busy, *_) = conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     if busy:
-        raise Error("the plan was applied, but the working copy is in use: start again from a new copy")
+        raise Error(f"the plan was applied, but the working copy is in use: {START_AGAIN}")
     session.since = newest_change(conn)
 
 

@@ -45,7 +45,7 @@ class Comparison:
             assert row.old is not None
             title = row_title(self._server.release, row)
             if read is None:
-                yield f"{title} no longer exists: start again from a new copy"
+                yield f"{title} no longer exists on the server"
             elif read != row.old or not self._ids.all_equal:
                 compared = set(row.changed()) if row.new else set()
                 yield from self._values(row.entity, title, row.old, read, compared)
@@ -83,10 +83,10 @@ class Comparison:
                 continue
             label = mapping.label(self._server.release, name)
             if is_secret(entity, name):
-                yield f"{title}: its {label} was changed on the server meanwhile: start again from a new copy"
+                yield f"{title}: its {label} was changed on the server meanwhile"
             else:
                 values = f"is {_shown(now)} on the server now, and was {_shown(before)}"
-                yield f"{title}: {label} {values}: start again from a new copy"
+                yield f"{title}: {label} {values}"
 
     def is_same(self, entity: str, name: str, base: Any, read: Any) -> bool:
         """Whether a value of the copy and a value read from the server mean the same."""
@@ -109,7 +109,7 @@ class Comparison:
             pair = self._ids.theirs("organization", organization), self._ids.theirs("collaboration", collaboration)
             if not has_member(self._server, *pair):
                 what = f"membership of organization {organization} in collaboration {collaboration}"
-                yield f"{what} no longer exists: start again from a new copy"
+                yield f"{what} no longer exists on the server"
 
 
 def has_member(server: Server, organization: int, collaboration: int) -> bool:

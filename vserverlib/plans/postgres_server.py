@@ -14,7 +14,7 @@ from vserverlib import Error, printable
 from vserverlib.databases.connection import quoted
 from vserverlib.databases.postgresql import servers, value_decoding
 from vserverlib.drivers import peewee
-from vserverlib.plans.plan import Refused
+from vserverlib.plans.plan import Conflict
 from vserverlib.plans.references import Link
 from vserverlib.plans.server import LOCK_WAIT, Schema, Server
 
@@ -155,9 +155,7 @@ class PostgresServer(Server):
                 yield
         except (peewee.IntegrityError, peewee.OperationalError) as error:
             said = printable(str(error), 200)
-            raise Refused(
-                [f"{self.title} rejected the changes ({said}): nothing was changed; start again from a new copy"]
-            ) from error
+            raise Conflict([f"{self.title} rejected the changes ({said})"]) from error
         finally:
             self.is_writing = False
 

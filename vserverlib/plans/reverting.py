@@ -12,11 +12,12 @@ import datetime
 import time
 from collections.abc import Iterable, Iterator
 from itertools import groupby, islice
+from pathlib import Path
 from typing import Any
 
 from vserverlib import Error, printable, signals
 from vserverlib.databases.connection import quoted
-from vserverlib.plans import mapping, records, references, server_backups, sessions
+from vserverlib.plans import record_states, records, references, server_backups, sessions
 from vserverlib.plans.change import CHANGED, DELETED, NEW, Change, Field
 from vserverlib.plans.plan import Applied, ChangedMeanwhile, Plan, Refused
 from vserverlib.plans.records import DELETE, INSERT, UPDATE, Record, RecordWriter, Row
@@ -25,20 +26,30 @@ from vserverlib.plans.sessions import Target
 from vserverlib.transfer.sources import ProgressBar, no_progress_bar
 
 INVERSE = {NEW: DELETED, DELETED: NEW, CHANGED: CHANGED}
-SERVER_UPDATED = {  # columns that a server updates all the time, by table
-    mapping.AUTHENTICATABLE: {"ip", "last_seen", "status"},
-    "user": {
-        "failed_login_attempts",
-        "last_login_attempt",
-        "last_email_failed_login_sent",
-        "last_email_recover_password_sent",
-    },
-}
 
 
 def log(target: Target) -> list[Record]:
     """Return the plans that were applied to a server's database, newest first. Reads only."""
-    return records.applied_plans(sessions.identity(target))
+    identity = sessions.identity(target)
+    if isinstance(target, Path):
+        record_states.adopt(target, identity)
+    return records.applied_plans(identity)
+
+
+def copied_from(target: Target) -> Path | None:
+    """Return the file with records that a file without any is a copy of; None if it is none."""
+    return record_states.adopt(target, sessions.identity(target)) if isinstance(target, Path) else None
+
+
+def marked(target: Target, found: list[Record]) -> list[Record]:
+    """Return records with a mark on those that a server's file no longer shows, as after restoring a backup."""
+    if not isinstance(target, Path):
+        return found
+    return [record._replace(gone=_is_gone(target, record)) for record in found]
+
+
+def _is_gone(target: Path, record: Record) -> bool:
+    return record.reverted_by is None and record_states.state(record, target) == record_states.GONE
 
 
 def plan(target: Target, number: int | None = None) -> Plan:
@@ -66,9 +77,7 @@ def apply(
         check.refuse()
         found = _inverse_plan(server, record)
         if expected is not None and found != expected:
-            raise ChangedMeanwhile(
-                [f"{server.title} was changed meanwhile, so another change would be undone: review the new plan"]
-            )
+            raise ChangedMeanwhile(server.title, "another change would be undone")
         new = records.next_number(server.identity)
         with (
             server_backups.created(server, target, new, bar, wanted=backup) as kept,
@@ -82,8 +91,11 @@ def apply(
 
 @contextlib.contextmanager
 def _opened(target: Target, number: int | None) -> Iterator[tuple[Server, Record]]:
-    identity = sessions.identity(target)
-    record = records.find(identity, sessions.target_title(target), number)
+    known = log(target)
+    record = records.find(known, sessions.target_title(target), number)
+    if isinstance(target, Path) and _is_gone(target, record):
+        gone = f"{sessions.target_title(target)} no longer shows change {record.number}, as after restoring a backup"
+        raise Error(f"{gone}: there is nothing to undo; --change N undoes another one")
     if record.reverted_by is not None:
         undo = f"change {record.reverted_by}"
         raise Error(f"change {record.number} of {record.server} was undone by {undo}: undo {undo} to apply it again")
@@ -225,7 +237,7 @@ class UndoCheck:
             return
         now = dict(zip(names, row, strict=True))
         for name, left in values.items():
-            if name in SERVER_UPDATED.get(table, ()) or now.get(name) == left:
+            if name in references.SERVER_UPDATED.get(table, ()) or now.get(name) == left:
                 continue
             if name in ("password", "api_key", "otp_secret"):
                 yield f"{table} {id}: its {name} was changed since: change it by hand"

@@ -312,6 +312,7 @@ class Shell(InteractiveShellEmbed):
         set_custom_exc() would do this in cells alone: not in %run, for Ctrl-C at the prompt or for a failed display.
         """
         kind, error, frames = self._get_exc_info(exc_tuple)
+        self.notices.print_done()  # what was saved before the error
         if isinstance(error, subprocess.CalledProcessError):
             error.cmd = MASK  # of %%bash it is the whole cell
         if signals.is_ending():
