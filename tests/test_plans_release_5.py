@@ -31,7 +31,9 @@ def test_a_collaboration_is_deleted_with_its_sessions_and_dataframes(copy: Worki
     models.Collaboration.get_by_name("KYOTO").delete(dependents=True)
     own = "1 session, 2 nodeconfig, 2 dataframe, 14 taskdatabase, 2 task_depends_on"
     assert lines(copy) == [
-        f'- collaboration 2 "KYOTO" with 2 memberships, 2 nodes, 8 tasks, 16 runs; server-only rows: {own}',
+        '- collaboration 2 "KYOTO"',
+        "with 2 memberships, 2 nodes, 8 tasks, 16 runs",
+        f"server-only {own}",
         f"1 collaboration, 2 memberships, 2 nodes, 8 tasks, 16 runs deleted (and server-only rows: {own})",
         "note: nodes are not notified: a deleted task that is running continues on its node, "
         "and its output is rejected",

@@ -31,7 +31,7 @@ Result = TypeVar("Result")
 class SqliteServer(Server):
     """A server's SQLite file, open. Raises Error if this process may not write to it."""
 
-    is_sqlite = True
+    is_sqlite = keeps_temp_tables = True
     row_locator, null_safe_equals = "rowid", "IS"
 
     def __init__(self, path: Path, release: int) -> None:
@@ -91,7 +91,8 @@ class SqliteServer(Server):
         yield
 
     @contextlib.contextmanager
-    def writing(self, tables: Iterable[str]) -> Iterator[None]:
+    def writing(self, tables: Iterable[str], prepare: Callable[[], None] = lambda: None) -> Iterator[None]:
+        prepare()
         try:
             self.run("BEGIN IMMEDIATE")
             self.is_writing = True
