@@ -7,6 +7,7 @@ the two plans differ, nothing is written and the person has to confirm the new p
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -76,13 +77,22 @@ def _write(
     server: Server, session: Session, planned: PlannedWrites, writer: records.RecordWriter
 ) -> tuple[Plan, float, dict[New, int]]:
     """Write in one transaction. Return the plan, the seconds that the lock was held, and the ids of new rows."""
-    with server.writing(_tables(planned)):
+
+    def compute_again() -> None:
+        nonlocal planned
+        version, header = server.version(), session.header(server)
+        again = planning.compute(server, planned.net, session.changes, session.ids, header, planned.fingerprints)
+        _refuse_another(server, again.plan, planned.plan)
+        planned = dataclasses.replace(again, version=version)
+
+    def prepare() -> None:
+        if not server.keeps_temp_tables:
+            compute_again()
+
+    with server.writing(_tables(planned), prepare):
         began = time.perf_counter()
         if server.version() != planned.version:
-            header = session.header(server)
-            again = planning.compute(server, planned.net, session.changes, session.ids, header, planned.fingerprints)
-            _refuse_another(server, again.plan, planned.plan)
-            planned = again
+            compute_again()
         execution = Execution(server, writer)
         execution.assign_ids(planned.writes.new_rows)
         plan = planned.plan.with_ids({(new.entity, new.id): id for new, id in execution.ids.items()})
