@@ -208,7 +208,9 @@ def _planning(database: Any) -> dict[str, Callable[..., Any]]:
 
     def plan() -> Any:
         """Return what would change in the server's database: nothing has changed there yet."""
-        return database.plan()
+        from vserverlib.commands import plan_session
+
+        return plan_session.planned(database)
 
     def apply() -> None:
         """Show the plan, ask, and apply it to the server's database, all or nothing."""

@@ -186,7 +186,7 @@ def _working_copy(target: Target) -> Iterator[Any]:
         with messages.held(messages.PLANNED):  # a plan that is refused has done nothing
             with planning(target):
                 yield database
-            plan = database.plan()
+            plan = planned(database)
         _apply_copy(target, database, plan)
 
 
@@ -206,8 +206,16 @@ def opened(target: Target) -> Iterator[Any]:
     _refuse_silence(target)
     with contextlib.closing(opener.connect(target.path, write=True)) as database:
         database.strict = target.strict
-        database.applying = lambda: _apply_copy(target, database, database.plan())
+        database.applying = lambda: _apply_copy(target, database, planned(database))
         yield database
+
+
+def planned(database: Any) -> Plan:
+    """Return the plan of a working copy. A bar shows the progress of a large one."""
+    from vserverlib.terminal.live_display import progress_bar
+
+    plan: Plan = database.plan(bar=progress_bar)
+    return plan
 
 
 def _apply_copy(target: Target, database: Any, plan: Plan) -> None:

@@ -23,9 +23,9 @@ from vserverlib.plans.sessions import Session
 from vserverlib.transfer.sources import ProgressBar, no_progress_bar
 
 
-def plan(session: Session) -> Plan:
+def plan(session: Session, bar: ProgressBar = no_progress_bar) -> Plan:
     """Return the plan: what apply() would change now. Writes nothing. Raises Refused if it cannot be applied."""
-    with _prepared(session) as (_, planned):
+    with _prepared(session, bar) as (_, planned):
         return planned.plan
 
 
@@ -38,7 +38,7 @@ def apply(
     database first. Raises Error if there is nothing to apply, and Refused if the plan cannot be applied.
     """
     began = time.perf_counter()
-    with _prepared(session) as (server, planned):
+    with _prepared(session, bar) as (server, planned):
         if not planned.plan:
             raise Error(f"nothing to apply: this working copy of {server.title} has no changes")
         _refuse_another(server, planned.plan, expected)
@@ -55,13 +55,13 @@ def apply(
 
 
 @contextlib.contextmanager
-def _prepared(session: Session) -> Iterator[tuple[Server, PlannedWrites]]:
+def _prepared(session: Session, bar: ProgressBar) -> Iterator[tuple[Server, PlannedWrites]]:
     """Open the server's database and compute the plan of a working copy."""
     with (
         contextlib.closing(sessions.open_server(session.target, session.release)) as server,
         net_changes.read(session.database, session.since) as net,
     ):
-        planned = planning.compute_unlocked(server, net, session.changes, session.ids, session.header(server))
+        planned = planning.compute_unlocked(server, net, session.changes, session.ids, session.header(server), bar)
         try:
             yield server, planned
         finally:

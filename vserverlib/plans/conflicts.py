@@ -15,6 +15,7 @@ from vserverlib.plans.row_ids import Ids
 from vserverlib.plans.row_reader import RowReader, is_same_secret
 from vserverlib.plans.server import Server
 from vserverlib.plans.writes import row_title
+from vserverlib.progress_callback import Advance
 
 
 class Comparison:
@@ -23,12 +24,13 @@ class Comparison:
     def __init__(self, server: Server, reader: RowReader, ids: Ids) -> None:
         self._server, self._reader, self._ids = server, reader, ids
 
-    def conflicts(self, net: NetChanges, unchanged: Collection[str] = ()) -> Iterator[str]:
+    def conflicts(self, net: NetChanges, unchanged: Collection[str] = (), advance: Advance = bool) -> Iterator[str]:
         """Return a line for each planned row that was changed or deleted on the server since the copy.
 
         unchanged: the server's tables whose deleted rows did not change. Users and nodes are compared anyway, because
-        their values are in several tables.
+        their values are in several tables. advance: called with the number of compared rows.
         """
+        done = 0
         yield from self.row_conflicts(net.changed)
         for entity in registry:
             if entity == "member":
@@ -38,6 +40,8 @@ class Comparison:
                 continue
             for chunk in net.deleted_rows(entity):
                 yield from self.row_conflicts(chunk)
+                done += len(chunk)
+                advance(done)
 
     def row_conflicts(self, rows: Iterable[Row]) -> Iterator[str]:
         """Return a line for each of these rows that differs from its copy."""

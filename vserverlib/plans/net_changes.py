@@ -90,6 +90,10 @@ class NetChanges:
         found = f'FROM temp.deleted g JOIN pristine."{entity}" b ON b.id = g.id WHERE g.entity = ? AND {where} LIMIT 1'
         return self._conn.execute(f"SELECT 1 {found}", [entity]).fetchone() is not None
 
+    def deleted_total(self) -> int:
+        """Return how many rows are deleted."""
+        return int(self._conn.execute("SELECT COUNT(*) FROM temp.deleted").fetchone()[0])
+
     def counts(self, entity: str) -> dict[int, int]:
         """Return how many rows of an entity are deleted, by root; the root counts too."""
         asked = "SELECT root, COUNT(*) FROM temp.deleted WHERE entity = ? GROUP BY root"

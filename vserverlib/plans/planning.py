@@ -23,6 +23,7 @@ from vserverlib.plans.row_ids import Ids, New
 from vserverlib.plans.row_reader import RowReader
 from vserverlib.plans.server import Server
 from vserverlib.plans.writes import ServerChange, Writer, Writes, row_title
+from vserverlib.transfer.sources import ProgressBar, no_progress_bar
 
 TRIES = 3  # to plan without another program writing meanwhile
 NO_FINGERPRINTS: Mapping[str, Any] = MappingProxyType({})
@@ -56,14 +57,19 @@ class PlanHeader:
 
 
 def compute_unlocked(
-    server: Server, net: NetChanges, changes: Iterable[ServerChange], ids: Ids, header: PlanHeader
+    server: Server,
+    net: NetChanges,
+    changes: Iterable[ServerChange],
+    ids: Ids,
+    header: PlanHeader,
+    bar: ProgressBar = no_progress_bar,
 ) -> PlannedWrites:
     """Compute the plan without a lock; on SQLite again if another program wrote meanwhile. Raises Refused."""
     changes, known_fingerprints = list(changes), NO_FINGERPRINTS
     for _ in range(TRIES if server.is_sqlite else 1):
         version = server.version()
         with server.reading():
-            planned = compute(server, net, changes, ids, header, known_fingerprints)
+            planned = compute(server, net, changes, ids, header, known_fingerprints, bar)
         known_fingerprints = planned.fingerprints
         if server.version() == version:
             break
@@ -77,6 +83,7 @@ def compute(
     ids: Ids,
     header: PlanHeader,
     known_fingerprints: Mapping[str, Any] = NO_FINGERPRINTS,
+    bar: ProgressBar = no_progress_bar,
 ) -> PlannedWrites:
     """Compute the plan for the current state of the server's database. Raises Refused.
 
@@ -90,7 +97,8 @@ def compute(
     _collect_deleted(deleted, net, ids)
     bulk_links, fingerprints = deleted.bulk_links(), deleted.fingerprints()
     unchanged = {table for table, found in fingerprints.items() if found == known_fingerprints.get(table)}
-    _refuse(Comparison(server, reader, ids).conflicts(net, unchanged), Conflict)
+    with bar("deleted rows", net.deleted_total()) as advance:
+        _refuse(Comparison(server, reader, ids).conflicts(net, unchanged, advance), Conflict)
     writer = Writer(server, net, ids)
     writer.collect(granted, changes, deleted)
     roles.delete_revoked(deleted, server)

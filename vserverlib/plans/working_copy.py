@@ -42,9 +42,9 @@ class WorkingCopy(Sqlite):
     when_applied: list[Callable[[], None]]  # called after the plan was applied, not after a no
     applying: Callable[[], None]  # shows a person the plan, asks and applies it: of commands/plan_session.py
 
-    def plan(self) -> Plan:
+    def plan(self, *, bar: ProgressBar = no_progress_bar) -> Plan:
         """Return the plan: the changes that apply() would make now. Writes nothing. Raises Refused."""
-        return applying.plan(self.session)
+        return applying.plan(self.session, bar)
 
     def apply(self, plan: Plan | None = None, *, backup: bool = True, bar: ProgressBar = no_progress_bar) -> Applied:
         """Apply the changes to the server's database, all or nothing: see applying.apply()."""
