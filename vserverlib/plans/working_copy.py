@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from vserverlib import Error, addresses, files, home
-from vserverlib.databases import connecting, sqlite_connections, storage
+from vserverlib.databases import connecting, server_accounts, sqlite_connections, storage
 from vserverlib.databases.recording import Recorder
 from vserverlib.databases.sqlite import Sqlite
+from vserverlib.entities import orm
 from vserverlib.plans import applying, mapping, refusals, writes
 from vserverlib.plans.plan import Applied, Plan, Refused
 from vserverlib.plans.sessions import Session, Target
@@ -67,6 +68,8 @@ class WorkingCopy(Sqlite):
             change = ServerChange(user.id, what, user.named())
             if change not in self.session.changes:
                 self.session.changes.append(change)
+        for hook in orm.after_unlock:
+            hook(user)
 
 
 def opened(target: Target, bar: ProgressBar = no_progress_bar) -> WorkingCopy:
@@ -81,6 +84,9 @@ def opened(target: Target, bar: ProgressBar = no_progress_bar) -> WorkingCopy:
             release = _refuse_unsupported(source)
             with bar("rows", importer.total(source)) as advance:
                 importer.run(source, folder / COPY, advance)
+            accounts = source.accounts() if isinstance(source, vantage6.Vantage6Source) else None
+        with contextlib.closing(sqlite_connections.connect(folder / COPY)) as conn, conn:
+            server_accounts.note(conn, accounts)
         return _bound(target, folder, lock, Session(target, release, copied_at))
     except BaseException:
         _remove(folder, lock)

@@ -39,6 +39,7 @@ class Notices:
             self._hooks += [
                 (orm.after_save, self._note_save),
                 (orm.after_delete, self._note_delete),
+                (orm.after_unlock, self._note_unlock),
                 (orm.on_unchanged, self._note_unchanged),
             ]
         for hooks, hook in self._hooks:
@@ -62,6 +63,9 @@ class Notices:
             self._note(self._saved, (type(entity), entity.named()))
         else:
             notify(f"{self._prefix}saved {entity.named()}")
+
+    def _note_unlock(self, user: Entity) -> None:
+        notify(f"{self._prefix}unlocked {user.named()}")
 
     def _note_delete(self, plan: Any) -> None:
         self._note(self._deleted, plan)
