@@ -19,7 +19,7 @@ from helpers.vantage6_servers import Server
 import models
 from vserverlib import Error, api
 from vserverlib.plans import reverting, sqlite_server
-from vserverlib.plans.plan import ChangedMeanwhile, Refused
+from vserverlib.plans.plan import ChangedMeanwhile, Conflict, Refused
 from vserverlib.plans.working_copy import WorkingCopy
 
 PASSWORD = "Some-thing-7"  # no secret
@@ -473,6 +473,28 @@ def test_another_users_file_is_refused_and_a_read_only_one(theirs: Server) -> No
     os.chown(place, NOBODY, NOBODY)
     place.chmod(0o444)
     assert "is read-only" in as_nobody(place)
+
+
+@in_files
+def test_a_file_without_permission_to_write_is_refused_to_root_too(theirs: Server) -> None:
+    copy = vantage6_servers.opened(theirs)
+    changed()
+    Path(theirs.target).chmod(0o444)
+    with pytest.raises(Error, match="is read-only: nothing was changed; make it writable"):
+        copy.apply(backup=False)
+    Path(theirs.target).chmod(0o600)
+    copy.close()
+
+
+def test_two_conflicts_have_one_remedy(copy: WorkingCopy, theirs: Server) -> None:
+    changed()
+    models.User.get(2).delete()
+    theirs.run("UPDATE organization SET domain = 'else.example' WHERE id = 1")
+    theirs.run("UPDATE \"user\" SET email = 'else@x.example' WHERE id = 2")
+    with pytest.raises(Conflict) as caught:
+        copy.plan()
+    said = str(caught.value)
+    assert len(caught.value.reasons) == 2 and said.count("start again") == said.count("nothing was written") == 1
 
 
 def as_nobody(place: Path) -> str:

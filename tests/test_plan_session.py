@@ -186,6 +186,7 @@ def test_a_plan_names_all_that_unlock_changes_and_nothing_else(theirs: Server) -
 @pytest.mark.parametrize(("more", "status"), [((), "failed"), (("--killed",), "killed by user")])
 def test_a_run_that_hangs_is_ended(theirs: Server, more: tuple[str, ...], status: str) -> None:
     done = run(theirs, "--yes", "fail", "5", "10", *more)
+    assert "warning" not in done.err
     rows = theirs.run("SELECT status, finished_at IS NULL, started_at IS NULL FROM run WHERE id IN (5, 10)")
     assert done.status == 0 and rows == [(status, 0, 0)] * 2
 
@@ -227,6 +228,13 @@ def test_a_script_may_apply_in_between(theirs: Server) -> None:
     assert done.err.count("applied in") == 2 and theirs.value("SELECT COUNT(*) FROM task WHERE id IN (1, 3)") == 0
 
 
+def test_undoing_what_was_applied_is_a_new_plan_and_says_so(theirs: Server) -> None:
+    code = "o = db.Organization.get(1); o.country = 'X'; o.save(); db.apply(); db.undo(); db.log(); 1 / 0"
+    done = run(theirs, "--yes", "shell", "-c", code)
+    assert done.status == 1 and theirs.value("SELECT country FROM organization WHERE id = 1") == "X"
+    assert re.search(r"reverse is planned .*--write undo.*numbers of its own.*had applied before stays", said(done))
+
+
 def test_without_a_change_nothing_is_applied(theirs: Server) -> None:
     done = run(theirs, "--yes", "shell", "-c", "print(len(db.User.get()))")
     assert done.status == 0 and done.out == "6\n" and "No changes" in done.err and "applied" not in done.err
@@ -244,6 +252,8 @@ def test_the_log_shows_what_was_applied_and_undo_takes_it_back(theirs: Server) -
     assert json.loads(vserver("-d", theirs.target, "log", "--actor", "ole", "-o", "json").out) == log[:1]
     shown = vserver("-d", theirs.target, "log", "--change", "1").out
     assert "maria" in shown and "- task 3" in shown
+    shown = vserver("-d", theirs.target, "log").out
+    assert '- task 3 "task 2"' in shown and "~ run 5 of task 2: started, finished, status" in shown
     assert run(theirs, "--yes", "undo").status == 0
     assert run(theirs, "--yes", "undo", "--change", "1").status == 0
     assert theirs.tables() == before
@@ -261,7 +271,7 @@ def test_an_undo_is_refused_if_a_row_was_changed_since(theirs: Server) -> None:
 
 def test_a_server_that_was_never_changed_has_an_empty_log(theirs: Server) -> None:
     done = vserver("-d", theirs.target, "log")
-    assert (done.status, done.out) == (0, "") and "nothing" in done.err
+    assert (done.status, done.out) == (0, "") and "this account's records have nothing" in said(done)
     done = vserver("-d", theirs.target, "log", "--entity", "task")
     assert done.status == 2 and "--entity" in done.err
 
@@ -338,13 +348,24 @@ def test_root_is_neither_deleted_nor_renamed(theirs: Server) -> None:
     theirs.run("UPDATE \"user\" SET username = 'root' WHERE username = 'user10'")
     done = run(theirs, "--yes", "delete", "user", "root")
     assert done.status == 1 and '"root"' in done.err and theirs.value('SELECT COUNT(*) FROM "user"') == 6
+    theirs.run("UPDATE \"user\" SET username = 'user10' WHERE username = 'root'")
+    done = run(theirs, "--yes", "create", "user", "root", "organization=1", "--no-password")
+    assert done.status == 1 and 'user "root"' in done.err and "choose another name" in done.err
+
+
+def test_what_is_refused_is_not_announced_as_done(theirs: Server) -> None:
+    theirs.run("CREATE TABLE audit (id INTEGER PRIMARY KEY, task INTEGER REFERENCES task (id))")
+    theirs.run("INSERT INTO audit (task) VALUES (3)")
+    done = run(theirs, "--yes", "delete", "task", "3", "--dependents")
+    assert done.status == 1 and "audit" in done.err and "deleted" not in done.err
 
 
 def test_keycloak_keeps_passwords(tmp_path: Path) -> None:
     five = vantage6_servers.of_release("5.0.3", tmp_path)
-    for words in (("passwd", "user10", "--stdin"), ("unlock", "user10"), ("apikey", "node/9")):
+    created = ("create", "user", "x", "organization=2")  # refused before a password is asked for
+    for words in (("passwd", "user10", "--stdin"), ("unlock", "user10"), ("apikey", "node/9"), created):
         done = run(five, "--yes", *words, given=PASSWORD)
-        assert done.status == 1 and "Keycloak" in done.err, done.err
+        assert done.status == 1 and "Keycloak" in done.err and "planned" not in done.err, done.err
 
 
 @pytest.mark.parametrize("release", ["1.2.3", "2.3.5"])
@@ -379,6 +400,16 @@ def test_a_dry_run_changes_nothing_in_a_database_of_ours(example: Path, words: t
 def test_what_has_no_dry_run_says_so(example: Path, words: tuple[str, ...]) -> None:
     done = vserver("-d", example, "--dry-run", *words)
     assert done.status == 1 and words[0] in done.err and "--dry-run" in done.err
+
+
+def test_a_view_shows_who_is_locked_out(theirs: Server) -> None:
+    locked = "failed_login_attempts = 6, last_login_attempt = '2026-11-28 09:00:00.000000', otp_secret = 'ABC'"
+    theirs.run(f"UPDATE \"user\" SET {locked} WHERE username = 'user10'")
+    shown = vserver("-d", theirs.target, "show", "user", "user10").out
+    assert "locked out: 6 wrong passwords, the last at 2026-11-28 09:00 UTC" in shown and "ABC" not in shown
+    assert re.search(r"two-factor +on", shown)
+    shown = vserver("-d", theirs.target, "show", "user", "user11").out
+    assert re.search(r"no wrong password .*two-factor +off", shown, re.DOTALL)
 
 
 def test_a_database_of_ours_locks_nobody_out(example: Path) -> None:
@@ -424,6 +455,7 @@ def test_the_plan_is_shown_and_asked_for(theirs: Server) -> None:
         with at_terminal(theirs, "fail", "5") as terminal:
             shown = terminal.wait_for(r"Apply this to .*\? \[y/N\]")
             assert "run 5" in shown and "pending → failed" in shown
+            terminal.wait_for_secret(r"\[y/N\]")  # until it reads: a Ctrl-C before that may be lost
             terminal.send(answer)
             assert terminal.wait_for_end() == status and "nothing was written" in terminal.text
         assert theirs.tables() == before
@@ -435,8 +467,10 @@ def test_the_plan_is_shown_and_asked_for(theirs: Server) -> None:
 
 
 def test_a_session_at_the_prompt(theirs: Server) -> None:
-    with at_terminal(theirs, "shell") as terminal:
+    with at_terminal(theirs, "--yes", "shell") as terminal:  # a prompt asks all the same
         shown = terminal.wait_for_prompt()
+        assert "db.apply()" in terminal.enter("help") and "database.execute_sql" in terminal.enter("select * from task")
+        assert 'planned: unlocked user 2 "user10"' in terminal.enter("db.User.get(2).unlock()")
         assert "nothing changes" in shown and "db.apply()" in shown and ".sqlite [plan] [1]:" in shown
         assert "No changes" in terminal.enter("db.plan()")
         terminal.enter("db.Task.get(3).delete(dependents=True)")

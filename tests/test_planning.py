@@ -141,6 +141,21 @@ def test_over_twenty_rows_of_a_kind_are_the_first_and_how_many(copy: WorkingCopy
     assert "+ and 5 more organizations; --dry-run -o json lists all" in lines and "25 organizations new" in lines[-1]
 
 
+def notes(copy: WorkingCopy) -> str:
+    return " ".join(copy.plan().notes)
+
+
+def test_notes_only_say_what_applies(copy: WorkingCopy, theirs: Server) -> None:
+    models.Task.get(3).delete(dependents=True)  # whose results have finished
+    assert notes(copy) == ""
+    models.Result.get(5).delete()
+    assert "continues on its node" in notes(copy)
+    models.Node.get(8).delete()
+    assert "memberships" not in notes(copy)
+    models.User.get(3).delete()
+    assert "deleted users stay logged in" in notes(copy)
+
+
 # What is refused
 
 
@@ -206,6 +221,16 @@ REFUSED: dict[str, tuple[list[str], Callable[[], Any], list[str]]] = {  # what i
         ],
         lambda: give_role("root"),
         ['"a, b"', "comma"],
+    ),
+    "a role is another organization's": (
+        ["INSERT INTO role (name, organization_id) VALUES ('steward', 1)"],
+        lambda: give_role("steward"),
+        ["user 2", '"steward"', "belongs to organization 1", "choose a role"],
+    ),
+    "a user root is made": (
+        [],
+        lambda: models.User(username="root").save(),
+        ['"root"', "server creates this user itself", "choose another name"],
     ),
     "users of others have a role of an organization": (
         ['INSERT INTO "Permission" (role_id, user_id) VALUES (1, 2)'],

@@ -107,6 +107,28 @@ def test_keycloak_manages_lock_outs_and_two_factor(copy: WorkingCopy) -> None:
             models.User.get(2).unlock(two_factor=two_factor)
 
 
+def test_a_user_without_an_account_gets_no_note_on_it(theirs: Server) -> None:
+    theirs.run("UPDATE authenticatable SET keycloak_id = NULL WHERE id IN (2, 9)")
+    copy = vantage6_servers.opened(theirs)
+    user = models.User.get(2)
+    user.username = "renamed"
+    user.save()
+    models.Node.get(9).delete()
+    assert "Keycloak" not in str(copy.plan())
+    copy.close()
+
+
+@pytest.mark.parametrize("noun", ["user", "organization"])
+def test_the_administrator_that_the_server_creates_gets_a_note(noun: str, copy: WorkingCopy) -> None:
+    if noun == "user":
+        models.User.get_by_username("admin").delete()
+    else:
+        root = models.Organization.get_by_name("root")
+        root.name = "other"
+        root.save()
+    assert "KEYCLOAK_ADMIN_USERNAME" in str(copy.plan())
+
+
 REFUSED = {
     "a user who owns sessions": (lambda: models.User.get(3).delete(), ['user 3 "user10"', "1 session", "API"]),
     "a task that made a dataframe of a session that stays": (

@@ -75,7 +75,7 @@ def parse(model: Any, word: str) -> Assignment:
 
 def _text_of_file(name: str, path: str) -> str:
     """Return the text of a file without the line breaks at its end, as $(cat FILE) does. Raises an Error."""
-    what = f"{name}={FILE}{printable(path)}"
+    what = f"{name}={FILE}{printable(path, 200)}"
     try:
         with open(path, "rb") as file:
             data = file.read(LONGEST_FILE + 1)
