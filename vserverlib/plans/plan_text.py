@@ -47,7 +47,7 @@ def lines(changes: Iterable[Change]) -> Iterator[Line]:
 
 def named(changes: Sequence[Change]) -> str:
     """Return one line that names the first rows of changes, with the fields of changed ones."""
-    rows = [f"{MARKS[change.kind]} {change.title}{_labels(change)}" for change in changes[:NAMED]]
+    rows = [f"{MARKS[change.kind]} {_title(change)}{_labels(change)}" for change in changes[:NAMED]]
     more = len(changes) - NAMED
     return "; ".join(rows) + (f"; and {more:,} more" if more > 0 else "")
 
