@@ -77,7 +77,7 @@ def test_it_fits_any_width(width: int) -> None:
 
 def test_the_plain_text_has_the_same_lines() -> None:
     text = str(planned(*CHANGES))
-    assert text.splitlines()[0].startswith("Plan for server.sqlite, a vantage6 server of release 4, as it was at 14:03")
+    assert text.splitlines()[0].startswith("Plan for server.sqlite, vantage6 release 4, as of 14:03")
     assert '  ~ user 2 "anna"' in text and "\x1b" not in text and "60,000 runs" in text
 
 

@@ -75,7 +75,7 @@ def said(ended: Ended) -> str:
 def steady(text: str) -> str:
     """Return a plan without what is another one each time."""
     text = "\n".join(line.rstrip() for line in text.splitlines())
-    text = re.sub(r"as it was at\s+[\d:]+ UTC", "as it was at TIME UTC", text)
+    text = re.sub(r"as of\s+[\d:]+\s+UTC", "as of TIME UTC", text)
     return re.sub(r"backup and record:.*", "backup and record: FOLDER\n", text, flags=re.DOTALL)
 
 
@@ -472,7 +472,8 @@ def test_a_session_at_the_prompt(theirs: Server) -> None:
         assert 'planned: unlocked user 2 "user10"' in terminal.enter("db.User.get(2).unlock()")
         assert "nothing changes" in shown and "db.apply()" in shown and ".sqlite [plan] [1]:" in shown
         assert "No changes" in terminal.enter("db.plan()")
-        terminal.enter("db.Task.get(3).delete(dependents=True)")
+        shown = terminal.enter("db.Task.get(3).delete(dependents=True); db.Nope")
+        assert shown.index("planned: deleted task 3") < shown.index("error: ")
         assert "- task 3" in " ".join(terminal.enter("db.plan()").replace("│", " ").split())
         assert theirs.value("SELECT COUNT(*) FROM task WHERE id = 3") == 1
         terminal.wait_for_prompt()

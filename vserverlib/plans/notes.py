@@ -33,13 +33,18 @@ def of_plan(
     if server.release >= mapping.KEYCLOAK_FROM:
         yield from _of_accounts(server, net, deleted)
         yield from _of_administrator(net)
-    if (seconds := server.unindexed_seconds(bulk_links)) > 1:
-        what = "the tables lack indexes, which only their owner can create"
-        yield f"applying this locks the tables for about {seconds:,.0f} s: {what}"
+    yield from of_lock(server, bulk_links)
     if any(change.what == writes.RESET_TWO_FACTOR for change in server_changes):
         yield "users whose two-factor authentication was reset set it up at their next login, if the server requires it"
     if (zone := server.time_zone()) not in ("", "UTC", "Etc/UTC", "GMT"):
         yield f"the database has the time zone {zone}: times are written in UTC, as vantage6 expects"
+
+
+def of_lock(server: Server, bulk_links: Mapping[Link, int]) -> Iterator[str]:
+    """Return a note if deleting many rows holds the lock for long."""
+    if (seconds := server.unindexed_seconds(bulk_links)) > 1:
+        what = "the tables lack indexes, which only their owner can create"
+        yield f"applying this locks the tables for about {seconds:,.0f} s: {what}"
 
 
 def _of_runs(server: Server, net: NetChanges) -> Iterator[str]:

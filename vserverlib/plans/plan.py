@@ -107,9 +107,9 @@ class Plan:
     @property
     def title(self) -> str:
         """Return the first line of the plan."""
-        about = f"a vantage6 server of release {self.release}"
         what = "Plan" if self.reverts is None else f"Plan to undo change {self.reverts}"
-        return f"{what} for {printable(self.server, 200)}, {about}, as it was at {self.copied_at:%H:%M:%S} UTC"
+        about = f"vantage6 release {self.release}, as of {self.copied_at:%H:%M:%S} UTC"
+        return f"{what} for {printable(self.server, 200)}, {about}"
 
     @property
     def summary(self) -> str:

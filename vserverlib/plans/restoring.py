@@ -12,9 +12,10 @@ from itertools import groupby, islice
 from typing import Any, NamedTuple
 
 from vserverlib.databases.connection import quoted
-from vserverlib.plans import records
+from vserverlib.plans import deleted_rows, records
 from vserverlib.plans.plan import Refused
 from vserverlib.plans.records import DELETE, INSERT, UPDATE, Record, Row
+from vserverlib.plans.references import Link
 from vserverlib.plans.server import CHUNK, Server, listed
 
 KEY, NUMBER = "row key", "row number"  # columns of a TEMP table beside those of the server's table
@@ -46,7 +47,7 @@ class Restoration:
 
     def __init__(self, server: Server, record: Record) -> None:
         self._server = server
-        self.last_values: dict[tuple[str, int], dict[str, Any]] = {}
+        self.last_values: dict[str, dict[int, dict[str, Any]]] = {}
         self.missing: list[str] = []
         self._steps: list[Step] = []
         self._counts: dict[Kind, int] = {}
@@ -123,7 +124,7 @@ class Restoration:
         if row.operation == DELETE:
             self._deleted.setdefault(row.table, set()).add(id)
         elif id not in self._deleted.get(row.table, ()):
-            known = self.last_values.setdefault((row.table, id), {})
+            known = self.last_values.setdefault(row.table, {}).setdefault(id, {})
             known |= {name: value for name, value in (row.after or {}).items() if name not in known}
 
     # What is staged
@@ -132,6 +133,14 @@ class Restoration:
     def tables(self) -> set[str]:
         """The tables to write."""
         return {kind.table for kind in self._counts}
+
+    def bulk_links(self) -> dict[Link, int]:
+        """Return the links to tables of which many inserted rows are deleted, with the number of rows."""
+        found: dict[Link, int] = {}
+        for kind, count in self._counts.items():
+            if kind.operation == INSERT and kind.has_id and count >= deleted_rows.BULK:
+                found |= dict.fromkeys(self._server.links_to(kind.table), count)
+        return found
 
     def deleted(self) -> Iterator[tuple[str, str]]:
         """Return each table with deleted rows, and its TEMP table, whose column KEY has their ids."""
@@ -173,8 +182,9 @@ class Restoration:
     def write(self) -> None:
         """Write all rows back, in the open transaction. Raises Refused if an inserted row is lost."""
         write = {DELETE: self._write_deleted, UPDATE: self._write_updated, INSERT: self._delete_inserted}
-        for step in self._steps:
-            write[step.kind.operation](step)
+        with self._server.with_indexes(self.bulk_links()):
+            for step in self._steps:
+                write[step.kind.operation](step)
 
     def _run(self, sql: str, step: Step) -> int:
         return int(self._server.run(sql, [step.first, step.last]).rowcount)

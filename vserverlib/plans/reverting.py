@@ -11,12 +11,13 @@ import dataclasses
 import datetime
 import time
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from vserverlib import Error, printable, signals
 from vserverlib.databases.connection import quoted
-from vserverlib.plans import record_states, records, references, restoring, server_backups, sessions
+from vserverlib.plans import notes, record_states, records, references, restoring, server_backups, sessions
 from vserverlib.plans.change import CHANGED, DELETED, NEW, Change, Field
 from vserverlib.plans.plan import Applied, ChangedMeanwhile, Plan, Refused
 from vserverlib.plans.records import Record, RecordWriter
@@ -59,8 +60,7 @@ def plan(target: Target, number: int | None = None) -> Plan:
     Writes nothing. Raises Error if there is nothing to undo, and Refused if a row was changed since.
     """
     with _opened(target, number) as (server, record):
-        UndoCheck(server, record)  # refuses
-        return _inverse_plan(server, record)
+        return UndoCheck(server, record).plan
 
 
 def apply(
@@ -75,7 +75,7 @@ def apply(
     began = time.perf_counter()
     with _opened(target, number) as (server, record):
         check = UndoCheck(server, record)
-        found = _inverse_plan(server, record)
+        found = check.plan
         if expected is not None and found != expected:
             raise ChangedMeanwhile(server.title, "another change would be undone")
         new = records.next_number(server.identity)
@@ -126,12 +126,12 @@ def _refuse_reasons(reasons: Iterable[str]) -> None:
 # The plan
 
 
-def _inverse_plan(server: Server, record: Record) -> Plan:
+def _inverse_plan(server: Server, record: Record, notes: tuple[str, ...]) -> Plan:
     """Return the plan that undoes a record."""
     changes = tuple(_inverse(change) for change in reversed(record.plan["changes"]))
     now = datetime.datetime.now(datetime.UTC)
     folder = records.folder(server.identity)
-    return Plan(server.title, server.release, now, changes, (), folder, reverts=record.number)
+    return Plan(server.title, server.release, now, changes, notes, folder, reverts=record.number)
 
 
 def _inverse(change: dict[str, Any]) -> Change:
@@ -161,13 +161,17 @@ def _title(change: dict[str, Any]) -> str:
 
 
 class UndoCheck:
-    """Checks whether the rows of a record are unchanged since it was applied. rows: the staged rows."""
+    """Checks whether the rows of a record are unchanged since it was applied. Raises Refused if not.
+
+    rows: the staged rows. plan: the plan that undoes it.
+    """
 
     def __init__(self, server: Server, record: Record) -> None:
         self.server, self.record, self.version = server, record, server.version()
         with server.reading():
             self.rows = Restoration(server, record)
             self.refuse()
+            self.plan = _inverse_plan(server, record, tuple(notes.of_lock(server, self.rows.bulk_links())))
 
     def prepare(self) -> None:
         """Stage the rows again in the transaction that writes, if its TEMP tables are those of no other one."""
@@ -183,22 +187,29 @@ class UndoCheck:
         if self.rows.missing:
             yield f"{self.server.title} no longer has the {self.rows.missing[0]}, so this change cannot be undone"
             return
-        for (table, id), values in self.rows.last_values.items():
-            yield from self._row_problems(table, id, values)
+        for table, rows in self.rows.last_values.items():
+            rest = iter(rows.items())
+            while chunk := dict(islice(rest, CHUNK)):
+                yield from self._value_problems(table, chunk)
         yield from self.rows.keyless_problems()
         for table, temp in self.rows.deleted():
             found = self.server.all(f"SELECT t.id FROM {quoted(table)} AS t JOIN {temp} AS b ON b.{KEY} = t.id")
             yield from (f"{table} {id} exists again: delete it first" for (id,) in found[:CHUNK])
         yield from self._reference_problems()
 
-    def _row_problems(self, table: str, id: int, values: dict[str, Any]) -> Iterator[str]:
+    def _value_problems(self, table: str, last_values: dict[int, dict[str, Any]]) -> Iterator[str]:
+        """Return the rows of a table that are missing or have other values than the record left them, by id."""
         names = list(self.server.schema.columns[table])
-        columns = ", ".join(self.server.as_stored(table, "t"))
-        row = self.server.one(f"SELECT {columns} FROM {quoted(table)} AS t WHERE t.id = ?", [id])
-        if row is None:
-            yield f"{table} {id} no longer exists, so this change cannot be undone"
-            return
-        now = dict(zip(names, row, strict=True))
+        columns, among = ", ".join(self.server.as_stored(table, "t")), ", ".join(map(str, last_values))
+        rows = self.server.all(f"SELECT t.id, {columns} FROM {quoted(table)} AS t WHERE t.id IN ({among})")
+        found = {id: dict(zip(names, row, strict=True)) for id, *row in rows}
+        for id, values in last_values.items():
+            if id in found:
+                yield from self._row_problems(table, id, found[id], values)
+            else:
+                yield f"{table} {id} no longer exists, so this change cannot be undone"
+
+    def _row_problems(self, table: str, id: int, now: dict[str, Any], values: dict[str, Any]) -> Iterator[str]:
         for name, left in values.items():
             if name in references.SERVER_UPDATED.get(table, ()) or now.get(name) == left:
                 continue
@@ -225,7 +236,7 @@ class UndoCheck:
     def _is_own(self, table: str, column: str, id: int, to: int) -> bool:
         """Whether the plan itself wrote this link to an inserted row."""
         if self.server.has(table, "id"):
-            return column in self.rows.last_values.get((table, id), {})
+            return column in self.rows.last_values.get(table, {}).get(id, {})
         return self.rows.is_inserted(table, column, to)
 
     def dangling(self) -> Iterator[str]:
