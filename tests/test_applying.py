@@ -366,7 +366,9 @@ def test_a_row_that_was_deleted_on_the_server_is_a_conflict(copy: WorkingCopy, t
     user = models.User.get(2)
     user.firstname = "Else"
     user.save()
-    with pytest.raises(Refused, match="user 2 .* no longer exists on the server; nothing was written: start again"):
+    with pytest.raises(
+        Refused, match="user 2 .* no longer exists on the server; nothing was written: to start from a new copy"
+    ):
         copy.apply(backup=False)
 
 
@@ -374,7 +376,8 @@ def test_a_row_that_was_added_to_a_deleted_row_is_a_conflict(copy: WorkingCopy, 
     models.Task.get(3).delete(dependents=True)
     theirs.run(f"INSERT INTO {results} (id, task_id, organization_id) VALUES (900, 3, 1)")
     with pytest.raises(
-        Refused, match=r"task 3 .*: (run|result) 900 was added to it meanwhile; nothing was written: start again"
+        Refused,
+        match=r"task 3 .*: (run|result) 900 was added to it meanwhile; nothing was written: to start from a new copy",
     ):
         copy.apply(backup=False)
 
@@ -494,7 +497,7 @@ def test_two_conflicts_have_one_remedy(copy: WorkingCopy, theirs: Server) -> Non
     with pytest.raises(Conflict) as caught:
         copy.plan()
     said = str(caught.value)
-    assert len(caught.value.reasons) == 2 and said.count("start again") == said.count("nothing was written") == 1
+    assert len(caught.value.reasons) == 2 and said.count("new copy") == said.count("nothing was written") == 1
 
 
 def as_nobody(place: Path) -> str:

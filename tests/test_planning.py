@@ -410,7 +410,7 @@ def test_a_server_that_was_upgraded_meanwhile_is_refused(theirs: Server, copy: W
     theirs.run("ALTER TABLE authenticatable ADD COLUMN keycloak_id VARCHAR")
     theirs.run("UPDATE authenticatable SET keycloak_id = 'x'")
     theirs.run("ALTER TABLE user DROP COLUMN password")
-    with pytest.raises(Refused, match=f"release 5 now, and was one of release {release[0]}; .*start again"):
+    with pytest.raises(Refused, match=f"release 5 now, and was one of release {release[0]}; .*start from a new copy"):
         copy.plan()
 
 

@@ -83,7 +83,7 @@ def test_a_role_that_is_deleted_meanwhile_is_refused(copy: WorkingCopy, theirs: 
     user.roles = "going"
     user.save()
     before = theirs.tables()["Permission"]
-    assert "start again" in applied_while(copy, theirs, "DELETE FROM role WHERE id = 90")
+    assert "new copy" in applied_while(copy, theirs, "DELETE FROM role WHERE id = 90")
     assert theirs.tables()["Permission"] == before
 
 

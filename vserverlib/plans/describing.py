@@ -12,11 +12,11 @@ from vserverlib.plans.change import CHANGED, DELETED, NEW, Change, Field
 from vserverlib.plans.deleted_rows import DeletedRows
 from vserverlib.plans.net_changes import NetChanges, Root, Row
 from vserverlib.plans.server import Server
-from vserverlib.plans.writes import ServerChange, Writes, row_title
+from vserverlib.plans.writes import ServerChange, row_title
 
 LOCK_LIFTED = "unlocks the user"
 SERVER_LABELS = {writes.UNLOCK: "lock-out", writes.RESET_TWO_FACTOR: "two-factor"}
-LIFTED, OFF = "lifted", "off"
+ON, OFF = "on", "off"
 
 
 class Describer:
@@ -79,7 +79,7 @@ class Describer:
 
 
 def changes(
-    server: Server, net: NetChanges, server_changes: Iterable[ServerChange], deleted: DeletedRows, written: Writes
+    server: Server, net: NetChanges, server_changes: Iterable[ServerChange], deleted: DeletedRows
 ) -> Iterator[Change]:
     """Return the changes of a plan, in the order of the entities: changed, new, deleted."""
     describer, expected = Describer(server, net), _expected_ids(server, net)
@@ -97,7 +97,7 @@ def changes(
 
 
 def _server_field(change: ServerChange) -> Field:
-    return Field(change.what, SERVER_LABELS[change.what], None, LIFTED if change.what == writes.UNLOCK else OFF)
+    return Field(change.what, SERVER_LABELS[change.what], ON, OFF)
 
 
 def _expected_ids(server: Server, net: NetChanges) -> dict[tuple[str, int], int]:

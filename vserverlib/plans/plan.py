@@ -16,7 +16,7 @@ from vserverlib.plans import plan_text
 from vserverlib.plans.change import CHANGED, DELETED, NEW, Change
 
 SHOWN = 5  # reasons in the text of an error
-START_AGAIN = "start again from a new copy: run the command again; at the prompt, leave and open it again"
+START_AGAIN = "to start from a new copy, run the command again, or leave the prompt and open it again"
 
 
 class Refused(Error):

@@ -113,7 +113,7 @@ def compute(
         server=header.server,
         release=server.release,
         copied_at=header.copied_at,
-        changes=tuple(describing.changes(server, net, changes, deleted, writer.writes)),
+        changes=tuple(describing.changes(server, net, changes, deleted)),
         notes=tuple(notes.of_plan(server, net, changes, deleted, bulk_links)),
         folder=header.folder,
     )
