@@ -121,6 +121,24 @@ def test_columns_that_the_server_updates_do_not_prevent_an_undo(tmp_path: Path, 
     assert theirs.tables() == before
 
 
+def test_swapped_names_are_swapped_back(theirs: Server) -> None:
+    before, copy = theirs.tables(), vantage6_servers.opened(theirs)
+    one, other = models.Collaboration.get(1), models.Collaboration.get(2)
+    names = one.name, other.name
+    for entity, name in ((one, "between"), (other, names[0]), (one, names[1])):
+        entity.name = name
+        entity.save()
+    users = models.User.get(2), models.User.get(3)
+    usernames = [user.username for user in users]
+    for user, username in ((users[0], "between"), (users[1], usernames[0]), (users[0], usernames[1])):
+        user.username = username
+        user.save()
+    copy.apply(backup=False)
+    copy.close()
+    reverting.apply(theirs.target, backup=False)
+    assert theirs.tables() == before
+
+
 def test_orphan_links_are_restored_as_they_were(tmp_path: Path) -> None:
     theirs = vantage6_servers.of_release("4.15.2", tmp_path)
     theirs.run("UPDATE run SET organization_id = 99 WHERE task_id = 3")

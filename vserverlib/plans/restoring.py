@@ -99,7 +99,7 @@ class Restoration:
         for row in rows:
             if row.id is not None:
                 self._note_last_values(row)
-        self._steps += _steps(kind, rows, first, is_single=self._is_single(kind))
+        self._steps += _steps(kind, len(rows), first, is_single=self._is_single(kind))
 
     def _insert(self, kind: Kind, names: tuple[str, ...], rows: list[list[Any]]) -> None:
         if not self._server.is_sqlite:
@@ -112,7 +112,10 @@ class Restoration:
         return self._server.param(value) if self._server.is_sqlite else value
 
     def _is_single(self, kind: Kind) -> bool:
-        """Whether each row needs a step of its own: of a unique column, or of a table without an id."""
+        """Whether each row needs a step of its own: it is in a table without an id, or changes a unique column.
+
+        A row may change twice in a unique column, which is cleared first.
+        """
         unique = self._server.schema.unique.get(kind.table, set())
         return (kind.operation == UPDATE and not unique.isdisjoint(kind.columns)) or (
             kind.operation == INSERT and not kind.has_id
@@ -227,15 +230,9 @@ def _kind(row: Row) -> Kind:
     return Kind(row.operation, row.table, tuple(_values(row)), row.id is not None)
 
 
-def _steps(kind: Kind, rows: list[Row], first: int, *, is_single: bool) -> Iterator[Step]:
-    """Return the steps that write rows. A row that is there twice needs two, the newer one first."""
+def _steps(kind: Kind, number: int, first: int, *, is_single: bool) -> Iterator[Step]:
+    """Return the steps that write a number of rows."""
     if is_single:
-        yield from (Step(kind, number, number) for number in range(first, first + len(rows)))
-        return
-    begin, seen = first, set[Any]()
-    for number, row in enumerate(rows, first):
-        if kind.has_id and row.id in seen:
-            yield Step(kind, begin, number - 1)
-            begin, seen = number, set()
-        seen.add(row.id)
-    yield Step(kind, begin, first + len(rows) - 1)
+        yield from (Step(kind, at, at) for at in range(first, first + number))
+    else:
+        yield Step(kind, first, first + number - 1)
