@@ -57,7 +57,7 @@ def test_each_row_and_field_has_its_line_in_80_columns() -> None:
     assert max(map(len, lines)) <= 80
     text = " ".join(" ".join(lines).split())
     assert '~ user 2 "anna" password replaced; unlocks the user' in text
-    assert '+ organization "Ålesund" id 9 (7 here)' in text
+    assert '+ organization 9 "Ålesund" id 9 (7 here)' in text
     assert "with 1 task, 60,000 runs server-only 2 taskdatabase" in text
     assert "1 organization new; 1 user changed; 2 tasks, 60,000 runs deleted" in text
     assert "note: nodes are not notified" in text and "backup and record: /home/anna/applied" in text

@@ -60,10 +60,9 @@ GOLDEN = {
         "~ result 5 of task 2",
         "finished \u2013 → 2026-11-28 10:00:00Z",
         "status pending → killed by user",
-        '+ organization "Nieuwe Kliniek"',
-        "id 6",
+        '+ organization 6 "Nieuwe Kliniek"',
         "country NL",
-        '+ user "nieuw"',
+        '+ user 12 "nieuw"',
         "id 12 (7 here)",
         "password set",
         "firstname A",
@@ -72,7 +71,7 @@ GOLDEN = {
         'organization "Nieuwe Kliniek" (new)',
         "roles root",
         '+ membership of "Nieuwe Kliniek" in "KYOTO"',
-        '+ node "Nieuwe Kliniek at KYOTO"',
+        '+ node 13 "Nieuwe Kliniek at KYOTO"',
         "id 13 (12 here)",
         "API key set",
         'collaboration "KYOTO" (2)',
@@ -137,7 +136,7 @@ def test_over_twenty_rows_of_a_kind_are_the_first_and_how_many(copy: WorkingCopy
     for number in range(25):
         models.Organization(name=f"hospital {number}").save()
     lines = tidied(copy.plan())
-    assert '+ organization "hospital 19"' in lines and "id 25" in lines
+    assert '+ organization 25 "hospital 19"' in lines
     assert "+ and 5 more organizations; --dry-run -o json lists all" in lines and "25 organizations new" in lines[-1]
 
 

@@ -58,8 +58,8 @@ def _labels(change: Change) -> str:
 
 def _fields(change: Change) -> Iterator[tuple[str, str]]:
     """Return the labels and values below the title of a row."""
-    if change.server_id is not None:
-        yield "id", f"{change.server_id}" + ("" if change.server_id == change.id else f" ({change.id} here)")
+    if change.server_id not in (None, change.id):
+        yield "id", f"{change.server_id} ({change.id} here)"
     for field in change.fields:
         if change.kind != NEW or field.name not in NAMES:
             yield field.label, _value_change(change, field)
@@ -77,9 +77,12 @@ def _title(change: Change) -> str:
 
 
 def _new_title(change: Change) -> str:
-    """Return the title of a new row without its id, because the server may assign another one."""
+    """Return the title of a new row with its id on the server, if that is known, instead of its id here."""
     name = change.title.partition(' "')[2]
-    return f'{change.noun} "{name}' if name and change.entity != "member" else change.title
+    if change.entity == "member" or not (name or change.server_id):
+        return change.title
+    id = "" if change.server_id is None else f" {change.server_id}"
+    return f"{change.noun}{id}" + (f' "{name}' if name else "")
 
 
 def _value_change(change: Change, field: Field) -> str:
