@@ -413,6 +413,15 @@ def test_a_server_that_was_upgraded_meanwhile_is_refused(theirs: Server, copy: W
         copy.plan()
 
 
+def test_a_deleted_user_is_not_unlocked(copy: WorkingCopy, theirs: Server) -> None:
+    theirs.run("UPDATE user SET failed_login_attempts = 6 WHERE id = 2")
+    user = models.User.get(2)
+    user.unlock()
+    assert "lock-out" in str(copy.plan())
+    user.delete()
+    assert "lock-out" not in str(copy.plan()) and '- user 2 "user10"' in str(copy.plan())
+
+
 def test_a_new_user_is_not_unlocked(copy: WorkingCopy) -> None:
     user = models.User(username="new")
     user.save()

@@ -98,7 +98,7 @@ class DatabaseMixin(peewee.Database):
     def unlock(self, user: Any, *, two_factor: bool = False) -> None:
         """Unlock a user of a vantage6 server. Raises an Error: only a working copy of a server's database can."""
         line = addresses.command("SERVER", "--write", "unlock", str(user.username), *["--two-factor"] * two_factor)
-        raise Error(f"{self.title} is of vserver, which locks nobody out: change the server's own with {line}")
+        raise Error(f"{self.title} is not a server's own database, which alone locks users out: type {line}")
 
     def is_in_place(self) -> bool:
         """Whether the name of the database still leads to what is open."""

@@ -5,7 +5,7 @@ The text contains no secret, and untrusted text in it is printable. terminal/pla
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby, islice
 from typing import Any, NamedTuple
 
@@ -45,10 +45,10 @@ def lines(changes: Iterable[Change]) -> Iterator[Line]:
             yield Line(MARKS[kind], f"and {pluralize(more, f'more {noun}')}; --dry-run -o json lists all")
 
 
-def named(changes: Sequence[Change]) -> str:
+def named(changes: Iterable[Change], total: int) -> str:
     """Return one line that names the first rows of changes, with the fields of changed ones."""
-    rows = [f"{MARKS[change.kind]} {_title(change)}{_labels(change)}" for change in changes[:NAMED]]
-    more = len(changes) - NAMED
+    rows = [f"{MARKS[change.kind]} {_title(change)}{_labels(change)}" for change in islice(changes, NAMED)]
+    more = total - NAMED
     return "; ".join(rows) + (f"; and {more:,} more" if more > 0 else "")
 
 

@@ -89,7 +89,7 @@ def compute(
 
     known_fingerprints: of an earlier plan. Deleted rows with the same fingerprint are not compared again.
     """
-    changes = [change for change in changes if writes.is_needed(server, ids, change)]
+    changes = [each for each in changes if net.new_row("user", each.user) and writes.is_needed(server, ids, each)]
     deleted, reader = DeletedRows(server), RowReader(server)
     new_rows = {New(row.entity, row.id) for row in net.new}
     _refuse(_of_users(server, net))

@@ -93,9 +93,10 @@ class AppliedLog:
             head = f"{record.number:>4}  {record.at:%Y-%m-%d %H:%M} UTC  {printable(record.actor, 60)}{_fate(record)}"
             yield Text(look.safe(head), "bold")
             yield Padding(Text(look.safe(printable(record.summary, 500))), (0, 0, 0, 6), expand=False)
-            changes = list(map(_change, record.plan["changes"]))
+            changes = map(_change, record.plan["changes"])
             if not self.with_plans:
-                yield Padding(Text(_safe(plan_text.named(changes), look), "dim"), (0, 0, 0, 6), expand=False)
+                names = plan_text.named(changes, len(record.plan["changes"]))
+                yield Padding(Text(_safe(names, look), "dim"), (0, 0, 0, 6), expand=False)
             for line in plan_text.lines(changes) if self.with_plans else ():
                 yield Padding(Text(_safe(plan_text.plain(line), look)), (0, 0, 0, 4), expand=False)
 
