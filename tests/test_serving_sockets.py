@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import http.client
+import os
 import signal
 import time
 from collections.abc import Iterator
@@ -218,13 +219,20 @@ def test_pings_write_when_a_node_was_seen_once_a_minute(serving: OurServer) -> N
 
 @pytest.mark.long
 def test_a_silent_node_is_offline_after_65_seconds_and_rights_are_read_anew(path: Path, tmp_path: Path) -> None:
-    """A node that only answers Engine.IO is silent; a user who loses the role hears nothing after a minute."""
+    """A node that only answers Engine.IO is silent.
+
+    After a minute, a user without the role hears nothing, and connections with an expired token, or of a deleted node,
+    are ended.
+    """
     fill(path)
     with our_server.running(path, tmp_path) as server:
         root = server.client()
         root.log_in()
         silent, gone = (Socket(server.port, node(server, name).token) for name in ("oslo", "lyon"))
         watching, demoted = Socket(server.port, root.token), Socket(server.port, user(server, "noord").token)
+        (key,) = Path(os.environ["HOME"]).rglob("server-*.key")
+        claims = jwt.decode(root.token, options={"verify_signature": False, "verify_sub": False})
+        expiring = Socket(server.port, jwt.encode({**claims, "exp": int(time.time()) + 20}, key.read_bytes(), "HS256"))
         (id,) = (each["id"] for each in root.ask("GET", "user").body["data"] if each["username"] == "noord")
         assert root.ask("PATCH", f"user/{id}", {"roles": []}).status == 200
         assert root.ask("DELETE", "node/3").status == 200
@@ -232,13 +240,15 @@ def test_a_silent_node_is_offline_after_65_seconds_and_rights_are_read_anew(path
         watching.until("node-offline", 90, id=2)
         assert 60 < time.monotonic() - began < 75
         assert root.ask("GET", "node/2").body["status"] == "offline"
-        gone.until_gone()
+        for socket, event in {gone: "invalid_token", expiring: "expired_token"}.items():
+            socket.until(event)
+            socket.until_gone()
         silent.emit("ping")
         watching.until("node-online", id=2)
         assert root.ask("GET", "node/2").body["status"] == "online"
         heard = demoted.until_pings(2)
         assert "node-online" not in heard and "node-offline" not in heard, heard
-        for socket in silent, gone, watching, demoted:
+        for socket in silent, gone, expiring, watching, demoted:
             socket.vanish()
 
 
