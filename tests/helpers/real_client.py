@@ -19,7 +19,7 @@ from helpers.our_server import ROOT_NAME, ROOT_PASSWORD
 
 PYTHON = os.environ.get("VSERVER_VANTAGE6_CLIENT", "")
 PROGRAMS = Path(__file__).parent.parent / "real_client"
-SECONDS = 120  # that a program may take
+SECONDS = 300  # that a program may take
 READY = "Waiting for new tasks"  # in the log of a node
 AGES = ((30, 40), (50,))  # the table of each organization
 

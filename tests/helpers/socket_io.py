@@ -30,12 +30,15 @@ class Polling:
         self._headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         self._path = "/socket.io/?EIO=4&transport=polling"
         self._waiting: list[str] = []
+        self._is_asking = False
         opened = self._asked("GET")
         self._path += f"&sid={json.loads(opened[1:])['sid']}"
 
     def _asked(self, method: str, body: str | None = None) -> str:
         try:
-            self._connection.request(method, self._path, body, self._headers)
+            if not self._is_asking:
+                self._connection.request(method, self._path, body, self._headers)
+            self._is_asking = False
             answer = self._connection.getresponse()
             text = answer.read().decode()
         except (http.client.HTTPException, ConnectionError) as error:
@@ -52,6 +55,11 @@ class Polling:
         if not self._waiting:
             self._waiting = self._asked("GET").split(SEPARATOR)
         return self._waiting.pop(0)
+
+    def poll(self) -> None:
+        """Send a poll, whose answer receive() reads."""
+        self._connection.request("GET", self._path, None, self._headers)
+        self._is_asking = True
 
     def close(self) -> None:
         self._connection.close()
@@ -112,7 +120,7 @@ class Socket:
     """A connection to the namespace /tasks. events: all that came, as (name, data)."""
 
     def __init__(self, port: int, token: str | None, transport: str = "polling") -> None:
-        self._packets = TRANSPORTS[transport](port, token)
+        self._packets: Any = TRANSPORTS[transport](port, token)
         self.events: list[tuple[str, Any]] = []
         self._packets.send(f"{CONNECT}{NAMESPACE},")
         while not self._took(self._packets.receive()).startswith(CONNECT):
@@ -148,6 +156,10 @@ class Socket:
         while number:
             number -= self._took(self._packets.receive()) == PING
         return [name for name, _ in self.events]
+
+    def poll(self) -> None:
+        """Send a long poll that the server answers when there is something."""
+        self._packets.poll()
 
     def until_gone(self) -> None:
         """Wait until the server ends the connection."""

@@ -15,7 +15,7 @@ from typing import Any, TextIO
 
 import click
 
-from vserverlib import Error, pluralize, printable
+from vserverlib import pluralize, printable
 from vserverlib.commands import clean_up, completers, passwords, printing
 from vserverlib.commands.confirmation import require_yes
 from vserverlib.commands.options import JSON_OUTPUT, MAX_COUNT, YES, Target, command, paging
@@ -57,11 +57,12 @@ def passwd(target: Target, username: str, piped: bool) -> None:
     $ vserver passwd anna.devries --stdin < password.txt
     """
     password = passwords.piped("--stdin") if piped else None
-    with target.open():
+    with target.open() as database:
         import models
         from vserverlib.entities import lock_outs
 
         user = models.User.get_by_username(username)
+        database.refuse_unplannable(user, "password")
         is_in_keycloak = _is_in_keycloak(user, "password")
         prompt = f"New password for {user.named()}"
         user.password = passwords.typed(prompt, "--stdin") if password is None else password
@@ -92,26 +93,13 @@ def unlock(target: Target, username: str, two_factor: bool) -> None:
     $ vserver -d server.sqlite --write --yes unlock user10
     $ vserver -d server.sqlite --write --dry-run unlock user10 --two-factor
     """
-    with target.open() as database:
+    with target.open():
         import models
 
         user = models.User.get_by_username(username)
+        was_locked = user.unlock(two_factor=two_factor)
         if not target.write:
-            _unlock_here(user, two_factor)
-            return
-        database.unlock(user)
-        if two_factor:
-            database.reset_two_factor(user)
-
-
-def _unlock_here(user: Any, two_factor: bool) -> None:
-    """Lift the lock-out of a user of `vserver start`."""
-    from vserverlib.entities import lock_outs
-
-    if two_factor:
-        raise Error(f"{user.named()} has no two-factor authentication here: leave out --two-factor")
-    had_failed = lock_outs.lift(user.id)
-    notify(f"{user.named()} can log in again" if had_failed else f"{user.named()} was not locked out")
+            notify(f"{user.named()} can log in again" if was_locked else f"{user.named()} was not locked out")
 
 
 @command()
@@ -165,22 +153,15 @@ def fail(target: Target, results: tuple[str, ...], killed: bool) -> None:
     $ vserver fail 43 --killed
     $ vserver -d server.sqlite --write --dry-run fail 5
     """
-    from vserverlib.entities import fields, finding
+    from vserverlib.entities import finding
 
     with target.open() as database, database.atomic():
         import models
 
         found = [finding.one(models.Result, word, to_change=True) for word in results]
         for result in found:
-            _end(result, "killed by user" if killed else "failed", fields.now())
+            result.fail(killed=killed)
     notify(f"{pluralize(len(found), 'result')} ended; {target.undo_hint(database.last_change)}")
-
-
-def _end(result: Any, status: str, now: Any) -> None:
-    if result.complete:
-        raise Error(f"{result.named()} has finished already: nothing was changed")
-    result.status, result.started_at, result.finished_at = status, result.started_at or now, now
-    result.save()
 
 
 # Deleting

@@ -94,6 +94,13 @@ class DatabaseMixin(peewee.Database):
         """Return the id of an entity in the database that its changes go to: a working copy's go to a server."""
         return int(entity.id)
 
+    def refuse_unplannable(self, entity: Any, *names: str) -> None:
+        """Raise an Error if an entity cannot be created, or these fields of it cannot be changed, by a plan."""
+
+    def unlock(self, user: Any, *, two_factor: bool = False) -> bool:
+        """Plan that a user of a vantage6 server is unlocked. Returns whether it is planned: only by a working copy."""
+        return False
+
     def is_in_place(self) -> bool:
         """Whether the name of the database still leads to what is open."""
         return True

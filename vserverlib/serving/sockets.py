@@ -135,6 +135,11 @@ class Connection:
         return self.caller.kind, self.caller.id
 
     @property
+    def has_expired(self) -> bool:
+        """Whether the token of a user has expired. A node polls on with its first one while it refreshes others."""
+        return self.caller.kind != NODE and time.time() > self.claims["exp"]
+
+    @property
     def title(self) -> str:
         return f"{self.caller.kind} {printable(self.caller.name)}"
 
@@ -372,13 +377,14 @@ class Hub:
             self.sio.eio.sockets.pop(id, None)
 
     async def _renew_rights(self) -> None:
-        """Compute the rooms of all connections again; end those of users and nodes that are gone."""
+        """Compute the rooms of all connections again; end those whose user or node is gone, or whose token expired."""
         claims = {each.sid: each.claims for each in self._connections.values()}
         for sid, found in (await self._server.desk.read(partial(rooms.renewed, claims))).items():
             connection = self._connections.get(sid)
             if connection is None:
                 continue
-            if found is None:
+            if found is None or connection.has_expired:
+                await self._emit("invalid_token" if found is None else "expired_token", None, sid)
                 await self.sio.disconnect(sid, namespace=NAMESPACE)
                 continue
             connection.caller, joined = found
