@@ -76,7 +76,7 @@ class Named:
     @classmethod
     def get_by_name(cls, name: str) -> Any:
         """Return the entity with a name, the oldest if there are several, or None."""
-        return cls.first_where(cls.name == name) or finding.missed(cls, name)  # type: ignore[attr-defined]
+        return cls.first_where(cls.name == name) or finding.missed(cls, name, cls.name)  # type: ignore[attr-defined]
 
     find_by_name = get_by_name
 
@@ -126,7 +126,7 @@ class User(Entity):
     @classmethod
     def get_by_email(cls, email: str) -> Any:
         """Return the user with an e-mail address, or None."""
-        return cls.first_where(cls.email == email)
+        return cls.first_where(cls.email == email) or finding.missed(cls, email, cls.email)
 
     @classmethod
     def username_exists(cls, username: str) -> bool:

@@ -71,7 +71,7 @@ class ModelType(peewee.ModelBase):
     """The metaclass of the models: its errors for unknown attributes name a similar one."""
 
     def __getattr__(cls, name: str) -> Any:  # noqa: N805  # of a metaclass
-        raise no_attribute(cls, name)
+        raise no_attribute(cls, EntityBase, name)
 
 
 class EntityBase(Decoded, WritersOfClass, peewee.Model, metaclass=ModelType):
@@ -128,7 +128,7 @@ class EntityBase(Decoded, WritersOfClass, peewee.Model, metaclass=ModelType):
         """Create rarely needed attributes when they are first used: saves 280 bytes for each entity of a list."""
         if name in ("_dirty", "__rel__"):
             return self.__dict__.setdefault(name, set() if name == "_dirty" else {})
-        raise no_attribute(type(self), name)
+        raise no_attribute(type(self), EntityBase, name)
 
     # Fields
 
