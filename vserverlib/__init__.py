@@ -132,6 +132,11 @@ def pluralize(number: int, noun: str, plural: str = "") -> str:
     return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
 
 
+def with_article(noun: str) -> str:
+    """Return an entity's noun with its article: "an organization", "a user"."""
+    return f"{'an' if noun[0] in 'aeio' else 'a'} {noun}"
+
+
 def named(noun: str, id: object, name: object) -> str:
     """Return an entity as messages name it: task 1 "average"."""
     return f"{noun} {id}" if name is None else f'{noun} {id} "{printable(name, 60)}"'

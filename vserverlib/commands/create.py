@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from vserverlib import NotObeyed, printable
+from vserverlib import NotObeyed, printable, with_article
 from vserverlib.commands import completers, passwords, printing
 from vserverlib.commands.options import Target, command, several
 from vserverlib.messages import few_warnings, notify
@@ -93,7 +93,7 @@ def create(
 
 def _refuse_contradictions(model: Any, how: Options, piped: bool, is_many: bool) -> None:
     if (piped or how.no_password) and model.noun != "user":
-        raise click.UsageError(f"only users have passwords: leave out the option for a {model.noun}")
+        raise click.UsageError(f"only users have passwords: leave out the option for {with_article(model.noun)}")
     if piped and (how.no_password or is_many):
         other = '"password" in each line' if is_many else "--no-password"
         raise click.UsageError(f"{PASSWORD_STDIN} and {other} exclude each other: choose one")
@@ -237,7 +237,7 @@ def set_command(target: Target, entity: str, words: tuple[str, ...], dry_run: bo
     """
     from vserverlib.entities import assignments
 
-    model, word, rest = chosen(entity, words)
+    model, word, rest = chosen(target, entity, words)
     asked = assignments.assignments(model, rest)
     if not asked:
         raise click.UsageError(f"nothing to set: give FIELD=VALUE, such as {model.first_field()}=…")
@@ -250,7 +250,7 @@ def set_command(target: Target, entity: str, words: tuple[str, ...], dry_run: bo
     report_update(target, found, names, change, dry_run)
 
 
-def chosen(entity: str, words: Sequence[str]) -> tuple[Any, str, Sequence[str]]:
+def chosen(target: Target, entity: str, words: Sequence[str]) -> tuple[Any, str, Sequence[str]]:
     """Return the model, the id or name, and the other words of `ENTITY ID|NAME WORD…` or `ENTITY/ID WORD…`."""
     from vserverlib.entities.typed_values import encodable
     from vserverlib.queries import kinds
@@ -259,7 +259,7 @@ def chosen(entity: str, words: Sequence[str]) -> tuple[Any, str, Sequence[str]]:
         return kinds.kind(entity.partition("/")[0]), encodable(entity), words
     model = kinds.kind(entity)
     if not words:
-        raise click.UsageError(f"which {model.noun}? Give an id or a name, or both words as one: {model.noun}/12")
+        raise target.which(model)
     return model, encodable(words[0]), words[1:]
 
 

@@ -213,7 +213,7 @@ def delete_command(
     if where:
         clean_up.delete_matching(target, kinds.kind(entity), where, forget=forget, **options)
     elif not words and "/" not in entity:
-        raise click.UsageError(f"which {printable(entity)}? Give ids or names, both words as one (task/12), or --where")
+        raise target.which(kinds.kind(entity))
     else:
         _delete_named(target, entity, words, **options)
 

@@ -132,9 +132,9 @@ def show(target: Target, entity: str, id_or_name: str | None, output: str) -> No
     from vserverlib.entities import finding
     from vserverlib.queries import kinds
 
-    if id_or_name is None and "/" not in entity:
-        raise click.UsageError(f"which {printable(entity)}? Give an id or a name, or both words as one: task/12")
     model = kinds.kind(entity.partition("/")[0] if id_or_name is None else entity)
+    if id_or_name is None and "/" not in entity:
+        raise target.which(model)
     with target.open(read_only=True), printing.paged():
         found = finding.one(model, entity if id_or_name is None else id_or_name)
         if output == "table":

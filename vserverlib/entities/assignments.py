@@ -16,9 +16,11 @@ import functools
 import operator
 import re
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from shlex import quote
 from typing import Any, NamedTuple
 
-from vserverlib import Error, NotFound, UsageError, did_you_mean, printable, vantage6_names
+from vserverlib import Error, NotFound, UsageError, did_you_mean, printable, vantage6_names, with_article
 from vserverlib.entities import ages, filters, finding
 from vserverlib.entities.choices import GeneratedField
 from vserverlib.entities.fields import BooleanField, Secret, UTCDateTimeField
@@ -55,11 +57,18 @@ def is_assignment(word: str) -> bool:
     return FORM.fullmatch(word) is not None
 
 
-def parse(model: Any, word: str) -> Assignment:
-    """Return the parts of an assignment. Raises a UsageError if a model has no such field; it quotes no value."""
+def parse(model: Any, word: str, following: str = "") -> Assignment:
+    """Return the parts of an assignment. Raises a UsageError if a model has no such field; it quotes no value.
+
+    following: the next word, which may be meant as the value.
+    """
     found = FORM.fullmatch(encodable(word))
     if found is None:
-        raise UsageError(f'"{printable(word)}" is not an assignment: write FIELD=VALUE, such as {_example(model)}')
+        if word in model._meta.combined or hasattr(model, word):
+            require(model, Assignment(word, SET, None))
+        name = word if word in settable(model) else model.first_field()
+        value = printable(quote(following)) if word == name and following.strip("=") else "…"
+        raise UsageError(f'"{printable(word)}" is not an assignment: write FIELD=VALUE, such as {name}={value}')
     name, sign, value = found.groups()
     asked = Assignment(name, sign, literal(value)[0])
     require(model, asked)
@@ -67,10 +76,6 @@ def parse(model: Any, word: str) -> Assignment:
     if isinstance(field, Secret) and asked.value is not None:
         raise UsageError(f"{name} is a secret, which other users could read in a command line: {SECRETS[name]}")
     return asked
-
-
-def _example(model: Any) -> str:
-    return f"{model.first_field()}=…"
 
 
 def named(model: Any, words: Sequence[str]) -> list[Assignment]:
@@ -103,7 +108,7 @@ def _refuse_name_with_sign(model: Any, word: str) -> None:
 
 def assignments(model: Any, words: Iterable[str]) -> list[Assignment]:
     """Return the assignments of `FIELD=VALUE…`. Raises a UsageError if a field is set twice."""
-    asked = [parse(model, word) for word in words]
+    asked = [parse(model, word, following) for word, following in pairwise([*words, ""])]
     _refuse_repeated(asked)
     return asked
 
@@ -132,7 +137,7 @@ def require(model: Any, asked: Assignment) -> None:
     """Raise a UsageError if a model has no such field, or it cannot be set so. Needs no database."""
     name, sign = asked.name, asked.sign
     if name == "id":
-        raise UsageError(f"the id of {_a(model)} cannot be set: the database assigns it")
+        raise UsageError(f"the id of {with_article(model.noun)} cannot be set: the database assigns it")
     relation = getattr(model, name, None)
     if isinstance(relation, BackrefAccessor):
         other, link = relation.rel_model, relation.field.name
@@ -143,7 +148,7 @@ def require(model: Any, asked: Assignment) -> None:
         raise UsageError(f'{model.noun} has no field "{printable(name)}"{meant or _fields(model)}')
     model.require_attribute(name)
     if isinstance(model._meta.fields.get(name), GeneratedField):
-        raise UsageError(f"{name} cannot be set: it is computed from other fields")
+        raise UsageError(f"{name} of {with_article(model.noun)} cannot be set: it is computed from other fields")
     if sign != SET and not is_list(model, name):
         lists = "".join(f" ({sign} is for {each})" for each in settable(model) if is_list(model, each))
         raise UsageError(f"{name} is not a list: write {name}=VALUE{lists}")
@@ -241,15 +246,11 @@ def _linked(field: Any, value: Any) -> Any:
     model = field.rel_model
     if isinstance(value, str):
         if not value.strip():
-            raise UsageError(f"{field.name} is empty: give the id or name of {_a(model)}, or null")
+            raise UsageError(f"{field.name} is empty: give the id or name of {with_article(model.noun)}, or null")
         return finding.one(model, value, to_change=True)
     if field.clean(value) is None:  # refuses any other value but an id
         return None
     return model.by_id(value) or _raise(NotFound(f"no {model.noun} {value}"))
-
-
-def _a(model: Any) -> str:
-    return f"{'an' if model.noun[0] in 'aeiou' else 'a'} {model.noun}"
 
 
 def _assign_partners(members: Any, asked: Assignment) -> None:
@@ -332,7 +333,9 @@ def existing(entity: Any) -> Any:
     names = KEYS.get(model.noun) or (model.name_field().name,)
     missing = [name for name in names if entity._stored.get(name) is None]
     if missing:
-        raise UsageError(f"--if-not-exists finds a {model.noun} by its {' and '.join(names)}: give {missing[0]}")
+        raise UsageError(
+            f"--if-not-exists finds {with_article(model.noun)} by its {' and '.join(names)}: give {missing[0]}"
+        )
     conditions = [getattr(model, name) == entity._stored[name] for name in names]
     return model.first_where(functools.reduce(operator.and_, conditions))
 

@@ -21,6 +21,7 @@ from vserverlib import (
     did_you_mean,
     printable,
     vantage6_names,
+    with_article,
 )
 from vserverlib.databases.current import database
 from vserverlib.drivers import peewee
@@ -154,7 +155,9 @@ class EntityBase(Decoded, WritersOfClass, peewee.Model, metaclass=ModelType):
         if name in cls._meta.combined or isinstance(getattr(cls, name, None), Memberships | BackrefAccessor):
             return
         if hasattr(cls, name):
-            raise UsageError(f"{cls.__name__}.{name} cannot be assigned: it is computed, or a method")
+            is_method = callable(getattr(cls, name))
+            what = "is a method" if is_method else "is computed from other values"
+            raise UsageError(f"{name} of {with_article(cls.noun)} cannot be set: it {what}")
         meant = vantage6_names.field(cls.noun, name) or did_you_mean(name, cls.attributes())
         raise UsageError(f'{cls.__name__} has no field "{printable(name)}"{meant}')
 
