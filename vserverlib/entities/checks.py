@@ -48,6 +48,25 @@ class Finding(NamedTuple):
         return f"{self.code} {self.message}: {self.remedy}"
 
 
+class Fault(NamedTuple):
+    """A fault of the whole database. id: of the row, or None; command: as of a Finding, if the rule has none."""
+
+    id: int | None
+    message: str
+    command: str = ""
+
+
+def dangling(link: Any, id: int | None, to: object) -> Fault:
+    """Return the fault that a link of a row leads to no row. to: the stored id."""
+    model, name = link.model, link.name
+    parent = link.rel_model.noun
+    message = f"{model.noun} {id}: its {name} is {parent} {printable(to)}, which does not exist"
+    fixing = {("result", "task"): "RES001", ("member", "organization"): "MEM001", ("member", "collaboration"): "MEM001"}
+    if code := fixing.get((model._meta.table_name, name)):
+        return Fault(id, message, f"check --fix --rule {code}")
+    return Fault(id, message, f"set {model.noun} {id} {name}={'null' if link.rel_model is model else '…'}")
+
+
 class Findings(list[Finding]):
     """The first findings of each rule. counts: the number of rows that break each rule, by its code."""
 

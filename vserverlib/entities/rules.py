@@ -29,6 +29,7 @@ from vserverlib.entities.rule_sql import (
     before,
     first_other,
     first_too_long,
+    missing,
     named,
     no_member,
     no_name,
@@ -59,11 +60,13 @@ class TableQuery(NamedTuple):
 class Fix(NamedTuple):
     """How `vserver check --fix` fixes a row that breaks a rule, without a guess.
 
-    does: what becomes of the row. sql: the statement for all rows; {rows} stands for the query of their ids.
+    does: what becomes of the row. sql: the statement for all rows; {rows} stands for the query of their ids. links: those
+    that may lead nowhere; they are emptied before, without a record, so that an undo can restore the row.
     """
 
     does: str
     sql: str
+    links: tuple[str, ...] = ()
 
 
 class Rule(NamedTuple):
@@ -92,8 +95,8 @@ class Rule(NamedTuple):
     fix: Fix | None = None
 
 
-DELETE_RESULT = Fix("delete it", "DELETE FROM result WHERE id IN ({rows})")
-DELETE_MEMBERSHIP = Fix("delete it", "DELETE FROM member WHERE id IN ({rows})")
+DELETE_RESULT = Fix("delete it", "DELETE FROM result WHERE id IN ({rows})", ("task",))
+DELETE_MEMBERSHIP = Fix("delete it", "DELETE FROM member WHERE id IN ({rows})", ("organization", "collaboration"))
 FOLLOW_TIMES = Fix("set its status to what its times say", "UPDATE result SET status = state WHERE id IN ({rows})")
 
 RULES = (
@@ -318,11 +321,17 @@ RULES = (
     ),
     Rule(
         "RES001", "result", ERROR, BOTH,
-        "no task",
-        "it has no task",
+        "no task, or one that does not exist",
+        "{detail}",
         "set its task, or delete it",
         "nobody can find it: results are requested by task",
         "this.task_id IS NULL",
+        "'it has no task'",
+        for_table=TableQuery(
+            f"this.task_id IS NULL OR {missing('task', 'this.task_id')}",
+            "CASE WHEN this.task_id IS NULL THEN 'it has no task' ELSE "
+            "'its task ' || this.task_id || ' does not exist' END",
+        ),
         fix=DELETE_RESULT,
     ),
     Rule(
@@ -412,12 +421,16 @@ RULES = (
     ),
     Rule(
         "MEM001", "member", ERROR, AT_CHECK,
-        "half a membership: without an organization or a collaboration",
-        "it has no {detail}",
+        "half a membership: without an organization or a collaboration, or of one that does not exist",
+        "{detail}",
         "delete it",
         "it says nothing, and programs that follow its links fail",
-        "this.organization_id IS NULL OR this.collaboration_id IS NULL",
-        "CASE WHEN this.organization_id IS NULL THEN 'organization' ELSE 'collaboration' END",
+        f"this.organization_id IS NULL OR this.collaboration_id IS NULL OR "
+        f"{missing('organization', 'this.organization_id')} OR {missing('collaboration', 'this.collaboration_id')}",
+        "CASE WHEN this.organization_id IS NULL THEN 'it has no organization' WHEN this.collaboration_id IS NULL THEN "
+        f"'it has no collaboration' WHEN {missing('organization', 'this.organization_id')} THEN 'its organization ' || "
+        "this.organization_id || ' does not exist' ELSE 'its collaboration ' || this.collaboration_id || "
+        "' does not exist' END",
         fix=DELETE_MEMBERSHIP,
     ),
     Rule(
@@ -443,7 +456,7 @@ RULES = (
         "DBF002", "", ERROR, AT_CHECK,
         "an orphan: a link to a row that does not exist",
         "{detail}",
-        "set the link to a row that exists, or to None",
+        "set the link to a row that exists, or to None; memberships and results without a task are deleted by --fix",
         "another program wrote it with foreign keys switched off: following the link fails",
         command="shell",
     ),
