@@ -108,6 +108,30 @@ def finding(code: str, id: int | None, name: object, detail: object) -> Finding:
     return Finding(code, rule.level, rule.entity, id, message, rule.remedy, fix)
 
 
+LABELS = {
+    "organization": "this.name",
+    "user": "this.username",
+    "collaboration": "this.name",
+    "node": "this.name",
+    "task": "this.name",
+    "result": "NULL",
+    "member": "NULL",
+}
+
+
+def query(rule: Rule, scope: str = "", limit: int = 0, for_table: rules.TableQuery | None = None) -> str:
+    """Return the SQL of the rows that break a rule: its code, the row's id and name, the detail of its message.
+
+    scope: a further condition. limit: the highest number of rows; 0 for all.
+    """
+    where, detail, rows = for_table or rules.TableQuery(rule.where)
+    columns = f"'{rule.code}', this.id, CAST({LABELS[rule.entity]} AS TEXT), CAST({detail or rule.detail} AS TEXT)"
+    conditions = f"{scope} AND ({where})" if scope else where
+    table = rows or f'"{rule.entity}"'
+    sql = f"SELECT {columns} FROM {table} AS this WHERE {conditions}"
+    return f"SELECT * FROM ({sql} LIMIT {limit}) AS found" if limit else sql
+
+
 # At a save
 
 
@@ -146,20 +170,20 @@ _FIELDS_WITH_EFFECTS = frozenset(effect.changed for effect in effects.FIELD_EFFE
 
 def _own(table: str, *when: str) -> list[str]:
     """Return the queries that check one row against the rules of its table."""
-    return [rules.query(rule, "this.id = ?") for rule in rules.RULES if rule.entity == table and rule.when in when]
+    return [query(rule, "this.id = ?") for rule in rules.RULES if rule.entity == table and rule.when in when]
 
 
 def _of_others(table: str, changed: frozenset[str]) -> list[str]:
     """Return the queries that check other rows after a change of some fields."""
     found = {each.code: each for each in effects.FIELD_EFFECTS if each.entity == table and each.changed in changed}
-    return [rules.query(rules.BY_CODE[code], effect.scope, MOST_AFFECTED) for code, effect in found.items()]
+    return [query(rules.BY_CODE[code], effect.scope, MOST_AFFECTED) for code, effect in found.items()]
 
 
 def _of_removed_memberships(database: Any, removed: Iterable[dict[str, int]], known: list[Any]) -> list[Any]:
     """Return the first rows of each rule that break it because memberships were removed, without the known rows."""
     if not removed:
         return []
-    parts = [rules.query(rules.BY_CODE[each.code], each.scope, MOST_AFFECTED) for each in effects.REMOVAL_EFFECTS]
+    parts = [query(rules.BY_CODE[each.code], each.scope, MOST_AFFECTED) for each in effects.REMOVAL_EFFECTS]
     sql = " UNION ALL ".join(parts).replace("?", database.param)
     names = [name for each in effects.REMOVAL_EFFECTS for name in each.by]
     seen, counts, found = {row[:2] for row in known}, Counter[str](), []
@@ -251,7 +275,7 @@ def table_query(database: Any, rule: Rule, scope: Callable[[str], str]) -> str:
     for_table = rule.for_table
     if for_table is not None and "{cycles}" in for_table.where:
         for_table = for_table._replace(where=for_table.where.format(cycles=cycles.ids_as_sql(database)))
-    return rules.query(rule, scope(rule.entity), for_table=for_table)
+    return query(rule, scope(rule.entity), for_table=for_table)
 
 
 def count(database: Any, asked: Iterable[Rule], scope: Callable[[str], str]) -> dict[str, int]:

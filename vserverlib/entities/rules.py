@@ -60,8 +60,8 @@ class TableQuery(NamedTuple):
 class Fix(NamedTuple):
     """How `vserver check --fix` fixes a row that breaks a rule, without a guess.
 
-    does: what becomes of the row. sql: the statement for all rows; {rows} stands for the query of their ids. links: those
-    that may lead nowhere; they are emptied before, without a record, so that an undo can restore the row.
+    does: what becomes of the row. sql: the statement for all rows; {rows} stands for the query of their ids. links:
+    those that may lead nowhere; they are emptied before, without a record, so that an undo can restore the row.
     """
 
     does: str
@@ -489,25 +489,3 @@ RULES = (
 )  # fmt: skip
 
 BY_CODE = {rule.code: rule for rule in RULES}
-LABELS = {
-    "organization": "this.name",
-    "user": "this.username",
-    "collaboration": "this.name",
-    "node": "this.name",
-    "task": "this.name",
-    "result": "NULL",
-    "member": "NULL",
-}
-
-
-def query(rule: Rule, scope: str = "", limit: int = 0, for_table: TableQuery | None = None) -> str:
-    """Return the SQL of the rows that break a rule: its code, the row's id and name, the detail of its message.
-
-    scope: a further condition. limit: the highest number of rows; 0 for all.
-    """
-    where, detail, rows = for_table or TableQuery(rule.where)
-    columns = f"'{rule.code}', this.id, CAST({LABELS[rule.entity]} AS TEXT), CAST({detail or rule.detail} AS TEXT)"
-    conditions = f"{scope} AND ({where})" if scope else where
-    table = rows or f'"{rule.entity}"'
-    sql = f"SELECT {columns} FROM {table} AS this WHERE {conditions}"
-    return f"SELECT * FROM ({sql} LIMIT {limit}) AS found" if limit else sql
