@@ -205,11 +205,21 @@ def why_command(target: Target, task: str, output: str) -> None:
 
 
 @command("check")
-@click.argument("entities", metavar="[ENTITY]...", nargs=-1)
+@click.argument("entities", metavar="[ENTITY]...", nargs=-1, shell_complete=completers.plurals)
 @click.option(
-    "--rule", "codes", metavar="CODE", multiple=True, help="Apply only this rule, such as NOD002. Repeatable."
+    "--rule",
+    "codes",
+    metavar="CODE",
+    multiple=True,
+    shell_complete=completers.rules,
+    help="Apply only this rule, such as NOD002. Repeatable.",
 )
-@click.option("--explain", metavar="CODE", help="Explain a rule and its remedy, without a check.")
+@click.option(
+    "--explain",
+    metavar="CODE",
+    shell_complete=completers.explained,
+    help="Explain a rule and its remedy, without a check.",
+)
 @click.option("--fix", is_flag=True, help="First fix what needs no guess, after a confirmation.")
 @click.option("--dry-run", is_flag=True, help="With --fix, only show what would be fixed.")
 @click.option("--yes", is_flag=True, help="With --fix, skip the confirmation.")

@@ -1,7 +1,8 @@
 """Checking the rules: at each save, for one entity, for whole tables; and the summary of the last check.
 
-Inside its transaction, a save checks the written row and the rows of others that the change can make break a rule. That
-is one statement, cached for each kind of save. orm.py issues the findings as warnings, or raises them in strict mode.
+Inside its transaction, a save checks the rules that its changed fields concern: for the written row, and for rows of
+others that the change can make break one. That is one statement, cached for each kind of save. orm.py issues the
+findings as warnings, or raises them in strict mode.
 
 rules.py has the rules; inspection.py checks the whole database for damage, orphans and changed tables. Deleting, bulk
 queries and SQL check no rules; `vserver check` finds rows that break one.
@@ -12,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
@@ -136,7 +138,10 @@ def query(rule: Rule, scope: str = "", limit: int = 0, for_table: rules.TableQue
 
 
 def at_save(saved: orm.Saved) -> orm.SaveWarnings:
-    """Return a warning for each rule that a save broke. One statement, and one for each membership it removed."""
+    """Return a warning for each rule that a save broke. One statement, and one for each membership it removed.
+
+    A rule that only concerns fields that were not changed is not checked again.
+    """
     entity = saved.entity
     database = entity._meta.database
     if not database.asks_rules:
@@ -155,22 +160,28 @@ orm.before_commit.append(at_save)
 def statement(database: Any, saved: orm.Saved) -> tuple[str, int]:
     """Return the cached SQL that checks the rules after a save, and how often it takes the entity's id."""
     table = saved.entity._meta.table_name
-    changed = frozenset() if saved.is_new else saved.names & _FIELDS_WITH_EFFECTS
+    changed = None if saved.is_new else saved.names
     cache = database.cached.setdefault("rules", {})
     if (table, changed) not in cache:
-        parts = [*_own(table, rules.BOTH), *_of_others(table, changed)]
+        own = [rule for rule in _rules_of(table, rules.BOTH) if changed is None or _concerns(rule, changed)]
+        parts = [*(query(rule, "this.id = ?") for rule in own), *_of_others(table, changed or frozenset())]
         sql = database.with_parameter_marks(" UNION ALL ".join(parts))
         cache[table, changed] = sql, len(parts)
     found: tuple[str, int] = cache[table, changed]
     return found
 
 
-_FIELDS_WITH_EFFECTS = frozenset(effect.changed for effect in effects.FIELD_EFFECTS)
+COLUMN = re.compile(r"\bthis\.(\w+)")
 
 
-def _own(table: str, *when: str) -> list[str]:
-    """Return the queries that check one row against the rules of its table."""
-    return [query(rule, "this.id = ?") for rule in rules.RULES if rule.entity == table and rule.when in when]
+def _concerns(rule: Rule, names: Iterable[str]) -> bool:
+    """Whether a rule's condition contains one of these fields."""
+    columns = {*COLUMN.findall(rule.where)}
+    return any(name in columns or f"{name}_id" in columns for name in names)
+
+
+def _rules_of(table: str, *when: str) -> list[Rule]:
+    return [rule for rule in rules.RULES if rule.entity == table and rule.when in when]
 
 
 def _of_others(table: str, changed: frozenset[str]) -> list[str]:
@@ -246,7 +257,7 @@ def check(self: Any) -> Findings:
     """Return the rules that this entity breaks, as it is in the database."""
     if not self.is_saved:
         raise self.not_saved("entity to check")
-    parts = _own(self._meta.table_name, rules.BOTH, rules.AT_CHECK)
+    parts = [query(rule, "this.id = ?") for rule in _rules_of(self._meta.table_name, rules.BOTH, rules.AT_CHECK)]
     database = self._meta.database
     sql = database.with_parameter_marks(" UNION ALL ".join(parts))
     broken = rows_of(database, sql, [self.id] * len(parts)) if parts else ()

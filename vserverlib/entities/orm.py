@@ -269,7 +269,7 @@ class EntityBase(Decoded, WritersOfClass, peewee.Model, metaclass=ModelType):
     def save(self, force_insert: bool = False, only: Iterable[Any] | None = None) -> None:
         """Write the changed fields and memberships in one transaction. Writes nothing if nothing was changed.
 
-        Warns about each rule of the server's API that is broken after the save. Raises an Error if the database refuses
+        Warns about each rule of the server's API that the change breaks. Raises an Error if the database refuses
         it, or a CheckError with all these warnings in strict mode; then this object and the database stay unchanged.
         force_insert and only are Peewee's; a field that does not exist in `only` is a UsageError.
         """
