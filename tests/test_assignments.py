@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 from typing import Any
 
 import pytest
@@ -179,7 +180,29 @@ def test_a_node_without_a_name_is_called_after_its_organization_and_collaboratio
     assert created(models.Node, *words).name == "Oslo - ROTTERDAM Node"
     assert created(models.Node, "mine", *words).name == "mine"
     assert created(models.Node, "name=null", *words).name is None
-    assert created(models.Node).name is None
+    assert created(models.Node, "organization=null", "collaboration=null").name is None
+
+
+@pytest.mark.parametrize(
+    ("model", "words", "expected"),
+    [
+        ("Node", ["x"], "needs an organization and a collaboration: give organization=… collaboration=…, or null"),
+        ("Node", ["organization=Oslo"], "a new node needs a collaboration: give collaboration=…, or null for none"),
+        ("Task", ["x"], "a new task needs a collaboration"),
+        ("Result", ["task_id=1"], "a new result needs an organization"),
+        ("User", ["kari"], "a new user needs an organization"),
+        ("User", ["null", "organization=1"], "the NAME is null, which means no value: give a name, or '\"null\"'"),
+    ],
+)
+def test_a_new_entity_needs_the_links_without_which_a_server_fails(
+    model: str, words: list[str], expected: str, story: Any
+) -> None:
+    with pytest.raises(UsageError, match=re.escape(expected)):
+        assignments.named(getattr(models, model), words)
+
+
+def test_a_quoted_null_is_a_name(story: Any) -> None:
+    assert created(models.Organization, '"null"').name == "null"
 
 
 @pytest.mark.parametrize(
@@ -189,7 +212,7 @@ def test_a_node_without_a_name_is_called_after_its_organization_and_collaboratio
         ("Organization", ["Third"], None),
         ("Node", ["other name", "organization=1", "collaboration=1"], 1),
         ("Node", ["IKNL node", "organization=2", "collaboration=1"], None),
-        ("Task", ["average"], 1),
+        ("Task", ["average", "collaboration=null"], 1),
         ("Result", ["task=1", "organization=2"], 2),
     ],
 )

@@ -233,7 +233,12 @@ def test_a_dry_run_shows_the_change(edit: Edit, address: str) -> None:
 @pytest.mark.sqlite
 def test_secrets_and_huge_values_are_not_in_the_text(edit: Edit, address: str) -> None:
     long = "x" * (entity_text.LONGEST + 1)
-    assert started("-d", address, "create", "result", "-", given=json.dumps({"task": 1, "log": long})).status == 0
+    assert (
+        started(
+            "-d", address, "create", "result", "-", given=json.dumps({"task": 1, "organization": 1, "log": long})
+        ).status
+        == 0
+    )
     seen = "print(text, file=sys.stderr)\n"
     done = edit(f"{seen}text = text.replace('input: null', 'input: x')", "result", "3")
     assert done.status == 0 and "# log has 100,001 characters" in done.err and "xxx" not in done.err

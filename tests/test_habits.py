@@ -71,7 +71,7 @@ def answered(*words: str, cwd: Path | None = None) -> str:
         ("use other.db", "vserver -d other.db shell"),
         ("use postgresql://me:secret@host/db", "vserver -d postgresql://me@host/db shell"),
         ("vserver list tasks", "vserver list tasks"),
-        ("createsuperuser", "vserver create user NAME roles=root"),
+        ("createsuperuser", "vserver create user NAME organization=… roles=root"),
         ("-d other.db ls users", "vserver -d other.db list users"),
         ("-d postgresql://me:secret@host/db ls users", "vserver -d postgresql://me@host/db list users"),
     ],

@@ -67,8 +67,12 @@ def create(
     NAME is its name, or a user's user name. VALUE is a text, number or time, null for none, or a link's id or name.
     `vserver list ENTITY --fields help` lists the fields.
 
-    Asks for the password of a user, without showing it. Generates the API key of a node and prints it, once. A node
-    without NAME is named after its organization and collaboration.
+    A user needs an organization, a node also a collaboration, a task a collaboration, a result a task and an
+    organization: null stands for none.
+
+    Asks for the password of a user, without showing it. Generates the API key of a node and prints it, once: alone on
+    stdout, with -o json as api_key, with -o name on stderr. A node without NAME is named after its organization and
+    collaboration.
 
     With - in place of NAME, reads JSON objects from stdin, one on each line, and creates all or none.
 
@@ -308,15 +312,15 @@ def transaction(database: Any, dry_run: bool) -> Iterator[Callable[[], Any]]:
 
 def _print(entity: Any, key: str | None, output: str | None, dry_run: bool, changes: Callable[[], Any]) -> None:
     """Print an entity, or its new key."""
-    from vserverlib.transfer.generated_credentials import GeneratedCredential
-
     if dry_run:
         print_changes(changes(), output)
     elif output == "json":
         printing.document(row(entity, key), "json")
     elif output == "name":
-        printing.credentials([GeneratedCredential(entity.noun, entity.own_name(), "API key", key)] if key else [])
-        click.echo(f"{entity.noun}/{_id(entity)}")
+        name = f"{entity.noun}/{_id(entity)}"
+        if key:
+            click.echo(f"API key of {name}: {key}", err=True)
+        click.echo(name)
     elif key:
         click.echo(key)
     sys.stdout.flush()

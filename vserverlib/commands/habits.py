@@ -36,7 +36,7 @@ LINES: dict[tuple[str, ...], str] = {
     ("migrate", "makemigrations"): "upgrade",
     ("fix", "repair"): "check --fix",
     ("ps", "jobs"): "list tasks --where complete=false",
-    ("createsuperuser",): "create user NAME roles=root",
+    ("createsuperuser",): "create user NAME organization=… roles=root",
     ("python", "ipython", "console", "repl", "db", "sql", "psql", "sqlite3", "dbshell"): "shell",
     ("version",): "--version",
 }

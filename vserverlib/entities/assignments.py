@@ -37,6 +37,13 @@ SECRETS = {  # the ways to set each
 }
 MOST_TEXTS = 1000  # of these that completion reads
 UNNAMED = frozenset({"node", "task", "result"})  # entities that can be created without a NAME
+# Links that a rule of level error demands (USR001, NOD001, TSK001, RES001, RES002): a new entity needs them, or null.
+LINKS = {
+    "user": ("organization",),
+    "node": ("organization", "collaboration"),
+    "task": ("collaboration",),
+    "result": ("task", "organization"),
+}
 # What identifies an entity whose name does not: the server expects one node of an organization in a collaboration.
 KEYS = {"node": ("organization", "collaboration"), "result": ("task", "organization")}
 
@@ -94,7 +101,7 @@ def named(model: Any, words: Sequence[str]) -> list[Assignment]:
     if name is not None:
         asked = [Assignment(field.name, SET, _checked_name(model, name)), *asked]
     _refuse_repeated(asked)
-    require_name(model, asked)
+    require_complete(model, asked)
     return asked
 
 
@@ -114,9 +121,12 @@ def assignments(model: Any, words: Iterable[str]) -> list[Assignment]:
 
 
 def _checked_name(model: Any, name: str) -> str:
-    if not name:
+    found = literal(encodable(name))[0]
+    if found is None:
+        raise UsageError("the NAME is null, which means no value: give a name, or '\"null\"' for that text")
+    if not found:
         raise UsageError(f"the NAME is empty: give the {model.noun} a name")
-    return encodable(name)
+    return found
 
 
 def _refuse_repeated(asked: Sequence[Assignment]) -> None:
@@ -126,11 +136,16 @@ def _refuse_repeated(asked: Sequence[Assignment]) -> None:
         raise UsageError(f"{twice} is given twice: give it once")
 
 
-def require_name(model: Any, asked: Sequence[Assignment]) -> None:
-    """Raise a UsageError if a new entity is given no name, but needs one."""
-    field = model.name_field()
-    if model.noun not in UNNAMED and field.name not in (each.name for each in asked):
+def require_complete(model: Any, asked: Sequence[Assignment]) -> None:
+    """Raise a UsageError if a new entity is not given the name or the links that it needs."""
+    field, fields = model.name_field(), model._meta.combined
+    given = {fields[each.name].name for each in asked if each.name in fields}
+    if model.noun not in UNNAMED and field.name not in given:
         raise UsageError(f"a new {model.noun} needs a name: give it a NAME, or {field.name}=…")
+    if missing := [name for name in LINKS.get(model.noun, ()) if name not in given]:
+        needed = " and ".join(map(with_article, missing))
+        remedy = " ".join(f"{name}=…" for name in missing)
+        raise UsageError(f"a new {model.noun} needs {needed}: give {remedy}, or null for none")
 
 
 def require(model: Any, asked: Assignment) -> None:

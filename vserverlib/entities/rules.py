@@ -224,7 +224,8 @@ RULES = (
         "set it",
         "the server does not know which tasks are for such a node, and its log-in fails",
         "this.organization_id IS NULL OR this.collaboration_id IS NULL",
-        "CASE WHEN this.organization_id IS NULL THEN 'organization' ELSE 'collaboration' END",
+        "CASE WHEN this.collaboration_id IS NOT NULL THEN 'organization' WHEN this.organization_id IS NOT NULL THEN "
+        "'collaboration' ELSE 'organization and no collaboration' END",
         command="set node {id} organization=… collaboration=…",
     ),
     Rule(
