@@ -391,7 +391,9 @@ class Result(Entity):
         return self.task.collaboration.get_node_from_organization(self.organization_id)
 
     def label(self) -> str:
-        return f"of task {self.task_id} for organization {self.organization_id}, {self._stored.get('status')}"
+        task = "without a task" if self.task_id is None else f"of task {self.task_id}"
+        to = "without an organization" if self.organization_id is None else f"for organization {self.organization_id}"
+        return f"{task} {to}, {self._stored.get('status')}"
 
 
 # Answers who is waited for, and since when, from the few unfinished results.

@@ -326,7 +326,7 @@ def test_json_keeps_its_types(story: Any) -> None:
     ("model", "name", "value", "expected"),
     [
         ("Organization", "zipcode", 5612, 'takes text, not 5612: write "5612"'),
-        ("Collaboration", "encrypted", "maybe", "takes True or False"),
+        ("Collaboration", "encrypted", "maybe", 'encrypted takes true or false, not "maybe"'),
         ("Collaboration", "organizations", 1, "takes a list"),
         ("Collaboration", "organizations", [True], "takes ids and names"),
         ("Collaboration", "organizations", [["IKNL"]], "takes ids and names"),

@@ -18,7 +18,7 @@ import vserver
 from models import MODELS, Organization, Result, Task, User
 from vserverlib import UsageError
 from vserverlib.entities.fields import Secret
-from vserverlib.queries import columns, listing, json_schema, related
+from vserverlib.queries import columns, json_schema, listing, related
 
 ROOT = Path(__file__).parent.parent
 SCHEMA = json.loads((ROOT / "docs" / "schema.json").read_text())

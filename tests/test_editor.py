@@ -147,7 +147,7 @@ def test_a_fault_names_its_line_and_the_text_is_kept(code: str, expected: str, e
 @pytest.mark.sqlite
 def test_all_faults_are_shown_at_once(edit: Edit) -> None:
     done = edit("text = text.replace('encrypted: false', 'encrypted: maybe\\nx: 1')", "collaboration", "1")
-    assert re.search(r":5:1: Collaboration.encrypted takes True or False", done.err)
+    assert re.search(r":5:1: encrypted takes true or false", done.err)
     assert re.search(r':6:1: collaboration has no field "x"', done.err)
 
 

@@ -95,7 +95,9 @@ def unlock(target: Target, username: str, two_factor: bool) -> None:
 
         if not target.write:
             line = addresses.command("SERVER", "--write", "unlock", username)
-            raise Error(f"{database.title} is of vserver, which locks nobody out: change the server's own with {line}")
+            raise Error(
+                f"{database.title} is a vserver database, which locks nobody out: unlock a server's user with {line}"
+            )
         user = models.User.get_by_username(username)
         database.unlock(user)
         if two_factor:
@@ -166,7 +168,7 @@ def fail(target: Target, results: tuple[str, ...], killed: bool) -> None:
 
 def _end(result: Any, status: str, now: Any) -> None:
     if result.complete:
-        raise Error(f"{result.named()} has finished already: nothing was changed")
+        raise Error(f"{result.named()}, has finished already: nothing was changed")
     result.status, result.started_at, result.finished_at = status, result.started_at or now, now
     result.save()
 

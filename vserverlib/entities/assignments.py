@@ -252,7 +252,9 @@ def converted(field: Any, value: Any) -> Any:
     """Return a typed text as a value of a field; any other value as it is."""
     if isinstance(value, str) and isinstance(field, BooleanField):
         word = value.strip().lower()
-        return word in YES if word in YES + NO else value
+        if word not in YES + NO:
+            raise Error(f'{field.name} takes true or false, not "{printable(value)}"')
+        return word in YES
     return ages.past(value) if isinstance(value, str) and isinstance(field, UTCDateTimeField) else value
 
 
