@@ -123,13 +123,13 @@ def test_a_mistake_in_a_plain_script_shows_its_own_frames_and_one_line(
         assert done.err.splitlines()[-1].startswith(error) and "During handling" not in done.err
 
 
-def test_a_mistake_in_sql_is_as_short_in_the_shell(path: Path, tmp_path: Path) -> None:
+def test_a_mistake_in_sql_is_as_short_in_the_shell(address: str, database: object, tmp_path: Path) -> None:
     file = tmp_path / "work.py"
     file.write_text("def work():\n    database.execute_sql('SELEC 1')\nwork()\n")
-    done = vserver("-d", path, "shell", file)
+    done = vserver("-d", address, "shell", file)
     assert done.status == 1 and done.err.splitlines()[-1].startswith("correct the SQL")
     assert re.findall(r'File "(.*?)", line (\d+)', done.err) == [(str(file), "3"), (str(file), "2")]
-    assert "peewee.py" in vserver("-d", path, "--debug", "shell", file).err
+    assert "peewee.py" in vserver("-d", address, "--debug", "shell", file).err
 
 
 def test_other_errors_in_a_plain_script_keep_all_frames(path: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import contextlib
 import sys
 import threading
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import traceback
 
 ROOT = Path(__file__).parent.parent  # of models.py and shell.py
+BETWEEN = ("playhouse", "psycopg", "IPython")  # in site-packages
 REOPEN = "connect again"
 WHOLE = "python -X dev prints the whole traceback"
 
@@ -73,8 +75,9 @@ def is_library(file: str) -> bool:
 
     path = Path(file)
     is_top = path.parent == ROOT and path.name in ("models.py", "shell.py", "vserver.py")
-    is_between = file in (peewee.__file__, contextlib.__file__) or {"playhouse", "IPython"} & {*path.parts}
-    return is_top or (ROOT / "vserverlib") in path.parents or bool(is_between)
+    installed = next((after for before, after in pairwise(path.parts) if before.endswith("-packages")), "")
+    is_between = file in (peewee.__file__, contextlib.__file__) or installed in BETWEEN
+    return is_top or (ROOT / "vserverlib") in path.parents or is_between
 
 
 def _print_of_thread(args: Any) -> None:
