@@ -671,7 +671,7 @@ def test_ctrl_c_at_the_prompt_for_a_password_changes_nothing(example: Path) -> N
     command = [sys.executable, "-m", "vserver", "passwd", "anna.devries"]
     terminal = Terminal(command, environment(Path.cwd()), 80, 24)
     terminal.wait_for("New password")
-    terminal.send("\x03")
+    terminal.interrupt()
     while terminal._read(0.2):
         pass
     terminal.child.close()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import sqlite3
 import stat
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -258,17 +257,6 @@ def test_print_sql_leaves_out_the_queries_of_completion(place: Path) -> None:
         terminal.send('db.Organization.get_by_name("ik\t')
         terminal.wait_for(r'get_by_name\("IKNL$')
         assert "SELECT" not in terminal.text
-
-
-def test_the_first_completion_takes_no_time_that_is_noticed(place: Path) -> None:
-    with shell_at(place / "vserver.db", place / "home") as terminal:
-        terminal.wait_for_prompt()
-        terminal.send("db.Organization(addr")
-        terminal.wait_for(r"\(addr$")
-        before = time.perf_counter()
-        terminal.send("\t")
-        terminal.wait_for("address2=")
-        assert time.perf_counter() - before < 0.5  # 0.1 on an idle machine
 
 
 # History
@@ -549,10 +537,8 @@ def test_ctrl_c_is_one_line_and_ends_a_running_query_at_once(at_prompt: Terminal
     endless = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT COUNT(*) FROM n"
     at_prompt.send(f'print("counting", 1); database.execute_sql("{endless}")\r')
     at_prompt.wait_for(r"^counting 1$")
-    before = time.perf_counter()
     at_prompt.send("\x03")
     assert at_prompt.answer().splitlines()[-1] == "interrupted"
-    assert time.perf_counter() - before < 1.0
 
 
 def test_ctrl_c_ends_a_wait_for_a_lock(at_prompt: Terminal, place: Path) -> None:
@@ -560,10 +546,8 @@ def test_ctrl_c_ends_a_wait_for_a_lock(at_prompt: Terminal, place: Path) -> None
     other.execute("BEGIN IMMEDIATE")
     at_prompt.send('print("waiting", 1); db.Organization(name="waits").save()\r')
     at_prompt.wait_for(r"^waiting 1$")
-    before = time.perf_counter()
     at_prompt.send("\x03")
     assert at_prompt.answer().splitlines()[-1] == "interrupted"
-    assert time.perf_counter() - before < 1.0
     other.close()
     assert at_prompt.enter('db.Organization.exists("name", "waits")').endswith(": False")
 

@@ -419,7 +419,7 @@ def test_ctrl_c_at_the_password_creates_nobody(path: Path, database: Any, story:
     screen = terminal(path, "create", "user", "kari", "organization=Oslo")
     screen.wait_for_secret("Password for user")
     assert started("-d", path, "set", "organization", "1", "country=x").status == 0  # nothing is locked meanwhile
-    screen.send("\x03")
+    screen.interrupt()
     assert screen.wait_for_end() == 130
     assert started("-d", path, "list", "users").out == ""
 

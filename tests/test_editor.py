@@ -316,7 +316,7 @@ def test_a_no_keeps_the_text(
     env = environment(Path(os.environ["HOME"]), EDITOR=editor("text += 'x: mine\\n'"), TMPDIR=str(tmp_path / "tmp"))
     screen = Terminal([*PROGRAM, "-d", str(path), "edit", "organization", "1"], env, 200, 40)
     screen.wait_for(r"Edit again\? \[Y/n\]:")
-    screen.send(keys)
+    screen.interrupt() if keys == "\x03" else screen.send(keys)
     assert screen.wait_for_end() == status, screen.text
     found = SAYS_KEPT.search(screen.text)
     assert found is not None and Path(found[1]).read_text().endswith("x: mine\n")

@@ -65,4 +65,4 @@ def test_tab_waits_for_no_lock(story: Any, database: Any, address: str) -> None:
         began = time.monotonic()
         with pytest.raises(Error, match="others hold a lock that this needs"):
             list(models.Task.get())
-        assert time.monotonic() - began < 0.9
+        assert time.monotonic() - began < 4  # five seconds otherwise

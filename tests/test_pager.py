@@ -142,8 +142,7 @@ def test_ctrl_c_in_the_pager_belongs_to_the_pager(start: Start) -> None:
     interrupt(terminal)
     terminal.send("G")
     terminal.wait_for(r"\(END\)")
-    terminal.send("q")
-    assert terminal.wait_for_end() == 0 and "Traceback" not in terminal.raw
+    assert terminal.wait_for_end("q") == 0 and "Traceback" not in terminal.raw
 
 
 def test_ctrl_c_while_more_is_written_ends_with_130_after_the_pager(start: Start, tmp_path: Path) -> None:
@@ -151,8 +150,7 @@ def test_ctrl_c_while_more_is_written_ends_with_130_after_the_pager(start: Start
     terminal = start("-d", str(tmp_path / "big.db"), "list", "results", "--all", "-o", "jsonl")
     terminal.wait_for(r"^:\Z")
     interrupt(terminal)
-    terminal.send("q")
-    assert terminal.wait_for_end() == 130 and "Traceback" not in terminal.raw
+    assert terminal.wait_for_end("q") == 130 and "Traceback" not in terminal.raw
 
 
 def test_sigterm_ends_the_pager_too(start: Start, tmp_path: Path) -> None:

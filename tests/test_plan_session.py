@@ -424,7 +424,7 @@ def test_the_plan_is_shown_and_asked_for(theirs: Server) -> None:
         with at_terminal(theirs, "fail", "5") as terminal:
             shown = terminal.wait_for(r"Apply this to .*\? \[y/N\]")
             assert "run 5" in shown and "pending → failed" in shown
-            terminal.send(answer)
+            terminal.interrupt() if answer == "\x03" else terminal.send(answer)
             assert terminal.wait_for_end() == status and "nothing was written" in terminal.text
         assert theirs.tables() == before
     with at_terminal(theirs, "fail", "5") as terminal:

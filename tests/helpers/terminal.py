@@ -89,6 +89,18 @@ class Terminal:
         """Press keys."""
         self.child.send(keys)
 
+    def interrupt(self) -> None:
+        """Press Ctrl-C once the program waits for a key: Python's readline can miss one that comes just before."""
+        until = time.monotonic() + PATIENCE
+        while not (self._sleeps() and self._read(0.02) and self._sleeps()) and time.monotonic() < until:
+            self._read(0.02)
+        self.send("\x03")
+
+    def _sleeps(self) -> bool:
+        """Whether the program in the foreground waits. True where the system does not say."""
+        file = Path(f"/proc/{os.tcgetpgrp(self.child.child_fd)}/stat")
+        return not file.exists() or file.read_text().rpartition(")")[2].split()[0] == "S"
+
     def enter(self, line: str = "") -> str:
         """Type a line at the prompt (or only Enter), and return the output before the next prompt."""
         if line:
@@ -111,11 +123,18 @@ class Terminal:
         self.send("\x04")
         return self.wait_for_end()
 
-    def wait_for_end(self) -> int:
-        """Wait for the end of the program and return its exit status; fail if it does not end."""
-        until = time.monotonic() + PATIENCE
+    def wait_for_end(self, keys: str = "") -> int:
+        """Wait for the end of the program and return its exit status; fail if it does not end.
+
+        keys: pressed once a second until then, for a program that drops what is typed while it is busy.
+        """
+        until, pressed = time.monotonic() + PATIENCE, 0.0
         while self._read(0.05):
-            assert time.monotonic() < until, f"it did not end:\n{self.text}"
+            now = time.monotonic()
+            assert now < until, f"it did not end:\n{self.text}"
+            if keys and now > pressed + 1:
+                self.send(keys)
+                pressed = now
         self.child.close()
         return int(self.child.exitstatus if self.child.exitstatus is not None else -self.child.signalstatus)
 
