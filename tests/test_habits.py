@@ -141,6 +141,7 @@ def test_creating_is_answered_with_a_command_that_exists(typed: str) -> None:
         ("list failed tasks", "a filter goes after --where: vserver list tasks --where status=failed"),
         ("list users anna --limit 2", "vserver list users --search anna --limit 2"),
         ("list tasks --limt 3", "--limt"),
+        ("list users password=geheim", "unexpected extra argument"),
         ("log task 3", "vserver log --entity tasks --id 3"),
         ("show users", "which user? Give an id or a name, or user/12; see: vserver list users"),
         ("delete task", "which task? Give an id or a name, or task/12; see: vserver list tasks"),

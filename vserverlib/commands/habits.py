@@ -75,11 +75,13 @@ def _line_of(
         return line(*words)
     if word in ("logs", "tail"):
         return _logs(words, line)
-    if suggestions.noun_of(word.partition("/")[0]):
-        return line(*suggestions.of_entity(word, words, options))
     if word in suggestions.STATES:
         return line("list", "tasks", "--where", suggestions.STATES[word])
-    typed = suggestions.line(word, words, options) if suggestions.verb_of(word, options) else []
+    typed = list[str]()
+    if suggestions.noun_of(word.partition("/")[0]):
+        typed = suggestions.of_entity(word, words, options)
+    elif suggestions.verb_of(word, options):
+        typed = suggestions.line(word, words, options)
     return line(*typed) if typed else ""
 
 

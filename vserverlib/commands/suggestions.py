@@ -156,11 +156,15 @@ def _model(noun: str) -> Any:
 
 
 def _filters(noun: str, words: Sequence[str], options: Options) -> list[str] | None:
-    """Return the options of `list` for words that mean filters, or texts to search for; None for an unknown option."""
+    """Return the options of `list` for filters and texts to search for; None for another option or a secret."""
+    from vserverlib.entities import assignments
+
     model, rest, found = _model(noun), iter(_joined(words)), list[str]()
     for word in rest:
         option, equals, value = word.lstrip("-").partition("=")
         name = option.replace("-", "_")
+        if name in assignments.SECRETS:
+            return None
         if word in options:
             found += [word, *([next(rest, "…")] if options[word] else [])]
         elif option in STATES and not equals:
