@@ -209,6 +209,14 @@ def test_a_common_mistake_gets_the_line_that_helps(at_prompt: Terminal, typed: s
     assert not list(Path.cwd().glob("*organization*"))  # of %save
 
 
+def test_an_error_in_a_file_that_is_run_names_its_line(file: Path) -> None:
+    (file.parent / "work.py").write_text("def work():\n    db.database.execute_sql('SELEC 1')\n\nwork()\n")
+    with shell_at(file, file.parent) as terminal:
+        shown = terminal.enter(f"%run -i {file.parent}/work.py")
+        assert "work.py, line 2: db.database.execute_sql('SELEC 1')" in plainly(shown) and "correct the SQL" in shown
+        assert "Traceback" not in shown
+
+
 def test_a_variable_that_a_lookup_left_empty_is_explained_later(at_prompt: Terminal) -> None:
     at_prompt.enter('org = db.Organization.get_by_name("IKLN")')
     assert 'error: org is None: no organization "IKLN"; did you mean "IKNL"?' in at_prompt.enter("org.users")

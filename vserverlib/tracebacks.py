@@ -9,7 +9,6 @@ The shell, IPython and notebooks print their own tracebacks. Tracebacks that a p
 
 from __future__ import annotations
 
-import contextlib
 import sys
 import threading
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent  # of models.py and shell.py
 BETWEEN = ("playhouse", "psycopg", "IPython")  # in site-packages
+STANDARD = Path(threading.__file__).parent  # Python's own library
 REOPEN = "connect again"
 WHOLE = "python -X dev prints the whole traceback"
 
@@ -76,7 +76,7 @@ def is_library(file: str) -> bool:
     path = Path(file)
     is_top = path.parent == ROOT and path.name in ("models.py", "shell.py", "vserver.py")
     installed = next((after for before, after in pairwise(path.parts) if before.endswith("-packages")), "")
-    is_between = file in (peewee.__file__, contextlib.__file__) or installed in BETWEEN
+    is_between = file == peewee.__file__ or installed in BETWEEN or (STANDARD in path.parents and not installed)
     return is_top or (ROOT / "vserverlib") in path.parents or is_between
 
 

@@ -24,7 +24,7 @@ from prompt_toolkit.history import InMemoryHistory
 from pygments.token import Token
 from traitlets.config import Config
 
-from vserverlib import database_errors, home, masking, messages, printable, signals
+from vserverlib import database_errors, home, masking, messages, printable, signals, tracebacks
 from vserverlib.entities.lists import EntityList
 from vserverlib.entities.orm import EntityBase
 from vserverlib.entities.relations import MemberList
@@ -343,8 +343,11 @@ class Shell(InteractiveShellEmbed):
         super().showsyntaxerror(*args, **options)
 
     def _typed_line(self, frames: Any) -> str:
-        """Return the line of the cell that caused an error, secrets masked; with its number if there are several."""
-        found = ""
+        """Return the line of the cell that caused an error, secrets masked; with its number if there are several.
+
+        Of a file that %run runs, the line of the file.
+        """
+        found, in_file = "", ""
         while frames is not None:
             label = self.compile.format_code_name(frames.tb_frame.f_code.co_filename)
             if label:
@@ -353,8 +356,11 @@ class Shell(InteractiveShellEmbed):
                 number = f"line {at}: " if len(lines) > 1 else ""
                 found = number + lines[at - 1].strip() if at <= len(lines) else ""
                 found = "" if found.startswith("get_ipython()") else found  # a magic, not as typed
+            elif not tracebacks.is_library(file := frames.tb_frame.f_code.co_filename):
+                line = linecache.getline(file, frames.tb_lineno).strip()
+                in_file = f"{Path(file).name}, line {frames.tb_lineno}: {line}" if line else in_file
             frames = frames.tb_next
-        return found
+        return found or in_file
 
     def _source(self, frames: Any) -> str:
         return "".join(linecache.getlines(frames.tb_frame.f_code.co_filename))
