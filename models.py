@@ -43,6 +43,7 @@ from vserverlib.entities.progress import (
     COMPLETED,
     FAILED,
     FAILURE,
+    KILLED,
     NO_RESULTS,
     PENDING,
     STATES,
@@ -141,6 +142,18 @@ class User(Entity):
     def set_password(self, plain: str) -> None:
         """Assign a new password: it is hashed now and written by save()."""
         self.password = plain
+
+    def unlock(self, *, two_factor: bool = False) -> None:
+        """Let a user of a vantage6 server log in again after wrong passwords; part of its plan, without undo.
+
+        two_factor: also reset two-factor authentication. Raises an Error for a database of vserver, which locks nobody
+        out, and if the user was never saved.
+        """
+        database = self._meta.database
+        database.refuse_read_only("unlock")
+        if self._new:
+            raise Error(f"{self.named()}: save it first: only a user who exists can be locked out")
+        database.unlock(self, two_factor=two_factor)
 
 
 class Collaboration(Named, Entity):
@@ -377,6 +390,19 @@ class Result(Entity):
         """Return the state: pending, active, completed or failed."""
         data = self._stored
         return state_of(data.get("status"), data.get("started_at"), data.get("finished_at"))
+
+    def fail(self, *, killed: bool = False) -> None:
+        """End a result that hangs, and save it: the status "failed", and the missing times are now. Writes.
+
+        killed: the status "killed by user" instead. Raises an Error if it has finished. No node is notified.
+        """
+        if self.complete:
+            raise Error(f"{self.named()}, has finished already: nothing was changed")
+        moment = now()
+        self.status, self.finished_at = KILLED if killed else FAILURE, moment
+        self.started_at = self.started_at or moment
+        with self._meta.database.rule_checks(False):  # a result that hangs breaks rules that its end does not change
+            self.save()
 
     @ComputedAttribute
     def complete(self) -> bool:

@@ -27,6 +27,7 @@ from vserverlib import (
     UsageError,
     did_you_mean,
     garbage_collection,
+    messages,
     pluralize,
     printable,
     secret_columns,
@@ -211,13 +212,34 @@ def _planning(database: Any) -> dict[str, Callable[..., Any]]:
 
     def plan() -> Any:
         """Return what would change in the server's database: nothing has changed there yet."""
-        return database.plan()
+        from vserverlib.commands import plan_session
+
+        return plan_session.planned(database)
 
     def apply() -> None:
         """Show the plan, ask, and apply it to the server's database, all or nothing."""
         database.applying()
 
-    return {"plan": plan, "apply": apply}
+    def log(entity: Any = None, id: int | None = None, **asked: Any) -> Any:
+        """Return the changes of this session, as db.log() of any database. `vserver log` lists what was applied."""
+        if database.session.applied:
+            note("these are the changes of this session, with numbers of its own; `vserver log` has the applied ones")
+        return journal["log"](entity, id, **asked)
+
+    def undo(count: int | None = None, **asked: Any) -> Any:
+        """Undo as db.undo() of any database. Of what was applied already, it plans the reverse."""
+        done = journal["undo"](count, **asked)
+        if database.session.applied and min(done.undone, default=database.session.since + 1) <= database.session.since:
+            exact = "`vserver … --write undo` restores the rows exactly, with those that only the server has"
+            note(f"this was applied to the server already: the reverse is planned as a new change; {exact}")
+        return done
+
+    def note(text: str) -> None:
+        with messages.prefixed(""):
+            notify(text, "yellow")
+
+    journal = _functions(database)
+    return {"plan": plan, "apply": apply, "log": log, "undo": undo}
 
 
 def _watcher(database: Any) -> Callable[..., None]:

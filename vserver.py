@@ -203,7 +203,8 @@ def shell_command(
     source = _source(file, code)
     if atomic and (source is None or options["read_only"]):
         raise click.UsageError("--atomic is for a FILE or CODE that saves: leave it out", ctx)
-    with ctx.obj.open_session(**options) as database:
+    target = ctx.obj._replace(yes=ctx.obj.yes and source is not None)  # a prompt always asks before it applies a plan
+    with target.open_session(**options) as database:
         import shell
 
         if source is None:
@@ -227,7 +228,8 @@ def _plan_script(target: Target, database: Any, run: Callable[[], int]) -> int:
     with plan_session.planning(target):
         status = run()
     if status:
-        notify(f"the script failed: nothing more was written to {target.name}", "yellow")
+        but = "; what it had applied before stays" if database.session.applied else ""
+        notify(f"the script failed: its changes were not written to {target.name}{but}", "yellow")
     else:
         database.applying()
     return status

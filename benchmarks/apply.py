@@ -17,10 +17,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from measure import PROJECT, Goal, clock, heading, told, verdict
+from measure import PROJECT, Goal, clock, heading, report, verdict
 
 import models
-from vserverlib.plans import working_copy
+from vserverlib.plans import reverting, working_copy
 
 SAMPLE = PROJECT / "tests" / "data" / "v4.15.2.sqlite"
 TASKS, STAY, RUNS, CHANGED, ROUNDS = 20_000, 5_000, 3, 20, 3
@@ -58,19 +58,21 @@ def scanned(path: Path) -> float:
         return clock(lambda: [sum(1 for _ in conn.execute(f"SELECT * FROM {table}")) for table in TABLES])
 
 
-def deleted(path: Path) -> tuple[float, float]:
-    """Time planning a deletion, and how long applying it holds the lock."""
+def deleted(path: Path) -> tuple[float, float, float]:
+    """Time planning a deletion, and how long applying and undoing it hold the lock."""
     with contextlib.closing(working_copy.opened(path)) as copy:
         models.Collaboration.get_by_name("KYOTO").delete(dependents=True)
-        return clock(copy.plan), copy.apply(backup=False).locked
+        seconds, locked = clock(copy.plan), copy.apply(backup=False).locked
+    return seconds, locked, reverting.apply(path, backup=False).locked
 
 
 def changed(path: Path) -> tuple[float, float]:
     """Time planning and applying a few changed rows, and how long that holds the lock."""
     with contextlib.closing(working_copy.opened(path)) as copy:
-        for task in models.Task.select().limit(CHANGED):
-            task.description = "changed"
-            task.save()
+        with copy.rule_checks(False):
+            for task in models.Task.select().limit(CHANGED):
+                task.description = "changed"
+                task.save()
         seconds = clock(copy.plan)
         applied = copy.apply(backup=False)
         return seconds + applied.seconds, applied.locked
@@ -87,18 +89,20 @@ def main() -> int:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         many = [deleted(file) for file in files]
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / before
-    plans, locks = ([each[at] for each in many] for at in (0, 1))
+    plans, locks, undo_locks = ([each[at] for each in many] for at in (0, 1, 2))
     small, small_locks = ([each[at] for each in few] for at in (0, 1))
-    told("plain sqlite3, reading the rows once", scans)
-    told("planning the deletion", plans)
-    told("holding the lock for it", locks)
-    told(f"{CHANGED} changed rows, planned and applied", small)
-    told("holding the lock for them", small_locks)
+    report("plain sqlite3, reading the rows once", scans)
+    report("planning the deletion", plans)
+    report("holding the lock for it", locks)
+    report("holding the lock to undo it", undo_locks)
+    report(f"{CHANGED} changed rows, planned and applied", small)
+    report("holding the lock for them", small_locks)
     scan = min(scans)
     return verdict(
         [
             Goal("planning the deletion, to reading the rows once", min(plans) / scan, 40),
             Goal("the lock of the deletion, to reading the rows once", min(locks) / scan, 15),
+            Goal("the lock of its undo, to reading the rows once", min(undo_locks) / scan, 5),
             Goal(f"{CHANGED} changed rows, to reading the rows once", min(small) / scan, 1),
             Goal("memory with the deletion, to memory without", memory, 1.3),
         ]

@@ -66,6 +66,12 @@ def _home_of_its_own(_homes: Iterator[Path], monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.fixture
+def plain_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have process.vserver() start a new Python each time, in which nothing is imported yet."""
+    monkeypatch.setenv("VSERVER_PLAIN_STARTS", "1")
+
+
+@pytest.fixture
 def quick_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Real bcrypt with the fewest rounds: 2 ms a hash in place of 0.3 s."""
     monkeypatch.setattr(hashing, "ROUNDS", 4)

@@ -19,7 +19,7 @@ from helpers.vantage6_servers import Server
 import models
 from vserverlib import Error, api
 from vserverlib.plans import reverting, sqlite_server
-from vserverlib.plans.plan import ChangedMeanwhile, Refused
+from vserverlib.plans.plan import ChangedMeanwhile, Conflict, Refused
 from vserverlib.plans.working_copy import WorkingCopy
 
 PASSWORD = "Some-thing-7"  # no secret
@@ -93,13 +93,13 @@ def test_a_new_password_unlocks_the_user(copy: WorkingCopy, theirs: Server) -> N
 
 def test_a_user_is_unlocked_and_two_factor_is_reset(copy: WorkingCopy, theirs: Server) -> None:
     theirs.run("UPDATE \"user\" SET failed_login_attempts = 6, otp_secret = 'ABC'")
-    copy.unlock(models.User.get(1))
-    copy.reset_two_factor(models.User.get(2))
+    models.User.get(1).unlock()
+    models.User.get(2).unlock(two_factor=True)
     lines = str(copy.plan())
     assert '~ user 1 "user00"' in lines and "lock-out" in lines and "two-factor" in lines
     copy.apply(backup=False)
     rows = theirs.run('SELECT failed_login_attempts, otp_secret FROM "user" WHERE id IN (1, 2, 3) ORDER BY id')
-    assert rows == [(0, "ABC"), (6, None), (6, "ABC")] and not copy.plan()
+    assert rows == [(0, "ABC"), (0, None), (6, "ABC")] and not copy.plan()
 
 
 def test_a_new_api_key_is_stored_as_its_hash(copy: WorkingCopy, theirs: Server) -> None:
@@ -366,14 +366,19 @@ def test_a_row_that_was_deleted_on_the_server_is_a_conflict(copy: WorkingCopy, t
     user = models.User.get(2)
     user.firstname = "Else"
     user.save()
-    with pytest.raises(Refused, match="user 2 .* no longer exists: start again"):
+    with pytest.raises(
+        Refused, match="user 2 .* no longer exists on the server; nothing was written: to start from a new copy"
+    ):
         copy.apply(backup=False)
 
 
 def test_a_row_that_was_added_to_a_deleted_row_is_a_conflict(copy: WorkingCopy, theirs: Server, results: str) -> None:
     models.Task.get(3).delete(dependents=True)
     theirs.run(f"INSERT INTO {results} (id, task_id, organization_id) VALUES (900, 3, 1)")
-    with pytest.raises(Refused, match=r"task 3 .*: (run|result) 900 was added to it meanwhile: start again"):
+    with pytest.raises(
+        Refused,
+        match=r"task 3 .*: (run|result) 900 was added to it meanwhile; nothing was written: to start from a new copy",
+    ):
         copy.apply(backup=False)
 
 
@@ -471,6 +476,28 @@ def test_another_users_file_is_refused_and_a_read_only_one(theirs: Server) -> No
     os.chown(place, NOBODY, NOBODY)
     place.chmod(0o444)
     assert "is read-only" in as_nobody(place)
+
+
+@in_files
+def test_a_file_without_permission_to_write_is_refused_to_root_too(theirs: Server) -> None:
+    copy = vantage6_servers.opened(theirs)
+    changed()
+    Path(theirs.target).chmod(0o444)
+    with pytest.raises(Error, match="is read-only: nothing was changed; make it writable"):
+        copy.apply(backup=False)
+    Path(theirs.target).chmod(0o600)
+    copy.close()
+
+
+def test_two_conflicts_have_one_remedy(copy: WorkingCopy, theirs: Server) -> None:
+    changed()
+    models.User.get(2).delete()
+    theirs.run("UPDATE organization SET domain = 'else.example' WHERE id = 1")
+    theirs.run("UPDATE \"user\" SET email = 'else@x.example' WHERE id = 2")
+    with pytest.raises(Conflict) as caught:
+        copy.plan()
+    said = str(caught.value)
+    assert len(caught.value.reasons) == 2 and said.count("new copy") == said.count("nothing was written") == 1
 
 
 def as_nobody(place: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -51,6 +52,37 @@ def created(model: Any, *words: str) -> Any:
 def test_a_text_is_stored_as_it_was_typed(word: str, value: str | None, story: Any) -> None:
     updated(story.iknl, word)
     assert models.Organization.get(story.iknl.id).country == value
+
+
+def test_a_text_can_come_from_a_file(tmp_path: Path, story: Any) -> None:
+    key = tmp_path / "key.pem"
+    key.write_text("-----BEGIN PUBLIC KEY-----\nÅ\n-----END PUBLIC KEY-----\n")
+    iknl = models.Organization.get(1)
+    updated(iknl, f"public_key=@{key}", "country=@@home", 'domain="@x"')
+    read = models.Organization.get(1)
+    assert read.public_key == key.read_text().rstrip() and (read.country, read.domain) == ("@home", "@x")
+    word = assignments.as_word(Assignment("country", "=", "@home"))
+    assert assignments.parse(models.Organization, word).value == "@home"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("no-file", None, ["country=@", "no-file", "No such file", "country=@@…"]),
+        (".", None, ["country=@", "s a directory"]),
+        ("latin", b"\xff", ["country=@", "latin", "UTF-8"]),
+        ("large", b"x" * (assignments.LONGEST_FILE + 1), ["country=@", "large", "16 MB"]),
+    ],
+)
+def test_a_file_that_is_no_text_is_refused(
+    name: str, content: bytes | None, expected: list[str], tmp_path: Path
+) -> None:
+    place = tmp_path / name
+    if content is not None:
+        place.write_bytes(content)
+    with pytest.raises(Error) as caught:
+        assignments.parse(models.Organization, f"country=@{place}")
+    assert [part for part in expected if part not in str(caught.value)] == []
 
 
 @pytest.mark.parametrize(("word", "value"), [("TRUE", True), ("yes", True), ("1", True), ("no", False), ("0", False)])

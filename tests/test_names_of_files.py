@@ -18,7 +18,7 @@ from test_faults import names
 
 import models as db
 from vserverlib import Error
-from vserverlib.databases import backups, storage
+from vserverlib.databases import backups, snapshots, storage
 
 KINDS = ["sqlite"]  # it is about files
 
@@ -236,6 +236,26 @@ for number in range(60):
                 count += 1
         assert writer.returncode == 0
     assert len(names(path)) == count > 0
+
+
+def test_a_checkpoint_while_this_session_looks_is_not_taken_for_overwriting(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = snapshots.Watch._log
+    code = "import models, sys; models.connect(sys.argv[1]); models.Organization(name='second').save()\n"
+    code += "assert models.database.execute_sql('PRAGMA wal_checkpoint(FULL)').fetchone()[0] == 0"
+
+    def log_after_a_checkpoint(watch: snapshots.Watch) -> bytes | None:
+        monkeypatch.undo()
+        subprocess.run([sys.executable, "-W", "ignore", "-c", code, path], env=environment(path.parent), check=True)
+        return log(watch)
+
+    with closing(db.connect(path)):
+        db.Organization(name="first").save()
+        monkeypatch.setattr(snapshots.Watch, "_log", log_after_a_checkpoint)
+        assert len(db.Organization.get()) == 2
+        db.Organization(name="third").save()
+    assert len(names(path)) == 3
 
 
 @pytest.mark.parametrize("saves", ["Organization(name='lost').save()", "pass"], ids=["saves", "ends"])

@@ -57,8 +57,8 @@ def test_each_row_and_field_has_its_line_in_80_columns() -> None:
     assert max(map(len, lines)) <= 80
     text = " ".join(" ".join(lines).split())
     assert '~ user 2 "anna" password replaced; unlocks the user' in text
-    assert '+ organization "Ålesund" as 9 (7 here)' in text
-    assert "with 1 task, 60,000 runs; server-only rows: 2" in text
+    assert '+ organization 9 "Ålesund" id 9 (7 here)' in text
+    assert "with 1 task, 60,000 runs server-only 2 taskdatabase" in text
     assert "1 organization new; 1 user changed; 2 tasks, 60,000 runs deleted" in text
     assert "note: nodes are not notified" in text and "backup and record: /home/anna/applied" in text
 
@@ -77,7 +77,7 @@ def test_it_fits_any_width(width: int) -> None:
 
 def test_the_plain_text_has_the_same_lines() -> None:
     text = str(planned(*CHANGES))
-    assert text.splitlines()[0].startswith("Plan for server.sqlite, a vantage6 server of release 4, as it was at 14:03")
+    assert text.splitlines()[0].startswith("Plan for server.sqlite, vantage6 release 4, as of 14:03")
     assert '  ~ user 2 "anna"' in text and "\x1b" not in text and "60,000 runs" in text
 
 

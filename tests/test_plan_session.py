@@ -38,7 +38,7 @@ OWN = """
 user = db.User.get_by_username("user10")
 user.password, user.roles = "Some-thing-7", "root"
 user.save()
-database.unlock(db.User.get_by_username("user11"))
+db.User.get_by_username("user11").unlock()
 for name in "one", "two":
     db.User(username=name, password="Some-thing-7", firstname=name, lastname="New", email=f"{name}@new.example",
             roles="root", organization=hospital).save()
@@ -75,7 +75,7 @@ def said(ended: Ended) -> str:
 def steady(text: str) -> str:
     """Return a plan without what is another one each time."""
     text = "\n".join(line.rstrip() for line in text.splitlines())
-    text = re.sub(r"as it was at\s+[\d:]+ UTC", "as it was at TIME UTC", text)
+    text = re.sub(r"as of\s+[\d:]+\s+UTC", "as of TIME UTC", text)
     return re.sub(r"backup and record:.*", "backup and record: FOLDER\n", text, flags=re.DOTALL)
 
 
@@ -186,6 +186,7 @@ def test_a_plan_names_all_that_unlock_changes_and_nothing_else(theirs: Server) -
 @pytest.mark.parametrize(("more", "status"), [((), "failed"), (("--killed",), "killed by user")])
 def test_a_run_that_hangs_is_ended(theirs: Server, more: tuple[str, ...], status: str) -> None:
     done = run(theirs, "--yes", "fail", "5", "10", *more)
+    assert "warning" not in done.err
     rows = theirs.run("SELECT status, finished_at IS NULL, started_at IS NULL FROM run WHERE id IN (5, 10)")
     assert done.status == 0 and rows == [(status, 0, 0)] * 2
 
@@ -218,13 +219,20 @@ def test_a_script_that_fails_applies_nothing(theirs: Server, code: str) -> None:
     before = theirs.tables()
     done = run(theirs, "--yes", "shell", "-c", f"db.Task.get(3).delete(dependents=True)\n{code}")
     assert done.status == (3 if "Exit(3)" in code else 1)
-    assert "nothing more was written" in done.err and theirs.tables() == before
+    assert "its changes were not written" in done.err and theirs.tables() == before
 
 
 def test_a_script_may_apply_in_between(theirs: Server) -> None:
     code = "db.Task.get(3).delete(dependents=True); db.apply(); db.Task.get(1).delete(dependents=True)"
     done = run(theirs, "--yes", "shell", "-c", code)
     assert done.err.count("applied in") == 2 and theirs.value("SELECT COUNT(*) FROM task WHERE id IN (1, 3)") == 0
+
+
+def test_undoing_what_was_applied_is_a_new_plan_and_says_so(theirs: Server) -> None:
+    code = "o = db.Organization.get(1); o.country = 'X'; o.save(); db.apply(); db.undo(); db.log(); 1 / 0"
+    done = run(theirs, "--yes", "shell", "-c", code)
+    assert done.status == 1 and theirs.value("SELECT country FROM organization WHERE id = 1") == "X"
+    assert re.search(r"reverse is planned .*--write undo.*numbers of its own.*had applied before stays", said(done))
 
 
 def test_without_a_change_nothing_is_applied(theirs: Server) -> None:
@@ -244,6 +252,8 @@ def test_the_log_shows_what_was_applied_and_undo_takes_it_back(theirs: Server) -
     assert json.loads(vserver("-d", theirs.target, "log", "--actor", "ole", "-o", "json").out) == log[:1]
     shown = vserver("-d", theirs.target, "log", "--change", "1").out
     assert "maria" in shown and "- task 3" in shown
+    shown = vserver("-d", theirs.target, "log").out
+    assert '- task 3 "task 2"' in shown and "~ run 5 of task 2: started, finished, status" in shown
     assert run(theirs, "--yes", "undo").status == 0
     assert run(theirs, "--yes", "undo", "--change", "1").status == 0
     assert theirs.tables() == before
@@ -261,7 +271,7 @@ def test_an_undo_is_refused_if_a_row_was_changed_since(theirs: Server) -> None:
 
 def test_a_server_that_was_never_changed_has_an_empty_log(theirs: Server) -> None:
     done = vserver("-d", theirs.target, "log")
-    assert (done.status, done.out) == (0, "") and "nothing" in done.err
+    assert (done.status, done.out) == (0, "") and "this account's records have nothing" in said(done)
     done = vserver("-d", theirs.target, "log", "--entity", "task")
     assert done.status == 2 and "--entity" in done.err
 
@@ -338,13 +348,24 @@ def test_root_is_neither_deleted_nor_renamed(theirs: Server) -> None:
     theirs.run("UPDATE \"user\" SET username = 'root' WHERE username = 'user10'")
     done = run(theirs, "--yes", "delete", "user", "root")
     assert done.status == 1 and '"root"' in done.err and theirs.value('SELECT COUNT(*) FROM "user"') == 6
+    theirs.run("UPDATE \"user\" SET username = 'user10' WHERE username = 'root'")
+    done = run(theirs, "--yes", "create", "user", "root", "organization=1", "--no-password")
+    assert done.status == 1 and 'user "root"' in done.err and "choose another name" in done.err
+
+
+def test_what_is_refused_is_not_announced_as_done(theirs: Server) -> None:
+    theirs.run("CREATE TABLE audit (id INTEGER PRIMARY KEY, task INTEGER REFERENCES task (id))")
+    theirs.run("INSERT INTO audit (task) VALUES (3)")
+    done = run(theirs, "--yes", "delete", "task", "3", "--dependents")
+    assert done.status == 1 and "audit" in done.err and "deleted" not in done.err
 
 
 def test_keycloak_keeps_passwords(tmp_path: Path) -> None:
     five = vantage6_servers.of_release("5.0.3", tmp_path)
-    for words in (("passwd", "user10", "--stdin"), ("unlock", "user10"), ("apikey", "node/9")):
+    created = ("create", "user", "x", "organization=2")  # refused before a password is asked for
+    for words in (("passwd", "user10", "--stdin"), ("unlock", "user10"), ("apikey", "node/9"), created):
         done = run(five, "--yes", *words, given=PASSWORD)
-        assert done.status == 1 and "Keycloak" in done.err, done.err
+        assert done.status == 1 and "Keycloak" in done.err and "planned" not in done.err, done.err
 
 
 @pytest.mark.parametrize("release", ["1.2.3", "2.3.5"])
@@ -381,9 +402,19 @@ def test_what_has_no_dry_run_says_so(example: Path, words: tuple[str, ...]) -> N
     assert done.status == 1 and words[0] in done.err and "--dry-run" in done.err
 
 
+def test_a_view_shows_who_is_locked_out(theirs: Server) -> None:
+    locked = "failed_login_attempts = 6, last_login_attempt = '2026-11-28 09:00:00.000000', otp_secret = 'ABC'"
+    theirs.run(f"UPDATE \"user\" SET {locked} WHERE username = 'user10'")
+    shown = vserver("-d", theirs.target, "show", "user", "user10").out
+    assert "locked out: 6 wrong passwords, the last at 2026-11-28 09:00 UTC" in shown and "ABC" not in shown
+    assert re.search(r"two-factor +on", shown)
+    shown = vserver("-d", theirs.target, "show", "user", "user11").out
+    assert re.search(r"no wrong password .*two-factor +off", shown, re.DOTALL)
+
+
 def test_a_database_of_ours_locks_nobody_out(example: Path) -> None:
-    done = vserver("-d", example, "unlock", "root")
-    assert done.status == 1 and "--write unlock root" in said(done)
+    done = vserver("-d", example, "unlock", "anna.devries")
+    assert done.status == 1 and "--write unlock anna.devries" in said(done)
 
 
 def test_failing_a_result_of_ours_can_be_undone(example: Path) -> None:
@@ -435,11 +466,14 @@ def test_the_plan_is_shown_and_asked_for(theirs: Server) -> None:
 
 
 def test_a_session_at_the_prompt(theirs: Server) -> None:
-    with at_terminal(theirs, "shell") as terminal:
+    with at_terminal(theirs, "--yes", "shell") as terminal:  # a prompt asks all the same
         shown = terminal.wait_for_prompt()
+        assert "db.apply()" in terminal.enter("help") and "database.execute_sql" in terminal.enter("select * from task")
+        assert 'planned: unlocked user 2 "user10"' in terminal.enter("db.User.get(2).unlock()")
         assert "nothing changes" in shown and "db.apply()" in shown and ".sqlite [plan] [1]:" in shown
         assert "No changes" in terminal.enter("db.plan()")
-        terminal.enter("db.Task.get(3).delete(dependents=True)")
+        shown = terminal.enter("db.Task.get(3).delete(dependents=True); db.Nope")
+        assert shown.index("planned: deleted task 3") < shown.index("error: ")
         assert "- task 3" in " ".join(terminal.enter("db.plan()").replace("│", " ").split())
         assert theirs.value("SELECT COUNT(*) FROM task WHERE id = 3") == 1
         terminal.wait_for_prompt()

@@ -83,7 +83,7 @@ def test_a_role_that_is_deleted_meanwhile_is_refused(copy: WorkingCopy, theirs: 
     user.roles = "going"
     user.save()
     before = theirs.tables()["Permission"]
-    assert "start again" in applied_while(copy, theirs, "DELETE FROM role WHERE id = 90")
+    assert "new copy" in applied_while(copy, theirs, "DELETE FROM role WHERE id = 90")
     assert theirs.tables()["Permission"] == before
 
 
@@ -129,9 +129,14 @@ def test_deleting_many_rows_creates_temporary_indexes(
     monkeypatch.setattr(deleted_rows, "BULK", 1)
     indexes = "SELECT indexname FROM pg_indexes WHERE schemaname = 'public' ORDER BY 1"
     before = theirs.run(indexes)
+    rows = theirs.tables()
     models.Collaboration.get_by_name("KYOTO").delete(dependents=True)
     copy.apply(backup=False)
-    assert theirs.run(indexes) == before
+    after = theirs.tables()
+    reverting.apply(theirs.target, backup=False)
+    assert theirs.tables() == rows
+    reverting.apply(theirs.target, 2, backup=False)
+    assert theirs.tables() == after and theirs.run(indexes) == before
 
 
 def test_a_role_that_owns_no_table_gets_a_note_on_the_lock(

@@ -31,7 +31,9 @@ def test_a_collaboration_is_deleted_with_its_sessions_and_dataframes(copy: Worki
     models.Collaboration.get_by_name("KYOTO").delete(dependents=True)
     own = "1 session, 2 nodeconfig, 2 dataframe, 14 taskdatabase, 2 task_depends_on"
     assert lines(copy) == [
-        f'- collaboration 2 "KYOTO" with 2 memberships, 2 nodes, 8 tasks, 16 runs; server-only rows: {own}',
+        '- collaboration 2 "KYOTO"',
+        "with 2 memberships, 2 nodes, 8 tasks, 16 runs",
+        f"server-only {own}",
         f"1 collaboration, 2 memberships, 2 nodes, 8 tasks, 16 runs deleted (and server-only rows: {own})",
         "note: nodes are not notified: a deleted task that is running continues on its node, "
         "and its output is rejected",
@@ -95,15 +97,36 @@ KEYCLOAK = {
 
 @pytest.mark.parametrize("what", KEYCLOAK)
 def test_a_value_that_keycloak_manages_is_refused(what: str, copy: WorkingCopy) -> None:
-    KEYCLOAK[what]()
     with pytest.raises(Refused, match=r"Keycloak manages .*release 5: (change|create) it"):
-        copy.plan()
+        KEYCLOAK[what]()
 
 
 def test_keycloak_manages_lock_outs_and_two_factor(copy: WorkingCopy) -> None:
-    for change in (copy.unlock, copy.reset_two_factor):
+    for two_factor in (False, True):
         with pytest.raises(Refused, match='user 2 "user00".*Keycloak'):
-            change(models.User.get(2))
+            models.User.get(2).unlock(two_factor=two_factor)
+
+
+def test_a_user_without_an_account_gets_no_note_on_it(theirs: Server) -> None:
+    theirs.run("UPDATE authenticatable SET keycloak_id = NULL WHERE id IN (2, 9)")
+    copy = vantage6_servers.opened(theirs)
+    user = models.User.get(2)
+    user.username = "renamed"
+    user.save()
+    models.Node.get(9).delete()
+    assert "Keycloak" not in str(copy.plan())
+    copy.close()
+
+
+@pytest.mark.parametrize("noun", ["user", "organization"])
+def test_the_administrator_that_the_server_creates_gets_a_note(noun: str, copy: WorkingCopy) -> None:
+    if noun == "user":
+        models.User.get_by_username("admin").delete()
+    else:
+        root = models.Organization.get_by_name("root")
+        root.name = "other"
+        root.save()
+    assert "KEYCLOAK_ADMIN_USERNAME" in str(copy.plan())
 
 
 REFUSED = {
@@ -120,8 +143,8 @@ REFUSED = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_a_change_that_would_break_release_5_is_refused(case: str, copy: WorkingCopy) -> None:
     change, said = REFUSED[case]
-    change()
     with pytest.raises(Refused) as caught:
+        change()
         copy.plan()
     assert [part for part in said if part not in str(caught.value)] == []
 

@@ -23,6 +23,8 @@ from helpers import process, vantage6_databases
 
 import models as db
 
+pytestmark = pytest.mark.usefixtures("plain_starts")
+
 HASH = re.compile(r"\$2[abxy]\$\d\d\$[./A-Za-z0-9]{53}")
 HOSTILE = "\x1b[2J=cmd|' /C calc'!A0\x07\r\nroot\u202e"
 

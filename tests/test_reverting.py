@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,16 +19,22 @@ from helpers.vantage6_servers import Server
 
 import models
 from vserverlib import Error
-from vserverlib.plans import reverting
+from vserverlib.plans import records, reverting
 from vserverlib.plans.plan import ChangedMeanwhile, Refused
 
 REPETITIONS = int(os.environ.get("VSERVER_REPETITIONS", "20"))
 
 
 @pytest.fixture(params=["3.11.1", "4.15.2", "5.0.3"])
-def theirs(request: pytest.FixtureRequest, tmp_path: Path, quick_hashes: None) -> Iterator[Server]:
+def release(request: pytest.FixtureRequest) -> str:
+    """A release whose database can be changed."""
+    return str(request.param)
+
+
+@pytest.fixture
+def theirs(release: str, tmp_path: Path, quick_hashes: None) -> Server:
     """The file of a server."""
-    return vantage6_servers.of_release(request.param, tmp_path)
+    return vantage6_servers.of_release(release, tmp_path)
 
 
 def applied(theirs: Server, name: str = "Another") -> None:
@@ -114,6 +121,24 @@ def test_columns_that_the_server_updates_do_not_prevent_an_undo(tmp_path: Path, 
     assert theirs.tables() == before
 
 
+def test_swapped_names_are_swapped_back(theirs: Server) -> None:
+    before, copy = theirs.tables(), vantage6_servers.opened(theirs)
+    one, other = models.Collaboration.get(1), models.Collaboration.get(2)
+    names = one.name, other.name
+    for entity, name in ((one, "between"), (other, names[0]), (one, names[1])):
+        entity.name = name
+        entity.save()
+    users = models.User.get(2), models.User.get(3)
+    usernames = [user.username for user in users]
+    for user, username in ((users[0], "between"), (users[1], usernames[0]), (users[0], usernames[1])):
+        user.username = username
+        user.save()
+    copy.apply(backup=False)
+    copy.close()
+    reverting.apply(theirs.target, backup=False)
+    assert theirs.tables() == before
+
+
 def test_orphan_links_are_restored_as_they_were(tmp_path: Path) -> None:
     theirs = vantage6_servers.of_release("4.15.2", tmp_path)
     theirs.run("UPDATE run SET organization_id = 99 WHERE task_id = 3")
@@ -138,6 +163,56 @@ def test_a_change_that_was_not_confirmed_is_not_undone(theirs: Server) -> None:
     applied_later.close()
     with pytest.raises(ChangedMeanwhile, match="review the new plan"):
         reverting.apply(theirs.target, expected=seen, backup=False)
+
+
+def test_a_file_that_was_restored_no_longer_shows_what_was_applied(theirs: Server) -> None:
+    before = Path(theirs.target).read_bytes()
+    applied(theirs)
+    (record,) = reverting.log(theirs.target)
+    assert not reverting.marked(theirs.target, [record])[0].gone
+    Path(theirs.target).write_bytes(before)
+    assert reverting.marked(theirs.target, [record])[0].gone
+    with pytest.raises(Error, match=r"no longer shows change 1.*restoring a backup.*--change N"):
+        reverting.plan(theirs.target)
+
+
+def test_a_renamed_file_keeps_its_records_and_a_copy_does_not(theirs: Server, tmp_path: Path) -> None:
+    before = theirs.tables()
+    applied(theirs)
+    copy, renamed = tmp_path / "copy.sqlite", tmp_path / "renamed.sqlite"
+    shutil.copy(theirs.target, copy)
+    assert reverting.log(copy) == [] and reverting.copied_from(copy) == theirs.target
+    with pytest.raises(Error, match="each account keeps its own records"):
+        reverting.plan(copy)
+    Path(theirs.target).rename(renamed)
+    assert [record.number for record in reverting.log(renamed)] == [1]
+    reverting.apply(renamed, backup=False)
+    assert Server(renamed).tables() == before and reverting.log(renamed)[1].reverted_by == 2
+
+
+def test_another_file_does_not_get_the_records_of_a_deleted_one(theirs: Server, release: str, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    other = vantage6_servers.of_release(release, tmp_path / "other")
+    applied(theirs)
+    Path(theirs.target).unlink()
+    assert reverting.log(other.target) == []
+
+
+def test_a_server_can_write_while_an_undo_reads_its_record(theirs: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    newest_first, which = records.newest_first, "WHERE name = '東京病院'"
+
+    def slowly(record: records.Record) -> Iterator[records.Row]:
+        for row in newest_first(record):
+            theirs.run(f"UPDATE organization SET domain = 'else.example' {which}")
+            yield row
+
+    before = theirs.tables()
+    applied(theirs)
+    monkeypatch.setattr(records, "newest_first", slowly)
+    reverting.apply(theirs.target, backup=False)
+    assert theirs.value(f"SELECT domain FROM organization {which}") == "else.example"
+    theirs.run(f"UPDATE organization SET domain = 'org3.example' {which}")
+    assert theirs.tables() == before
 
 
 def test_a_damaged_record_is_one_line(theirs: Server) -> None:

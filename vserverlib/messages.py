@@ -21,6 +21,7 @@ MAX_WARNINGS = 3  # with the same code, of many rows at once
 PLANNED = "planned: "  # before a line about a change that is not applied yet
 
 _prefix = ""
+_held: list[str] | None = None  # see held()
 INDENT = "  "  # of the lines of a folded message after the first
 
 
@@ -89,6 +90,9 @@ def _cells(text: str) -> int:
 
 def notify(text: str, colour: str = "dim") -> None:
     """Write a line to stderr, after all earlier output, folded to the width of a terminal."""
+    if _held is not None and colour == "dim":
+        _held.append(text)
+        return
     sys.stdout.flush()
     message = folded(printable(_prefix + text, MAX_LENGTH), sys.stderr)
     print(painted(message, colour, sys.stderr), file=sys.stderr, flush=True)
@@ -103,6 +107,21 @@ def prefixed(prefix: str) -> Iterator[None]:
         yield
     finally:
         _prefix = before
+
+
+@contextlib.contextmanager
+def held(prefix: str) -> Iterator[None]:
+    """Print the dim messages of this block at its end, with a prefix; if it fails, they were not true: drop them."""
+    global _held  # noqa: PLW0603  # as sys.stderr is for all
+    before, _held = _held, []
+    try:
+        yield
+        lines, _held = _held, before
+        with prefixed(prefix):
+            for line in lines:
+                notify(line)
+    finally:
+        _held = before
 
 
 def warn(warning: Warning) -> None:

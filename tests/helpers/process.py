@@ -1,10 +1,9 @@
-"""Runs the program as a separate process, as a user starts it, with none of our modules imported before.
+"""Runs the program as a separate process, as a user starts it.
 
 Inside pytest every module is already imported, which hides mistakes of a fresh process. So the docs' promises of
-security, the command line and start-up are tested through this module.
-
-A start takes a third of a second, so `answers()` runs any number of snippets in one session and returns what each
-printed.
+security, the command line and start-up are tested through this module. `answers()` always starts a new Python, and
+runs any number of snippets in it; `vserver()` does in tests with the fixture `plain_starts`, and is four times as fast
+in others (see `starter`).
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from helpers import starter
 from helpers.terminal import Terminal, environment
 
 ROOT = Path(__file__).parent.parent.parent
@@ -54,7 +54,11 @@ def vserver(
     *words: str | Path, given: str | None = "", cwd: Path | None = None, seconds: float = SECONDS, **env: str
 ) -> Ended:
     """Run `vserver WORDS` and return the result. given: its standard input; env: more variables, in capitals."""
-    return python("-m", "vserver", *words, given=given, cwd=cwd, seconds=seconds, **env)
+    variables = environment(Path(os.environ["HOME"]), **env)
+    request = starter.request([str(word) for word in words], str(cwd or Path.cwd()), variables)
+    if given is None or not starter.can_start(request, variables):
+        return python("-m", "vserver", *words, given=given, cwd=cwd, seconds=seconds, **env)
+    return Ended(*starter.run(request, given, seconds))
 
 
 def python(
@@ -99,11 +103,11 @@ def answers(
     else:
         said = str(
             {
-                "-c": lambda: vserver(*shell, "-c", run, **env),
-                "file": lambda: vserver(*shell, program, **env),
-                "pipe": lambda: vserver(*shell, given=code, **env),
+                "-c": lambda: python("-m", "vserver", *shell, "-c", run, **env),
+                "file": lambda: python("-m", "vserver", *shell, program, **env),
+                "pipe": lambda: python("-m", "vserver", *shell, given=code, **env),
                 "script": lambda: python(program, **env),
-                "demo": lambda: vserver("shell", "--demo", *options, "-q", program, **env),
+                "demo": lambda: python("-m", "vserver", "shell", "--demo", *options, "-q", program, **env),
             }[way]()
         )
     assert results.exists(), f"there are no answers: {said}"

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from vserverlib import printable
+from vserverlib import addresses, printable
 from vserverlib.commands import printing
 from vserverlib.commands.options import Target
 from vserverlib.commands.printing import Paging
@@ -31,14 +31,14 @@ def show(
 
     if chosen := next((name for name in UNKNOWN if others.get(name) is not None), None):
         raise click.UsageError(f"--{chosen} is for a journal, which a server's database does not have")
-    after = _moment(since)
+    after, of = _moment(since), working_copy.target_of(target.path)
     found = [
         record
-        for record in reverting.log(working_copy.target_of(target.path))
+        for record in reverting.log(of)
         if (actor is None or record.actor == actor) and record.at >= after and (not changes or record.number in changes)
     ]
     end = None if paging.everything else paging.first + paging.size
-    shown = found[paging.first : end]
+    shown = reverting.marked(of, found[paging.first : end])
     if output != "table":
         from vserverlib.queries import formats
 
@@ -50,11 +50,19 @@ def show(
     if found:
         printing.hint_at_pages(paging.first + len(shown) if shown else 0, len(found), paging)
     elif output == "table":
-        notify(f"vserver has applied nothing to {printable(target.name, 200)}" + _narrowed(actor, since, changes))
+        notify(_nothing(target, reverting.copied_from(of), narrowed=bool(actor or since or changes)))
 
 
-def _narrowed(*asked: Any) -> str:
-    return " that matches" if any(asked) else ""
+def _nothing(target: Target, original: Any, *, narrowed: bool) -> str:
+    from vserverlib.plans import records
+
+    name = printable(target.name, 200)
+    if narrowed:
+        return f"this account's records have nothing applied to {name} that matches"
+    if original is not None:
+        line = addresses.command(str(original), "log")
+        return f"this account's records have nothing applied to {name}, but it is a copy of a file with some: {line}"
+    return f"this account's records have nothing applied to {name}: {records.PER_ACCOUNT}"
 
 
 def _moment(since: str | None) -> datetime.datetime:
@@ -68,7 +76,7 @@ def _moment(since: str | None) -> datetime.datetime:
 def _row(record: Any, *, with_plan: bool) -> dict[str, Any]:
     """Return a record as an object for programs."""
     row = record._asdict()
-    del row["orphan_links"]
+    del row["orphan_links"], row["identity"]
     if not with_plan:
         del row["plan"]
     at = record.at.isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -64,8 +64,9 @@ def create(
 ) -> None:
     """Create an entity.
 
-    NAME is its name, or a user's user name. VALUE is a text, number or time, null for none, or a link's id or name.
-    `vserver list ENTITY --fields help` lists the fields.
+    NAME is its name, or a user's user name. VALUE is a text, number or time, null for none, @FILE for the text of a
+    file (@@ for text that begins with @), or a link's id or name. `vserver list ENTITY --fields
+    help` lists the fields.
 
     A user needs an organization, a node also a collaboration, a task a collaboration, a result a task and an
     organization: null stands for none.
@@ -124,6 +125,7 @@ def _create_one(target: Target, model: Any, asked: Sequence[Any], how: Options) 
         found = assignments.existing(entity) if how.if_not_exists else None
         key = None
         if found is None:
+            database.refuse_unplannable(entity)
             assignments.require_unique(entity)
             key = _secret(entity, asked, how)  # before the transaction: it waits for a person
         with transaction(database, how.dry_run) as changes:
@@ -229,7 +231,8 @@ def _print_many(model: Any, done: Sequence[tuple[Any, str | None]], how: Options
 def set_command(target: Target, entity: str, words: tuple[str, ...], dry_run: bool, output: str | None) -> None:
     """Change fields of an entity.
 
-    VALUE is a text, number or time, null for none, or a link's id or name. A list takes += and -= too:
+    VALUE is a text, number or time, null for none, @FILE for the text of a file (@@ for text that begins with @), or a
+    link's id or name. A list takes += and -= too:
     organizations+=Oslo adds to the organizations of a collaboration, roles-=Researcher removes a role from a user.
     `vserver passwd` and `vserver apikey` set secrets.
 

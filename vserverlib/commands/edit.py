@@ -15,7 +15,7 @@ from typing import Any, TextIO
 
 import click
 
-from vserverlib import Error, addresses, pluralize, printable
+from vserverlib import pluralize, printable
 from vserverlib.commands import clean_up, completers, passwords, printing
 from vserverlib.commands.confirmation import require_yes
 from vserverlib.commands.options import JSON_OUTPUT, MAX_COUNT, YES, Target, command, paging
@@ -57,10 +57,11 @@ def passwd(target: Target, username: str, piped: bool) -> None:
     $ vserver passwd anna.devries --stdin < password.txt
     """
     password = passwords.piped("--stdin") if piped else None
-    with target.open():
+    with target.open() as database:
         import models
 
         user = models.User.get_by_username(username)
+        database.refuse_unplannable(user, "password")
         is_in_keycloak = _is_in_keycloak(user, "password")
         prompt = f"New password for {user.named()}"
         user.password = passwords.typed(prompt, "--stdin") if password is None else password
@@ -90,18 +91,10 @@ def unlock(target: Target, username: str, two_factor: bool) -> None:
     $ vserver -d server.sqlite --write --yes unlock user10
     $ vserver -d server.sqlite --write --dry-run unlock user10 --two-factor
     """
-    with target.open() as database:
+    with target.open():
         import models
 
-        if not target.write:
-            line = addresses.command("SERVER", "--write", "unlock", username)
-            raise Error(
-                f"{database.title} is a vserver database, which locks nobody out: unlock a server's user with {line}"
-            )
-        user = models.User.get_by_username(username)
-        database.unlock(user)
-        if two_factor:
-            database.reset_two_factor(user)
+        models.User.get_by_username(username).unlock(two_factor=two_factor)
 
 
 @command()
@@ -155,22 +148,15 @@ def fail(target: Target, results: tuple[str, ...], killed: bool) -> None:
     $ vserver fail 43 --killed
     $ vserver -d server.sqlite --write --dry-run fail 5
     """
-    from vserverlib.entities import fields, finding
+    from vserverlib.entities import finding
 
     with target.open() as database, database.atomic():
         import models
 
         found = [finding.one(models.Result, word, to_change=True) for word in results]
         for result in found:
-            _end(result, "killed by user" if killed else "failed", fields.now())
+            result.fail(killed=killed)
     notify(f"{pluralize(len(found), 'result')} ended; {target.undo_hint(database.last_change)}")
-
-
-def _end(result: Any, status: str, now: Any) -> None:
-    if result.complete:
-        raise Error(f"{result.named()}, has finished already: nothing was changed")
-    result.status, result.started_at, result.finished_at = status, result.started_at or now, now
-    result.save()
 
 
 # Deleting

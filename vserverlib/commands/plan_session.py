@@ -183,9 +183,11 @@ def _print_entries(found: Iterator[Any]) -> None:
 @contextlib.contextmanager
 def _working_copy(target: Target) -> Iterator[Any]:
     with opened(target) as database:
-        with planning(target):
-            yield database
-        database.applying()
+        with messages.held(messages.PLANNED):  # a plan that is refused has done nothing
+            with planning(target):
+                yield database
+            plan = planned(database)
+        _apply_copy(target, database, plan)
 
 
 @contextlib.contextmanager
@@ -204,16 +206,24 @@ def opened(target: Target) -> Iterator[Any]:
     _refuse_silence(target)
     with contextlib.closing(opener.connect(target.path, write=True)) as database:
         database.strict = target.strict
-        database.applying = lambda: _apply_copy(target, database)
+        database.applying = lambda: _apply_copy(target, database, planned(database))
         yield database
 
 
-def _apply_copy(target: Target, database: Any) -> None:
+def planned(database: Any) -> Plan:
+    """Return the plan of a working copy. A bar shows the progress of a large one."""
+    from vserverlib.terminal.live_display import progress_bar
+
+    plan: Plan = database.plan(bar=progress_bar)
+    return plan
+
+
+def _apply_copy(target: Target, database: Any, plan: Plan) -> None:
     from vserverlib.terminal.live_display import progress_bar
 
     shown = database.when_applied.copy()
     database.when_applied.clear()
-    if settle(target, database.plan(), lambda plan: database.apply(plan, backup=target.backup, bar=progress_bar)):
+    if settle(target, plan, lambda plan: database.apply(plan, backup=target.backup, bar=progress_bar)):
         for show in shown:
             show()
 

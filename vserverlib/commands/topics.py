@@ -187,12 +187,13 @@ backup, in one transaction, all or nothing.
 | option | meaning |
 |---|---|
 | `--dry-run` | Only print the plan; with `-o json`, for programs. |
-| `--yes` | Apply without asking, as scripts must. |
+| `--yes` | Apply without asking, as scripts must. The prompt asks all the same. |
 | `--no-backup` | Apply without a backup. |
 
-At the prompt, `db.plan()` shows the plan and `db.apply()` applies it. If a
-script fails, nothing is applied. If somebody changed a row meanwhile, nothing
-is written, and the message has both values.
+At the prompt, `db.plan()` shows the plan and `db.apply()` applies it;
+`user.unlock()` and `result.fail()` are the commands `unlock` and `fail`. If a
+script fails, nothing more is applied. If somebody changed a row meanwhile,
+nothing is written, and the message has both values.
 
 ## Take back
 
@@ -203,8 +204,8 @@ vserver -d server.sqlite --write undo
 
 ## Refused
 
-New tasks and results, which nodes would not see; deleting or renaming the user
-`root`; in release 5, what Keycloak keeps: passwords, API keys, new users and
+New tasks and results, which nodes would not see; deleting, renaming or creating
+the user `root`; in release 5, what Keycloak keeps: passwords, API keys, new users and
 nodes. Releases 1 to 3.10 are only viewed. `init`, `demo`, `restore`, `upgrade`,
 `copy`, `backup` and `import` without `--merge` are not for `--write`.
 """

@@ -17,7 +17,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from vserverlib import Error, Locked, ReadOnly, printable, signals
+from vserverlib import Error, Locked, ReadOnly, addresses, printable, signals
 from vserverlib.drivers import peewee
 from vserverlib.messages import notify
 from vserverlib.secret_columns import SECRET_COLUMNS
@@ -91,6 +91,14 @@ class DatabaseMixin(peewee.Database):
     def written_id(self, entity: Any) -> int:
         """Return the id of an entity in the database that its changes go to: a working copy's go to a server."""
         return int(entity.id)
+
+    def refuse_unplannable(self, entity: Any, *names: str) -> None:
+        """Raise an Error if an entity cannot be created, or these fields of it cannot be changed, by a plan."""
+
+    def unlock(self, user: Any, *, two_factor: bool = False) -> None:
+        """Unlock a user of a vantage6 server. Raises an Error: only a working copy of a server's database can."""
+        line = addresses.command("SERVER", "--write", "unlock", str(user.username), *["--two-factor"] * two_factor)
+        raise Error(f"{self.title} is not a server's own database, which alone locks users out: type {line}")
 
     def is_in_place(self) -> bool:
         """Whether the name of the database still leads to what is open."""

@@ -198,13 +198,10 @@ class Watch:
         self._index: int | None = None  # SQLite creates it on the first read
         self._mark = _mark(self.descriptor, None)
 
-    def look(self, found: os.stat_result) -> bool:
-        """Return whether the file was overwritten; takes microseconds if it has not changed.
-
-        found: the file's stat by its name. The caller ensures that it is the watched file.
-        """
-        log = self._log()
-        if self._mark.is_of(found):
+    def look(self) -> bool:
+        """Return whether the file was overwritten; takes microseconds if it has not changed."""
+        log = self._log()  # before the file: pages that are copied meanwhile change the counts once more
+        if self._mark.is_of(os.fstat(self.descriptor)):
             self._mark = self._mark._replace(log=log)
         elif not self.is_overwritten:
             now, was = _mark(self.descriptor, log), self._mark

@@ -261,7 +261,7 @@ class Sqlite(DatabaseMixin, peewee.SqliteDatabase):
             return GONE
         if (found.st_dev, found.st_ino) != self.identity:
             return REPLACED
-        if self._watch is not None and self._watch.look(found):
+        if self._watch is not None and self._watch.look():
             return OVERWRITTEN
         return "" if found.st_nlink == 1 or self.read_only else f"got another name (it has {found.st_nlink} hard links)"
 

@@ -20,14 +20,25 @@ from itertools import pairwise
 from shlex import quote
 from typing import Any, NamedTuple
 
-from vserverlib import Error, NotFound, UsageError, did_you_mean, printable, vantage6_names, with_article
+from vserverlib import (
+    Error,
+    NotFound,
+    UsageError,
+    did_you_mean,
+    files,
+    printable,
+    vantage6_names,
+    with_article,
+)
 from vserverlib.entities import ages, filters, finding
 from vserverlib.entities.choices import GeneratedField
-from vserverlib.entities.fields import BooleanField, Secret, UTCDateTimeField
+from vserverlib.entities.fields import BooleanField, Secret, Text, UTCDateTimeField
 from vserverlib.entities.relations import BackrefAccessor, Link, Memberships, relations
 from vserverlib.entities.typed_values import NO, YES, encodable, literal
 
 FORM = re.compile(r"([^\W\d]\w*)(\+=|-=|=)(.*)", re.DOTALL)
+FILE = "@"  # before the name of a file whose text is the value
+LONGEST_FILE = 16 << 20  # bytes
 SET, ADD, REMOVE = "=", "+=", "-="
 TEXT_LISTS = frozenset({("user", "roles")})  # texts that hold several names
 SEPARATOR = ", "  # of these names, as stored
@@ -82,7 +93,26 @@ def parse(model: Any, word: str, following: str = "") -> Assignment:
     field = model._meta.combined.get(name)
     if isinstance(field, Secret) and asked.value is not None:
         raise UsageError(f"{name} is a secret, which other users could read in a command line: {SECRETS[name]}")
+    if isinstance(field, Text) and sign == SET and value.startswith(FILE):
+        return asked._replace(value=value[1:] if value[1:].startswith(FILE) else _text_of_file(name, value[1:]))
     return asked
+
+
+def _text_of_file(name: str, path: str) -> str:
+    """Return the text of a file without the line breaks at its end, as $(cat FILE) does. Raises an Error."""
+    what = f"{name}={FILE}{printable(path, 200)}"
+    try:
+        with open(path, "rb") as file:
+            data = file.read(LONGEST_FILE + 1)
+    except OSError as error:
+        remedy = f"name another file, or write {name}={FILE * 2}… for text that begins with {FILE}"
+        raise Error(f"{what} cannot be read ({files.reason(error)}): {remedy}") from None
+    if len(data) > LONGEST_FILE:
+        raise Error(f"{what} is larger than {LONGEST_FILE >> 20} MB: set it in a script")
+    try:
+        return data.decode().rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise Error(f"{what} is not text in UTF-8: convert the file first") from None
 
 
 def named(model: Any, words: Sequence[str]) -> list[Assignment]:
@@ -373,7 +403,10 @@ def differing(found: Any, entity: Any, asked: Iterable[Assignment]) -> list[Assi
 
 def as_word(asked: Assignment) -> str:
     """Return an assignment as it is typed."""
-    return f"{asked.name}{asked.sign}{'null' if asked.value is None else filters.written(str(asked.value))}"
+    if asked.value is None:
+        return f"{asked.name}{asked.sign}null"
+    text = filters.written(str(asked.value))
+    return f"{asked.name}{asked.sign}{FILE if text.startswith(FILE) else ''}{text}"
 
 
 def _raise(error: Exception) -> Any:

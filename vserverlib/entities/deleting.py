@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from vserverlib import Error, pluralize
 from vserverlib.drivers import peewee
-from vserverlib.entities.orm import EntityBase, after_delete
+from vserverlib.entities.orm import EntityBase, after_delete, before_delete
 
 REMEDY = "delete(dependents=True) deletes them too"  # at the prompt
 
@@ -143,6 +143,8 @@ def delete(
             raise Error(f"{plan.subject()} still {verb} {counts(plan.dependents())}: {remedy}")
         if expected is not None and plan.dependents() != expected.dependents():
             raise Error(f"the dependents of {plan.subject()} have changed meanwhile: nothing was deleted; try again")
+        for hook in before_delete:
+            hook(plan)
         _execute(entities, plan)
     done = plan if database.in_transaction() else plan._replace(change=database.last_change)
     for hook in after_delete:

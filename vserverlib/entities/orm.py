@@ -55,8 +55,10 @@ class Saved(NamedTuple):
 
 
 before_commit: list[Callable[[Saved], SaveWarnings]] = []
+before_delete: list[Callable[[Any], None]] = []  # (the plan of deleting.py), in its transaction
 after_save: list[Callable[[Any], None]] = []  # (the entity), after the commit unless a transaction is open
 after_delete: list[Callable[[Any], None]] = []  # (the plan of deleting.py)
+after_unlock: list[Callable[[Any], None]] = []  # (a user), whose unlocking is planned
 on_unchanged: list[Callable[[Any], None]] = []  # (an entity without changes to save)
 on_overwrite: list[Callable[[Any, dict[str, Any]], SaveWarnings]] = []  # (entity, fields that changed meanwhile)
 _ALL: Any = object()

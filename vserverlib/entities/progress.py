@@ -23,12 +23,13 @@ from vserverlib.drivers import peewee
 from vserverlib.entities import timestamps
 
 PENDING, ACTIVE, COMPLETED, FAILURE, EMPTY = "pending", "active", "completed", "failed", "empty"
+KILLED = "killed by user"
 FAILED = (
-    "failed",
+    FAILURE,
     "start failed",
     "non-existing Docker image",
     "crashed",
-    "killed by user",
+    KILLED,
     "not allowed",
     "unknown error",
     "dataframe not found",

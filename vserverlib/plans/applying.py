@@ -7,6 +7,7 @@ the two plans differ, nothing is written and the person has to confirm the new p
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 from vserverlib import Error, signals
 from vserverlib.plans import conflicts, mapping, net_changes, planning, records, references, server_backups, sessions
 from vserverlib.plans.execution import Execution
-from vserverlib.plans.plan import Applied, ChangedMeanwhile, Plan
+from vserverlib.plans.plan import START_AGAIN, Applied, ChangedMeanwhile, Plan
 from vserverlib.plans.planning import PlannedWrites
 from vserverlib.plans.row_ids import Ids, New
 from vserverlib.plans.server import Server
@@ -22,9 +23,9 @@ from vserverlib.plans.sessions import Session
 from vserverlib.transfer.sources import ProgressBar, no_progress_bar
 
 
-def plan(session: Session) -> Plan:
+def plan(session: Session, bar: ProgressBar = no_progress_bar) -> Plan:
     """Return the plan: what apply() would change now. Writes nothing. Raises Refused if it cannot be applied."""
-    with _prepared(session) as (_, planned):
+    with _prepared(session, bar) as (_, planned):
         return planned.plan
 
 
@@ -37,7 +38,7 @@ def apply(
     database first. Raises Error if there is nothing to apply, and Refused if the plan cannot be applied.
     """
     began = time.perf_counter()
-    with _prepared(session) as (server, planned):
+    with _prepared(session, bar) as (server, planned):
         if not planned.plan:
             raise Error(f"nothing to apply: this working copy of {server.title} has no changes")
         _refuse_another(server, planned.plan, expected)
@@ -48,19 +49,19 @@ def apply(
             records.writing(server.identity, number, kept) as writer,
         ):
             applied, locked, ids = _write(server, session, planned, writer)
-    _note_applied(session, ids)
+    _note_applied(session, number, ids)
     path = records.folder(server.identity) / f"{number:04}.json"
     return Applied(applied, number, time.perf_counter() - began, locked, path, kept)
 
 
 @contextlib.contextmanager
-def _prepared(session: Session) -> Iterator[tuple[Server, PlannedWrites]]:
+def _prepared(session: Session, bar: ProgressBar) -> Iterator[tuple[Server, PlannedWrites]]:
     """Open the server's database and compute the plan of a working copy."""
     with (
         contextlib.closing(sessions.open_server(session.target, session.release)) as server,
         net_changes.read(session.database, session.since) as net,
     ):
-        planned = planning.compute_unlocked(server, net, session.changes, session.ids, session.header(server))
+        planned = planning.compute_unlocked(server, net, session.changes, session.ids, session.header(server), bar)
         try:
             yield server, planned
         finally:
@@ -69,22 +70,29 @@ def _prepared(session: Session) -> Iterator[tuple[Server, PlannedWrites]]:
 
 def _refuse_another(server: Server, found: Plan, expected: Plan | None) -> None:
     if expected is not None and found != expected:
-        raise ChangedMeanwhile(
-            [f"{server.title} was changed meanwhile, so the plan is different now: review the new plan"]
-        )
+        raise ChangedMeanwhile(server.title, "the plan is different now")
 
 
 def _write(
     server: Server, session: Session, planned: PlannedWrites, writer: records.RecordWriter
 ) -> tuple[Plan, float, dict[New, int]]:
     """Write in one transaction. Return the plan, the seconds that the lock was held, and the ids of new rows."""
-    with server.writing(_tables(planned)):
+
+    def compute_again() -> None:
+        nonlocal planned
+        version, header = server.version(), session.header(server)
+        again = planning.compute(server, planned.net, session.changes, session.ids, header, planned.fingerprints)
+        _refuse_another(server, again.plan, planned.plan)
+        planned = dataclasses.replace(again, version=version)
+
+    def prepare() -> None:
+        if not server.keeps_temp_tables:
+            compute_again()
+
+    with server.writing(_tables(planned), prepare):
         began = time.perf_counter()
         if server.version() != planned.version:
-            header = session.header(server)
-            again = planning.compute(server, planned.net, session.changes, session.ids, header, planned.fingerprints)
-            _refuse_another(server, again.plan, planned.plan)
-            planned = again
+            compute_again()
         execution = Execution(server, writer)
         execution.assign_ids(planned.writes.new_rows)
         plan = planned.plan.with_ids({(new.entity, new.id): id for new, id in execution.ids.items()})
@@ -116,14 +124,15 @@ def _verify(server: Server, planned: PlannedWrites, ids: Ids) -> None:
         raise Error(f"{server.title} does not read back as written ({problems[0]}): nothing was changed")
 
 
-def _note_applied(session: Session, ids: dict[New, Any]) -> None:
+def _note_applied(session: Session, number: int, ids: dict[New, Any]) -> None:
     """Start the next plan from the applied state, so that it contains only later changes."""
+    session.applied.append(number)
     session.ids.add(ids)
     session.changes.clear()
     conn = session.database.connection()
     (busy, *_) = conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     if busy:
-        raise Error("the plan was applied, but the working copy is in use: start again from a new copy")
+        raise Error(f"the plan was applied, but the working copy is in use: {START_AGAIN}")
     session.since = newest_change(conn)
 
 

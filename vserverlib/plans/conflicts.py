@@ -15,6 +15,7 @@ from vserverlib.plans.row_ids import Ids
 from vserverlib.plans.row_reader import RowReader, is_same_secret
 from vserverlib.plans.server import Server
 from vserverlib.plans.writes import row_title
+from vserverlib.progress_callback import Advance
 
 
 class Comparison:
@@ -23,12 +24,13 @@ class Comparison:
     def __init__(self, server: Server, reader: RowReader, ids: Ids) -> None:
         self._server, self._reader, self._ids = server, reader, ids
 
-    def conflicts(self, net: NetChanges, unchanged: Collection[str] = ()) -> Iterator[str]:
+    def conflicts(self, net: NetChanges, unchanged: Collection[str] = (), advance: Advance = bool) -> Iterator[str]:
         """Return a line for each planned row that was changed or deleted on the server since the copy.
 
         unchanged: the server's tables whose deleted rows did not change. Users and nodes are compared anyway, because
-        their values are in several tables.
+        their values are in several tables. advance: called with the number of compared rows.
         """
+        done = 0
         yield from self.row_conflicts(net.changed)
         for entity in registry:
             if entity == "member":
@@ -38,6 +40,8 @@ class Comparison:
                 continue
             for chunk in net.deleted_rows(entity):
                 yield from self.row_conflicts(chunk)
+                done += len(chunk)
+                advance(done)
 
     def row_conflicts(self, rows: Iterable[Row]) -> Iterator[str]:
         """Return a line for each of these rows that differs from its copy."""
@@ -45,7 +49,7 @@ class Comparison:
             assert row.old is not None
             title = row_title(self._server.release, row)
             if read is None:
-                yield f"{title} no longer exists: start again from a new copy"
+                yield f"{title} no longer exists on the server"
             elif read != row.old or not self._ids.all_equal:
                 compared = set(row.changed()) if row.new else set()
                 yield from self._values(row.entity, title, row.old, read, compared)
@@ -83,10 +87,10 @@ class Comparison:
                 continue
             label = mapping.label(self._server.release, name)
             if is_secret(entity, name):
-                yield f"{title}: its {label} was changed on the server meanwhile: start again from a new copy"
+                yield f"{title}: its {label} was changed on the server meanwhile"
             else:
                 values = f"is {_shown(now)} on the server now, and was {_shown(before)}"
-                yield f"{title}: {label} {values}: start again from a new copy"
+                yield f"{title}: {label} {values}"
 
     def is_same(self, entity: str, name: str, base: Any, read: Any) -> bool:
         """Whether a value of the copy and a value read from the server mean the same."""
@@ -109,7 +113,7 @@ class Comparison:
             pair = self._ids.theirs("organization", organization), self._ids.theirs("collaboration", collaboration)
             if not has_member(self._server, *pair):
                 what = f"membership of organization {organization} in collaboration {collaboration}"
-                yield f"{what} no longer exists: start again from a new copy"
+                yield f"{what} no longer exists on the server"
 
 
 def has_member(server: Server, organization: int, collaboration: int) -> bool:

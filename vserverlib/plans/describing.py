@@ -1,24 +1,22 @@
-"""Describe a plan: the title and fields of each row, and notes on side effects."""
+"""Describe a plan: the title and fields of each row. notes.py has the notes on side effects."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from vserverlib import pluralize, printable
+from vserverlib import printable
 from vserverlib.databases.registry import registry
-from vserverlib.entities import progress
 from vserverlib.plans import conflicts, mapping, writes
 from vserverlib.plans.change import CHANGED, DELETED, NEW, Change, Field
 from vserverlib.plans.deleted_rows import DeletedRows
 from vserverlib.plans.net_changes import NetChanges, Root, Row
-from vserverlib.plans.references import Link
 from vserverlib.plans.server import Server
-from vserverlib.plans.writes import ServerChange, Writes, row_title
+from vserverlib.plans.writes import ServerChange, row_title
 
 LOCK_LIFTED = "unlocks the user"
 SERVER_LABELS = {writes.UNLOCK: "lock-out", writes.RESET_TWO_FACTOR: "two-factor"}
-LIFTED, OFF = "lifted", "off"
+ON, OFF = "on", "off"
 
 
 class Describer:
@@ -81,7 +79,7 @@ class Describer:
 
 
 def changes(
-    server: Server, net: NetChanges, server_changes: Iterable[ServerChange], deleted: DeletedRows, written: Writes
+    server: Server, net: NetChanges, server_changes: Iterable[ServerChange], deleted: DeletedRows
 ) -> Iterator[Change]:
     """Return the changes of a plan, in the order of the entities: changed, new, deleted."""
     describer, expected = Describer(server, net), _expected_ids(server, net)
@@ -99,7 +97,7 @@ def changes(
 
 
 def _server_field(change: ServerChange) -> Field:
-    return Field(change.what, SERVER_LABELS[change.what], None, LIFTED if change.what == writes.UNLOCK else OFF)
+    return Field(change.what, SERVER_LABELS[change.what], ON, OFF)
 
 
 def _expected_ids(server: Server, net: NetChanges) -> dict[tuple[str, int], int]:
@@ -139,72 +137,3 @@ def _dependents(release: int, root: Root, counts: dict[str, dict[int, int]]) -> 
         count = by_root.get(root.number, 0) - (entity == root.row.entity)
         if count:
             yield mapping.noun(release, entity), count
-
-
-# Notes
-
-
-def notes(
-    server: Server, net: NetChanges, server_changes: Iterable[ServerChange], bulk_links: Mapping[Link, int]
-) -> Iterator[str]:
-    """Return the side effects of a plan that a person should know."""
-    yield from _of_runs(server, net)
-    yield from _of_deleted(server, net)
-    yield from _of_keycloak(server, net)
-    if (seconds := server.unindexed_seconds(bulk_links)) > 1:
-        what = "the tables lack indexes, which only their owner can create"
-        yield f"applying this locks the tables for about {seconds:,.0f} s: {what}"
-    if any(change.what == writes.RESET_TWO_FACTOR for change in server_changes):
-        yield "users whose two-factor authentication was reset set it up at their next login, if the server requires it"
-    if (zone := server.time_zone()) not in ("", "UTC", "Etc/UTC", "GMT"):
-        yield f"the database has the time zone {zone}: times are written in UTC, as vantage6 expects"
-
-
-def _of_runs(server: Server, net: NetChanges) -> Iterator[str]:
-    ended = [row for row in net.changed if row.entity == "result" and _is_ended(row)]
-    if ended:
-        runs = pluralize(len(ended), mapping.noun(server.release, "result"))
-        what = f"{runs} marked as finished may still execute on a node"
-        yield f"nodes are not notified: {what}; kill it with the server's API"
-    if any(
-        row.entity == "result" and row.old and row.old["finished_at"] and not row.new["finished_at"]  # type: ignore[index]
-        for row in net.changed
-    ):
-        yield "a run without finished_at runs again when its node connects"
-
-
-def _is_ended(row: Row) -> bool:
-    assert row.old is not None
-    assert row.new is not None
-    return row.old["finished_at"] is None and (
-        row.new["finished_at"] is not None or row.new["status"] in progress.FAILED
-    )
-
-
-def _of_deleted(server: Server, net: NetChanges) -> Iterator[str]:
-    deleted = {entity: sum(net.counts(entity).values()) for entity in mapping.ENTITIES}
-    if deleted["task"] or deleted["result"]:
-        yield "nodes are not notified: a deleted task that is running continues on its node, and its output is rejected"
-    if deleted["user"]:
-        yield "deleted users stay logged in until their tokens expire"
-    if deleted["node"] or any(row.entity in ("member", "node") for row in net.new):
-        yield "nodes notice new and deleted memberships when they reconnect"
-
-
-def _of_keycloak(server: Server, net: NetChanges) -> Iterator[str]:
-    if server.release < mapping.KEYCLOAK_FROM:
-        return
-    for entity in mapping.AUTHENTICATED:
-        names = [
-            str((row.old or {}).get("username" if entity == "user" else "name"))
-            for chunk in net.deleted_rows(entity)
-            for row in chunk
-        ]
-        if names:
-            more = f" and {len(names) - 3:,} more" if len(names) > 3 else ""
-            yield f"the Keycloak accounts of deleted {entity}s are not deleted: {', '.join(names[:3])}{more}"
-    for row in net.changed:
-        if row.entity == "user" and "username" in row.changed():
-            yield f"the Keycloak account of user {row.id} is not renamed"
-        if row.entity == "user" and "organization_id" in row.changed():
-            yield f"the Keycloak account of user {row.id} keeps its organization"

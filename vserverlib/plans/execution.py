@@ -10,10 +10,10 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from vserverlib import Error
 from vserverlib.databases.connection import quoted
 from vserverlib.plans import describing, records, references
 from vserverlib.plans.deleted_rows import DeletedRows
+from vserverlib.plans.plan import Conflict
 from vserverlib.plans.planning import PlannedWrites
 from vserverlib.plans.records import RecordWriter
 from vserverlib.plans.row_ids import New
@@ -109,7 +109,7 @@ class Execution:
         )
         cursor = self._server.run(f"UPDATE {quoted(table)} SET {pairs} WHERE id = ?", [*values, update.id])
         if cursor.rowcount != 1:
-            raise Error(f"{table} {update.id} no longer exists: nothing was changed; start again from a new copy")
+            raise Conflict([f"{table} {update.id} no longer exists on the server"])
         after = self._row(table, "id", update.id)
         self._writer.add(
             records.UPDATE,

@@ -17,7 +17,7 @@ from vserverlib import Error, printable
 from vserverlib.databases.recording import BULK_WORK, FORGET, PRUNE
 from vserverlib.databases.registry import registry
 from vserverlib.plans import mapping
-from vserverlib.plans.plan import Refused
+from vserverlib.plans.plan import START_AGAIN, Refused
 from vserverlib.plans.server import CHUNK
 
 TOUCHED = """
@@ -86,6 +86,15 @@ class NetChanges:
         size = CHUNK_OF_RESULTS if entity == "result" else CHUNK
         while chunk := [_old(entity, names, row) for row in islice(rows, size)]:
             yield chunk
+
+    def deletes(self, entity: str, where: str = "true") -> bool:
+        """Whether a row of an entity is deleted that matched a condition on its copied values, `b`."""
+        found = f'FROM temp.deleted g JOIN pristine."{entity}" b ON b.id = g.id WHERE g.entity = ? AND {where} LIMIT 1'
+        return self._conn.execute(f"SELECT 1 {found}", [entity]).fetchone() is not None
+
+    def deleted_total(self) -> int:
+        """Return how many rows are deleted."""
+        return int(self._conn.execute("SELECT COUNT(*) FROM temp.deleted").fetchone()[0])
 
     def counts(self, entity: str) -> dict[int, int]:
         """Return how many rows of an entity are deleted, by root; the root counts too."""
@@ -164,9 +173,7 @@ def _refuse_unrecorded(conn: sqlite3.Connection, since: int) -> None:
     if found is None:
         return
     what = printable(found[1] or "bulk work", 100)
-    raise Refused(
-        [f"{what}: this was not recorded row by row, so it cannot be applied to a server: start again from a new copy"]
-    )
+    raise Refused([f"{what}: this was not recorded row by row, so it cannot be applied to a server: {START_AGAIN}"])
 
 
 def _collect_deleted(conn: sqlite3.Connection, entity: str) -> None:

@@ -16,6 +16,7 @@ from vserverlib.plans import plan_text
 from vserverlib.plans.change import CHANGED, DELETED, NEW, Change
 
 SHOWN = 5  # reasons in the text of an error
+START_AGAIN = "to start from a new copy, run the command again, or leave the prompt and open it again"
 
 
 class Refused(Error):
@@ -31,8 +32,20 @@ class Refused(Error):
         super().__init__(f"{shown}; and {more:,} more" if more > 0 else shown)
 
 
+class Conflict(Refused):
+    """Rows of the server were changed since they were copied. Nothing was written."""
+
+    def __init__(self, reasons: Iterable[str]) -> None:
+        super().__init__(reasons)
+        self.args = (f"{self}; nothing was written: {START_AGAIN}",)
+
+
 class ChangedMeanwhile(Refused):
     """The server's database was changed meanwhile, so that the plan is no longer the one that was confirmed."""
+
+    def __init__(self, server: str, what: str) -> None:
+        remedy = "review the new plan: run the command again, or db.apply() at the prompt"
+        super().__init__([f"{server} was changed meanwhile, so {what}: nothing was written; {remedy}"])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,9 +107,9 @@ class Plan:
     @property
     def title(self) -> str:
         """Return the first line of the plan."""
-        about = f"a vantage6 server of release {self.release}"
         what = "Plan" if self.reverts is None else f"Plan to undo change {self.reverts}"
-        return f"{what} for {printable(self.server, 200)}, {about}, as it was at {self.copied_at:%H:%M:%S} UTC"
+        about = f"vantage6 release {self.release}, as of {self.copied_at:%H:%M:%S} UTC"
+        return f"{what} for {printable(self.server, 200)}, {about}"
 
     @property
     def summary(self) -> str:

@@ -14,23 +14,24 @@ from vserverlib.plans.change import CHANGED, DELETED, NEW, Change, Field
 
 MARKS = {CHANGED: "~", NEW: "+", DELETED: "-"}
 SHOWN = 20  # rows of one kind and noun
+NAMED = 3  # rows in a line
 NAMES = ("name", "username")  # fields that are in the title of a new row
 LONGEST = 60  # characters of a value
 EMPTY, ARROW = "–", "→"  # noqa: RUF001
 
 
 class Line(NamedTuple):
-    """A line of a plan: mark and title, empty in further lines of a row; a field, and its old → new value."""
+    """A line of a plan: the mark and title of a row, or a field of it with its old → new value."""
 
     mark: str
     what: str
-    field: str
-    value: str
+    field: str = ""
+    value: str = ""
 
 
 def plain(line: Line) -> str:
     """Format a line as plain text."""
-    return f"  {line.mark or ' '} {line.what:30} {line.field:14} {line.value}".rstrip()
+    return f"  {line.mark} {line.what}" if line.what else f"      {line.field:14} {line.value}".rstrip()
 
 
 def lines(changes: Iterable[Change]) -> Iterator[Line]:
@@ -38,37 +39,50 @@ def lines(changes: Iterable[Change]) -> Iterator[Line]:
     for (kind, noun), alike in groupby(changes, key=lambda change: (change.kind, change.noun)):
         rest = iter(alike)
         for change in islice(rest, SHOWN):
-            yield from _row_lines(change)
+            yield Line(MARKS[change.kind], _title(change))
+            yield from (Line("", "", *field) for field in _fields(change))
         if more := sum(1 for _ in rest):
-            yield Line(MARKS[kind], f"and {pluralize(more, f'more {noun}')}", "", "")
+            yield Line(MARKS[kind], f"and {pluralize(more, f'more {noun}')}; --dry-run -o json lists all")
 
 
-def _row_lines(change: Change) -> Iterator[Line]:
-    """Return the lines of a row."""
-    mark, what = MARKS[change.kind], change.title
-    if change.kind == NEW and not change.dependents and not change.theirs:
-        what = _new_title(change)
-    details = "; ".join(part for part in (_server_id(change), _dependents(change)) if part)
-    if change.kind != CHANGED:
-        yield Line(mark, what, "", details)
-        mark = what = ""
+def named(changes: Iterable[Change], total: int) -> str:
+    """Return one line that names the first rows of changes, with the fields of changed ones."""
+    rows = [f"{MARKS[change.kind]} {_title(change)}{_labels(change)}" for change in islice(changes, NAMED)]
+    more = total - NAMED
+    return "; ".join(rows) + (f"; and {more:,} more" if more > 0 else "")
+
+
+def _labels(change: Change) -> str:
+    return f": {', '.join(field.label for field in change.fields)}" if change.kind == CHANGED else ""
+
+
+def _fields(change: Change) -> Iterator[tuple[str, str]]:
+    """Return the labels and values below the title of a row."""
+    if change.server_id not in (None, change.id):
+        yield "id", f"{change.server_id} ({change.id} here)"
     for field in change.fields:
-        if change.kind == NEW and field.name in NAMES:
-            continue
-        yield Line(mark, what, field.label, _value_change(change, field))
-        mark = what = ""
+        if change.kind != NEW or field.name not in NAMES:
+            yield field.label, _value_change(change, field)
+    counts = {"server-only": change.theirs, "cleared": change.emptied}
+    if change.dependents:
+        yield "with", ", ".join(pluralize(count, noun) for noun, count in change.dependents)
+    for label, found in counts.items():
+        if found:
+            yield label, ", ".join(f"{count:,} {name}" for name, count in found)
+
+
+def _title(change: Change) -> str:
+    is_plain = change.kind != NEW or change.dependents or change.theirs
+    return change.title if is_plain else _new_title(change)
 
 
 def _new_title(change: Change) -> str:
-    """Return the title of a new row without its id, because the server may assign another one."""
+    """Return the title of a new row with its id on the server, if that is known, instead of its id here."""
     name = change.title.partition(' "')[2]
-    return f'{change.noun} "{name}' if name and change.entity != "member" else change.title
-
-
-def _server_id(change: Change) -> str:
-    if change.server_id is None:
-        return ""
-    return f"as {change.server_id}" + ("" if change.server_id == change.id else f" ({change.id} here)")
+    if change.entity == "member" or not (name or change.server_id):
+        return change.title
+    id = "" if change.server_id is None else f" {change.server_id}"
+    return f"{change.noun}{id}" + (f' "{name}' if name else "")
 
 
 def _value_change(change: Change, field: Field) -> str:
@@ -89,18 +103,6 @@ def _value(value: Any) -> str:
     text = printable(value, LONGEST)
     is_plain = text.strip() == text and text not in ("", EMPTY) and ARROW not in text
     return text if is_plain else f'"{text}"'
-
-
-def _dependents(change: Change) -> str:
-    """Describe the rows that are deleted with a row, and the links that are cleared."""
-    parts = []
-    if change.dependents:
-        parts.append("with " + ", ".join(pluralize(count, noun) for noun, count in change.dependents))
-    if change.theirs:
-        parts.append("server-only rows: " + ", ".join(f"{count:,} {table}" for table, count in change.theirs))
-    if change.emptied:
-        parts.append("cleared: " + ", ".join(f"{count:,} {name}" for name, count in change.emptied))
-    return "; ".join(parts)
 
 
 def counts_line(counts: Mapping[str, Mapping[str, int]], theirs: Mapping[str, int]) -> str:

@@ -13,16 +13,17 @@ from types import MappingProxyType
 from typing import Any
 
 from vserverlib import pluralize, printable
-from vserverlib.plans import conflicts, describing, mapping, references, roles, writes
+from vserverlib.plans import conflicts, describing, mapping, notes, references, refusals, roles, writes
 from vserverlib.plans.conflicts import Comparison
 from vserverlib.plans.deleted_rows import DeletedRows, id_list
 from vserverlib.plans.net_changes import NetChanges, Row
-from vserverlib.plans.plan import Plan, Refused
+from vserverlib.plans.plan import Conflict, Plan, Refused
 from vserverlib.plans.references import Link
 from vserverlib.plans.row_ids import Ids, New
 from vserverlib.plans.row_reader import RowReader
 from vserverlib.plans.server import Server
 from vserverlib.plans.writes import ServerChange, Writer, Writes, row_title
+from vserverlib.transfer.sources import ProgressBar, no_progress_bar
 
 TRIES = 3  # to plan without another program writing meanwhile
 NO_FINGERPRINTS: Mapping[str, Any] = MappingProxyType({})
@@ -56,14 +57,19 @@ class PlanHeader:
 
 
 def compute_unlocked(
-    server: Server, net: NetChanges, changes: Iterable[ServerChange], ids: Ids, header: PlanHeader
+    server: Server,
+    net: NetChanges,
+    changes: Iterable[ServerChange],
+    ids: Ids,
+    header: PlanHeader,
+    bar: ProgressBar = no_progress_bar,
 ) -> PlannedWrites:
     """Compute the plan without a lock; on SQLite again if another program wrote meanwhile. Raises Refused."""
     changes, known_fingerprints = list(changes), NO_FINGERPRINTS
     for _ in range(TRIES if server.is_sqlite else 1):
         version = server.version()
         with server.reading():
-            planned = compute(server, net, changes, ids, header, known_fingerprints)
+            planned = compute(server, net, changes, ids, header, known_fingerprints, bar)
         known_fingerprints = planned.fingerprints
         if server.version() == version:
             break
@@ -77,12 +83,13 @@ def compute(
     ids: Ids,
     header: PlanHeader,
     known_fingerprints: Mapping[str, Any] = NO_FINGERPRINTS,
+    bar: ProgressBar = no_progress_bar,
 ) -> PlannedWrites:
     """Compute the plan for the current state of the server's database. Raises Refused.
 
     known_fingerprints: of an earlier plan. Deleted rows with the same fingerprint are not compared again.
     """
-    changes = [change for change in changes if writes.is_needed(server, ids, change)]
+    changes = [each for each in changes if net.new_row("user", each.user) and writes.is_needed(server, ids, each)]
     deleted, reader = DeletedRows(server), RowReader(server)
     new_rows = {New(row.entity, row.id) for row in net.new}
     _refuse(_of_users(server, net))
@@ -90,22 +97,24 @@ def compute(
     _collect_deleted(deleted, net, ids)
     bulk_links, fingerprints = deleted.bulk_links(), deleted.fingerprints()
     unchanged = {table for table, found in fingerprints.items() if found == known_fingerprints.get(table)}
-    _refuse(Comparison(server, reader, ids).conflicts(net, unchanged))
+    with bar("deleted rows", net.deleted_total()) as advance:
+        _refuse(Comparison(server, reader, ids).conflicts(net, unchanged, advance), Conflict)
     writer = Writer(server, net, ids)
     writer.collect(granted, changes, deleted)
     roles.delete_revoked(deleted, server)
     titles = _titles(server, net, ids)
     _refuse(writer.problems)
-    _refuse(_new_members(server, net, writer.writes))
+    _refuse(_new_members(server, net, writer.writes), Conflict)
+    _refuse(_added_rows(server, deleted, net, ids), Conflict)
     _refuse(_blocking_rows(server, deleted, net, ids))
-    _refuse(writes.missing_targets(server, writer.writes, titles))
+    _refuse(writes.missing_targets(server, writer.writes, titles), Conflict)
     _refuse(writes.unique_conflicts(server, writer.writes, deleted, titles))
     plan = Plan(
         server=header.server,
         release=server.release,
         copied_at=header.copied_at,
-        changes=tuple(describing.changes(server, net, changes, deleted, writer.writes)),
-        notes=tuple(describing.notes(server, net, changes, bulk_links)),
+        changes=tuple(describing.changes(server, net, changes, deleted)),
+        notes=tuple(notes.of_plan(server, net, changes, deleted, bulk_links)),
         folder=header.folder,
     )
     return PlannedWrites(
@@ -113,10 +122,10 @@ def compute(
     )
 
 
-def _refuse(reasons: Iterable[str]) -> None:
-    """Raise Refused if there are reasons."""
+def _refuse(reasons: Iterable[str], error: type[Refused] = Refused) -> None:
+    """Raise the error if there are reasons."""
     if found := list(dict.fromkeys(reasons)):
-        raise Refused(found)
+        raise error(found)
 
 
 def _titles(server: Server, net: NetChanges, ids: Ids) -> dict[Any, str]:
@@ -129,11 +138,10 @@ def _titles(server: Server, net: NetChanges, ids: Ids) -> dict[Any, str]:
 
 
 def _of_users(server: Server, net: NetChanges) -> Iterator[str]:
-    """Return why users cannot be deleted: the server needs the user root."""
+    """Return why users cannot be deleted."""
     for chunk in net.deleted_rows("user"):
         for row in chunk:
-            if row.old is not None and row.old["username"] == writes.ROOT:
-                yield writes.why_root_stays(row_title(server.release, row), server.release)
+            yield from refusals.of_deleted(server.release, "user", row_title(server.release, row), row.old or {})
 
 
 def _collect_deleted(deleted: DeletedRows, net: NetChanges, ids: Ids) -> None:
@@ -158,34 +166,50 @@ def _new_members(server: Server, net: NetChanges, written: Writes) -> Iterator[s
         one, other = (insert.values.get(name) for name in ("organization_id", "collaboration_id"))
         if isinstance(one, int) and isinstance(other, int) and conflicts.has_member(server, one, other):
             title = f"membership of organization {one} in collaboration {other}"
-            yield f"{title} already exists: start again from a new copy"
+            yield f"{title} already exists on the server"
 
 
-def _blocking_rows(server: Server, deleted: DeletedRows, net: NetChanges, ids: Ids) -> Iterator[str]:
-    """Return why rows cannot be deleted: rows that are not in the plan refer to them."""
-    moved = set(_moved(server, net, ids))
-    entities = {mapping.table_of(server, entity): entity for entity in mapping.ENTITIES}
-    nouns = {table: mapping.noun(server.release, entity) for table, entity in entities.items()}
+class _Titles:
+    """Titles of the server's rows, in the terms of its release."""
 
-    def title_of(table: str, id: int) -> str:
-        entity = entities.get(table)
-        old = None if entity is None else net.old_row(entity, ids.ours(entity, id))
-        return row_title(server.release, Row(str(entity), id, old, None)) if old else f"{nouns.get(table, table)} {id}"
+    def __init__(self, server: Server, net: NetChanges, ids: Ids) -> None:
+        self._release, self._net, self._ids = server.release, net, ids
+        self._entities = {mapping.table_of(server, entity): entity for entity in mapping.ENTITIES}
+        self.nouns = {table: mapping.noun(server.release, entity) for table, entity in self._entities.items()}
 
+    def of(self, table: str, id: int) -> str:
+        """Return the title of a row."""
+        entity = self._entities.get(table)
+        old = None if entity is None else self._net.old_row(entity, self._ids.ours(entity, id))
+        return row_title(self._release, Row(str(entity), id, old, None)) if old else f"{self.noun(table)} {id}"
+
+    def noun(self, table: str) -> str:
+        """Return the noun of a table; its name if it is the server's own."""
+        return self.nouns.get(table, table)
+
+
+def _added_rows(server: Server, deleted: DeletedRows, net: NetChanges, ids: Ids) -> Iterator[str]:
+    """Return the rows of our entities that refer to deleted rows, and are not in the plan."""
+    moved, titles = set(_moved(server, net, ids)), _Titles(server, net, ids)
     for link, rows in deleted.blocking_links(references.PLANNED):
         for key, to in rows:
             if (link.table, key, link.column) not in moved:
-                noun = nouns.get(link.table, link.table)
+                noun = titles.noun(link.table)
                 name = noun if link.table == mapping.MEMBER else f"{noun} {key}"
-                yield f"{title_of(link.to, to)}: {name} was added to it meanwhile: start again from a new copy"
+                yield f"{titles.of(link.to, to)}: {name} was added to it meanwhile"
+
+
+def _blocking_rows(server: Server, deleted: DeletedRows, net: NetChanges, ids: Ids) -> Iterator[str]:
+    """Return why rows cannot be deleted: rows of the server's own tables refer to them."""
+    titles = _Titles(server, net, ids)
     for link, rows in deleted.blocking_links(references.RESTRICT):
         for to, count in Counter(to for _, to in rows).items():
             has = f"has {pluralize(count, link.table)} that depend on it"
-            yield f"{title_of(link.to, to)} {has}: delete them first with the server's API"
+            yield f"{titles.of(link.to, to)} {has}: delete them first with the server's API"
     for role, users in deleted.roles_in_use():
         who = f"user {users[0]} has" if len(users) == 1 else f"users {id_list(users)} have"
         yield f'{who} the role "{printable(role)}" of a deleted organization: remove the role first'
-    yield from deleted.unknown_references(nouns)
+    yield from deleted.unknown_references(titles.nouns)
 
 
 def _moved(server: Server, net: NetChanges, ids: Ids) -> Iterator[tuple[str, int, str]]:

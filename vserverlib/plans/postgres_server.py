@@ -7,14 +7,14 @@ Values are sent as text, which PostgreSQL converts to the type of their column.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from vserverlib import Error, printable
 from vserverlib.databases.connection import quoted
 from vserverlib.databases.postgresql import servers, value_decoding
 from vserverlib.drivers import peewee
-from vserverlib.plans.plan import Refused
+from vserverlib.plans.plan import Conflict
 from vserverlib.plans.references import Link
 from vserverlib.plans.server import LOCK_WAIT, Schema, Server
 
@@ -57,7 +57,7 @@ WHOLE = ("smallint", "integer", "bigint")
 class PostgresServer(Server):
     """A server's PostgreSQL database, open. Raises Error if it has no encoding, or cannot be opened."""
 
-    is_sqlite = False
+    is_sqlite = keeps_temp_tables = False
     row_locator, null_safe_equals = "ctid", "IS NOT DISTINCT FROM"
     temp_table_suffix = " ON COMMIT DROP"  # a connection pooler may give the session to others
 
@@ -145,19 +145,18 @@ class PostgresServer(Server):
             yield
 
     @contextlib.contextmanager
-    def writing(self, tables: Iterable[str]) -> Iterator[None]:
+    def writing(self, tables: Iterable[str], prepare: Callable[[], None] = lambda: None) -> Iterator[None]:
         try:
             with self.database.atomic(UNLOCKED):  # of which each statement sees what others wrote before the lock
                 self.database.set_local(**SETTINGS)
+                prepare()
                 locked = ", ".join(quoted(table) for table in sorted(tables) if self.has(table))
                 self.run(f"LOCK TABLE {locked} IN SHARE ROW EXCLUSIVE MODE")
                 self.is_writing = True
                 yield
         except (peewee.IntegrityError, peewee.OperationalError) as error:
             said = printable(str(error), 200)
-            raise Refused(
-                [f"{self.title} rejected the changes ({said}): nothing was changed; start again from a new copy"]
-            ) from error
+            raise Conflict([f"{self.title} rejected the changes ({said})"]) from error
         finally:
             self.is_writing = False
 

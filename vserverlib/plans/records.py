@@ -24,10 +24,15 @@ from vserverlib.files import shown
 from vserverlib.plans.plan import Plan
 
 FOLDER = "applied"
+FOLDER_NAME = re.compile("[0-9a-f]{16}")  # of the records of one database
 NAME = re.compile(r"(\d{4,})\.json")
 UPDATE, INSERT, DELETE = "update", "insert", "delete"
 INVERSE = {UPDATE: UPDATE, INSERT: DELETE, DELETE: INSERT}
 FORMAT = 1
+HEAD = (
+    "number", "actor", "server", "identity", "release", "summary", "plan", "reverts", "backup", "orphan_links",
+)  # fmt: skip
+PER_ACCOUNT = "each account keeps its own records, by the path of the file or the address of the database"
 
 
 class Record(NamedTuple):
@@ -35,6 +40,7 @@ class Record(NamedTuple):
 
     number: among the plans applied to its database. at: in UTC. reverts: the number of the plan that it undid;
     reverted_by: the number of the plan that undid it. orphan_links: of deleted rows, ids by table and column.
+    identity: of the database. gone: whether the database no longer shows it, as after restoring a backup.
     """
 
     number: int
@@ -49,6 +55,8 @@ class Record(NamedTuple):
     backup: str | None
     orphan_links: dict[str, list[int]]
     path: Path
+    identity: str
+    gone: bool = False
 
 
 class Row(NamedTuple):
@@ -77,27 +85,32 @@ def create_folder(identity: str) -> Path:
 
 def applied_plans(identity: str) -> list[Record]:
     """Return the plans that were applied to a server's database, newest first. Reads only."""
-    place = folder(identity)
+    return in_folder(folder(identity))
+
+
+def in_folder(place: Path) -> list[Record]:
+    """Return the records in a folder, newest first."""
     paths = sorted(home.own_entries(place, NAME), reverse=True) if place.is_dir() else []
     found = [_read(path) for path in paths]
     reverted = {record.reverts: record.number for record in reversed(found) if record.reverts is not None}
     return [record._replace(reverted_by=reverted.get(record.number)) for record in found]
 
 
-def find(identity: str, server: str, number: int | None) -> Record:
+def find(known: list[Record], server: str, number: int | None) -> Record:
     """Return the record with a number, or the newest one that can be undone. Raises Error if there is none."""
-    known = applied_plans(identity)
     if number is not None:
         found = next((record for record in known if record.number == number), None)
         if found is None:
             there = ", ".join(str(record.number) for record in known[:5])
-            remedy = f"choose one of {there}" if known else "vserver has applied none"
+            remedy = f"choose one of {there}" if known else PER_ACCOUNT
             raise Error(f"no change {number} of {server} is on record: {remedy}")
         return found
     for record in known:
         if record.reverts is None and record.reverted_by is None:
             return record
-    raise Error(f"nothing to undo: no change of {server} is on record that was not undone already")
+    if known:
+        raise Error(f"nothing to undo: all changes of {server} that are on record were undone already")
+    raise Error(f"nothing to undo: no change of {server} is on record: {PER_ACCOUNT}")
 
 
 def rows(record: Record) -> Iterator[Row]:
@@ -154,8 +167,7 @@ def _read(path: Path) -> Record:
         try:
             head = json.loads(file.readline())
             at = datetime.datetime.fromisoformat(head["at"])
-            names = ("number", "actor", "server", "release", "summary", "plan", "reverts", "backup", "orphan_links")
-            return Record(at=at, reverted_by=None, path=path, **{name: head[name] for name in names})
+            return Record(at=at, reverted_by=None, path=path, **{name: head[name] for name in HEAD})
         except (ValueError, KeyError, TypeError) as error:
             raise Error(f"{shown(path)} is not a valid record of an applied plan: move it away") from error
 
@@ -166,8 +178,8 @@ def _read(path: Path) -> Record:
 class RecordWriter:
     """Writes a record. Call begin() first."""
 
-    def __init__(self, file: IO[str], number: int, backup: Path | None) -> None:
-        self._file, self._number, self._backup = file, number, backup
+    def __init__(self, file: IO[str], identity: str, number: int, backup: Path | None) -> None:
+        self._file, self._identity, self._number, self._backup = file, identity, number, backup
 
     def begin(self, plan: Plan, orphan_links: dict[str, list[int]]) -> None:
         """Write the first line. orphan_links: see Record."""
@@ -177,6 +189,7 @@ class RecordWriter:
             "at": datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
             "actor": Recorder().actor,
             "server": plan.server,
+            "identity": self._identity,
             "release": plan.release,
             "summary": plan.summary,
             "reverts": plan.reverts,
@@ -206,7 +219,7 @@ def writing(identity: str, number: int, backup: Path | None) -> Iterator[RecordW
         files.make_private(place)
     try:
         with open(place, "w", encoding="utf-8", newline="\n") as file:
-            yield RecordWriter(file, number, backup)
+            yield RecordWriter(file, identity, number, backup)
     except BaseException:
         place.unlink(missing_ok=True)
         raise

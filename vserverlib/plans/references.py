@@ -96,6 +96,15 @@ ORDER = (
     "run",
     "algorithmport",
 )
+SERVER_UPDATED = {  # columns that a server updates all the time, by table
+    "authenticatable": {"ip", "last_seen", "status"},
+    "user": {
+        "failed_login_attempts",
+        "last_login_attempt",
+        "last_email_failed_login_sent",
+        "last_email_recover_password_sent",
+    },
+}
 # Circular links: they are set to NULL before the rows are deleted.
 CIRCULAR = (Link("task", "parent_id", "task"), Link("dataframe", "last_session_task_id", "task"))
 

@@ -11,34 +11,47 @@ import dataclasses
 import datetime
 import time
 from collections.abc import Iterable, Iterator
-from itertools import groupby, islice
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from vserverlib import Error, printable, signals
 from vserverlib.databases.connection import quoted
-from vserverlib.plans import mapping, records, references, server_backups, sessions
+from vserverlib.plans import notes, record_states, records, references, restoring, server_backups, sessions
 from vserverlib.plans.change import CHANGED, DELETED, NEW, Change, Field
 from vserverlib.plans.plan import Applied, ChangedMeanwhile, Plan, Refused
-from vserverlib.plans.records import DELETE, INSERT, UPDATE, Record, RecordWriter, Row
-from vserverlib.plans.server import CHUNK, Server, listed
+from vserverlib.plans.records import Record, RecordWriter
+from vserverlib.plans.restoring import Restoration
+from vserverlib.plans.server import CHUNK, Server
 from vserverlib.plans.sessions import Target
 from vserverlib.transfer.sources import ProgressBar, no_progress_bar
 
+KEY = quoted(restoring.KEY)
 INVERSE = {NEW: DELETED, DELETED: NEW, CHANGED: CHANGED}
-SERVER_UPDATED = {  # columns that a server updates all the time, by table
-    mapping.AUTHENTICATABLE: {"ip", "last_seen", "status"},
-    "user": {
-        "failed_login_attempts",
-        "last_login_attempt",
-        "last_email_failed_login_sent",
-        "last_email_recover_password_sent",
-    },
-}
 
 
 def log(target: Target) -> list[Record]:
     """Return the plans that were applied to a server's database, newest first. Reads only."""
-    return records.applied_plans(sessions.identity(target))
+    identity = sessions.identity(target)
+    if isinstance(target, Path):
+        record_states.adopt(target, identity)
+    return records.applied_plans(identity)
+
+
+def copied_from(target: Target) -> Path | None:
+    """Return the file with records that a file without any is a copy of; None if it is none."""
+    return record_states.adopt(target, sessions.identity(target)) if isinstance(target, Path) else None
+
+
+def marked(target: Target, found: list[Record]) -> list[Record]:
+    """Return records with a mark on those that a server's file no longer shows, as after restoring a backup."""
+    if not isinstance(target, Path):
+        return found
+    return [record._replace(gone=_is_gone(target, record)) for record in found]
+
+
+def _is_gone(target: Path, record: Record) -> bool:
+    return record.reverted_by is None and record_states.state(record, target) == record_states.GONE
 
 
 def plan(target: Target, number: int | None = None) -> Plan:
@@ -47,8 +60,7 @@ def plan(target: Target, number: int | None = None) -> Plan:
     Writes nothing. Raises Error if there is nothing to undo, and Refused if a row was changed since.
     """
     with _opened(target, number) as (server, record):
-        UndoCheck(server, record).refuse()
-        return _inverse_plan(server, record)
+        return UndoCheck(server, record).plan
 
 
 def apply(
@@ -63,12 +75,9 @@ def apply(
     began = time.perf_counter()
     with _opened(target, number) as (server, record):
         check = UndoCheck(server, record)
-        check.refuse()
-        found = _inverse_plan(server, record)
+        found = check.plan
         if expected is not None and found != expected:
-            raise ChangedMeanwhile(
-                [f"{server.title} was changed meanwhile, so another change would be undone: review the new plan"]
-            )
+            raise ChangedMeanwhile(server.title, "another change would be undone")
         new = records.next_number(server.identity)
         with (
             server_backups.created(server, target, new, bar, wanted=backup) as kept,
@@ -82,8 +91,11 @@ def apply(
 
 @contextlib.contextmanager
 def _opened(target: Target, number: int | None) -> Iterator[tuple[Server, Record]]:
-    identity = sessions.identity(target)
-    record = records.find(identity, sessions.target_title(target), number)
+    known = log(target)
+    record = records.find(known, sessions.target_title(target), number)
+    if isinstance(target, Path) and _is_gone(target, record):
+        gone = f"{sessions.target_title(target)} no longer shows change {record.number}, as after restoring a backup"
+        raise Error(f"{gone}: there is nothing to undo; --change N undoes another one")
     if record.reverted_by is not None:
         undo = f"change {record.reverted_by}"
         raise Error(f"change {record.number} of {record.server} was undone by {undo}: undo {undo} to apply it again")
@@ -92,14 +104,14 @@ def _opened(target: Target, number: int | None) -> Iterator[tuple[Server, Record
 
 
 def _write(check: UndoCheck, plan: Plan, writer: RecordWriter) -> float:
-    server, record = check.server, check.record
-    with server.writing({row.table for row in records.rows(record)}):
+    """Write in one transaction. Return the seconds that the lock was held."""
+    server, version = check.server, check.version
+    with server.writing(check.rows.tables, check.prepare):
         began = time.perf_counter()
-        if server.version() != check.version:
-            check = check if server.is_sqlite else UndoCheck(server, record)  # whose TEMP tables were dropped
+        if server.version() != version:
             check.refuse()
         writer.begin(plan, {})
-        _write_back(server, record)
+        check.rows.write()
         _refuse_reasons(check.dangling())
         writer.finish()
         signals.point_of_no_return()
@@ -114,12 +126,12 @@ def _refuse_reasons(reasons: Iterable[str]) -> None:
 # The plan
 
 
-def _inverse_plan(server: Server, record: Record) -> Plan:
+def _inverse_plan(server: Server, record: Record, notes: tuple[str, ...]) -> Plan:
     """Return the plan that undoes a record."""
     changes = tuple(_inverse(change) for change in reversed(record.plan["changes"]))
     now = datetime.datetime.now(datetime.UTC)
     folder = records.folder(server.identity)
-    return Plan(server.title, server.release, now, changes, (), folder, reverts=record.number)
+    return Plan(server.title, server.release, now, changes, notes, folder, reverts=record.number)
 
 
 def _inverse(change: dict[str, Any]) -> Change:
@@ -149,83 +161,57 @@ def _title(change: dict[str, Any]) -> str:
 
 
 class UndoCheck:
-    """Checks whether the rows of a record are unchanged since it was applied."""
+    """Checks whether the rows of a record are unchanged since it was applied. Raises Refused if not.
+
+    rows: the staged rows. plan: the plan that undoes it.
+    """
 
     def __init__(self, server: Server, record: Record) -> None:
         self.server, self.record, self.version = server, record, server.version()
-        self._last_values: dict[tuple[str, int], dict[str, Any]] = {}  # values of inserted and updated rows
-        self._inserted: dict[str, set[int]] = {}
-        self._inserted_keyless: list[Row] = []  # inserted rows of tables without an id
-        self._deleted: set[str] = set()
-        self._is_collected = False
+        with server.reading():
+            self.rows = Restoration(server, record)
+            self.refuse()
+            self.plan = _inverse_plan(server, record, tuple(notes.of_lock(server, self.rows.bulk_links())))
+
+    def prepare(self) -> None:
+        """Stage the rows again in the transaction that writes, if its TEMP tables are those of no other one."""
+        if not self.server.keeps_temp_tables:
+            self.rows = Restoration(self.server, self.record)
 
     def refuse(self) -> None:
         """Raise Refused if the record cannot be undone."""
-        with contextlib.nullcontext() if self.server.is_writing else self.server.reading():
-            _refuse_reasons(self.problems())
+        _refuse_reasons(self.problems())
 
     def problems(self) -> Iterator[str]:
         """Return the reasons why the record cannot be undone."""
-        if not self._is_collected:
-            self._collect()
-        if lacking := next((table for table in self._tables() if not self.server.has(table)), None):
-            yield f"{self.server.title} no longer has the table {lacking}, so this change cannot be undone"
+        if self.rows.missing:
+            yield f"{self.server.title} no longer has the {self.rows.missing[0]}, so this change cannot be undone"
             return
-        for (table, id), values in self._last_values.items():
-            yield from self._row_problems(table, id, values)
-        for row in self._inserted_keyless:
-            if not self._exists(row):
-                yield f"a row of {row.table} that was added no longer exists, so this change cannot be undone"
-        for table in sorted(self._deleted):
-            found = self.server.all(
-                f"SELECT t.id FROM {quoted(table)} AS t JOIN {self._temp(table)} AS b ON b.key = t.id"
-            )
+        for table, rows in self.rows.last_values.items():
+            rest = iter(rows.items())
+            while chunk := dict(islice(rest, CHUNK)):
+                yield from self._value_problems(table, chunk)
+        yield from self.rows.keyless_problems()
+        for table, temp in self.rows.deleted():
+            found = self.server.all(f"SELECT t.id FROM {quoted(table)} AS t JOIN {temp} AS b ON b.{KEY} = t.id")
             yield from (f"{table} {id} exists again: delete it first" for (id,) in found[:CHUNK])
         yield from self._reference_problems()
 
-    def _tables(self) -> set[str]:
-        return {table for table, _ in self._last_values} | self._deleted | {row.table for row in self._inserted_keyless}
-
-    def _temp(self, table: str) -> str:
-        return self.server.temp(f"restored {table}")
-
-    def _collect(self) -> None:
-        """Read the record, and collect the last values of each row."""
-        rows, self._is_collected = iter(records.rows(self.record)), True
-        while chunk := list(islice(rows, CHUNK)):
-            for row in chunk:
-                self._collect_row(row)
-            self._collect_deleted([row for row in chunk if row.operation == DELETE and row.id is not None])
-
-    def _collect_row(self, row: Row) -> None:
-        if row.id is None:
-            if row.operation == INSERT:
-                self._inserted_keyless.append(row)
-        elif row.operation == DELETE:
-            self._last_values.pop((row.table, int(row.id)), None)
-        else:
-            self._last_values.setdefault((row.table, int(row.id)), {}).update(row.after or {})
-            if row.operation == INSERT:
-                self._inserted.setdefault(row.table, set()).add(int(row.id))
-
-    def _collect_deleted(self, rows: list[Row]) -> None:
-        for table in sorted({row.table for row in rows} - self._deleted):
-            self.server.create_temp(f"restored {table}", "key INTEGER PRIMARY KEY")
-            self._deleted.add(table)
-        for table in sorted({row.table for row in rows}):
-            ids = [(int(row.id),) for row in rows if row.table == table]
-            self.server.bulk_insert(f"restored {table}", ("key",), ids)
-
-    def _row_problems(self, table: str, id: int, values: dict[str, Any]) -> Iterator[str]:
+    def _value_problems(self, table: str, last_values: dict[int, dict[str, Any]]) -> Iterator[str]:
+        """Return the rows of a table that are missing or have other values than the record left them, by id."""
         names = list(self.server.schema.columns[table])
-        columns = ", ".join(self.server.as_stored(table, "t"))
-        row = self.server.one(f"SELECT {columns} FROM {quoted(table)} AS t WHERE t.id = ?", [id])
-        if row is None:
-            yield f"{table} {id} no longer exists, so this change cannot be undone"
-            return
-        now = dict(zip(names, row, strict=True))
+        columns, among = ", ".join(self.server.as_stored(table, "t")), ", ".join(map(str, last_values))
+        rows = self.server.all(f"SELECT t.id, {columns} FROM {quoted(table)} AS t WHERE t.id IN ({among})")
+        found = {id: dict(zip(names, row, strict=True)) for id, *row in rows}
+        for id, values in last_values.items():
+            if id in found:
+                yield from self._row_problems(table, id, found[id], values)
+            else:
+                yield f"{table} {id} no longer exists, so this change cannot be undone"
+
+    def _row_problems(self, table: str, id: int, now: dict[str, Any], values: dict[str, Any]) -> Iterator[str]:
         for name, left in values.items():
-            if name in SERVER_UPDATED.get(table, ()) or now.get(name) == left:
+            if name in references.SERVER_UPDATED.get(table, ()) or now.get(name) == left:
                 continue
             if name in ("password", "api_key", "otp_secret"):
                 yield f"{table} {id}: its {name} was changed since: change it by hand"
@@ -233,13 +219,9 @@ class UndoCheck:
                 found = f"is {_shown(now.get(name))} now, and was {_shown(left)} when the change was applied"
                 yield f"{table} {id}: {name} {found}: change it by hand"
 
-    def _exists(self, row: Row) -> bool:
-        found, values = _found(self.server, row)
-        return self.server.one(found, values) is not None
-
     def _reference_problems(self) -> Iterator[str]:
         """Return the inserted rows that other rows refer to."""
-        for table, ids in self._inserted.items():
+        for table, ids in self.rows.inserted().items():
             for link in sorted({*references.RULES, *self.server.schema.links}):
                 if link.to != table or not self.server.has(link.table, link.column) or link.column == "id":
                     continue
@@ -254,21 +236,19 @@ class UndoCheck:
     def _is_own(self, table: str, column: str, id: int, to: int) -> bool:
         """Whether the plan itself wrote this link to an inserted row."""
         if self.server.has(table, "id"):
-            return column in self._last_values.get((table, id), {})
-        return any(
-            row.table == table and int((row.after or {}).get(column) or 0) == to for row in self._inserted_keyless
-        )
+            return column in self.rows.last_values.get(table, {}).get(id, {})
+        return self.rows.is_inserted(table, column, to)
 
     def dangling(self) -> Iterator[str]:
         """Return the restored rows whose links have become orphans."""
-        for table in sorted(self._deleted):
+        for table, temp in self.rows.deleted():
             for link in sorted({*references.RULES, *self.server.schema.links}):
                 if link.table == table and self.server.has(link.table, link.column) and self.server.has(link.to):
-                    yield from self._dangling(table, link)
+                    yield from self._dangling(table, temp, link)
 
-    def _dangling(self, table: str, link: references.Link) -> Iterator[str]:
+    def _dangling(self, table: str, temp: str, link: references.Link) -> Iterator[str]:
         column = f"t.{quoted(link.column)}"
-        sql = f"""SELECT t.id, {column} FROM {quoted(table)} AS t JOIN {self._temp(table)} AS b ON b.key = t.id
+        sql = f"""SELECT t.id, {column} FROM {quoted(table)} AS t JOIN {temp} AS b ON b.{KEY} = t.id
             LEFT JOIN {quoted(link.to)} AS o ON o.id = {column} WHERE {column} IS NOT NULL AND o.id IS NULL"""
         known = self.record.orphan_links.get(f"{table}.{link.column}", ())
         for id, to in self.server.all(sql):
@@ -276,67 +256,5 @@ class UndoCheck:
                 yield f"{table} {id}: its {link.to} {to} no longer exists, so this change cannot be undone"
 
 
-def _found(server: Server, row: Row) -> tuple[str, list[Any]]:
-    """Return the query, with its parameters, that finds one row with exactly these values."""
-    names = list(server.schema.columns[row.table])
-    places = server.as_stored(row.table, "t")
-    values = row.after or {}
-    same = [
-        f"{place} {server.null_safe_equals} {server.placeholder(values.get(name))}"
-        for name, place in zip(names, places, strict=True)
-    ]
-    sql = f"SELECT t.{server.row_locator} FROM {quoted(row.table)} AS t WHERE {' AND '.join(same)} LIMIT 1"
-    return sql, [values.get(name) for name in names]
-
-
 def _shown(value: Any) -> str:
     return "empty" if value is None else f'"{printable(value, 60)}"' if isinstance(value, str) else str(value)
-
-
-# Writing back
-
-
-def _write_back(server: Server, record: Record) -> None:
-    """Write all rows back in reverse order, so that each intermediate state existed before."""
-
-    def alike(row: Row) -> tuple[str, str, tuple[str, ...]]:
-        return row.operation, row.table, tuple(row.before or ()) if row.operation == UPDATE else ()
-
-    write = {DELETE: _insert, UPDATE: _update, INSERT: _delete}
-    for (operation, table, _), rows in groupby(records.newest_first(record), key=alike):
-        while chunk := list(islice(rows, CHUNK)):
-            write[operation](server, table, chunk)
-
-
-def _insert(server: Server, table: str, rows: list[Row]) -> None:
-    names = list(rows[0].before or ())
-    values = [[_param(server, (row.before or {})[name]) for name in names] for row in rows]
-    if not server.is_sqlite:
-        return server.bulk_insert(table, names, values)
-    for marks, alike in groupby(values, key=lambda row: ", ".join(map(server.placeholder, row))):
-        server.run_many(f"INSERT INTO {quoted(table)} ({listed(names)}) VALUES ({marks})", alike)
-    return None
-
-
-def _update(server: Server, table: str, rows: list[Row]) -> None:
-    names = list(rows[0].before or ())
-    values = [[*(_param(server, (row.before or {})[name]) for name in names), int(row.id)] for row in rows]
-    for marks, alike in groupby(values, key=lambda row: list(map(server.placeholder, row[:-1]))):
-        pairs = ", ".join(f"{quoted(name)} = {mark}" for name, mark in zip(names, marks, strict=True))
-        server.run_many(f"UPDATE {quoted(table)} SET {pairs} WHERE id = ?", alike)
-
-
-def _delete(server: Server, table: str, rows: list[Row]) -> None:
-    for row in rows:
-        if row.id is not None:
-            server.run(f"DELETE FROM {quoted(table)} WHERE id = ?", [int(row.id)])
-            continue
-        found, values = _found(server, row)
-        place = server.one(found, values)
-        if place is None:
-            raise Refused([f"a row of {table} that was added no longer exists, so this change cannot be undone"])
-        server.run(f"DELETE FROM {quoted(table)} WHERE {server.row_locator} = ?", place)
-
-
-def _param(server: Server, value: Any) -> Any:
-    return server.param(value) if server.is_sqlite else value

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-from vserverlib import did_you_mean, printable
+from vserverlib import did_you_mean, named, printable
 from vserverlib.plans import mapping
 from vserverlib.plans.deleted_rows import DeletedRows
 from vserverlib.plans.net_changes import Row
@@ -82,9 +82,21 @@ def _role(server: Server, row: Row, name: str, organization: int | None) -> int:
         roles = " and ".join(str(id) for (id,) in found[:2])
         remedy = "rename one of them with the server's API"
         raise Refused([f'{_user_title(row)}: several roles are called "{printable(name)}" ({roles}): {remedy}'])
+    if owner := _owner(server, name):
+        remedy = (
+            f"only users of {owner} can have it: choose a role of this user's organization, or one of no organization"
+        )
+        raise Refused([f'{_user_title(row)}: the role "{printable(name)}" belongs to {owner}: {remedy}'])
     known = list(_known(server, organization))
     near = did_you_mean(name, known) or f": its roles are {', '.join(map(printable, known)) or 'none'}"
     raise Refused([f'{_user_title(row)}: no role "{printable(name)}" on the server{near}'])
+
+
+def _owner(server: Server, name: str) -> str:
+    """Return the organization that has a role with this name; "" if none has."""
+    sql = "SELECT o.id, o.name FROM role AS r JOIN organization AS o ON o.id = r.organization_id WHERE r.name = ?"
+    found = server.one(f"{sql} ORDER BY o.id LIMIT 1", [name])
+    return "" if found is None else named("organization", *found)
 
 
 def _known(server: Server, organization: int | None) -> Iterator[str]:

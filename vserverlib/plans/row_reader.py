@@ -17,7 +17,7 @@ from vserverlib.databases.connection import quoted
 from vserverlib.databases.registry import registry
 from vserverlib.entities.fields import Secret
 from vserverlib.plans import mapping
-from vserverlib.plans.plan import Refused
+from vserverlib.plans.plan import Conflict
 from vserverlib.plans.server import CHUNK, Server, listed
 from vserverlib.transfer import values, vantage6
 from vserverlib.transfer.sources import ImportNotes, Origin
@@ -45,7 +45,7 @@ class RowReader:
         source = vantage6.source_of(self._conn, server.title, server.title)
         if source.release != server.release and not source.is_opened:
             found = f"is a database of release {source.release} now, and was one of release {server.release}"
-            raise Refused([f"{server.title} {found}: start again from a new copy"])
+            raise Conflict([f"{server.title} {found}"])
         self._source = dataclasses.replace(source, release=server.release, is_opened=False)
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import abc
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from vserverlib.databases.connection import quoted
@@ -38,10 +38,12 @@ class Server(abc.ABC):
 
     title: its name in messages. identity: its file, or host, port and name, without password. release: of vantage6.
     row_locator: the column that locates a row in tables without an id. null_safe_equals: the operator that also
-    compares NULL. is_writing: whether the block of writing() is open.
+    compares NULL. is_writing: whether the block of writing() is open. keeps_temp_tables: whether TEMP tables outlast a
+    transaction.
     """
 
     is_sqlite: bool
+    keeps_temp_tables: bool
     row_locator: str
     null_safe_equals: str
     title: str
@@ -114,8 +116,13 @@ class Server(abc.ABC):
         """Return a block for reading that does not block writers."""
 
     @abc.abstractmethod
-    def writing(self, tables: Iterable[str]) -> contextlib.AbstractContextManager[Any]:
-        """Return the writing transaction. It locks these tables against other writers, and rolls back on any error."""
+    def writing(
+        self, tables: Iterable[str], prepare: Callable[[], None] = lambda: None
+    ) -> contextlib.AbstractContextManager[Any]:
+        """Return the writing transaction. It locks these tables against other writers, and rolls back on any error.
+
+        prepare: called before it takes the lock, where TEMP tables last until its end.
+        """
 
     @abc.abstractmethod
     def close(self) -> None:

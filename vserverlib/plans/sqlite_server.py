@@ -23,6 +23,7 @@ from vserverlib.plans.references import Link
 from vserverlib.plans.server import LOCK_WAIT, Schema, Server
 
 LOCK_STEP = 0.05  # seconds that SQLite waits for a lock at a time; signals are handled in between
+ANY_WRITE = 0o222  # permission to write, of anybody
 BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 Result = TypeVar("Result")
 
@@ -30,7 +31,7 @@ Result = TypeVar("Result")
 class SqliteServer(Server):
     """A server's SQLite file, open. Raises Error if this process may not write to it."""
 
-    is_sqlite = True
+    is_sqlite = keeps_temp_tables = True
     row_locator, null_safe_equals = "rowid", "IS"
 
     def __init__(self, path: Path, release: int) -> None:
@@ -90,7 +91,8 @@ class SqliteServer(Server):
         yield
 
     @contextlib.contextmanager
-    def writing(self, tables: Iterable[str]) -> Iterator[None]:
+    def writing(self, tables: Iterable[str], prepare: Callable[[], None] = lambda: None) -> Iterator[None]:
+        prepare()
         try:
             self.run("BEGIN IMMEDIATE")
             self.is_writing = True
@@ -150,7 +152,7 @@ def refuse_unwritable(path: Path, file: Path) -> None:
         remedy = "run this as that user"
         raise Error(f"{shown(path)} belongs to another user, who could not open a journal created beside it: {remedy}")
     for needed in (file, file.parent):
-        if not os.access(needed, os.W_OK):
+        if not os.access(needed, os.W_OK) or not needed.stat().st_mode & ANY_WRITE:  # root may write to each file
             raise Error(f"{shown(needed)} is read-only: nothing was changed; make it writable")
 
 

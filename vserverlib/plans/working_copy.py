@@ -14,11 +14,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from vserverlib import Error, addresses, files, home, named
-from vserverlib.databases import connecting, sqlite_connections, storage
+from vserverlib import Error, addresses, files, home
+from vserverlib.databases import connecting, server_accounts, sqlite_connections, storage
 from vserverlib.databases.recording import Recorder
 from vserverlib.databases.sqlite import Sqlite
-from vserverlib.plans import applying, mapping, writes
+from vserverlib.entities import orm
+from vserverlib.plans import applying, mapping, refusals, writes
 from vserverlib.plans.plan import Applied, Plan, Refused
 from vserverlib.plans.sessions import Session, Target
 from vserverlib.plans.writes import ServerChange
@@ -38,12 +39,13 @@ class WorkingCopy(Sqlite):
     """A working copy, open: a database of ours, with the session of its server."""
 
     session: Session
+    guard: refusals.Guard
     when_applied: list[Callable[[], None]]  # called after the plan was applied, not after a no
     applying: Callable[[], None]  # shows a person the plan, asks and applies it: of commands/plan_session.py
 
-    def plan(self) -> Plan:
+    def plan(self, *, bar: ProgressBar = no_progress_bar) -> Plan:
         """Return the plan: the changes that apply() would make now. Writes nothing. Raises Refused."""
-        return applying.plan(self.session)
+        return applying.plan(self.session, bar)
 
     def apply(self, plan: Plan | None = None, *, backup: bool = True, bar: ProgressBar = no_progress_bar) -> Applied:
         """Apply the changes to the server's database, all or nothing: see applying.apply()."""
@@ -53,21 +55,21 @@ class WorkingCopy(Sqlite):
         """Return the id of an entity on the server, as far as it was applied."""
         return self.session.ids.theirs(entity._meta.table_name, entity.id)
 
-    def unlock(self, user: Any) -> None:
-        """Unlock a user who is locked out after wrong passwords. Part of the plan; undo() does not undo it."""
-        self._change(user, writes.UNLOCK)
+    def refuse_unplannable(self, entity: Any, *names: str) -> None:
+        self.guard.refuse(entity, names, is_new=not names)
 
-    def reset_two_factor(self, user: Any) -> None:
-        """Reset the two-factor authentication of a user. Part of the plan; undo() does not undo it."""
-        self._change(user, writes.RESET_TWO_FACTOR)
-
-    def _change(self, user: Any, what: str) -> None:
+    def unlock(self, user: Any, *, two_factor: bool = False) -> None:
+        """Unlock a user, and reset two-factor authentication. Part of the plan; undo() does not undo it."""
+        changes = (writes.UNLOCK, writes.RESET_TWO_FACTOR) if two_factor else (writes.UNLOCK,)
         if self.session.release >= mapping.KEYCLOAK_FROM:
             reason = f"Keycloak manages this in release {self.session.release}: do it there"
-            raise Refused([f"{named('user', user.id, user.username)}: {what}: {reason}"])
-        change = ServerChange(user.id, what, named("user", user.id, user.username))
-        if change not in self.session.changes:
-            self.session.changes.append(change)
+            raise Refused([f"{user.named()}: {' and '.join(changes)}: {reason}"])
+        for what in changes:
+            change = ServerChange(user.id, what, user.named())
+            if change not in self.session.changes:
+                self.session.changes.append(change)
+        for hook in orm.after_unlock:
+            hook(user)
 
 
 def opened(target: Target, bar: ProgressBar = no_progress_bar) -> WorkingCopy:
@@ -82,6 +84,9 @@ def opened(target: Target, bar: ProgressBar = no_progress_bar) -> WorkingCopy:
             release = _refuse_unsupported(source)
             with bar("rows", importer.total(source)) as advance:
                 importer.run(source, folder / COPY, advance)
+            accounts = source.accounts() if isinstance(source, vantage6.Vantage6Source) else None
+        with contextlib.closing(sqlite_connections.connect(folder / COPY)) as conn, conn:
+            server_accounts.note(conn, accounts)
         return _bound(target, folder, lock, Session(target, release, copied_at))
     except BaseException:
         _remove(folder, lock)
@@ -96,8 +101,10 @@ def _bound(target: Target, folder: Path, lock: Any, session: Session) -> Working
     path, title = (target, None) if isinstance(target, Path) else (copy, addresses.shown(target))
     database = WorkingCopy(str(copy), path=path, mode=MODE, title=title, pragmas=PRAGMAS, recorder=Recorder())
     database.session, session.database, database.when_applied = session, database, []
-    database.at_close.append(lambda: _remove(folder, lock))
-    return connecting.bind(database)
+    connecting.bind(database)
+    database.guard = refusals.Guard(database, session.release)
+    database.at_close += [lambda: _remove(folder, lock), database.guard.close]
+    return database
 
 
 # What can be changed

@@ -13,24 +13,19 @@ from vserverlib import named, printable
 from vserverlib.databases.connection import quoted
 from vserverlib.databases.registry import registry
 from vserverlib.entities import progress
-from vserverlib.plans import mapping, references, roles
+from vserverlib.plans import mapping, references, refusals, roles
 from vserverlib.plans.deleted_rows import DeletedRows
 from vserverlib.plans.net_changes import NetChanges, Row
 from vserverlib.plans.roles import GrantedRole
 from vserverlib.plans.row_ids import Ids, New
 from vserverlib.plans.server import Server
 
-ROOT = "root"  # the user that a server requires when it starts
 DEFAULTS: dict[str, dict[str, Any]] = {  # of new rows, in columns that we do not have
     "user": {"failed_login_attempts": 0, "is_service_account": False},
     "collaboration": {"session_restrict_to_same_image": False},
 }
 UNLOCKED: dict[str, Any] = {"failed_login_attempts": 0, "last_login_attempt": None}
 OFFLINE = "offline"
-IN_KEYCLOAK = {
-    "user": {"password", "email", "firstname", "lastname", "ip"},
-    "node": {"api_key", "ip"},
-}
 
 
 class Insert(NamedTuple):
@@ -110,12 +105,9 @@ class Writer:
     def _new(self, row: Row) -> None:
         assert row.new is not None
         title, release = row_title(self._server.release, row), self._server.release
-        if row.entity in ("task", "result"):
-            what = "nodes do not notice tasks that are created in the database: create it with the server's API"
-            return self.problems.append(f"{title} is new: {what}")
-        if release >= mapping.KEYCLOAK_FROM and row.entity in mapping.AUTHENTICATED:
-            what = f"Keycloak manages accounts in release {release}: create it with the server's API or web page"
-            return self.problems.append(f"{title} is new: {what}")
+        if refused := list(refusals.of_new(release, row.entity, title, row.new)):
+            self.problems += refused
+            return
         values = self._values(row, [name for name in mapping.columns(row.entity) if row.new[name] is not None])
         table = mapping.table_of(self._server, row.entity)
         own = values.setdefault(table, {})
@@ -127,7 +119,6 @@ class Writer:
         if table != mapping.MEMBER:
             own["id"] = New(row.entity, row.id)
         self.writes.inserts.append(Insert(table, own))
-        return None
 
     def _new_authenticatable(self, row: Row, values: dict[str, Any]) -> None:
         """Add the row of `authenticatable` with the same id, which users and nodes have."""
@@ -141,6 +132,7 @@ class Writer:
     def _changed(self, row: Row, deleted: DeletedRows) -> None:
         title, names = row_title(self._server.release, row), row.changed()
         self._refuse(row, title, names)
+        names = [name for name in names if not self._is_in_keycloak(row.entity, name)]
         id = self._ids.theirs(row.entity, row.id)
         if row.entity == "task" and "database" in names and self._server.has("taskdatabase"):
             self._databases(row, id, deleted, title)
@@ -155,11 +147,13 @@ class Writer:
     def _refuse(self, row: Row, title: str, names: list[str]) -> None:
         assert row.old is not None
         assert row.new is not None
-        if row.entity == "user" and row.old["username"] == ROOT and "username" in names:
-            self.problems.append(why_root_stays(title, self._server.release))
+        self.problems += refusals.of_changed(self._server.release, row.entity, title, names, row.old, row.new)
         if row.entity == "result" and row.new["status"] in progress.FAILED and row.new["finished_at"] is None:
             what = "runs again when its node connects: set finished_at too"
             self.problems.append(f"{title}: a failed result without finished_at {what}")
+
+    def _is_in_keycloak(self, entity: str, name: str) -> bool:
+        return self._server.release >= mapping.KEYCLOAK_FROM and name in refusals.IN_KEYCLOAK.get(entity, ())
 
     def _databases(self, row: Row, id: int, deleted: DeletedRows, title: str) -> None:
         if self._server.release >= mapping.KEYCLOAK_FROM or not self._server.has("taskdatabase", "database"):
@@ -208,8 +202,6 @@ class Writer:
 
     def _server_values(self, row: Row, name: str, value: Any) -> Iterator[tuple[mapping.Place, Any]]:
         release = self._server.release
-        if release >= mapping.KEYCLOAK_FROM and name in IN_KEYCLOAK.get(row.entity, ()):
-            raise mapping.InvalidValue(f"Keycloak manages it in release {release}: change it there")
         places = mapping.places(self._server, row.entity, name)
         if not places:
             raise mapping.InvalidValue(f"release {release} has no column for {row.entity}.{name}: undo this change")
@@ -227,12 +219,6 @@ def _target(entity: str, column: str) -> str | None:
     """Return the table of ours that a column links to; None if it is not a link."""
     field = registry[entity]._meta.columns[column]
     return str(field.rel_model._meta.table_name) if field in registry[entity]._meta.refs else None
-
-
-def why_root_stays(title: str, release: int) -> str:
-    """Return why the user root cannot be deleted or renamed."""
-    what = f"without it, a server of release {release} creates it with a known password, or does not start"
-    return f"{title}: {what}: change its password instead"
 
 
 def row_title(release: int, row: Row) -> str:
@@ -289,4 +275,4 @@ def missing_targets(server: Server, writes: Writes, titles: dict[Any, str]) -> I
             if to is None or not isinstance(value, int) or name == "id":
                 continue
             if server.one(f"SELECT 1 FROM {quoted(to)} WHERE id = ?", [value]) is None:
-                yield f"{titles.get((table, key), table)}: {to} {value} no longer exists: start again from a new copy"
+                yield f"{titles.get((table, key), table)}: {to} {value} no longer exists on the server"

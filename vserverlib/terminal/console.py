@@ -273,7 +273,7 @@ class Shell(InteractiveShellEmbed):
         """Show our help, for a single question mark."""
         from vserverlib.terminal import help_screen
 
-        print(help_screen.TEXT)  # noqa: T201  # printing is its purpose
+        print(help_screen.text())  # noqa: T201  # printing is its purpose
 
     def _inspect(self, meth: str, oname: str, namespaces: Any = None, **options: Any) -> Any:
         """Show the fields of an entity, for `db.Task?`, and the summary for `db?`; other objects as IPython does."""
@@ -303,6 +303,7 @@ class Shell(InteractiveShellEmbed):
         set_custom_exc() would do this in cells alone: not in %run, for Ctrl-C at the prompt or for a failed display.
         """
         kind, error, frames = self._get_exc_info(exc_tuple)
+        self.notices.print_done()  # what was saved before the error
         if isinstance(error, subprocess.CalledProcessError):
             error.cmd = MASK  # of %%bash it is the whole cell
         if signals.is_ending():
@@ -334,10 +335,11 @@ class Shell(InteractiveShellEmbed):
     def showsyntaxerror(self, *args: Any, **options: Any) -> None:
         """Show a syntax error with secrets masked. The marks below a masked line would be in the wrong place."""
         error = self._get_exc_info()[1]
-        if hint := _hints().of_command(getattr(error, "text", None) or ""):
+        line = getattr(error, "text", None) or ""
+        if hint := _hints().of_command(line) or _hints().of_sql(line):
             messages.notify(f"error: {hint}", "red")
             return
-        shown = masking.mask(getattr(error, "text", None) or "")
+        shown = masking.mask(line)
         if isinstance(error, SyntaxError) and error.text and shown != error.text:
             error.text, error.offset, error.end_offset = shown, None, None
         super().showsyntaxerror(*args, **options)

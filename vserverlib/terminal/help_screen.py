@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.text import Text
 
+from vserverlib.databases import current
 from vserverlib.entities.entity import Entity
 from vserverlib.entities.field_help import describe
 
@@ -29,10 +30,21 @@ Tab completes fields, methods and names. Ctrl-C stops a query, Ctrl-D leaves.
 In a terminal: vserver help, vserver COMMAND --help."""
 
 
+OF_PLAN = """
+Nothing changes in the server's database before you apply the plan:
+
+db.plan()      what would change there; db.apply() asks, and applies it
+user.unlock()  after wrong passwords; user.unlock(two_factor=True)
+result.fail()  ends a result that hangs; result.fail(killed=True)
+"""
+
+
 def text(subject: Any = None) -> str | None:
     """Return the help on an entity, or on a class of entities; without a subject, what to type; None for others."""
     if subject is None:
-        return TEXT
+        opened = current.database.obj
+        is_plan = opened is not None and opened.mode == "plan"
+        return TEXT.replace("\nTab completes", f"{OF_PLAN}\nTab completes") if is_plan else TEXT
     model = subject if isinstance(subject, type) else type(subject)
     return describe(model) if issubclass(model, Entity) else None
 

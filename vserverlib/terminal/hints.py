@@ -21,6 +21,9 @@ OF_DB = ("undo", "log", "check", "checks", "strict")
 PLURALS = tuple(f"{noun}s" for noun in ENTITIES)
 OF_ENTITY = ("save", "delete", "history", "help")
 COMMAND = re.compile(r"\s*!?vserver\b(?P<words>.*)")
+SQL = re.compile(
+    r"\s*(select\s|insert\s+into\s|update\s+\S+\s+set\s|delete\s+from\s|with\s+\w+\s+as\s*\(|pragma\s)", re.IGNORECASE
+)
 # What the commands are at the prompt, by their first words.
 HERE = {
     "": "overview() shows the status",
@@ -31,6 +34,9 @@ HERE = {
     "undo": "db.undo() does it",
     "check": "db.check() does it",
     "shell": "you are in it",
+    "passwd": "user.password = … and user.save() do it",
+    "unlock": "user.unlock() does it",
+    "fail": "result.fail() does it",
     "help": "help shows what to type",
     "list": "db.{Task}.get() lists them",
     "show": "db.{Task}.get(1) shows one",
@@ -66,6 +72,12 @@ def of_command(source: str) -> str:
     typed = " ".join(["vserver", *words[:1]])  # the others may be secret
     remedy = f"here, {here}" if here else "leave with Ctrl-D, or type ! before it"
     return f"{typed} is a command for the terminal: {remedy}"
+
+
+def of_sql(line: str) -> str:
+    """Return the hint for a line of SQL; "" for other source."""
+    run = 'database.execute_sql("…").fetchall() runs it'
+    return f"this is SQL: {run}, and db.Task.where(…) needs none" if SQL.match(line) else ""
 
 
 def _class(words: list[str]) -> str:

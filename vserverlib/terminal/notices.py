@@ -39,6 +39,7 @@ class Notices:
             self._hooks += [
                 (orm.after_save, self._note_save),
                 (orm.after_delete, self._note_delete),
+                (orm.after_unlock, self._note_unlock),
                 (orm.on_unchanged, self._note_unchanged),
             ]
         for hooks, hook in self._hooks:
@@ -63,6 +64,9 @@ class Notices:
         else:
             notify(f"{self._prefix}saved {entity.named()}")
 
+    def _note_unlock(self, user: Entity) -> None:
+        notify(f"{self._prefix}unlocked {user.named()}")
+
     def _note_delete(self, plan: Any) -> None:
         self._note(self._deleted, plan)
 
@@ -75,18 +79,26 @@ class Notices:
 
     # After a cell
 
-    def print(self, source: str, names: Mapping[str, Any], shown: Any, *, failed: bool) -> None:
-        """Print what a cell did, and forget it. shown: its value, which has been displayed."""
+    def print_done(self, shown: Any = None) -> None:
+        """Print what a cell saved and deleted, and forget it. shown: its value, which has been displayed."""
         for line in [*self._of_saves(), *self._of_deletes(shown)]:
             notify(self._prefix + line)
+        if self._unchanged and not self._printed:
+            for name in dict.fromkeys(self._unchanged[:MOST_LINES]):
+                notify(f"{name} has no changes to save")
+        self._printed = 0
+        for notes in (self._saved, self._deleted, self._unchanged):
+            notes.clear()
+
+    def print(self, source: str, names: Mapping[str, Any], shown: Any, *, failed: bool) -> None:
+        """Print what a cell did and did not find, and forget it. shown: its value, which has been displayed."""
+        self.print_done(shown)
         if self._missed and not failed:
             reasons = [self._reason(*each) for each in dict.fromkeys(self._missed)]
             self._remember(source, names, reasons)
             for line in reasons[:MOST_LINES]:
                 notify(line, "yellow")
-        self._printed = 0
-        for notes in (self._saved, self._deleted, self._unchanged, self._missed):
-            notes.clear()
+        self._missed.clear()
 
     def _of_saves(self) -> Iterator[str]:
         where = " (in the open transaction)" if self.database.in_transaction() else ""
@@ -95,8 +107,6 @@ class Notices:
             more = "more " if len(words) < self._printed else ""
             words = [_counted((model for model, _ in self._saved), more)]
         yield from (f"saved {each}{where}" for each in words)
-        if self._unchanged and not self._printed:
-            yield from (f"{each} has no changes to save" for each in dict.fromkeys(self._unchanged[:MOST_LINES]))
 
     def _of_deletes(self, shown: Any) -> Iterator[str]:
         if len(self._deleted) > MOST_LINES:

@@ -15,8 +15,9 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from models import Collaboration, Node, Organization, Task
+from models import Collaboration, Node, Organization, Task, User
 from vserverlib import pluralize
+from vserverlib.databases import server_accounts
 from vserverlib.entities.entity import Entity
 from vserverlib.entities.fields import Secret, now
 from vserverlib.entities.progress import FAILED
@@ -36,12 +37,13 @@ LINE, LONGEST_LINE = 12, 60  # columns of a timeline, at least and at most
 
 
 class Item(NamedTuple):
-    """A line of a panel: a column of the entity's row, a secret, or a relation with a page of its members."""
+    """A line of a panel: a column of the entity's row, a secret, a text, or a relation with a page of its members."""
 
     name: str
     column: Column | None = None
     page: Page | None = None
     is_set: bool = False
+    text: str = ""
 
 
 class Card:
@@ -53,7 +55,12 @@ class Card:
         self.is_deleted = entity.is_saved and type(entity).by_id(entity.id) is None
         (self.row,) = listing.of_entities([entity], columns)
         self.sections = [section(entity, self.moment) for section in SECTIONS.get(type(entity), ())]
-        self.items = [*_own_items(entity, columns), *_secret_items(entity), *_relation_items(entity)]
+        self.items = [
+            *_own_items(entity, columns),
+            *_account_items(entity),
+            *_secret_items(entity),
+            *_relation_items(entity),
+        ]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Any]:
         look, entity = Look(options.encoding), self.entity
@@ -72,6 +79,8 @@ class Card:
         yield panel
 
     def _shown(self, item: Item, look: Look) -> Text:
+        if item.text:
+            return Text(look.safe(item.text))
         if item.page is not None:
             return _members(item.page, look)
         if item.column is None:
@@ -114,6 +123,14 @@ def _secret_items(entity: Entity) -> list[Item]:
         return []
     secrets = [field.name for field in entity._meta.sorted_fields if isinstance(field, Secret)]
     return [Item(name, is_set=entity._stored.get(name) is not None) for name in secrets]
+
+
+def _account_items(entity: Entity) -> list[Item]:
+    """Return the lines of a user's log-in on a vantage6 server, if the database is a copy of one that has it."""
+    account = server_accounts.of_user(entity._meta.database, entity.id) if isinstance(entity, User) else None
+    if account is None:
+        return []
+    return [Item("log-in", text=str(account)), Item("two-factor", text="on" if account.two_factor else "off")]
 
 
 def _relation_items(entity: Entity) -> list[Item]:

@@ -200,6 +200,17 @@ class Vantage6Source:
         opened = ", which a server of release 5 has opened" if self.is_opened else ""
         return f"{self.title} is the database of a vantage6 server, release {self.release}{opened}{earlier}"
 
+    def accounts(self) -> list[tuple[int, int, str | None, bool]] | None:
+        """Return the log-ins that server_accounts.py notes: (user, *Account); None if the server has none."""
+        names = ("failed_login_attempts", "last_login_attempt", "otp_secret")
+        if not all(self._has("user", name) for name in names):
+            return None
+        sql = f'SELECT id, {", ".join(names)} FROM "user" WHERE failed_login_attempts > 0 OR otp_secret IS NOT NULL'
+        return [
+            (id, failed if isinstance(failed, int) else 0, None if last is None else str(last), secret is not None)
+            for id, failed, last, secret in self.conn.execute(sql)
+        ]
+
     def refuse_changed(self) -> None:
         """Do nothing: it is read from a copy of one moment."""
 

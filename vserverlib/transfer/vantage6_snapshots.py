@@ -25,7 +25,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vserverlib import Error, files, home, pluralize, printable
-from vserverlib.databases import recognition, schemas, snapshots, sqlite_connections, sqlite_headers, storage
+from vserverlib.databases import (
+    recognition,
+    schemas,
+    server_accounts,
+    snapshots,
+    sqlite_connections,
+    sqlite_headers,
+    storage,
+)
 from vserverlib.databases.postgresql import servers
 from vserverlib.files import shown
 from vserverlib.transfer import detection
@@ -284,21 +292,24 @@ def _keep(draft: Path, key: str) -> Copy:
 
 
 def _import(source: Source, name: str, draft: Path, bar: ProgressBar) -> None:
-    from vserverlib.transfer import importer
+    from vserverlib.transfer import importer, vantage6
 
     what = source.summary().removeprefix(f"{name} is ")
     with bar("rows", importer.total(source)) as advance:
         outcome = importer.run(source, draft, advance, hashes=False)
-    _finish(draft, what, _omissions(outcome))
+    _finish(
+        draft, what, _omissions(outcome), source.accounts() if isinstance(source, vantage6.Vantage6Source) else None
+    )
 
 
-def _finish(draft: Path, what: str, less: str) -> None:
+def _finish(draft: Path, what: str, less: str, accounts: Any) -> None:
     """Write the name of its source into a copy, and make it one file. It has no journal, since a server keeps none."""
     with contextlib.closing(sqlite_connections.connect(draft)) as conn:
         with conn:
             conn.execute("DELETE FROM change")
             conn.execute("DELETE FROM sqlite_sequence WHERE name = 'change'")
             conn.executemany("INSERT INTO setting (name, value) VALUES (?, ?)", [(WHAT, what), (OMISSIONS, less)])
+            server_accounts.note(conn, accounts)
         conn.execute("PRAGMA journal_mode = DELETE").fetchone()
 
 
