@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import sqlite3
 import time
 import uuid
@@ -195,6 +196,18 @@ def test_five_wrong_passwords_lock_a_user_out_until_unlock(served: Any) -> None:
     assert vserver("-d", served.database, "passwd", "dirk", "--stdin", given=OTHER).status == 0
     assert logged_in(served, "dirk", OTHER) == 200
     assert "lock_out" not in vserver("-d", served.database, "log").out
+
+
+def test_guesses_at_once_do_not_get_around_the_lock_out(served: Any) -> None:
+    slow = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(11)).decode()
+    with contextlib.closing(sqlite3.connect(served.database)) as conn, conn:
+        conn.execute("UPDATE user SET password = ? WHERE id = 1", [slow])
+    clients = [served.client() for _ in range(12)]
+    for number, client in enumerate(clients, 1):  # all are read before the first hash is computed; the last is right
+        body = {"username": "anna", "password": PASSWORD if number == len(clients) else "wrong"}
+        headers = {"Content-Type": "application/json"}
+        client._connection.request("POST", "/api/token/user", json.dumps(body), headers)
+    assert [client._connection.getresponse().status for client in clients] == [401] * len(clients)
 
 
 def test_a_password_is_changed_by_those_who_know_it(served: Any) -> None:

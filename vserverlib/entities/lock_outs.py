@@ -36,7 +36,9 @@ def _is_recent(moment: Any) -> bool:
 
 
 def count(user_id: int) -> None:
-    """Count a failed log-in, in the open transaction. After a lock-out has ended, the count begins anew."""
+    """Count a failed log-in, in the open transaction: none during a lock-out, and anew after it has ended."""
+    if is_locked_out(user_id):
+        return
     number, _ = failures(user_id)
     lift(user_id)
     row = {"user_id": user_id, "failures": number % MOST_FAILURES + 1, "last_at": MOMENT.clean(now())}
