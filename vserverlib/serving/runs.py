@@ -26,6 +26,7 @@ PATCH = {name: Field(TEXT) for name in ("started_at", "finished_at", "log", "res
 MAX_LOG = 1024 * 1024  # characters; of a longer log, the end is kept
 CUT = "[the beginning of this log was cut off]\n"
 SIBLING_FAILED = "not started, because another run of this task failed\n"
+MOMENT = fields.UTCDateTimeField()
 OPEN = "open"  # the state that is neither completed nor failed
 
 
@@ -152,5 +153,5 @@ def append_log(run_id: int, text: str, node: Any) -> None:
     if run.complete and run.status != states.KILLED:
         return
     if run.task.collaboration_id == node.only_collaboration and posted.of_task(run.task_id).init_user_id is not None:
-        values = {RESULT.log: cut((run.log or "") + text)}
+        values = {RESULT.log: cut((run.log or "") + text), RESULT.logged_at: MOMENT.clean(fields.now())}
         models.database.execute(RESULT.update(values).where(RESULT.id == run_id))
