@@ -565,3 +565,8 @@ def test_a_database_on_postgresql(server: object, tmp_path: Path, programs: Path
         assert run(theirs, "--yes", "undo").status == 0
         assert "--write fail 5" in said(vserver("-d", theirs.target, "fail", "5"))
         assert run(theirs, "--yes", "upgrade").status == 1
+
+
+def test_two_factor_is_not_reset_where_there_is_none(example: Path) -> None:
+    done = vserver("-d", example, "unlock", "anna.devries", "--two-factor")
+    assert done.status == 1 and "has no two-factor authentication here" in said(done)

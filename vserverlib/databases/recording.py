@@ -21,7 +21,8 @@ from typing import Any
 from vserverlib import printable, signals
 
 CLOSED, OPEN = 0, 1  # change.open: ended; rows are still added
-UNDO, BULK_WORK, PRUNE = "undo", "bulk", "prune"  # change.kind; NULL for ordinary changes
+# change.kind; NULL for ordinary changes. PRUNE deleted old changes, FORGET deleted rows for good.
+UNDO, BULK_WORK, PRUNE, FORGET = "undo", "bulk", "prune", "forget"
 # Migration 0004: an update of these tables that changes last_seen, and no more than the others, is not recorded.
 SEEN, PRESENCE = ("node", "user"), ("ip", "last_seen", "status")
 MAX_ACTOR = 120  # characters of an actor's name

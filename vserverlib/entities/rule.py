@@ -24,11 +24,13 @@ class TableQuery(NamedTuple):
 class Fix(NamedTuple):
     """How `vserver check --fix` fixes a row that breaks a rule, without a guess.
 
-    does: what becomes of the row. sql: the statement for all rows; {rows} stands for the query of their ids.
+    does: what becomes of the row. sql: the statement for all rows; {rows} stands for the query of their ids. links:
+    those that may lead nowhere; they are emptied before, without a record, so that an undo can restore the row.
     """
 
     does: str
     sql: str
+    links: tuple[str, ...] = ()
 
 
 class Rule(NamedTuple):

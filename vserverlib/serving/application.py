@@ -115,7 +115,6 @@ async def _answer(server: Server, routes: Mapping[str, Route], http: HttpRequest
         http.query_params.multi_items(),
         None,
         None,
-        http.client.host if http.client else "",
         server=server,
     )
     answer = await _refused_or(partial(_asked, server, route, request, http))

@@ -18,7 +18,7 @@ from vserverlib.serving.tables import MEMBER, TASK
 
 USER, NODE, CONTAINER = "user", "node", "container"
 SCOPES = (GLOBAL, COLLABORATION, ORGANIZATION, OWN)
-NOTHING = peewee.SQL("1 = 0")
+NO_ID = -1
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Caller:
         """The ids of the collaborations that it takes part in. One query, for a user."""
         if self.kind != USER:
             return frozenset(() if self.only_collaboration is None else (self.only_collaboration,))
-        mine = MEMBER.select(MEMBER.collaboration_id).where(MEMBER.organization_id == self.organization_id)
+        mine = MEMBER.select(MEMBER.collaboration_id).where(MEMBER.organization_id == self.home)
         return _ids(mine)
 
     @functools.cached_property
@@ -65,6 +65,11 @@ class Caller:
         """The ids of its own organization, and of those in its collaborations. One query."""
         theirs = MEMBER.select(MEMBER.organization_id).where(among(MEMBER.collaboration_id, self.collaborations))
         return _ids(theirs) | frozenset(() if self.organization_id is None else (self.organization_id,))
+
+    @property
+    def home(self) -> int:
+        """The id of its organization; one that no organization has if it has none, as NULL would match rows without."""
+        return NO_ID if self.organization_id is None else self.organization_id
 
     # Rows
 
@@ -90,7 +95,7 @@ def _ids(query: Any) -> frozenset[int]:
 
 def among(column: Any, ids: frozenset[int]) -> Any:
     """Return the condition that a column is one of some ids."""
-    return column.in_(sorted(ids)) if ids else (column == -1)
+    return column.in_(sorted(ids)) if ids else (column == NO_ID)
 
 
 def _tasks(condition: Any) -> Any:
@@ -98,27 +103,27 @@ def _tasks(condition: Any) -> Any:
 
 
 def _posted_by(caller: Caller) -> Any:
-    return _tasks(TASK.init_user_id == (caller.id if caller.kind == USER else -1))
+    return _tasks(TASK.init_user_id == (caller.id if caller.kind == USER else NO_ID))
 
 
 # The rows in a scope, for a caller.
 _ROWS: dict[tuple[Any, str], Callable[[Caller], Any]] = {
     (Organization, COLLABORATION): lambda caller: among(Organization.id, caller.partners),
-    (Organization, ORGANIZATION): lambda caller: Organization.id == caller.organization_id,
+    (Organization, ORGANIZATION): lambda caller: Organization.id == caller.home,
     (Collaboration, COLLABORATION): lambda caller: among(Collaboration.id, caller.collaborations),
     (Collaboration, ORGANIZATION): lambda caller: among(Collaboration.id, caller.collaborations),
     (User, COLLABORATION): lambda caller: among(User.organization, caller.partners),
-    (User, ORGANIZATION): lambda caller: User.organization == caller.organization_id,
-    (User, OWN): lambda caller: User.id == (caller.id if caller.kind == USER else -1),
+    (User, ORGANIZATION): lambda caller: User.organization == caller.home,
+    (User, OWN): lambda caller: User.id == (caller.id if caller.kind == USER else NO_ID),
     (Node, COLLABORATION): lambda caller: among(Node.collaboration, caller.collaborations),
-    (Node, ORGANIZATION): lambda caller: Node.organization == caller.organization_id,
+    (Node, ORGANIZATION): lambda caller: Node.organization == caller.home,
     (Task, COLLABORATION): lambda caller: among(Task.collaboration, caller.collaborations),
-    (Task, ORGANIZATION): lambda caller: Task.initiator == caller.organization_id,
+    (Task, ORGANIZATION): lambda caller: Task.initiator == caller.home,
     (Task, OWN): lambda caller: Task.id.in_(_posted_by(caller)),
     (Result, COLLABORATION): lambda caller: Result.task.in_(
         _tasks(among(TASK.collaboration_id, caller.collaborations))
     ),
-    (Result, ORGANIZATION): lambda caller: Result.organization == caller.organization_id,
+    (Result, ORGANIZATION): lambda caller: Result.organization == caller.home,
     (Result, OWN): lambda caller: Result.task.in_(_posted_by(caller)),
 }
 

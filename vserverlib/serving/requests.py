@@ -29,7 +29,7 @@ class Event(NamedTuple):
 
 @dataclass
 class Request:
-    """A request. caller: None for calls without a token. peer: the address that it came from."""
+    """A request. caller: None for calls without a token."""
 
     method: str
     path: str
@@ -37,7 +37,6 @@ class Request:
     query: list[tuple[str, str]]
     body: Any
     caller: Caller | None
-    peer: str = ""
     token: Mapping[str, Any] = field(default_factory=dict)
     server: Any = None
     events: list[Event] = field(default_factory=list)

@@ -107,8 +107,8 @@ def update(request: Request) -> Answer:
 def _require_own(request: Request, run: Result) -> None:
     """Raise a 401 unless a run is for the node that asks, and was posted over the API."""
     caller, task = request.who, run.task
-    is_mine = run.organization_id == caller.organization_id and task is not None
-    if not is_mine or task.collaboration_id != caller.only_collaboration:
+    is_mine = run.organization_id == caller.home and task is not None
+    if not is_mine or task.collaboration_id not in caller.collaborations:
         raise lacking()
     if posted.of_task(task.id).init_user_id is None:
         raise Refusal(401, f"task {task.id} was not posted over the API: no node computes it")
