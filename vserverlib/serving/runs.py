@@ -1,4 +1,4 @@
-"""What is asked of runs and results.
+"""The calls about runs and results.
 
 A node receives the runs of tasks that were posted over the API only (`task.init_user_id` is set): rows of save(), of
 imports and of the example are never handed out, nor failed.
@@ -34,7 +34,7 @@ OPEN = "open"  # the state that is neither completed nor failed
 
 
 def list_(request: Request) -> Answer:
-    """List the runs that the caller may see, newest first; a node lists those that it may compute."""
+    """List the runs that the caller may see, newest first; a node lists its own."""
     query = _listed(request)
     query = rows.equal(query, request, {"status": Result.status})
     query = rows.like(query, request, Result.log)
@@ -116,7 +116,7 @@ def _require_own(request: Request, run: Result) -> None:
 
 
 def _assign(run: Result, given: dict[str, Any]) -> None:
-    """Assign what a node has reported. The status follows the times, as everywhere in our databases."""
+    """Assign the fields that a node has sent. The status follows the times, as everywhere in our databases."""
     times = {name: moment(name, given[name]) for name in ("started_at", "finished_at") if name in given}
     status = given.get("status", run.status)
     if status in (*FAILED, progress.COMPLETED):
@@ -143,7 +143,7 @@ def _fail_siblings(request: Request, run: Result) -> None:
 
 
 def append_log(run_id: int, text: str, node: Any) -> None:
-    """Add what an algorithm has printed to the log of a run, if it is the node's and has not ended but by a kill.
+    """Add the output of an algorithm to the log of a run, if it is the node's and has not ended but by a kill.
 
     For the web sockets, within a job of the desk. The journal does not record it: the whole log comes at the end.
     """

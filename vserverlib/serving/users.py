@@ -1,4 +1,4 @@
-"""What is asked of users, and of their roles."""
+"""The calls about users and their roles."""
 
 from __future__ import annotations
 
