@@ -1,4 +1,4 @@
-"""Write docs/calls.md: the calls that the server answers, those that it refuses, and the rules of the roles.
+"""Write docs/calls.md: the calls that the server answers or refuses, and the rules of the roles.
 
     python docs/make_server.py
 

@@ -1,7 +1,7 @@
 """Every call, asked by every role and kind of caller, about its own, its partners' and foreign rows.
 
 Two collaborations: 1 of North and South, 2 of South and East. The callers are of North, so South is a partner and East
-is foreign. What is expected is worked out from the table of permissions and from the scopes that a row is in.
+is foreign. The expected answers follow from the table of permissions and the scopes of each row.
 """
 
 from __future__ import annotations

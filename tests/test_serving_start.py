@@ -154,6 +154,11 @@ def test_without_its_libraries_one_line_says_what_to_install(example: Path) -> N
         assert "starlette, uvicorn, python-socketio, PyJWT" in done.stderr and "pip install vserver" not in done.stderr
 
 
+def test_without_a_place_for_the_secret_one_line_names_it(example: Path) -> None:
+    done = vserver("-d", example, "start", "--port", "0", VSERVER_HOME="/dev/null/x")
+    assert done.status == 1 and done.err.count("\n") == 1 and "/dev/null/x, set VSERVER_HOME" in done.err
+
+
 def test_the_demo_prints_its_log_ins_and_keeps_nothing(tmp_path: Path) -> None:
     words = [sys.executable, "-m", "vserver", "start", "--demo", "--port", "0", "--api-path", "/v6/"]
     surroundings = environment(Path(os.environ["HOME"]))

@@ -15,8 +15,8 @@ from vserverlib.messages import notify
 NO_LIBRARIES = "the server needs libraries that are not installed; install starlette, uvicorn, python-socketio, PyJWT"
 HOST, PORT, API_PATH = "127.0.0.1", 7601, "/api"
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
-PATH = re.compile(r"(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*/?", re.ASCII)
-HOST_NAME = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+", re.ASCII)
+PATH = r"(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*/?"
+HOST_NAME = r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+"
 NO_TLS = "passwords and tokens cross the network as plain text: put a proxy with TLS in front, or use --host 127.0.0.1"
 # Logs the real client in.
 SNIPPET = """\
@@ -79,10 +79,10 @@ def _check(ctx: click.Context, host: str, api_path: str, names: tuple[str, ...],
         raise click.UsageError("--demo is for --host 127.0.0.1 only, because its passwords are public", ctx)
     if flags["quiet"] and flags["verbose"]:
         raise click.UsageError("-q and -v exclude each other: choose one", ctx)
-    if not PATH.fullmatch(api_path) or api_path.rstrip("/") == "/socket.io":
+    if not re.fullmatch(PATH, api_path) or api_path.rstrip("/") == "/socket.io":
         raise UsageError(f'--api-path is a path such as /api, not "{printable(api_path)}"')
     for name in (host, *names):
-        if not HOST_NAME.fullmatch(name):
+        if not re.fullmatch(HOST_NAME, name):
             raise UsageError(f'"{printable(name)}" is not the name of a host: leave out the port and the http://')
 
 

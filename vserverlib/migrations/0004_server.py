@@ -4,8 +4,8 @@ Frozen: it does not use the models, and never changes.
 
 It also has the journal leave out presence: an update of a node or a user that changes last_seen, or sets the status
 offline, and at most ip and status besides, is not recorded. Such updates come once a minute for each node, and nobody
-wants to undo one. Neither is the log of a result that has not finished, of a task that was posted over the API: nodes
-send it line by line, and all of it at the end.
+wants to undo one. Neither is an update of a result that changes its log and logged_at alone: nodes send a log line by
+line, and all of it at the end. (A condition that reads the task would stand in the way of rebuilding that table.)
 """
 
 from importlib import import_module
@@ -16,6 +16,7 @@ SEEN = ("node", "user")
 COLUMNS = (
     'ALTER TABLE "task" ADD COLUMN "init_user_id" BIGINT',
     'ALTER TABLE "task" ADD COLUMN "databases" TEXT',
+    'ALTER TABLE "result" ADD COLUMN "logged_at" {moment}',
     'CREATE INDEX "task_init_user_id" ON "task" ("init_user_id") WHERE "init_user_id" IS NOT NULL',
 )
 LOCK_OUT = """
@@ -35,7 +36,7 @@ def trigger_of(db, table):
 def leave_out(db, table, but, condition):
     """Have the update trigger of a table ignore updates of some columns alone that fulfil a condition."""
     sql, journal = trigger_of(db, table), import_module("vserverlib.migrations.0002_journal")
-    names = [column.name for column in db.get_columns(table) if column.name != "id"]
+    names = [column.name for column in db.get_columns(table) if column.name not in ("id", "logged_at")]
     others = [name for name in names if name not in but]
     before = f"\nWHEN {journal.is_changed(names)}"
     db.execute_sql(f'DROP TRIGGER "journal_{table}_update"')
@@ -44,32 +45,28 @@ def leave_out(db, table, but, condition):
 
 
 SEEN_NOW = "OLD.last_seen IS NOT NEW.last_seen OR NEW.status = 'offline'"
-POSTED = "EXISTS (SELECT 1 FROM task WHERE id = NEW.task_id AND init_user_id IS NOT NULL)"
-UNFINISHED = f"NEW.finished_at IS NULL AND {POSTED}"
+LOGGED_NOW = "OLD.logged_at IS NOT NEW.logged_at"
 
 # As in migration 0002, but for the second condition.
 LEFT_OUT = "    IF told IS NULL AND TG_OP = 'UPDATE' THEN RETURN NULL; END IF;\n"
 LEFT_OUT_NOW = f"""{LEFT_OUT}    IF TG_OP = 'UPDATE' AND TG_TABLE_NAME IN ('node', 'user')
         AND (told ? 'last_seen' OR new_row ->> 'status' = 'offline')
         AND told - 'last_seen' - 'ip' - 'status' = '{{}}'::jsonb THEN RETURN NULL; END IF;
-    IF TG_OP = 'UPDATE' AND TG_TABLE_NAME = 'result' AND new_row ->> 'finished_at' IS NULL
-        AND told - 'log' = '{{}}'::jsonb AND EXISTS (
-            SELECT 1 FROM task WHERE id = (new_row ->> 'task_id')::bigint AND init_user_id IS NOT NULL
-        ) THEN RETURN NULL; END IF;
+    IF TG_OP = 'UPDATE' AND TG_TABLE_NAME = 'result' AND told ? 'logged_at'
+        AND told - 'log' - 'logged_at' = '{{}}'::jsonb THEN RETURN NULL; END IF;
 """
 
 
 def up(migrator, db):
     journal = import_module("vserverlib.migrations.0002_journal")
-    for statement in COLUMNS:
-        db.execute_sql(statement)
+    types = {"id": "INTEGER", "moment": "TEXT"} if db.is_sqlite else {"id": "BIGINT", "moment": "TIMESTAMPTZ"}
+    for statement in (*COLUMNS, LOCK_OUT):
+        db.execute_sql(statement.format(**types))
     if db.is_sqlite:
-        db.execute_sql(LOCK_OUT.format(id="INTEGER", moment="TEXT"))
         journal.record_anew(db, "task")
         for table in SEEN:
             leave_out(db, table, PRESENCE, SEEN_NOW)
-        leave_out(db, "result", ("log",), UNFINISHED)
+        leave_out(db, "result", ("log",), LOGGED_NOW)
     else:
-        db.execute_sql(LOCK_OUT.format(id="BIGINT", moment="TIMESTAMPTZ"))
         create = journal.RECORD.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION")
         db.execute_sql(create.replace(LEFT_OUT, LEFT_OUT_NOW))

@@ -30,7 +30,7 @@ CREATE TABLE "result" ("id" INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, "input" 
     WHEN typeof(started_at) = 'text' AND (started_at GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]*' AND started_at NOT GLOB '*C'
         AND started_at >= '0001' AND substr(started_at, 6, 2) BETWEEN '01' AND '12' AND substr(started_at, 9, 2) BETWEEN '01' AND '31'
         OR status = 'active' AND trim(started_at, char(9, 10, 11, 12, 13, 32)) <> '') THEN 'active'
-    ELSE 'pending' END) STORED, FOREIGN KEY ("task_id") REFERENCES "task" ("id"), FOREIGN KEY ("organization_id") REFERENCES "organization" ("id"));
+    ELSE 'pending' END) STORED, "logged_at" TEXT, FOREIGN KEY ("task_id") REFERENCES "task" ("id"), FOREIGN KEY ("organization_id") REFERENCES "organization" ("id"));
 CREATE INDEX "result_task_id_state" ON "result" ("task_id", "state");
 CREATE INDEX "result_organization_id_state" ON "result" ("organization_id", "state");
 CREATE INDEX "result_unfinished" ON "result" ("organization_id", "assigned_at") WHERE state IN ('pending', 'active');
@@ -381,7 +381,7 @@ BEGIN
     UPDATE change SET counted = total_changes() + 1 WHERE id = (SELECT MAX(id) FROM change) AND open IS NULL;
 END;
 CREATE TRIGGER "journal_result_update" AFTER UPDATE ON "result"
-WHEN (OLD."id", OLD."input", OLD."task_id", OLD."organization_id", OLD."result", OLD."assigned_at", OLD."started_at", OLD."finished_at", OLD."log", OLD."status") IS NOT (NEW."id", NEW."input", NEW."task_id", NEW."organization_id", NEW."result", NEW."assigned_at", NEW."started_at", NEW."finished_at", NEW."log", NEW."status") AND NOT ((NEW.finished_at IS NULL AND EXISTS (SELECT 1 FROM task WHERE id = NEW.task_id AND init_user_id IS NOT NULL)) AND NOT (OLD."id", OLD."input", OLD."task_id", OLD."organization_id", OLD."result", OLD."assigned_at", OLD."started_at", OLD."finished_at", OLD."status") IS NOT (NEW."id", NEW."input", NEW."task_id", NEW."organization_id", NEW."result", NEW."assigned_at", NEW."started_at", NEW."finished_at", NEW."status"))
+WHEN (OLD."id", OLD."input", OLD."task_id", OLD."organization_id", OLD."result", OLD."assigned_at", OLD."started_at", OLD."finished_at", OLD."log", OLD."status") IS NOT (NEW."id", NEW."input", NEW."task_id", NEW."organization_id", NEW."result", NEW."assigned_at", NEW."started_at", NEW."finished_at", NEW."log", NEW."status") AND NOT ((OLD.logged_at IS NOT NEW.logged_at) AND NOT (OLD."id", OLD."input", OLD."task_id", OLD."organization_id", OLD."result", OLD."assigned_at", OLD."started_at", OLD."finished_at", OLD."status") IS NOT (NEW."id", NEW."input", NEW."task_id", NEW."organization_id", NEW."result", NEW."assigned_at", NEW."started_at", NEW."finished_at", NEW."status"))
 BEGIN
     INSERT INTO change (at) SELECT strftime('%Y-%m-%d %H:%M:%f000+00:00', 'now') WHERE NOT EXISTS (
         SELECT 1 FROM change WHERE id = (SELECT MAX(id) FROM change)

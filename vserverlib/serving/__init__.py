@@ -11,7 +11,7 @@ A request goes through these modules:
     hashing_room  two threads that compute bcrypt
     tokens        JSON web tokens, and the secret that signs them
     permissions   the default roles and their rules, and who may see and change which rows
-    answers       the shapes of what is answered
+    answers       the shapes of the answers
 
 and the modules by entity (organizations, users, tasks, ...), whose functions the routes name.
 

@@ -1,4 +1,4 @@
-"""What is asked of collaborations and of the organizations in them."""
+"""The calls about collaborations and the organizations in them."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def add_organization(request: Request) -> Answer:
 
 
 def remove_organization(request: Request) -> Answer:
-    """Remove an organization from a collaboration, and return those that are left."""
+    """Remove an organization from a collaboration, and return the others."""
     id = read(request.fields, ONE)["id"]
     collaboration = rows.one(request, RESOURCE, EDIT, Collaboration)
     organization = rows.by_id(Organization, id)

@@ -74,11 +74,11 @@ class Desk:
         self._thread.join()
 
     async def read(self, run: Callable[[], Found]) -> Found:
-        """Run a function that reads, in one transaction, and return what it returns."""
+        """Run a function that reads, in one transaction, and return its result."""
         return await self._asked(run, False, API, [])
 
     async def write(self, run: Callable[[], Found], *, actor: str = API, events: list[Event] | None = None) -> Found:
-        """Run a function that writes, in one transaction, under a name in the journal, and return what it returns.
+        """Run a function that writes, in one transaction, under a name in the journal, and return its result.
 
         events: a list to which the function adds; it is emptied before each attempt.
         """

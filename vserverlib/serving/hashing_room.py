@@ -31,8 +31,9 @@ class HashingRoom:
         return await self._computed(lambda: hashing.make_hash(plain, salt))
 
     async def matches(self, plain: str, stored: str | None) -> bool:
-        """Whether a hash is that of a plain text. It takes as long without a hash."""
-        return await self._computed(lambda: hashing.matches(plain, stored or DUMMY) and stored is not None)
+        """Whether a hash is that of a plain text. It takes as long without one."""
+        is_there = stored is not None and hashing.is_hash(stored)
+        return await self._computed(lambda: hashing.matches(plain, stored if is_there else DUMMY) and is_there)
 
     async def _computed(self, compute: Callable[[], Found]) -> Found:
         if self._waiting >= MAX_WAITING:

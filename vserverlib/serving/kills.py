@@ -1,4 +1,4 @@
-"""Killing tasks: their unfinished runs, and those of their subtasks; and telling nodes to end containers."""
+"""Killing tasks: their unfinished runs, and those of their subtasks; and having nodes end containers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ONE = {"id": Field(ID, needed=True)}
 
 
 def _may_send(caller: Caller, collaboration: int | None, organization: int | None) -> bool:
-    """Whether a caller may end what an organization has, in a collaboration."""
+    """Whether a caller may end the tasks of an organization in a collaboration."""
     return (
         caller.may(RESOURCE, SEND, GLOBAL)
         or (caller.may(RESOURCE, SEND, COLLABORATION) and collaboration in caller.collaborations)

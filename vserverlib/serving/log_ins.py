@@ -68,6 +68,7 @@ def _logged_in(id: int | None, stored: str | None, is_right: bool) -> Caller | N
     """Note a log-in, and return the caller; None if it failed. The hash that was compared must still be the user's."""
     user = None if id is None else User.by_id(id)
     if user is None or stored is None:
+        lock_outs.write_nothing()
         return None
     if not is_right or stored != user.stored_hash("password") or lock_outs.is_locked_out(user.id):
         lock_outs.count(user.id)

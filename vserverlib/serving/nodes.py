@@ -1,4 +1,4 @@
-"""What is asked of nodes."""
+"""The calls about nodes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is asked of organizations."""
+"""The calls about organizations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The other calls: what there is nothing of, what this server does not do, and how it is."""
+"""The other calls: empty lists, refusals, the version and the health of the server."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ def blob_status(request: Request) -> Answer:
 
 
 def nothing(request: Request) -> Answer:
-    """Return an empty list: there are none."""
+    """Return an empty list."""
     return page_of_values(request, [])
 
 
 def no_such(request: Request) -> Answer:
-    """Return a 404: there are none."""
+    """Return a 404."""
     raise not_found(request.path.rstrip("/").split("/")[-2], request.parameters["id"])
 
 
 def ports_deleted(request: Request) -> Answer:
-    """Say that the ports of a run are deleted: nodes always ask for that, and there are none."""
+    """Say that the ports of a run are deleted: nodes always ask for that."""
     return message("Ports deleted")
 
 

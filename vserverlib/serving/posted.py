@@ -1,4 +1,4 @@
-"""What the models do not have of a task: who posted it, and its databases with their parameters (tables.py)."""
+"""The columns of a task that the models do not have: who posted it, its databases with their parameters (tables.py)."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def write(task_id: int, user_id: int | None, databases: Databases) -> None:
 
 
 def databases_of(task: Any, posted: Posted) -> Databases:
-    """Return the databases of a task; of one that did not come over the API, those that its text names."""
+    """Return the databases of a task; of one that did not come over the API, the names in its text."""
     if posted.databases is not None:
         return posted.databases
     labels = [label.strip() for label in (task.database or "").split(",") if label.strip()]

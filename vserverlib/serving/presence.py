@@ -1,4 +1,4 @@
-"""Which nodes and users are connected, and what each node has reported about itself. Kept in memory.
+"""Which nodes and users are connected, and the configuration that each node reports. Kept in memory.
 
 sockets writes it. The database has `ip`, `last_seen` and `status` of nodes and users: written when one comes or goes,
 and else once a minute at most; a change of these alone is not in the journal.
@@ -25,7 +25,7 @@ class NodeBook:
         self._written: dict[tuple[str, int], float] = {}
 
     def configuration(self, node_id: int) -> list[dict[str, str]]:
-        """Return what a node has reported: [{"key": ..., "value": ...}]; empty if it is not connected."""
+        """Return the configuration of a node: [{"key": ..., "value": ...}]; empty if it is not connected."""
         return self.configurations.get(node_id, [])
 
     def is_due(self, kind: str, id: int) -> bool:

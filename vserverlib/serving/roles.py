@@ -1,4 +1,4 @@
-"""What is asked of roles and rules. There are the default roles only, and nobody changes them."""
+"""The calls about roles and rules. There are the default roles only, and nobody changes them."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ class Route(NamedTuple):
 
     @property
     def summary(self) -> str:
-        """What it does, in one sentence."""
+        """Its description, in one sentence."""
         return (self.function.__doc__ or "").partition("\n")[0]
 
 

@@ -1,4 +1,4 @@
-"""What is asked of runs and results.
+"""The calls about runs and results.
 
 A node receives the runs of tasks that were posted over the API only (`task.init_user_id` is set): rows of save(), of
 imports and of the example are never handed out, nor failed.
@@ -19,13 +19,14 @@ from vserverlib.serving.permissions import VIEW
 from vserverlib.serving.refusals import Refusal, lacking
 from vserverlib.serving.requests import TEXT, Field, Request, moment, read
 from vserverlib.serving.tables import RESULT, TASK
-from vserverlib.serving.task_shapes import results_shown, runs_shown
+from vserverlib.serving.task_shapes import require_small, results_shown, runs_shown
 
 RESOURCE = "run"
 PATCH = {name: Field(TEXT) for name in ("started_at", "finished_at", "log", "result", "status")}
 MAX_LOG = 1024 * 1024  # characters; of a longer log, the end is kept
 CUT = "[the beginning of this log was cut off]\n"
 SIBLING_FAILED = "not started, because another run of this task failed\n"
+MOMENT = fields.UTCDateTimeField()
 OPEN = "open"  # the state that is neither completed nor failed
 
 
@@ -33,7 +34,7 @@ OPEN = "open"  # the state that is neither completed nor failed
 
 
 def list_(request: Request) -> Answer:
-    """List the runs that the caller may see, newest first; a node lists those that it may compute."""
+    """List the runs that the caller may see, newest first; a node lists its own."""
     query = _listed(request)
     query = rows.equal(query, request, {"status": Result.status})
     query = rows.like(query, request, Result.log)
@@ -44,12 +45,12 @@ def list_(request: Request) -> Answer:
         if state != OPEN:
             raise Refusal(400, f"state can be {OPEN} only")
         query = query.where(progress.UNFINISHED_RESULTS)
-    return page_of(request, query, lambda found: runs_shown(request, found))
+    return page_of(request, query, lambda found: runs_shown(request, found), require_small)
 
 
 def list_results(request: Request) -> Answer:
     """List the results that the caller may see, newest first."""
-    return page_of(request, _listed(request), lambda found: results_shown(request, found))
+    return page_of(request, _listed(request), lambda found: results_shown(request, found), require_small)
 
 
 def _listed(request: Request) -> Any:
@@ -115,7 +116,7 @@ def _require_own(request: Request, run: Result) -> None:
 
 
 def _assign(run: Result, given: dict[str, Any]) -> None:
-    """Assign what a node has reported. The status follows the times, as everywhere in our databases."""
+    """Assign the fields that a node has sent. The status follows the times, as everywhere in our databases."""
     times = {name: moment(name, given[name]) for name in ("started_at", "finished_at") if name in given}
     status = given.get("status", run.status)
     if status in (*FAILED, progress.COMPLETED):
@@ -142,7 +143,7 @@ def _fail_siblings(request: Request, run: Result) -> None:
 
 
 def append_log(run_id: int, text: str, node: Any) -> None:
-    """Add what an algorithm has printed to the log of a run, if it is the node's and has not ended but by a kill.
+    """Add the output of an algorithm to the log of a run, if it is the node's and has not ended but by a kill.
 
     For the web sockets, within a job of the desk. The journal does not record it: the whole log comes at the end.
     """
@@ -152,5 +153,5 @@ def append_log(run_id: int, text: str, node: Any) -> None:
     if run.complete and run.status != states.KILLED:
         return
     if run.task.collaboration_id == node.only_collaboration and posted.of_task(run.task_id).init_user_id is not None:
-        values = {RESULT.log: cut((run.log or "") + text)}
+        values = {RESULT.log: cut((run.log or "") + text), RESULT.logged_at: MOMENT.clean(fields.now())}
         models.database.execute(RESULT.update(values).where(RESULT.id == run_id))

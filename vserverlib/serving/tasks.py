@@ -1,4 +1,4 @@
-"""What is asked of tasks: listing, posting, deleting, and their status."""
+"""The calls about tasks: listing, posting, deleting, and their status."""
 
 from __future__ import annotations
 

@@ -106,8 +106,10 @@ def locked_secret(title: str, identity: str) -> Iterator[bytes]:
 
     Raises an Error if another server has it locked, or if the file cannot be read.
     """
-    with files.as_error("the secret of the server cannot be kept"):
-        path = home.own_file(home.folder() / f"server-{identity}.key")
+    with files.as_error("the secret of the server has no place, without VSERVER_HOME"):
+        folder = home.folder()
+    with files.as_error(f"the secret of the server cannot be kept in {folder}, set VSERVER_HOME to another folder"):
+        path = home.own_file(folder / f"server-{identity}.key")
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:
         _lock(descriptor, title)

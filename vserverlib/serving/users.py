@@ -1,4 +1,4 @@
-"""What is asked of users, and of their roles."""
+"""The calls about users and their roles."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from models import Organization, Task, User
-from vserverlib import Error, hashing, pluralize
+from vserverlib import Error, hashing, pluralize, printable
 from vserverlib.entities.roles import USER_ROLES
 from vserverlib.serving import permissions, rows, tasks
 from vserverlib.serving.answers import Answer, Links, Shown, page_of, time
@@ -123,6 +123,8 @@ def _require_creating(request: Request, given: dict[str, Any]) -> Organization:
     ):
         raise lacking()
     _given_roles(caller, given)
+    if User.username_exists(given["username"]):  # before a hash is computed
+        raise Refusal(400, f'the username "{printable(given["username"])}" is taken: choose another')
     return organization
 
 

@@ -34,7 +34,9 @@ OTHER_TABLES = {  # the journal, counters, and the salt of API keys
 }
 INITIALLY_FILLED = ("counter", "setting")  # a new database has rows in them
 _FIELDS = (field for model in ENTITIES for field in model._meta.sorted_fields)
-TIMES = frozenset({"at", "last_at", *(field.column_name for field in _FIELDS if isinstance(field, UTCDateTimeField))})
+TIMES = frozenset(
+    {"at", "last_at", "logged_at", *(field.column_name for field in _FIELDS if isinstance(field, UTCDateTimeField))}
+)
 STORED_TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{6}\+00:00", re.ASCII)
 
 
