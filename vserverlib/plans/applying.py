@@ -61,11 +61,7 @@ def _prepared(session: Session, bar: ProgressBar) -> Iterator[tuple[Server, Plan
         contextlib.closing(sessions.open_server(session.target, session.release)) as server,
         net_changes.read(session.database, session.since) as net,
     ):
-        planned = planning.compute_unlocked(server, net, session.changes, session.ids, session.header(server), bar)
-        try:
-            yield server, planned
-        finally:
-            planned.reader.close()
+        yield server, planning.compute_unlocked(server, net, session.changes, session.ids, session.header(server), bar)
 
 
 def _refuse_another(server: Server, found: Plan, expected: Plan | None) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import sqlite3
+import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -39,7 +40,8 @@ class RowReader:
 
     def __init__(self, server: Server) -> None:
         self._server = server
-        self._conn = sqlite3.connect(":memory:", isolation_level=None)
+        self._conn = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        weakref.finalize(self, self._conn.close)  # also if this plan is refused, or computed again
         for table, columns in server.schema.columns.items():
             self._conn.execute(f"CREATE TABLE {quoted(table)} ({listed(columns)})")
         source = vantage6.source_of(self._conn, server.title, server.title)
@@ -47,10 +49,6 @@ class RowReader:
             found = f"is a database of release {source.release} now, and was one of release {server.release}"
             raise Conflict([f"{server.title} {found}"])
         self._source = dataclasses.replace(source, release=server.release, is_opened=False)
-
-    def close(self) -> None:
-        """Close the database in memory."""
-        self._conn.close()
 
     def rows(self, entity: str, ids: Iterable[int]) -> dict[int, Values]:
         """Return the rows with these ids that exist, as an import would write them, by id."""
