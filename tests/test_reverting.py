@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ from helpers.vantage6_servers import Server
 
 import models
 from vserverlib import Error
-from vserverlib.plans import records, reverting
+from vserverlib.plans import records, reverting, sessions
 from vserverlib.plans.plan import ChangedMeanwhile, Refused
 
 REPETITIONS = int(os.environ.get("VSERVER_REPETITIONS", "20"))
@@ -222,7 +223,68 @@ def test_a_damaged_record_is_one_line(theirs: Server) -> None:
         reverting.log(theirs.target)
 
 
+def test_a_record_that_is_cut_off_is_one_line(theirs: Server) -> None:
+    applied(theirs)
+    path = reverting.log(theirs.target)[0].path
+    path.write_text(path.read_text()[:-20])
+    with pytest.raises(Error, match="0001.json is not a valid record.*move it away"):
+        reverting.plan(theirs.target)
+
+
+# Two sessions at once
+
+
+def test_a_record_is_in_place_only_when_it_is_complete(tmp_path: Path, quick_hashes: None) -> None:
+    theirs = vantage6_servers.of_release("4.15.2", tmp_path)
+    identity = sessions.identity(theirs.target)
+    applied(theirs)
+    plan = reverting.plan(theirs.target)
+    with pytest.raises(ZeroDivisionError), records.writing(identity, 2, None) as writer:
+        writer.begin(plan, {})
+        assert [record.number for record in reverting.log(theirs.target)] == [1]
+        writer.finish()
+        assert [record.number for record in reverting.log(theirs.target)] == [2, 1]
+        1 / 0  # noqa: B018  # the commit fails
+    assert [file.name for file in records.folder(identity).iterdir()] == ["0001.json"]
+
+
+def test_another_session_waits_until_a_plan_is_applied(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    theirs, seen = vantage6_servers.of_release("4.15.2", tmp_path), list[int]()
+    identity = sessions.identity(theirs.target)
+
+    def other() -> None:
+        with records.numbered(identity, "s.sqlite") as number:
+            seen.append(number)
+
+    with records.numbered(identity, "s.sqlite") as number:
+        thread = threading.Thread(target=other)
+        thread.start()
+        while "waiting" not in capsys.readouterr().err:
+            assert thread.is_alive()
+        assert (number, seen) == (1, [])
+        (records.folder(identity) / "0001.json").touch()
+    thread.join()
+    assert seen == [2]
+
+
 # Killed
+
+
+def test_what_a_killed_session_left_is_no_record_and_does_not_stop_the_next_plan(
+    tmp_path: Path, quick_hashes: None
+) -> None:
+    theirs = vantage6_servers.of_release("4.15.2", tmp_path)
+    folder = records.create_folder(sessions.identity(theirs.target))
+    (folder / "0003.db").touch()  # killed between the backup and the record
+    (folder / ".0004.json.abcd1234.new").write_text("{")  # within the transaction
+    (folder / ".0004.db.abcd_234.new-journal").touch()  # within the backup
+    assert reverting.log(theirs.target) == []
+    copy = vantage6_servers.opened(theirs)
+    models.Organization(name="new").save()
+    assert copy.apply().number == 4
+    copy.close()
+    assert sorted(file.name for file in folder.iterdir()) == ["0003.db", "0004.db", "0004.json"]
+
 
 KILLED = """
 import sys

@@ -42,8 +42,8 @@ def apply(
         if not planned.plan:
             raise Error(f"nothing to apply: this working copy of {server.title} has no changes")
         _refuse_another(server, planned.plan, expected)
-        number = records.next_number(server.identity)
         with (
+            records.numbered(server.identity, server.title) as number,
             server_backups.created(server, session.target, number, bar, wanted=backup) as kept,
             signals.finishing(),
             records.writing(server.identity, number, kept) as writer,

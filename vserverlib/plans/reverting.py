@@ -78,8 +78,8 @@ def apply(
         found = check.plan
         if expected is not None and found != expected:
             raise ChangedMeanwhile(server.title, "another change would be undone")
-        new = records.next_number(server.identity)
         with (
+            records.numbered(server.identity, server.title) as new,
             server_backups.created(server, target, new, bar, wanted=backup) as kept,
             signals.finishing(),
             records.writing(server.identity, new, kept) as writer,
