@@ -205,6 +205,22 @@ def test_a_fixture_is_merged_into_a_server(theirs: Server, tmp_path: Path) -> No
     assert theirs.value("SELECT country FROM organization WHERE name = 'Nieuwe Kliniek'") == "NL"
 
 
+def test_generated_credentials_are_shown_or_stored_once_they_are_applied(theirs: Server, tmp_path: Path) -> None:
+    fixture, secrets = tmp_path / "new.yaml", tmp_path / "secrets.json"
+    fixture.write_text("organizations: [{name: Hosp, users: [{username: ann}]}]")
+    merge = ("import", fixture, "--merge")
+    assert "user ann" not in run(theirs, "--dry-run", *merge).err
+    refused = run(theirs, "--dry-run", *merge, "--secrets", secrets)
+    assert refused.status == 2 and "dry run" in refused.err and not secrets.exists()
+    done = run(theirs, "--yes", *merge, "--secrets", secrets)
+    assert done.status == 0 and "applied" in done.err
+    ((hashed,),) = theirs.run("SELECT password FROM user WHERE username = 'ann'")
+    assert bcrypt.checkpw(json.loads(secrets.read_text())[0]["secret"].encode(), hashed.encode())
+    assert run(theirs, "--yes", "undo").status == 0
+    shown = run(theirs, "--yes", *merge).err
+    assert shown.index("applied in") < shown.index("user ann")
+
+
 def test_a_script_is_applied_as_one_plan(theirs: Server) -> None:
     done = run(theirs, "--yes", "shell", "-c", SESSIONS["4.15.2"])
     assert done.status == 0, done.err
