@@ -231,6 +231,38 @@ def test_a_record_that_is_cut_off_is_one_line(theirs: Server) -> None:
         reverting.plan(theirs.target)
 
 
+def test_the_plan_of_an_undo_has_the_ids_of_the_server_and_says_what_nodes_do_not_notice(
+    tmp_path: Path, quick_hashes: None
+) -> None:
+    theirs = vantage6_servers.of_release("4.15.2", tmp_path)
+    copy = vantage6_servers.opened(theirs)
+    lab, kyoto = models.Organization.get(5), models.Collaboration.get_by_name("KYOTO")
+    models.User(username="new", password="Some-thing-7", organization=lab).save()  # 7 here, 12 there
+    kyoto.organizations = [*kyoto.organizations, lab]
+    kyoto.save()
+    models.Result.get(5).fail()
+    copy.apply(backup=False)
+    copy.close()
+    undo = reverting.plan(theirs.target)
+    assert [(change.title, change.id) for change in undo.changes if change.entity == "user"] == [('user 12 "new"', 12)]
+    said = ["a run without finished_at", "deleted users stay logged in", "new and deleted memberships"]
+    assert len(undo.notes) == len(said) and all(a in b for a, b in zip(said, undo.notes, strict=True))
+    number = reverting.apply(theirs.target, backup=False).number
+    again = reverting.plan(theirs.target, number)
+    assert [change.server_id for change in again.changes if change.entity == "user"] == [12]
+    assert "kill it with the server's API" in again.notes[0]
+
+
+def test_undoing_an_undo_says_what_nodes_do_not_notice(tmp_path: Path, quick_hashes: None) -> None:
+    theirs = vantage6_servers.of_release("4.15.2", tmp_path)
+    copy = vantage6_servers.opened(theirs)
+    models.Collaboration.get_by_name("KYOTO").delete(dependents=True)
+    said = copy.apply(backup=False).plan.notes
+    copy.close()
+    number = reverting.apply(theirs.target, backup=False).number
+    assert reverting.plan(theirs.target, number).notes == said
+
+
 # Two sessions at once
 
 

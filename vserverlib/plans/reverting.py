@@ -126,27 +126,28 @@ def _refuse_reasons(reasons: Iterable[str]) -> None:
 # The plan
 
 
-def _inverse_plan(server: Server, record: Record, notes: tuple[str, ...]) -> Plan:
-    """Return the plan that undoes a record."""
+def _inverse_plan(server: Server, record: Record, rows: Restoration) -> Plan:
+    """Return the plan that undoes a record, whose rows are staged."""
     changes = tuple(_inverse(change) for change in reversed(record.plan["changes"]))
     now = datetime.datetime.now(datetime.UTC)
     folder = records.folder(server.identity)
-    return Plan(server.title, server.release, now, changes, notes, folder, reverts=record.number)
+    said = (*notes.of_undo(server, changes, rows.inserted()), *notes.of_lock(server, rows.bulk_links()))
+    return Plan(server.title, server.release, now, changes, said, folder, reverts=record.number)
 
 
 def _inverse(change: dict[str, Any]) -> Change:
-    kind = INVERSE[change["kind"]]
+    kind, id = INVERSE[change["kind"]], change["id"] if change["server_id"] is None else change["server_id"]
     fields = [Field(**field) for field in change["fields"]] if kind == CHANGED else []
     return Change(
         kind,
         change["entity"],
-        change["id"],
+        id,
         change["noun"],
         _title(change),
         tuple(dataclasses.replace(field, old=field.new, new=field.old, note="") for field in fields),
         tuple(change["dependents"].items()),
         tuple(change["theirs"].items()),
-        server_id=change["id"] if kind == NEW else None,
+        server_id=id if kind == NEW else None,
     )
 
 
@@ -171,7 +172,7 @@ class UndoCheck:
         with server.reading():
             self.rows = Restoration(server, record)
             self.refuse()
-            self.plan = _inverse_plan(server, record, tuple(notes.of_lock(server, self.rows.bulk_links())))
+            self.plan = _inverse_plan(server, record, self.rows)
 
     def prepare(self) -> None:
         """Stage the rows again in the transaction that writes, if its TEMP tables are those of no other one."""
