@@ -203,6 +203,11 @@ REFUSED: dict[str, tuple[list[str], Callable[[], Any], list[str]]] = {  # what i
         ["is new", "server's API"],
     ),
     "a role is not there": ([], lambda: give_role("rooot"), ["user 2", '"rooot"', '"root"']),
+    "there are no roles": (
+        ['DELETE FROM "Permission"', "DELETE FROM role_rule_association", "DELETE FROM role"],
+        lambda: give_role("root"),
+        ["user 2", '"root"', "it has no roles"],
+    ),
     "a role is there twice": (
         ["INSERT INTO role (name) VALUES ('root')"],
         lambda: give_role("root"),
@@ -354,6 +359,21 @@ def test_a_release_before_3_11_is_refused_by_the_column_that_it_lacks(tmp_path: 
     file = vantage6_databases.copied("3.11.1", tmp_path / "old.sqlite", statements)
     with pytest.raises(Refused, match=r"task\.created_at"):
         vantage6_servers.opened(Server(file))
+
+
+def test_a_database_without_a_table_of_every_server_is_refused(tmp_path: Path) -> None:
+    file = vantage6_databases.copied("4.15.2", tmp_path / "less.sqlite", ["DROP TABLE role"])
+    with pytest.raises(Refused, match=r"less.sqlite has no table role: .*restore a backup"):
+        vantage6_servers.opened(Server(file))
+
+
+@pytest.mark.parametrize("table", ["role", "Member", "the runs"])
+def test_a_table_that_is_dropped_meanwhile_is_named(table: str, theirs: Server, copy: WorkingCopy) -> None:
+    table = table.replace("the runs", "run" if "run" in theirs.names() else "result")
+    models.Task.get(3).delete(dependents=True)
+    theirs.run(f'DROP TABLE "{table}"')
+    with pytest.raises(Refused, match=f"no longer has the table {table}"):
+        copy.apply()
 
 
 def test_a_database_with_results_and_runs_is_refused(tmp_path: Path) -> None:

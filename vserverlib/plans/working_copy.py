@@ -120,6 +120,8 @@ def _refuse_unsupported(source: Any) -> int:
         raise Refused(
             [f"{source.title}: a database of release {source.release} can only be viewed: upgrade the server"]
         )
+    if table := mapping.missing_table(source.release, source.columns):
+        raise Refused([f"{source.title} has no table {table}: without it, it can only be viewed: restore a backup"])
     if missing := list(_missing(source)):
         remedy = "databases before release 3.11 can only be viewed: upgrade the server"
         raise Refused([f"{source.title} has no column {missing[0]}: {remedy}"])
