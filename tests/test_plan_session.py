@@ -412,6 +412,13 @@ def test_a_dry_run_changes_nothing_in_a_database_of_ours(example: Path, words: t
     assert ("would have" in done.err) != (words[0] == "delete") and example.read_bytes() == before
 
 
+def test_a_dry_run_of_an_undo_asks_nothing_in_a_database_of_ours(example: Path) -> None:
+    assert vserver("-d", example, "set", "organization", "1", "country=NL").status == 0
+    before = example.read_bytes()
+    done = vserver("-d", example, "--dry-run", "undo", given="")
+    assert done.status == 0 and "would have changed 1 organization" in done.err and example.read_bytes() == before
+
+
 @pytest.mark.parametrize("words", [("init",), ("demo",), ("restore", "x"), ("backup",), ("export", "x.json")])
 def test_what_has_no_dry_run_says_so(example: Path, words: tuple[str, ...]) -> None:
     done = vserver("-d", example, "--dry-run", *words)
@@ -563,7 +570,8 @@ def test_what_a_killed_session_left_is_removed(theirs: Server, tmp_path: Path) -
     done = run(theirs, "--yes", "shell", "-c", code, VSERVER_HOME=str(home))
     assert done.status == -signal.SIGKILL
     (left,) = (home / "working").iterdir()
-    assert run(theirs, "--yes", "--no-backup", "fail", "5", VSERVER_HOME=str(home)).status == 0
+    done = run(theirs, "--yes", "--no-backup", "fail", "5", VSERVER_HOME=str(home))
+    assert done.status == 0 and "record, without a backup: " in said(done)
     assert not left.exists() and not list((home / "working").iterdir())
     assert theirs.value("SELECT COUNT(*) FROM task WHERE id = 3") == 1
 

@@ -13,7 +13,7 @@ from helpers import vantage6_databases, vantage6_servers
 from helpers.vantage6_servers import Server
 
 import models
-from vserverlib import Error, api
+from vserverlib import Error, UsageError, api
 from vserverlib.plans.plan import Plan, Refused
 from vserverlib.plans.working_copy import WorkingCopy
 
@@ -448,3 +448,22 @@ def test_a_new_user_is_not_unlocked(copy: WorkingCopy) -> None:
     user.unlock()
     with pytest.raises(Refused, match='"new" is new'):
         copy.plan()
+
+
+def test_a_closed_working_copy_says_so(theirs: Server) -> None:
+    copy = vantage6_servers.opened(theirs)
+    copy.close()
+    for call in copy.plan, copy.apply:
+        with pytest.raises(Error, match=r"closed.*connect again"):
+            call()
+
+
+def test_an_undo_before_any_change_names_the_undo_of_applied_plans(copy: WorkingCopy) -> None:
+    with pytest.raises(Error, match=r"no more changes to undo.*--write undo"):
+        api.undo()
+
+
+def test_write_and_the_other_ways_to_open_exclude_each_other(theirs: Server) -> None:
+    for other in "read_only", "sandbox":
+        with pytest.raises(UsageError, match=f"write and {other} exclude each other"):
+            api.connect(str(theirs.target), write=True, **{other: True})

@@ -265,7 +265,11 @@ def show(target: Target, plan: Plan) -> None:
         from vserverlib.terminal import plan_screen, views
 
         stream = sys.stdout if target.dry_run else sys.stderr
-        stream.write(re.sub(r" +$", "", views.render_for(stream, plan_screen.Screen(plan)), flags=re.MULTILINE))
+        stream.write(
+            re.sub(
+                r" +$", "", views.render_for(stream, plan_screen.Screen(plan, backup=target.backup)), flags=re.MULTILINE
+            )
+        )
         stream.flush()
 
 
@@ -294,7 +298,7 @@ def _ask(target: Target, plan: Plan) -> None:
 
 def _report(target: Target, applied: Applied) -> None:
     words = ["undo"] if applied.plan.reverts is None else ["undo", "--change", str(applied.number)]
-    notify(f"{applied}; take it back with: {target.command('--write', *words)}")
+    notify(f"{applied}; undo it with: {target.command('--write', *words)}")
     if applied.backup is not None:
         notify(f"the backup is {applied.backup}")
     for note in applied.notes:

@@ -45,11 +45,17 @@ class WorkingCopy(Sqlite):
 
     def plan(self, *, bar: ProgressBar = no_progress_bar) -> Plan:
         """Return the plan: the changes that apply() would make now. Writes nothing. Raises Refused."""
+        self._refuse_closed()
         return applying.plan(self.session, bar)
 
     def apply(self, plan: Plan | None = None, *, backup: bool = True, bar: ProgressBar = no_progress_bar) -> Applied:
         """Apply the changes to the server's database, all or nothing: see applying.apply()."""
+        self._refuse_closed()
         return applying.apply(self.session, plan, backup=backup, bar=bar)
+
+    def _refuse_closed(self) -> None:
+        if not os.path.exists(self.database):
+            raise Error("this working copy was closed, and its changes are gone: connect again")
 
     def written_id(self, entity: Any) -> int:
         """Return the id of an entity on the server, as far as it was applied."""
@@ -101,6 +107,8 @@ def _bound(target: Target, folder: Path, lock: Any, session: Session) -> Working
     path, title = (target, None) if isinstance(target, Path) else (copy, addresses.shown(target))
     database = WorkingCopy(str(copy), path=path, mode=MODE, title=title, pragmas=PRAGMAS, recorder=Recorder())
     database.session, session.database, database.when_applied = session, database, []
+    undo = addresses.command(title or files.shown(target), "--write", "undo")
+    database.why_nothing_to_undo = f"this session has no more changes to undo; an applied plan is undone with: {undo}"
     connecting.bind(database)
     database.guard = refusals.Guard(database, session.release)
     database.at_close += [lambda: _remove(folder, lock), database.guard.close]
