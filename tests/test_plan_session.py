@@ -394,6 +394,12 @@ def test_old_releases_are_only_viewed(release: str, tmp_path: Path) -> None:
 # Databases of ours
 
 
+def test_a_refused_plan_in_a_script_shows_the_frames_of_the_script_only(theirs: Server) -> None:
+    done = run(theirs, "--dry-run", "shell", "-c", "db.Organization(name='東京病院').save()\ndb.plan()")
+    assert done.status == 1 and "is taken by organization 4" in done.err
+    assert done.err.count("  File ") == 1 and 'File "<command line>", line 2' in done.err
+
+
 def test_write_means_nothing_more_on_a_database_of_ours(example: Path) -> None:
     done = vserver("-d", example, "--write", "--yes", "delete", "task", "24", "--dependents")
     assert done.status == 0 and "undo --change" in done.err and "planned" not in done.err

@@ -8,6 +8,7 @@ The shell, IPython and notebooks print their own tracebacks. Tracebacks that a p
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 from collections.abc import Iterator
@@ -40,12 +41,12 @@ def _print(kind: Any, error: Any, trace: Any) -> None:
 
 
 def is_library(file: str) -> bool:
-    """Whether a file is one of vserver's modules or Peewee."""
+    """Whether a file is one of vserver's modules, Peewee, or contextlib, which is between vserver's frames."""
     from vserverlib.drivers import peewee
 
     path = Path(file)
     is_top = path.parent == ROOT and path.name in ("models.py", "shell.py", "vserver.py")
-    return is_top or (ROOT / "vserverlib") in path.parents or file == peewee.__file__
+    return is_top or (ROOT / "vserverlib") in path.parents or file in (peewee.__file__, contextlib.__file__)
 
 
 def _print_of_thread(args: Any) -> None:
