@@ -77,7 +77,7 @@ class Named:
     @classmethod
     def get_by_name(cls, name: str) -> Any:
         """Return the entity with a name, the oldest if there are several, or None."""
-        return cls.first_where(cls.name == name) or finding.missed(cls, name)  # type: ignore[attr-defined]
+        return cls.first_where(cls.name == name) or finding.missed(cls, name, cls.name)  # type: ignore[attr-defined]
 
     find_by_name = get_by_name
 
@@ -127,7 +127,7 @@ class User(Entity):
     @classmethod
     def get_by_email(cls, email: str) -> Any:
         """Return the user with an e-mail address, or None."""
-        return cls.first_where(cls.email == email)
+        return cls.first_where(cls.email == email) or finding.missed(cls, email, cls.email)
 
     @classmethod
     def username_exists(cls, username: str) -> bool:
@@ -397,7 +397,7 @@ class Result(Entity):
         killed: the status "killed by user" instead. Raises an Error if it has finished. No node is notified.
         """
         if self.complete:
-            raise Error(f"{self.named()} has finished already: nothing was changed")
+            raise Error(f"{self.named()}, has finished already: nothing was changed")
         moment = now()
         self.status, self.finished_at = KILLED if killed else FAILURE, moment
         self.started_at = self.started_at or moment
@@ -417,7 +417,9 @@ class Result(Entity):
         return self.task.collaboration.get_node_from_organization(self.organization_id)
 
     def label(self) -> str:
-        return f"of task {self.task_id} for organization {self.organization_id}, {self._stored.get('status')}"
+        task = "without a task" if self.task_id is None else f"of task {self.task_id}"
+        to = "without an organization" if self.organization_id is None else f"for organization {self.organization_id}"
+        return f"{task} {to}, {self._stored.get('status')}"
 
 
 # Answers who is waited for, and since when, from the few unfinished results.

@@ -40,12 +40,14 @@ from vserverlib.masking import mask, remember
 from vserverlib.messages import check_theme, columns, notify, plain_warnings
 from vserverlib.queries import inspection
 from vserverlib.queries.overview import counts
-from vserverlib.scanning import MASK
 from vserverlib.terminal import display
 
 WIDTH, WIDEST = 80, 120  # columns of the banner without a terminal, and at most
 ARGV_0 = {"<command line>": "-c", "<stdin>": "-"}  # sys.argv[0] of source that is no file
 LONGEST_VALUE = 60  # characters of a parameter after its SQL
+
+REOPEN = "db.database.connect() opens it again"  # of a script
+WHOLE = "vserver --debug shell prints the whole traceback"
 
 PLAN = "plan"  # the mode of a working copy of a server's database
 
@@ -121,6 +123,7 @@ class Help:
         if found is None:
             import pydoc
 
+            pydoc.pager = pydoc.plainpager  # no pager at the prompt
             pydoc.help(*subjects)
         else:
             print(found)  # noqa: T201  # printing is its purpose
@@ -418,13 +421,21 @@ def _status(source: str | bytes, filename: str, module: ModuleType, debug: bool)
     except BaseException as error:
         if isinstance(error, BrokenPipeError) and streams.is_unread():  # `| head -1` is no error
             return 1
-        if hint := vantage6_names.of_error(error):
-            error.add_note(hint.removeprefix(": "))
+        if isinstance(error, NameError):
+            _explain(error, module)
         with contextlib.suppress(BrokenPipeError):  # it ends the program later
             sys.stdout.flush()
         sys.stderr.write("".join(_traceback(error, debug)))
         return 1
     return 0
+
+
+def _explain(error: NameError, module: ModuleType) -> None:
+    """Add to an undefined name what it may mean."""
+    from vserverlib.terminal import hints
+
+    if hint := hints.of_undefined(error, vars(module)):
+        error.add_note(hint.removeprefix(": ").removeprefix("; "))
 
 
 def _interrupted(error: KeyboardInterrupt, debug: bool) -> int:
@@ -452,30 +463,14 @@ def _exit_status(code: object) -> int:
 
 
 def _traceback(error: BaseException, debug: bool) -> Iterator[str]:
-    """Return the traceback of an exception without our frames; that of an Error has the user's frames only."""
-    short = isinstance(error, Error) and not debug
+    """Return the traceback of an exception without our frames; that of a mistake has the user's frames only."""
     message = traceback.TracebackException.from_exception(error)
-    for exception in _chain(message):
+    is_short = not debug and tracebacks.shorten(message, error, REOPEN, WHOLE)
+    for exception in tracebacks.chain(message):
         frames = [frame for frame in exception.stack if frame.filename != __file__]
-        if short:
-            frames = [frame for frame in frames if not tracebacks.is_library(frame.filename)]
-        exception.stack[:] = [_without_marks(frame) for frame in frames]
+        exception.stack[:] = [tracebacks.without_marks(frame) for frame in frames]
         _mask_text(exception)
-    return message.format(chain=not short)
-
-
-def _chain(message: traceback.TracebackException) -> Iterator[traceback.TracebackException]:
-    yield message
-    for other in (message.__cause__, message.__context__):
-        if other is not None:
-            yield from _chain(other)
-
-
-def _without_marks(frame: traceback.FrameSummary) -> traceback.FrameSummary:
-    """Return a frame without the marks under its line if that is masked: they would be in the wrong place."""
-    if MASK not in (frame.line or ""):
-        return frame
-    return traceback.FrameSummary(frame.filename, frame.lineno, frame.name, line=frame.line)
+    return message.format(chain=not is_short)
 
 
 def _mask_text(message: traceback.TracebackException) -> None:

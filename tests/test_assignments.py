@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 from pathlib import Path
 from typing import Any
 
@@ -211,7 +212,29 @@ def test_a_node_without_a_name_is_called_after_its_organization_and_collaboratio
     assert created(models.Node, *words).name == "Oslo - ROTTERDAM Node"
     assert created(models.Node, "mine", *words).name == "mine"
     assert created(models.Node, "name=null", *words).name is None
-    assert created(models.Node).name is None
+    assert created(models.Node, "organization=null", "collaboration=null").name is None
+
+
+@pytest.mark.parametrize(
+    ("model", "words", "expected"),
+    [
+        ("Node", ["x"], "needs an organization and a collaboration: give organization=… collaboration=…, or null"),
+        ("Node", ["organization=Oslo"], "a new node needs a collaboration: give collaboration=…, or null for none"),
+        ("Task", ["x"], "a new task needs a collaboration"),
+        ("Result", ["task_id=1"], "a new result needs an organization"),
+        ("User", ["kari"], "a new user needs an organization"),
+        ("User", ["null", "organization=1"], "the NAME is null, which means no value: give a name, or '\"null\"'"),
+    ],
+)
+def test_a_new_entity_needs_the_links_without_which_a_server_fails(
+    model: str, words: list[str], expected: str, story: Any
+) -> None:
+    with pytest.raises(UsageError, match=re.escape(expected)):
+        assignments.named(getattr(models, model), words)
+
+
+def test_a_quoted_null_is_a_name(story: Any) -> None:
+    assert created(models.Organization, '"null"').name == "null"
 
 
 @pytest.mark.parametrize(
@@ -221,7 +244,7 @@ def test_a_node_without_a_name_is_called_after_its_organization_and_collaboratio
         ("Organization", ["Third"], None),
         ("Node", ["other name", "organization=1", "collaboration=1"], 1),
         ("Node", ["IKNL node", "organization=2", "collaboration=1"], None),
-        ("Task", ["average"], 1),
+        ("Task", ["average", "collaboration=null"], 1),
         ("Result", ["task=1", "organization=2"], 2),
     ],
 )
@@ -258,16 +281,17 @@ def test_what_differs_from_an_existing_entity_can_be_typed(story: Any) -> None:
         ("User", "emial=x", 'user has no field "emial"; did you mean "email"'),
         ("Organization", "x=1", "the fields are name, domain"),
         ("Task", "job_id=1", "job_id of vantage6 4 is run_id here"),
-        ("Task", "status=failed", "status cannot be assigned: it is computed"),
-        ("Result", "state=failed", "state cannot be set: it is computed"),
+        ("Task", "status=failed", "status of a task cannot be set: it is computed from"),
+        ("Result", "state=failed", "state of a result cannot be set: it is computed"),
         ("Organization", "id=3", "the id of an organization cannot be set"),
+        ("User", "id=3", "the id of a user cannot be set"),
         ("Organization", "users+=kari", "set the organization of each user, with: vserver set user ID organization="),
         ("Organization", "country+=x", r"country is not a list: write country=VALUE \(\+= is for collaborations\)"),
         ("Task", "name+=x", "name is not a list: write name=VALUE$"),
-        ("Organization", "country", "not an assignment: write FIELD=VALUE, such as name="),
+        ("Organization", "country", "not an assignment: write FIELD=VALUE, such as country="),
         ("Organization", "coun try=x", "not an assignment"),
         ("Organization", "country=\udcff", "not text in the encoding"),
-        ("Organization", "save=1", "cannot be assigned: it is computed, or a method"),
+        ("Organization", "save=1", "save of an organization cannot be set: it is a method"),
     ],
 )
 def test_a_word_that_assigns_nothing_is_a_usage_error(model: str, word: str, expected: str) -> None:
@@ -334,7 +358,7 @@ def test_json_keeps_its_types(story: Any) -> None:
     ("model", "name", "value", "expected"),
     [
         ("Organization", "zipcode", 5612, 'takes text, not 5612: write "5612"'),
-        ("Collaboration", "encrypted", "maybe", "takes True or False"),
+        ("Collaboration", "encrypted", "maybe", 'encrypted takes true or false, not "maybe"'),
         ("Collaboration", "organizations", 1, "takes a list"),
         ("Collaboration", "organizations", [True], "takes ids and names"),
         ("Collaboration", "organizations", [["IKNL"]], "takes ids and names"),

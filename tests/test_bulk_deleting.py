@@ -179,6 +179,22 @@ def test_what_is_forgotten_is_not_in_the_journal_and_cannot_be_undone(old: Any, 
     assert list(db_log(database, "organization", db.Organization.get_by_name("next").id))
 
 
+def test_undo_after_forgetting_names_the_older_change_and_does_not_take_it(old: Any, run: Any, database: Any) -> None:
+    db.Organization(name="before").save()
+    older = database.last_change
+    assert run("prune", "tasks", "--where", "name=done", "--forget", "--yes").status == 0
+    refused = run("undo", "--yes")
+    assert refused.status == 1 and re.search(
+        "change \\d+ deleted 1 task.*for good, which cannot be undone", refused.err
+    )
+    assert f"--change {older} (change={older}) undoes the one before it" in refused.err
+    assert db.Organization.get_by_name("before") is not None
+    assert run("undo", "--change", str(older), "--yes").status == 0
+    db.Organization(name="after").save()
+    assert run("undo", "--yes").status == 0  # the newest one is another
+    assert "cannot be undone" in run("undo", "2", "--yes").err
+
+
 def db_log(database: Any, entity: str, id: int) -> Any:
     return journal.log(database, entity, id)
 

@@ -204,7 +204,7 @@ def test_json_is_alone_on_stdout(example: Path) -> None:
     [
         (["list", "taks"], 'no entity "taks"; did you mean "task'),
         (["show", "taks", "1"], 'no entity "taks"; did you mean "task'),
-        (["lst"], "No such command 'lst'.*list"),
+        (["lst"], 'no command "lst"; did you mean "list"'),
         (["list", "tasks", "--pge", "2"], "No such option '--pge'.*--page"),
         (["-x"], "No such option '-x'"),
         (["list"], "Missing argument 'ENTITY'"),

@@ -99,6 +99,18 @@ def test_entities_are_completed_as_each_command_takes_them() -> None:
     assert offered("show", "") == [model.noun for model in models.ENTITIES]
 
 
+def test_what_a_command_cannot_take_is_not_offered() -> None:
+    assert offered("prune", "") == ["tasks"] and "nodes" in offered("check", "")
+    assert offered("log", "--entity", "m") == ["memberships"]
+
+
+def test_rules_are_completed_with_their_texts() -> None:
+    assert offered("check", "--rule", "nod00")[:2] == ["NOD001", "NOD002"] and offered("check", "--explain", "DBF")
+    assert offered("check", "--rule", "USR003") == [] and offered("check", "--explain", "USR003") == ["USR003"]
+    for shell in ("zsh", "fish"):
+        assert "no organization, or no collaboration" in asked("vserver check --rule NOD001", shell).stdout
+
+
 def test_formats_are_completed() -> None:
     assert {"table", "json", "csv"} <= set(offered("list", "tasks", "-o", ""))
 
@@ -395,6 +407,9 @@ def test_case_is_ignored_as_at_the_prompt() -> None:
     assert offered("list", "nodes", "--where", "Stat") == ["status="]
     assert offered("list", "tasks", "--where", "status=FAI") == ["status=failed"]
     assert offered("list", "users", "--where", "organization=os") == ["organization=Oslo"]
+    assert offered("create", "user", "x", "organization=os") == ["organization=Oslo"]
+    assert offered("set", "collaboration", "1", "organizations+=ik") == ["organizations+=IKNL"]
+    assert offered("set", "user", "1", 'organization="os') == ['organization="Oslo"']
 
 
 def test_a_name_in_the_case_that_was_typed_is_preferred(names: Path) -> None:

@@ -144,7 +144,7 @@ def test_an_alias_has_what_is_computed_too(ended: SimpleNamespace) -> None:
 
 def test_what_is_computed_cannot_be_assigned(ended: SimpleNamespace) -> None:
     for name in ("status", "complete", "finished_at", "progress"):
-        with pytest.raises(Error, match="cannot be assigned"):
+        with pytest.raises(Error, match="cannot be (set|assigned)"):
             setattr(ended.task, name, None)
 
 

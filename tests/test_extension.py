@@ -84,6 +84,12 @@ def test_an_error_of_ours_is_one_line_at_a_terminal_in_a_file_and_in_a_notebook(
         assert "Traceback" not in done.out + done.err and "get_by_username(self" not in done.out
 
 
+def test_a_mistake_in_sql_shows_the_lines_of_the_cell_and_what_to_do(example: Path) -> None:
+    for run in (cells, notebook):
+        done = run("%load_ext vserver", "db.database.execute_sql('SELEC 1')", VSERVER_DATABASE=str(example))
+        assert re.search(r'near "SELEC": syntax error\ncorrect the SQL', done.out) and "peewee.py" not in done.out, done
+
+
 def test_other_errors_keep_their_traceback(example: Path) -> None:
     assert "ZeroDivisionError" in cells("%load_ext vserver", "1 / 0", VSERVER_DATABASE=str(example)).out
 

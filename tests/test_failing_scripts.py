@@ -103,9 +103,14 @@ work()
         ("db.Task.where('nmae=x')", 'vserverlib.UsageError: task has no field "nmae"'),
         ("db.Organization.get_by_name('Oslo').id", None),
         ("db.User.get_by_username('x').save()", 'vserverlib.NotFound: no user "x"'),
+        ("db.database.execute_sql('SELEC 1')", "correct the SQL"),
+        ("db.User.insert(username='x', organization=99).execute()", "the database refused"),
+        ("db.Task.select().join(db.User)", "vserverlib.UsageError: no link leads from Task to User"),
+        ("db.Task.select().scalar(nope=1)", "Peewee refuses this query; python -X dev prints the whole traceback"),
+        ("db.Task.filter(nope=1)", 'AttributeError: Task has no attribute "nope"'),
     ],
 )
-def test_an_error_of_ours_in_a_plain_script_shows_its_own_frames(
+def test_a_mistake_in_a_plain_script_shows_its_own_frames_and_one_line(
     line: str, error: str | None, path: Path, tmp_path: Path
 ) -> None:
     file = tmp_path / "work.py"
@@ -118,8 +123,29 @@ def test_an_error_of_ours_in_a_plain_script_shows_its_own_frames(
         assert done.err.splitlines()[-1].startswith(error) and "During handling" not in done.err
 
 
+def test_a_mistake_in_sql_is_as_short_in_the_shell(address: str, database: object, tmp_path: Path) -> None:
+    file = tmp_path / "work.py"
+    file.write_text("def work():\n    database.execute_sql('SELEC 1')\nwork()\n")
+    done = vserver("-d", address, "shell", file)
+    assert done.status == 1 and done.err.splitlines()[-1].startswith("correct the SQL")
+    assert re.findall(r'File "(.*?)", line (\d+)', done.err) == [(str(file), "3"), (str(file), "2")]
+    assert "peewee.py" in vserver("-d", address, "--debug", "shell", file).err
+
+
 def test_other_errors_in_a_plain_script_keep_all_frames(path: Path, tmp_path: Path) -> None:
     file = tmp_path / "work.py"
-    file.write_text(f"import models as db\ndb.connect({str(path)!r})\ndb.database.execute_sql('SELEC 1')\n")
+    broken = "db.Task.get().sort = None\nfrom vserverlib.entities import finding\nfinding.one(None, 'x')\n"
+    file.write_text(f"import models as db\ndb.connect({str(path)!r})\n{broken}")
     done = process.python(file)
-    assert done.status == 1 and "peewee.py" in done.err and "sqlite3.OperationalError" in done.err
+    assert done.status == 1 and "finding.py" in done.err and "vserverlib.Error" not in done.err
+
+
+def test_all_frames_of_a_mistake_are_printed_on_demand(path: Path, tmp_path: Path) -> None:
+    file = tmp_path / "work.py"
+    file.write_text(f"import models as db\ndb.connect({str(path)!r})\ndb.database.execute_sql('SELEC 1')\n")
+    assert "peewee.py" in process.python("-X", "dev", file).err
+
+
+def test_an_undefined_name_in_a_script_says_what_it_may_mean(path: Path) -> None:
+    done = vserver("-d", path, "shell", "-c", "Organisation.get()")
+    assert done.status == 1 and done.err.splitlines()[-1] == "did you mean db.Organization?"

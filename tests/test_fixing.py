@@ -67,6 +67,25 @@ def test_each_row_is_shown_fixed_at_once_and_restored_by_one_line(broken: Any, r
     assert rows(database) == before
 
 
+def test_links_that_point_nowhere_are_fixed_or_name_the_command(story: Any, run: Any, database: Any) -> None:
+    raw(database, "UPDATE result SET task_id = 99 WHERE id = ?", story.results[0].id)
+    raw(database, "UPDATE member SET collaboration_id = 98 WHERE id = 1")
+    raw(database, "UPDATE node SET organization_id = 97")
+    raw(database, "UPDATE task SET parent_id = 96")
+    report = " ".join(run("check").out.split())  # as one line, however it was folded
+    assert "its task 99 does not exist" in report and "its collaboration 98 does not exist" in report
+    for line in ("check --fix --rule RES001", "check --fix --rule MEM001", "set node 1 organization=", "parent=null"):
+        assert line in report, report
+    assert run("set", "task", str(story.task.id), "parent=null").status == 0
+    done = run("check", "--fix", "--yes")
+    assert "RES001" not in done.out and "DBF002 error 1 " in done.out and "node 1" in done.out
+    assert len(rows(database)["result"]) == len(story.results) - 1 and "fixed 2 rows" in done.err
+    (change,) = re.findall(r"undo --change (\d+)", done.err)
+    assert run("undo", "--change", change, "--yes").status == 0
+    assert len(rows(database)["result"]) == len(story.results)  # restored, with the link that led nowhere empty
+    assert db.Result.get(story.results[0].id).task is None and "RES001 error 1" in run("check").out
+
+
 def test_what_needs_a_person_names_the_command(broken: Any, run: Any) -> None:
     found = run("check", "nodes")
     (id,) = [node.id for node in db.Node.where(name="half")]

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from helpers.process import vserver
 from helpers.terminal import environment
 
@@ -15,12 +16,25 @@ import vserver as program
 KINDS = ["sqlite"]  # it is about the command line
 
 
-def answered(*words: str, cwd: Path | None = None) -> str:
-    done = vserver(*words, cwd=cwd)
-    assert (done.status, done.out) == (2, ""), done
-    last = done.err.splitlines()[-1]
+def answered(*words: str) -> str:
+    """Return the answer to a line, in this process: one test below starts the program."""
+    done = CliRunner().invoke(program.main, words, prog_name="vserver")
+    assert (done.exit_code, done.stdout) == (2, ""), done.output
+    last = done.stderr.splitlines()[-1]
     assert last.startswith("Error: ") and "restore" not in last
     return last
+
+
+def test_the_program_answers_in_one_line_with_status_2() -> None:
+    for typed, line in {
+        "users list": 'no command "users": use vserver list users',
+        "create user anna --password geheim": "a field is written FIELD=VALUE: vserver create user anna",
+        "users password=geheim": 'no command "users": vserver --help lists them',
+        "list users password=geheim": "Got unexpected extra argument (password=)",
+        "list tasks status=failed": "a filter goes after --where: vserver list tasks --where status=failed",
+    }.items():
+        done = vserver(*typed.split())
+        assert (done.status, done.out, done.err.splitlines()[-1]) == (2, "", f"Error: {line}")
 
 
 @pytest.mark.parametrize(
@@ -39,15 +53,60 @@ def answered(*words: str, cwd: Path | None = None) -> str:
         ("rm -rf task 5", "vserver delete task 5"),
         ("tasks", "vserver list tasks"),
         ("task 5", "vserver show task 5"),
-        ("apply plan.yaml", "vserver import FILE --merge"),
+        ("apply plan.yaml", "vserver import plan.yaml --merge"),
         ("status", "vserver overview"),
         ("version", "vserver --version"),
+        ("users list", "vserver list users"),
+        ("user", "vserver list users"),
+        ("user create anna email=x", "vserver create user anna email=x"),
+        ("organization show 1", "vserver show organization 1"),
+        ("task/5", "vserver show task/5"),
+        ("task 3 why", "vserver why 3"),
+        ("tasks failed", "vserver list tasks --where status=failed"),
+        ("tasks --where status=failed --limit 2", "vserver list tasks --where status=failed --limit 2"),
+        ("failed", "vserver list tasks --where status=failed"),
+        ("search foo", "vserver list ENTITY --search foo"),
+        ("find tasks x", "vserver list tasks --search x"),
+        ("select * from users where email~x", "vserver list users --where 'email~x'"),
+        ("update user anna email=x", "vserver set user anna email=x"),
+        ("update user 3 set email = x", "vserver set user 3 email=x"),
+        ("update user anna password=geheim", "vserver passwd anna"),
+        ("user create anna --password geheim", "vserver create user anna"),
+        ("rename organization Oslo Bergen", "vserver set organization Oslo name=Bergen"),
+        ("add organization Oslo to collaboration 1", "vserver set collaboration 1 organizations+=Oslo"),
+        ("remove organization Oslo from collaboration 1", "vserver set collaboration 1 organizations-=Oslo"),
+        ("kill 3", "vserver fail 3"),
+        ("stop", "vserver fail RESULT"),
+        ("cancel task 3", "vserver list results --where task.id=3 --where complete=false"),
+        ("logs 3", "vserver show result 3"),
+        ("explain 3", "vserver why 3"),
+        ("password anna", "vserver passwd anna"),
+        ("run report.py", "vserver shell report.py"),
+        ("use other.db", "vserver -d other.db shell"),
+        ("use postgresql://me:secret@host/db", "vserver -d postgresql://me@host/db shell"),
+        ("vserver list tasks", "vserver list tasks"),
+        ("createsuperuser", "vserver create user NAME organization=… roles=root"),
         ("-d other.db ls users", "vserver -d other.db list users"),
         ("-d postgresql://me:secret@host/db ls users", "vserver -d postgresql://me@host/db list users"),
     ],
 )
 def test_a_command_of_another_program_is_answered_with_ours(typed: str, line: str) -> None:
-    assert answered(*typed.split()).endswith(f": use {line}")
+    answer = answered(*typed.split())
+    assert answer.endswith(f": use {line}") and "geheim" not in answer and "secret@" not in answer
+
+
+@pytest.mark.parametrize(
+    ("typed", "remedy"),
+    [
+        ("retry 3", ": a server starts tasks, vserver only changes data; vserver why 3 explains a task"),
+        ("shwo task 1", '; did you mean "show"?'),
+        ("lst tasks", '; did you mean "list"?'),
+        ("exprot x.db", '; did you mean "export"?'),
+        *((word, ": vserver --help lists them") for word in ("whoami", "login", "mv", "lock", "failover", "rename9")),
+    ],
+)
+def test_an_unknown_command_suggests_no_other_one_at_random(typed: str, remedy: str) -> None:
+    assert answered(*typed.split()) == f'Error: no command "{typed.split()[0]}"{remedy}'
 
 
 @pytest.mark.parametrize("typed", ["add", "new", "create", "insert"])
@@ -79,12 +138,35 @@ def test_creating_is_answered_with_a_command_that_exists(typed: str) -> None:
         ("overview postgresql://me:secret@host/db", "vserver -d postgresql://me@host/db overview"),
         ("list tasks -d other.db", "vserver -d …"),
         ("list tasks --no-pager", "vserver --no-pager …"),
-        ("lst tasks", "Did you mean one of: 'list'"),
+        ("create organization --name Oslo", "FIELD=VALUE: vserver create organization Oslo"),
+        ("create organization --name=Oslo --country Norway -o json", "create organization Oslo country=Norway -o json"),
+        ("create organization Oslo --zip-code 3", "create organization Oslo zipcode=3"),
+        ("create user anna --password geheim --email x", "FIELD=VALUE: vserver create user anna email=x"),
+        ("create node --organization 1 --dry-run", "FIELD=VALUE: vserver create node organization=1 --dry-run"),
+        ("set user anna --email x", "FIELD=VALUE: vserver set user anna email=x"),
+        ("set user/3 --email=x", "FIELD=VALUE: vserver set user/3 email=x"),
+        ("set user anna --password geheim", "a secret is never an argument: vserver passwd anna"),
+        ("set node 3 --api-key=geheim", "a secret is never an argument: vserver apikey 3"),
+        ("--name=Oslo", "--name is a field, which goes after a command: vserver create ENTITY name=…"),
+        ("--password=geheim", "No such option '--password'"),
+        ("list tasks status=failed name~x", "list tasks --where status=failed --where 'name~x'"),
+        ("list tasks where status=failed", "a filter goes after --where: vserver list tasks --where status=failed"),
+        ("list tasks --status failed", "a filter goes after --where: vserver list tasks --where status=failed"),
+        ("list failed tasks", "a filter goes after --where: vserver list tasks --where status=failed"),
+        ("list users anna --limit 2", "vserver list users --search anna --limit 2"),
+        ("list tasks --limt 3", "--limt"),
+        ("log task 3", "vserver log --entity tasks --id 3"),
+        ("show users", "which user? Give an id or a name, or user/12; see: vserver list users"),
+        ("delete task", "which task? Give an id or a name, or task/12; see: vserver list tasks"),
+        ("show org 1", 'no entity "org"; did you mean "organization"?'),
+        ("list orgs", 'no entity "orgs"; did you mean "organizations"?'),
+        ("set user anna email x", "write FIELD=VALUE, such as email=x"),
+        ("set task 3 status failed", "status of a task cannot be set: it is computed"),
     ],
 )
 def test_an_option_of_another_program_is_answered_with_ours(typed: str, answer: str) -> None:
     line = answered(*typed.split())
-    assert answer in line and "secret" not in line
+    assert answer in line and "secret@" not in line and "geheim" not in line
 
 
 def test_untrusted_words_are_escaped() -> None:

@@ -83,7 +83,7 @@ def test_the_database_works_out_the_same_state_as_the_models(story: SimpleNamesp
     assert len(stored) == 2 + 4 * (len(STATUSES) + 2) and set(stored.values()) == set(STATES)
     assert {result.id: result.state for result in db.Result.get()} == stored
     assert len(db.Result.get().where(db.Result.state == "failed")) == 4 * len(FAILED)
-    with pytest.raises(UsageError, match=r"Result\.state cannot be assigned: it is computed"):
+    with pytest.raises(UsageError, match="state of a result cannot be set: it is computed"):
         story.results[0].state = "failed"
 
 
@@ -174,7 +174,7 @@ def test_an_unknown_field_is_an_error_that_names_the_one_meant(database: Any) ->
     organization = db.Organization(name="IKNL")
     with pytest.raises(UsageError, match='no field "naam"; did you mean "name"'):
         organization.naam = "x"
-    with pytest.raises(UsageError, match="cannot be assigned"):
+    with pytest.raises(UsageError, match="cannot be (set|assigned)"):
         organization.save = 1
 
 

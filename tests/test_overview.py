@@ -142,7 +142,8 @@ def test_many_of_everything_fit_the_screen_and_are_counted(database: Any) -> Non
         task.save()
         db.Result(task=task, organization=organization).save()
     text = shown(database)
-    assert len(text.splitlines()) <= 24 and "26 more" in text and "28 more nodes" in text
+    assert len(text.splitlines()) <= 24 and "26 more: vserver overview --all" in text
+    assert "28 more nodes not seen for a day: vserver overview --all" in text
     text = shown(database, everything=True)
     assert " more" not in text and "organization 29" in text and "collaboration 29" in text
     assert text.count("was never seen") == 30

@@ -25,7 +25,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     database = models.connect(storage.create(folder / "vserver.db"))
     for name in ("IKNL", "Oslo"):
         models.Organization(name=name).save()
-    models.User(username="root", organization=1).save()
+    models.User(username="root", email="root@iknl.example", organization=1).save()
     models.Task(name="average", initiator=1).save()
     database.close()
     return folder / "vserver.db"
@@ -188,6 +188,15 @@ MISTAKES = {
     "db.Organization.get(99)": r"\Ano organization 99\Z",
     'database.execute_sql("selec 1")': r'error: near "selec": syntax error database\.execute_sql\("selec 1"\) correct',
     'database.connection().execute("selec 1")': r"syntax error .*correct the SQL",
+    "list(db.Task.select().join(db.User))": r"error: no link leads from Task to User",
+    "db.Task.select().scalar(nope=1)": r"error: .*nope.* Peewee refuses this query",
+    "db.Task.bulk_create([1])": r"error: bulk_create\(\) takes a list of tasks, not 1",
+    "Organisation": r"error: name 'Organisation' is not defined; did you mean db\.Organization\?",
+    "organizations": r"did you mean db\.Organization\.get\(\), which returns all organizations\?",
+    "organisation": r"error: name 'organisation' is not defined; did you mean organization\?",
+    "taks": r"error: name 'taks' is not defined; did you mean db\.Task",
+    "db.Organization.noum": r'error: Organization has no attribute "noum"(?!; did you mean "noun")',
+    'db.User.get_by_email("root@inkl.example")': r'\Ano user "root@inkl\.example"; did you mean "root@iknl\.example"\?',
 }
 
 
@@ -198,6 +207,14 @@ def test_a_common_mistake_gets_the_line_that_helps(at_prompt: Terminal, typed: s
     assert re.search(MISTAKES[typed], plainly(shown)), shown
     assert "Traceback" not in shown and len(shown.splitlines()) <= 6
     assert not list(Path.cwd().glob("*organization*"))  # of %save
+
+
+def test_an_error_in_a_file_that_is_run_names_its_line(file: Path) -> None:
+    (file.parent / "work.py").write_text("def work():\n    db.database.execute_sql('SELEC 1')\n\nwork()\n")
+    with shell_at(file, file.parent) as terminal:
+        shown = terminal.enter(f"%run -i {file.parent}/work.py")
+        assert "work.py, line 2: db.database.execute_sql('SELEC 1')" in plainly(shown) and "correct the SQL" in shown
+        assert "Traceback" not in shown
 
 
 def test_a_variable_that_a_lookup_left_empty_is_explained_later(at_prompt: Terminal) -> None:

@@ -36,6 +36,29 @@ def shown(address: str, reference: str) -> Any:
     return found["related"]
 
 
+def matching(name: str, value: Any) -> None:
+    """Assert that a value matches a schema, and that the schema refuses it with another key or without one."""
+    checker = jsonschema.Draft202012Validator({"$ref": f"#/$defs/{name}", **SCHEMA})
+    checker.validate(value)
+    assert not checker.is_valid({**value, "other": 1}) and not checker.is_valid(dict([*value.items()][1:]))
+
+
+def test_why_and_check_match_their_schemas(story: SimpleNamespace, address: str) -> None:
+    failed = story.results[0]
+    failed.status, failed.log = "failed", "one\ntwo"
+    failed.save()
+    db.Task(name="child", parent=story.task, collaboration=story.collaboration).save()
+    found = json.loads(vserver("-d", address, "why", "1", "-o", "json").out)
+    assert found["awaited"] and found["failed"][0]["log"] == ["one", "two"] and found["children"]
+    matching("why", found)
+    with db.database.rule_checks(False):
+        db.User(username="9").save()
+    findings = json.loads(vserver("-d", address, "check", "-o", "json").out)
+    assert {"USR001", "COL003"} <= {finding["code"] for finding in findings}
+    for finding in findings:
+        matching("finding", finding)
+
+
 def test_a_task_has_its_results_nodes_parents_and_children(story: SimpleNamespace, address: str) -> None:
     first, second = story.task.results.order_by(db.Result.id)
     first.started_at, first.finished_at = first.assigned_at, now()

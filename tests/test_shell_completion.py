@@ -154,6 +154,18 @@ def test_bash_completes_the_rest_of_a_name(bash: Session) -> None:
     assert bash.complete("vserver show organization n03back\\\\slash\\ a:b=")[2:] == [named(3)]
 
 
+def test_bash_shows_names_with_a_colon_whole(bash: Session, folder: Path) -> None:
+    models.connect(folder / "vserver.db")
+    models.Organization.insert_many([{"name": name} for name in ("Study A: colon", "Study A: lung = 2")]).execute()
+    models.database.close()
+    bash.terminal.send("vserver set user 1 organization=Stu\t")
+    bash.terminal.wait_for(r"Study\\ A\\:\\ ?$")
+    bash.terminal.send("\t\t")
+    bash.terminal.wait_for(r"^Study\\ A\\:\\ colon +Study\\ A\\:\\ lung\\ \\=\\ 2$")
+    bash.terminal.send("\x15")
+    assert bash.complete("vserver set user 1 organization=Stu", keys="\tl\t")[3:] == ["organization=Study A: lung = 2"]
+
+
 @pytest.mark.parametrize("quote", ["", "'", '"'])
 def test_quoted_text_reads_back_in_bash_and_here(quote: str, tmp_path: Path) -> None:
     texts = [*HOSTILE, *(char for char in map(chr, range(32, 127)) if quote or char != " "), "é漢"]

@@ -73,9 +73,8 @@ CONTENT = {
     "SELECT COUNT(*) FROM result": [(0,)],
 }
 
-# What it is warned of, in its order: weak passwords, the user without an organization that it found here, a second
-# organization of the same name, a key that can be guessed.
-WARNED = ["USR003", "USR003", "USR001", "ORG002", "NOD005"]
+# What it is warned of, in its order: weak passwords, a second organization of the same name, a key that can be guessed.
+WARNED = ["USR003", "USR003", "ORG002", "NOD005"]
 
 # What the statements that look something up give, in the order of the guide.
 GIVES = {

@@ -114,16 +114,27 @@ class CheckError(Error):
 
 def did_you_mean(word: str, words: Iterable[str]) -> str:
     """Return '; did you mean "…"?' with the most similar of the words, or '' if none is similar."""
+    found = most_similar(word, words)
+    return "" if found is None else f'; did you mean "{printable(found)}"?'
+
+
+def most_similar(word: str, words: Iterable[str]) -> str | None:
+    """Return the most similar of the words, ignoring case, or None if none is similar."""
     import difflib  # 4 ms, needed after a mistake only
 
     known = {candidate.casefold(): candidate for candidate in words}
     found = difflib.get_close_matches(word.casefold(), known, n=1, cutoff=0.6)
-    return f'; did you mean "{printable(known[found[0]])}"?' if found else ""
+    return known[found[0]] if found else None
 
 
 def pluralize(number: int, noun: str, plural: str = "") -> str:
     """Return a number with its noun: "1 change", "1,200 changes"."""
     return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
+
+
+def with_article(noun: str) -> str:
+    """Return an entity's noun with its article: "an organization", "a user"."""
+    return f"{'an' if noun[0] in 'aeio' else 'a'} {noun}"
 
 
 def named(noun: str, id: object, name: object) -> str:

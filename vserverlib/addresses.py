@@ -264,7 +264,11 @@ def command(name: str, *words: str) -> str:
     import shlex  # few messages need it
 
     is_default = name == DEFAULT and not os.environ.get(VARIABLE)
-    return shlex.join(["vserver", *([] if is_default else ["-d", name]), *words])
+    typed = ["vserver", *([] if is_default else ["-d", name]), *words]
+    # The ellipsis, which a person replaces, needs no quotes.
+    return " ".join(
+        word if shlex.quote(plain := word.replace("…", "x")) == plain else shlex.quote(word) for word in typed
+    )
 
 
 def without_password(name: str) -> str:

@@ -1,6 +1,7 @@
 """Tracebacks of uncaught exceptions in plain scripts: Python's own, with secrets masked in the source lines.
 
-That of an Error has the frames of the script only, as in `vserver shell FILE`.
+That of a mistake, an Error or one of the database's errors, has the frames of the script only, and a line that says
+what to do, as in `vserver shell FILE`. `python -X dev` prints all frames.
 
 The shell, IPython and notebooks print their own tracebacks. Tracebacks that a program prints or logs itself
 (traceback.print_exc(), logging) are not masked.
@@ -8,16 +9,21 @@ The shell, IPython and notebooks print their own tracebacks. Tracebacks that a p
 
 from __future__ import annotations
 
-import contextlib
 import sys
 import threading
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from vserverlib import Error
+if TYPE_CHECKING:
+    import traceback
 
 ROOT = Path(__file__).parent.parent  # of models.py and shell.py
+BETWEEN = ("playhouse", "psycopg", "IPython")  # in site-packages
+STANDARD = Path(threading.__file__).parent  # Python's own library
+REOPEN = "connect again"
+WHOLE = "python -X dev prints the whole traceback"
 
 
 def install() -> None:
@@ -29,37 +35,63 @@ def install() -> None:
 
 
 def _print(kind: Any, error: Any, trace: Any) -> None:
+    sys.stderr.write("".join(lines(error.with_traceback(trace), whole=sys.flags.dev_mode)))
+
+
+def lines(error: BaseException, *, whole: bool = False) -> Iterator[str]:
+    """Return the traceback of an exception, secrets masked; that of a mistake has the user's own frames.
+
+    whole: with all frames.
+    """
     import traceback  # rarely needed
 
-    message = traceback.TracebackException(kind, error, trace, lookup_lines=False)
-    is_ours = isinstance(error, Error)
-    for exception in _chain(message):
-        frames = [frame for frame in exception.stack if not (is_ours and is_library(frame.filename))]
-        _mask_sources({frame.filename for frame in frames})
-        exception.stack[:] = [_without_marks(traceback, frame) for frame in frames]
-    sys.stderr.write("".join(message.format(chain=not is_ours)))
+    message = traceback.TracebackException.from_exception(error, lookup_lines=False)
+    is_short = not whole and shorten(message, error, REOPEN, WHOLE)
+    for exception in chain(message):
+        _mask_sources({frame.filename for frame in exception.stack})
+        exception.stack[:] = [without_marks(frame) for frame in exception.stack]
+    return message.format(chain=not is_short)
+
+
+def shorten(message: traceback.TracebackException, error: BaseException, reopen: str, whole: str) -> bool:
+    """Leave only the user's own frames of a mistake, and add what to do; return whether it is one.
+
+    reopen, whole: see database_errors.remedy().
+    """
+    from vserverlib import database_errors  # imports Peewee
+
+    if not database_errors.is_mistake(error):
+        return False
+    is_own = bool(message.stack) and not is_library(message.stack[-1].filename)  # such as of the script's own sqlite3
+    message.stack[:] = [frame for frame in message.stack if not is_library(frame.filename)]
+    if not is_own and (remedy := database_errors.remedy(error, reopen, whole)):
+        message.__notes__ = [*(getattr(message, "__notes__", None) or ()), remedy]
+    return True
 
 
 def is_library(file: str) -> bool:
-    """Whether a file is one of vserver's modules, Peewee, or contextlib, which is between vserver's frames."""
+    """Whether a file is one of vserver's modules, or of the libraries between them and the user's lines."""
     from vserverlib.drivers import peewee
 
     path = Path(file)
     is_top = path.parent == ROOT and path.name in ("models.py", "shell.py", "vserver.py")
-    return is_top or (ROOT / "vserverlib") in path.parents or file in (peewee.__file__, contextlib.__file__)
+    installed = next((after for before, after in pairwise(path.parts) if before.endswith("-packages")), "")
+    is_between = file == peewee.__file__ or installed in BETWEEN or (STANDARD in path.parents and not installed)
+    return is_top or (ROOT / "vserverlib") in path.parents or is_between
 
 
 def _print_of_thread(args: Any) -> None:
     if args.exc_type is not SystemExit:
         sys.stderr.write(f"Exception in thread {getattr(args.thread, 'name', '')}:\n")
-        _print(args.exc_type, args.exc_value, args.exc_traceback)
+        _print(args.exc_type, args.exc_value or args.exc_type(), args.exc_traceback)
 
 
-def _chain(message: Any) -> Iterator[Any]:
+def chain(message: Any) -> Iterator[Any]:
+    """Yield an exception of a TracebackException, and those that it was raised from."""
     if message is not None:
         yield message
         for other in (message.__cause__, message.__context__, *(getattr(message, "exceptions", None) or ())):
-            yield from _chain(other)
+            yield from chain(other)
 
 
 def _mask_sources(files: set[str]) -> None:
@@ -75,10 +107,10 @@ def _mask_sources(files: set[str]) -> None:
             linecache.cache[file] = (len(source), None, masked.splitlines(keepends=True), file)
 
 
-def _without_marks(traceback: Any, frame: Any) -> Any:
-    """Return a frame without position marks if its line is masked: they would be misplaced."""
+def without_marks(frame: traceback.FrameSummary) -> traceback.FrameSummary:
+    """Return a frame without the marks under its line if that is masked: they would be in the wrong place."""
     from vserverlib.scanning import MASK
 
     if MASK not in (frame.line or ""):
         return frame
-    return traceback.FrameSummary(frame.filename, frame.lineno, frame.name, line=frame.line)
+    return type(frame)(frame.filename, frame.lineno, frame.name, line=frame.line)

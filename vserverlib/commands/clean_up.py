@@ -30,7 +30,7 @@ class Work(NamedTuple):
 
 
 @command("prune")
-@click.argument("entity", metavar="tasks", shell_complete=completers.plurals)
+@click.argument("entity", metavar="tasks", shell_complete=completers.prunable)
 @click.option(
     "--where",
     shell_complete=completers.where,

@@ -109,6 +109,37 @@ def entities(ctx: click.Context, typed: str) -> Completions:
 
 
 @silent
+def prunable(ctx: click.Context, typed: str) -> Completions:
+    """Complete what `prune` takes."""
+    return _items(["tasks"], typed)
+
+
+@silent
+def recorded(ctx: click.Context, typed: str) -> Completions:
+    """Complete an entity in the plural, or the memberships, for `log`."""
+    return _items([*(f"{noun}s" for noun in ENTITIES), "memberships"], typed)
+
+
+@silent
+def rules(ctx: click.Context, typed: str) -> Completions:
+    """Complete the code of a rule that a check can apply, with a description."""
+    return _items(_rules(at_save=False), typed)
+
+
+@silent
+def explained(ctx: click.Context, typed: str) -> Completions:
+    """Complete the code of any rule."""
+    return _items(_rules(at_save=True), typed)
+
+
+def _rules(*, at_save: bool) -> dict[str, str]:
+    from vserverlib.entities import rules
+
+    found = (rule for rule in rules.RULES if at_save or rule.when != rules.AT_SAVE)
+    return {rule.code: rule.breaks.replace("`", "") for rule in found}
+
+
+@silent
 def files(ctx: click.Context, typed: str) -> Completions:
     """Let the shell complete files."""
     return _items([typed], typed, type="file")
@@ -156,14 +187,21 @@ def order(ctx: click.Context, typed: str) -> Completions:
 # Filters
 
 
+def _stored(field: Any, start: str) -> list[str]:
+    """Return the values of a field that begin so; in another case, if none do in this one."""
+    from vserverlib.terminal import completion
+
+    return completion.exact(field, start) or completion.stored(field, start)
+
+
 @silent
 def where(ctx: click.Context, typed: str) -> Completions:
     """Complete a filter: a field and =, the operators of a whole field, or its values."""
-    from vserverlib.terminal import completion, filter_completion
+    from vserverlib.terminal import filter_completion
 
     def stored(field: Any, start: str) -> list[str]:
         with _database(ctx):
-            return completion.exact(field, start) or completion.stored(field, start)
+            return _stored(field, start)
 
     before, words = filter_completion.in_filter(_model(ctx), typed, stored)
     return _items(words, typed[len(before) :], before, **({} if before else {"open": True}))
@@ -189,13 +227,13 @@ def label_and_assignments(ctx: click.Context, typed: str) -> Completions:
 
 def _assignments(ctx: click.Context, typed: str, signs: tuple[str, ...]) -> Completions:
     from vserverlib.queries import kinds
-    from vserverlib.terminal import completion, filter_completion
+    from vserverlib.terminal import filter_completion
 
     model = kinds.kind(str(ctx.params.get("entity") or "").partition("/")[0])
     if "=" not in typed:
-        return _items(filter_completion.in_assignment(model, typed, completion.exact, signs)[1], typed, open=True)
+        return _items(filter_completion.in_assignment(model, typed, _stored, signs)[1], typed, open=True)
     with _database(ctx):
-        before, words = filter_completion.in_assignment(model, typed, completion.exact, signs)
+        before, words = filter_completion.in_assignment(model, typed, _stored, signs)
     return _items(words, typed[len(before) :], before)
 
 
@@ -226,7 +264,7 @@ def _labels(ctx: click.Context, noun: str, typed: str) -> Completions:
     reference = next((f"{word}/" for word in (model.noun, model.plural) if typed.startswith(f"{word}/")), "")
     with _database(ctx):
         field = None if reference else model.name_field()
-        names = [] if field is None else completion.exact(field, typed) or completion.stored(field, typed)
+        names = [] if field is None else _stored(field, typed)
         ids = completion.ids(model, typed.removeprefix(reference))
     plain = [name for name in names if not name.startswith("-")]
     found = [*_items(plain, typed), *_items({str(id): name for id, name in ids.items()}, "", reference)]
@@ -261,8 +299,6 @@ def nodes(ctx: click.Context, typed: str) -> Completions:
 def usernames(ctx: click.Context, typed: str) -> Completions:
     """Complete a user name."""
     import models
-    from vserverlib.terminal import completion
 
     with _database(ctx):
-        names = completion.exact(models.User.username, typed) or completion.stored(models.User.username, typed)
-        return _items(names, typed)
+        return _items(_stored(models.User.username, typed), typed)

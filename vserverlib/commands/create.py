@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from vserverlib import NotObeyed, printable
+from vserverlib import NotObeyed, printable, with_article
 from vserverlib.commands import completers, passwords, printing
 from vserverlib.commands.options import Target, command, several
 from vserverlib.messages import few_warnings, notify
@@ -68,8 +68,12 @@ def create(
     file (@@ for text that begins with @), or a link's id or name. `vserver list ENTITY --fields
     help` lists the fields.
 
-    Asks for the password of a user, without showing it. Generates the API key of a node and prints it, once. A node
-    without NAME is named after its organization and collaboration.
+    A user needs an organization, a node also a collaboration, a task a collaboration, a result a task and an
+    organization: null stands for none.
+
+    Asks for the password of a user, without showing it. Generates the API key of a node and prints it, once: alone on
+    stdout, with -o json as api_key, with -o name on stderr. A node without NAME is named after its organization and
+    collaboration.
 
     With - in place of NAME, reads JSON objects from stdin, one on each line, and creates all or none.
 
@@ -94,7 +98,7 @@ def create(
 
 def _refuse_contradictions(model: Any, how: Options, piped: bool, is_many: bool) -> None:
     if (piped or how.no_password) and model.noun != "user":
-        raise click.UsageError(f"only users have passwords: leave out the option for a {model.noun}")
+        raise click.UsageError(f"only users have passwords: leave out the option for {with_article(model.noun)}")
     if piped and (how.no_password or is_many):
         other = '"password" in each line' if is_many else "--no-password"
         raise click.UsageError(f"{PASSWORD_STDIN} and {other} exclude each other: choose one")
@@ -240,7 +244,7 @@ def set_command(target: Target, entity: str, words: tuple[str, ...], dry_run: bo
     """
     from vserverlib.entities import assignments
 
-    model, word, rest = chosen(entity, words)
+    model, word, rest = chosen(target, entity, words)
     asked = assignments.assignments(model, rest)
     if not asked:
         raise click.UsageError(f"nothing to set: give FIELD=VALUE, such as {model.first_field()}=…")
@@ -253,7 +257,7 @@ def set_command(target: Target, entity: str, words: tuple[str, ...], dry_run: bo
     report_update(target, found, names, change, dry_run)
 
 
-def chosen(entity: str, words: Sequence[str]) -> tuple[Any, str, Sequence[str]]:
+def chosen(target: Target, entity: str, words: Sequence[str]) -> tuple[Any, str, Sequence[str]]:
     """Return the model, the id or name, and the other words of `ENTITY ID|NAME WORD…` or `ENTITY/ID WORD…`."""
     from vserverlib.entities.typed_values import encodable
     from vserverlib.queries import kinds
@@ -262,7 +266,7 @@ def chosen(entity: str, words: Sequence[str]) -> tuple[Any, str, Sequence[str]]:
         return kinds.kind(entity.partition("/")[0]), encodable(entity), words
     model = kinds.kind(entity)
     if not words:
-        raise click.UsageError(f"which {model.noun}? Give an id or a name, or both words as one: {model.noun}/12")
+        raise target.which(model)
     return model, encodable(words[0]), words[1:]
 
 
@@ -311,15 +315,15 @@ def transaction(database: Any, dry_run: bool) -> Iterator[Callable[[], Any]]:
 
 def _print(entity: Any, key: str | None, output: str | None, dry_run: bool, changes: Callable[[], Any]) -> None:
     """Print an entity, or its new key."""
-    from vserverlib.transfer.generated_credentials import GeneratedCredential
-
     if dry_run:
         print_changes(changes(), output)
     elif output == "json":
         printing.document(row(entity, key), "json")
     elif output == "name":
-        printing.credentials([GeneratedCredential(entity.noun, entity.own_name(), "API key", key)] if key else [])
-        click.echo(f"{entity.noun}/{_id(entity)}")
+        name = f"{entity.noun}/{_id(entity)}"
+        if key:
+            click.echo(f"API key of {name}: {key}", err=True)
+        click.echo(name)
     elif key:
         click.echo(key)
     sys.stdout.flush()

@@ -201,7 +201,7 @@ def delete_command(
     if where:
         clean_up.delete_matching(target, kinds.kind(entity), where, forget=forget, **options)
     elif not words and "/" not in entity:
-        raise click.UsageError(f"which {printable(entity)}? Give ids or names, both words as one (task/12), or --where")
+        raise target.which(kinds.kind(entity))
     else:
         _delete_named(target, entity, words, **options)
 
@@ -235,7 +235,12 @@ def _show_plan(plan: Any, stream: TextIO) -> None:
 
 
 @command("log")
-@click.option("--entity", metavar="ENTITY", help="Only this kind: tasks, users, memberships.")
+@click.option(
+    "--entity",
+    metavar="ENTITY",
+    shell_complete=completers.recorded,
+    help="Only this kind: tasks, users, memberships.",
+)
 @click.option("--id", metavar="N", type=Id(), help="Only the entity with this id; needs --entity.")
 @click.option("--actor", metavar="NAME", help="Only changes by this user.")
 @click.option("--since", metavar="AGE|TIME", help="Only changes since then: 2d (s, m, h, d, w), 2026-03-01.")

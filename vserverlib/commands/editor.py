@@ -43,7 +43,7 @@ def edit(target: Target, entity: str, words: tuple[str, ...], dry_run: bool) -> 
     from vserverlib.entities import finding
     from vserverlib.transfer import entity_text
 
-    model, word, more = chosen(entity, words)
+    model, word, more = chosen(target, entity, words)
     if more:
         raise click.UsageError(f'edit takes one entity, not "{printable(more[0])}" too: quote a name with blanks')
     _require_editor()

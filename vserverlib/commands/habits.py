@@ -11,78 +11,134 @@ import os
 import re
 import shlex
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
 
 import click
 
 from vserverlib import UsageError, addresses, printable
-from vserverlib.databases.registry import ENTITIES
+from vserverlib.commands import suggestions
 
-PLURALS = tuple(f"{noun}s" for noun in ENTITIES)
-ANY = ("ENTITY",)
+LONG = 7  # letters of a word in which two may be wrong
 
 # Commands
 
-# By what is typed: the lines that may do it, the first of a command that exists. {} stands for the other words.
-COMMANDS: dict[tuple[str, ...], tuple[str, ...]] = {
-    ("add", "new", "create", "insert", "register"): ("create {}", "shell"),
-    ("rm", "remove", "del", "destroy", "drop"): ("delete {}",),
-    ("ls", "ll", "dir"): ("list {}",),
-    ("get",): ("show {}",),
-    ("describe", "view", "cat", "info", "inspect"): ("show {}",),
-    ("find", "search", "query", "select", "filter"): ("list {} --where FIELD=VALUE",),
-    ("update", "modify", "change", "patch"): ("set {} FIELD=VALUE", "shell"),
-    ("grant",): ("set user NAME roles+=ROLE", "shell"),
-    ("revoke",): ("set user NAME roles-=ROLE", "shell"),
-    ("apply", "load", "sync"): ("import FILE --merge",),
-    ("status", "stats", "summary", "dashboard"): ("overview",),
-    ("history", "audit", "journal"): ("log",),
-    ("revert", "rollback"): ("undo",),
-    ("dump",): ("backup",),
-    ("migrate",): ("upgrade",),
-    ("doctor", "validate", "verify", "lint", "fsck"): ("check",),
-    ("python", "ipython", "console", "repl", "open", "connect"): ("shell",),
-    ("version",): ("--version",),
+# By what is typed: the line, if the words after it do not matter.
+LINES: dict[tuple[str, ...], str] = {
+    ("grant", "assign"): "set user NAME roles+=ROLE",
+    ("revoke",): "set user NAME roles-=ROLE",
+    ("apply", "load", "sync", "upload"): "import FILE --merge",
+    ("status", "stats", "summary", "dashboard", "count"): "overview",
+    ("revert", "rollback"): "undo",
+    ("redo",): "undo --change CHANGE",
+    ("dump",): "backup",
+    ("migrate", "makemigrations"): "upgrade",
+    ("fix", "repair"): "check --fix",
+    ("ps", "jobs"): "list tasks --where complete=false",
+    ("createsuperuser",): "create user NAME organization=… roles=root",
+    ("python", "ipython", "console", "repl", "db", "sql", "psql", "sqlite3", "dbshell"): "shell",
+    ("version",): "--version",
 }
-PLACEHOLDERS = {
-    "create": "ENTITY NAME",
-    "delete": "ENTITY ID",
-    "list": "ENTITY",
-    "show": "ENTITY ID",
-    "set": "ENTITY ID",
+WITH_WORDS = {
+    **dict.fromkeys(("run", "exec", "execute"), "shell"),
+    **dict.fromkeys(("cp", "clone"), "copy"),
+    **dict.fromkeys(("man", "manual"), "help"),
 }
-FLAGS = {"-l": "--wide", "-la": "--wide", "-al": "--wide", "-a": "--all"}  # of ls
+STARTS = ("retry", "rerun", "restart", "resubmit", "start", "submit")  # of tasks
 
 
-def command(typed: str, words: Sequence[str], database: str, commands: Mapping[str, object]) -> str:
-    """Return the command line for an unknown command and its words; "" if none is known."""
+def command(typed: str, words: Sequence[str], database: str, commands: Mapping[str, Any]) -> str:
+    """Return the remedy for an unknown command and its words, after a colon or semicolon; "" if nothing is known.
+
+    commands: ours, by their names.
+    """
+    line = partial(addresses.command, database)
     word = typed.casefold()
-    if word in (*ENTITIES, *PLURALS):
-        return addresses.command(database, *_listed([word, *words]))
-    lines = next((lines for known, lines in COMMANDS.items() if word in known), ())
-    line = next((line for line in lines if line.split()[0] in commands or line.startswith("-")), "")
-    if not line:
-        return ""
-    name, *rest = line.split()
-    plain = [FLAGS.get(each, each) for each in words if each in FLAGS or not each.startswith("-")]
-    if name in ("list", "show"):
-        name, *plain = _listed(plain) if name == "list" or word == "get" else ["show", *plain]
-    given = plain or PLACEHOLDERS.get(name, "").split()
-    filled = [each for part in rest for each in (given if part == "{}" else [part])]
-    return addresses.command(database, name, *filled)
+    options = {name: _options(each) for name, each in commands.items()}
+    if word in STARTS:
+        task = next((each for each in words if each.isdigit()), "TASK")
+        return f": a server starts tasks, vserver only changes data; {line('why', task)} explains a task"
+    if found := _line_of(word, words, options, line):
+        return f": use {found}"
+    known = _typo(word, commands)
+    return f'; did you mean "{known}"?' if known else ""
 
 
-def _listed(words: Sequence[str]) -> list[str]:
-    """Return the words of `show` if they name one entity, as in task 12 and task/12, else those of `list`."""
-    names = [word for word in words if not word.startswith("-")]
-    if len(names) > 1 or any("/" in name for name in names):
-        return ["show", *names]
-    return ["list", *(names or ANY), *(word for word in words if word.startswith("-"))]
+def _line_of(
+    word: str, words: Sequence[str], options: Mapping[str, suggestions.Options], line: Callable[..., str]
+) -> str:
+    """Return the line for a word that is no command, and the words after it; "" if none is known."""
+    if found := _fixed(word, words, line):
+        return found
+    if word == "vserver" and words:
+        return line(*words)
+    if word in ("logs", "tail"):
+        return _logs(words, line)
+    if word in suggestions.STATES:
+        return line("list", "tasks", "--where", suggestions.STATES[word])
+    typed = list[str]()
+    if suggestions.noun_of(word.partition("/")[0]):
+        typed = suggestions.of_entity(word, words, options)
+    elif suggestions.verb_of(word, options):
+        typed = suggestions.line(word, words, options)
+    return line(*typed) if typed else ""
+
+
+def _logs(words: Sequence[str], line: Callable[..., str]) -> str:
+    """Return the line that prints the log of a result, or those of a task."""
+    id = next((word for word in words if word.isdigit()), "ID")
+    if any(suggestions.noun_of(word) == "task" for word in words):
+        return line("list", "results", "--where", f"task.id={id}", "--fields", "id,organization,log", "-o", "yaml")
+    return line("show", "result", id)
+
+
+def _fixed(word: str, words: Sequence[str], line: Callable[..., str]) -> str:
+    """Return the line for a word of LINES or WITH_WORDS, or for a database to open."""
+    plain = [each for each in words if each[:1] != "-"]
+    if word in ("open", "use", "connect"):
+        return addresses.command(addresses.shown(plain[0]), "shell") if plain else line("shell")
+    if word in WITH_WORDS:
+        return line(WITH_WORDS[word], *plain)
+    file = next(iter(plain), "FILE")
+    text = next((text for known, text in LINES.items() if word in known), "")
+    return line(*(file if each == "FILE" else each for each in text.split())) if text else ""
+
+
+def _options(each: click.Command) -> suggestions.Options:
+    return {
+        option: not (param.is_flag or param.count)
+        for param in each.params
+        if isinstance(param, click.Option)
+        for option in param.opts
+    }
+
+
+# Typing errors
+
+
+def _typo(word: str, known: Iterable[str]) -> str:
+    """Return the only known word that differs by one slip of the fingers, or by two in a long word; else ""."""
+    most = 1 if len(word) < LONG else 2
+    found = sorted((_slips(word, each), each) for each in known)
+    return found[0][1] if found and found[0][0] <= most else ""
+
+
+def _slips(one: str, other: str) -> int:
+    """Return how many letters have to be added, left out, replaced or swapped to make one word the other."""
+    before, row = [0] * (len(other) + 1), list[int](range(len(other) + 1))
+    for i, char in enumerate(one, 1):
+        above, row, before_that = row, [i], before
+        for j, letter in enumerate(other, 1):
+            row.append(min(above[j] + 1, row[-1] + 1, above[j - 1] + (char != letter)))
+            if i > 1 and j > 1 and one[i - 2 : i] == other[j - 2 : j][::-1]:
+                row[-1] = min(row[-1], before_that[j - 2] + 1)
+        before = above
+    return row[-1]
 
 
 # Options
 
-OPERATOR = re.compile("[=<>~]")
 SAME_AS = {
     "--filter": "--where",
     "--columns": "--fields",
@@ -99,18 +155,42 @@ FIRST = ("-d", "--database", "--no-pager", "--debug", "--strict")  # options of 
 
 def answer(error: Exception, ctx: click.Context, words: Sequence[str]) -> Exception | None:
     """Return a better error for the words of a command; None if nothing better is known."""
+    is_extra = "unexpected extra argument" in str(error)
     if isinstance(error, click.NoSuchOption):
-        text = _option(error.option_name, ctx)
-    elif filter_ := _torn_by_blanks(words):
+        first, second = (_line, _option) if ctx.info_name in ("create", "set") else (_option, _line)
+        text = first(ctx, words, error.option_name) or second(ctx, words, error.option_name)
+        near = [each for each in error.possibilities or () if _typo(error.option_name, [each])]
+        return click.UsageError(text, ctx) if text else click.NoSuchOption(error.option_name, None, near, ctx)
+    if filter_ := _torn_by_blanks(words):
         return UsageError(f"quote a filter that has spaces: --where {filter_}")
-    else:
-        text = _extra(str(error), ctx) if "unexpected extra argument" in str(error) else ""
+    text = (_extra(str(error), ctx) or _line(ctx, words, "")) if is_extra else ""
     return click.UsageError(text, ctx) if text else None
 
 
-def _option(name: str, ctx: click.Context) -> str:
+def _line(ctx: click.Context, words: Sequence[str], option: str) -> str:
+    """Return our line for words of a command that it does not take, such as fields as options or a bare filter."""
+    name = str(ctx.info_name)
+    if name not in (*suggestions.PLACEHOLDERS, "log"):
+        return ""
+    found = suggestions.line(name, words, {name: _options(ctx.command)})
+    if found in ([], [name, *words]):
+        return ""
+    if found[0] != name:
+        return f"a secret is never an argument: {ctx.obj.command(*found)}"
+    if name not in ("list", "create", "set"):
+        return f"write {ctx.obj.command(*found)}"
+    if suggestions.noun_of(found[1].partition("/")[0]) is None:
+        return ""
+    rule = "a filter goes after --where" if name == "list" else "a field is written FIELD=VALUE"
+    return f"{rule}: {ctx.obj.command(*found)}"
+
+
+def _option(ctx: click.Context, words: Sequence[str], name: str) -> str:
     """Return the answer to an unknown option."""
     is_program = isinstance(ctx.command, click.Group)
+    field = name.lstrip("-").replace("-", "_")
+    if is_program and suggestions.is_settable(field):
+        return f"{name} is a field, which goes after a command: vserver create ENTITY {field}=…"
     known = {} if is_program else {option: param for param in ctx.command.params for option in param.opts}
     if is_program and name in ("--json", "--yaml", "--csv", "-o", "--output"):
         return f"{name} goes after a command: vserver list tasks -o {'json' if 'o' in name else name[2:]}"
@@ -149,7 +229,7 @@ def _torn_by_blanks(words: Sequence[str]) -> str:
     for at in (at for at, word in enumerate(words) if word == "--where"):
         after = itertools.takewhile(lambda word: not word.startswith("-"), words[at + 1 :])
         parts = ["~" if part == home else part for part in after]  # an unquoted ~ is the home
-        if len(parts) > 1 and OPERATOR.search(f"{parts[0]} {parts[1][:1]}"):
+        if len(parts) > 1 and suggestions.OPERATOR.search(f"{parts[0]} {parts[1][:1]}"):
             return shlex.quote(" ".join(parts))
     return ""
 

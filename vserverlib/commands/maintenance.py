@@ -182,7 +182,12 @@ def upgrade(target: Target, dry_run: bool, no_backup: bool) -> None:
 @click.option("--merge", is_flag=True, help="Add new entities and update others, after a confirmation.")
 @click.option("--replace", is_flag=True, help="Back up and delete the current data first, after a confirmation.")
 @click.option("--strict", is_flag=True, help="Import nothing if a row is invalid or breaks a rule.")
-@click.option("--secrets", metavar="FILE", help="Write generated passwords and API keys to this new file.")
+@click.option(
+    "--secrets",
+    metavar="FILE",
+    shell_complete=completers.files,
+    help="Write generated passwords and API keys to this new file.",
+)
 @YES
 @OUTPUT
 @click.pass_obj

@@ -110,13 +110,12 @@ class Commands(HelpPage, click.Group):
         """Return the command. The error for a command of another program names our line for it."""
         try:
             return super().resolve_command(ctx, args)
-        except click.UsageError as error:
+        except click.UsageError:
             from vserverlib.commands import habits
 
-            typed, *words = args
             name = Target(ctx.params["database"], debug=False).name
-            line = habits.command(typed, words, name, self.commands)
-            raise (UsageError(f'no command "{printable(typed)}": use {line}') if line else error) from None
+            remedy = habits.command(args[0], args[1:], name, self.commands) or ": vserver --help lists them"
+            raise UsageError(f'no command "{printable(args[0])}"{remedy}') from None
 
     def main(self, *args: Any, standalone_mode: bool = True, **options: Any) -> Any:
         """Run, and exit with the same status after a signal, even if it comes while click parses the command line."""
@@ -305,6 +304,11 @@ class Target(NamedTuple):
     def command(self, *words: str) -> str:
         """Return the command line that runs a command on this database."""
         return addresses.command(self.name, *words)
+
+    def which(self, model: Any) -> click.UsageError:
+        """Return the error for a command that needs one entity, and is given none."""
+        what = f"which {model.noun}? Give an id or a name, or {model.noun}/12"
+        return click.UsageError(f"{what}; see: {self.command('list', model.plural)}")
 
     def options_typed(self) -> list[str]:
         """Return the options that say how the database is opened, as they are typed before a command."""

@@ -132,9 +132,9 @@ def show(target: Target, entity: str, id_or_name: str | None, output: str) -> No
     from vserverlib.entities import finding
     from vserverlib.queries import kinds
 
-    if id_or_name is None and "/" not in entity:
-        raise click.UsageError(f"which {printable(entity)}? Give an id or a name, or both words as one: task/12")
     model = kinds.kind(entity.partition("/")[0] if id_or_name is None else entity)
+    if id_or_name is None and "/" not in entity:
+        raise target.which(model)
     with target.open(read_only=True), printing.paged():
         found = finding.one(model, entity if id_or_name is None else id_or_name)
         if output == "table":
@@ -205,11 +205,21 @@ def why_command(target: Target, task: str, output: str) -> None:
 
 
 @command("check")
-@click.argument("entities", metavar="[ENTITY]...", nargs=-1)
+@click.argument("entities", metavar="[ENTITY]...", nargs=-1, shell_complete=completers.plurals)
 @click.option(
-    "--rule", "codes", metavar="CODE", multiple=True, help="Apply only this rule, such as NOD002. Repeatable."
+    "--rule",
+    "codes",
+    metavar="CODE",
+    multiple=True,
+    shell_complete=completers.rules,
+    help="Apply only this rule, such as NOD002. Repeatable.",
 )
-@click.option("--explain", metavar="CODE", help="Explain a rule and its remedy, without a check.")
+@click.option(
+    "--explain",
+    metavar="CODE",
+    shell_complete=completers.explained,
+    help="Explain a rule and its remedy, without a check.",
+)
 @click.option("--fix", is_flag=True, help="First fix what needs no guess, after a confirmation.")
 @click.option("--dry-run", is_flag=True, help="With --fix, only show what would be fixed.")
 @click.option("--yes", is_flag=True, help="With --fix, skip the confirmation.")

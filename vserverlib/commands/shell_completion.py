@@ -32,6 +32,7 @@ MAX_HELP = 60  # characters of its description
 TAIL = "COMP_TAIL"  # set by our bash script: the part of the word that will be replaced
 ATTACHED = re.compile(r"--[\w-]+=")  # an option with its value in the same word
 ASSIGNMENT = re.compile(r"\w+=")  # of a variable, before the command
+FIELD = re.compile(r"[\w.,-]*=")  # before a value
 PLAIN = frozenset("_@%+,./:=-")  # characters that no shell interprets inside a word
 
 
@@ -82,13 +83,16 @@ def _is_escaped(char: str, quote: str, fish: bool) -> bool:
     return not quote or char in ("$", "`", '"', "\\", "\n")
 
 
-def quoted(text: str, quote: str) -> str:
-    """Return a text as typed in bash after this open quote, or without one, so that bash reads it literally."""
+def quoted(text: str, quote: str, plain: frozenset[str] = PLAIN) -> str:
+    """Return a text as typed in bash after this open quote, or without one, so that bash reads it literally.
+
+    plain: characters that need no backslash.
+    """
     if quote == "'":
         return text.replace("'", "'\\''")
     if quote == '"':
         return re.sub(r'[$`"\\]', r"\\\g<0>", text).replace("!", '"\\!"')
-    return "".join(char if char.isalnum() or char in PLAIN or not char.isascii() else f"\\{char}" for char in text)
+    return "".join(char if char.isalnum() or char in plain or not char.isascii() else f"\\{char}" for char in text)
 
 
 def is_plain(text: str) -> bool:
@@ -170,8 +174,15 @@ class Bash(Shell, BashComplete):
             return found
         ours = [item for item in found if item.type != "plain" or item.value.startswith(kept.text)]
         for item in ours:
-            item.value = quoted(item.value.removeprefix(kept.text), kept.quote)
+            item.value = _rest(item, kept)
         return ours
+
+
+def _rest(item: CompletionItem[str], kept: Word) -> str:
+    """Return the text after the kept part. Escaping : and = keeps a name one word, which the next Tab shows whole."""
+    rest = item.value.removeprefix(kept.text)
+    field, equals, value = rest.partition("=") if "=" not in kept.text and FIELD.match(rest) else ("", "", rest)
+    return quoted(field + equals, kept.quote) + quoted(value, kept.quote, PLAIN - {":", "="})
 
 
 SOURCE_ZSH = """\

@@ -21,7 +21,8 @@ from typing import Any
 from vserverlib import printable, signals
 
 CLOSED, OPEN = 0, 1  # change.open: ended; rows are still added
-UNDO, BULK_WORK, PRUNE = "undo", "bulk", "prune"  # change.kind; NULL for ordinary changes
+# change.kind; NULL for ordinary changes. PRUNE deleted old changes, FORGET deleted rows for good.
+UNDO, BULK_WORK, PRUNE, FORGET = "undo", "bulk", "prune", "forget"
 MAX_ACTOR = 120  # characters of an actor's name
 
 NAMED = """

@@ -16,9 +16,20 @@ import functools
 import operator
 import re
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from shlex import quote
 from typing import Any, NamedTuple
 
-from vserverlib import Error, NotFound, UsageError, did_you_mean, files, printable, vantage6_names
+from vserverlib import (
+    Error,
+    NotFound,
+    UsageError,
+    did_you_mean,
+    files,
+    printable,
+    vantage6_names,
+    with_article,
+)
 from vserverlib.entities import ages, filters, finding
 from vserverlib.entities.choices import GeneratedField
 from vserverlib.entities.fields import BooleanField, Secret, Text, UTCDateTimeField
@@ -37,6 +48,13 @@ SECRETS = {  # the ways to set each
 }
 MOST_TEXTS = 1000  # of these that completion reads
 UNNAMED = frozenset({"node", "task", "result"})  # entities that can be created without a NAME
+# Links that a rule of level error demands (USR001, NOD001, TSK001, RES001, RES002): a new entity needs them, or null.
+LINKS = {
+    "user": ("organization",),
+    "node": ("organization", "collaboration"),
+    "task": ("collaboration",),
+    "result": ("task", "organization"),
+}
 # What identifies an entity whose name does not: the server expects one node of an organization in a collaboration.
 KEYS = {"node": ("organization", "collaboration"), "result": ("task", "organization")}
 
@@ -57,11 +75,18 @@ def is_assignment(word: str) -> bool:
     return FORM.fullmatch(word) is not None
 
 
-def parse(model: Any, word: str) -> Assignment:
-    """Return the parts of an assignment. Raises a UsageError if a model has no such field; it quotes no value."""
+def parse(model: Any, word: str, following: str = "") -> Assignment:
+    """Return the parts of an assignment. Raises a UsageError if a model has no such field; it quotes no value.
+
+    following: the next word, which may be meant as the value.
+    """
     found = FORM.fullmatch(encodable(word))
     if found is None:
-        raise UsageError(f'"{printable(word)}" is not an assignment: write FIELD=VALUE, such as {_example(model)}')
+        if word in model._meta.combined or hasattr(model, word):
+            require(model, Assignment(word, SET, None))
+        name = word if word in settable(model) else model.first_field()
+        value = printable(quote(following)) if word == name and following.strip("=") else "…"
+        raise UsageError(f'"{printable(word)}" is not an assignment: write FIELD=VALUE, such as {name}={value}')
     name, sign, value = found.groups()
     asked = Assignment(name, sign, literal(value)[0])
     require(model, asked)
@@ -90,10 +115,6 @@ def _text_of_file(name: str, path: str) -> str:
         raise Error(f"{what} is not text in UTF-8: convert the file first") from None
 
 
-def _example(model: Any) -> str:
-    return f"{model.first_field()}=…"
-
-
 def named(model: Any, words: Sequence[str]) -> list[Assignment]:
     """Return the assignments of `[NAME] FIELD=VALUE…`. Raises a UsageError for a second NAME, or a missing one."""
     name, rest = (words[0], words[1:]) if words and not is_assignment(words[0]) else (None, words)
@@ -110,7 +131,7 @@ def named(model: Any, words: Sequence[str]) -> list[Assignment]:
     if name is not None:
         asked = [Assignment(field.name, SET, _checked_name(model, name)), *asked]
     _refuse_repeated(asked)
-    require_name(model, asked)
+    require_complete(model, asked)
     return asked
 
 
@@ -124,15 +145,18 @@ def _refuse_name_with_sign(model: Any, word: str) -> None:
 
 def assignments(model: Any, words: Iterable[str]) -> list[Assignment]:
     """Return the assignments of `FIELD=VALUE…`. Raises a UsageError if a field is set twice."""
-    asked = [parse(model, word) for word in words]
+    asked = [parse(model, word, following) for word, following in pairwise([*words, ""])]
     _refuse_repeated(asked)
     return asked
 
 
 def _checked_name(model: Any, name: str) -> str:
-    if not name:
+    found = literal(encodable(name))[0]
+    if found is None:
+        raise UsageError("the NAME is null, which means no value: give a name, or '\"null\"' for that text")
+    if not found:
         raise UsageError(f"the NAME is empty: give the {model.noun} a name")
-    return encodable(name)
+    return found
 
 
 def _refuse_repeated(asked: Sequence[Assignment]) -> None:
@@ -142,18 +166,23 @@ def _refuse_repeated(asked: Sequence[Assignment]) -> None:
         raise UsageError(f"{twice} is given twice: give it once")
 
 
-def require_name(model: Any, asked: Sequence[Assignment]) -> None:
-    """Raise a UsageError if a new entity is given no name, but needs one."""
-    field = model.name_field()
-    if model.noun not in UNNAMED and field.name not in (each.name for each in asked):
+def require_complete(model: Any, asked: Sequence[Assignment]) -> None:
+    """Raise a UsageError if a new entity is not given the name or the links that it needs."""
+    field, fields = model.name_field(), model._meta.combined
+    given = {fields[each.name].name for each in asked if each.name in fields}
+    if model.noun not in UNNAMED and field.name not in given:
         raise UsageError(f"a new {model.noun} needs a name: give it a NAME, or {field.name}=…")
+    if missing := [name for name in LINKS.get(model.noun, ()) if name not in given]:
+        needed = " and ".join(map(with_article, missing))
+        remedy = " ".join(f"{name}=…" for name in missing)
+        raise UsageError(f"a new {model.noun} needs {needed}: give {remedy}, or null for none")
 
 
 def require(model: Any, asked: Assignment) -> None:
     """Raise a UsageError if a model has no such field, or it cannot be set so. Needs no database."""
     name, sign = asked.name, asked.sign
     if name == "id":
-        raise UsageError(f"the id of {_a(model)} cannot be set: the database assigns it")
+        raise UsageError(f"the id of {with_article(model.noun)} cannot be set: the database assigns it")
     relation = getattr(model, name, None)
     if isinstance(relation, BackrefAccessor):
         other, link = relation.rel_model, relation.field.name
@@ -164,7 +193,7 @@ def require(model: Any, asked: Assignment) -> None:
         raise UsageError(f'{model.noun} has no field "{printable(name)}"{meant or _fields(model)}')
     model.require_attribute(name)
     if isinstance(model._meta.fields.get(name), GeneratedField):
-        raise UsageError(f"{name} cannot be set: it is computed from other fields")
+        raise UsageError(f"{name} of {with_article(model.noun)} cannot be set: it is computed from other fields")
     if sign != SET and not is_list(model, name):
         lists = "".join(f" ({sign} is for {each})" for each in settable(model) if is_list(model, each))
         raise UsageError(f"{name} is not a list: write {name}=VALUE{lists}")
@@ -253,7 +282,9 @@ def converted(field: Any, value: Any) -> Any:
     """Return a typed text as a value of a field; any other value as it is."""
     if isinstance(value, str) and isinstance(field, BooleanField):
         word = value.strip().lower()
-        return word in YES if word in YES + NO else value
+        if word not in YES + NO:
+            raise Error(f'{field.name} takes true or false, not "{printable(value)}"')
+        return word in YES
     return ages.past(value) if isinstance(value, str) and isinstance(field, UTCDateTimeField) else value
 
 
@@ -262,15 +293,11 @@ def _linked(field: Any, value: Any) -> Any:
     model = field.rel_model
     if isinstance(value, str):
         if not value.strip():
-            raise UsageError(f"{field.name} is empty: give the id or name of {_a(model)}, or null")
+            raise UsageError(f"{field.name} is empty: give the id or name of {with_article(model.noun)}, or null")
         return finding.one(model, value, to_change=True)
     if field.clean(value) is None:  # refuses any other value but an id
         return None
     return model.by_id(value) or _raise(NotFound(f"no {model.noun} {value}"))
-
-
-def _a(model: Any) -> str:
-    return f"{'an' if model.noun[0] in 'aeiou' else 'a'} {model.noun}"
 
 
 def _assign_partners(members: Any, asked: Assignment) -> None:
@@ -353,7 +380,9 @@ def existing(entity: Any) -> Any:
     names = KEYS.get(model.noun) or (model.name_field().name,)
     missing = [name for name in names if entity._stored.get(name) is None]
     if missing:
-        raise UsageError(f"--if-not-exists finds a {model.noun} by its {' and '.join(names)}: give {missing[0]}")
+        raise UsageError(
+            f"--if-not-exists finds {with_article(model.noun)} by its {' and '.join(names)}: give {missing[0]}"
+        )
     conditions = [getattr(model, name) == entity._stored[name] for name in names]
     return model.first_where(functools.reduce(operator.and_, conditions))
 

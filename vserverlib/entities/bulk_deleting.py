@@ -228,7 +228,7 @@ class Batches:
             return
         by_model = plan.by_model()
         if wanted.forget:
-            with recording.one_change(self.database, recording.PRUNE, f"{plan.summary()} for good"):
+            with recording.one_change(self.database, recording.FORGET, f"{plan.summary()} for good"):
                 with recording.unrecorded(self.database):
                     deleting.execute(plan)
                 for model, ids in by_model.items():
@@ -244,7 +244,7 @@ class Batches:
         sql = f"UPDATE result SET {EMPTYING} WHERE id IN ({', '.join(map(str, ids))})"
         if self.wanted.forget:
             about = f"emptied {pluralize(len(ids), 'result')} for good"
-            with recording.one_change(self.database, recording.PRUNE, about):
+            with recording.one_change(self.database, recording.FORGET, about):
                 with recording.unrecorded(self.database):
                     self.database.execute_sql(sql)
                 forgetting.forget_fields(self.database, "result", ids, EMPTIED)

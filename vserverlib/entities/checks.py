@@ -1,7 +1,8 @@
 """Checking the rules: at each save, for one entity, for whole tables; and the summary of the last check.
 
-Inside its transaction, a save checks the written row and the rows of others that the change can make break a rule. That
-is one statement, cached for each kind of save. orm.py issues the findings as warnings, or raises them in strict mode.
+Inside its transaction, a save checks the rules that its changed fields concern: for the written row, and for rows of
+others that the change can make break one. That is one statement, cached for each kind of save. orm.py issues the
+findings as warnings, or raises them in strict mode.
 
 rules.py has the rules; inspection.py checks the whole database for damage, orphans and changed tables. Deleting, bulk
 queries and SQL check no rules; `vserver check` finds rows that break one.
@@ -12,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
@@ -46,6 +48,25 @@ class Finding(NamedTuple):
     @property
     def text(self) -> str:
         return f"{self.code} {self.message}: {self.remedy}"
+
+
+class Fault(NamedTuple):
+    """A fault of the whole database. id: of the row, or None; command: as of a Finding, if the rule has none."""
+
+    id: int | None
+    message: str
+    command: str = ""
+
+
+def dangling(link: Any, id: int | None, to: object) -> Fault:
+    """Return the fault that a link of a row leads to no row. to: the stored id."""
+    model, name = link.model, link.name
+    parent = link.rel_model.noun
+    message = f"{model.noun} {id}: its {name} is {parent} {printable(to)}, which does not exist"
+    fixing = {("result", "task"): "RES001", ("member", "organization"): "MEM001", ("member", "collaboration"): "MEM001"}
+    if code := fixing.get((model._meta.table_name, name)):
+        return Fault(id, message, f"check --fix --rule {code}")
+    return Fault(id, message, f"set {model.noun} {id} {name}={'null' if link.rel_model is model else '…'}")
 
 
 class Findings(list[Finding]):
@@ -89,11 +110,38 @@ def finding(code: str, id: int | None, name: object, detail: object) -> Finding:
     return Finding(code, rule.level, rule.entity, id, message, rule.remedy, fix)
 
 
+LABELS = {
+    "organization": "this.name",
+    "user": "this.username",
+    "collaboration": "this.name",
+    "node": "this.name",
+    "task": "this.name",
+    "result": "NULL",
+    "member": "NULL",
+}
+
+
+def query(rule: Rule, scope: str = "", limit: int = 0, for_table: rules.TableQuery | None = None) -> str:
+    """Return the SQL of the rows that break a rule: its code, the row's id and name, the detail of its message.
+
+    scope: a further condition. limit: the highest number of rows; 0 for all.
+    """
+    where, detail, rows = for_table or rules.TableQuery(rule.where)
+    columns = f"'{rule.code}', this.id, CAST({LABELS[rule.entity]} AS TEXT), CAST({detail or rule.detail} AS TEXT)"
+    conditions = f"{scope} AND ({where})" if scope else where
+    table = rows or f'"{rule.entity}"'
+    sql = f"SELECT {columns} FROM {table} AS this WHERE {conditions}"
+    return f"SELECT * FROM ({sql} LIMIT {limit}) AS found" if limit else sql
+
+
 # At a save
 
 
 def at_save(saved: orm.Saved) -> orm.SaveWarnings:
-    """Return a warning for each rule that a save broke. One statement, and one for each membership it removed."""
+    """Return a warning for each rule that a save broke. One statement, and one for each membership it removed.
+
+    A rule that only concerns fields that were not changed is not checked again.
+    """
     entity = saved.entity
     database = entity._meta.database
     if not database.asks_rules:
@@ -112,35 +160,41 @@ orm.before_commit.append(at_save)
 def statement(database: Any, saved: orm.Saved) -> tuple[str, int]:
     """Return the cached SQL that checks the rules after a save, and how often it takes the entity's id."""
     table = saved.entity._meta.table_name
-    changed = frozenset() if saved.is_new else saved.names & _FIELDS_WITH_EFFECTS
+    changed = None if saved.is_new else saved.names
     cache = database.cached.setdefault("rules", {})
     if (table, changed) not in cache:
-        parts = [*_own(table, rules.BOTH), *_of_others(table, changed)]
+        own = [rule for rule in _rules_of(table, rules.BOTH) if changed is None or _concerns(rule, changed)]
+        parts = [*(query(rule, "this.id = ?") for rule in own), *_of_others(table, changed or frozenset())]
         sql = database.with_parameter_marks(" UNION ALL ".join(parts))
         cache[table, changed] = sql, len(parts)
     found: tuple[str, int] = cache[table, changed]
     return found
 
 
-_FIELDS_WITH_EFFECTS = frozenset(effect.changed for effect in effects.FIELD_EFFECTS)
+COLUMN = re.compile(r"\bthis\.(\w+)")
 
 
-def _own(table: str, *when: str) -> list[str]:
-    """Return the queries that check one row against the rules of its table."""
-    return [rules.query(rule, "this.id = ?") for rule in rules.RULES if rule.entity == table and rule.when in when]
+def _concerns(rule: Rule, names: Iterable[str]) -> bool:
+    """Whether a rule's condition contains one of these fields."""
+    columns = {*COLUMN.findall(rule.where)}
+    return any(name in columns or f"{name}_id" in columns for name in names)
+
+
+def _rules_of(table: str, *when: str) -> list[Rule]:
+    return [rule for rule in rules.RULES if rule.entity == table and rule.when in when]
 
 
 def _of_others(table: str, changed: frozenset[str]) -> list[str]:
     """Return the queries that check other rows after a change of some fields."""
     found = {each.code: each for each in effects.FIELD_EFFECTS if each.entity == table and each.changed in changed}
-    return [rules.query(rules.BY_CODE[code], effect.scope, MOST_AFFECTED) for code, effect in found.items()]
+    return [query(rules.BY_CODE[code], effect.scope, MOST_AFFECTED) for code, effect in found.items()]
 
 
 def _of_removed_memberships(database: Any, removed: Iterable[dict[str, int]], known: list[Any]) -> list[Any]:
     """Return the first rows of each rule that break it because memberships were removed, without the known rows."""
     if not removed:
         return []
-    parts = [rules.query(rules.BY_CODE[each.code], each.scope, MOST_AFFECTED) for each in effects.REMOVAL_EFFECTS]
+    parts = [query(rules.BY_CODE[each.code], each.scope, MOST_AFFECTED) for each in effects.REMOVAL_EFFECTS]
     sql = " UNION ALL ".join(parts).replace("?", database.param)
     names = [name for each in effects.REMOVAL_EFFECTS for name in each.by]
     seen, counts, found = {row[:2] for row in known}, Counter[str](), []
@@ -203,7 +257,7 @@ def check(self: Any) -> Findings:
     """Return the rules that this entity breaks, as it is in the database."""
     if not self.is_saved:
         raise self.not_saved("entity to check")
-    parts = _own(self._meta.table_name, rules.BOTH, rules.AT_CHECK)
+    parts = [query(rule, "this.id = ?") for rule in _rules_of(self._meta.table_name, rules.BOTH, rules.AT_CHECK)]
     database = self._meta.database
     sql = database.with_parameter_marks(" UNION ALL ".join(parts))
     broken = rows_of(database, sql, [self.id] * len(parts)) if parts else ()
@@ -232,7 +286,7 @@ def table_query(database: Any, rule: Rule, scope: Callable[[str], str]) -> str:
     for_table = rule.for_table
     if for_table is not None and "{cycles}" in for_table.where:
         for_table = for_table._replace(where=for_table.where.format(cycles=cycles.ids_as_sql(database)))
-    return rules.query(rule, scope(rule.entity), for_table=for_table)
+    return query(rule, scope(rule.entity), for_table=for_table)
 
 
 def count(database: Any, asked: Iterable[Rule], scope: Callable[[str], str]) -> dict[str, int]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from vserverlib import Error, UsageError, did_you_mean
+from vserverlib import Error, UsageError, did_you_mean, with_article
 from vserverlib.drivers import peewee
 from vserverlib.entities.fields import PlainAccessor, Text, ValidatedField
 
@@ -81,7 +81,9 @@ class GeneratedAccessor(peewee.FieldAccessor):
         return self.field if instance is None else instance._compute()
 
     def __set__(self, instance: Any, value: Any) -> None:
-        raise UsageError(f"{self.model.__name__}.{self.name} cannot be assigned: it is computed")
+        raise UsageError(
+            f"{self.name} of {with_article(self.model.noun)} cannot be set: it is computed from other fields"
+        )
 
 
 class GeneratedField(Choice):

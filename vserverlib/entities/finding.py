@@ -16,7 +16,7 @@ from vserverlib.messages import notify
 MOST_NAMES = 10_000  # names that are compared to suggest a similar one
 MOST_CANDIDATES = 10  # ids that an error lists if several entities have a name
 
-on_miss: list[Callable[[Any, Any], None]] = []  # (model, id or name): of the prompt
+on_miss: list[Callable[[Any, Any, Any], None]] = []  # (model, id or value, its field or None): of the prompt
 
 
 def one(model: Any, word: str, *, to_change: bool = False) -> Any:
@@ -95,9 +95,12 @@ def unknown(model: Any, word: str) -> NotFound:
     return NotFound(f'no {model.noun} "{printable(word)}"{similar_name(model, word)}')
 
 
-def similar_name(model: Any, word: str) -> str:
-    """Return '; did you mean "…"?' with the most similar name of an entity, or "". One query."""
-    name = model.name_field()
+def similar_name(model: Any, word: str, field: Any = None) -> str:
+    """Return '; did you mean "…"?' with the most similar name of an entity, or "". One query.
+
+    field: another one than the name.
+    """
+    name = model.name_field() if field is None else field
     names = model.select(name).where(name.is_null(False)).limit(MOST_NAMES).tuples()
     return did_you_mean(word, (known for (known,) in names if isinstance(known, str)))
 
@@ -108,10 +111,10 @@ def _ambiguous(model: Any, word: str, found: Sequence[Any]) -> Error:
     return Error(f'several {model.plural} are called "{printable(word)}": give the id, one of {listed}')
 
 
-def missed(model: Any, word: Any) -> Any:
-    """Return None for an id or a name that no entity has, and report it to `on_miss`."""
+def missed(model: Any, word: Any, field: Any = None) -> Any:
+    """Return None for an id, or a value of a field, that no entity has, and report it to `on_miss`."""
     for hook in on_miss:
-        hook(model, word)
+        hook(model, word, field)
     return None
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from vserverlib import Error
+from vserverlib.databases import recording
 from vserverlib.entities import checks
 from vserverlib.entities.rules import Rule
 
@@ -56,4 +57,10 @@ def fix(database: Any, shown: Iterable[Fixable]) -> int:
 def _fix(database: Any, rule: Rule) -> int:
     """Fix the rows that still break a rule, after the rules before it."""
     rows = f"SELECT id FROM ({checks.table_query(database, rule, checks.everywhere)}) AS found"
-    return int(database.execute_sql(rule.fix.sql.format(rows=rows)).rowcount) if rule.fix else 0
+    if rule.fix is None:
+        return 0
+    with recording.unrecorded(database):
+        for link in rule.fix.links:
+            nowhere = f"{link}_id IS NOT NULL AND {link}_id NOT IN (SELECT id FROM {link})"
+            database.execute_sql(f"UPDATE {rule.entity} SET {link}_id = NULL WHERE id IN ({rows}) AND {nowhere}")
+    return int(database.execute_sql(rule.fix.sql.format(rows=rows)).rowcount)

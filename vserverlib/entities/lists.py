@@ -156,6 +156,18 @@ class EntityList(peewee.ModelSelect):
                 raise UsageError(f'filter() takes field=value, not a text: write where("{printable(text)}")')
         return super().filter(*conditions, **values)
 
+    def _generate_on_clause(self, src: Any, dest: Any, *how: Any, **options: Any) -> Any:
+        """Return the link that a join follows, for Peewee. Raises a UsageError if there is not exactly one."""
+        try:
+            return super()._generate_on_clause(src, dest, *how, **options)
+        except ValueError:
+            links = [*src._meta.model_refs.get(dest, ()), *src._meta.model_backrefs.get(dest, ())]
+        if not links:
+            between = "join the entity between them first, or write on=…"
+            raise UsageError(f"no link leads from {src.__name__} to {dest.__name__}: {between}")
+        names = " or ".join(f"on={link.model.__name__}.{link.name}" for link in links)
+        raise UsageError(f"{len(links)} links lead from {src.__name__} to {dest.__name__}: choose one, with {names}")
+
     def none(self) -> Any:
         """Return an empty list."""
         return super().where(peewee.SQL("1 = 0"))

@@ -21,6 +21,7 @@ from vserverlib import (
     did_you_mean,
     printable,
     vantage6_names,
+    with_article,
 )
 from vserverlib.databases.current import database
 from vserverlib.drivers import peewee
@@ -73,7 +74,7 @@ class ModelType(peewee.ModelBase):
     """The metaclass of the models: its errors for unknown attributes name a similar one."""
 
     def __getattr__(cls, name: str) -> Any:  # noqa: N805  # of a metaclass
-        raise no_attribute(cls, name)
+        raise no_attribute(cls, EntityBase, name)
 
 
 class EntityBase(Decoded, WritersOfClass, peewee.Model, metaclass=ModelType):
@@ -130,7 +131,7 @@ class EntityBase(Decoded, WritersOfClass, peewee.Model, metaclass=ModelType):
         """Create rarely needed attributes when they are first used: saves 280 bytes for each entity of a list."""
         if name in ("_dirty", "__rel__"):
             return self.__dict__.setdefault(name, set() if name == "_dirty" else {})
-        raise no_attribute(type(self), name)
+        raise no_attribute(type(self), EntityBase, name)
 
     # Fields
 
@@ -156,7 +157,9 @@ class EntityBase(Decoded, WritersOfClass, peewee.Model, metaclass=ModelType):
         if name in cls._meta.combined or isinstance(getattr(cls, name, None), Memberships | BackrefAccessor):
             return
         if hasattr(cls, name):
-            raise UsageError(f"{cls.__name__}.{name} cannot be assigned: it is computed, or a method")
+            is_method = callable(getattr(cls, name))
+            what = "is a method" if is_method else "is computed from other values"
+            raise UsageError(f"{name} of {with_article(cls.noun)} cannot be set: it {what}")
         meant = vantage6_names.field(cls.noun, name) or did_you_mean(name, cls.attributes())
         raise UsageError(f'{cls.__name__} has no field "{printable(name)}"{meant}')
 
@@ -268,7 +271,7 @@ class EntityBase(Decoded, WritersOfClass, peewee.Model, metaclass=ModelType):
     def save(self, force_insert: bool = False, only: Iterable[Any] | None = None) -> None:
         """Write the changed fields and memberships in one transaction. Writes nothing if nothing was changed.
 
-        Warns about each rule of the server's API that is broken after the save. Raises an Error if the database refuses
+        Warns about each rule of the server's API that the change breaks. Raises an Error if the database refuses
         it, or a CheckError with all these warnings in strict mode; then this object and the database stay unchanged.
         force_insert and only are Peewee's; a field that does not exist in `only` is a UsageError.
         """

@@ -39,6 +39,11 @@ OF_LIST = {
     "save": EACH + "save()",
     "update": EACH + "{name} = …; {task}.save()",
 }
+METHODS = (
+    *("where", "filter", "search", "sort", "order_by", "limit", "offset", "count", "index", "exists", "get", "first"),
+    *("select", "join", "prefetch", "dicts", "tuples", "scalar", "iterator", "distinct", "group_by"),
+)
+MEMBER_METHODS = ("append", "extend", "remove", "clear", "count", "index", "pop", "insert")
 CHANGERS = ("add", "append", "extend", "insert", "remove", "pop", "clear", "discard")
 OF_MEMBERS = {"add": "append() adds one", "delete": "remove() takes one out", "all": "it is the whole list already"}
 
@@ -57,7 +62,8 @@ def no_list_attribute(entities: Any, model: Any, name: str) -> AttributeError:
 
 
 def _of_list(entities: Any, model: Any, name: str) -> str:
-    if hasattr(type(entities), "append"):
+    is_editable = hasattr(type(entities), "append")
+    if is_editable:
         known = _filled(model, OF_MEMBERS.get(name, ""))
     elif name in CHANGERS:
         known = _filled(model, READ_ONLY if model._meta.refs else NO_LINKS)
@@ -65,7 +71,7 @@ def _of_list(entities: Any, model: Any, name: str) -> str:
         known = _filled(model, OF_LIST.get(name, ""))
     if not known and name in (*model.attributes(), *dir(model)):
         known = f": each {model.noun} has one, such as [{model.noun}.{name} for {model.noun} in …]"
-    return known or did_you_mean(name, [each for each in dir(entities) if not each.startswith("_")])
+    return known or did_you_mean(name, MEMBER_METHODS if is_editable else METHODS)
 
 
 def _filled(model: Any, text: str) -> str:

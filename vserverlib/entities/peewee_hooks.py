@@ -21,6 +21,11 @@ from vserverlib.entities.fields import Secret
 from vserverlib.entities.relations import BackrefAccessor, Link, Memberships
 from vserverlib.messages import warn
 
+# The methods of all entities that an unknown attribute is compared with.
+METHODS = (
+    *("id", "get", "get_by_id", "get_or_none", "get_or_create", "where", "filter", "search", "sort", "select"),
+    *("exists", "help", "create", "insert", "insert_many", "update", "save", "delete", "check", "history"),
+)
 NOT_COPIED = (
     "_peers",
     "_loaded",
@@ -66,11 +71,12 @@ class Decoded:
 # Errors
 
 
-def no_attribute(model: Any, name: str) -> AttributeError:
-    """Return the error for an unknown attribute of a model or of its entities."""
+def no_attribute(model: Any, base: Any, name: str) -> AttributeError:
+    """Return the error for an unknown attribute of a model or of its entities. base: what all models inherit from."""
     hint = "" if name.startswith("_") else vantage6_names.field(model.noun, name) or other_orms.of_class(model, name)
     if not hint and not name.startswith("_"):
-        hint = did_you_mean(name, [each for each in dir(model) if not each.startswith("_")])
+        own = (each for each in {*dir(model)} - {*dir(base)} if not each.startswith("_"))
+        hint = did_you_mean(name, [*METHODS, *sorted(own)])
     return AttributeError(f'{model.__name__} has no attribute "{printable(name)}"{hint}', name=name, obj=None)
 
 
@@ -197,13 +203,24 @@ def insert_from(cls: Any, query: Any, fields: Any) -> Insert:
 def bulk_create(cls: Any, model_list: Iterable[Any], batch_size: int | None = None) -> None:
     """Save many new entities in one transaction. Peewee's version would write the masks of secrets."""
     with cls._meta.database.atomic():
-        for entity in model_list:
+        for entity in _entities(cls, "bulk_create", model_list):
             entity.save(force_insert=True)
+
+
+def _entities(cls: Any, method: str, given: Iterable[Any]) -> list[Any]:
+    entities = list(given)
+    for each in entities:
+        if not isinstance(each, cls):
+            raise UsageError(f"{method}() takes a list of {cls.plural}, not {printable(repr(each))}")
+    return entities
 
 
 def bulk_update(cls: Any, model_list: Iterable[Any], fields: Iterable[Any], batch_size: int | None = None) -> int:
     """Save some fields of many entities in one transaction; return their number. Peewee's version ignores new ones."""
-    only, entities = [cls.require_field(getattr(field, "name", field)) for field in fields], list(model_list)
+    only, entities = (
+        [cls.require_field(getattr(field, "name", field)) for field in fields],
+        _entities(cls, "bulk_update", model_list),
+    )
     with cls._meta.database.atomic():
         for entity in entities:
             if not entity.is_saved:

@@ -58,6 +58,11 @@ def none_of(table: str, organization: str, collaboration: str) -> str:
     return f"NOT EXISTS (SELECT 1 FROM {table} l WHERE {links})"
 
 
+def missing(table: str, id: str) -> str:
+    """Return the condition that a table has no row with an id."""
+    return f"NOT EXISTS (SELECT 1 FROM {table} l WHERE l.id = {id})"
+
+
 def first_too_long(*columns: str) -> str:
     """Return the name of the first of these columns that is too long."""
     cases = (f"WHEN LENGTH(this.{column}) > {LONGEST_NAME} THEN '{column}'" for column in columns)

@@ -29,6 +29,7 @@ from vserverlib.entities.rule_sql import (
     before,
     first_other,
     first_too_long,
+    missing,
     named,
     no_member,
     no_name,
@@ -59,11 +60,13 @@ class TableQuery(NamedTuple):
 class Fix(NamedTuple):
     """How `vserver check --fix` fixes a row that breaks a rule, without a guess.
 
-    does: what becomes of the row. sql: the statement for all rows; {rows} stands for the query of their ids.
+    does: what becomes of the row. sql: the statement for all rows; {rows} stands for the query of their ids. links:
+    those that may lead nowhere; they are emptied before, without a record, so that an undo can restore the row.
     """
 
     does: str
     sql: str
+    links: tuple[str, ...] = ()
 
 
 class Rule(NamedTuple):
@@ -92,8 +95,8 @@ class Rule(NamedTuple):
     fix: Fix | None = None
 
 
-DELETE_RESULT = Fix("delete it", "DELETE FROM result WHERE id IN ({rows})")
-DELETE_MEMBERSHIP = Fix("delete it", "DELETE FROM member WHERE id IN ({rows})")
+DELETE_RESULT = Fix("delete it", "DELETE FROM result WHERE id IN ({rows})", ("task",))
+DELETE_MEMBERSHIP = Fix("delete it", "DELETE FROM member WHERE id IN ({rows})", ("organization", "collaboration"))
 FOLLOW_TIMES = Fix("set its status to what its times say", "UPDATE result SET status = state WHERE id IN ({rows})")
 
 RULES = (
@@ -221,7 +224,8 @@ RULES = (
         "set it",
         "the server does not know which tasks are for such a node, and its log-in fails",
         "this.organization_id IS NULL OR this.collaboration_id IS NULL",
-        "CASE WHEN this.organization_id IS NULL THEN 'organization' ELSE 'collaboration' END",
+        "CASE WHEN this.collaboration_id IS NOT NULL THEN 'organization' WHEN this.organization_id IS NOT NULL THEN "
+        "'collaboration' ELSE 'organization and no collaboration' END",
         command="set node {id} organization=… collaboration=…",
     ),
     Rule(
@@ -318,11 +322,17 @@ RULES = (
     ),
     Rule(
         "RES001", "result", ERROR, BOTH,
-        "no task",
-        "it has no task",
+        "no task, or one that does not exist",
+        "{detail}",
         "set its task, or delete it",
         "nobody can find it: results are requested by task",
         "this.task_id IS NULL",
+        "'it has no task'",
+        for_table=TableQuery(
+            f"this.task_id IS NULL OR {missing('task', 'this.task_id')}",
+            "CASE WHEN this.task_id IS NULL THEN 'it has no task' ELSE "
+            "'its task ' || this.task_id || ' does not exist' END",
+        ),
         fix=DELETE_RESULT,
     ),
     Rule(
@@ -412,12 +422,16 @@ RULES = (
     ),
     Rule(
         "MEM001", "member", ERROR, AT_CHECK,
-        "half a membership: without an organization or a collaboration",
-        "it has no {detail}",
+        "half a membership: without an organization or a collaboration, or of one that does not exist",
+        "{detail}",
         "delete it",
         "it says nothing, and programs that follow its links fail",
-        "this.organization_id IS NULL OR this.collaboration_id IS NULL",
-        "CASE WHEN this.organization_id IS NULL THEN 'organization' ELSE 'collaboration' END",
+        f"this.organization_id IS NULL OR this.collaboration_id IS NULL OR "
+        f"{missing('organization', 'this.organization_id')} OR {missing('collaboration', 'this.collaboration_id')}",
+        "CASE WHEN this.organization_id IS NULL THEN 'it has no organization' WHEN this.collaboration_id IS NULL THEN "
+        f"'it has no collaboration' WHEN {missing('organization', 'this.organization_id')} THEN 'its organization ' || "
+        "this.organization_id || ' does not exist' ELSE 'its collaboration ' || this.collaboration_id || "
+        "' does not exist' END",
         fix=DELETE_MEMBERSHIP,
     ),
     Rule(
@@ -443,7 +457,7 @@ RULES = (
         "DBF002", "", ERROR, AT_CHECK,
         "an orphan: a link to a row that does not exist",
         "{detail}",
-        "set the link to a row that exists, or to None",
+        "set the link to a row that exists, or to None; memberships and results without a task are deleted by --fix",
         "another program wrote it with foreign keys switched off: following the link fails",
         command="shell",
     ),
@@ -476,25 +490,3 @@ RULES = (
 )  # fmt: skip
 
 BY_CODE = {rule.code: rule for rule in RULES}
-LABELS = {
-    "organization": "this.name",
-    "user": "this.username",
-    "collaboration": "this.name",
-    "node": "this.name",
-    "task": "this.name",
-    "result": "NULL",
-    "member": "NULL",
-}
-
-
-def query(rule: Rule, scope: str = "", limit: int = 0, for_table: TableQuery | None = None) -> str:
-    """Return the SQL of the rows that break a rule: its code, the row's id and name, the detail of its message.
-
-    scope: a further condition. limit: the highest number of rows; 0 for all.
-    """
-    where, detail, rows = for_table or TableQuery(rule.where)
-    columns = f"'{rule.code}', this.id, CAST({LABELS[rule.entity]} AS TEXT), CAST({detail or rule.detail} AS TEXT)"
-    conditions = f"{scope} AND ({where})" if scope else where
-    table = rows or f'"{rule.entity}"'
-    sql = f"SELECT {columns} FROM {table} AS this WHERE {conditions}"
-    return f"SELECT * FROM ({sql} LIMIT {limit}) AS found" if limit else sql

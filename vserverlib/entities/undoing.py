@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from vserverlib import Error, NotFound, UsageError, addresses, pluralize, printable
-from vserverlib.databases.recording import BULK_WORK, PRUNE, UNDO, defer_links, one_change
+from vserverlib.databases.recording import BULK_WORK, FORGET, PRUNE, UNDO, defer_links, one_change
 from vserverlib.databases.registry import registry
 from vserverlib.drivers import peewee
 from vserverlib.entities.fields import Secret, as_id, as_integer, is_64_bit
@@ -139,15 +139,22 @@ def undone_changes(database: Any) -> dict[int, int]:
 
 
 def _newest(database: Any, count: int) -> list[int]:
-    undone, found = undone_changes(database), list[int]()
+    undone, found, forgotten = undone_changes(database), list[int](), ""
     for id, kind, about, backup in database.execute(_changes().order_by(CHANGE.id.desc())):
         if kind in (UNDO, PRUNE) or id in undone:
             continue
+        if kind == FORGET:
+            forgotten = forgotten or f"change {id} {printable(about, 200)}, which cannot be undone"
+            continue
+        if forgotten:
+            raise Error(f"{forgotten}; --change {id} (change={id}) undoes the one before it")
         _require_recorded(database, id, kind, about, backup)
         found.append(id)
         if len(found) == count:
             return found
     available = f"the journal has {len(found):,} in effect" if found else "the journal has no change in effect"
+    if forgotten:
+        raise Error(f"{forgotten}; {available}{' after it' if found else ' before it'}")
     raise Error(f"{pluralize(count, 'change')} cannot be undone: {available}")
 
 
@@ -197,7 +204,7 @@ def _require_recorded(database: Any, id: int, kind: str | None, about: str | Non
         remedy = addresses.command(name, "restore", printable(backup, LONGEST_PATH)) if backup else "restore a backup"
         message = f"change {id} was bulk work ({printable(about, 200)}), whose rows are not in the journal"
         raise Error(f"{message}: undo it with: {remedy}")
-    if kind == PRUNE:
+    if kind in (FORGET, PRUNE):
         raise Error(f"change {id} {printable(about, 200)}: they cannot be restored")
 
 

@@ -21,10 +21,11 @@ from IPython.core.magic import Magics, line_magic, magics_class
 
 import models
 import shell
-from vserverlib import Error, UsageError, addresses, messages, printable
+from vserverlib import Error, UsageError, addresses, messages, printable, tracebacks
 from vserverlib.commands.options import failure_of
 from vserverlib.commands.plan_session import sandbox_report
 from vserverlib.databases import current
+from vserverlib.drivers import peewee
 from vserverlib.opening import opener
 from vserverlib.terminal import display
 from vserverlib.terminal.matcher import matcher
@@ -37,6 +38,10 @@ NOTHING_OPEN = f"no database is open: {USAGE}"
 
 def _as_one_line(error: Error) -> list[str]:
     return [f"error: {printable(error, messages.MAX_LENGTH)}"]
+
+
+def _as_own_lines(error: peewee.PeeweeException) -> list[str]:
+    return "".join(tracebacks.lines(error)).splitlines()
 
 
 @magics_class
@@ -55,6 +60,7 @@ class Extension(Magics):
         self.shell.Completer.custom_matchers.append(self.matcher)
         # IPython asks an exception for its traceback: also in %run and on display, which set_custom_exc leaves out.
         Error._render_traceback_ = _as_one_line  # type: ignore[attr-defined]
+        peewee.PeeweeException._render_traceback_ = _as_own_lines
         atexit.register(self.close)
         named = addresses.unquoted(os.environ.get(addresses.VARIABLE) or "")
         if _is_open():
@@ -76,6 +82,7 @@ class Extension(Magics):
         self.close()
         atexit.unregister(self.close)
         del Error._render_traceback_  # type: ignore[attr-defined]
+        del peewee.PeeweeException._render_traceback_
         self.hide_views()
         if isinstance(self.shell.user_ns.get("db"), shell.Db):
             del self.shell.user_ns["db"]

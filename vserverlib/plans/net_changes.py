@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vserverlib import Error, printable
-from vserverlib.databases.recording import BULK_WORK, PRUNE
+from vserverlib.databases.recording import BULK_WORK, FORGET, PRUNE
 from vserverlib.databases.registry import registry
 from vserverlib.plans import mapping
 from vserverlib.plans.plan import START_AGAIN, Refused
@@ -31,7 +31,9 @@ DELETED_TABLE = (
     "CREATE TEMP TABLE deleted (n INTEGER PRIMARY KEY, entity TEXT, id INTEGER, root INTEGER, UNIQUE (entity, id))"
 )
 CHUNK_OF_RESULTS = 200  # results to read at once: one may have megabytes
-UNRECORDED = f"SELECT kind, about FROM main.change WHERE id > ? AND kind IN ('{BULK_WORK}', '{PRUNE}') LIMIT 1"
+UNRECORDED = (
+    f"SELECT kind, about FROM main.change WHERE id > ? AND kind IN ('{BULK_WORK}', '{FORGET}', '{PRUNE}') LIMIT 1"
+)
 
 
 class Row(NamedTuple):

@@ -12,6 +12,7 @@ from models import MODELS
 from vserverlib import printable
 from vserverlib.databases.postgresql import sequences, servers
 from vserverlib.entities import fields, timestamps
+from vserverlib.entities.checks import Fault, dangling
 
 Schema = dict[tuple[str, str], Any]  # by kind and name; of a table its columns
 
@@ -59,16 +60,14 @@ def behind(database: Any) -> Iterator[tuple[int | None, str]]:
         yield None, f"{table} has a row with id {highest}, which its sequence {printable(sequence)} has not reached"
 
 
-def orphans(database: Any) -> Iterator[tuple[int | None, str]]:
+def orphans(database: Any) -> Iterator[Fault]:
     """Find links to missing rows. A server refuses them unless its constraints are off. One query for each link."""
     for model in MODELS.values():
         meta = model._meta
         for link in meta.refs:
             column, parent = link.column_name, link.rel_model._meta.table_name
             sql = ORPHANS.format(column=column, table=meta.table_name, parent=parent)
-            for id, to in database.execute_sql(sql).fetchall():
-                its = f"its {column.removesuffix('_id')} is {parent} {printable(to)}"
-                yield id, f"{model.noun} {id}: {its}, which does not exist"
+            yield from (dangling(link, id, to) for id, to in database.execute_sql(sql).fetchall())
 
 
 def schema(database: Any) -> Schema:
@@ -93,7 +92,7 @@ def _without_event(name: str) -> str:
     return next((name.removesuffix(event) for event in EVENTS if name.endswith(event)), name)
 
 
-DATABASE_CHECKS: dict[str, Callable[[Any], Iterator[tuple[int | None, str]]]] = {
+DATABASE_CHECKS: dict[str, Callable[[Any], Iterator[Any]]] = {
     "DBF001": damage,
     "DBF002": orphans,
     "DBF004": misfits,

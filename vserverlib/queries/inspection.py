@@ -18,7 +18,7 @@ from vserverlib.databases import schemas
 from vserverlib.databases.connection import quoted
 from vserverlib.drivers import peewee
 from vserverlib.entities import checks, fields, orm, relations, rules
-from vserverlib.entities.checks import Finding, Findings
+from vserverlib.entities.checks import Fault, Finding, Findings
 from vserverlib.entities.rules import Rule
 from vserverlib.queries import catalog, kinds
 
@@ -59,16 +59,21 @@ def inspect(database: Any, asked: Iterable[Rule]) -> Iterator[Finding]:
             if rule.code in DATABASE_CHECKS:
                 checkers = DATABASE_CHECKS if database.is_sqlite else {**DATABASE_CHECKS, **catalog.DATABASE_CHECKS}
                 faults = checkers[rule.code](database)
-                yield from (checks.finding(rule.code, id, None, message) for id, message in faults)
+                yield from (_finding(rule.code, Fault(*fault)) for fault in faults)
             else:
                 yield from checks.of_tables(database, [rule])
         except (Damaged, peewee.DatabaseError, sqlite3.DatabaseError) as error:
             yield checks.finding("DBF001", None, None, f"{rule.code} could not be checked: {printable(error, 200)}")
 
 
+def _finding(code: str, fault: Fault) -> Finding:
+    found = checks.finding(code, fault.id, None, fault.message)
+    return found._replace(command=fault.command or found.command)
+
+
 # Checks of the whole database
 
-Faults = Iterator[tuple[int | None, str]]  # the id of a row, or None, and a message
+Faults = Iterator[Any]  # the parts of a Fault
 
 
 def _damage(database: Any) -> Faults:
@@ -83,9 +88,13 @@ def _orphans(database: Any) -> Faults:
         if table not in links:
             listed = database.execute_sql(f"PRAGMA foreign_key_list({quoted(table)})").fetchall()
             links[table] = {row[0]: row[3] for row in listed}
-        column, noun = links[table][number], MODELS[table].noun if table in MODELS else table
-        to = f"{parent} {printable(_stored(database, table, column, id))}" if id is not None else f"of {parent}"
-        yield id, f"{noun} {id}: its {column.removesuffix('_id')} is {to}, which does not exist"
+        column = links[table][number]
+        to = f"{printable(_stored(database, table, column, id))}" if id is not None else "…"
+        link = MODELS[table]._meta.columns.get(column) if table in MODELS else None
+        if link is None:
+            yield id, f"{table} {id}: its {column.removesuffix('_id')} is {parent} {to}, which does not exist"
+        else:
+            yield checks.dangling(link, id, to)
 
 
 def _stored(database: Any, table: str, column: str, id: int) -> object:

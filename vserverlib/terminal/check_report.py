@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,12 +13,13 @@ from rich.text import Text
 
 from vserverlib import pluralize
 from vserverlib.entities import rules
-from vserverlib.entities.checks import Findings
+from vserverlib.entities.checks import Finding, Findings
 from vserverlib.entities.rules import Rule
 from vserverlib.terminal.views import Look
 
 SHOWN = 10  # rows of one rule
 INDENT = 2
+NUMBER = re.compile(r"\d+")
 COLOURS = {rules.ERROR: "red", rules.WARNING: "yellow", rules.INFO: "none"}
 
 
@@ -46,11 +48,18 @@ class Report:
         lines = [Text(look.safe(finding.message)) for finding in shown]
         lines += [Text(f"{look.more} {count - len(shown):,} more", "dim")] if count > len(shown) else []
         lines.append(Text(f"remedy: {rule.remedy}", "dim"))
-        if self.command is not None and shown and shown[0].command:
-            lines.append(Text(look.safe(f"{self.command(*shlex.split(shown[0].command))}"), "dim"))
+        lines += [Text(look.safe(line), "dim") for line in self._commands(rule, shown)]
         for line in lines:
             yield Padding(line, (0, 0, 0, INDENT), expand=False)
         yield Text()
+
+    def _commands(self, rule: Rule, shown: list[Finding]) -> Iterator[str]:
+        """Yield the command of the first finding; of a rule for the whole database, the first of each kind."""
+        found: dict[str, str] = {}
+        for finding in shown:
+            found.setdefault(NUMBER.sub("", finding.command) if not rule.entity else "", finding.command)
+        if self.command is not None:
+            yield from (self.command(*shlex.split(words)) for words in found.values() if words)
 
 
 def plain(text: str) -> str:

@@ -12,7 +12,6 @@ import shutil
 import subprocess
 import sys
 import tokenize
-import traceback
 from collections.abc import Callable, Container
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from prompt_toolkit.history import InMemoryHistory
 from pygments.token import Token
 from traitlets.config import Config
 
-from vserverlib import Error, home, masking, messages, printable, signals, vantage6_names
+from vserverlib import database_errors, home, masking, messages, printable, signals, tracebacks
 from vserverlib.entities.lists import EntityList
 from vserverlib.entities.orm import EntityBase
 from vserverlib.entities.relations import MemberList
@@ -39,7 +38,6 @@ LONGEST_TITLE = 40  # characters of the database's name in the prompt
 COLOURS = {"light": "lightbg", "dark": "linux", "none": "nocolor", "": "neutral"}  # VSERVER_THEME: IPython's name
 ATTENTION = Token.Prompt.Attention
 LISTS = (list, tuple, EntityList, MemberList)
-GIVE_ATTRIBUTES = (EntityBase.__module__, EntityList.__module__, MemberList.__module__)
 
 
 # Input and output
@@ -107,14 +105,6 @@ def _hints() -> Any:
     return hints
 
 
-def _is_ours(error: BaseException) -> bool:
-    """Whether an exception is shown in one line: ours, the database's, or a missing attribute of an entity or list."""
-    if isinstance(error, Error) or _hints().is_of_database(error):
-        return True
-    frames = list(traceback.walk_tb(error.__traceback__)) if isinstance(error, AttributeError) else []
-    return bool(frames) and frames[-1][0].f_globals.get("__name__") in GIVE_ATTRIBUTES
-
-
 # The shell
 
 
@@ -131,6 +121,7 @@ class Shell(InteractiveShellEmbed):
         self.has_colours = messages.is_colourful(sys.stdout)
         config = Config()
         config.Completer.use_jedi = False
+        config.InteractiveShell.display_page = True  # no pager at the prompt, also for a long x?
         super().__init__(
             config=config,
             user_ns=names,
@@ -239,7 +230,7 @@ class Shell(InteractiveShellEmbed):
         except Exception as error:
             if self.shows_tracebacks:
                 raise
-            kind = "" if _is_ours(error) else f"{type(error).__name__}: "
+            kind = "" if database_errors.is_mistake(error) else f"{type(error).__name__}: "
             return f"({type(obj).__name__} cannot be shown: {kind}{printable(error, 300)})"
 
     def init_prompt_toolkit_cli(self) -> None:
@@ -334,12 +325,12 @@ class Shell(InteractiveShellEmbed):
         name = error.name if isinstance(error, NameError) else None
         if name == "vserver":
             return str(_hints().of_command(self.source))
-        if hint := vantage6_names.of_error(error) or (name and _hints().of_name(name, self.user_ns)):
+        if hint := _hints().of_undefined(error, self.user_ns):
             return f"{str(error).partition(chr(10))[0]}{hint}"
         if self.shows_tracebacks:
             return ""
         none = _hints().of_none(error, self._typed_line(frames), self.notices.why_none)
-        return none or (str(error).partition("\n")[0] if _is_ours(error) else "")
+        return none or (str(error).partition("\n")[0] if database_errors.is_mistake(error) else "")
 
     def showsyntaxerror(self, *args: Any, **options: Any) -> None:
         """Show a syntax error with secrets masked. The marks below a masked line would be in the wrong place."""
@@ -354,8 +345,11 @@ class Shell(InteractiveShellEmbed):
         super().showsyntaxerror(*args, **options)
 
     def _typed_line(self, frames: Any) -> str:
-        """Return the line of the cell that caused an error, secrets masked; with its number if there are several."""
-        found = ""
+        """Return the line of the cell that caused an error, secrets masked; with its number if there are several.
+
+        Of a file that %run runs, the line of the file.
+        """
+        found, in_file = "", ""
         while frames is not None:
             label = self.compile.format_code_name(frames.tb_frame.f_code.co_filename)
             if label:
@@ -364,8 +358,11 @@ class Shell(InteractiveShellEmbed):
                 number = f"line {at}: " if len(lines) > 1 else ""
                 found = number + lines[at - 1].strip() if at <= len(lines) else ""
                 found = "" if found.startswith("get_ipython()") else found  # a magic, not as typed
+            elif not tracebacks.is_library(file := frames.tb_frame.f_code.co_filename):
+                line = linecache.getline(file, frames.tb_lineno).strip()
+                in_file = f"{Path(file).name}, line {frames.tb_lineno}: {line}" if line else in_file
             frames = frames.tb_next
-        return found
+        return found or in_file
 
     def _source(self, frames: Any) -> str:
         return "".join(linecache.getlines(frames.tb_frame.f_code.co_filename))

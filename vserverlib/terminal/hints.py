@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import ast
 import re
-import sqlite3
 from collections.abc import Callable, Mapping
 from types import FunctionType, MethodType
 from typing import Any
 
-from vserverlib import Error
+from vserverlib import database_errors, most_similar, printable, vantage6_names
 from vserverlib.databases.registry import ENTITIES
-from vserverlib.drivers import peewee
 from vserverlib.entities.entity import Entity
+from vserverlib.terminal.value_completion import HIDDEN
 
 OURS = ("vserverlib", "models", "shell", "peewee")
 OF_DB = ("undo", "log", "check", "checks", "strict")
+PLURALS = tuple(f"{noun}s" for noun in ENTITIES)
 OF_ENTITY = ("save", "delete", "history", "help")
 COMMAND = re.compile(r"\s*!?vserver\b(?P<words>.*)")
 SQL = re.compile(
@@ -41,6 +41,7 @@ HERE = {
     "list": "db.{Task}.get() lists them",
     "show": "db.{Task}.get(1) shows one",
 }
+REOPEN = "leave with Ctrl-D and start the shell again"
 DEBUG = "vserver --debug shell prints the whole traceback"
 
 
@@ -85,11 +86,32 @@ def _class(words: list[str]) -> str:
     return next((known[word].capitalize() for word in words if word in known), "Task")
 
 
-def of_name(name: str | None, names: Mapping[str, Any]) -> str:
-    """Return ": db.undo() is meant" for an undefined name that is a method; "" for other names."""
+def of_undefined(error: BaseException, names: Mapping[str, Any]) -> str:
+    """Return ": call db.undo()" or '; did you mean "iknl"?' for an undefined name; "" for other errors."""
+    name = error.name if isinstance(error, NameError) else None
+    if hint := vantage6_names.of_error(error):
+        return hint
     if name in OF_DB:
         return f": call db.{name}()"
-    return f": {_of_one(str(name), names)}" if name in OF_ENTITY else ""
+    if name in OF_ENTITY:
+        return f": {_of_one(str(name), names)}"
+    return "" if name is None else _similar(name, names)
+
+
+def _similar(name: str, names: Mapping[str, Any]) -> str:
+    """Return what an undefined name may mean: a class of entities, in any spelling, or a name that is defined."""
+    classes = {word: noun.capitalize() for noun in ENTITIES for word in (noun, f"{noun}s")}
+    defined = [
+        each for each in names if not each.startswith("_") and each not in HIDDEN and each not in classes.values()
+    ]
+    meant = most_similar(name, [*defined, *classes] if name[:1].isupper() else [*classes, *defined])  # the last counts
+    if meant is None:
+        return ""
+    if meant in defined and not (name[:1].isupper() and meant in classes):
+        return f"; did you mean {printable(meant)}?"
+    name_of_class = classes[meant]
+    all_of_them = f".get(), which returns all {meant}" if meant in PLURALS else ""
+    return f"; did you mean db.{name_of_class}{all_of_them}?"
 
 
 def of_save(line: str, names: Mapping[str, Any]) -> str:
@@ -121,20 +143,4 @@ def of_none(error: BaseException, line: str, why: Callable[[str], str]) -> str:
 
 def of_database_error(error: BaseException) -> str:
     """Return what to do after an error of Peewee or a driver; "" for other errors, also of ours."""
-    text = str(error).lower()
-    if isinstance(error, Error) or not is_of_database(error):
-        return ""
-    if "no such column" in text or "no such table" in text or "does not exist" in text:
-        return "db shows the entities, db.Task the fields of one"
-    if "syntax error" in text or "incomplete input" in text:
-        return "correct the SQL, or use db.Task.where(…), which needs none"
-    if isinstance(error, peewee.IntegrityError | sqlite3.IntegrityError) or "constraint" in text:
-        return "the database refused this row: save() of an entity names the field to change"
-    if "closed" in text:
-        return "the database is closed: leave with Ctrl-D and start the shell again"
-    return f"this statement changed nothing; {DEBUG}"
-
-
-def is_of_database(error: BaseException) -> bool:
-    """Whether an error is one of Peewee or of a driver."""
-    return isinstance(error, peewee.PeeweeException | sqlite3.Error) or type(error).__module__.startswith("psycopg")
+    return database_errors.remedy(error, REOPEN, DEBUG)

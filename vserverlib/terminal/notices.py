@@ -32,7 +32,7 @@ class Notices:
         self._saved: list[tuple[Any, str]] = []  # models and names of the saves that are not printed yet
         self._deleted: list[Any] = []  # plans of deleting.py
         self._unchanged: list[str] = []
-        self._missed: list[tuple[Any, Any]] = []
+        self._missed: list[tuple[Any, Any, Any]] = []
         self._reasons: dict[str, str] = {}  # by name of a variable: why it is None
         self._hooks: list[tuple[list[Any], Any]] = [(finding.on_miss, self._note_miss)]
         if summaries:
@@ -50,8 +50,8 @@ class Notices:
         for hooks, hook in self._hooks:
             hooks.remove(hook)
 
-    def _note_miss(self, model: Any, word: Any) -> None:
-        self._missed.append((model, word))
+    def _note_miss(self, model: Any, word: Any, field: Any) -> None:
+        self._missed.append((model, word, field))
 
     def _note_unchanged(self, entity: Entity) -> None:
         self._unchanged.append(entity.named())
@@ -117,10 +117,11 @@ class Notices:
 
     # None
 
-    def _reason(self, model: Any, word: Any) -> str:
+    def _reason(self, model: Any, word: Any, field: Any) -> str:
+        shown = f'"{printable(word)}"' if isinstance(word, str) else printable(word)
         with contextlib.suppress(Error, peewee.PeeweeException):  # such as in a failed transaction
-            return str(finding.unknown(model, str(word)) if isinstance(word, str) else f"no {model.noun} {word}")
-        return f"no {model.noun} {printable(word)}"
+            shown += finding.similar_name(model, word, field) if isinstance(word, str) and field is not None else ""
+        return f"no {model.noun} {shown}"
 
     def _remember(self, source: str, names: Mapping[str, Any], reasons: list[str]) -> None:
         """Keep why the variables that a cell assigned are None."""

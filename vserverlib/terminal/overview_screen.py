@@ -23,6 +23,7 @@ MOST_NODES = 2
 WIDTH = 80  # columns that the overview needs; a wider terminal has more room for names and bars
 NAME_ROOM = 26  # columns of a name
 NODE_ROOM = 50
+ALL = "vserver overview --all"
 
 
 class OverviewView:
@@ -70,7 +71,7 @@ class OverviewView:
         yield Text()
         yield table
         if len(shares) > len(shown):
-            yield Text(f"{look.more} {len(shares) - len(shown):,} more", "dim")
+            yield Text(f"{look.more} {len(shares) - len(shown):,} more: {ALL}", "dim")
 
     def _share(self, share: Share, noun: str, look: Look) -> tuple[Text, ...]:
         nobody = f"(no {noun})" if share.id is None else f"({noun} {look.safe(share.id)})"
@@ -101,4 +102,6 @@ class OverviewView:
             name = look.cut(f"node {node.id} {look.safe(node.name or '')}", NODE_ROOM + self.spare)
             yield Text(f"{name}  {seen}")
         if len(nodes) > len(shown):
-            yield Text(f"{look.more} {pluralize(len(nodes) - len(shown), 'more node')} not seen for a day", "dim")
+            yield Text(
+                f"{look.more} {pluralize(len(nodes) - len(shown), 'more node')} not seen for a day: {ALL}", "dim"
+            )

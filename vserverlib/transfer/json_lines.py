@@ -99,7 +99,7 @@ def _refuse_constant(text: str) -> Any:
 
 
 def _require(model: Any, asked: list[Assignment], no_password: bool) -> None:
-    assignments.require_name(model, asked)
+    assignments.require_complete(model, asked)
     if model.noun == "user" and not no_password and PASSWORD not in (each.name for each in asked):
         raise UsageError(f'the user has no password: add "{PASSWORD}", or use --no-password for all')
 
