@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import resource
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -261,6 +264,39 @@ def test_undoing_an_undo_says_what_nodes_do_not_notice(tmp_path: Path, quick_has
     copy.close()
     number = reverting.apply(theirs.target, backup=False).number
     assert reverting.plan(theirs.target, number).notes == said
+
+
+def test_a_record_that_cannot_be_written_changes_nothing(tmp_path: Path) -> None:
+    theirs = vantage6_servers.of_release("4.15.2", tmp_path)
+    before = theirs.tables()
+    copy = vantage6_servers.opened(theirs)
+    models.Task.get(3).delete(dependents=True)
+    copy.plan()
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500, limit[1]))
+    try:
+        with pytest.raises(Error, match=r"0001.json cannot be written: .*nothing was changed"):
+            copy.apply(backup=False)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert theirs.tables() == before and reverting.log(theirs.target) == []
+    copy.close()
+
+
+def test_a_working_copy_that_fails_after_its_plan_was_applied_plans_nothing_more(tmp_path: Path) -> None:
+    theirs = vantage6_servers.of_release("4.15.2", tmp_path)
+    copy = vantage6_servers.opened(theirs)
+    models.Organization(name="new").save()
+    with contextlib.closing(sqlite3.connect(copy.database)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM organization").fetchall()  # so that the copy's log cannot be emptied
+        applied = copy.apply(backup=False)
+    assert "cannot plan more after change 1" in applied.notes[0]
+    assert [record.number for record in reverting.log(theirs.target)] == [1]
+    for call in copy.plan, copy.apply:
+        with pytest.raises(Error, match=r"after change 1 .*start from a new copy"):
+            call()
+    copy.close()
 
 
 # Two sessions at once

@@ -260,7 +260,10 @@ def _imported(target: Target, found: Any, yes: bool, *, dry_run: bool, merge: bo
 
     place, strict = target.path if target.is_url else target.file, strict or target.strict
     if target.write:  # a server's database
-        return _planned(target, found, strict)
+        with target.open() as database, live_display.progress_bar("rows", importer.total(found)) as advance:
+            if getattr(found, "deliver_to", None) is printing.credentials:
+                found.deliver_to = lambda new: target.once_written(database, partial(printing.credentials, new))
+            return importer.merge_into(found, database, advance, strict=strict)
     if replace and not dry_run and (target.is_url or os.path.lexists(target.file)):
         require_yes(f"Replace all data in {printable(target.name, 200)} with {found.about}?", yes)
     try:
@@ -274,17 +277,6 @@ def _imported(target: Target, found: Any, yes: bool, *, dry_run: bool, merge: bo
         for line in refused.report.summary(everything=True):
             notify(line, "yellow")
         raise
-
-
-def _planned(target: Target, found: Any, strict: bool) -> Any:
-    """Merge a source into a server's database. Credentials are printed once the plan is applied."""
-    from vserverlib.terminal import live_display
-    from vserverlib.transfer import importer
-
-    with target.open() as database, live_display.progress_bar("rows", importer.total(found)) as advance:
-        if getattr(found, "deliver_to", None) is printing.credentials:
-            found.deliver_to = lambda new: target.once_written(database, partial(printing.credentials, new))
-        return importer.merge_into(found, database, advance, strict=strict)
 
 
 def _confirm(target: Target, planned: Any) -> None:
@@ -356,14 +348,9 @@ def _with_credentials(source: Any, secrets: str | None, dry_run: bool) -> Iterat
         source.deliver_to = printing.credentials
         yield
     else:
-        end = None
-        with generated_credentials.written_to(storage.as_path(secrets)) as source.deliver_to:
-            try:
-                yield
-            except click.exceptions.Exit as applied:  # a command ends so after its plan was applied
-                end = applied
-        if end is not None:
-            raise end
+        applied = click.exceptions.Exit  # ends a command whose plan was applied
+        with generated_credentials.written_to(storage.as_path(secrets), kept_after=applied) as source.deliver_to:
+            yield
 
 
 def _refuse_stdout(secrets: str | None) -> None:

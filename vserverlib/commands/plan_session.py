@@ -223,9 +223,10 @@ def _apply_copy(target: Target, database: Any, plan: Plan) -> None:
 
     shown = database.when_applied.copy()
     database.when_applied.clear()
-    if settle(target, plan, lambda plan: database.apply(plan, backup=target.backup, bar=progress_bar)):
-        for show in shown:
-            show()
+    with signals.finishing():  # what was applied is reported, and its API key printed, in spite of Ctrl-C
+        if settle(target, plan, lambda plan: database.apply(plan, backup=target.backup, bar=progress_bar)):
+            for show in shown:
+                show()
 
 
 def undo(target: Target, change: int | None) -> None:
@@ -236,7 +237,10 @@ def undo(target: Target, change: int | None) -> None:
     _refuse_silence(target)
     of = working_copy.target_of(target.path)
     plan = reverting.plan(of, change)
-    settle(target, plan, lambda seen: reverting.apply(of, plan.reverts, seen, backup=target.backup, bar=progress_bar))
+    with signals.finishing():
+        settle(
+            target, plan, lambda seen: reverting.apply(of, plan.reverts, seen, backup=target.backup, bar=progress_bar)
+        )
 
 
 # The plan

@@ -244,16 +244,16 @@ class RecordWriter:
 def writing(identity: str, number: int, backup: Path | None) -> Iterator[RecordWriter]:
     """Create a record, in place and complete just before the server's transaction commits, removed if that fails."""
     place = create_folder(identity) / f"{number:04}.json"
-    with contextlib.ExitStack() as stack:
-        with files.as_error(f"{shown(place)} cannot be created"):
-            draft = stack.enter_context(files.draft_for(place))
-        file = stack.enter_context(open(draft, "w", encoding="utf-8", newline="\n"))
-        writer = RecordWriter(file, place, identity, backup)
-        try:
-            yield writer
-        except BaseException:
-            writer.discard()
-            raise
+    try:
+        with files.draft_for(place) as draft, open(draft, "w", encoding="utf-8", newline="\n") as file:
+            writer = RecordWriter(file, place, identity, backup)
+            try:
+                yield writer
+            except BaseException:
+                writer.discard()
+                raise
+    except OSError as error:
+        raise Error(f"{shown(place)} cannot be written: {files.reason(error)}; nothing was changed") from error
 
 
 def _encoded(values: dict[str, Any] | None) -> Any:
