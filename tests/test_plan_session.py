@@ -494,6 +494,29 @@ def test_the_plan_is_shown_and_asked_for(theirs: Server) -> None:
     assert theirs.value("SELECT status FROM run WHERE id = 5") == "failed"
 
 
+def test_ctrl_c_at_the_question_about_a_fixture_writes_nothing(theirs: Server, tmp_path: Path) -> None:
+    (tmp_path / "new.yaml").write_text("organizations: [{name: Nieuwe Kliniek}]")
+    before = theirs.tables()
+    with at_terminal(theirs, "import", str(tmp_path / "new.yaml"), "--merge") as terminal:
+        terminal.wait_for(r"\[y/N\]")
+        terminal.interrupt()
+        assert terminal.wait_for_end() == 130 and "nothing was written" in terminal.text
+    assert theirs.tables() == before
+
+
+def test_ctrl_c_after_the_commit_does_not_hide_that_the_plan_was_applied(theirs: Server) -> None:
+    code = """
+from vserverlib.plans import applying
+import os, signal
+note = applying._note_applied
+applying._note_applied = lambda *given: os.kill(os.getpid(), signal.SIGINT) or note(*given)
+db.Organization(name="new").save()
+"""
+    done = run(theirs, "--yes", "--no-backup", "shell", "-c", code)
+    assert done.status == 130 and "applied in" in done.err and "nothing was written" not in done.err
+    assert theirs.value("SELECT COUNT(*) FROM organization WHERE name = 'new'") == 1
+
+
 def test_a_session_at_the_prompt(theirs: Server) -> None:
     with at_terminal(theirs, "--yes", "shell") as terminal:  # a prompt asks all the same
         shown = terminal.wait_for_prompt()

@@ -219,7 +219,7 @@ def import_command(
         raise click.UsageError("--merge and --replace exclude each other: choose one")
     if yes and not (options["merge"] or options["replace"]):
         raise click.UsageError("--yes needs --merge or --replace")
-    with signals.finishing() as block:
+    with contextlib.nullcontext() if target.write else signals.finishing() as block:  # a plan is not final yet
         with (
             _reporting_interruption(block),
             detection.opened(source, live_display.progress_bar) as found,
@@ -239,12 +239,12 @@ def import_command(
 
 
 @contextlib.contextmanager
-def _reporting_interruption(block: signals.finishing) -> Iterator[None]:
+def _reporting_interruption(block: signals.finishing | None) -> Iterator[None]:
     """Report that nothing was imported, if Ctrl-C or a signal ends the import."""
     try:
         yield
     except (KeyboardInterrupt, click.Abort):
-        if block.is_done:  # already committed, only the report is missing
+        if block is None or block.is_done:  # already committed, only the report is missing; or reported by the plan
             raise
         if not signals.is_ending():
             click.echo(err=True)  # after the terminal's ^C
