@@ -299,6 +299,24 @@ def test_a_working_copy_that_fails_after_its_plan_was_applied_plans_nothing_more
     copy.close()
 
 
+def test_a_row_that_a_later_plan_changed_names_that_plan(tmp_path: Path, quick_hashes: None) -> None:
+    theirs = vantage6_servers.of_release("4.15.2", tmp_path)
+    for name in "one", "two":
+        copy = vantage6_servers.opened(theirs)
+        organization = models.Organization.get(2)
+        organization.name = name
+        organization.save()
+        copy.apply(backup=False)
+        copy.close()
+    with pytest.raises(Refused, match='organization 2: name is "two" now, and was "one".*: undo change 2 first'):
+        reverting.plan(theirs.target, 1)
+    reverting.apply(theirs.target, 2, backup=False)
+    reverting.apply(theirs.target, 1, backup=False)
+    theirs.run("UPDATE organization SET name = 'else' WHERE id = 2")
+    with pytest.raises(Refused, match='name is "else" now.*: change it by hand'):
+        reverting.plan(theirs.target, 4)
+
+
 # Two sessions at once
 
 
