@@ -450,6 +450,18 @@ def test_a_new_user_is_not_unlocked(copy: WorkingCopy) -> None:
         copy.plan()
 
 
+def test_when_a_node_or_user_was_seen_can_be_changed(theirs: Server, copy: WorkingCopy) -> None:
+    node, user = models.Node.get(7), models.User.get(2)
+    node.status, node.last_seen, user.ip = "offline", "2026-11-28 09:00", "10.0.0.9"
+    node.save()
+    user.save()
+    assert {(change.entity, field.name) for change in copy.plan().changes for field in change.fields} == {
+        ("node", "status"), ("node", "last_seen"), ("user", "ip")
+    }  # fmt: skip
+    copy.apply(backup=False)
+    assert theirs.value("SELECT status FROM authenticatable WHERE id = 7") == "offline"
+
+
 def test_a_closed_working_copy_says_so(theirs: Server) -> None:
     copy = vantage6_servers.opened(theirs)
     copy.close()

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from vserverlib import Error, addresses, files, home
-from vserverlib.databases import connecting, server_accounts, sqlite_connections, storage
+from vserverlib.databases import connecting, recording, server_accounts, sqlite_connections, storage
 from vserverlib.databases.recording import Recorder
 from vserverlib.databases.sqlite import Sqlite
 from vserverlib.entities import orm
@@ -32,6 +32,7 @@ NEW_LOCK, LOCK = "new-lock", "lock"  # a file that is locked while its session r
 NAME = re.compile(rf"{PREFIX}[a-z0-9_]{{8}}")
 # Changes stay in the WAL, so that the file keeps the copied state: see net_changes.py.
 PRAGMAS = {"wal_autocheckpoint": 0, "synchronous": "OFF"}
+LEFT_OUT = re.compile(r" AND NOT \(\(OLD\.last_seen.*")  # the end of a trigger's condition, by migration 0004
 OLDEST = 3  # the first release whose databases can be changed
 
 
@@ -105,6 +106,7 @@ def _bound(target: Target, folder: Path, lock: Any, session: Session) -> Working
     with contextlib.closing(sqlite_connections.connect(copy)) as conn:
         conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         session.since = applying.newest_change(conn)
+        _record_presence(conn)
     path, title = (target, None) if isinstance(target, Path) else (copy, addresses.shown(target))
     database = WorkingCopy(str(copy), path=path, mode=MODE, title=title, pragmas=PRAGMAS, recorder=Recorder())
     database.session, session.database, database.when_applied = session, database, []
@@ -114,6 +116,15 @@ def _bound(target: Target, folder: Path, lock: Any, session: Session) -> Working
     database.guard = refusals.Guard(database, session.release)
     database.at_close += [lambda: _remove(folder, lock), database.guard.close]
     return database
+
+
+def _record_presence(conn: Any) -> None:
+    """Have the copy's journal record when users and nodes were seen, which it leaves out elsewhere: it is the plan."""
+    for table in recording.SEEN:
+        name = f"journal_{table}_update"
+        (sql,) = conn.execute("SELECT sql FROM sqlite_master WHERE name = ?", [name]).fetchone()
+        conn.execute(f'DROP TRIGGER "{name}"')
+        conn.execute(LEFT_OUT.sub("", sql, count=1))
 
 
 # What can be changed
