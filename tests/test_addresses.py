@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from pathlib import Path
 from urllib.parse import quote
 
@@ -55,6 +57,15 @@ def test_a_suggested_command_means_the_same_database(monkeypatch: pytest.MonkeyP
     assert addresses.command("a b.db", "undo") == "vserver -d 'a b.db' undo"
     monkeypatch.setenv("VSERVER_DATABASE", "other.db")
     assert addresses.command("vserver.db", "undo") == "vserver -d vserver.db undo"
+
+
+@pytest.mark.parametrize("name", ["a\x1b[31mb'c\\d.db", "a\nb.db", "a\u202eb $(x).db", "a b…c'.db"])
+def test_a_command_line_is_printable_and_names_the_same_file_in_bash(name: str) -> None:
+    line = addresses.command(name, "undo").removeprefix("vserver ")
+    assert line.isprintable()
+    words, where = ["bash", "-c", f"printf '%s\\0' {line}"], {**os.environ, "LC_ALL": "C.UTF-8"}
+    found = subprocess.run(words, env=where, capture_output=True, encoding="utf-8", check=True)
+    assert found.stdout.split("\0") == ["-d", name, "undo", ""]
 
 
 LOOKALIKES = [

@@ -205,6 +205,22 @@ def test_a_fixture_is_merged_into_a_server(theirs: Server, tmp_path: Path) -> No
     assert theirs.value("SELECT country FROM organization WHERE name = 'Nieuwe Kliniek'") == "NL"
 
 
+def test_generated_credentials_are_shown_or_stored_once_they_are_applied(theirs: Server, tmp_path: Path) -> None:
+    fixture, secrets = tmp_path / "new.yaml", tmp_path / "secrets.json"
+    fixture.write_text("organizations: [{name: Hosp, users: [{username: ann}]}]")
+    merge = ("import", fixture, "--merge")
+    assert "user ann" not in run(theirs, "--dry-run", *merge).err
+    refused = run(theirs, "--dry-run", *merge, "--secrets", secrets)
+    assert refused.status == 2 and "dry run" in refused.err and not secrets.exists()
+    done = run(theirs, "--yes", *merge, "--secrets", secrets)
+    assert done.status == 0 and "applied" in done.err
+    ((hashed,),) = theirs.run("SELECT password FROM user WHERE username = 'ann'")
+    assert bcrypt.checkpw(json.loads(secrets.read_text())[0]["secret"].encode(), hashed.encode())
+    assert run(theirs, "--yes", "undo").status == 0
+    shown = run(theirs, "--yes", *merge).err
+    assert shown.index("applied in") < shown.index("user ann")
+
+
 def test_a_script_is_applied_as_one_plan(theirs: Server) -> None:
     done = run(theirs, "--yes", "shell", "-c", SESSIONS["4.15.2"])
     assert done.status == 0, done.err
@@ -378,6 +394,12 @@ def test_old_releases_are_only_viewed(release: str, tmp_path: Path) -> None:
 # Databases of ours
 
 
+def test_a_refused_plan_in_a_script_shows_the_frames_of_the_script_only(theirs: Server) -> None:
+    done = run(theirs, "--dry-run", "shell", "-c", "db.Organization(name='東京病院').save()\ndb.plan()")
+    assert done.status == 1 and "is taken by organization 4" in done.err
+    assert done.err.count("  File ") == 1 and 'File "<command line>", line 2' in done.err
+
+
 def test_write_means_nothing_more_on_a_database_of_ours(example: Path) -> None:
     done = vserver("-d", example, "--write", "--yes", "delete", "task", "24", "--dependents")
     assert done.status == 0 and "undo --change" in done.err and "planned" not in done.err
@@ -394,6 +416,13 @@ def test_a_dry_run_changes_nothing_in_a_database_of_ours(example: Path, words: t
     done = vserver("-d", example, "--dry-run", *words)
     assert done.status == 0, done.err
     assert ("would have" in done.err) != (words[0] == "delete") and example.read_bytes() == before
+
+
+def test_a_dry_run_of_an_undo_asks_nothing_in_a_database_of_ours(example: Path) -> None:
+    assert vserver("-d", example, "set", "organization", "1", "country=NL").status == 0
+    before = example.read_bytes()
+    done = vserver("-d", example, "--dry-run", "undo", given="")
+    assert done.status == 0 and "would have changed 1 organization" in done.err and example.read_bytes() == before
 
 
 @pytest.mark.parametrize("words", [("init",), ("demo",), ("restore", "x"), ("backup",), ("export", "x.json")])
@@ -463,6 +492,29 @@ def test_the_plan_is_shown_and_asked_for(theirs: Server) -> None:
         terminal.send("y\r")
         assert terminal.wait_for_end() == 0 and "applied in" in terminal.text
     assert theirs.value("SELECT status FROM run WHERE id = 5") == "failed"
+
+
+def test_ctrl_c_at_the_question_about_a_fixture_writes_nothing(theirs: Server, tmp_path: Path) -> None:
+    (tmp_path / "new.yaml").write_text("organizations: [{name: Nieuwe Kliniek}]")
+    before = theirs.tables()
+    with at_terminal(theirs, "import", str(tmp_path / "new.yaml"), "--merge") as terminal:
+        terminal.wait_for(r"\[y/N\]")
+        terminal.interrupt()
+        assert terminal.wait_for_end() == 130 and "nothing was written" in terminal.text
+    assert theirs.tables() == before
+
+
+def test_ctrl_c_after_the_commit_does_not_hide_that_the_plan_was_applied(theirs: Server) -> None:
+    code = """
+from vserverlib.plans import applying
+import os, signal
+note = applying._note_applied
+applying._note_applied = lambda *given: os.kill(os.getpid(), signal.SIGINT) or note(*given)
+db.Organization(name="new").save()
+"""
+    done = run(theirs, "--yes", "--no-backup", "shell", "-c", code)
+    assert done.status == 130 and "applied in" in done.err and "nothing was written" not in done.err
+    assert theirs.value("SELECT COUNT(*) FROM organization WHERE name = 'new'") == 1
 
 
 def test_a_session_at_the_prompt(theirs: Server) -> None:
@@ -547,7 +599,8 @@ def test_what_a_killed_session_left_is_removed(theirs: Server, tmp_path: Path) -
     done = run(theirs, "--yes", "shell", "-c", code, VSERVER_HOME=str(home))
     assert done.status == -signal.SIGKILL
     (left,) = (home / "working").iterdir()
-    assert run(theirs, "--yes", "--no-backup", "fail", "5", VSERVER_HOME=str(home)).status == 0
+    done = run(theirs, "--yes", "--no-backup", "fail", "5", VSERVER_HOME=str(home))
+    assert done.status == 0 and "record, without a backup: " in said(done)
     assert not left.exists() and not list((home / "working").iterdir())
     assert theirs.value("SELECT COUNT(*) FROM task WHERE id = 3") == 1
 

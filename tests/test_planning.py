@@ -13,7 +13,7 @@ from helpers import vantage6_databases, vantage6_servers
 from helpers.vantage6_servers import Server
 
 import models
-from vserverlib import Error, api
+from vserverlib import Error, UsageError, api
 from vserverlib.plans.plan import Plan, Refused
 from vserverlib.plans.working_copy import WorkingCopy
 
@@ -203,6 +203,11 @@ REFUSED: dict[str, tuple[list[str], Callable[[], Any], list[str]]] = {  # what i
         ["is new", "server's API"],
     ),
     "a role is not there": ([], lambda: give_role("rooot"), ["user 2", '"rooot"', '"root"']),
+    "there are no roles": (
+        ['DELETE FROM "Permission"', "DELETE FROM role_rule_association", "DELETE FROM role"],
+        lambda: give_role("root"),
+        ["user 2", '"root"', "it has no roles"],
+    ),
     "a role is there twice": (
         ["INSERT INTO role (name) VALUES ('root')"],
         lambda: give_role("root"),
@@ -356,6 +361,21 @@ def test_a_release_before_3_11_is_refused_by_the_column_that_it_lacks(tmp_path: 
         vantage6_servers.opened(Server(file))
 
 
+def test_a_database_without_a_table_of_every_server_is_refused(tmp_path: Path) -> None:
+    file = vantage6_databases.copied("4.15.2", tmp_path / "less.sqlite", ["DROP TABLE role"])
+    with pytest.raises(Refused, match=r"less.sqlite has no table role: .*restore a backup"):
+        vantage6_servers.opened(Server(file))
+
+
+@pytest.mark.parametrize("table", ["role", "Member", "the runs"])
+def test_a_table_that_is_dropped_meanwhile_is_named(table: str, theirs: Server, copy: WorkingCopy) -> None:
+    table = table.replace("the runs", "run" if "run" in theirs.names() else "result")
+    models.Task.get(3).delete(dependents=True)
+    theirs.run(f'DROP TABLE "{table}"')
+    with pytest.raises(Refused, match=f"no longer has the table {table}"):
+        copy.apply()
+
+
 def test_a_database_with_results_and_runs_is_refused(tmp_path: Path) -> None:
     file = vantage6_databases.copied("4.15.2", tmp_path / "both.sqlite", ["CREATE TABLE result AS SELECT * FROM run"])
     with pytest.raises(Refused, match=r"results .*and runs .*remove the rows"):
@@ -428,3 +448,34 @@ def test_a_new_user_is_not_unlocked(copy: WorkingCopy) -> None:
     user.unlock()
     with pytest.raises(Refused, match='"new" is new'):
         copy.plan()
+
+
+def test_when_a_node_or_user_was_seen_can_be_changed(theirs: Server, copy: WorkingCopy) -> None:
+    node, user = models.Node.get(7), models.User.get(2)
+    node.status, node.last_seen, user.ip = "offline", "2026-11-28 09:00", "10.0.0.9"
+    node.save()
+    user.save()
+    assert {(change.entity, field.name) for change in copy.plan().changes for field in change.fields} == {
+        ("node", "status"), ("node", "last_seen"), ("user", "ip")
+    }  # fmt: skip
+    copy.apply(backup=False)
+    assert theirs.value("SELECT status FROM authenticatable WHERE id = 7") == "offline"
+
+
+def test_a_closed_working_copy_says_so(theirs: Server) -> None:
+    copy = vantage6_servers.opened(theirs)
+    copy.close()
+    for call in copy.plan, copy.apply:
+        with pytest.raises(Error, match=r"closed.*connect again"):
+            call()
+
+
+def test_an_undo_before_any_change_names_the_undo_of_applied_plans(copy: WorkingCopy) -> None:
+    with pytest.raises(Error, match=r"no more changes to undo.*--write undo"):
+        api.undo()
+
+
+def test_write_and_the_other_ways_to_open_exclude_each_other(theirs: Server) -> None:
+    for other in "read_only", "sandbox":
+        with pytest.raises(UsageError, match=f"write and {other} exclude each other"):
+            api.connect(str(theirs.target), write=True, **{other: True})

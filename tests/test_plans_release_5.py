@@ -101,6 +101,12 @@ def test_a_value_that_keycloak_manages_is_refused(what: str, copy: WorkingCopy) 
         KEYCLOAK[what]()
 
 
+def test_an_address_has_no_column(copy: WorkingCopy) -> None:
+    set_field(models.User, 2, "ip", "10.0.0.1")()
+    with pytest.raises(Refused, match=r"release 5 has no column for user\.ip"):
+        copy.plan()
+
+
 def test_keycloak_manages_lock_outs_and_two_factor(copy: WorkingCopy) -> None:
     for two_factor in (False, True):
         with pytest.raises(Refused, match='user 2 "user00".*Keycloak'):

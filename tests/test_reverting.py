@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import resource
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +23,7 @@ from helpers.vantage6_servers import Server
 
 import models
 from vserverlib import Error
-from vserverlib.plans import records, reverting
+from vserverlib.plans import records, reverting, sessions
 from vserverlib.plans.plan import ChangedMeanwhile, Refused
 
 REPETITIONS = int(os.environ.get("VSERVER_REPETITIONS", "20"))
@@ -222,7 +226,151 @@ def test_a_damaged_record_is_one_line(theirs: Server) -> None:
         reverting.log(theirs.target)
 
 
+def test_a_record_that_is_cut_off_is_one_line(theirs: Server) -> None:
+    applied(theirs)
+    path = reverting.log(theirs.target)[0].path
+    path.write_text(path.read_text()[:-20])
+    with pytest.raises(Error, match="0001.json is not a valid record.*move it away"):
+        reverting.plan(theirs.target)
+
+
+def test_the_plan_of_an_undo_has_the_ids_of_the_server_and_says_what_nodes_do_not_notice(
+    tmp_path: Path, quick_hashes: None
+) -> None:
+    theirs = vantage6_servers.of_release("4.15.2", tmp_path)
+    copy = vantage6_servers.opened(theirs)
+    lab, kyoto = models.Organization.get(5), models.Collaboration.get_by_name("KYOTO")
+    models.User(username="new", password="Some-thing-7", organization=lab).save()  # 7 here, 12 there
+    kyoto.organizations = [*kyoto.organizations, lab]
+    kyoto.save()
+    models.Result.get(5).fail()
+    copy.apply(backup=False)
+    copy.close()
+    undo = reverting.plan(theirs.target)
+    assert [(change.title, change.id) for change in undo.changes if change.entity == "user"] == [('user 12 "new"', 12)]
+    said = ["a run without finished_at", "deleted users stay logged in", "new and deleted memberships"]
+    assert len(undo.notes) == len(said) and all(a in b for a, b in zip(said, undo.notes, strict=True))
+    number = reverting.apply(theirs.target, backup=False).number
+    again = reverting.plan(theirs.target, number)
+    assert [change.server_id for change in again.changes if change.entity == "user"] == [12]
+    assert "kill it with the server's API" in again.notes[0]
+
+
+def test_undoing_an_undo_says_what_nodes_do_not_notice(tmp_path: Path, quick_hashes: None) -> None:
+    theirs = vantage6_servers.of_release("4.15.2", tmp_path)
+    copy = vantage6_servers.opened(theirs)
+    models.Collaboration.get_by_name("KYOTO").delete(dependents=True)
+    said = copy.apply(backup=False).plan.notes
+    copy.close()
+    number = reverting.apply(theirs.target, backup=False).number
+    assert reverting.plan(theirs.target, number).notes == said
+
+
+def test_a_record_that_cannot_be_written_changes_nothing(tmp_path: Path) -> None:
+    theirs = vantage6_servers.of_release("4.15.2", tmp_path)
+    before = theirs.tables()
+    copy = vantage6_servers.opened(theirs)
+    models.Task.get(3).delete(dependents=True)
+    copy.plan()
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500, limit[1]))
+    try:
+        with pytest.raises(Error, match=r"0001.json cannot be written: .*nothing was changed"):
+            copy.apply(backup=False)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert theirs.tables() == before and reverting.log(theirs.target) == []
+    copy.close()
+
+
+def test_a_working_copy_that_fails_after_its_plan_was_applied_plans_nothing_more(tmp_path: Path) -> None:
+    theirs = vantage6_servers.of_release("4.15.2", tmp_path)
+    copy = vantage6_servers.opened(theirs)
+    models.Organization(name="new").save()
+    with contextlib.closing(sqlite3.connect(copy.database)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM organization").fetchall()  # so that the copy's log cannot be emptied
+        applied = copy.apply(backup=False)
+    assert "cannot plan more after change 1" in applied.notes[0]
+    assert [record.number for record in reverting.log(theirs.target)] == [1]
+    for call in copy.plan, copy.apply:
+        with pytest.raises(Error, match=r"after change 1 .*start from a new copy"):
+            call()
+    copy.close()
+
+
+def test_a_row_that_a_later_plan_changed_names_that_plan(tmp_path: Path, quick_hashes: None) -> None:
+    theirs = vantage6_servers.of_release("4.15.2", tmp_path)
+    for name in "one", "two":
+        copy = vantage6_servers.opened(theirs)
+        organization = models.Organization.get(2)
+        organization.name = name
+        organization.save()
+        copy.apply(backup=False)
+        copy.close()
+    with pytest.raises(Refused, match='organization 2: name is "two" now, and was "one".*: undo change 2 first'):
+        reverting.plan(theirs.target, 1)
+    reverting.apply(theirs.target, 2, backup=False)
+    reverting.apply(theirs.target, 1, backup=False)
+    theirs.run("UPDATE organization SET name = 'else' WHERE id = 2")
+    with pytest.raises(Refused, match='name is "else" now.*: change it by hand'):
+        reverting.plan(theirs.target, 4)
+
+
+# Two sessions at once
+
+
+def test_a_record_is_in_place_only_when_it_is_complete(tmp_path: Path, quick_hashes: None) -> None:
+    theirs = vantage6_servers.of_release("4.15.2", tmp_path)
+    identity = sessions.identity(theirs.target)
+    applied(theirs)
+    plan = reverting.plan(theirs.target)
+    with pytest.raises(ZeroDivisionError), records.writing(identity, 2, None) as writer:
+        writer.begin(plan, {})
+        assert [record.number for record in reverting.log(theirs.target)] == [1]
+        writer.finish()
+        assert [record.number for record in reverting.log(theirs.target)] == [2, 1]
+        1 / 0  # noqa: B018  # the commit fails
+    assert [file.name for file in records.folder(identity).iterdir()] == ["0001.json"]
+
+
+def test_another_session_waits_until_a_plan_is_applied(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    theirs, seen = vantage6_servers.of_release("4.15.2", tmp_path), list[int]()
+    identity = sessions.identity(theirs.target)
+
+    def other() -> None:
+        with records.numbered(identity, "s.sqlite") as number:
+            seen.append(number)
+
+    with records.numbered(identity, "s.sqlite") as number:
+        thread = threading.Thread(target=other)
+        thread.start()
+        while "waiting" not in capsys.readouterr().err:
+            assert thread.is_alive()
+        assert (number, seen) == (1, [])
+        (records.folder(identity) / "0001.json").touch()
+    thread.join()
+    assert seen == [2]
+
+
 # Killed
+
+
+def test_what_a_killed_session_left_is_no_record_and_does_not_stop_the_next_plan(
+    tmp_path: Path, quick_hashes: None
+) -> None:
+    theirs = vantage6_servers.of_release("4.15.2", tmp_path)
+    folder = records.create_folder(sessions.identity(theirs.target))
+    (folder / "0003.db").touch()  # killed between the backup and the record
+    (folder / ".0004.json.abcd1234.new").write_text("{")  # within the transaction
+    (folder / ".0004.db.abcd_234.new-journal").touch()  # within the backup
+    assert reverting.log(theirs.target) == []
+    copy = vantage6_servers.opened(theirs)
+    models.Organization(name="new").save()
+    assert copy.apply().number == 4
+    copy.close()
+    assert sorted(file.name for file in folder.iterdir()) == ["0003.db", "0004.db", "0004.json"]
+
 
 KILLED = """
 import sys

@@ -260,15 +260,20 @@ def shown(url: str) -> str:
 
 
 def command(name: str, *words: str) -> str:
-    """Return the command line that runs a command on a database, given its shown name."""
-    import shlex  # few messages need it
-
+    """Return the command line that runs a command on a database, printable, for a shell such as bash."""
     is_default = name == DEFAULT and not os.environ.get(VARIABLE)
     typed = ["vserver", *([] if is_default else ["-d", name]), *words]
-    # The ellipsis, which a person replaces, needs no quotes.
-    return " ".join(
-        word if shlex.quote(plain := word.replace("…", "x")) == plain else shlex.quote(word) for word in typed
-    )
+    return " ".join(map(_quoted, typed))
+
+
+def _quoted(word: str) -> str:
+    import shlex  # few messages need it
+
+    escaped = word.replace("\\", r"\\").replace("'", r"\'")
+    if (safe := printable(escaped, 10 * len(escaped))) != escaped:
+        return f"$'{safe}'"
+    plain = word.replace("…", "x")  # the ellipsis, which a person replaces, needs no quotes
+    return word if shlex.quote(plain) == plain else shlex.quote(word)
 
 
 def without_password(name: str) -> str:

@@ -16,6 +16,7 @@ import os
 import re
 import shlex
 import sqlite3
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
@@ -28,6 +29,8 @@ SIDE_SUFFIXES = ("-wal", "-shm", "-journal")  # SQLite's files beside a database
 LOG_SUFFIXES = ("-wal", "-journal")  # SQLite would apply the content of these to another file
 PUBLIC = ".example"  # the suffix of a database that everybody may read
 ACCESS_BY_OTHERS = 0o077  # permission bits that a database should not have
+LOCK_PAUSE = 0.05  # seconds between two attempts to lock
+DRAFT = r"[a-z0-9_]{8}\.new"  # the end of a draft's name
 _warned_of: set[Path] = set()
 _names_of_copies: dict[str, str] = {}  # by path: see shown_as()
 _temporary: dict[Path, int] = {}  # existing drafts and private folders, with the process that created them
@@ -116,7 +119,7 @@ def remove_draft_of(file: Path) -> None:
 
 def _is_draft_of(name: str, file: Path) -> bool:
     """Whether a name is one that draft_for() gives to drafts of a file."""
-    return re.fullmatch(re.escape(f".{file.name[:100]}.") + r"[a-z0-9_]{8}\.new", name) is not None
+    return re.fullmatch(re.escape(f".{file.name[:100]}.") + DRAFT, name) is not None
 
 
 # Creating files and putting them in place
@@ -296,6 +299,41 @@ def make_private(path: Path) -> Path:
     """Create an empty file, mode 0600 whatever the umask, and return its path."""
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     return path
+
+
+@contextlib.contextmanager
+def alone_in(folder: Path, notice: str) -> Iterator[None]:
+    """Have the block to this process among those that use this function; wait for another one, after a notice.
+
+    Where the system or the file system has no such locks, it does not wait.
+    """
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:  # Windows
+        yield
+        return
+    try:
+        _wait_to_lock(handle, notice)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _wait_to_lock(handle: int, notice: str) -> None:
+    import fcntl
+
+    is_noticed = False
+    while True:
+        try:
+            return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not is_noticed:
+                notify(notice)
+            is_noticed = True
+            signals.check()
+            time.sleep(LOCK_PAUSE)
+        except OSError:  # a file system without locks
+            return None
 
 
 def warn_if_accessible(path: Path) -> None:

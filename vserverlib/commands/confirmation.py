@@ -20,7 +20,8 @@ def require_yes(question: str, yes: bool, show: Callable[[], object] = lambda: N
     show: called first, to show details.
     """
     ctx = click.get_current_context(silent=True)
-    if yes or (ctx is not None and (ctx.obj.yes or ctx.obj.write)):  # a plan has a question of its own
+    target = None if ctx is None else ctx.obj
+    if yes or (target and (target.yes or target.write or target.dry_run)):  # a plan has a question of its own
         return
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise NotConfirmed("no terminal for the confirmation: nothing was changed; --yes skips the question")

@@ -219,11 +219,11 @@ def import_command(
         raise click.UsageError("--merge and --replace exclude each other: choose one")
     if yes and not (options["merge"] or options["replace"]):
         raise click.UsageError("--yes needs --merge or --replace")
-    with signals.finishing() as block:
+    with contextlib.nullcontext() if target.write else signals.finishing() as block:  # a plan is not final yet
         with (
             _reporting_interruption(block),
             detection.opened(source, live_display.progress_bar) as found,
-            _with_credentials(found, secrets, options["dry_run"]),
+            _with_credentials(found, secrets, options["dry_run"] or target.dry_run),
         ):
             notify(found.summary())
             done = _imported(target, found, yes, **options)
@@ -239,12 +239,12 @@ def import_command(
 
 
 @contextlib.contextmanager
-def _reporting_interruption(block: signals.finishing) -> Iterator[None]:
+def _reporting_interruption(block: signals.finishing | None) -> Iterator[None]:
     """Report that nothing was imported, if Ctrl-C or a signal ends the import."""
     try:
         yield
     except (KeyboardInterrupt, click.Abort):
-        if block.is_done:  # already committed, only the report is missing
+        if block is None or block.is_done:  # already committed, only the report is missing; or reported by the plan
             raise
         if not signals.is_ending():
             click.echo(err=True)  # after the terminal's ^C
@@ -261,6 +261,8 @@ def _imported(target: Target, found: Any, yes: bool, *, dry_run: bool, merge: bo
     place, strict = target.path if target.is_url else target.file, strict or target.strict
     if target.write:  # a server's database
         with target.open() as database, live_display.progress_bar("rows", importer.total(found)) as advance:
+            if getattr(found, "deliver_to", None) is printing.credentials:
+                found.deliver_to = lambda new: target.once_written(database, partial(printing.credentials, new))
             return importer.merge_into(found, database, advance, strict=strict)
     if replace and not dry_run and (target.is_url or os.path.lexists(target.file)):
         require_yes(f"Replace all data in {printable(target.name, 200)} with {found.about}?", yes)
@@ -346,7 +348,8 @@ def _with_credentials(source: Any, secrets: str | None, dry_run: bool) -> Iterat
         source.deliver_to = printing.credentials
         yield
     else:
-        with generated_credentials.written_to(storage.as_path(secrets)) as source.deliver_to:
+        applied = click.exceptions.Exit  # ends a command whose plan was applied
+        with generated_credentials.written_to(storage.as_path(secrets), kept_after=applied) as source.deliver_to:
             yield
 
 

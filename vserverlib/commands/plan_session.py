@@ -224,9 +224,10 @@ def _apply_copy(target: Target, database: Any, plan: Plan) -> None:
 
     shown = database.when_applied.copy()
     database.when_applied.clear()
-    if settle(target, plan, lambda plan: database.apply(plan, backup=target.backup, bar=progress_bar)):
-        for show in shown:
-            show()
+    with signals.finishing():  # what was applied is reported, and its API key printed, in spite of Ctrl-C
+        if settle(target, plan, lambda plan: database.apply(plan, backup=target.backup, bar=progress_bar)):
+            for show in shown:
+                show()
 
 
 def undo(target: Target, change: int | None) -> None:
@@ -237,7 +238,10 @@ def undo(target: Target, change: int | None) -> None:
     _refuse_silence(target)
     of = working_copy.target_of(target.path)
     plan = reverting.plan(of, change)
-    settle(target, plan, lambda seen: reverting.apply(of, plan.reverts, seen, backup=target.backup, bar=progress_bar))
+    with signals.finishing():
+        settle(
+            target, plan, lambda seen: reverting.apply(of, plan.reverts, seen, backup=target.backup, bar=progress_bar)
+        )
 
 
 # The plan
@@ -266,7 +270,11 @@ def show(target: Target, plan: Plan) -> None:
         from vserverlib.terminal import plan_screen, views
 
         stream = sys.stdout if target.dry_run else sys.stderr
-        stream.write(re.sub(r" +$", "", views.render_for(stream, plan_screen.Screen(plan)), flags=re.MULTILINE))
+        stream.write(
+            re.sub(
+                r" +$", "", views.render_for(stream, plan_screen.Screen(plan, backup=target.backup)), flags=re.MULTILINE
+            )
+        )
         stream.flush()
 
 
@@ -295,7 +303,7 @@ def _ask(target: Target, plan: Plan) -> None:
 
 def _report(target: Target, applied: Applied) -> None:
     words = ["undo"] if applied.plan.reverts is None else ["undo", "--change", str(applied.number)]
-    notify(f"{applied}; take it back with: {target.command('--write', *words)}")
+    notify(f"{applied}; undo it with: {target.command('--write', *words)}")
     if applied.backup is not None:
         notify(f"the backup is {applied.backup}")
     for note in applied.notes:

@@ -195,7 +195,7 @@ At the prompt, `db.plan()` shows the plan and `db.apply()` applies it;
 script fails, nothing more is applied. If somebody changed a row meanwhile,
 nothing is written, and the message has both values.
 
-## Take back
+## Undo
 
 ```sh
 vserver -d server.sqlite log

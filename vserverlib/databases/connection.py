@@ -71,6 +71,7 @@ class DatabaseMixin(peewee.Database):
     recorder: Any  # a Recorder; None in a read-only session
     is_view = False  # whether it is a copy of a server's database, which nobody writes to
     write_remedy = "open it without --read-only"  # the remedy for a write in a read-only session
+    why_nothing_to_undo = ""  # the message of an undo that reaches bulk work; "" for the default
 
     def init_mixin(self, title: str, mode: str, lock_timeout: float | None, path: Path | None) -> None:
         """Set the title, mode, lock timeout and path: before Peewee's own __init__()."""

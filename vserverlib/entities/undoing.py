@@ -206,6 +206,8 @@ def _changes() -> Any:
 
 
 def _require_recorded(database: Any, id: int, kind: str | None, about: str | None, backup: str | None) -> None:
+    if kind == BULK_WORK and database.why_nothing_to_undo:
+        raise Error(database.why_nothing_to_undo)
     if kind == BULK_WORK:
         name = str(database.path) if database.is_sqlite else database.title
         remedy = addresses.command(name, "restore", printable(backup, LONGEST_PATH)) if backup else "restore a backup"

@@ -44,7 +44,7 @@ def leave_out(db, table, but, condition):
     db.execute_sql(sql.replace(before, f"{before} AND NOT {ignored}"))
 
 
-SEEN_NOW = "OLD.last_seen IS NOT NEW.last_seen OR NEW.status = 'offline'"
+SEEN_NOW = "OLD.last_seen IS NOT NEW.last_seen OR NEW.status IS 'offline'"
 LOGGED_NOW = "OLD.logged_at IS NOT NEW.logged_at"
 
 # As in migration 0002, but for the second condition.

@@ -344,7 +344,7 @@ BEGIN
     UPDATE change SET counted = total_changes() + 1 WHERE id = (SELECT MAX(id) FROM change) AND open IS NULL;
 END;
 CREATE TRIGGER "journal_node_update" AFTER UPDATE ON "node"
-WHEN (OLD."id", OLD."name", OLD."api_key", OLD."collaboration_id", OLD."organization_id", OLD."ip", OLD."last_seen", OLD."status") IS NOT (NEW."id", NEW."name", NEW."api_key", NEW."collaboration_id", NEW."organization_id", NEW."ip", NEW."last_seen", NEW."status") AND NOT ((OLD.last_seen IS NOT NEW.last_seen OR NEW.status = 'offline') AND NOT (OLD."id", OLD."name", OLD."api_key", OLD."collaboration_id", OLD."organization_id") IS NOT (NEW."id", NEW."name", NEW."api_key", NEW."collaboration_id", NEW."organization_id"))
+WHEN (OLD."id", OLD."name", OLD."api_key", OLD."collaboration_id", OLD."organization_id", OLD."ip", OLD."last_seen", OLD."status") IS NOT (NEW."id", NEW."name", NEW."api_key", NEW."collaboration_id", NEW."organization_id", NEW."ip", NEW."last_seen", NEW."status") AND NOT ((OLD.last_seen IS NOT NEW.last_seen OR NEW.status IS 'offline') AND NOT (OLD."id", OLD."name", OLD."api_key", OLD."collaboration_id", OLD."organization_id") IS NOT (NEW."id", NEW."name", NEW."api_key", NEW."collaboration_id", NEW."organization_id"))
 BEGIN
     INSERT INTO change (at) SELECT strftime('%Y-%m-%d %H:%M:%f000+00:00', 'now') WHERE NOT EXISTS (
         SELECT 1 FROM change WHERE id = (SELECT MAX(id) FROM change)
@@ -361,7 +361,7 @@ BEGIN
     UPDATE change SET counted = total_changes() + 1 WHERE id = (SELECT MAX(id) FROM change) AND open IS NULL;
 END;
 CREATE TRIGGER "journal_user_update" AFTER UPDATE ON "user"
-WHEN (OLD."id", OLD."username", OLD."password", OLD."firstname", OLD."lastname", OLD."email", OLD."roles", OLD."organization_id", OLD."ip", OLD."last_seen", OLD."status") IS NOT (NEW."id", NEW."username", NEW."password", NEW."firstname", NEW."lastname", NEW."email", NEW."roles", NEW."organization_id", NEW."ip", NEW."last_seen", NEW."status") AND NOT ((OLD.last_seen IS NOT NEW.last_seen OR NEW.status = 'offline') AND NOT (OLD."id", OLD."username", OLD."password", OLD."firstname", OLD."lastname", OLD."email", OLD."roles", OLD."organization_id") IS NOT (NEW."id", NEW."username", NEW."password", NEW."firstname", NEW."lastname", NEW."email", NEW."roles", NEW."organization_id"))
+WHEN (OLD."id", OLD."username", OLD."password", OLD."firstname", OLD."lastname", OLD."email", OLD."roles", OLD."organization_id", OLD."ip", OLD."last_seen", OLD."status") IS NOT (NEW."id", NEW."username", NEW."password", NEW."firstname", NEW."lastname", NEW."email", NEW."roles", NEW."organization_id", NEW."ip", NEW."last_seen", NEW."status") AND NOT ((OLD.last_seen IS NOT NEW.last_seen OR NEW.status IS 'offline') AND NOT (OLD."id", OLD."username", OLD."password", OLD."firstname", OLD."lastname", OLD."email", OLD."roles", OLD."organization_id") IS NOT (NEW."id", NEW."username", NEW."password", NEW."firstname", NEW."lastname", NEW."email", NEW."roles", NEW."organization_id"))
 BEGIN
     INSERT INTO change (at) SELECT strftime('%Y-%m-%d %H:%M:%f000+00:00', 'now') WHERE NOT EXISTS (
         SELECT 1 FROM change WHERE id = (SELECT MAX(id) FROM change)

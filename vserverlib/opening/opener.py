@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import models  # noqa: F401  # a database is opened for the models, so they have to be defined
-from vserverlib import Error, addresses, files
+from vserverlib import Error, UsageError, addresses, files
 from vserverlib.databases import connecting, recognition, storage
 from vserverlib.databases.connection import DatabaseMixin
 from vserverlib.databases.postgresql import servers
@@ -34,13 +34,16 @@ def connect(
 
     url: the path of a file, sqlite:///PATH, or postgresql://…. The database of a vantage6 server needs read_only or
     sandbox, and is read through a private copy. read_only: every write is an Error. sandbox: writes go to a private
-    copy, which is deleted at the end. An older schema is upgraded, after a backup; nothing else is written. Raises an
-    Error if the database does not exist, or is locked, damaged or not supported.
+    copy, which is deleted at the end. write: changes of a server's database are planned, and written by apply(). An
+    older schema is upgraded, after a backup; nothing else is written. Raises an Error if the database does not exist,
+    or is locked, damaged or not supported.
     """
+    if write and (read_only or sandbox):
+        raise UsageError(f"write and {'read_only' if read_only else 'sandbox'} exclude each other: choose one")
     try:
         return connecting.connect(url, read_only=read_only, sandbox=sandbox)
     except recognition.Vantage6Database:
-        if write and not (read_only or sandbox):
+        if write:
             return _working_copy(url)
         if not (read_only or sandbox):
             raise

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import sqlite3
 import time
 from collections.abc import Iterator
 from typing import Any
 
-from vserverlib import Error, signals
+from vserverlib import Error, files, signals
 from vserverlib.plans import conflicts, mapping, net_changes, planning, records, references, server_backups, sessions
 from vserverlib.plans.execution import Execution
 from vserverlib.plans.plan import START_AGAIN, Applied, ChangedMeanwhile, Plan
@@ -42,21 +43,23 @@ def apply(
         if not planned.plan:
             raise Error(f"nothing to apply: this working copy of {server.title} has no changes")
         _refuse_another(server, planned.plan, expected)
-        number = records.next_number(server.identity)
         with (
+            records.numbered(server.identity, server.title) as number,
             server_backups.created(server, session.target, number, bar, wanted=backup) as kept,
             signals.finishing(),
             records.writing(server.identity, number, kept) as writer,
         ):
             applied, locked, ids = _write(server, session, planned, writer)
-    _note_applied(session, number, ids)
+    notes = _note_applied(session, number, ids)
     path = records.folder(server.identity) / f"{number:04}.json"
-    return Applied(applied, number, time.perf_counter() - began, locked, path, kept)
+    return Applied(applied, number, time.perf_counter() - began, locked, path, kept, notes)
 
 
 @contextlib.contextmanager
 def _prepared(session: Session, bar: ProgressBar) -> Iterator[tuple[Server, PlannedWrites]]:
     """Open the server's database and compute the plan of a working copy."""
+    if session.why_ended:
+        raise Error(session.why_ended)
     with (
         contextlib.closing(sessions.open_server(session.target, session.release)) as server,
         net_changes.read(session.database, session.since) as net,
@@ -120,16 +123,24 @@ def _verify(server: Server, planned: PlannedWrites, ids: Ids) -> None:
         raise Error(f"{server.title} does not read back as written ({problems[0]}): nothing was changed")
 
 
-def _note_applied(session: Session, number: int, ids: dict[New, Any]) -> None:
-    """Start the next plan from the applied state, so that it contains only later changes."""
+def _note_applied(session: Session, number: int, ids: dict[New, Any]) -> tuple[str, ...]:
+    """Start the next plan from the applied state, so that it contains only later changes.
+
+    If that fails, as on a full disk, the session can plan nothing more: the note that is returned says so.
+    """
     session.applied.append(number)
     session.ids.add(ids)
     session.changes.clear()
-    conn = session.database.connection()
-    (busy, *_) = conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-    if busy:
-        raise Error(f"the plan was applied, but the working copy is in use: {START_AGAIN}")
-    session.since = newest_change(conn)
+    try:
+        conn = session.database.connection()
+        (busy, *_) = conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        session.since = newest_change(conn)
+        why = "it is in use" if busy else ""
+    except (sqlite3.Error, Error) as error:
+        why = files.reason(error)
+    if why:
+        session.why_ended = f"the working copy cannot plan more after change {number} ({why}): {START_AGAIN}"
+    return (session.why_ended,) if why else ()
 
 
 def newest_change(conn: Any) -> int:

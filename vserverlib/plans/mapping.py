@@ -7,7 +7,7 @@ written to all of them, because the importer reads the newest one that has a val
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import Any, NamedTuple
 
 from vserverlib import printable
@@ -29,6 +29,7 @@ ENTITIES = (
     "task",
     "result",
 )  # by our tables, in the order of plans
+TABLES = ("role", "Permission")  # of every server, beside those of entities
 AUTHENTICATED = ("user", "node")  # they share their ids with rows of `authenticatable`
 AUTHENTICATABLE = "authenticatable"
 HEARTBEAT = ("ip", "last_seen", "status")  # columns of users and nodes that a server updates all the time
@@ -73,6 +74,13 @@ def table_of(server: Server, entity: str) -> str:
     if entity == "member":
         return MEMBER
     return "run" if entity == "result" and server.has("run") else entity
+
+
+def missing_table(release: int, tables: Container[str]) -> str:
+    """Return a table that every server of a release has, but this one lacks; "" if it has all."""
+    result = "run" if release >= SINCE_RUN else "result"
+    names = (MEMBER if name == "member" else result if name == "result" else name for name in ENTITIES)
+    return next((name for name in (*names, AUTHENTICATABLE, *TABLES) if name not in tables), "")
 
 
 def columns(entity: str) -> tuple[str, ...]:

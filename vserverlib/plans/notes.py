@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 from vserverlib import pluralize, printable
 from vserverlib.databases.connection import quoted
 from vserverlib.entities import progress
 from vserverlib.plans import mapping, refusals, writes
+from vserverlib.plans.change import Change
 from vserverlib.plans.deleted_rows import DeletedRows
 from vserverlib.plans.net_changes import NetChanges, Row
 from vserverlib.plans.references import Link
-from vserverlib.plans.server import Server
+from vserverlib.plans.server import CHUNK, Server
 from vserverlib.plans.writes import ServerChange
 
+CONTINUES = "nodes are not notified: a deleted task that is running continues on its node, and its output is rejected"
+RUNS_AGAIN = "a run without finished_at runs again when its node connects"
+LOGGED_IN = "deleted users stay logged in until their tokens expire"
+CONNECTED = "deleted nodes that are online stay connected until their tokens expire"
+MEMBERSHIPS = "nodes notice new and deleted memberships when they reconnect"
+ENDED, REOPENED = "ended", "reopened"
 NAMED = 3  # deleted accounts
 NAMES = {"user": "username", "node": "name"}
 WITH_ALL_RIGHTS = "Root"  # the role of the administrator that a server of release 5 creates
@@ -50,14 +58,18 @@ def of_lock(server: Server, bulk_links: Mapping[Link, int]) -> Iterator[str]:
 def _of_runs(server: Server, net: NetChanges) -> Iterator[str]:
     ended = [row for row in net.changed if row.entity == "result" and _is_ended(row)]
     if ended:
-        runs = pluralize(len(ended), mapping.noun(server.release, "result"))
-        what = f"{runs} marked as finished may still execute on a node"
-        yield f"nodes are not notified: {what}; kill it with the server's API"
+        yield _ended(server, len(ended))
     if any(
         row.entity == "result" and row.old and row.old["finished_at"] and not row.new["finished_at"]  # type: ignore[index]
         for row in net.changed
     ):
-        yield "a run without finished_at runs again when its node connects"
+        yield RUNS_AGAIN
+
+
+def _ended(server: Server, count: int) -> str:
+    runs = pluralize(count, mapping.noun(server.release, "result"))
+    what = f"{runs} marked as finished may still execute on a node"
+    return f"nodes are not notified: {what}; kill {'it' if count == 1 else 'them'} with the server's API"
 
 
 def _is_ended(row: Row) -> bool:
@@ -70,13 +82,46 @@ def _is_ended(row: Row) -> bool:
 
 def _of_deleted(net: NetChanges) -> Iterator[str]:
     if net.deletes("result", "b.state IN ('pending', 'active')"):
-        yield "nodes are not notified: a deleted task that is running continues on its node, and its output is rejected"
+        yield CONTINUES
     if net.deletes("user"):
-        yield "deleted users stay logged in until their tokens expire"
+        yield LOGGED_IN
     if net.deletes("node", "b.status = 'online'"):
-        yield "deleted nodes that are online stay connected until their tokens expire"
+        yield CONNECTED
     if net.deletes("member") or any(row.entity == "member" for row in net.new):
-        yield "nodes notice new and deleted memberships when they reconnect"
+        yield MEMBERSHIPS
+
+
+def of_undo(server: Server, changes: Iterable[Change], deleted: Mapping[str, Iterable[int]]) -> Iterator[str]:
+    """Return the notes on a plan that undoes another one. deleted: the ids of the rows that it deletes, by table."""
+    changes = list(changes)
+    moved = [_moved_end(change) for change in changes if change.entity == "result"]
+    if ended := moved.count(ENDED):
+        yield _ended(server, ended)
+    if REOPENED in moved:
+        yield RUNS_AGAIN
+    if _is_any(server, mapping.table_of(server, "result"), "finished_at IS NULL", deleted):
+        yield CONTINUES
+    if deleted.get("user"):
+        yield LOGGED_IN
+    if _is_any(server, mapping.AUTHENTICATABLE, "type = 'node' AND status = 'online'", deleted):
+        yield CONNECTED
+    if any("membership" in (change.noun, *dict(change.dependents)) for change in changes):
+        yield MEMBERSHIPS
+
+
+def _moved_end(change: Change) -> str:
+    """Return whether the end of a run is set or emptied; "" for neither."""
+    field = next((field for field in change.fields if field.name == "finished_at"), None)
+    return "" if field is None or None not in (field.old, field.new) else ENDED if field.old is None else REOPENED
+
+
+def _is_any(server: Server, table: str, which: str, ids: Mapping[str, Iterable[int]]) -> bool:
+    rest = iter(ids.get(table, ()))
+    while chunk := list(islice(rest, CHUNK)):
+        among = ", ".join(map(str, chunk))
+        if server.one(f"SELECT 1 FROM {quoted(table)} WHERE {which} AND id IN ({among}) LIMIT 1"):
+            return True
+    return False
 
 
 # Release 5

@@ -116,11 +116,11 @@ class Plan:
         """Return one line with the numbers of new, changed and deleted rows."""
         return plan_text.counts_line(self.counts, self.theirs)
 
-    def end(self) -> Iterator[str]:
+    def end(self, *, backup: bool = True) -> Iterator[str]:
         """Return the lines below the rows: the summary, the notes, and the folder of the backup and the record."""
         yield self.summary
         yield from (f"note: {printable(note, 300)}" for note in self.notes)
-        yield f"backup and record: {printable(self.folder, 200)}"
+        yield f"{'backup and record' if backup else 'record, without a backup'}: {printable(self.folder, 200)}"
 
     def __str__(self) -> str:
         if not self:

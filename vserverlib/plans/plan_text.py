@@ -31,7 +31,7 @@ class Line(NamedTuple):
 
 def plain(line: Line) -> str:
     """Format a line as plain text."""
-    return f"  {line.mark} {line.what}" if line.what else f"      {line.field:14} {line.value}".rstrip()
+    return f"  {line.mark} {line.what}" if line.what else f"      {line.field:13} {line.value}".rstrip()
 
 
 def lines(changes: Iterable[Change]) -> Iterator[Line]:

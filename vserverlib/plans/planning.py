@@ -89,6 +89,8 @@ def compute(
 
     known_fingerprints: of an earlier plan. Deleted rows with the same fingerprint are not compared again.
     """
+    if table := mapping.missing_table(server.release, server.schema.columns):
+        raise Refused([f"{server.title} no longer has the table {table}: nothing was written; restore a backup"])
     changes = [each for each in changes if net.new_row("user", each.user) and writes.is_needed(server, ids, each)]
     deleted, reader = DeletedRows(server), RowReader(server)
     new_rows = {New(row.entity, row.id) for row in net.new}
@@ -204,8 +206,9 @@ def _blocking_rows(server: Server, deleted: DeletedRows, net: NetChanges, ids: I
     titles = _Titles(server, net, ids)
     for link, rows in deleted.blocking_links(references.RESTRICT):
         for to, count in Counter(to for _, to in rows).items():
-            has = f"has {pluralize(count, link.table)} that depend on it"
-            yield f"{titles.of(link.to, to)} {has}: delete them first with the server's API"
+            depend, them = ("depends", "it") if count == 1 else ("depend", "them")
+            has = f"has {pluralize(count, link.table)} that {depend} on it"
+            yield f"{titles.of(link.to, to)} {has}: delete {them} first with the server's API"
     for role, users in deleted.roles_in_use():
         who = f"user {users[0]} has" if len(users) == 1 else f"users {id_list(users)} have"
         yield f'{who} the role "{printable(role)}" of a deleted organization: remove the role first'

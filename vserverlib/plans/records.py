@@ -12,7 +12,6 @@ import contextlib
 import datetime
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -26,6 +25,8 @@ from vserverlib.plans.plan import Plan
 FOLDER = "applied"
 FOLDER_NAME = re.compile("[0-9a-f]{16}")  # of the records of one database
 NAME = re.compile(r"(\d{4,})\.json")
+NUMBERED = re.compile(r"\d{4,}\.(json|db|dump)")  # records and backups
+DRAFT = re.compile(rf"\.{NUMBERED.pattern}\.{files.DRAFT}(-journal|-wal|-shm)?")
 UPDATE, INSERT, DELETE = "update", "insert", "delete"
 INVERSE = {UPDATE: UPDATE, INSERT: DELETE, DELETE: INSERT}
 FORMAT = 1
@@ -90,7 +91,7 @@ def applied_plans(identity: str) -> list[Record]:
 
 def in_folder(place: Path) -> list[Record]:
     """Return the records in a folder, newest first."""
-    paths = sorted(home.own_entries(place, NAME), reverse=True) if place.is_dir() else []
+    paths = sorted(home.own_entries(place, NAME), key=_number, reverse=True) if place.is_dir() else []
     found = [_read(path) for path in paths]
     reverted = {record.reverts: record.number for record in reversed(found) if record.reverts is not None}
     return [record._replace(reverted_by=reverted.get(record.number)) for record in found]
@@ -121,7 +122,7 @@ def rows(record: Record) -> Iterator[Row]:
     with files.as_error(f"{shown(record.path)} cannot be read"), open(record.path, encoding="utf-8") as file:
         next(file)
         for line in file:
-            yield decoded(json.loads(line))
+            yield _row(record, line)
 
 
 def newest_first(record: Record) -> Iterator[Row]:
@@ -137,7 +138,18 @@ def newest_first(record: Record) -> Iterator[Row]:
             file.readline()
         for place in reversed(places):
             file.seek(place)
-            yield decoded(json.loads(file.readline()))
+            yield _row(record, file.readline())
+
+
+def _row(record: Record, line: str | bytes) -> Row:
+    try:
+        return decoded(json.loads(line))
+    except (ValueError, KeyError, TypeError) as error:
+        raise _invalid(record.path) from error
+
+
+def _invalid(path: Path) -> Error:
+    return Error(f"{shown(path)} is not a valid record of an applied plan: move it away")
 
 
 def _reverted(record: Record) -> Record:
@@ -156,10 +168,8 @@ def decoded(line: Sequence[Any]) -> Row:
     return Row(operation, table, id, _decoded(before), _decoded(after))
 
 
-def next_number(identity: str) -> int:
-    """Return the number of the next applied plan."""
-    known = applied_plans(identity)
-    return known[0].number + 1 if known else 1
+def _number(path: Path) -> int:
+    return int(path.name.partition(".")[0])
 
 
 def _read(path: Path) -> Record:
@@ -169,23 +179,37 @@ def _read(path: Path) -> Record:
             at = datetime.datetime.fromisoformat(head["at"])
             return Record(at=at, reverted_by=None, path=path, **{name: head[name] for name in HEAD})
         except (ValueError, KeyError, TypeError) as error:
-            raise Error(f"{shown(path)} is not a valid record of an applied plan: move it away") from error
+            raise _invalid(path) from error
 
 
 # Writing a record
 
 
+@contextlib.contextmanager
+def numbered(identity: str, server: str) -> Iterator[int]:
+    """Yield the number of the next applied plan, for a block that backs the database up and applies it.
+
+    Waits for another session of this account. Removes the drafts of records and backups that a killed one left.
+    """
+    place = create_folder(identity)
+    with files.alone_in(place, f"waiting for another session that applies a plan to {server} (Ctrl-C: give up)"):
+        for draft in home.own_entries(place, DRAFT):
+            draft.unlink(missing_ok=True)
+        yield 1 + max(map(_number, home.own_entries(place, NUMBERED)), default=0)
+
+
 class RecordWriter:
     """Writes a record. Call begin() first."""
 
-    def __init__(self, file: IO[str], identity: str, number: int, backup: Path | None) -> None:
-        self._file, self._identity, self._number, self._backup = file, identity, number, backup
+    def __init__(self, file: IO[str], place: Path, identity: str, backup: Path | None) -> None:
+        self._file, self._place, self._identity, self._backup = file, place, identity, backup
+        self._is_in_place = False
 
     def begin(self, plan: Plan, orphan_links: dict[str, list[int]]) -> None:
         """Write the first line. orphan_links: see Record."""
         head = {
             "format": FORMAT,
-            "number": self._number,
+            "number": _number(self._place),
             "at": datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
             "actor": Recorder().actor,
             "server": plan.server,
@@ -205,24 +229,31 @@ class RecordWriter:
         self._file.write(f"{line}\n")
 
     def finish(self) -> None:
-        """Flush the record to disk."""
+        """Put the record in place, flushed to disk."""
         self._file.flush()
-        os.fsync(self._file.fileno())
+        files.move_into_place(Path(self._file.name), self._place)
+        self._is_in_place = True
+
+    def discard(self) -> None:
+        """Remove the record, if this put it in place."""
+        if self._is_in_place:
+            self._place.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def writing(identity: str, number: int, backup: Path | None) -> Iterator[RecordWriter]:
-    """Create a record, which is complete before the server's transaction commits. It is removed if the block fails."""
+    """Create a record, in place and complete just before the server's transaction commits, removed if that fails."""
     place = create_folder(identity) / f"{number:04}.json"
-    with files.as_error(f"{shown(place)} cannot be created"):
-        files.refuse_taken(place)
-        files.make_private(place)
     try:
-        with open(place, "w", encoding="utf-8", newline="\n") as file:
-            yield RecordWriter(file, identity, number, backup)
-    except BaseException:
-        place.unlink(missing_ok=True)
-        raise
+        with files.draft_for(place) as draft, open(draft, "w", encoding="utf-8", newline="\n") as file:
+            writer = RecordWriter(file, place, identity, backup)
+            try:
+                yield writer
+            except BaseException:
+                writer.discard()
+                raise
+    except OSError as error:
+        raise Error(f"{shown(place)} cannot be written: {files.reason(error)}; nothing was changed") from error
 
 
 def _encoded(values: dict[str, Any] | None) -> Any:

@@ -17,8 +17,8 @@ from vserverlib.plans.plan import Refused
 
 ROOT = "root"  # the user that a server requires when it starts, up to release 4
 IN_KEYCLOAK = {
-    "user": {"password", "email", "firstname", "lastname", "ip"},
-    "node": {"api_key", "ip"},
+    "user": {"password", "email", "firstname", "lastname"},
+    "node": {"api_key"},
 }
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
+import functools
 import time
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -59,8 +60,8 @@ def plan(target: Target, number: int | None = None) -> Plan:
 
     Writes nothing. Raises Error if there is nothing to undo, and Refused if a row was changed since.
     """
-    with _opened(target, number) as (server, record):
-        return UndoCheck(server, record).plan
+    with _opened(target, number) as check:
+        return check.plan
 
 
 def apply(
@@ -73,13 +74,12 @@ def apply(
 ) -> Applied:
     """Undo an applied plan, all or nothing. expected: the plan that a person confirmed. Raises the errors of plan()."""
     began = time.perf_counter()
-    with _opened(target, number) as (server, record):
-        check = UndoCheck(server, record)
-        found = check.plan
+    with _opened(target, number) as check:
+        server, found = check.server, check.plan
         if expected is not None and found != expected:
             raise ChangedMeanwhile(server.title, "another change would be undone")
-        new = records.next_number(server.identity)
         with (
+            records.numbered(server.identity, server.title) as new,
             server_backups.created(server, target, new, bar, wanted=backup) as kept,
             signals.finishing(),
             records.writing(server.identity, new, kept) as writer,
@@ -90,7 +90,7 @@ def apply(
 
 
 @contextlib.contextmanager
-def _opened(target: Target, number: int | None) -> Iterator[tuple[Server, Record]]:
+def _opened(target: Target, number: int | None) -> Iterator[UndoCheck]:
     known = log(target)
     record = records.find(known, sessions.target_title(target), number)
     if isinstance(target, Path) and _is_gone(target, record):
@@ -100,7 +100,7 @@ def _opened(target: Target, number: int | None) -> Iterator[tuple[Server, Record
         undo = f"change {record.reverted_by}"
         raise Error(f"change {record.number} of {record.server} was undone by {undo}: undo {undo} to apply it again")
     with contextlib.closing(sessions.open_server(target, record.release)) as server:
-        yield server, record
+        yield UndoCheck(server, record, [each for each in known if each.number > record.number])
 
 
 def _write(check: UndoCheck, plan: Plan, writer: RecordWriter) -> float:
@@ -126,27 +126,28 @@ def _refuse_reasons(reasons: Iterable[str]) -> None:
 # The plan
 
 
-def _inverse_plan(server: Server, record: Record, notes: tuple[str, ...]) -> Plan:
-    """Return the plan that undoes a record."""
+def _inverse_plan(server: Server, record: Record, rows: Restoration) -> Plan:
+    """Return the plan that undoes a record, whose rows are staged."""
     changes = tuple(_inverse(change) for change in reversed(record.plan["changes"]))
     now = datetime.datetime.now(datetime.UTC)
     folder = records.folder(server.identity)
-    return Plan(server.title, server.release, now, changes, notes, folder, reverts=record.number)
+    said = (*notes.of_undo(server, changes, rows.inserted()), *notes.of_lock(server, rows.bulk_links()))
+    return Plan(server.title, server.release, now, changes, said, folder, reverts=record.number)
 
 
 def _inverse(change: dict[str, Any]) -> Change:
-    kind = INVERSE[change["kind"]]
+    kind, id = INVERSE[change["kind"]], change["id"] if change["server_id"] is None else change["server_id"]
     fields = [Field(**field) for field in change["fields"]] if kind == CHANGED else []
     return Change(
         kind,
         change["entity"],
-        change["id"],
+        id,
         change["noun"],
         _title(change),
         tuple(dataclasses.replace(field, old=field.new, new=field.old, note="") for field in fields),
         tuple(change["dependents"].items()),
         tuple(change["theirs"].items()),
-        server_id=change["id"] if kind == NEW else None,
+        server_id=id if kind == NEW else None,
     )
 
 
@@ -163,15 +164,15 @@ def _title(change: dict[str, Any]) -> str:
 class UndoCheck:
     """Checks whether the rows of a record are unchanged since it was applied. Raises Refused if not.
 
-    rows: the staged rows. plan: the plan that undoes it.
+    later: the records after it, newest first. rows: the staged rows. plan: the plan that undoes it.
     """
 
-    def __init__(self, server: Server, record: Record) -> None:
-        self.server, self.record, self.version = server, record, server.version()
+    def __init__(self, server: Server, record: Record, later: Iterable[Record]) -> None:
+        self.server, self.record, self.later, self.version = server, record, later, server.version()
         with server.reading():
             self.rows = Restoration(server, record)
             self.refuse()
-            self.plan = _inverse_plan(server, record, tuple(notes.of_lock(server, self.rows.bulk_links())))
+            self.plan = _inverse_plan(server, record, self.rows)
 
     def prepare(self) -> None:
         """Stage the rows again in the transaction that writes, if its TEMP tables are those of no other one."""
@@ -214,10 +215,24 @@ class UndoCheck:
             if name in references.SERVER_UPDATED.get(table, ()) or now.get(name) == left:
                 continue
             if name in ("password", "api_key", "otp_secret"):
-                yield f"{table} {id}: its {name} was changed since: change it by hand"
+                yield f"{table} {id}: its {name} was changed since: {self._remedy(table, id)}"
             else:
                 found = f"is {_shown(now.get(name))} now, and was {_shown(left)} when the change was applied"
-                yield f"{table} {id}: {name} {found}: change it by hand"
+                yield f"{table} {id}: {name} {found}: {self._remedy(table, id)}"
+
+    def _remedy(self, table: str, id: int) -> str:
+        number = self._changed_later.get((table, id))
+        return "change it by hand" if number is None else f"undo change {number} first, or change it by hand"
+
+    @functools.cached_property
+    def _changed_later(self) -> dict[tuple[str, int], int]:
+        """The newest later plan in effect that wrote a row, by table and id."""
+        found: dict[tuple[str, int], int] = {}
+        for record in self.later:
+            for row in records.rows(record) if record.reverted_by is None else ():
+                if row.id is not None:
+                    found.setdefault((row.table, int(row.id)), record.number)
+        return found
 
     def _reference_problems(self) -> Iterator[str]:
         """Return the inserted rows that other rows refer to."""

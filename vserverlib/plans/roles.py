@@ -88,7 +88,9 @@ def _role(server: Server, row: Row, name: str, organization: int | None) -> int:
         )
         raise Refused([f'{_user_title(row)}: the role "{printable(name)}" belongs to {owner}: {remedy}'])
     known = list(_known(server, organization))
-    near = did_you_mean(name, known) or f": its roles are {', '.join(map(printable, known)) or 'none'}"
+    names = ", ".join(f'"{printable(each)}"' for each in known)
+    choices = f"choose one of {names}" if known else "it has no roles"
+    near = did_you_mean(name, known) or f": {choices}"
     raise Refused([f'{_user_title(row)}: no role "{printable(name)}" on the server{near}'])
 
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from vserverlib import files, home, signals
+from vserverlib import Error, files, home, signals
 from vserverlib.databases import sqlite_connections
 from vserverlib.databases.postgresql import dumps
 from vserverlib.files import shown
@@ -26,6 +26,7 @@ KEPT = 5  # backups of each database
 PAGES = 200  # to copy in one step, during which the server cannot write
 PAUSE = 0.001  # seconds between two steps, in which it can
 BUSY_SECONDS = 5.0  # seconds after which a busy database is copied in one step
+WITHOUT = "--no-backup before the command applies the plan without one"
 NAME = re.compile(r"\d{4,}\.(db|dump)")
 
 
@@ -37,11 +38,14 @@ def create(server: Server, target: Path | str, number: int, bar: ProgressBar) ->
     """Create a backup of a server's database, and return its file. Raises Error if that fails."""
     folder = records.create_folder(server.identity)
     place = folder / f"{number:04}.{'db' if isinstance(target, Path) else 'dump'}"
-    with files.as_error(f"the backup {shown(place)} cannot be created"):
-        if isinstance(target, Path):
-            _copy(target, place, bar)
-        else:
-            dumps.make_of_server(target, place)
+    try:
+        with files.as_error(f"the backup {shown(place)} cannot be created"):
+            if isinstance(target, Path):
+                _copy(target, place, bar)
+            else:
+                dumps.make_of_server(target, place)
+    except Error as error:
+        raise Error(f"{error}; nothing was written; {WITHOUT}") from error
     _prune(folder)
     return place
 

@@ -25,7 +25,7 @@ class Session:
 
     target: the server's database. release: of vantage6. copied_at: when it was copied, in UTC. database: the working
     copy, open. since: the newest change of its journal when it was copied or last applied. ids: of applied new rows.
-    changes: server-only changes. applied: the numbers of applied plans.
+    changes: server-only changes. applied: the numbers of applied plans. why_ended: why it can plan nothing more.
     """
 
     target: Target
@@ -36,6 +36,7 @@ class Session:
     ids: Ids = dataclasses.field(default_factory=Ids)
     changes: list[ServerChange] = dataclasses.field(default_factory=list)
     applied: list[int] = dataclasses.field(default_factory=list)
+    why_ended: str = ""
 
     def header(self, server: Server) -> PlanHeader:
         """Return the parts of a plan that do not depend on its changes."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from vserverlib import Error, addresses, files, home
-from vserverlib.databases import connecting, server_accounts, sqlite_connections, storage
+from vserverlib.databases import connecting, recording, server_accounts, sqlite_connections, storage
 from vserverlib.databases.recording import Recorder
 from vserverlib.databases.sqlite import Sqlite
 from vserverlib.entities import orm
@@ -32,6 +32,7 @@ NEW_LOCK, LOCK = "new-lock", "lock"  # a file that is locked while its session r
 NAME = re.compile(rf"{PREFIX}[a-z0-9_]{{8}}")
 # Changes stay in the WAL, so that the file keeps the copied state: see net_changes.py.
 PRAGMAS = {"wal_autocheckpoint": 0, "synchronous": "OFF"}
+LEFT_OUT = re.compile(r" AND NOT \(\(OLD\.last_seen.*")  # the end of a trigger's condition, by migration 0004
 OLDEST = 3  # the first release whose databases can be changed
 
 
@@ -45,11 +46,17 @@ class WorkingCopy(Sqlite):
 
     def plan(self, *, bar: ProgressBar = no_progress_bar) -> Plan:
         """Return the plan: the changes that apply() would make now. Writes nothing. Raises Refused."""
+        self._refuse_closed()
         return applying.plan(self.session, bar)
 
     def apply(self, plan: Plan | None = None, *, backup: bool = True, bar: ProgressBar = no_progress_bar) -> Applied:
         """Apply the changes to the server's database, all or nothing: see applying.apply()."""
+        self._refuse_closed()
         return applying.apply(self.session, plan, backup=backup, bar=bar)
+
+    def _refuse_closed(self) -> None:
+        if not os.path.exists(self.database):
+            raise Error("this working copy was closed, and its changes are gone: connect again")
 
     def written_id(self, entity: Any) -> int:
         """Return the id of an entity on the server, as far as it was applied."""
@@ -99,13 +106,25 @@ def _bound(target: Target, folder: Path, lock: Any, session: Session) -> Working
     with contextlib.closing(sqlite_connections.connect(copy)) as conn:
         conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         session.since = applying.newest_change(conn)
+        _record_presence(conn)
     path, title = (target, None) if isinstance(target, Path) else (copy, addresses.shown(target))
     database = WorkingCopy(str(copy), path=path, mode=MODE, title=title, pragmas=PRAGMAS, recorder=Recorder())
     database.session, session.database, database.when_applied = session, database, []
+    undo = addresses.command(title or files.shown(target), "--write", "undo")
+    database.why_nothing_to_undo = f"this session has no more changes to undo; an applied plan is undone with: {undo}"
     connecting.bind(database)
     database.guard = refusals.Guard(database, session.release)
     database.at_close += [lambda: _remove(folder, lock), database.guard.close]
     return database
+
+
+def _record_presence(conn: Any) -> None:
+    """Have the copy's journal record when users and nodes were seen, which it leaves out elsewhere: it is the plan."""
+    for table in recording.SEEN:
+        name = f"journal_{table}_update"
+        (sql,) = conn.execute("SELECT sql FROM sqlite_master WHERE name = ?", [name]).fetchone()
+        conn.execute(f'DROP TRIGGER "{name}"')
+        conn.execute(LEFT_OUT.sub("", sql, count=1))
 
 
 # What can be changed
@@ -121,6 +140,8 @@ def _refuse_unsupported(source: Any) -> int:
         raise Refused(
             [f"{source.title}: a database of release {source.release} can only be viewed: upgrade the server"]
         )
+    if table := mapping.missing_table(source.release, source.columns):
+        raise Refused([f"{source.title} has no table {table}: without it, it can only be viewed: restore a backup"])
     if missing := list(_missing(source)):
         remedy = "databases before release 3.11 can only be viewed: upgrade the server"
         raise Refused([f"{source.title} has no column {missing[0]}: {remedy}"])

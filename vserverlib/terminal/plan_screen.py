@@ -29,10 +29,10 @@ IN_ASCII = {plan_text.ARROW: "->", plan_text.EMPTY: "-"}
 
 
 class Screen:
-    """A rich renderable of a plan."""
+    """A rich renderable of a plan. backup: whether a backup is made before it is applied."""
 
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
+    def __init__(self, plan: Plan, *, backup: bool = True) -> None:
+        self.plan, self.backup = plan, backup
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Any]:
         look = Look(options.encoding)
@@ -43,7 +43,7 @@ class Screen:
         yield ""
         yield Padding(Group(*_rows(self.plan, look)), (0, 0, 0, INDENT))
         yield ""
-        for line in self.plan.end():
+        for line in self.plan.end(backup=self.backup):
             yield Padding(Text(look.safe(line), "dim" if line != self.plan.summary else ""), (0, 0, 0, INDENT))
 
 

@@ -47,10 +47,13 @@ def write(path: Path, credentials: Sequence[GeneratedCredential]) -> None:
 
 
 @contextlib.contextmanager
-def written_to(path: Path) -> Iterator[Callable[[Sequence[GeneratedCredential]], None]]:
+def written_to(
+    path: Path, kept_after: type[Exception] | tuple[()] = ()
+) -> Iterator[Callable[[Sequence[GeneratedCredential]], None]]:
     """Provide a function that writes credentials to a file; if the block fails later, the file is deleted again.
 
-    Raises an Error at once if the file exists. Without credentials no file is written.
+    kept_after: an exception that is no failure. Raises an Error at once if the file exists. Without credentials no file
+    is written.
     """
     files.refuse_taken(path)
     written: list[Path] = []
@@ -62,6 +65,8 @@ def written_to(path: Path) -> Iterator[Callable[[Sequence[GeneratedCredential]],
 
     try:
         yield deliver
+    except kept_after:
+        raise
     except BaseException:
         for each in written:
             each.unlink(missing_ok=True)
