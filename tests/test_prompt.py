@@ -217,6 +217,12 @@ def test_an_error_in_a_file_that_is_run_names_its_line(file: Path) -> None:
         assert "Traceback" not in shown
 
 
+def test_a_file_that_runs_without_the_names_of_the_shell_names_the_option(file: Path) -> None:
+    (file.parent / "work.py").write_text("print(len(db.Task.get()))\n")
+    with shell_at(file, file.parent) as terminal:
+        assert "%run -i runs a file with the names" in plainly(terminal.enter(f"%run {file.parent}/work.py"))
+
+
 def test_a_variable_that_a_lookup_left_empty_is_explained_later(at_prompt: Terminal) -> None:
     at_prompt.enter('org = db.Organization.get_by_name("IKLN")')
     assert 'error: org is None: no organization "IKLN"; did you mean "IKNL"?' in at_prompt.enter("org.users")
@@ -276,6 +282,13 @@ def test_tab_completes_fields_states_and_names(at_prompt: Terminal, keys: str) -
     at_prompt.send(keys)
     at_prompt.wait_for(TABS[keys])
     at_prompt.send("\x03\x03")  # the first closes the menu
+    at_prompt.wait_for_prompt()
+
+
+def test_tab_offers_no_builtins_in_a_text(at_prompt: Terminal) -> None:
+    at_prompt.send('db.User(roles="Arithmet\t!')
+    at_prompt.wait_for('roles="Arithmet!$')
+    at_prompt.send("\x03\x03")
     at_prompt.wait_for_prompt()
 
 

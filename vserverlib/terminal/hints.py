@@ -91,6 +91,8 @@ def of_undefined(error: BaseException, names: Mapping[str, Any]) -> str:
     name = error.name if isinstance(error, NameError) else None
     if hint := vantage6_names.of_error(error):
         return hint
+    if name in names:  # of the shell: %run starts a file without them
+        return ": %run -i runs a file with the names of the shell"
     if name in OF_DB:
         return f": call db.{name}()"
     if name in OF_ENTITY:
