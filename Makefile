@@ -15,6 +15,7 @@ lint: .venv-test  ## what ruff and mypy find
 docs: .venv-test  ## the generated pages: commands, topics of help, the Python API, the schema of the JSON, the pictures
 	$(python) docs/make_commands.py
 	$(python) docs/make_api.py
+	$(python) docs/make_server.py
 	$(python) docs/make_schema.py
 	$(python) docs/make_pictures.py
 

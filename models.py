@@ -20,7 +20,7 @@ from vserverlib import Error, NotFound, NotObeyed, hashing, printable, traceback
 from vserverlib.databases.connecting import connect, create
 from vserverlib.databases.current import database
 from vserverlib.databases.registry import registry
-from vserverlib.entities import finding
+from vserverlib.entities import finding, lock_outs
 from vserverlib.entities.choices import GeneratedField
 from vserverlib.entities.computed import ComputedAttribute
 from vserverlib.entities.entity import Entity
@@ -143,17 +143,22 @@ class User(Entity):
         """Assign a new password: it is hashed now and written by save()."""
         self.password = plain
 
-    def unlock(self, *, two_factor: bool = False) -> None:
-        """Let a user of a vantage6 server log in again after wrong passwords; part of its plan, without undo.
+    def unlock(self, *, two_factor: bool = False) -> bool:
+        """Let a user log in again after wrong passwords, and return whether anything was in the way. Writes at once.
 
-        two_factor: also reset two-factor authentication. Raises an Error for a database of vserver, which locks nobody
-        out, and if the user was never saved.
+        In the working copy of a vantage6 server, it is part of the plan, without undo; two_factor: also reset
+        two-factor authentication. Raises an Error if the user was never saved, and for two_factor in a database of
+        vserver, which has none.
         """
         database = self._meta.database
         database.refuse_read_only("unlock")
         if self._new:
             raise Error(f"{self.named()}: save it first: only a user who exists can be locked out")
-        database.unlock(self, two_factor=two_factor)
+        if database.unlock(self, two_factor=two_factor):
+            return True
+        if two_factor:
+            raise Error(f"{self.named()} has no two-factor authentication here: unlock without it")
+        return lock_outs.lift(self.id)
 
 
 class Collaboration(Named, Entity):

@@ -26,7 +26,7 @@ from typing import Any
 import click
 
 from vserverlib import Error, pluralize, printable
-from vserverlib.commands import clean_up, completers, create, edit, editor, maintenance, read
+from vserverlib.commands import clean_up, completers, create, edit, editor, maintenance, read, start
 from vserverlib.commands.options import BEFORE, MAX_COUNT, Command, Commands, Target, misplaced, one_database
 from vserverlib.messages import notify, plain_warnings
 
@@ -135,6 +135,7 @@ for _command in (
     *edit.COMMANDS,
     *clean_up.COMMANDS,
     *maintenance.COMMANDS,
+    *start.COMMANDS,
 ):
     main.add_command(_command)
 

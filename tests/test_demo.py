@@ -20,7 +20,7 @@ from helpers import postgres
 from helpers.terminal import ROOT, environment
 
 import models
-from vserverlib import Error, hashing
+from vserverlib import Error, hashing, payloads
 from vserverlib.entities import journal, progress
 from vserverlib.entities.fields import Secret
 from vserverlib.examples import demo
@@ -193,6 +193,13 @@ def test_the_passwords_and_keys_break_no_rule_either() -> None:
         password = demo.password_of(row[1])
         assert len(password) >= 8 and password != password.lower() and "-" in password and "1" in password
     assert demo.key_of(1)[14] == "4"  # a version 4 UUID: NOD005 is about those of version 1
+
+
+def test_inputs_and_results_are_base64_of_json_unless_their_collaboration_is_encrypted(consortium: Any) -> None:
+    for result in models.Result.get():
+        for text in filter(None, (result.input, result.result)):
+            is_sealed = result.task.collaboration.encrypted
+            assert (payloads.readable(text) == text) == is_sealed and (text == demo.SEALED) == is_sealed
 
 
 def test_only_the_task_made_by_hand_has_no_results(consortium: Any) -> None:

@@ -145,6 +145,11 @@ def test_a_page_of_help_texts_is_up_to_date(name: str) -> None:
     assert "Generated from" in text[:400]
 
 
+def test_the_page_of_the_servers_calls_is_up_to_date() -> None:
+    page, made = (DOCS / "calls.md").read_text(encoding="utf-8"), runpy.run_path(str(DOCS / "make_server.py"))["page"]()
+    assert page == made, "run: make docs"
+
+
 def test_the_python_reference_is_what_the_docstrings_say() -> None:
     page, made = (DOCS / "api.md").read_text(encoding="utf-8"), runpy.run_path(str(DOCS / "make_api.py"))["page"]()
     assert page == made, "run: make docs"

@@ -31,6 +31,7 @@ ROOMS = (
     "terminal",
     "opening",
     "api",
+    "serving",
     "commands",
     "shell",
     "notebooks",
@@ -55,6 +56,7 @@ OWNERS = {
         *("create", "editor", "passwords", "confirmation"),
         "clean_up",
         *("habits", "printing"),
+        "start",
     },
     "IPython": {"console", "history", "magics", "matcher", "extension"},
     "prompt_toolkit": {"console", "history"},
@@ -77,6 +79,10 @@ OWNERS = {
     "bcrypt": {"hashing"},
     "peewee": {"drivers"},
     "playhouse": {"schemas"},
+    "starlette": {"application", "sockets"},
+    "uvicorn": {"starting"},
+    "socketio": {"sockets"},
+    "jwt": {"tokens"},
     "psycopg": {"postgres", "sessions", "connecting", "secret_values", "value_decoding", "lock_timeout", "servers"},
 }
 AT_START = ("click", "peewee", "playhouse")
@@ -163,6 +169,11 @@ def test_a_library_is_imported_by_its_owners_only() -> None:
 @pytest.mark.parametrize("path", MIGRATIONS, ids=lambda path: path.name)
 def test_a_migration_imports_peewee_and_finds_older_ones_but_nothing_else(path: Path) -> None:
     assert imported(path) <= {"importlib", "peewee", "re"}
+
+
+def test_the_server_is_imported_by_its_command_only() -> None:
+    importers = {name for name, others in graph().items() if any(room(each) == "serving" for each in others)}
+    assert {name for name in importers if room(name) != "serving"} == {"vserverlib.commands.start"}
 
 
 def test_no_heavy_library_is_imported_at_start() -> None:

@@ -14,6 +14,7 @@ from rich.cells import cell_len
 
 import models
 from models import Collaboration, Node, Organization, Result, Task
+from vserverlib import payloads
 from vserverlib.entities.fields import now
 from vserverlib.queries import details
 from vserverlib.terminal import panels, views
@@ -192,3 +193,12 @@ def test_nothing_of_a_name_leaves_its_place_in_a_section(path: Path, story: Simp
         assert all(line.isprintable() for line in text.splitlines())
         assert {cell_len(line) for line in text.splitlines()} == {80}
         assert not re.search(r"^│ 99  Fake", text, re.MULTILINE)
+
+
+def test_inputs_and_results_are_shown_decoded_unless_they_are_encrypted(story: SimpleNamespace) -> None:
+    encoded, sealed, odd = payloads.encoded('{"n": 1204}'), "a2V5$aXY=$dGV4dA==", payloads.encoded("no JSON")
+    for given, shown in ((encoded, '{"n": 1204}'), (sealed, sealed), (odd, odd), ("{}", "{}"), ("é", "é")):
+        result = story.results[0]
+        result.input = result.result = given
+        result.save()
+        assert len(lines_with(panel(result), shown)) == 2, given

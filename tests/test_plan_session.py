@@ -403,6 +403,11 @@ def test_what_has_no_dry_run_says_so(example: Path, words: tuple[str, ...]) -> N
     assert done.status == 1 and words[0] in done.err and "--dry-run" in done.err
 
 
+def test_unlock_says_that_a_user_was_not_locked_out(example: Path) -> None:
+    done = vserver("-d", example, "unlock", "anna.devries")
+    assert done.status == 0 and 'user 1 "anna.devries" was not locked out' in said(done)
+
+
 def test_a_view_shows_who_is_locked_out(theirs: Server) -> None:
     locked = "failed_login_attempts = 6, last_login_attempt = '2026-11-28 09:00:00.000000', otp_secret = 'ABC'"
     theirs.run(f"UPDATE \"user\" SET {locked} WHERE username = 'user10'")
@@ -411,11 +416,6 @@ def test_a_view_shows_who_is_locked_out(theirs: Server) -> None:
     assert re.search(r"two-factor +on", shown)
     shown = vserver("-d", theirs.target, "show", "user", "user11").out
     assert re.search(r"no wrong password .*two-factor +off", shown, re.DOTALL)
-
-
-def test_a_database_of_ours_locks_nobody_out(example: Path) -> None:
-    done = vserver("-d", example, "unlock", "anna.devries")
-    assert done.status == 1 and "--write unlock anna.devries" in said(done)
 
 
 def test_failing_a_result_of_ours_can_be_undone(example: Path) -> None:
@@ -568,3 +568,8 @@ def test_a_database_on_postgresql(server: object, tmp_path: Path, programs: Path
         assert run(theirs, "--yes", "undo").status == 0
         assert "--write fail 5" in said(vserver("-d", theirs.target, "fail", "5"))
         assert run(theirs, "--yes", "upgrade").status == 1
+
+
+def test_two_factor_is_not_reset_where_there_is_none(example: Path) -> None:
+    done = vserver("-d", example, "unlock", "anna.devries", "--two-factor")
+    assert done.status == 1 and "has no two-factor authentication here" in said(done)

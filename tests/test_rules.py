@@ -140,6 +140,10 @@ BREAKS: dict[str, list[Make]] = {
     ],
     "USR004": [lambda s: user(s, password=None)],
     "USR005": [lambda s, email=email: user(s, email=email) for email in NO_EMAILS],
+    "USR006": [
+        lambda s, roles=roles: user(s, roles=roles)
+        for roles in ("admin", "root, admin", "rootx", "node", "root viewer", "Root;Viewer", "root,,x")
+    ],
     "COL001": [lambda s, name=name: changed(s.collaboration, name=name) for name in NO_NAMES],
     "COL002": [lambda s: db.Collaboration(name="empty"), lambda s: changed(db.Collaboration.get(1), organizations=[])],
     "COL003": [lambda s: without(s.collaboration, s.oslo_node)],
@@ -187,6 +191,10 @@ FINE: dict[str, list[Make]] = {
     "USR003": [lambda s: user(s, password="Aa1!5678"), lambda s: changed(s.user, firstname="John")],
     "USR004": [user],
     "USR005": [lambda s: user(s, email=None), lambda s: user(s, email="anna.de-vries+1@mail.iknl.nl")],
+    "USR006": [
+        lambda s, roles=roles: user(s, roles=roles)
+        for roles in (None, "", "root", "ROOT,root", "Organization Admin , researcher,viewer", " Collaboration admin")
+    ],
     "COL001": [lambda s: changed(s.collaboration, name="Phase 2")],
     "COL002": [lambda s: changed(db.Collaboration.get(1), organizations=[s.iknl, s.oslo])],
     "COL003": [lambda s: changed(s.collaboration, name="KYOTO")],

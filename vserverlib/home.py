@@ -1,4 +1,4 @@
-"""The folder of the application: the shell's history, copies of servers' databases, the last checks.
+"""The folder of the application: the shell's history, copies of servers' databases, secrets of ours, the last checks.
 
 It owns the folder's location and its permissions: only the owner can read it.
 """

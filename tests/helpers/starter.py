@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import fcntl
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import termios
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
 LONGEST = 100_000  # bytes of a request: a socket does not take much more at once
-AT_START = ("LANG", "LC_", "PYTHON", "COVERAGE")  # Python reads variables that begin so before anything runs
+AT_START = ("LANG", "LC_", "PYTHON", "COVERAGE", "EDITOR")  # libraries read such variables when they are imported
 
 
 def can_start(request: bytes, env: Mapping[str, str]) -> bool:
@@ -31,33 +33,63 @@ def can_start(request: bytes, env: Mapping[str, str]) -> bool:
     return _at_start(env) == _at_start(_environment())
 
 
+class Started:
+    """A process that a starter has forked. pid: its id; streams: its standard input, output and error."""
+
+    def __init__(self, request: bytes, streams: Sequence[int]) -> None:
+        ours, reply = socket.socketpair()
+        socket.send_fds(_starter(), [request], [*streams, reply.fileno()])
+        reply.close()
+        with ours:
+            self._replies = ours.makefile()
+        self.pid = int(self._replies.readline())
+        self.status: int | None = None
+
+    def wait(self) -> int:
+        """Wait for its end and return its exit status; negative: the signal that ended it."""
+        if self.status is None:
+            with self._replies:
+                self.status = int(self._replies.readline())
+        return self.status
+
+    def kill(self, number: int) -> None:
+        """Send a signal, unless it has ended."""
+        if self.status is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+
 def run(request: bytes, given: str, seconds: float) -> tuple[int, str, str]:
     """Have a program started, and return its exit status and its output. Raises TimeoutExpired.
 
     request: as written by `request()`; given: its standard input; seconds: after which it is killed.
     """
-    (stdin, typed), (out, stdout), (err, stderr), (ours, reply) = os.pipe(), os.pipe(), os.pipe(), socket.socketpair()
-    socket.send_fds(_starter(), [request], [stdin, stdout, stderr, reply.fileno()])
-    reply.close()
+    (stdin, typed), (out, stdout), (err, stderr) = os.pipe(), os.pipe(), os.pipe()
+    started = Started(request, [stdin, stdout, stderr])
     for descriptor in (stdin, stdout, stderr):
         os.close(descriptor)
-    with ours.makefile() as replies, ours, ThreadPoolExecutor(3) as threads:
-        pid = int(replies.readline())
-        timer = threading.Timer(seconds, os.kill, (pid, signal.SIGKILL))
-        timer.start()
+    timer = threading.Timer(seconds, started.kill, [signal.SIGKILL])
+    timer.start()
+    with ThreadPoolExecutor(3) as threads:
         threads.submit(_write, typed, given)
         printed = [threads.submit(_read, descriptor) for descriptor in (out, err)]
-        status = int(replies.readline())
+        status = started.wait()
         texts = [future.result() for future in printed]
-        if timer.finished.is_set():
-            raise subprocess.TimeoutExpired(request, seconds, *texts)
-        timer.cancel()
+    if timer.finished.is_set():
+        raise subprocess.TimeoutExpired(request, seconds, *texts)
+    timer.cancel()
     return status, texts[0], texts[1]
 
 
-def request(words: Sequence[str], folder: str, env: Mapping[str, str]) -> bytes:
-    """Return what a starter is sent: to run `vserver WORDS` in a folder and an environment."""
-    return json.dumps({"words": words, "folder": folder, "env": dict(env)}).encode()
+def request(
+    words: Sequence[str], folder: str, env: Mapping[str, str], code: str | None = None, has_terminal: bool = False
+) -> bytes:
+    """Return what a starter is sent: to run `vserver WORDS`, or `python -c CODE WORDS`.
+
+    folder: the current folder; has_terminal: whether its standard input is the terminal of a new session.
+    """
+    asked = {"words": words, "folder": folder, "env": dict(env), "code": code, "has_terminal": has_terminal}
+    return json.dumps(asked).encode()
 
 
 def _read(descriptor: int) -> str:
@@ -121,7 +153,7 @@ def _serve(requests: socket.socket) -> None:
     for number, descriptor in enumerate(streams):
         os.dup2(descriptor, number)
         os.close(descriptor)
-    _be_vserver(**json.loads(data))
+    _be_python(**json.loads(data))
 
 
 def _wait_for(child: int, streams: Sequence[int], reply: socket.socket) -> None:
@@ -147,26 +179,34 @@ def _import_all() -> None:
             importlib.import_module(module.name)
 
 
-def _be_vserver(words: Sequence[str], folder: str, env: Mapping[str, str]) -> None:
-    """Do what `python -m vserver WORDS` does, but for freeing all objects at the end: that takes half of the time."""
+def _be_python(words: Sequence[str], folder: str, env: Mapping[str, str], code: str | None, has_terminal: bool) -> None:
+    """Do what Python does, but for freeing all objects at the end: that takes half of the time."""
     import runpy
 
     os.environ.clear()
     os.environ.update(env)
     os.chdir(folder)
-    sys.path[0] = folder
-    sys.argv = ["-m", *words]
-    sys.orig_argv = [sys.executable, "-m", "vserver", *words]
+    if has_terminal:
+        os.setsid()
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    program = ["-m", "vserver"] if code is None else ["-c", code]
+    sys.path[0] = folder if code is None else ""
+    sys.argv, sys.orig_argv = [program[0], *words], [sys.executable, *program, *words]
     try:
-        runpy._run_module_as_main("vserver")  # type: ignore[attr-defined]
+        if code is None:
+            runpy._run_module_as_main("vserver")  # type: ignore[attr-defined]
+        else:
+            exec(compile(code, "<string>", "exec"), vars(sys.modules["__main__"]))
+            sys.exit(0)
     except SystemExit as ended:
         threading._shutdown()  # type: ignore[attr-defined]
         atexit._run_exitfuncs()
         sys.stdout.flush()
         sys.stderr.flush()
-        if not isinstance(ended.code, int):
+        if ended.code is not None and not isinstance(ended.code, int):
             raise
-        os._exit(ended.code & 0xFF)
+        os._exit((ended.code or 0) & 0xFF)
 
 
 if __name__ == "__main__":

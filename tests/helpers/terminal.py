@@ -5,9 +5,14 @@ It never sleeps: it waits for a text on the screen.
 
 from __future__ import annotations
 
+import fcntl
 import os
+import pty
 import re
+import signal
+import struct
 import sys
+import termios
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,6 +21,9 @@ from typing import Any
 
 import pexpect
 import pyte
+from pexpect import fdpexpect
+
+from helpers import starter
 
 ROOT = Path(__file__).parent.parent.parent
 # With the last one, coverage also measures programs that a test starts.
@@ -33,9 +41,7 @@ class Terminal:
         self.stream = pyte.Stream(self.screen)
         self.raw, self.number = "", 1
         self._text: str | None = ""  # None if it is out of date
-        options: dict[str, Any] = {"encoding": "utf-8", "codec_errors": "replace", "echo": True}
-        self.child = pexpect.spawn(command[0], list(command[1:]), env=dict(env), dimensions=(lines, columns), **options)
-        self.child.delaybeforesend = None
+        self.child = _started(command, env, (lines, columns))
         self.screen.write_process_input = self.child.send  # answers questions for the cursor's position
 
     def _read(self, seconds: float) -> bool:
@@ -137,6 +143,45 @@ class Terminal:
                 pressed = now
         self.child.close()
         return int(self.child.exitstatus if self.child.exitstatus is not None else -self.child.signalstatus)
+
+
+class _Forked(fdpexpect.fdspawn):  # type: ignore[misc]  # pexpect has no types
+    """What pexpect.spawn is, for a process that a starter forks."""
+
+    def __init__(self, request: bytes, size: tuple[int, int], **options: Any) -> None:
+        ours, theirs = pty.openpty()
+        super().__init__(ours, **options)
+        self.setwinsize(*size)
+        self._started = starter.Started(request, [theirs] * 3)
+        os.close(theirs)
+        self.pid, self.kill = self._started.pid, self._started.kill
+
+    def setwinsize(self, rows: int, columns: int) -> None:
+        fcntl.ioctl(self.child_fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def close(self, force: bool = False) -> None:
+        """Close the terminal, which ends what runs in it, and note how it ended."""
+        super().close()
+        if force:
+            self.kill(signal.SIGKILL)
+        status = self._started.wait()
+        self.exitstatus, self.signalstatus = (status, None) if status >= 0 else (None, -status)
+
+
+def _started(command: Sequence[str], env: Mapping[str, str], size: tuple[int, int]) -> Any:
+    """Start a program in a terminal, by a fork if it is ours."""
+    options: dict[str, Any] = {"encoding": "utf-8", "codec_errors": "replace"}
+    if list(command[:3]) == [sys.executable, "-m", "vserver"]:
+        request = starter.request(list(command[3:]), os.getcwd(), env, has_terminal=True)
+    elif list(command[:2]) == [sys.executable, "-c"]:
+        request = starter.request(list(command[3:]), os.getcwd(), env, code=command[2], has_terminal=True)
+    else:
+        request = b""
+    if request and starter.can_start(request, env):
+        return _Forked(request, size, **options)
+    child = pexpect.spawn(command[0], list(command[1:]), env=dict(env), dimensions=size, echo=True, **options)
+    child.delaybeforesend = None
+    return child
 
 
 def environment(home: Path, **more: str) -> dict[str, str]:

@@ -59,6 +59,7 @@ def passwd(target: Target, username: str, piped: bool) -> None:
     password = passwords.piped("--stdin") if piped else None
     with target.open() as database:
         import models
+        from vserverlib.entities import lock_outs
 
         user = models.User.get_by_username(username)
         database.refuse_unplannable(user, "password")
@@ -66,6 +67,7 @@ def passwd(target: Target, username: str, piped: bool) -> None:
         prompt = f"New password for {user.named()}"
         user.password = passwords.typed(prompt, "--stdin") if password is None else password
         user.save()
+        lock_outs.lift(user.id)
         notify(f"{user.named()} has a new password")
         if is_in_keycloak:
             notify(f"the server that {user.named()} came from keeps passwords in Keycloak: set it there, too", "yellow")
@@ -83,18 +85,21 @@ def _is_in_keycloak(entity: Any, secret: str) -> bool:
 @click.option("--two-factor", is_flag=True, help="Also have the user set up two-factor authentication again.")
 @click.pass_obj
 def unlock(target: Target, username: str, two_factor: bool) -> None:
-    """Let a user of a vantage6 server log in again after wrong passwords.
+    """Let a user log in to a server again after five wrong passwords.
 
-    Only a server's database has lock-outs and two-factor authentication, so it needs --write: see `vserver help
-    servers`. A new password lifts the lock-out, too.
+    The database of a vantage6 server needs --write: see `vserver help servers`. A new password lifts the lock-out, too.
 
+    $ vserver unlock anna.devries
     $ vserver -d server.sqlite --write --yes unlock user10
     $ vserver -d server.sqlite --write --dry-run unlock user10 --two-factor
     """
     with target.open():
         import models
 
-        models.User.get_by_username(username).unlock(two_factor=two_factor)
+        user = models.User.get_by_username(username)
+        was_locked = user.unlock(two_factor=two_factor)
+        if not target.write:
+            notify(f"{user.named()} can log in again" if was_locked else f"{user.named()} was not locked out")
 
 
 @command()

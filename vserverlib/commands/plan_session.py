@@ -30,11 +30,12 @@ REFUSED = {  # commands that are not planned, and why
     "restore": "it replaces the whole database; undo an applied plan with: {undo}",
     "upgrade": "the schema is the server's",
     "import": "only `import --merge` can be planned",
+    "start": "it serves databases of vserver",
     "backup": "a plan backs up the database before it is applied",
     "log": "only a database of vserver has a journal to prune",
 }
 ANYWHERE = ("init", "copy")  # refused with --write for a database of ours, too
-NO_DRY_RUN = ("init", "demo", "restore", "backup", "export", "copy", "completion")
+NO_DRY_RUN = ("init", "demo", "restore", "backup", "export", "copy", "completion", "start")
 READ_ONLY = ("read_only", "sandbox")  # options of the shell that exclude --write
 Apply = Callable[["Plan"], "Applied"]
 

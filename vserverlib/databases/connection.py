@@ -17,7 +17,8 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from vserverlib import Error, Locked, ReadOnly, addresses, printable, signals
+from vserverlib import Error, Locked, ReadOnly, printable, signals
+from vserverlib.databases.recording import MAX_ACTOR
 from vserverlib.drivers import peewee
 from vserverlib.messages import notify
 from vserverlib.secret_columns import SECRET_COLUMNS
@@ -67,6 +68,7 @@ class DatabaseMixin(peewee.Database):
 
     is_sqlite: bool
     path: Path | None
+    recorder: Any  # a Recorder; None in a read-only session
     is_view = False  # whether it is a copy of a server's database, which nobody writes to
     write_remedy = "open it without --read-only"  # the remedy for a write in a read-only session
 
@@ -95,10 +97,9 @@ class DatabaseMixin(peewee.Database):
     def refuse_unplannable(self, entity: Any, *names: str) -> None:
         """Raise an Error if an entity cannot be created, or these fields of it cannot be changed, by a plan."""
 
-    def unlock(self, user: Any, *, two_factor: bool = False) -> None:
-        """Unlock a user of a vantage6 server. Raises an Error: only a working copy of a server's database can."""
-        line = addresses.command("SERVER", "--write", "unlock", str(user.username), *["--two-factor"] * two_factor)
-        raise Error(f"{self.title} is not a server's own database, which alone locks users out: type {line}")
+    def unlock(self, user: Any, *, two_factor: bool = False) -> bool:
+        """Plan that a user of a vantage6 server is unlocked. Returns whether it is planned: only by a working copy."""
+        return False
 
     def is_in_place(self) -> bool:
         """Whether the name of the database still leads to what is open."""
@@ -128,6 +129,10 @@ class DatabaseMixin(peewee.Database):
     def last_change(self) -> int | None:
         """Return the journal's number of this session's newest committed change; None before the first."""
         raise NotImplementedError
+
+    def sign_as(self, actor: str) -> None:
+        """Have the rest of the open transaction recorded under another name."""
+        self.recorder.actor = printable(actor, MAX_ACTOR)
 
     def version(self) -> Any:
         """Return a value that differs after another connection has written."""

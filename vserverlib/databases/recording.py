@@ -23,11 +23,13 @@ from vserverlib import printable, signals
 CLOSED, OPEN = 0, 1  # change.open: ended; rows are still added
 # change.kind; NULL for ordinary changes. PRUNE deleted old changes, FORGET deleted rows for good.
 UNDO, BULK_WORK, PRUNE, FORGET = "undo", "bulk", "prune", "forget"
+# Migration 0004: an update of these tables that changes last_seen, and no more than the others, is not recorded.
+SEEN, PRESENCE = ("node", "user"), ("ip", "last_seen", "status")
 MAX_ACTOR = 120  # characters of an actor's name
 
 NAMED = """
 CREATE TEMP TRIGGER vserver_name AFTER INSERT ON main.change BEGIN
-    UPDATE change SET actor = {actor}, session = {session}, open = vserver_begun(NEW.id) WHERE id = NEW.id;
+    UPDATE change SET actor = vserver_actor(), session = {session}, open = vserver_begun(NEW.id) WHERE id = NEW.id;
 END
 """
 NEW_CHANGE = "INSERT INTO change (at, kind, about, backup) VALUES (?, ?, ?, ?)"
@@ -48,8 +50,8 @@ NUMBER, RECORDING = "vserver.change", "vserver.recording"  # settings that the t
 class Recorder:
     """A session in the journal: its name, and the begin and end of its changes.
 
-    actor: VSERVER_ACTOR, or else the system's user name. session: eight characters, new each time. last: the newest
-    change that this session has committed, None before the first.
+    actor: VSERVER_ACTOR, or else the system's user name; a server sets it for each request. session: eight characters,
+    new each time. last: the newest change that this session has committed, None before the first.
     """
 
     def __init__(self) -> None:
@@ -63,7 +65,12 @@ class Recorder:
     def introduce(self, conn: sqlite3.Connection) -> None:
         """Register the session's name on a new connection. Writes nothing to the file."""
         conn.create_function("vserver_begun", 1, self._begun)
-        conn.execute(NAMED.format(actor=_quoted(self.actor), session=_quoted(self.session)))
+        conn.create_function("vserver_actor", 0, self._actor)
+        conn.execute(NAMED.format(session=_quoted(self.session)))
+
+    @signals.callback
+    def _actor(self) -> str:
+        return self.actor
 
     @signals.callback
     def _begun(self, id: int) -> int | None:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import string
+from collections.abc import Sequence
 
 from vserverlib.entities.timestamps import HOLDS_TIME
 
@@ -24,6 +25,20 @@ def no_text(column: str) -> str:
 def no_name(column: str) -> str:
     """Return the condition that a name is missing, has only digits, or is too long."""
     return f"{no_text(column)} OR TRIM({column}, '{DIGITS}') = '' OR LENGTH({column}) > {LONGEST_NAME}"
+
+
+def other_words(column: str, known: Sequence[str]) -> str:
+    """Return the condition that a text, names separated by commas, has one that is not known, in any case.
+
+    Commas are doubled, so that each name has its own, and known names are removed: nothing else may be left.
+    """
+    names = f"',' || LOWER({column}) || ','"
+    for blank in (", ", " ,") * 2:
+        names = f"REPLACE({names}, '{blank}', ',')"
+    names = f"REPLACE({names}, ',', ',,')"
+    for name in known:
+        names = f"REPLACE({names}, ',{name.lower()},', ',')"
+    return f"TRIM({names}, ', ') <> ''"
 
 
 def start(column: str) -> str:

@@ -11,8 +11,18 @@ table: one scan or index look-up, never a query for each row. It is SQL for both
 from __future__ import annotations
 
 import string
-from typing import NamedTuple
 
+from vserverlib.entities.roles import USER_ROLES
+from vserverlib.entities.rule import AT_CHECK as AT_CHECK
+from vserverlib.entities.rule import AT_SAVE as AT_SAVE
+from vserverlib.entities.rule import BOTH as BOTH
+from vserverlib.entities.rule import ERROR as ERROR
+from vserverlib.entities.rule import INFO as INFO
+from vserverlib.entities.rule import LEVELS as LEVELS
+from vserverlib.entities.rule import WARNING as WARNING
+from vserverlib.entities.rule import Fix
+from vserverlib.entities.rule import Rule as Rule
+from vserverlib.entities.rule import TableQuery as TableQuery
 from vserverlib.entities.rule_sql import (
     ADDRESS,
     BLANK,
@@ -35,65 +45,11 @@ from vserverlib.entities.rule_sql import (
     no_name,
     no_node,
     no_text,
+    other_words,
     start,
     time,
     why_no_name,
 )
-
-ERROR, WARNING, INFO = "error", "warning", "info"  # levels
-LEVELS = (ERROR, WARNING, INFO)
-BOTH, AT_SAVE, AT_CHECK = "at save and check", "at save only", "at check only"
-
-
-class TableQuery(NamedTuple):
-    """How a rule is checked for a whole table, if its own condition would be too slow.
-
-    where, detail: replace those of the rule; {cycles} stands for the ids of tasks in cycles (cycles.py). rows: replaces
-    the table.
-    """
-
-    where: str
-    detail: str = ""
-    rows: str = ""
-
-
-class Fix(NamedTuple):
-    """How `vserver check --fix` fixes a row that breaks a rule, without a guess.
-
-    does: what becomes of the row. sql: the statement for all rows; {rows} stands for the query of their ids. links:
-    those that may lead nowhere; they are emptied before, without a record, so that an undo can restore the row.
-    """
-
-    does: str
-    sql: str
-    links: tuple[str, ...] = ()
-
-
-class Rule(NamedTuple):
-    """One rule.
-
-    entity: the table whose rows can break it; "" for the whole database. breaks: what breaks it, for the list of rules.
-    message: describes a row that breaks it, after its name; {detail} is the value of the SQL in `detail`. secret: the
-    field whose plain text breaks it, which only the object that was assigned it knows. fix: how it is fixed without a
-    guess (never an organization, user, node or task); command: else, the words after `vserver` that help, with the {id}
-    and {name} of the row, and … to fill in.
-    """
-
-    code: str
-    entity: str
-    level: str
-    when: str
-    breaks: str
-    message: str
-    remedy: str
-    why: str
-    where: str = ""
-    detail: str = "NULL"
-    secret: str = ""
-    for_table: TableQuery | None = None
-    command: str = ""
-    fix: Fix | None = None
-
 
 DELETE_RESULT = Fix("delete it", "DELETE FROM result WHERE id IN ({rows})", ("task",))
 DELETE_MEMBERSHIP = Fix("delete it", "DELETE FROM member WHERE id IN ({rows})", ("organization", "collaboration"))
@@ -186,6 +142,16 @@ RULES = (
         f"LENGTH(this.email) > {LONGEST_EMAIL} OR "
         + " OR ".join(f"this.email LIKE '%{blank}%'" for blank in " \t\n\r"),
         command="set user {id} email=…",
+    ),
+    Rule(
+        "USR006", "user", INFO, AT_CHECK,
+        "a role that `vserver start` does not know",
+        "its roles, {detail}, have one that vserver start does not know",
+        f"use {', '.join(USER_ROLES)}, in any case, or leave it if the database is for another server",
+        "such a role grants nothing: the API of vserver start refuses what the user asks for",
+        other_words("this.roles", USER_ROLES),
+        "this.roles",
+        command="set user {id} roles=…",
     ),
     Rule(
         "COL001", "collaboration", ERROR, BOTH,

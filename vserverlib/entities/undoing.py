@@ -16,7 +16,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from vserverlib import Error, NotFound, UsageError, addresses, pluralize, printable
-from vserverlib.databases.recording import BULK_WORK, FORGET, PRUNE, UNDO, defer_links, one_change
+from vserverlib.databases.recording import (
+    BULK_WORK,
+    FORGET,
+    PRESENCE,
+    PRUNE,
+    SEEN,
+    UNDO,
+    defer_links,
+    one_change,
+)
 from vserverlib.databases.registry import registry
 from vserverlib.drivers import peewee
 from vserverlib.entities.fields import Secret, as_id, as_integer, is_64_bit
@@ -280,6 +289,8 @@ class RowRestorer:
     def _undo_insert(self, row: Row) -> bool:
         """Delete an inserted row. Its other columns must still be empty."""
         columns = [field.column_name for field in self.models[row.table].stored_fields()[1:]]
+        if row.table in SEEN:  # the journal does not record that they were seen again
+            columns = [name for name in columns if name not in PRESENCE]
         whole_row = {name: row.pairs.get(name, [None, None]) for name in columns}
         return self._is_as_left(row._replace(pairs=whole_row)) and self._run(
             f'DELETE FROM "{row.table}" WHERE id = {self.database.param}', [row.entity_id]
@@ -332,7 +343,7 @@ class RowRestorer:
     def _changed(self, row: Row, name: str) -> str:
         since = f"{self._name(row)} was changed since change {row.change}"
         model = self.models[row.table]
-        if isinstance(model._meta.columns[name], Secret):
+        if isinstance(model._meta.columns.get(name), Secret):
             return f"{since}: its {name} is different now{FORCE}"
         readable = _readable(name) if self.database.is_sqlite else f'"{name}"'
         sql = f'SELECT {readable} FROM "{row.table}" WHERE id = {self.database.param}'

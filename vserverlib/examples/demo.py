@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vserverlib import addresses
+from vserverlib import addresses, payloads
 from vserverlib.databases import recording, storage
 from vserverlib.databases.postgresql import servers
 from vserverlib.entities import progress
@@ -47,19 +47,19 @@ USERS = (
      "$2b$12$GgoBEUh61.BODXcVrVE5OOeAaLDjwTE6Qi1RS0kKiE7YmVsUwA70W"),
     (NOORD, "bram.hofstra", "Bram", "Hofstra", "researcher", "03-13 14:20:02",
      "$2b$12$fEQ7rd.FEJ7sb44K3az//ud7ynydLJRV889w3JHLqR6VvT3TBBxHm"),
-    (ELODIE, "elise.moreau", "Élise", "Moreau", "admin, researcher", "02-24 08:15:51",
+    (ELODIE, "elise.moreau", "Élise", "Moreau", "Organization Admin, researcher", "02-24 08:15:51",
      "$2b$12$tmUJ0ryupQZZy54yAabqTuctQsj8AaPcXm00DEq0hp41P7H5UW63u"),
     (ELODIE, "theo.lefevre", "Théo", "Lefèvre", "viewer", "",
      "$2b$12$GC0j8kwogI1Tk3wQO.ElAuVdrHNgphIG3606Isf8jWgMaHiIF1ofa"),
-    (GRUENWALDE, "juergen.weiss", "Jürgen", "Weiß", "admin", "03-13 16:01:00",
+    (GRUENWALDE, "juergen.weiss", "Jürgen", "Weiß", "Organization Admin", "03-13 16:01:00",
      "$2b$12$ct2B8sHYTrSu2FNwu3l/9eVQ/4lGIoJyJfXI.kHL6DWSYPecGScBm"),
     (GRUENWALDE, "katharina.oeztuerk", "Katharina", "Öztürk", "researcher", "03-13 15:49:37",
      "$2b$12$MOQdEk6dr5JlMBYQUx8RROJdkbuCVWeZTavNAnhyh4z4Qa3Gc1Oue"),
-    (AOBA, "kenta.sato", "健太", "佐藤", "admin, researcher", "03-13 16:02:30",
+    (AOBA, "kenta.sato", "健太", "佐藤", "Organization Admin, researcher", "03-13 16:02:30",
      "$2b$12$6V63DT8SIdhNPd/srCoKgeBAxd0Lcc2YWIjQ6EzF2OSS2VwHzsLDm"),
     (AOBA, "misaki.takahashi", "美咲", "高橋", "researcher", "03-02 02:00:00",
      "$2b$12$LFltqbKP1L4A/tzrwCzf/.Ruznp5jRuMTqakc0ZwqfSi770vYGyHW"),
-    (EBRO, "lucia.fernandez", "Lucía", "Fernández", "admin", "03-04 11:47:13",
+    (EBRO, "lucia.fernandez", "Lucía", "Fernández", "Organization Admin", "03-04 11:47:13",
      "$2b$12$CTihbdx3irjq9DE06TNaSu8PU/pg9gwZQWGn0c/PMnOSBSAk9DOye"),
     (EBRO, "inigo.etxeberria", "Íñigo", "Etxeberria", "researcher, viewer", "03-13 15:33:10",
      "$2b$12$i4xZMdtLVjPFkYkppdfOuOKHadTTP/crPK0T.tOlXRjQAMiiaFsoG"),
@@ -98,20 +98,24 @@ def key_of(node: int) -> str:
 
 
 class Algorithm(NamedTuple):
-    """The image, input and result of a task."""
+    """The image, input and result of a task, as they are stored."""
 
     image: str
     input: str
     result: str
 
 
-AVERAGE = Algorithm("average:1.4", '{"method": "average", "column": "age"}', '{"n": 1204, "average": 66.8}')
-SURVIVE = Algorithm("kaplan-meier:2.1", '{"method": "master", "time": "months"}', '{"median": 41.5}')
-EVENTS = Algorithm("kaplan-meier:2.1", '{"method": "events", "time": "months"}', '{"at": [0, 6], "events": [0, 31]}')
-COX = Algorithm("cox:3.0.2", '{"method": "master", "covariates": ["stage", "age"]}', '{"beta": [0.71, 0.03]}')
-STEP = Algorithm("cox:3.0.2", '{"method": "step", "covariates": ["stage", "age"]}', '{"gradient": [0.02, -0.01]}')
-TABLE = Algorithm("crosstab:1.0", '{"method": "crosstab", "by": ["stage", "sex"]}', '{"I": [88, 71], "II": [102, 95]}')
-CHECK = Algorithm("data-check:0.9", '{"method": "missing"}', '{"missing": 0.04}')
+def _algorithm(image: str, input: str, result: str) -> Algorithm:
+    return Algorithm(image, payloads.encoded(input), payloads.encoded(result))
+
+
+AVERAGE = _algorithm("average:1.4", '{"method": "average", "column": "age"}', '{"n": 1204, "average": 66.8}')
+SURVIVE = _algorithm("kaplan-meier:2.1", '{"method": "master", "time": "months"}', '{"median": 41.5}')
+EVENTS = _algorithm("kaplan-meier:2.1", '{"method": "events", "time": "months"}', '{"at": [0, 6], "events": [0, 31]}')
+COX = _algorithm("cox:3.0.2", '{"method": "master", "covariates": ["stage", "age"]}', '{"beta": [0.71, 0.03]}')
+STEP = _algorithm("cox:3.0.2", '{"method": "step", "covariates": ["stage", "age"]}', '{"gradient": [0.02, -0.01]}')
+TABLE = _algorithm("crosstab:1.0", '{"method": "crosstab", "by": ["stage", "sex"]}', '{"I": [88, 71], "II": [102, 95]}')
+CHECK = _algorithm("data-check:0.9", '{"method": "missing"}', '{"missing": 0.04}')
 
 REGISTRY = "harbor.consortium.example/algorithms/"
 SEALED = "c2FtcGxlIGtleQ==$c2FtcGxlIHZlY3Rvcg==$c2FtcGxlIHRleHQ="  # a sample of encrypted text: key$vector$text

@@ -130,9 +130,9 @@ class Consortium:
     def _users(self) -> Iterator[tuple[Any, ...]]:
         people = itertools.cycle(PEOPLE)
         for id in self.names:
-            for role in ("admin", "researcher"):
+            for word, role in (("admin", "Organization Admin"), ("researcher", "Researcher")):
                 first, last = next(people)
-                yield f"{role}.{id}", f"{role}.{id}@{_domain(id)}", first, last, role, id
+                yield f"{word}.{id}", f"{word}.{id}@{_domain(id)}", first, last, role, id
 
     def _node(self, collaboration: int, organization: int) -> tuple[Any, ...]:
         name = f"{self.names[organization][0]} - {self.titles[collaboration]} Node"

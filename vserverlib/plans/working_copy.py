@@ -58,7 +58,7 @@ class WorkingCopy(Sqlite):
     def refuse_unplannable(self, entity: Any, *names: str) -> None:
         self.guard.refuse(entity, names, is_new=not names)
 
-    def unlock(self, user: Any, *, two_factor: bool = False) -> None:
+    def unlock(self, user: Any, *, two_factor: bool = False) -> bool:
         """Unlock a user, and reset two-factor authentication. Part of the plan; undo() does not undo it."""
         changes = (writes.UNLOCK, writes.RESET_TWO_FACTOR) if two_factor else (writes.UNLOCK,)
         if self.session.release >= mapping.KEYCLOAK_FROM:
@@ -70,6 +70,7 @@ class WorkingCopy(Sqlite):
                 self.session.changes.append(change)
         for hook in orm.after_unlock:
             hook(user)
+        return True
 
 
 def opened(target: Target, bar: ProgressBar = no_progress_bar) -> WorkingCopy:

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from models import Collaboration, Node, Organization, Task, User
-from vserverlib import pluralize
+from vserverlib import payloads, pluralize
 from vserverlib.databases import server_accounts
 from vserverlib.entities.entity import Entity
 from vserverlib.entities.fields import Secret, now
@@ -33,6 +33,7 @@ MOST_WRAPPED = 3  # a text of more lines is cut at the frame, not wrapped
 NAMED = 5  # members of a relation that are named
 NAME_ROOM, STATUS_ROOM, SEEN_ROOM = 26, 10, 10  # columns of a name, and of the status and last_seen of a node
 FRAME = 4  # columns of the frame
+ENCODED = ("input", "result")  # columns whose text is base64 of JSON
 LINE, LONGEST_LINE = 12, 60  # columns of a timeline, at least and at most
 
 
@@ -90,7 +91,7 @@ class Card:
     def _value(self, column: Column, look: Look) -> Text:
         value, id = self.row[column.name], self.row.get(f"{column.name}_id")
         if column.kind == "long" and isinstance(value, str) and value:
-            return _lines(value, look)
+            return _lines(payloads.readable(value) if column.name in ENCODED else value, look)
         text = look.cell(column, self.row, WIDE_BAR)
         if isinstance(value, datetime.datetime):
             return Text(f"{as_text(value)} UTC")

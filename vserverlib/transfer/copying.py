@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from models import ENTITIES, MODELS
 from vserverlib import Error, addresses, printable
-from vserverlib.databases import connecting, recording, storage
+from vserverlib.databases import connecting, recording, server_columns, storage
 from vserverlib.databases.connection import DatabaseMixin
 from vserverlib.databases.postgresql import servers
 from vserverlib.drivers import peewee
@@ -34,7 +34,9 @@ OTHER_TABLES = {  # the journal, counters, and the salt of API keys
 }
 INITIALLY_FILLED = ("counter", "setting")  # a new database has rows in them
 _FIELDS = (field for model in ENTITIES for field in model._meta.sorted_fields)
-TIMES = frozenset({"at", *(field.column_name for field in _FIELDS if isinstance(field, UTCDateTimeField))})
+TIMES = frozenset(
+    {"at", "last_at", "logged_at", *(field.column_name for field in _FIELDS if isinstance(field, UTCDateTimeField))}
+)
 STORED_TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{6}\+00:00", re.ASCII)
 
 
@@ -48,7 +50,8 @@ class Copied(NamedTuple):
 def tables() -> dict[str, tuple[str, ...]]:
     """Return the columns of each table, in an order in which rows can be written."""
     columns = {table: tuple(field.column_name for field in model.stored_fields()) for table, model in MODELS.items()}
-    return {**columns, **OTHER_TABLES}
+    whole = {table: (*names, *server_columns.COLUMNS.get(table, ())) for table, names in columns.items()}
+    return {**whole, **server_columns.TABLES, **OTHER_TABLES}
 
 
 @contextlib.contextmanager

@@ -441,6 +441,10 @@ class Postgres(sequences.SequenceMixin, DatabaseMixin, peewee.PostgresqlDatabase
         row = self.fetch_one("SELECT MAX(id) FROM change WHERE session = %s", [self.recorder.session])
         return row[0]  # type: ignore[no-any-return]
 
+    def sign_as(self, actor: str) -> None:
+        super().sign_as(actor)
+        self.set_local(**{"vserver.actor": self.recorder.actor})
+
     def version(self) -> str:
         """Return a snapshot of the ended transactions.
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from vserverlib import Error, NotADatabase, OutdatedSchema, addresses, arguments, did_you_mean, hashing, printable
-from vserverlib.databases import recognition, registry, schemas
+from vserverlib.databases import recognition, registry, schemas, server_columns
 from vserverlib.databases.recording import Recorder
 
 if TYPE_CHECKING:
@@ -21,7 +21,16 @@ if TYPE_CHECKING:
 
 NO_DRIVER = "PostgreSQL needs psycopg, which is not installed: pip install 'psycopg[binary]'"
 # All tables, in an order in which their rows can be inserted.
-TABLES = ("schema_migration", "setting", "counter", *registry.TABLES, "change", "record", "undoing")
+TABLES = (
+    "schema_migration",
+    "setting",
+    "counter",
+    *registry.TABLES,
+    *server_columns.TABLES,
+    "change",
+    "record",
+    "undoing",
+)
 FUNCTIONS = ("has_text", "vserver_record")  # all functions
 # Parts of catalog queries: the tables, views, … that a query finds without naming a schema; the schema of our tables;
 # and tables (c) with their columns (a).

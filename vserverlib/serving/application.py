@@ -1,0 +1,234 @@
+"""The application: it checks a request before anything is read from the database, and turns errors into answers.
+
+Checks, in this order: the Host header (against DNS rebinding), the size of the body, its content type, the token. No
+answer shows more of an error than its message; the traceback of a bug goes to stderr.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import json
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request as HttpRequest
+from starlette.responses import Response
+from starlette.routing import Route as HttpRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from vserverlib import Damaged, Error, NotFound, ReadOnly, printable
+from vserverlib.drivers import peewee
+from vserverlib.messages import notify
+from vserverlib.serving import callers, openapi, sockets, tokens
+from vserverlib.serving.answers import Answer, message
+from vserverlib.serving.desk import Busy
+from vserverlib.serving.refusals import Refusal, lacking
+from vserverlib.serving.requests import Request
+from vserverlib.serving.routes import READ, REFRESH, ROUTES, STEPS, Route
+from vserverlib.serving.server import Server
+
+MAX_BODY, MAX_LOG_IN = 64 * 1024 * 1024, 64 * 1024  # bytes; the second for calls without a token
+MAX_DIGITS = 20  # of a length
+IN_MEMORY = 1024 * 1024  # bytes of a body; a longer one is kept in a file until it is complete
+JSON = "application/json"
+BUG = "An unexpected error occurred on the server!"
+
+
+def create(server: Server) -> ASGIApp:
+    """Return the ASGI program of a server."""
+    by_path: dict[str, dict[str, Route]] = {}
+    for route in ROUTES:
+        by_path.setdefault(f"{server.api_path}/{route.path}", {})[route.method] = route
+    found = [
+        HttpRoute(path, partial(_answer, server, routes), methods=list(routes)) for path, routes in by_path.items()
+    ]
+    document = Response(json.dumps(openapi.document(server.api_path)), media_type=JSON)
+    found.append(HttpRoute(f"{server.api_path}/{openapi.PATH}", lambda _: document, methods=["GET"]))
+    handlers: Mapping[Any, Any] = {HTTPException: _http_error}
+    app = Starlette(routes=found, exception_handlers=handlers)
+    app.router.redirect_slashes = False
+    return HostCheck(sockets.attach(app, server), server.hosts)
+
+
+class HostCheck:
+    """Refuses requests for other hosts: a page of the web may have its name lead to this machine (DNS rebinding)."""
+
+    def __init__(self, app: ASGIApp, hosts: frozenset[str]) -> None:
+        self.app, self.hosts = app, hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan" or self._is_known(_host(scope)):
+            await self.app(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
+        else:
+            name = printable(_host(scope))
+            text = f'this server is not called "{name}": start it with --allowed-host to have it answer to that name'
+            await _response(message(text, 400))(scope, receive, send)
+
+    def _is_known(self, name: str) -> bool:
+        return name == "localhost" or name in self.hosts or _is_address(name)
+
+
+def _host(scope: Scope) -> str:
+    """Return the name in the Host header, without the port."""
+    named = next((value for key, value in scope["headers"] if key == b"host"), b"").decode("latin-1").lower()
+    if named.startswith("["):
+        return named[1:].partition("]")[0]
+    return named.rpartition(":")[0] if ":" in named else named
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _response(answer: Answer) -> Response:
+    return Response(answer.encoded(), answer.status, dict(answer.headers), JSON)
+
+
+async def _http_error(request: HttpRequest, error: Exception) -> Response:
+    """Return the answer for an unknown path or method."""
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    text = {404: "there is no such call", 405: "this call has no such method"}.get(status, "the request is incorrect")
+    return _response(message(text, status))
+
+
+async def _answer(server: Server, routes: Mapping[str, Route], http: HttpRequest) -> Response:
+    """Answer a request, and log a line about it."""
+    began, route = time.monotonic(), routes["GET" if http.method == "HEAD" else http.method]
+    request = Request(
+        route.method,
+        http.url.path,
+        http.path_params,
+        http.query_params.multi_items(),
+        None,
+        None,
+        server=server,
+    )
+    answer = await _refused_or(partial(_asked, server, route, request, http))
+    log(server, request, answer, time.monotonic() - began)
+    return _response(answer)
+
+
+async def _refused_or(ask: Callable[[], Any]) -> Answer:
+    """Return an answer, also for an error."""
+    try:
+        answer: Answer = await ask()
+    except Refusal as refusal:
+        errors = {} if refusal.errors is None else {"errors": refusal.errors}
+        return Answer({"msg": refusal.message, **errors}, refusal.status)
+    except (Busy, ReadOnly, Damaged) as error:
+        return message(str(error), 503)
+    except NotFound as error:
+        return message(str(error), 404)
+    except Error as error:
+        is_of_database = isinstance(error.__cause__, peewee.OperationalError)  # such as a full disk
+        return message(str(error), 503 if is_of_database else 400)
+    except Exception:
+        traceback.print_exc(file=sys.stderr)
+        return message(BUG, 500)
+    return answer
+
+
+async def _asked(server: Server, route: Route, request: Request, http: HttpRequest) -> Answer:
+    """Check a request and run the function of its route."""
+    if route.callers:
+        request.token = server.signer.read(_bearer(http), tokens.REFRESH if route.kind == REFRESH else tokens.ACCESS)
+    request.body = await _body(http, MAX_BODY if route.callers else MAX_LOG_IN)
+    if route.how == STEPS:
+        if route.callers:
+            request.caller = await server.desk.read(partial(_checked, route, request))
+        answer: Answer = await route.function(request, server)
+        return answer
+    run = partial(_run, route, request)
+    if route.how == READ:
+        return await server.desk.read(run)
+    return await server.write(request, run)
+
+
+def _run(route: Route, request: Request) -> Answer:
+    """Find the caller, and run the function of a route: in the thread of the desk, in a transaction."""
+    if route.callers:
+        request.caller = _checked(route, request)
+        if route.how != READ:
+            request.server.desk.sign_as(request.actor)
+    answer: Answer = route.function(request)
+    return answer
+
+
+def _checked(route: Route, request: Request) -> callers.Caller:
+    """Return the caller of a token. A 401 if it is of another kind, or lacks the right in every scope."""
+    caller = callers.of_token(request.token)
+    if caller.kind not in route.callers:
+        raise Refusal(401, f"this call is not for a {caller.kind}")
+    if route.right is not None and not caller.may_any(*route.right):
+        raise lacking()
+    return caller
+
+
+def _bearer(http: HttpRequest) -> str:
+    scheme, _, token = http.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise Refusal(401, "Missing Authorization Header")
+    return token.strip()
+
+
+async def _body(http: HttpRequest, limit: int) -> Any:
+    """Return the JSON of the body, None without one. A long one is kept in a file until it is complete."""
+    declared = http.headers.get("content-length", "")
+    if len(declared) > MAX_DIGITS or (declared.isdecimal() and int(declared) > limit):
+        raise _too_long(limit)
+    with tempfile.SpooledTemporaryFile(IN_MEMORY) as kept:
+        size = 0
+        async for chunk in http.stream():
+            size += len(chunk)
+            if size > limit:
+                raise _too_long(limit)
+            kept.write(chunk)
+        if not size:
+            return None
+        if http.headers.get("content-type", "").partition(";")[0].strip().lower() != JSON:
+            raise Refusal(415, f"the body has to be JSON: send the header Content-Type: {JSON}")
+        kept.seek(0)
+        return _parsed(kept.read())
+
+
+def _too_long(limit: int) -> Refusal:
+    return Refusal(413, f"the body is longer than {limit // 1024:,} KB")
+
+
+def _parsed(text: bytes) -> Any:
+    """Return the value of a JSON text. A 400 if it is not JSON."""
+    try:
+        return json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        raise Refusal(400, "the body is not JSON") from None
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(name)
+
+
+def log(server: Server, request: Request, answer: Answer, seconds: float) -> None:
+    """Write a line about a request to stderr. It never shows a body or a token."""
+    if server.level == 0 and answer.status < 500:
+        return
+    query = "?" + "&".join(f"{name}={value}" for name, value in request.query) if request.query else ""
+    who = request.caller.name if request.caller is not None else "-"
+    path = request.path + (query if server.level > 1 else "")
+    moment = time.strftime("%H:%M:%S", time.gmtime())
+    line = f"{moment} {request.method} {printable(path, 500)} {answer.status} {printable(who)} {seconds * 1000:.0f} ms"
+    with contextlib.suppress(OSError):  # nobody reads the log any more
+        notify(line, "yellow" if answer.status >= 500 else "dim")

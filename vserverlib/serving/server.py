@@ -1,0 +1,38 @@
+"""The parts of a running server that functions of routes and the web sockets share."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from vserverlib.serving.desk import Desk
+from vserverlib.serving.hashing_room import HashingRoom
+from vserverlib.serving.presence import NodeBook
+from vserverlib.serving.requests import Request
+from vserverlib.serving.tokens import Signer
+
+Found = TypeVar("Found")
+
+
+@dataclass
+class Server:
+    """A running server. hosts: names in the Host header that are accepted besides numeric addresses and localhost.
+
+    key_salt: of the API keys. level: 0: log only errors; 1: a line for each request; 2: with its query, and events.
+    closing: ends the web sockets.
+    """
+
+    desk: Desk
+    signer: Signer
+    api_path: str
+    key_salt: str
+    hosts: frozenset[str] = frozenset()
+    level: int = 1
+    hashing: HashingRoom = field(default_factory=HashingRoom)
+    nodes: NodeBook = field(default_factory=NodeBook)
+    closing: Callable[[], Awaitable[None]] | None = None
+
+    async def write(self, request: Request, run: Callable[[], Found]) -> Found:
+        """Have the desk run a function that writes, for the caller of a request."""
+        return await self.desk.write(run, actor=request.actor, events=request.events)

@@ -1,0 +1,209 @@
+"""Starting the server: opening the database, binding the port, running until Ctrl-C, ending in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+import uvicorn
+
+from vserverlib import Error
+from vserverlib.databases.connection import DatabaseMixin
+from vserverlib.entities.fields import key_salt
+from vserverlib.serving import application, presence, tokens
+from vserverlib.serving.desk import Busy, Desk
+from vserverlib.serving.server import Server
+from vserverlib.serving.tokens import Signer, served_already
+
+BACKLOG = 512  # connections that wait to be accepted
+PATIENCE = 3  # seconds that open requests have at the end
+KEEP_ALIVE = 75  # seconds that a connection without a request stays open: longer than proxies keep theirs
+LOCK = 0x76737276  # "vsrv": the advisory lock of a server on PostgreSQL, until its session ends
+LOCKED = "SELECT pg_try_advisory_lock(%s, hashtext(current_schema()))"
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Options(NamedTuple):
+    """How a server is started. keeps_secret: in the application's folder, so that tokens outlive a restart."""
+
+    host: str
+    port: int
+    api_path: str
+    allowed_hosts: tuple[str, ...] = ()
+    level: int = 1
+    keeps_secret: bool = True
+
+
+def serve(open: Callable[[], DatabaseMixin], options: Options, announce: Callable[[str, str], object]) -> int:
+    """Serve a database until a signal comes, and return the number of that.
+
+    open: opens the database, in the thread that will have it. announce: is called with the title of the database and
+    the URL once the server answers. Raises an Error if the port is taken, or the database is served already.
+    """
+    with contextlib.closing(bound(options.host, options.port)) as listening, running(open, options) as server:
+        app, title = application.create(server), server.desk.database.title
+        with _handlers_restored():
+            return asyncio.run(_serve(app, server, listening, lambda: announce(title, address(options, listening))))
+
+
+@contextlib.contextmanager
+def _handlers_restored() -> Iterator[None]:
+    """Restore the signal handlers at the end, which the event loop replaces."""
+    handlers = {number: signal.getsignal(number) for number in ENDING}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def running(open: Callable[[], DatabaseMixin], options: Options) -> Iterator[Server]:
+    """Give a server with its database open, without a port. Closes all at the end."""
+    desk = Desk(open)
+    desk.start()
+    try:
+        with _secret(desk.database, options) as secret:
+            hosts = frozenset(name.lower() for name in (options.host, *options.allowed_hosts))
+            path, salt = options.api_path.rstrip("/"), desk.database.cached["key_salt"]
+            server = Server(desk, Signer(secret), path, salt, hosts, options.level)
+            try:
+                yield server
+            finally:
+                server.hashing.end()
+    finally:
+        desk.end()
+
+
+@contextlib.contextmanager
+def _secret(database: Any, options: Options) -> Iterator[bytes]:
+    if not options.keeps_secret:
+        yield tokens.new_secret()
+        return
+    place = database.title if database.path is None else str(database.file)
+    with tokens.locked_secret(database.title, tokens.identity(place, database.cached["key_salt"])) as secret:
+        yield secret
+
+
+def opened_for_serving(open: Callable[[], Any]) -> Any:
+    """Open a database, in the thread of the desk: rules refuse, and the salt of API keys is read.
+
+    Raises an Error if another server has it. That is not noticed behind a pooler; and in a file only on Linux, if the
+    other server has another home.
+    """
+    database = open()
+    try:
+        database.strict = True
+        key_salt(database)
+        if not (_lock_file(database) if database.is_sqlite else _lock_on_server(database)):
+            raise served_already(database.title)
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def _lock_file(database: Any) -> bool:
+    """Lock the file until the database is closed. On Linux such a lock has nothing to do with SQLite's own."""
+    if sys.platform != "linux":
+        return True
+    import fcntl
+
+    descriptor = os.open(database.file, os.O_RDONLY | os.O_CLOEXEC)
+    database.at_close.append(partial(os.close, descriptor))  # earlier, SQLite would lose its own locks
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _lock_on_server(database: Any) -> bool:
+    return database.is_pooled or bool(database.execute_sql(LOCKED, [LOCK]).fetchone()[0])
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """Return a socket that is bound to an address. Raises an Error if it is taken or not ours."""
+    try:
+        family, kind, protocol, _, place = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listening = socket.socket(family, kind, protocol)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(place)
+        listening.listen(BACKLOG)  # only now does another server find the port taken
+    except socket.gaierror:
+        raise Error(f"there is no host {host}: use --host 127.0.0.1, or an address of this machine") from None
+    except OSError as error:
+        listening.close()
+        if error.errno == errno.EADDRINUSE:
+            raise Error(f"port {port} of {host} is taken: use another one with --port, or --port 0 for any") from None
+        raise Error(f"{host}:{port} cannot be used ({error.strerror}): use another --host or --port") from None
+    return listening
+
+
+def address(options: Options, listening: socket.socket) -> str:
+    """Return the URL of a server."""
+    host = f"[{options.host}]" if ":" in options.host else options.host
+    return f"http://{host}:{listening.getsockname()[1]}{options.api_path}"
+
+
+class _Program(uvicorn.Server):
+    """uvicorn's server; signals are ours, and it says when it answers."""
+
+    def __init__(self, config: uvicorn.Config, server: Server, ready: Callable[[], object]) -> None:
+        super().__init__(config)
+        self._server, self._ready = server, ready
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        if await self._server.desk.read(presence.is_anybody_online):
+            with contextlib.suppress(Busy):  # another program writes for long: they stay as they are
+                await self._server.desk.write(presence.set_all_offline)
+        await super().startup(sockets)
+        self._ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._server.closing is not None:
+            await self._server.closing()  # long polls are requests that uvicorn would wait for
+        await super().shutdown(sockets)
+
+
+async def _serve(app: Any, server: Server, listening: socket.socket, ready: Callable[[], object]) -> int:
+    """Run until a signal, and return its number."""
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        backlog=BACKLOG,
+        proxy_headers=False,
+        server_header=False,
+        ws="auto",
+        timeout_graceful_shutdown=PATIENCE,
+        timeout_keep_alive=KEEP_ALIVE,
+    )
+    program, came = _Program(config, server, ready), list[int]()
+
+    def end(number: int) -> None:
+        program.should_exit = True
+        program.force_exit = bool(came)  # the second one
+        came.append(number)
+
+    loop = asyncio.get_running_loop()
+    for number in ENDING:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            loop.add_signal_handler(number, end, number)
+    await program.serve([listening])
+    return came[0] if came else 0
