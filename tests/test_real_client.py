@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -40,8 +40,11 @@ def test_real_nodes_run_the_tasks_of_the_real_client(serving: OurServer, encrypt
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.sqlite("the server is what is killed")
-def test_the_client_and_nodes_go_on_after_the_server_was_killed(path: Path, tmp_path: Path) -> None:
+@pytest.mark.sqlite("the server is what is ended")
+@pytest.mark.parametrize("end", [OurServer.kill, OurServer.stop])
+def test_the_client_and_nodes_go_on_when_the_server_is_back(
+    path: Path, tmp_path: Path, end: Callable[[OurServer], object]
+) -> None:
     our_server.fill_with_root(path)
     with our_server.running(path, tmp_path) as first:
         consortium = Consortium(first.port, tmp_path, "plain")
@@ -50,7 +53,7 @@ def test_the_client_and_nodes_go_on_after_the_server_was_killed(path: Path, tmp_
             assert workflow.stdout is not None
             while workflow.stdout.readline().strip() != "posted":
                 assert workflow.poll() is None
-            first.kill()
+            end(first)
             with our_server.running(path, tmp_path, port=first.port) as second:
                 rest = workflow.communicate(timeout=real_client.SECONDS)[0]
                 assert workflow.returncode == 0, rest

@@ -16,7 +16,9 @@ from helpers.our_server import Client, OurServer
 from helpers.process import vserver
 
 import models
+from vserverlib.serving import task_shapes
 from vserverlib.serving.callers import USER
+from vserverlib.serving.refusals import Refusal
 from vserverlib.serving.routes import LIST, NOBODY, REFUSED, ROUTES, STEPS, Route
 from vserverlib.serving.runs import CUT, MAX_LOG
 
@@ -307,3 +309,15 @@ def questions(route: Route, ids: Any, texts: Any, odd: Any) -> Iterator[tuple[st
         yield from ((path, {name: value}, {}) for value in (odd if route.how != STEPS else odd[:3]))
     if route.takes is not None:
         yield from ((path, value, {}) for value in odd)
+
+
+def test_an_answer_is_not_larger_than_memory(story: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(task_shapes, "MAX_ANSWER", 1000)
+    for result in story.results:
+        result.result = "x" * 600
+        result.save()
+    query = models.Result.select().order_by(models.Result.id.desc())
+    task_shapes.require_small(query.limit(1).offset(1))
+    task_shapes.require_small(query.none())
+    with pytest.raises(Refusal, match="ask for fewer with per_page"):
+        task_shapes.require_small(query.limit(10).offset(0))

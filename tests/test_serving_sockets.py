@@ -16,7 +16,7 @@ import jwt
 import pytest
 from helpers import our_server
 from helpers.our_server import Client, OurServer
-from helpers.socket_io import TRANSPORTS, Gone, Socket
+from helpers.socket_io import CLOSE, TRANSPORTS, Gone, Socket
 
 import models
 
@@ -349,7 +349,7 @@ def test_the_end_sets_all_offline_and_does_not_wait_for_long_polls(path: Path, t
         assert server.client().ask("GET", "version").status == 200
         assert server.stop() == 128 + signal.SIGINT or server.process.returncode == 0, server.err
         assert "graceful" not in server.err, "uvicorn has cancelled the poll"
-        socket.until_gone()
+        assert socket.until_gone() != CLOSE, "real nodes would not connect again"
         socket.vanish()
         assert "Traceback" not in server.err, server.err
     with contextlib.closing(models.connect(str(path))):

@@ -161,13 +161,13 @@ class Socket:
         """Send a long poll that the server answers when there is something."""
         self._packets.poll()
 
-    def until_gone(self) -> None:
-        """Wait until the server ends the connection."""
+    def until_gone(self) -> str:
+        """Wait until the server ends the connection, and return how: CLOSE, or an error."""
         while True:
             try:
                 self._took(self._packets.receive())
-            except Gone:
-                return
+            except Gone as error:
+                return str(error)
 
     def send(self, packet: str) -> None:
         """Send any text as a packet."""

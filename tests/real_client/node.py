@@ -8,6 +8,7 @@ log to stdout, with the line "Init complete" when it waits for tasks, and runs u
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import logging
 import os
@@ -20,6 +21,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import vantage6.node as node_package
+from socketio.exceptions import BadNamespaceError
 from vantage6.common.task_status import TaskStatus
 from vantage6.node.docker.docker_manager import KilledRun, Result
 
@@ -73,7 +75,8 @@ class Run:
                 "task_id": self.task_id,
                 "collaboration_id": manager.client.collaboration_id,
             }
-            manager.socket.emit("algorithm_log", {**about, "log": line}, namespace="/tasks")
+            with contextlib.suppress(BadNamespaceError):  # not connected: the whole log follows at the end
+                manager.socket.emit("algorithm_log", {**about, "log": line}, namespace="/tasks")
         self.process.wait()
         if not self.is_killed:
             manager.finished.put(self)

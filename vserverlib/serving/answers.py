@@ -81,15 +81,20 @@ METHODS = {
 # Lists
 
 
-def page_of(request: Request, query: Any, shown: Callable[[Sequence[Any]], Collection[Shown]]) -> Answer:
+def page_of(
+    request: Request,
+    query: Any,
+    shown: Callable[[Sequence[Any]], Collection[Shown]],
+    require: Callable[[Any], object] = bool,
+) -> Answer:
     """Return the page of a query that a request asks for. shown: returns the shapes of some entities.
 
-    query: of entities, in order. Two queries, besides those of the shapes.
+    query: of entities, in order. require: refuses the query of a page before it is read. Two queries, besides others'.
     """
     page, size = request.page
-    total = query.count()
-    rows = list(query.limit(size).offset((page - 1) * size))
-    return _listed(request, list(shown(rows)), total)
+    total, wanted = query.count(), query.limit(size).offset((page - 1) * size)
+    require(wanted)
+    return _listed(request, list(shown(list(wanted))), total)
 
 
 def page_of_values(request: Request, values: Sequence[Shown]) -> Answer:

@@ -1,4 +1,4 @@
-"""The columns of a task that the models do not have: who posted it, and its databases with their parameters (tables.py)."""
+"""The columns of a task that the models do not have: who posted it, its databases with their parameters (tables.py)."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from vserverlib.serving.permissions import VIEW
 from vserverlib.serving.refusals import Refusal, lacking
 from vserverlib.serving.requests import TEXT, Field, Request, moment, read
 from vserverlib.serving.tables import RESULT, TASK
-from vserverlib.serving.task_shapes import results_shown, runs_shown
+from vserverlib.serving.task_shapes import require_small, results_shown, runs_shown
 
 RESOURCE = "run"
 PATCH = {name: Field(TEXT) for name in ("started_at", "finished_at", "log", "result", "status")}
@@ -45,12 +45,12 @@ def list_(request: Request) -> Answer:
         if state != OPEN:
             raise Refusal(400, f"state can be {OPEN} only")
         query = query.where(progress.UNFINISHED_RESULTS)
-    return page_of(request, query, lambda found: runs_shown(request, found))
+    return page_of(request, query, lambda found: runs_shown(request, found), require_small)
 
 
 def list_results(request: Request) -> Answer:
     """List the results that the caller may see, newest first."""
-    return page_of(request, _listed(request), lambda found: results_shown(request, found))
+    return page_of(request, _listed(request), lambda found: results_shown(request, found), require_small)
 
 
 def _listed(request: Request) -> Any:

@@ -193,14 +193,14 @@ class Hub:
             return
         except Busy as error:
             self._log(f"a connection could not be registered: {error}")
-            await self.sio.disconnect(sid, namespace=NAMESPACE)
-            return
+            return  # the next sweeps end it, and the client connects again
         await self._joined(Connection(sid, claims, caller, joined))
 
     async def _joined(self, connection: Connection) -> None:
         sid, caller = connection.sid, connection.caller
         if not self.sio.manager.is_connected(sid, NAMESPACE):  # it has gone meanwhile
-            await self._write_presence(caller, presence.OFFLINE)
+            if not self._is_connected(connection.who):
+                await self._write_presence(caller, presence.OFFLINE)
             return
         self._connections[sid] = connection
         self._server.nodes.is_due(*connection.who)  # it was written just now
@@ -224,9 +224,11 @@ class Hub:
             return
         caller = connection.caller
         self._log(f"{connection.title} disconnected")
-        if any(each.who == connection.who for each in self._connections.values()):
-            return
-        await self._guarded(self._gone(caller))
+        if not self._is_connected(connection.who):
+            await self._guarded(self._gone(caller))
+
+    def _is_connected(self, who: tuple[str, int]) -> bool:
+        return any(each.who == who for each in self._connections.values())
 
     async def _gone(self, caller: Caller) -> None:
         self._server.nodes.configurations.pop(caller.id, None) if caller.kind == NODE else None
@@ -369,10 +371,13 @@ class Hub:
                 await self._guarded(self._end(id))
 
     async def _end(self, id: str) -> None:
-        """End a connection of Engine.IO: its open poll is answered."""
+        """End a connection of Engine.IO: its open poll is answered.
+
+        Without a packet that says so: real nodes connect again after an error, but not after such a packet.
+        """
         found = self.sio.eio.sockets.get(id)
         if found is not None:
-            await found.close(wait=False)
+            await found.close(wait=False, abort=True)
             found.queue.put_nowait(None)
             self.sio.eio.sockets.pop(id, None)
 

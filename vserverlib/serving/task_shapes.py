@@ -7,14 +7,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import models
 from models import Node, Result, Task
+from vserverlib.drivers import peewee
 from vserverlib.serving import posted, states
 from vserverlib.serving.answers import Links, Shown, time
 from vserverlib.serving.presence import OFFLINE
+from vserverlib.serving.refusals import Refusal
 from vserverlib.serving.requests import Request
-from vserverlib.serving.tables import TASK
+from vserverlib.serving.tables import RESULT, TASK
+
+MAX_ANSWER = 256 * 1024 * 1024  # characters of inputs, results and logs
+SIZE = sum((peewee.fn.COALESCE(peewee.fn.LENGTH(text), 0) for text in (RESULT.input, RESULT.result, RESULT.log)), 0)
 
 
 def tasks_shown(request: Request, tasks: Sequence[Task], include: Collection[str] = ()) -> list[Shown]:
@@ -59,12 +65,23 @@ def _lists(links: Links, lists: dict[str, dict[int, list[Shown]]], id: int) -> S
 
 def _by_task(request: Request, ids: Sequence[int], kind: str) -> dict[int, list[Shown]]:
     """Return the runs or results of some tasks, by task. kind: runs, results."""
-    found = list(Result.select().where(Result.task.in_(ids)).order_by(Result.id)) if ids else []
+    query = Result.select().where(Result.task.in_(ids)).order_by(Result.id)
+    require_small(query)
+    found = list(query) if ids else []
     shapes = runs_shown(request, found) if kind == "runs" else results_shown(request, found)
     lists: dict[int, list[Shown]] = {}
     for each, shape in zip(found, shapes, strict=True):
         lists.setdefault(each.task_id, []).append(shape)
     return lists
+
+
+def require_small(query: Any) -> None:
+    """Raise a 400 if the runs or results of a query are too much for one answer. One query."""
+    ids = query.select(Result.id)
+    asked = RESULT.select(peewee.fn.SUM(SIZE)).where(RESULT.id.in_(ids))
+    size = models.database.execute(asked).fetchone()[0] or 0
+    if size > MAX_ANSWER:
+        raise Refusal(400, f"the answer would have {size >> 20:,} MB: ask for fewer with per_page, or one by one")
 
 
 def runs_shown(request: Request, found: Sequence[Result]) -> list[Shown]:

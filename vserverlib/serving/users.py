@@ -146,7 +146,7 @@ def _with_names(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
 def _given_roles(caller: Caller, given: dict[str, Any]) -> Sequence[Role] | None:
     """Return the roles that a body gives, None without any. A 401 for one with more rights than the caller has."""
     if given.get("rules"):
-        raise Refusal(501, "this server gives rights by roles only: leave out rules")
+        raise Refusal(400, "this server gives rights by roles only: leave out rules")
     if "roles" not in given:
         return None
     found = [_role(id) for id in dict.fromkeys(given["roles"])]
