@@ -36,6 +36,7 @@ from vserverlib import (
     tracebacks,
     vantage6_names,
 )
+from vserverlib.entities import other_orms
 from vserverlib.masking import mask, remember
 from vserverlib.messages import check_theme, columns, notify, plain_warnings
 from vserverlib.queries import inspection
@@ -90,9 +91,8 @@ class Db(SimpleNamespace):
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
-        raise NoSuchName(
-            f'db has no "{printable(name)}"{vantage6_names.entity(name) or did_you_mean(name, vars(self))}'
-        )
+        known = other_orms.of_session(name) or vantage6_names.entity(name) or did_you_mean(name, vars(self))
+        raise NoSuchName(f'db has no "{printable(name)}"{known}')
 
     def __repr__(self) -> str:
         return f"<db: {self.database.title}, {self.database.mode}>"

@@ -91,7 +91,7 @@ def test_a_user_can_be_created_without_a_password(vserver: Run) -> None:
     ("words", "given", "status", "expected"),
     [
         (["--password-stdin"], "one\ntwo\n", 1, "--password-stdin takes one line, not 2"),
-        (["--password-stdin"], "", 1, "User.password is empty"),
+        (["--password-stdin"], "", 1, "User.password is empty: --password-stdin takes one line"),
         (["--password-stdin"], "é" * 37, 1, "74 bytes long"),
         ([], "x\nx\n", 1, "no terminal to type the password: pipe it in with --password-stdin.*--no-password"),
         (["--password-stdin", "--no-password"], "", 2, "exclude each other"),

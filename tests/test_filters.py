@@ -180,6 +180,12 @@ def test_wild_cards_and_quotes_are_text(database: Any, wild: str) -> None:
     assert [each.id for each in db.Organization.search(wild)] == [1]
 
 
+def test_search_refuses_another_value_than_a_text() -> None:
+    for wrong in (3, None, b"x"):
+        with pytest.raises(UsageError, match="search takes a text, not"):
+            db.Task.search(wrong)
+
+
 def test_search_looks_into_texts_and_the_names_of_links(tasks: SimpleNamespace) -> None:
     assert [task.name for task in db.Task.search("kyoto")] == ["active"]
     assert [task.name for task in db.Task.search("HARBOR")] == ["average"]

@@ -121,6 +121,9 @@ def test_creating_is_answered_with_a_command_that_exists(typed: str) -> None:
     ("typed", "answer"),
     [
         ("list tasks --json", "--json is written -o json here"),
+        ("list users --json id,username", "--json is written -o json --fields id,username here"),
+        ("show task 1 --json id,name", "--json is written -o json here"),
+        ("list", "Missing argument 'ENTITY': one of organizations, users, collaborations, nodes, tasks, results"),
         ("list tasks --csv", "--csv is written -o csv here"),
         ("list tasks --format json", "-o json, -o jsonl"),
         ("list tasks -f json", "-o json, -o jsonl"),
@@ -191,6 +194,8 @@ def in_a_shell(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
         ("vserver list tasks --where finished_at>=2026-02-03", "=2026-02-03", "'finished_at>=2026-02-03'"),
         ("vserver list --where results>2 tasks", "2", "'results>2'"),
         ("vserver list tasks --where progress>0.5", "0.5", "'progress>0.5'"),
+        ("vserver prune tasks --where finished_at>90d --yes", "90d", "'finished_at>90d'"),
+        ("vserver delete tasks --where id>2 --yes", "2", "'id>2'"),
     ],
 )
 def test_an_unquoted_greater_than_is_noticed_by_its_file(line: str, file: str, filter_: str, example: Path) -> None:
@@ -200,6 +205,7 @@ def test_an_unquoted_greater_than_is_noticed_by_its_file(line: str, file: str, f
     assert (example.parent / file).stat().st_size == 0
     in_a_shell(done.stderr.rpartition(": ")[2], example.parent)  # the remedy
     assert not (example.parent / file).exists()
+    assert vserver("list", "tasks", "-o", "name", cwd=example.parent).out.count("\n") == 24
     quoted = f"vserver list tasks --where {filter_}"
     assert in_a_shell(quoted, example.parent).returncode == 0
 
@@ -216,6 +222,7 @@ def test_a_filter_without_an_operator_is_noticed_without_its_file(example: Path)
     [
         ("--where name=Cox regression", "'name=Cox regression'"),
         ("--where name ~ cox", "'name ~ cox'"),
+        ("--where status != failed", "'status != failed'"),
         ("--where status = failed --limit 2", "'status = failed'"),
         ("--where collaboration=Rare tumours [pilot] -o json", "'collaboration=Rare tumours [pilot]'"),
     ],

@@ -124,6 +124,18 @@ def shown(database: Any, width: int = 80, everything: bool = False) -> str:
     )
 
 
+def test_a_long_name_takes_one_line_beside_a_long_age(consortium: Any) -> None:
+    with consortium.atomic():
+        for result in db.Result.where(complete=False):
+            result.assigned_at = now() - datetime.timedelta(minutes=59)
+            result.organization.name = "Public Health Service of the North"
+            result.organization.save()
+            result.save()
+    lines = shown(consortium, everything=True).splitlines()
+    assert max(map(views.cell_len, lines)) <= 80 and "(59 min)" in "".join(lines)
+    assert all("/" in line for line in lines if line.startswith("Public"))
+
+
 def test_it_fits_a_screen_of_80_columns_and_24_lines(consortium: Any) -> None:
     text = shown(consortium)
     assert len(text.splitlines()) <= 24 and max(views.cell_len(line) for line in text.splitlines()) <= 80

@@ -50,6 +50,15 @@ def deliver(result: Result, wait: int, run: int, begin: datetime = START, **more
 # The lanes of a task
 
 
+def test_a_wide_panel_shows_long_names_whole(story: SimpleNamespace) -> None:
+    story.iknl.name = "Public Health Service of the North"
+    story.iknl.save()
+    for entity in (story.task, story.collaboration):
+        found = type(entity).get(entity.id)
+        wide, narrow = (lines_with(panel(found, width), "Public Health Service of")[-1] for width in (200, 80))
+        assert "of the North" in wide and "of the North" not in narrow
+
+
 def test_each_organization_of_a_task_has_a_line_with_its_state_and_times(story: SimpleNamespace) -> None:
     deliver(story.results[0], 5, 25)
     deliver(story.results[1], 0, 60, status="crashed")

@@ -387,8 +387,9 @@ def test_keycloak_keeps_passwords(tmp_path: Path) -> None:
 @pytest.mark.parametrize("release", ["1.2.3", "2.3.5"])
 def test_old_releases_are_only_viewed(release: str, tmp_path: Path) -> None:
     old = vantage6_servers.of_release(release, tmp_path)
-    done = run(old, "--yes", "fail", "5")
-    assert done.status == 1 and f"release {release[0]}" in done.err and "upgrade" in done.err
+    for done in (run(old, "--yes", "fail", "5"), vserver("-d", old.target, "fail", "5")):
+        assert done.status == 1 and f"release {release[0]}" in done.err and "upgrade" in done.err
+        assert "--write" not in done.err
 
 
 # Databases of ours
@@ -524,6 +525,8 @@ def test_a_session_at_the_prompt(theirs: Server) -> None:
         assert 'planned: unlocked user 2 "user10"' in terminal.enter("db.User.get(2).unlock()")
         assert "nothing changes" in shown and "db.apply()" in shown and ".sqlite [plan] [1]:" in shown
         assert "No changes" in terminal.enter("db.plan()")
+        terminal.enter('new = db.Organization(name="A")')
+        assert 'never saved: organization "A"' in terminal.enter("exit")
         shown = terminal.enter("db.Task.get(3).delete(dependents=True); db.Nope")
         assert shown.index("planned: deleted task 3") < shown.index("error: ")
         assert "- task 3" in " ".join(terminal.enter("db.plan()").replace("│", " ").split())

@@ -167,6 +167,9 @@ MISTAKES = {
     "save": r"error: save\(\) belongs to one entity: organization\.save\(\)",
     "save organization": r"error: save\(\) belongs to one entity: organization\.save\(\)",
     "delete()": r"error: name 'delete' is not defined: delete\(\) belongs to one entity: organization\.delete\(\)",
+    "why(1)": r"call db\.why\(\)",
+    "db.session.commit()": r'db has no "session": save\(\) of an entity commits it',
+    "commit": r"save\(\) of an entity commits it",
     "undo()": r"call db\.undo\(\)",
     "organization.save": r"nothing was done: organization\.save is a .* brackets call it: organization\.save\(\)",
     "db.Task.get": r"nothing was done: .* brackets call it: db\.Task\.get\(\)",
@@ -215,6 +218,12 @@ def test_an_error_in_a_file_that_is_run_names_its_line(file: Path) -> None:
         shown = terminal.enter(f"%run -i {file.parent}/work.py")
         assert "work.py, line 2: db.database.execute_sql('SELEC 1')" in plainly(shown) and "correct the SQL" in shown
         assert "Traceback" not in shown
+
+
+def test_a_file_that_runs_without_the_names_of_the_shell_names_the_option(file: Path) -> None:
+    (file.parent / "work.py").write_text("print(len(db.Task.get()))\n")
+    with shell_at(file, file.parent) as terminal:
+        assert "%run -i runs a file with the names" in plainly(terminal.enter(f"%run {file.parent}/work.py"))
 
 
 def test_a_variable_that_a_lookup_left_empty_is_explained_later(at_prompt: Terminal) -> None:
@@ -276,6 +285,13 @@ def test_tab_completes_fields_states_and_names(at_prompt: Terminal, keys: str) -
     at_prompt.send(keys)
     at_prompt.wait_for(TABS[keys])
     at_prompt.send("\x03\x03")  # the first closes the menu
+    at_prompt.wait_for_prompt()
+
+
+def test_tab_offers_no_builtins_in_a_text(at_prompt: Terminal) -> None:
+    at_prompt.send('db.User(roles="Arithmet\t!')
+    at_prompt.wait_for('roles="Arithmet!$')
+    at_prompt.send("\x03\x03")
     at_prompt.wait_for_prompt()
 
 

@@ -13,8 +13,10 @@ import click
 from vserverlib import Error, UsageError, pluralize
 from vserverlib.commands import completers
 from vserverlib.commands.confirmation import require_yes
-from vserverlib.commands.options import YES, Target, command
+from vserverlib.commands.options import YES, Target, command, where
 from vserverlib.messages import notify
+
+NEEDS_DEPENDENTS = "delete refuses this without --dependents"  # said by a dry run
 
 
 class Work(NamedTuple):
@@ -31,13 +33,7 @@ class Work(NamedTuple):
 
 @command("prune")
 @click.argument("entity", metavar="tasks", shell_complete=completers.prunable)
-@click.option(
-    "--where",
-    shell_complete=completers.where,
-    metavar="FILTER",
-    multiple=True,
-    help="Which finished tasks, such as 'finished_at<-90d'. Repeatable: all filters must match.",
-)
+@where("Which finished tasks, such as 'finished_at<-90d'. Repeatable: all filters must match.")
 @click.option("--results-only", is_flag=True, help="Keep tasks and results, and empty their inputs and results.")
 @click.option("--forget", is_flag=True, help="Delete it from the journal too; then it cannot be undone.")
 @click.option("--dry-run", is_flag=True, help="Only count.")
@@ -110,6 +106,8 @@ def run(target: Target, database: Any, work: Work, dry_run: bool, yes: bool) -> 
         raise Error(f"{subject} still {verb} {_numbers(counted.dependents)}: --dependents deletes them too")
     for line in _plan(target, database, work, counted):
         click.echo(line) if dry_run else notify(line)
+    if dry_run and counted.dependents and not work.wanted.dependents:
+        notify(NEEDS_DEPENDENTS, "yellow")
     if dry_run or not counted.number:
         return
     require_yes(f"{work.verb.capitalize()} these?", yes)

@@ -18,7 +18,7 @@ import click
 from vserverlib import pluralize, printable
 from vserverlib.commands import clean_up, completers, passwords, printing
 from vserverlib.commands.confirmation import require_yes
-from vserverlib.commands.options import JSON_OUTPUT, MAX_COUNT, YES, Target, command, paging
+from vserverlib.commands.options import JSON_OUTPUT, MAX_COUNT, YES, Target, command, paging, where
 from vserverlib.commands.printing import Paging
 from vserverlib.messages import notify
 
@@ -170,13 +170,7 @@ def fail(target: Target, results: tuple[str, ...], killed: bool) -> None:
 @command("delete")
 @click.argument("entity", shell_complete=completers.nouns)
 @click.argument("words", metavar="ID|NAME...", nargs=-1, shell_complete=completers.labels)
-@click.option(
-    "--where",
-    shell_complete=completers.where,
-    metavar="FILTER",
-    multiple=True,
-    help="Delete all that match instead, after a confirmation. Repeatable: all filters must match.",
-)
+@where("Delete all that match instead, after a confirmation. Repeatable: all filters must match.")
 @click.option("--dependents", is_flag=True, help="Also delete their dependents, after a confirmation.")
 @click.option("--forget", is_flag=True, help="With --where, delete them from the journal too, without undo.")
 @click.option("--dry-run", is_flag=True, help="Only show what would be deleted.")
@@ -223,6 +217,8 @@ def _delete_named(
         plan = deleting.planned(found)
         if dry_run:
             _show_plan(plan, sys.stdout)
+            if plan.branches and not dependents:
+                notify(clean_up.NEEDS_DEPENDENTS, "yellow")
             return
         if dependents:
             require_yes("Delete all of these?", yes, lambda: _show_plan(plan, sys.stderr))

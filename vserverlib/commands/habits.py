@@ -19,6 +19,7 @@ import click
 
 from vserverlib import UsageError, addresses, printable
 from vserverlib.commands import suggestions
+from vserverlib.databases.registry import ENTITIES
 
 LONG = 7  # letters of a word in which two may be wrong
 
@@ -161,6 +162,9 @@ def answer(error: Exception, ctx: click.Context, words: Sequence[str]) -> Except
         text = first(ctx, words, error.option_name) or second(ctx, words, error.option_name)
         near = [each for each in error.possibilities or () if _typo(error.option_name, [each])]
         return click.UsageError(text, ctx) if text else click.NoSuchOption(error.option_name, None, near, ctx)
+    if isinstance(error, click.MissingParameter) and "'ENTITY'" in error.format_message():
+        kinds = ", ".join(f"{noun}s" for noun in ENTITIES)
+        return click.UsageError(f"Missing argument 'ENTITY': one of {kinds}", ctx)
     if filter_ := _torn_by_blanks(words):
         return UsageError(f"quote a filter that has spaces: --where {filter_}")
     text = (_extra(str(error), ctx) or _line(ctx, words, "")) if is_extra else ""
@@ -199,7 +203,8 @@ def _option(ctx: click.Context, words: Sequence[str], name: str) -> str:
     if name in FIRST:
         return f"{name} goes before the command: vserver {name} …"
     if name.lstrip("-") in formats:
-        return f"{name} is written -o {name.lstrip('-')} here"
+        fields = next((f" --fields {word}" for word in _after(words, name) if "," in word and "--fields" in known), "")
+        return f"{name} is written -o {name.lstrip('-')}{fields} here"
     if formats and name in ("--format", "--output-format", "-f"):
         return f"{name} is written -o here: -o {', -o '.join(str(each) for each in formats if each != 'table')}"
     if name == "-f":
@@ -207,6 +212,12 @@ def _option(ctx: click.Context, words: Sequence[str], name: str) -> str:
         return f"-f is written {same} here" if same else "a database goes before the command: vserver -d …"
     same = SAME_AS.get(name, "")
     return f"{name} is written {same} here" if same in known else ""
+
+
+def _after(words: Sequence[str], option: str) -> Sequence[str]:
+    """Return the word after an option, if there is one."""
+    at = words.index(option) + 1 if option in words else len(words)
+    return words[at : at + 1]
 
 
 def _extra(message: str, ctx: click.Context) -> str:
@@ -229,7 +240,7 @@ def _torn_by_blanks(words: Sequence[str]) -> str:
     for at in (at for at, word in enumerate(words) if word == "--where"):
         after = itertools.takewhile(lambda word: not word.startswith("-"), words[at + 1 :])
         parts = ["~" if part == home else part for part in after]  # an unquoted ~ is the home
-        if len(parts) > 1 and suggestions.OPERATOR.search(f"{parts[0]} {parts[1][:1]}"):
+        if len(parts) > 1 and suggestions.OPERATOR.search(f"{parts[0]} {parts[1][:2]}"):
             return shlex.quote(" ".join(parts))
     return ""
 

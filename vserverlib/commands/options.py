@@ -441,15 +441,14 @@ def several(*options: Callable[[CommandFunction], CommandFunction]) -> Callable[
     return add
 
 
+def where(help: str) -> Callable[[CommandFunction], CommandFunction]:
+    """Return the option for filters."""
+    given: dict[str, Any] = {"metavar": "FILTER", "multiple": True, "callback": _whole_filters}
+    return click.option("--where", shell_complete=completers.where, help=help, **given)
+
+
 FILTERS = several(
-    click.option(
-        "--where",
-        shell_complete=completers.where,
-        metavar="FILTER",
-        multiple=True,
-        callback=_whole_filters,
-        help="Filter by a field, such as status=failed. Repeatable: all filters must match.",
-    ),
+    where("Filter by a field, such as status=failed. Repeatable: all filters must match."),
     click.option("--search", metavar="TEXT", help="Search all text fields, ignoring case."),
     click.option(
         "--sort",

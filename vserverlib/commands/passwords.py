@@ -25,4 +25,6 @@ def piped(option: str) -> str:
         raise Error("stdin is not UTF-8 text: no password was set") from None
     if more:
         raise Error(f"{option} takes one line, not {len(more) + 1}: no password was set")
+    if not line:
+        raise Error(f"User.password is empty: {option} takes one line; no password was set")
     return line

@@ -88,6 +88,10 @@ def refuse_unplanned(ctx: click.Context, error: Error) -> None:
     target, name = ctx.obj, str(ctx.info_name)
     if not isinstance(error, recognition.Vantage6Database) or _is_refused(name, ctx.params):
         return
+    if not target.is_url:
+        from vserverlib.plans import working_copy
+
+        working_copy.refuse_old_file(target.file)
     why = "is the database of a vantage6 server, which is only viewed without --write: nothing was changed"
     line = target.command("--write", name, *ctx.meta[TYPED])
     raise Error(f"{_name(target)} {why}; plan this change with: {line}") from None

@@ -130,6 +130,8 @@ def condition(model: Any, text: str) -> Any:
 
 def searched(model: Any, text: str) -> Any:
     """Return the condition that any text of an entity, or the name of a link, contains a text, ignoring case."""
+    if not isinstance(text, str):
+        raise UsageError(f'search takes a text, not {printable(repr(text))}: write search("…")')
     text = _checked_text(text)
     texts = [field for field in model.stored_fields() if isinstance(field, peewee.TextField | Link)]
     found = [_contains(field, text) for field in texts if not isinstance(field, Secret)]

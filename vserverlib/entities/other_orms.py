@@ -48,6 +48,12 @@ CHANGERS = ("add", "append", "extend", "insert", "remove", "pop", "clear", "disc
 OF_MEMBERS = {"add": "append() adds one", "delete": "remove() takes one out", "all": "it is the whole list already"}
 
 
+def of_session(name: str) -> str:
+    """Return ": save() of an entity commits …" for what SQLAlchemy's session does; "" for other words."""
+    is_one = name in ("session", "commit", "rollback")
+    return ": save() of an entity commits it, db.undo() undoes that" if is_one else ""
+
+
 def of_class(model: Any, name: str) -> str:
     """Return ": db.Task.get() returns all" for a word of another library; "" for other words."""
     return _filled(model, OF_CLASS.get(name, ""))

@@ -130,6 +130,12 @@ def _record_presence(conn: Any) -> None:
 # What can be changed
 
 
+def refuse_old_file(path: Path) -> None:
+    """Raise Refused if the file of a server is of a release that can only be viewed."""
+    with detection.opened(str(path)) as source:
+        _refuse_unsupported(source)
+
+
 def _refuse_unsupported(source: Any) -> int:
     """Return the release of a source. Raises Error if it is not a server's, Refused if it can only be viewed."""
     if not isinstance(source, vantage6.Vantage6Source):

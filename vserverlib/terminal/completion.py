@@ -342,6 +342,9 @@ def _texts(ahead: list[Token], typed: str, namespace: Mapping[str, Any]) -> tupl
         return _values(model, ahead[-2].text, typed)
     if model:
         return filter_completion.in_filter(model, typed, exact)
+    if function is not None and function.kind == "model" and mark == "=":
+        before, words = filter_completion.in_assignment(function.of, f"{ahead[-2].text}={typed}", exact, ("=",))
+        return before.partition("=")[2], words
     if model := filtered(function, "sort"):
         return filter_completion.in_order(model, typed)
     if model := filtered(function, "search"):

@@ -178,7 +178,7 @@ class Shell(InteractiveShellEmbed):
 
     def ask_exit(self) -> None:
         """Leave, unless the session has entities that were never saved and that were not named before."""
-        writable = self.database.mode == "read-write" and not signals.is_ending()
+        writable = self.database.mode in ("read-write", "plan") and not signals.is_ending()
         new, changed = notices.unsaved(self.user_ns, self.user_ns.get("_oh", {}).values()) if writable else ([], [])
         if any(each not in self._named_unsaved for each in map(id, new)):
             self._named_unsaved = [*map(id, new)]

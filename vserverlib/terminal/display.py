@@ -24,6 +24,7 @@ HTML = f'<pre style="white-space: pre; overflow-x: auto; line-height: normal; fo
 # The results of functions, by name: their modules and views are imported with the first object that is displayed.
 RESULTS = (
     "vserverlib.entities.checks.Findings",
+    "vserverlib.entities.deleting.Plan",
     "vserverlib.entities.journal.Log",
     "vserverlib.entities.undoing.Undone",
     "vserverlib.queries.why.Why",
@@ -45,6 +46,7 @@ def _draw(obj: Any) -> Callable[[Any], Any] | None:
 @functools.cache
 def _draw_results() -> dict[type, Callable[[Any], Any]]:
     from vserverlib.entities.checks import Findings
+    from vserverlib.entities.deleting import Plan
     from vserverlib.entities.journal import Log
     from vserverlib.entities.undoing import Undone
     from vserverlib.queries.why import Why
@@ -53,6 +55,7 @@ def _draw_results() -> dict[type, Callable[[Any], Any]]:
     return {
         Findings: check_report.Report,
         Log: journal_screen.of,
+        Plan: repr,
         Undone: Undone.summary,
         Why: why_report.WhyView,
     }

@@ -13,11 +13,12 @@ from typing import Any
 
 from vserverlib import database_errors, most_similar, printable, vantage6_names
 from vserverlib.databases.registry import ENTITIES
+from vserverlib.entities import other_orms
 from vserverlib.entities.entity import Entity
 from vserverlib.terminal.value_completion import HIDDEN
 
 OURS = ("vserverlib", "models", "shell", "peewee")
-OF_DB = ("undo", "log", "check", "checks", "strict")
+OF_DB = ("undo", "log", "check", "checks", "strict", "why")
 PLURALS = tuple(f"{noun}s" for noun in ENTITIES)
 OF_ENTITY = ("save", "delete", "history", "help")
 COMMAND = re.compile(r"\s*!?vserver\b(?P<words>.*)")
@@ -91,8 +92,12 @@ def of_undefined(error: BaseException, names: Mapping[str, Any]) -> str:
     name = error.name if isinstance(error, NameError) else None
     if hint := vantage6_names.of_error(error):
         return hint
+    if name in names:  # of the shell: %run starts a file without them
+        return ": %run -i runs a file with the names of the shell"
     if name in OF_DB:
         return f": call db.{name}()"
+    if hint := other_orms.of_session(str(name)):
+        return hint
     if name in OF_ENTITY:
         return f": {_of_one(str(name), names)}"
     return "" if name is None else _similar(name, names)

@@ -22,6 +22,7 @@ MOST_SHARES = 4  # lines of collaborations, and of organizations: the overview f
 MOST_NODES = 2
 WIDTH = 80  # columns that the overview needs; a wider terminal has more room for names and bars
 NAME_ROOM = 26  # columns of a name
+LEAST_NAME = 16  # in a narrower terminal, lines wrap
 NODE_ROOM = 50
 ALL = "vserver overview --all"
 
@@ -35,11 +36,11 @@ class OverviewView:
 
     def __init__(self, found: Overview, title: str, moment: datetime.datetime, everything: bool = False) -> None:
         self.found, self.title, self.moment, self.everything = found, title, moment, everything
-        self.spare = 0  # columns beyond WIDTH
+        self.width, self.spare = WIDTH, 0  # columns, and those beyond WIDTH
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Any]:
         look, found = Look(options.encoding), self.found
-        self.spare = max(0, options.max_width - WIDTH)
+        self.width, self.spare = options.max_width, max(0, options.max_width - WIDTH)
         counts = [listing.pluralize(count, kinds.kind(plural)) for plural, count in found.entities.items()]
         yield Text(f"{look.safe(self.title)}, {as_text(self.moment, 'minutes')} UTC", "bold")
         yield Text(", ".join(counts) + "\n")
@@ -64,10 +65,14 @@ class OverviewView:
             return
         since = "waiting since" if any(share.since for share in shares) else ""
         table = Table.grid(padding=(0, GAP, 0, 0))
-        table.add_row(*(Text(word, "bold") for word in (noun, heading, "failed", since)))
         shown = shares if self.everything else shares[:MOST_SHARES]
-        for share in shown:
-            table.add_row(*self._share(share, noun, look))
+        heads = tuple(Text(word, "bold") for word in (noun, heading, "failed", since))
+        rows = [self._share(share, noun, look) for share in shown]
+        figures = sum(GAP + max(row[column].cell_len for row in (heads, *rows)) for column in range(1, len(heads)))
+        room = min(NAME_ROOM + self.spare // 2, self.width - figures)
+        room = room if room >= LEAST_NAME else NAME_ROOM
+        for name, *others in (heads, *rows):
+            table.add_row(Text(look.cut(name.plain, room), name.style), *others)
         yield Text()
         yield table
         if len(shares) > len(shown):
@@ -79,7 +84,7 @@ class OverviewView:
         waited = "" if share.since is None else f"{as_text(share.since, 'minutes')} ({self._age(share.since)})"
         bar = look.progress(Counts(share.total, share.done), min(WIDE_BAR, BAR + self.spare // 4))
         return (
-            Text(look.cut(name, NAME_ROOM + self.spare // 2)),
+            Text(name),
             bar,
             Text(f"{share.failed:,}", justify="right"),
             Text(waited),

@@ -198,7 +198,8 @@ class LanesSection:
         """Return the renderables below the fields. width: in columns."""
         if not self.found.lanes:
             return
-        rows = [self._words(lane, look) for lane in self.found.lanes]
+        names = max(NAME_ROOM, width // 3)
+        rows = [self._words(lane, look, names) for lane in self.found.lanes]
         taken = sum(max(cell.cell_len for cell in column) for column in zip(HEADINGS, *rows, strict=True)) + 4 * GAP
         room = min(width - taken, LONGEST_LINE)
         table = _grid(look, *HEADINGS, *([self._scale(room)] if self._fits(room) else []))
@@ -208,10 +209,10 @@ class LanesSection:
         if self.found.total > len(rows):
             yield Text(f"{look.more} {self.found.total - len(rows):,} more, unfinished ones come first", "dim")
 
-    def _words(self, lane: Lane, look: Look) -> tuple[Text, ...]:
+    def _words(self, lane: Lane, look: Look, room: int) -> tuple[Text, ...]:
         spans = [_duration(lane.waited(self.moment), lane.started_at or lane.finished_at or lane.complete, look)]
         spans += [_duration(lane.ran(self.moment), lane.finished_at or lane.complete, look)]
-        return _named(lane.name, lane.organization_id, look), look.state(lane.status), *spans
+        return _named(lane.name, lane.organization_id, look, room), look.state(lane.status), *spans
 
     def _fits(self, room: int) -> bool:
         return bool(self.times) and room >= LINE
@@ -258,10 +259,10 @@ def _duration(time: datetime.timedelta | None, is_over: object, look: Look) -> T
     return Text(span(time)) if is_over else Text(f"{span(time)} {look.more}")
 
 
-def _named(name: Any, id: int | None, look: Look) -> Text:
+def _named(name: Any, id: int | None, look: Look, room: int) -> Text:
     if name is None:
         return Text(look.none if id is None else f"({look.safe(id)})", "dim")
-    return Text(look.cut(look.value(name), NAME_ROOM))
+    return Text(look.cut(look.value(name), room))
 
 
 def _grid(look: Look, *headings: Text) -> Table:
@@ -322,9 +323,10 @@ class ParticipantsSection:
         if not found.participants:
             return
         table = _grid(look, *(Text(word, "bold") for word in ("organization", "node", "status", "last seen")))
-        room = width - NAME_ROOM - 3 * GAP - STATUS_ROOM - SEEN_ROOM
+        names = max(NAME_ROOM, width // 3)
+        room = width - names - 3 * GAP - STATUS_ROOM - SEEN_ROOM
         for post in found.participants:
-            table.add_row(_named(post.organization, post.organization_id, look), *self._node(post, look, room))
+            table.add_row(_named(post.organization, post.organization_id, look, names), *self._node(post, look, room))
         yield from (Text(), table)
         if found.total > len(found.participants):
             yield Text(f"{look.more} {pluralize(found.total - len(found.participants), 'more organization')}", "dim")
@@ -364,7 +366,7 @@ class AwaitedSection:
         yield Text(f"{listing.pluralize(page.total, page.model)} awaited{age}", "bold")
         table = _grid(look, *(Text(word, "dim") for word in ("result", "task", "", "since, UTC")))
         for row in page.rows:
-            task = Text.assemble(f"{row['task_id'] or look.none} ", _named(row["task"], None, look))
+            task = Text.assemble(f"{row['task_id'] or look.none} ", _named(row["task"], None, look, NAME_ROOM))
             since_when = look.none if row["assigned_at"] is None else look.value(row["assigned_at"])
             table.add_row(Text(str(row["id"])), task, look.state(row["status"]), Text(since_when))
         yield table

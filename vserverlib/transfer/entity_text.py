@@ -25,7 +25,7 @@ LONGEST = 100_000  # characters of a text that can be edited here
 MARK = "#!"  # begins the lines at the end that list faults
 HEAD = """\
 # {entity}
-# Change values, save, and close the editor; without a change, nothing is written.
+# Change values, save, and close the editor. Without a change, nothing is saved.
 # null means no value. A line that is removed leaves its field as it is.
 """
 
