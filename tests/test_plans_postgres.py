@@ -38,6 +38,8 @@ def applied_while(copy: WorkingCopy, theirs: Server, sql: str) -> str:
             found.append(str(copy.apply(backup=False)))
         except Error as error:
             found.append(str(error))
+        finally:
+            copy.connection().close()  # this thread's own
 
     with psycopg.connect(str(theirs.target)) as other:
         other.execute(sql)  # type: ignore[call-overload]  # texts of ours

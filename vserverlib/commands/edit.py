@@ -56,7 +56,6 @@ def passwd(target: Target, username: str, piped: bool) -> None:
     $ vserver passwd anna.devries
     $ vserver passwd anna.devries --stdin < password.txt
     """
-    password = passwords.piped("--stdin") if piped else None
     with target.open() as database:
         import models
         from vserverlib.entities import lock_outs
@@ -65,7 +64,7 @@ def passwd(target: Target, username: str, piped: bool) -> None:
         database.refuse_unplannable(user, "password")
         is_in_keycloak = _is_in_keycloak(user, "password")
         prompt = f"New password for {user.named()}"
-        user.password = passwords.typed(prompt, "--stdin") if password is None else password
+        user.password = passwords.piped("--stdin") if piped else passwords.typed(prompt, "--stdin")
         user.save()
         lock_outs.lift(user.id)
         notify(f"{user.named()} has a new password")
