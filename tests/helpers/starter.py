@@ -1,8 +1,8 @@
 """Starts `vserver` in a fifth of the time: a Python that has all modules imported forks for each start.
 
 What starts is a process of its own, with its own arguments, environment, folder and streams. What imports hide is not
-found this way, so modules that test promises of a fresh process use the fixture `plain_starts`, and .ci/run has
-VSERVER_PLAIN_STARTS=1 for the whole suite on the newest Python.
+found this way, so modules that test promises of a fresh process use the fixture `plain_starts`, and
+VSERVER_PLAIN_STARTS=1 has all tests start a new Python.
 """
 
 from __future__ import annotations
