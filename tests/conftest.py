@@ -35,8 +35,11 @@ settings.register_profile("many", settings.get_profile("few"), max_examples=200)
 settings.load_profile("few")
 
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in a background job, and inherited by all that it starts
+# Ignored in a background job or under nohup, and so in all that it starts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")

@@ -140,8 +140,7 @@ def test_ctrl_c_in_the_pager_belongs_to_the_pager(start: Start) -> None:
     terminal = start(*LONG)
     terminal.wait_for(r"^:\Z")
     interrupt(terminal)
-    terminal.send("G")
-    terminal.wait_for(r"\(END\)")
+    terminal.press_until("G", r"\(END\)")
     assert terminal.wait_for_end("q") == 0 and "Traceback" not in terminal.raw
 
 

@@ -128,17 +128,20 @@ def test_what_does_not_fit_is_one_line(example: Path, tmp_path: Path) -> None:
         port = str(taken.getsockname()[1])
         cases: dict[tuple[str, ...], tuple[int, str]] = {
             ("-d", str(example), "start", "--port", port): (1, f"port {port} of 127.0.0.1 is taken"),
-            ("-d", str(SERVER), "start"): (1, "is the database of a vantage6 server, not of vserver"),
+            ("-d", str(SERVER), "start", "--port", "0"): (1, "is the database of a vantage6 server, not of vserver"),
             ("-d", str(SERVER), "--write", "start"): (1, "start is not for --write"),
             ("--dry-run", "start"): (1, "start has no dry run"),
-            ("-d", str(tmp_path / "none.db"), "start"): (1, "there is no database"),
+            ("-d", str(tmp_path / "none.db"), "start", "--port", "0"): (1, "there is no database"),
             ("-d", str(example), "start", "--demo"): (2, "--demo and -d"),
             ("start", "--demo", "--host", "0.0.0.0"): (2, "its passwords are public"),
             ("start", "--api-path", "api"): (2, "--api-path is a path"),
             ("start", "--api-path", "/socket.io/"): (2, "--api-path is a path"),
             ("start", "--allowed-host", "http://x"): (2, "is not the name of a host"),
             ("start", "-q", "-v"): (2, "exclude each other"),
-            ("-d", str(example), "start", "--host", "nowhere.invalid"): (1, "there is no host nowhere.invalid"),
+            ("-d", str(example), "start", "--port", "0", "--host", "nowhere.invalid"): (
+                1,
+                "there is no host nowhere.invalid",
+            ),
         }
         for words, (status, text) in cases.items():
             done = vserver(*words, cwd=tmp_path)

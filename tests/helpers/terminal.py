@@ -80,6 +80,16 @@ class Terminal:
                 raise AssertionError(f"{pattern!r} did not come onto the screen:\n{self.text}")
         return self.text
 
+    def press_until(self, keys: str, pattern: str) -> str:
+        """Press keys once a second until the screen has a pattern: a program may drop what is typed too early."""
+        until = time.monotonic() + PATIENCE
+        while not re.search(pattern, self.text, re.MULTILINE):
+            self.send(keys)
+            pressed = time.monotonic()
+            while time.monotonic() < pressed + 1 and not re.search(pattern, self.text, re.MULTILINE):
+                assert self._read(0.05) and time.monotonic() < until, f"{pattern!r} did not come:\n{self.text}"
+        return self.text
+
     def wait_for_secret(self, question: str, times: int = 1) -> None:
         """Return when a hidden answer can be typed: after the blank that follows. Earlier input is discarded."""
         self.wait_for(question, times)

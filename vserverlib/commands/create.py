@@ -92,7 +92,7 @@ def create(
     if is_many:
         return _create_many(target, model, how)
     asked = assignments.named(model, words)
-    password = passwords.piped(PASSWORD_STDIN) if piped else None
+    password = passwords.require(passwords.piped(PASSWORD_STDIN), PASSWORD_STDIN) if piped else None
     return _create_one(target, model, asked, how._replace(password=password))
 
 

@@ -56,6 +56,7 @@ def passwd(target: Target, username: str, piped: bool) -> None:
     $ vserver passwd anna.devries
     $ vserver passwd anna.devries --stdin < password.txt
     """
+    given = passwords.piped("--stdin") if piped else None
     with target.open() as database:
         import models
         from vserverlib.entities import lock_outs
@@ -64,7 +65,8 @@ def passwd(target: Target, username: str, piped: bool) -> None:
         database.refuse_unplannable(user, "password")
         is_in_keycloak = _is_in_keycloak(user, "password")
         prompt = f"New password for {user.named()}"
-        user.password = passwords.piped("--stdin") if piped else passwords.typed(prompt, "--stdin")
+        asked = passwords.typed(prompt, "--stdin") if given is None else given
+        user.password = passwords.require(asked, "--stdin")
         user.save()
         lock_outs.lift(user.id)
         notify(f"{user.named()} has a new password")

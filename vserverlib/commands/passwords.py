@@ -25,6 +25,11 @@ def piped(option: str) -> str:
         raise Error("stdin is not UTF-8 text: no password was set") from None
     if more:
         raise Error(f"{option} takes one line, not {len(more) + 1}: no password was set")
-    if not line:
-        raise Error(f"User.password is empty: {option} takes one line; no password was set")
     return line
+
+
+def require(password: str, option: str) -> str:
+    """Return a password that was read; an Error if it is empty."""
+    if not password:
+        raise Error(f"User.password is empty: {option} takes one line; no password was set")
+    return password
