@@ -51,7 +51,8 @@ def test_a_request_is_checked_before_anything_is_read(served: OurServer) -> None
     port, json_type = served.port, {"Content_Type": "application/json"}
     for host in (f"127.0.0.1:{port}", "localhost", f"[::1]:{port}", "192.0.2.7"):
         assert raw(served, "GET", "/api/version", Host=host) == (200, {"version": "4.15.2"}), host
-    for host in ("evil.example", f"evil.example:{port}", "127.0.0.1.evil.example", "", "localhost.evil"):
+    odd = ("localhost:80/evil", "localhost:x", "[::1]evil.example", "[::1", "localhost:80:80", "localhost:[")
+    for host in ("evil.example", f"evil.example:{port}", "127.0.0.1.evil.example", "", "localhost.evil", *odd):
         status, body = raw(served, "GET", "/api/version", Host=host)
         assert status == 400 and "--allowed-host" in body["msg"], host
         assert raw(served, "GET", "/socket.io/?EIO=4&transport=polling", Host=host)[0] == 400, host

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import json
+import re
 import sys
 import tempfile
 import time
@@ -39,6 +40,7 @@ MAX_BODY, MAX_LOG_IN = 64 * 1024 * 1024, 64 * 1024  # bytes; the second for call
 MAX_DIGITS = 20  # of a length
 IN_MEMORY = 1024 * 1024  # bytes of a body; a longer one is kept in a file until it is complete
 JSON = "application/json"
+HOST = re.compile(r"(?:\[(?P<address>[^\[\]]+)\]|(?P<name>[^:\[\]]+))(?::\d*)?", re.ASCII)  # with or without a port
 BUG = "An unexpected error occurred on the server!"
 
 
@@ -81,9 +83,8 @@ class HostCheck:
 def _host(scope: Scope) -> str:
     """Return the name in the Host header, without the port."""
     named = next((value for key, value in scope["headers"] if key == b"host"), b"").decode("latin-1").lower()
-    if named.startswith("["):
-        return named[1:].partition("]")[0]
-    return named.rpartition(":")[0] if ":" in named else named
+    found = HOST.fullmatch(named)
+    return named if found is None else found["address"] or found["name"]
 
 
 def _is_address(name: str) -> bool:
