@@ -23,7 +23,7 @@ from helpers.our_server import OurServer
 from helpers.process import ROOT, vserver
 from helpers.terminal import environment
 
-from vserverlib.serving.application import MAX_BODY, MAX_LOG_IN
+from vserverlib.serving.application import MAX_BODY, MAX_LOG_IN, MAX_SMALL, MAX_VALUES
 
 SERVER = ROOT / "tests" / "data" / "v4.15.2.sqlite"
 
@@ -67,6 +67,14 @@ def test_a_request_is_checked_before_anything_is_read(served: OurServer) -> None
     status, body = raw(served, "POST", "/api/token/user", b"", Content_Length=str(MAX_LOG_IN + 1), **json_type)
     assert status == 413 and "64 KB" in body["msg"]
     bearer = {"Authorization": f"Bearer {signing.as_user(served, 1).token}"}
+    assert (
+        raw(served, "PATCH", "/api/organization/1", b"", Content_Length=str(MAX_SMALL + 1), **bearer, **json_type)[0]
+        == 413
+    )
+    assert raw(served, "PATCH", "/api/run/1", b"", Content_Length=str(MAX_SMALL + 1), **bearer, **json_type)[0] == 401
+    many = b'{"image": "i", "organizations": [' + b"{}," * MAX_VALUES + b"{}]}"
+    status, body = raw(served, "POST", "/api/task", many, **bearer, **json_type)
+    assert status == 400 and body["msg"] == "the body has more than 100,000 values"
     for length in (str(MAX_BODY + 1), "9" * 19):
         assert raw(served, "POST", "/api/task", b"", Content_Length=length, **bearer, **json_type)[0] == 413, length
     assert raw(served, "GET", "/api/nothing")[0] == raw(served, "GET", "/")[0] == 404

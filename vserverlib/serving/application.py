@@ -30,13 +30,15 @@ from vserverlib.drivers import peewee
 from vserverlib.messages import notify
 from vserverlib.serving import callers, openapi, sockets, tokens
 from vserverlib.serving.answers import Answer, message
+from vserverlib.serving.callers import USER
 from vserverlib.serving.desk import Busy
 from vserverlib.serving.refusals import Refusal, lacking
 from vserverlib.serving.requests import Request
-from vserverlib.serving.routes import READ, REFRESH, ROUTES, STEPS, Route
+from vserverlib.serving.routes import LARGE, READ, REFRESH, ROUTES, STEPS, Route
 from vserverlib.serving.server import Server
 
-MAX_BODY, MAX_LOG_IN = 64 * 1024 * 1024, 64 * 1024  # bytes; the second for calls without a token
+MAX_BODY, MAX_SMALL, MAX_LOG_IN = 64 * 1024 * 1024, 1024 * 1024, 64 * 1024  # bytes; the last for calls without a token
+MAX_VALUES = 100_000  # of a task: more would keep the server busy for seconds, and take a gigabyte
 MAX_DIGITS = 20  # of a length
 IN_MEMORY = 1024 * 1024  # bytes of a body; a longer one is kept in a file until it is complete
 JSON = "application/json"
@@ -147,7 +149,8 @@ async def _asked(server: Server, route: Route, request: Request, http: HttpReque
     """Check a request and run the function of its route."""
     if route.callers:
         request.token = server.signer.read(_bearer(http), tokens.REFRESH if route.kind == REFRESH else tokens.ACCESS)
-    request.body = await _body(http, MAX_BODY if route.callers else MAX_LOG_IN)
+        _require_kind(route, request.token["client_type"])  # before a body is read
+    request.body = await _body(http, _limit(route), MAX_VALUES if USER in route.callers else None)
     if route.how == STEPS:
         if route.callers:
             request.caller = await server.desk.read(partial(_checked, route, request))
@@ -157,6 +160,18 @@ async def _asked(server: Server, route: Route, request: Request, http: HttpReque
     if route.how == READ:
         return await server.desk.read(run)
     return await server.write(request, run)
+
+
+def _require_kind(route: Route, kind: str) -> None:
+    if kind not in route.callers:
+        raise Refusal(401, f"this call is not for a {kind}")
+
+
+def _limit(route: Route) -> int:
+    """Return the bytes that a body may have."""
+    if not route.callers:
+        return MAX_LOG_IN
+    return MAX_BODY if route.kind == LARGE else MAX_SMALL
 
 
 def _run(route: Route, request: Request) -> Answer:
@@ -170,10 +185,8 @@ def _run(route: Route, request: Request) -> Answer:
 
 
 def _checked(route: Route, request: Request) -> callers.Caller:
-    """Return the caller of a token. A 401 if it is of another kind, or lacks the right in every scope."""
+    """Return the caller of a token. A 401 if it lacks the right in every scope."""
     caller = callers.of_token(request.token)
-    if caller.kind not in route.callers:
-        raise Refusal(401, f"this call is not for a {caller.kind}")
     if route.right is not None and not caller.may_any(*route.right):
         raise lacking()
     return caller
@@ -186,7 +199,7 @@ def _bearer(http: HttpRequest) -> str:
     return token.strip()
 
 
-async def _body(http: HttpRequest, limit: int) -> Any:
+async def _body(http: HttpRequest, limit: int, max_values: int | None) -> Any:
     """Return the JSON of the body, None without one. A long one is kept in a file until it is complete."""
     declared = http.headers.get("content-length", "")
     if len(declared) > MAX_DIGITS or (declared.isdecimal() and int(declared) > limit):
@@ -203,15 +216,17 @@ async def _body(http: HttpRequest, limit: int) -> Any:
         if http.headers.get("content-type", "").partition(";")[0].strip().lower() != JSON:
             raise Refusal(415, f"the body has to be JSON: send the header Content-Type: {JSON}")
         kept.seek(0)
-        return _parsed(kept.read())
+        return _parsed(kept.read(), max_values)
 
 
 def _too_long(limit: int) -> Refusal:
     return Refusal(413, f"the body is longer than {limit // 1024:,} KB")
 
 
-def _parsed(text: bytes) -> Any:
-    """Return the value of a JSON text. A 400 if it is not JSON."""
+def _parsed(text: bytes, max_values: int | None) -> Any:
+    """Return the value of a JSON text. A 400 if it is not JSON, or has more values than allowed (None: any number)."""
+    if max_values is not None and sum(map(text.count, (b",", b"[", b"{"))) > max_values:
+        raise Refusal(400, f"the body has more than {max_values:,} values")
     try:
         return json.loads(text, parse_constant=_no_constant)
     except (ValueError, RecursionError):
