@@ -238,6 +238,13 @@ def test_what_users_do_is_in_the_journal_and_undone(served: Any, root: Client) -
     assert len(signing.as_node(served, 1).ask("GET", "run", query={"node_id": 1}).body["data"]) == 1
 
 
+def test_a_node_cannot_pass_for_a_user_in_the_journal(served: Any, root: Client) -> None:
+    assert root.ask("PATCH", "node/1", {"name": "anna"}).status == 200
+    assert signing.as_node(served, 1).ask("PATCH", f"organization/{NORTH}", {"country": "Norway"}).status == 200
+    last = json.loads(vserver("-d", served.address, "log", "--limit", "1", "-o", "json").out)[0]
+    assert last["actor"] == "node anna (API)"
+
+
 def test_presence_is_not_in_the_journal_and_an_undo_ignores_it(served: Any, root: Client) -> None:
     node = root.ask("POST", "node", {"collaboration_id": PLAIN, "organization_id": NORTH, "name": "x"})
     assert node.status == 400 and "NOD003" in node.body["msg"]

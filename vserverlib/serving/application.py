@@ -242,7 +242,7 @@ def log(server: Server, request: Request, answer: Answer, seconds: float) -> Non
     if server.level == 0 and answer.status < 500:
         return
     query = "?" + "&".join(f"{name}={value}" for name, value in request.query) if request.query else ""
-    who = request.caller.name if request.caller is not None else "-"
+    who = request.caller.title if request.caller is not None else "-"
     path = request.path + (query if server.level > 1 else "")
     moment = time.strftime("%H:%M:%S", time.gmtime())
     line = f"{moment} {request.method} {printable(path, 500)} {answer.status} {printable(who)} {seconds * 1000:.0f} ms"
