@@ -93,6 +93,15 @@ def test_a_body_in_chunks_is_counted(served: OurServer) -> None:
         assert connection.getresponse().status == 413
 
 
+def test_a_client_that_goes_within_its_request_is_no_bug(served: OurServer) -> None:
+    start = b"POST /api/token/user HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{"
+    with socket.create_connection(("127.0.0.1", served.port)) as connection:
+        connection.sendall(start)
+    while "token/user" not in served.err:  # its line in the log
+        assert served.client().ask("GET", "version").status == 200
+    assert "Traceback" not in served.err and "token/user 400" in served.err
+
+
 def test_the_log_has_a_line_a_request_and_no_secret(served: OurServer) -> None:
     client = signing.as_user(served, 1)
     client.ask("GET", "organization", query={"name": "\x1b[2J%"})

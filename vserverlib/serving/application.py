@@ -20,6 +20,7 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 from starlette.routing import Route as HttpRoute
@@ -132,6 +133,8 @@ async def _refused_or(ask: Callable[[], Any]) -> Answer:
     except Refusal as refusal:
         errors = {} if refusal.errors is None else {"errors": refusal.errors}
         return Answer({"msg": refusal.message, **errors}, refusal.status)
+    except ClientDisconnect:  # nobody reads the answer
+        return message("the client has gone before the end of its request", 400)
     except (Busy, ReadOnly, Damaged) as error:
         return message(str(error), 503)
     except NotFound as error:
