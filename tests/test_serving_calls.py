@@ -211,6 +211,12 @@ def test_lists_are_filtered_and_paged(served: Any, root: Client) -> None:
     assert len(include["runs"]) == len(include["results"]) == 2
 
 
+def test_a_backslash_in_a_filter_is_a_backslash(served: Any, root: Client) -> None:
+    posted(root, name="a\\b")
+    for pattern, number in (("a\\b", 1), ("a\\%", 1), ("%\\", 0), ("a\\\\b", 0)):
+        assert root.ask("GET", "task", query={"name": pattern}).headers["total-count"] == str(number), pattern
+
+
 # The journal
 
 
@@ -230,6 +236,13 @@ def test_what_users_do_is_in_the_journal_and_undone(served: Any, root: Client) -
     assert vserver("-d", served.address, "undo", "--yes").status == 0
     assert root.ask("GET", f"task/{task + 1}").body["init_user"]["id"] == ROOT
     assert len(signing.as_node(served, 1).ask("GET", "run", query={"node_id": 1}).body["data"]) == 1
+
+
+def test_a_node_cannot_pass_for_a_user_in_the_journal(served: Any, root: Client) -> None:
+    assert root.ask("PATCH", "node/1", {"name": "anna"}).status == 200
+    assert signing.as_node(served, 1).ask("PATCH", f"organization/{NORTH}", {"country": "Norway"}).status == 200
+    last = json.loads(vserver("-d", served.address, "log", "--limit", "1", "-o", "json").out)[0]
+    assert last["actor"] == "node anna (API)"
 
 
 def test_presence_is_not_in_the_journal_and_an_undo_ignores_it(served: Any, root: Client) -> None:
@@ -256,6 +269,7 @@ def test_a_refused_change_leaves_nothing_and_says_which_rule(served: Any, root: 
         ("POST", "user", {"username": "eva", "password": "Geheim-1234!", "email": "no"}),
         ("POST", "user", {"username": "eva", "password": "Geheim-1234!", "roles": [3]}),
         ("POST", "user", {"username": "anna", "password": "Geheim-1234!"}),
+        ("PATCH", "user/2", {"password": "Geheim-5678!"}),
         ("POST", "collaboration", {"name": "x", "organization_ids": [999]}),
         ("PATCH", "organization/1", {"name": "South"}),
         ("DELETE", "organization/1?delete_dependents=true", None),
@@ -282,10 +296,37 @@ def test_the_shell_sees_what_is_done_over_the_api(served: Any, root: Client) -> 
 # Nothing is a bug
 
 
+@pytest.mark.parametrize("value", ["[" * 900 + "]" * 900, "1e999", "[{}, -1e999]"])
+def test_what_json_cannot_say_again_is_refused(served: Any, root: Client, value: str) -> None:
+    body = {"image": "i", "collaboration_id": PLAIN, "organizations": [{"id": NORTH, "input": INPUT}]}
+    for name, each in (("databases", {"label": "d"}), ("organizations", {"id": NORTH, "input": INPUT})):
+        text = json.dumps({**body, name: [{**each, "more": "MORE"}]}).replace('"MORE"', value)
+        assert root.ask_text("POST", "task", text).status == 400, name
+    assert len(root.ask("GET", "task").body["data"]) == 1
+
+
+def test_a_key_that_bcrypt_would_not_take_is_refused(served: Any) -> None:
+    for key in ("-" * 90 + "0" * 32, "urn:uuid:" * 9 + "0" * 32, "0" * 31, ""):
+        assert served.client().ask("POST", "token/node", {"api_key": key}, token="").status == 400, key
+
+
 def test_no_input_is_a_bug(served: Any, root: Client) -> None:
     odd: tuple[Any, ...] = (None, "", "x", -1, 0, 2**63, 10**24, 1.5, True, [], [None], {}, "\ud800", "a\0", "%" * 300)
     ids = ("0", "-1", "x", "1.5", "9" * 24, str(2**63 - 1), str(2**63), "%00", "1%20", "%C3%A9", "+1", "%EF%BC%91")
-    texts = ("", "x", "0", "-1", "1" * 24, "%", "\0", "a" * 300, "2026-13-45", "9999-12-31T23:59:59-14:00", "\x1b[2J")
+    texts = (
+        "",
+        "x",
+        "0",
+        "-1",
+        "1" * 24,
+        "%",
+        "\0",
+        "a" * 300,
+        "2026-13-45",
+        "9999-12-31T23:59:59-14:00",
+        "\x1b[2J",
+        "x\\",
+    )
     node, nobody = signing.as_node(served, 1), served.client()
     is_file = not served.address.startswith(
         "postgresql"

@@ -303,6 +303,26 @@ def test_a_user_moves_to_another_organization_only_by_root(served: OurServer) ->
     assert root.ask("PATCH", f"user/{viewer}", {"organization_id": 999}).status == 400
 
 
+def test_the_members_of_a_foreign_collaboration_are_not_told(served: OurServer) -> None:
+    foreign = [id for id, members in MEMBERS.items() if NORTH not in members]
+    for role, is_seen in (("Researcher", False), ("Organization Admin", False), ("Root", True)):
+        client = caller_of(served, role)
+        for id, members in MEMBERS.items():
+            found = client.ask("GET", "organization", query={"collaboration_id": id}).body["data"]
+            assert bool(found) == (is_seen or id not in foreign), (role, id, members)
+    assert foreign
+
+
+def test_a_taken_address_does_not_say_whose_it_is(served: OurServer) -> None:
+    root, admin = caller_of(served, "Root"), caller_of(served, "Organization Admin")
+    assert root.ask("PATCH", "user/102", {"email": "east@example.org"}).status == 200
+    viewer = 1 + CALLERS.index("Viewer")
+    new = {"username": "nina", "password": "Geheim-1234!", "email": "east@example.org"}
+    for answer in (admin.ask("POST", "user", new), admin.ask("PATCH", f"user/{viewer}", {"email": new["email"]})):
+        assert answer.status == 400 and "is taken" in answer.body["msg"] and "102" not in answer.body["msg"]
+    assert root.ask("PATCH", "user/102", {"email": "east@example.org"}).status == 200  # its own
+
+
 def test_there_are_86_rules_and_the_seven_default_roles() -> None:
     assert len(permissions.rules()) == 86 and len(permissions.roles()) == 7
     assert {rule.right for rule in permissions.rules()} == permissions.roles()["Root"].rights

@@ -300,6 +300,13 @@ def test_odd_requests_are_refused(serving: OurServer, method: str, path: str, bo
         assert 400 <= connection.getresponse().status < 500
 
 
+def test_a_connection_needs_a_token_whatever_its_query_looks_like(serving: OurServer) -> None:
+    for query in ("", "&sid=", "&xsid=1", "&x=sid=1"):
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", serving.port, timeout=SECONDS)) as connection:
+            connection.request("GET", f"/socket.io/?EIO=4&transport=polling{query}")
+            assert connection.getresponse().status == 401, query
+
+
 NO_PACKETS = (
     "x",
     "9",

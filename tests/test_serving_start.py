@@ -23,7 +23,7 @@ from helpers.our_server import OurServer
 from helpers.process import ROOT, vserver
 from helpers.terminal import environment
 
-from vserverlib.serving.application import MAX_BODY, MAX_LOG_IN
+from vserverlib.serving.application import MAX_BODY, MAX_LOG_IN, MAX_SMALL, MAX_VALUES
 
 SERVER = ROOT / "tests" / "data" / "v4.15.2.sqlite"
 
@@ -51,7 +51,8 @@ def test_a_request_is_checked_before_anything_is_read(served: OurServer) -> None
     port, json_type = served.port, {"Content_Type": "application/json"}
     for host in (f"127.0.0.1:{port}", "localhost", f"[::1]:{port}", "192.0.2.7"):
         assert raw(served, "GET", "/api/version", Host=host) == (200, {"version": "4.15.2"}), host
-    for host in ("evil.example", f"evil.example:{port}", "127.0.0.1.evil.example", "", "localhost.evil"):
+    odd = ("localhost:80/evil", "localhost:x", "[::1]evil.example", "[::1", "localhost:80:80", "localhost:[")
+    for host in ("evil.example", f"evil.example:{port}", "127.0.0.1.evil.example", "", "localhost.evil", *odd):
         status, body = raw(served, "GET", "/api/version", Host=host)
         assert status == 400 and "--allowed-host" in body["msg"], host
         assert raw(served, "GET", "/socket.io/?EIO=4&transport=polling", Host=host)[0] == 400, host
@@ -66,6 +67,14 @@ def test_a_request_is_checked_before_anything_is_read(served: OurServer) -> None
     status, body = raw(served, "POST", "/api/token/user", b"", Content_Length=str(MAX_LOG_IN + 1), **json_type)
     assert status == 413 and "64 KB" in body["msg"]
     bearer = {"Authorization": f"Bearer {signing.as_user(served, 1).token}"}
+    assert (
+        raw(served, "PATCH", "/api/organization/1", b"", Content_Length=str(MAX_SMALL + 1), **bearer, **json_type)[0]
+        == 413
+    )
+    assert raw(served, "PATCH", "/api/run/1", b"", Content_Length=str(MAX_SMALL + 1), **bearer, **json_type)[0] == 401
+    many = b'{"image": "i", "organizations": [' + b"{}," * MAX_VALUES + b"{}]}"
+    status, body = raw(served, "POST", "/api/task", many, **bearer, **json_type)
+    assert status == 400 and body["msg"] == "the body has more than 100,000 values"
     for length in (str(MAX_BODY + 1), "9" * 19):
         assert raw(served, "POST", "/api/task", b"", Content_Length=length, **bearer, **json_type)[0] == 413, length
     assert raw(served, "GET", "/api/nothing")[0] == raw(served, "GET", "/")[0] == 404
@@ -82,6 +91,15 @@ def test_a_body_in_chunks_is_counted(served: OurServer) -> None:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             connection.request("POST", "/api/task", chunks, headers)
         assert connection.getresponse().status == 413
+
+
+def test_a_client_that_goes_within_its_request_is_no_bug(served: OurServer) -> None:
+    start = b"POST /api/token/user HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{"
+    with socket.create_connection(("127.0.0.1", served.port)) as connection:
+        connection.sendall(start)
+    while "token/user" not in served.err:  # its line in the log
+        assert served.client().ask("GET", "version").status == 200
+    assert "Traceback" not in served.err and "token/user 400" in served.err
 
 
 def test_the_log_has_a_line_a_request_and_no_secret(served: OurServer) -> None:

@@ -44,10 +44,16 @@ class Client:
         self, method: str, path: str, body: Any = None, query: Mapping[str, Any] | None = None, token: str | None = None
     ) -> Answer:
         """Send a request. path: after the API's path. token: another than that of the log-in; empty: none."""
+        return self.ask_text(method, path, None if body is None else json.dumps(body), query, token)
+
+    def ask_text(
+        self, method: str, path: str, body: str | None, query: Mapping[str, Any] | None = None, token: str | None = None
+    ) -> Answer:
+        """Send a request whose body is a text, which may be JSON that Python does not write."""
         bearer = self.token if token is None else token
         headers = {"Content-Type": JSON} | ({"Authorization": f"Bearer {bearer}"} if bearer else {})
         url = f"{self._api_path}/{path}" + (f"?{urlencode(query)}" if query else "")
-        self._connection.request(method, url, None if body is None else json.dumps(body), headers)
+        self._connection.request(method, url, body, headers)
         answer = self._connection.getresponse()
         text = answer.read()
         found = {name.lower(): value for name, value in answer.getheaders()}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import json
+import re
 import sys
 import tempfile
 import time
@@ -19,6 +20,7 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 from starlette.routing import Route as HttpRoute
@@ -29,16 +31,19 @@ from vserverlib.drivers import peewee
 from vserverlib.messages import notify
 from vserverlib.serving import callers, openapi, sockets, tokens
 from vserverlib.serving.answers import Answer, message
+from vserverlib.serving.callers import USER
 from vserverlib.serving.desk import Busy
 from vserverlib.serving.refusals import Refusal, lacking
 from vserverlib.serving.requests import Request
-from vserverlib.serving.routes import READ, REFRESH, ROUTES, STEPS, Route
+from vserverlib.serving.routes import LARGE, READ, REFRESH, ROUTES, STEPS, Route
 from vserverlib.serving.server import Server
 
-MAX_BODY, MAX_LOG_IN = 64 * 1024 * 1024, 64 * 1024  # bytes; the second for calls without a token
+MAX_BODY, MAX_SMALL, MAX_LOG_IN = 64 * 1024 * 1024, 1024 * 1024, 64 * 1024  # bytes; the last for calls without a token
+MAX_VALUES = 100_000  # of a task: more would keep the server busy for seconds, and take a gigabyte
 MAX_DIGITS = 20  # of a length
 IN_MEMORY = 1024 * 1024  # bytes of a body; a longer one is kept in a file until it is complete
 JSON = "application/json"
+HOST = re.compile(r"(?:\[(?P<address>[^\[\]]+)\]|(?P<name>[^:\[\]]+))(?::\d*)?", re.ASCII)  # with or without a port
 BUG = "An unexpected error occurred on the server!"
 
 
@@ -81,9 +86,8 @@ class HostCheck:
 def _host(scope: Scope) -> str:
     """Return the name in the Host header, without the port."""
     named = next((value for key, value in scope["headers"] if key == b"host"), b"").decode("latin-1").lower()
-    if named.startswith("["):
-        return named[1:].partition("]")[0]
-    return named.rpartition(":")[0] if ":" in named else named
+    found = HOST.fullmatch(named)
+    return named if found is None else found["address"] or found["name"]
 
 
 def _is_address(name: str) -> bool:
@@ -129,6 +133,8 @@ async def _refused_or(ask: Callable[[], Any]) -> Answer:
     except Refusal as refusal:
         errors = {} if refusal.errors is None else {"errors": refusal.errors}
         return Answer({"msg": refusal.message, **errors}, refusal.status)
+    except ClientDisconnect:  # nobody reads the answer
+        return message("the client has gone before the end of its request", 400)
     except (Busy, ReadOnly, Damaged) as error:
         return message(str(error), 503)
     except NotFound as error:
@@ -146,7 +152,8 @@ async def _asked(server: Server, route: Route, request: Request, http: HttpReque
     """Check a request and run the function of its route."""
     if route.callers:
         request.token = server.signer.read(_bearer(http), tokens.REFRESH if route.kind == REFRESH else tokens.ACCESS)
-    request.body = await _body(http, MAX_BODY if route.callers else MAX_LOG_IN)
+        _require_kind(route, request.token["client_type"])  # before a body is read
+    request.body = await _body(http, _limit(route), MAX_VALUES if USER in route.callers else None)
     if route.how == STEPS:
         if route.callers:
             request.caller = await server.desk.read(partial(_checked, route, request))
@@ -156,6 +163,18 @@ async def _asked(server: Server, route: Route, request: Request, http: HttpReque
     if route.how == READ:
         return await server.desk.read(run)
     return await server.write(request, run)
+
+
+def _require_kind(route: Route, kind: str) -> None:
+    if kind not in route.callers:
+        raise Refusal(401, f"this call is not for a {kind}")
+
+
+def _limit(route: Route) -> int:
+    """Return the bytes that a body may have."""
+    if not route.callers:
+        return MAX_LOG_IN
+    return MAX_BODY if route.kind == LARGE else MAX_SMALL
 
 
 def _run(route: Route, request: Request) -> Answer:
@@ -169,10 +188,8 @@ def _run(route: Route, request: Request) -> Answer:
 
 
 def _checked(route: Route, request: Request) -> callers.Caller:
-    """Return the caller of a token. A 401 if it is of another kind, or lacks the right in every scope."""
+    """Return the caller of a token. A 401 if it lacks the right in every scope."""
     caller = callers.of_token(request.token)
-    if caller.kind not in route.callers:
-        raise Refusal(401, f"this call is not for a {caller.kind}")
     if route.right is not None and not caller.may_any(*route.right):
         raise lacking()
     return caller
@@ -185,7 +202,7 @@ def _bearer(http: HttpRequest) -> str:
     return token.strip()
 
 
-async def _body(http: HttpRequest, limit: int) -> Any:
+async def _body(http: HttpRequest, limit: int, max_values: int | None) -> Any:
     """Return the JSON of the body, None without one. A long one is kept in a file until it is complete."""
     declared = http.headers.get("content-length", "")
     if len(declared) > MAX_DIGITS or (declared.isdecimal() and int(declared) > limit):
@@ -202,15 +219,17 @@ async def _body(http: HttpRequest, limit: int) -> Any:
         if http.headers.get("content-type", "").partition(";")[0].strip().lower() != JSON:
             raise Refusal(415, f"the body has to be JSON: send the header Content-Type: {JSON}")
         kept.seek(0)
-        return _parsed(kept.read())
+        return _parsed(kept.read(), max_values)
 
 
 def _too_long(limit: int) -> Refusal:
     return Refusal(413, f"the body is longer than {limit // 1024:,} KB")
 
 
-def _parsed(text: bytes) -> Any:
-    """Return the value of a JSON text. A 400 if it is not JSON."""
+def _parsed(text: bytes, max_values: int | None) -> Any:
+    """Return the value of a JSON text. A 400 if it is not JSON, or has more values than allowed (None: any number)."""
+    if max_values is not None and sum(map(text.count, (b",", b"[", b"{"))) > max_values:
+        raise Refusal(400, f"the body has more than {max_values:,} values")
     try:
         return json.loads(text, parse_constant=_no_constant)
     except (ValueError, RecursionError):
@@ -226,7 +245,7 @@ def log(server: Server, request: Request, answer: Answer, seconds: float) -> Non
     if server.level == 0 and answer.status < 500:
         return
     query = "?" + "&".join(f"{name}={value}" for name, value in request.query) if request.query else ""
-    who = request.caller.name if request.caller is not None else "-"
+    who = request.caller.title if request.caller is not None else "-"
     path = request.path + (query if server.level > 1 else "")
     moment = time.strftime("%H:%M:%S", time.gmtime())
     line = f"{moment} {request.method} {printable(path, 500)} {answer.status} {printable(who)} {seconds * 1000:.0f} ms"

@@ -25,8 +25,8 @@ NO_ID = -1
 class Caller:
     """Who calls. roles: with their rules.
 
-    kind: USER, NODE or CONTAINER; id: of that user or node, or of the container's node. name: for the journal and the
-    log. only_collaboration: that of a node or a container; a user takes part in all those of the organization.
+    kind: USER, NODE or CONTAINER; id: of that user or node, or of the container's node. name: of that; title has the
+    kind too. only_collaboration: that of a node or a container; a user takes part in all those of the organization.
     task_id, image: of a container.
     """
 
@@ -38,6 +38,11 @@ class Caller:
     only_collaboration: int | None = None
     task_id: int | None = None
     image: str | None = None
+
+    @property
+    def title(self) -> str:
+        """The name for the journal and the log: no node can pass for a user, whose name has no space."""
+        return self.name if self.kind == USER else f"{self.kind} {self.name}"
 
     @functools.cached_property
     def rights(self) -> frozenset[Right]:

@@ -10,7 +10,6 @@ from vserverlib.serving.answers import Answer, Links, Shown, encoded_key, page_o
 from vserverlib.serving.permissions import CREATE, DELETE, EDIT, GLOBAL, VIEW
 from vserverlib.serving.refusals import Refusal, lacking
 from vserverlib.serving.requests import TEXT, Field, Request, read
-from vserverlib.serving.tables import MEMBER
 
 RESOURCE = "organization"
 TEXTS = ("name", "domain", "address1", "address2", "zipcode", "country")
@@ -47,8 +46,7 @@ def list_(request: Request) -> Answer:
     query = rows.like(query, request, Organization.name)
     query = rows.equal(query, request, {"country": Organization.country})
     if (collaboration := request.number("collaboration_id")) is not None:
-        members = MEMBER.select(MEMBER.organization_id).where(MEMBER.collaboration_id == collaboration)
-        query = query.where(Organization.id.in_(members))
+        query = query.where(Organization.id.in_(rows.members_of(request, collaboration)))
     if request.number("study_id") is not None:  # there are no studies
         query = query.none()
     links = Links(request)

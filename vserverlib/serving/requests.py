@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ from vserverlib.serving.callers import Caller
 from vserverlib.serving.refusals import Refusal, not_found
 
 MAX_PER_PAGE, DEFAULT_PER_PAGE = 2000, 10  # rows; the real client asks for 2000 rules
+MAX_DEPTH = 50  # of lists and objects in each other, in a body
 MAX_TEXT = 1000  # characters of a value in an error
 API = "API"  # the name in the journal of what nobody in particular has asked for
 YES, NO = ("true", "1", "yes"), ("false", "0", "no")
@@ -51,7 +53,7 @@ class Request:
     @property
     def actor(self) -> str:
         """The name of the caller in the journal."""
-        return API if self.caller is None else f"{self.caller.name} ({API})"
+        return API if self.caller is None else f"{self.caller.title} ({API})"
 
     def emit(self, name: str, data: Any, room: str | None) -> None:
         """Have an event leave after the commit."""
@@ -167,13 +169,18 @@ def _is_id(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LARGEST_INTEGER
 
 
-def is_plain(value: Any) -> bool:
-    """Whether all texts in a JSON value can be stored."""
+def is_plain(value: Any, depth: int = MAX_DEPTH) -> bool:
+    """Whether a JSON value can be stored and sent: its texts and numbers, and how deep its lists and objects are."""
     if isinstance(value, str):
         return _is_text(value)
-    if isinstance(value, dict):
-        return all(_is_text(key) and is_plain(each) for key, each in value.items())
-    return all(map(is_plain, value)) if isinstance(value, list) else True
+    if isinstance(value, float):
+        return math.isfinite(value)  # 1e999 is infinite, which JSON cannot say
+    if not isinstance(value, dict | list):
+        return True
+    if depth == 0 or not all(map(_is_text, value if isinstance(value, dict) else ())):
+        return False
+    inner = value.values() if isinstance(value, dict) else value
+    return all(is_plain(each, depth - 1) for each in inner)
 
 
 TEXT = Kind("text", _is_text, {"type": "string"})

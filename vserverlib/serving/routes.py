@@ -23,7 +23,7 @@ from vserverlib.serving.requests import Shape
 
 NOBODY, ANYBODY, USERS, NODES = (), (USER, NODE, CONTAINER), (USER,), (NODE,)
 READ, WRITE, STEPS = "read", "write", "steps"  # how the desk runs a function
-LIST, REFRESH, REFUSED = "list", "refresh", "refused"
+LIST, REFRESH, REFUSED, LARGE = "list", "refresh", "refused", "large"
 DEPENDENTS = ("delete_dependents",)
 SEEN = ("last_seen_from", "last_seen_till")
 
@@ -34,7 +34,7 @@ class Route(NamedTuple):
     how: READ and WRITE are one transaction; STEPS is a coroutine. callers: the kinds of tokens that may call it;
     NOBODY: it needs no token. right: (resource, operation) that the caller needs in some scope; for which rows, the
     function says. takes: the fields of the body. query: names of the query. kind: LIST has pages, REFRESH takes a
-    refresh token, REFUSED is not supported.
+    refresh token, REFUSED is not supported, LARGE takes bodies with inputs or results.
     """
 
     method: str
@@ -145,7 +145,7 @@ TASKS = (
     ),
     Route("GET", "task/{id}", tasks.get, READ, ANYBODY, ("task", VIEW), query=("include",)),
     Route("GET", "task/{id}/status", tasks.status, READ, ANYBODY, ("task", VIEW)),
-    Route("POST", "task", tasks.create, WRITE, (USER, CONTAINER), takes=tasks.NEW),
+    Route("POST", "task", tasks.create, WRITE, (USER, CONTAINER), takes=tasks.NEW, kind=LARGE),
     Route("DELETE", "task/{id}", tasks.delete, WRITE, USERS, ("task", DELETE)),
     Route("POST", "kill/task", kills.kill_task, WRITE, USERS, ("event", SEND), kills.ONE),
     Route("POST", "kill/node/tasks", kills.kill_node_tasks, WRITE, USERS, ("event", SEND), kills.ONE),
@@ -158,7 +158,7 @@ TASKS = (
         kind=LIST,
     ),
     Route("GET", "run/{id}", runs.get, READ, ANYBODY, ("run", VIEW), query=("include",)),
-    Route("PATCH", "run/{id}", runs.update, WRITE, NODES, takes=runs.PATCH),
+    Route("PATCH", "run/{id}", runs.update, WRITE, NODES, takes=runs.PATCH, kind=LARGE),
     Route(
         "GET", "result", runs.list_results, READ, ANYBODY, ("run", VIEW),
         query=("task_id", "organization_id", "node_id"), kind=LIST,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+import models
+from models import Collaboration
 from vserverlib.entities import deleting
 from vserverlib.entities.entity import Entity
 from vserverlib.entities.relations import Link
@@ -12,6 +14,7 @@ from vserverlib.serving.answers import Answer, message
 from vserverlib.serving.permissions import VIEW
 from vserverlib.serving.refusals import Refusal, not_found
 from vserverlib.serving.requests import Request
+from vserverlib.serving.tables import MEMBER
 
 Row = TypeVar("Row", bound=Entity)
 
@@ -23,6 +26,16 @@ def visible(request: Request, resource: str, model: Any) -> Any:
     condition = request.who.condition(resource, VIEW, model)
     query = model.select().order_by(model.id)
     return query if condition is None else query.where(condition)
+
+
+def members_of(request: Request, collaboration: int) -> Any:
+    """Return the ids of the organizations in a collaboration, as a query; none if the caller may not see it."""
+    visible_ = request.who.condition("collaboration", VIEW, Collaboration)
+    found = MEMBER.select(MEMBER.organization_id).where(MEMBER.collaboration_id == collaboration)
+    if visible_ is None:
+        return found
+    ids = Collaboration.select(Collaboration.id).where(visible_)
+    return found.where(MEMBER.collaboration_id.in_(ids))
 
 
 def one(request: Request, resource: str, operation: str, model: type[Row]) -> Row:
@@ -51,6 +64,8 @@ def like(query: Any, request: Request, field: Any) -> Any:
         return query
     if len(pattern) > LONGEST_PATTERN:
         raise Refusal(400, f"{field.name} is longer than {LONGEST_PATTERN} characters")
+    if not models.database.is_sqlite:
+        pattern = pattern.replace("\\", r"\\")  # PostgreSQL takes a backslash for the beginning of an escape
     return query.where(field**pattern)
 
 

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
+from urllib.parse import parse_qs
 
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -88,7 +89,7 @@ class Sockets:
 
     def _refusal(self, scope: Scope) -> tuple[int, str] | None:
         """Return the status and text if a new connection is refused."""
-        if b"sid=" in scope["query_string"]:
+        if "sid" in parse_qs(scope["query_string"].decode("latin-1")):  # as Engine.IO reads it: empty is none
             return None
         if not _token(scope):
             return 401, "Missing Authorization Header"

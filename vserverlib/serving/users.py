@@ -15,7 +15,7 @@ from vserverlib.serving.permissions import COLLABORATION, CREATE, DELETE, EDIT, 
 from vserverlib.serving.refusals import Refusal, lacking
 from vserverlib.serving.requests import ID, IDS, TEXT, Field, Request, read
 from vserverlib.serving.server import Server
-from vserverlib.serving.tables import MEMBER, TASK
+from vserverlib.serving.tables import TASK
 
 RESOURCE = "user"
 TEXTS = ("username", "firstname", "lastname", "email")
@@ -57,8 +57,7 @@ def list_(request: Request) -> Answer:
     query = rows.equal(query, request, {"organization_id": User.organization})
     query = rows.between(query, request, {"last_seen": User.last_seen})
     if (collaboration := request.number("collaboration_id")) is not None:
-        theirs = MEMBER.select(MEMBER.organization_id).where(MEMBER.collaboration_id == collaboration)
-        query = query.where(User.organization.in_(theirs))
+        query = query.where(User.organization.in_(rows.members_of(request, collaboration)))
     query = _with_rights(request, query)
     links = Links(request)
     return page_of(request, query, lambda found: shown(links, found))
@@ -123,9 +122,17 @@ def _require_creating(request: Request, given: dict[str, Any]) -> Organization:
     ):
         raise lacking()
     _given_roles(caller, given)
-    if User.username_exists(given["username"]):  # before a hash is computed
-        raise Refusal(400, f'the username "{printable(given["username"])}" is taken: choose another')
+    _refuse_taken(given)  # before a hash is computed
     return organization
+
+
+def _refuse_taken(given: dict[str, Any], user: User | None = None) -> None:
+    """Raise a 400 for a name or an address of another user, whom the caller may not see: so it does not say whose."""
+    for field in (User.username, User.email):
+        value = given.get(field.name)
+        other = None if value is None else User.first_where(field == value)
+        if other is not None and (user is None or other.id != user.id):
+            raise Refusal(400, f'the {field.name} "{printable(value)}" is taken: choose another')
 
 
 def _create(request: Request, given: dict[str, Any]) -> Answer:
@@ -172,6 +179,8 @@ def update(request: Request) -> Answer:
     """Change fields or roles of a user; nobody changes one's own roles."""
     given, caller = read(request.fields, SHAPE), request.who
     user = rows.one(request, RESOURCE, EDIT, User)
+    if request.fields.get("password") is not None:  # ignoring it would look as if it had been changed
+        raise Refusal(400, "a password is changed by PATCH password/change, or by: vserver passwd USERNAME")
     if "roles" in given:
         if caller.id == user.id:
             raise Refusal(401, "You cannot change your own roles")
@@ -181,6 +190,7 @@ def update(request: Request) -> Answer:
         if not caller.may(RESOURCE, EDIT, GLOBAL):
             raise lacking()
         user.organization = rows.by_id(Organization, organization, 400)
+    _refuse_taken(given, user)
     rows.assign(user, _with_names(caller, given))
     user.save()
     return _answer(request, user)
