@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import models
@@ -113,6 +113,8 @@ ENDLESS = {"shell", "watch", "wait", "demo", "restore"}  # they run a program, w
 
 
 @given(words=st.lists(WORDS | MARKS | OTHERS | st.text(max_size=6), min_size=1, max_size=5))
+@example(words=["--", "--where"])
+@example(words=["--", "-x", "1"])
 def test_any_words_are_a_command_or_an_error(whole: Path, words: list[str]) -> None:
     if ENDLESS & set(words):
         return

@@ -108,14 +108,15 @@ class Commands(HelpPage, click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Return the command. The error for a command of another program names our line for it."""
+        word, *more = args  # click empties the list when it looks at an option
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError:
             from vserverlib.commands import habits
 
             name = Target(ctx.params["database"], debug=False).name
-            remedy = habits.command(args[0], args[1:], name, self.commands) or ": vserver --help lists them"
-            raise UsageError(f'no command "{printable(args[0])}"{remedy}') from None
+            remedy = habits.command(word, more, name, self.commands) or ": vserver --help lists them"
+            raise UsageError(f'no command "{printable(word)}"{remedy}') from None
 
     def main(self, *args: Any, standalone_mode: bool = True, **options: Any) -> Any:
         """Run, and exit with the same status after a signal, even if it comes while click parses the command line."""
