@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, settings
 
 sys.path.insert(0, str(Path(__file__).parent))  # for the helpers beside the tests
 
-from helpers import postgres
+from helpers import postgres, promises
 
 import models
 from vserverlib import hashing
@@ -68,10 +68,11 @@ def _home_of_its_own(_homes: Iterator[Path], monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("XDG_DATA_HOME", str(home / "data"))
 
 
-@pytest.fixture
-def plain_starts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have process.vserver() start a new Python each time, in which nothing is imported yet."""
-    monkeypatch.setenv("VSERVER_PLAIN_STARTS", "1")
+@pytest.fixture(autouse=True)
+def _promises_start_anew(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test that docs/reliability.md names for a promise starts a new Python each time, with nothing imported."""
+    if promises.is_held_by(request.node):
+        monkeypatch.setenv("VSERVER_PLAIN_STARTS", "1")
 
 
 @pytest.fixture

@@ -8,8 +8,6 @@ from pathlib import Path
 import pytest
 from helpers import process
 
-pytestmark = pytest.mark.usefixtures("plain_starts")
-
 ROOT = Path(__file__).parent.parent
 MODULES = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts)

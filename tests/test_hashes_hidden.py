@@ -20,8 +20,6 @@ import models
 from vserverlib.entities.fields import Secret
 from vserverlib.secret_columns import JOURNAL, SECRET_COLUMNS, is_secret
 
-pytestmark = pytest.mark.usefixtures("plain_starts")
-
 # What tells a hash, also in hexadecimal digits, in base64, backwards, or from its second letter on.
 HASH = re.compile(r"2[aby]\$\d\d\$|24326[12]24|JDJ[ab]|\$\d\d\$[aby]2", re.IGNORECASE)
 

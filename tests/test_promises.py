@@ -19,11 +19,9 @@ from typing import Any
 
 import bcrypt
 import pytest
-from helpers import process, vantage6_databases
+from helpers import process, promises, vantage6_databases
 
 import models as db
-
-pytestmark = pytest.mark.usefixtures("plain_starts")
 
 HASH = re.compile(r"\$2[abxy]\$\d\d\$[./A-Za-z0-9]{53}")
 HOSTILE = "\x1b[2J=cmd|' /C calc'!A0\x07\r\nroot\u202e"
@@ -317,7 +315,5 @@ def test_a_delete_lists_its_dependents_and_undo_restores_them(closed: Path) -> N
 
 def test_each_test_that_the_page_names_is_there() -> None:
     tests = Path(__file__).parent
-    page = (tests.parent / "docs" / "reliability.md").read_text().partition("## Which test holds which promise")[2]
-    named = re.findall(r"`(test_\w+\.py)::(test_\w+)`", page)
-    missing = [name for file, name in named if f"def {name}(" not in (tests / file).read_text()]
-    assert len(named) > 50 and missing == []
+    missing = [name for file, name in promises.named() if f"def {name}(" not in (tests / file).read_text()]
+    assert len(promises.named()) > 50 and missing == []

@@ -2,8 +2,8 @@
 
 Inside pytest every module is already imported, which hides mistakes of a fresh process. So the docs' promises of
 security, the command line and start-up are tested through this module. `answers()` always starts a new Python, and
-runs any number of snippets in it; `vserver()` does in tests with the fixture `plain_starts`, and is four times as fast
-in others (see `starter`).
+runs any number of snippets in it; `vserver()` does in the tests of promises, and is four times as fast in others (see
+`starter`).
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def answers(
 
 
 def _at_the_prompt(line: str, command: list[str], env: Mapping[str, str]) -> None:
-    terminal = Terminal(command, environment(Path(os.environ["HOME"]), **env), columns=200)
+    terminal = Terminal(command, environment(Path(os.environ["HOME"]), **env), columns=200, is_forked=False)
     try:
         terminal.enter(line)
         terminal.leave()

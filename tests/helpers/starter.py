@@ -1,8 +1,8 @@
 """Starts `vserver` in a fifth of the time: a Python that has all modules imported forks for each start.
 
 What starts is a process of its own, with its own arguments, environment, folder and streams. What imports hide is not
-found this way, so modules that test promises of a fresh process use the fixture `plain_starts`, and
-VSERVER_PLAIN_STARTS=1 has all tests start a new Python.
+found this way, so the tests that docs/reliability.md names for a promise start a new Python each time (conftest.py).
+With VSERVER_PLAIN_STARTS=1 all do.
 """
 
 from __future__ import annotations

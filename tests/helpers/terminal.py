@@ -36,12 +36,19 @@ shell.start(models.connect(sys.argv[1], read_only={read_only}, sandbox={sandbox}
 class Terminal:
     """A terminal with a program. It scrolls when it is full, so give it enough lines."""
 
-    def __init__(self, command: Sequence[str], env: Mapping[str, str], columns: int = 80, lines: int = 60) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        env: Mapping[str, str],
+        columns: int = 80,
+        lines: int = 60,
+        is_forked: bool = True,
+    ) -> None:
         self.screen = pyte.Screen(columns, lines)
         self.stream = pyte.Stream(self.screen)
         self.raw, self.number = "", 1
         self._text: str | None = ""  # None if it is out of date
-        self.child = _started(command, env, (lines, columns))
+        self.child = _started(command, env, (lines, columns), is_forked)
         self.screen.write_process_input = self.child.send  # answers questions for the cursor's position
 
     def _read(self, seconds: float) -> bool:
@@ -178,8 +185,8 @@ class _Forked(fdpexpect.fdspawn):  # type: ignore[misc]  # pexpect has no types
         self.exitstatus, self.signalstatus = (status, None) if status >= 0 else (None, -status)
 
 
-def _started(command: Sequence[str], env: Mapping[str, str], size: tuple[int, int]) -> Any:
-    """Start a program in a terminal, by a fork if it is ours."""
+def _started(command: Sequence[str], env: Mapping[str, str], size: tuple[int, int], is_forked: bool) -> Any:
+    """Start a program in a terminal, by a fork if it is ours and is_forked."""
     options: dict[str, Any] = {"encoding": "utf-8", "codec_errors": "replace"}
     if list(command[:3]) == [sys.executable, "-m", "vserver"]:
         request = starter.request(list(command[3:]), os.getcwd(), env, has_terminal=True)
@@ -187,7 +194,7 @@ def _started(command: Sequence[str], env: Mapping[str, str], size: tuple[int, in
         request = starter.request(list(command[3:]), os.getcwd(), env, code=command[2], has_terminal=True)
     else:
         request = b""
-    if request and starter.can_start(request, env):
+    if is_forked and request and starter.can_start(request, env):
         return _Forked(request, size, **options)
     child = pexpect.spawn(command[0], list(command[1:]), env=dict(env), dimensions=size, echo=True, **options)
     child.delaybeforesend = None
