@@ -141,26 +141,15 @@ def of_token(claims: Mapping[str, Any]) -> Caller:
     kind, subject = claims["client_type"], claims["sub"]
     if kind == CONTAINER:
         return _container(subject)
-    return _user(subject) if kind == USER else _node(subject)
-
-
-def _user(id: int) -> Caller:
-    user = User.by_id(id)
-    if user is None:
-        raise Refusal(401, "the user of this token does not exist any more")
-    return of_user(user)
+    entity = (User if kind == USER else Node).by_id(subject)
+    if entity is None:
+        raise Refusal(401, f"the {kind} of this token does not exist any more")
+    return of_user(entity) if kind == USER else of_node(entity)
 
 
 def of_user(user: User) -> Caller:
     """Return a user as a caller."""
     return Caller(USER, user.id, str(user.username), user.organization_id, permissions.of_user(user.roles))
-
-
-def _node(id: int) -> Caller:
-    node = Node.by_id(id)
-    if node is None:
-        raise Refusal(401, "the node of this token does not exist any more")
-    return of_node(node)
 
 
 def of_node(node: Node) -> Caller:

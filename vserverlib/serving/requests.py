@@ -77,14 +77,14 @@ class Request:
             raise Refusal(400, f"{name} has a NUL or half a character: leave it out")
         return text
 
-    def number(self, name: str) -> int | None:
+    def number(self, name: str, lowest: int = 0) -> int | None:
         """Return a whole number of the query, None without one; a 400 for anything else."""
         text = self.asked(name)
         if text is None:
             return None
         number = whole_number(text)
-        if number is None:
-            raise Refusal(400, f"{name} is a whole number from 0, not {printable(text)}")
+        if number is None or number < lowest:
+            raise Refusal(400, f"{name} is a whole number from {lowest}, not {printable(text)}")
         return number
 
     def flag(self, name: str, default: bool = False) -> bool:
@@ -104,10 +104,7 @@ class Request:
     @property
     def page(self) -> tuple[int, int]:
         """The page that is asked for, from 1, and the rows of a page."""
-        page, size = self.number("page"), self.number("per_page")
-        page, size = 1 if page is None else page, DEFAULT_PER_PAGE if size is None else size
-        if page < 1 or size < 1:
-            raise Refusal(400, "page and per_page are whole numbers from 1")
+        page, size = self.number("page", 1) or 1, self.number("per_page", 1) or DEFAULT_PER_PAGE
         return min(page, LARGEST_INTEGER // MAX_PER_PAGE), min(size, MAX_PER_PAGE)
 
     @property
