@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import re
 import signal
@@ -99,6 +100,14 @@ def test_the_lock_holder_is_named_without_the_code_that_it_runs(path: Path) -> N
     with process_that_writes(path) as process:
         output = sqlite._program(process.pid)
     assert output == "python" and "BEGIN" not in output
+
+
+def test_a_program_that_locks_the_file_otherwise_is_not_named_for_the_writer(database: Any, path: Path) -> None:
+    with path.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # as `vserver start` does, so that no second one starts
+        assert database.lock_holder() == "another program"
+        with process_that_writes(path) as process:
+            assert database.lock_holder() == f"python (process {process.pid})"
 
 
 def test_a_wait_ends_when_the_lock_is_gone(database: Any, blocker: Blocker) -> None:

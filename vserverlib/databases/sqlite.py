@@ -33,6 +33,9 @@ from vserverlib.messages import notify
 from vserverlib.secret_columns import is_secret
 
 LOCK_STEP = 0.1  # seconds that SQLite itself waits for a lock: it notices no signal meanwhile
+# The first bytes of the locks of who writes: in the file (PENDING_BYTE, RESERVED_BYTE of SQLite's os.h), and in its -shm
+# (WAL_WRITE_LOCK, sqlite.org/walformat.html section 2.3). `vserver start` locks the whole file otherwise (flock).
+RESERVED_BYTES, WAL_WRITE_BYTES = (0x40000000, 0x40000001), (120,)
 RESET_IDS = "UPDATE sqlite_sequence SET seq = (SELECT MAX(id) FROM \"{table}\") WHERE name = '{table}'"
 ENDS = ("COMMIT", "END", "END TR")
 GONE, REPLACED, OVERWRITTEN = "was moved or removed", "was replaced by another file", "was overwritten"  # while open
@@ -444,14 +447,17 @@ def _code(error: BaseException) -> int:
 
 def _lock_holder(path: Path) -> int | None:
     """Return the process that holds the write lock, from /proc/locks: opening the file would release our own locks."""
+    first_bytes = {path: RESERVED_BYTES, Path(f"{path}-shm"): WAL_WRITE_BYTES}
     try:
-        inodes = {os.stat(name).st_ino for name in (path, f"{path}-shm") if os.path.exists(name)}
+        inodes = {os.stat(file).st_ino: firsts for file, firsts in first_bytes.items() if file.exists()}
         locks = Path("/proc/locks").read_text().splitlines()
     except OSError:
         return None
     for line in locks:  # 1: POSIX  ADVISORY  WRITE 4711 fd:01:123456 120 120
         fields = line.split()
-        if "->" not in fields and fields[3] == "WRITE" and int(fields[5].rpartition(":")[2]) in inodes:
+        if "->" in fields or fields[1] != "POSIX" or fields[3] != "WRITE":
+            continue
+        if int(fields[6]) in inodes.get(int(fields[5].rpartition(":")[2]), ()):
             return int(fields[4])
     return None
 
