@@ -33,7 +33,7 @@ from vserverlib.messages import notify
 from vserverlib.secret_columns import is_secret
 
 LOCK_STEP = 0.1  # seconds that SQLite itself waits for a lock: it notices no signal meanwhile
-# The first bytes of the locks of who writes: in the file (PENDING_BYTE, RESERVED_BYTE of SQLite's os.h), and in its -shm
+# First bytes of the locks of who writes: in the file (PENDING_BYTE, RESERVED_BYTE of SQLite's os.h), and in its -shm
 # (WAL_WRITE_LOCK, sqlite.org/walformat.html section 2.3). `vserver start` locks the whole file otherwise (flock).
 RESERVED_BYTES, WAL_WRITE_BYTES = (0x40000000, 0x40000001), (120,)
 RESET_IDS = "UPDATE sqlite_sequence SET seq = (SELECT MAX(id) FROM \"{table}\") WHERE name = '{table}'"
