@@ -12,7 +12,6 @@ from vserverlib import Error, UsageError, printable
 from vserverlib.commands.options import command
 from vserverlib.messages import notify
 
-NO_LIBRARIES = "the server needs libraries that are not installed; install starlette, uvicorn, python-socketio, PyJWT"
 HOST, PORT, API_PATH = "127.0.0.1", 7601, "/api"
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 PATH = r"(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*/?"
@@ -52,12 +51,14 @@ def start(
     from vserverlib.opening import opener
 
     _check(ctx, host, api_path, allowed_host, flags)
+    from vserverlib.serving import NO_LIBRARIES
+
     try:
         from vserverlib.serving import starting
     except ImportError as error:
         raise Error(f"{NO_LIBRARIES} ({error.name} is missing)") from None
     level, is_demo, target = _level(flags), flags["demo"], ctx.obj
-    options = starting.Options(host, port, api_path.rstrip("/"), allowed_host, level, keeps_secret=not is_demo)
+    options = starting.Options(host, port, api_path.rstrip("/"), allowed_host, level, is_demo)
 
     def opened() -> Any:
         return starting.opened_for_serving(opener.demo if is_demo else lambda: opener.connect(target.path))
