@@ -21,6 +21,7 @@ MIGRATIONS = sorted((ROOT / "vserverlib" / "migrations").glob("0*.py"))
 # vserverlib/ itself; models, shell and vserver are the modules at the top.
 ROOMS = (
     "base",
+    "nodes",
     "databases",
     "entities",
     "models",
