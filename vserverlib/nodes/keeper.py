@@ -8,8 +8,8 @@ algorithm and its data are read anew each time. The processes, each the parent o
     supervisor  waits for the end of the run, the end of its time, or an order to end it, and kills all that is left
     run         the leader of a session of its own; it becomes the wrapper, or executes a command (`run_with`)
 
-The keeper's end of a socket closes when the node ends, however it ends. Then the supervisors kill their runs, and the
-keeper removes all folders and ends.
+The sockets of a node close when it ends, however it ends. Then each supervisor kills its run. If the node has not said
+that it ends, the keeper removes all folders.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from typing import Any
 
 REQUEST = "request.json"  # in a run's folder
 MAX_MESSAGE = 8192  # bytes: a path
-ACCEPTED = b"+"
+ACCEPTED, END = b"+", b"."  # messages to the node, and from it
 TOOLS = ("vantage6.algorithm.tools.wrap", "vantage6.algorithm.tools.decorators")
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 START_FAILED = 127  # the exit status of a command that cannot be executed, as in shells
@@ -216,7 +216,7 @@ def _kill_all(run: int) -> None:
 
 
 def _receive(node: socket.socket) -> tuple[str, list[int]]:
-    """Return the folder of the next run, and its control socket and log pipe; no folder: the node has ended."""
+    """Return the folder of the next run, and its control socket and log pipe; END or nothing if there is none."""
     message, ancillary, _, _ = node.recvmsg(MAX_MESSAGE, socket.CMSG_SPACE(2 * struct.calcsize("i")))
     found = [list(struct.unpack("2i", data)) for _, _, data in ancillary]
     return os.fsdecode(message), found[0] if found else []
@@ -253,7 +253,7 @@ def main(root: str, keep: str, is_kept: str) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no supervisor has to be waited for
     while True:
         folder, descriptors = _receive(node)
-        if not folder:
+        if not descriptors:
             break
         if os.fork() == 0:
             node.close()
@@ -269,7 +269,7 @@ def main(root: str, keep: str, is_kept: str) -> None:
         node.sendall(ACCEPTED)
     with contextlib.suppress(ChildProcessError):
         os.waitpid(-1, 0)  # returns when all have ended
-    if keep != "keep":
+    if keep != "keep" and folder != END.decode():  # the node was killed
         shutil.rmtree(root, ignore_errors=True)
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from vserverlib import Error, printable
 from vserverlib.nodes import run_folders
 from vserverlib.nodes.jobs import Job
-from vserverlib.nodes.keeper import ACCEPTED
+from vserverlib.nodes.keeper import ACCEPTED, END
 
 KEEPER = str(Path(__file__).with_name("keeper.py"))
 MAX_COMPLAINT = 2000  # bytes of what a keeper that failed has printed
@@ -35,12 +35,16 @@ class Keepers:
         """Have a run begin in its folder, with its control socket and log pipe. Raises an Error if it cannot."""
         keeper = self._of(job)
         if not keeper.begin(folder, control, log):  # it was killed, or its environment has changed
-            with self._lock:
-                keeper.close()
-                self._keepers = {key: each for key, each in self._keepers.items() if each is not keeper}
+            self._drop(keeper)
             keeper = self._of(job)
             if not keeper.begin(folder, control, log):
                 raise Error(f"{job.algorithm.python} does not start: {keeper.complaint()}")
+
+    def _drop(self, keeper: _Keeper) -> None:
+        with self._lock:
+            self._keepers = {key: each for key, each in self._keepers.items() if each is not keeper}
+        keeper.close()
+        keeper.wait()
 
     def _of(self, job: Job) -> _Keeper:
         key: Key = (job.algorithm, *sorted(job.environment.items())) if self._forks else ()
@@ -100,6 +104,9 @@ class _Keeper:
         return f"it ended with status {self._process.returncode}"
 
     def close(self) -> None:
+        """Have the keeper end; without this message it would remove all folders."""
+        with contextlib.suppress(OSError):
+            self._socket.send(END)
         self._socket.close()
 
     def wait(self) -> None:

@@ -15,7 +15,8 @@ import shutil
 import socket
 import tempfile
 import threading
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -64,25 +65,33 @@ class Running:
     def _outcome(self) -> Outcome:
         """Compute the run. Raises an Error or an OSError if it cannot be started."""
         with contextlib.ExitStack() as stack:
+            stack.enter_context(self._workshop.shared_folder(self._job))
             folder = run_folders.create(self._workshop.root, self._job)
             stack.callback(self._remove, folder)
             run_folders.write_request(folder, self._workshop.request(self._job, folder))
             control, log = self._started(folder, stack)
             ended = self._followed(control, log)
-            result = run_folders.result(folder)
+            outcome = self._judged(ended, folder)
             with self._lock:
                 self._control = None
             control.shutdown(socket.SHUT_WR)  # the supervisor removes the folder, and ends
             with contextlib.suppress(OSError):
                 control.recv(1)
-        status, remark = endings.described(ended, self._workshop.limits, self._log.tail, self._is_killed)
-        return Outcome(status, result if status == "completed" else None, self._log.end(remark))
+        return outcome
+
+    def _judged(self, ended: dict[str, Any], folder: Path) -> Outcome:
+        limits, result = self._workshop.limits, None
+        status, remark = endings.described(ended, limits, self._log.tail, self._is_killed)
+        if status == "completed":
+            try:
+                result = run_folders.result(folder)
+            except Error as error:
+                status, remark = "failed", str(error)
+        return Outcome(status, result, self._log.end(remark))
 
     def _remove(self, folder: Path) -> None:
         if not self._workshop.keep:
             shutil.rmtree(folder, ignore_errors=True)  # if there was no supervisor to do so
-            with contextlib.suppress(OSError):  # a folder of the job that is in use
-                run_folders.shared(self._workshop.root, self._job).rmdir()
 
     def _started(self, folder: Path, stack: contextlib.ExitStack) -> tuple[socket.socket, int]:
         """Start the run, and return its control socket and the pipe with its log."""
@@ -141,6 +150,7 @@ class Workshop:
         self.limits, self.keep, self._run_with = limits, keep, run_with
         self.keepers = Keepers(self.root, keep=keep, forks=not run_with)
         self._running: set[Running] = set()
+        self._users: Counter[Path] = Counter()  # runs by the folder that they share
         self._lock = threading.Lock()
         self._is_closed = False
 
@@ -158,6 +168,23 @@ class Workshop:
         """Forget a run that has ended."""
         with self._lock:
             self._running.discard(running)
+
+    @contextlib.contextmanager
+    def shared_folder(self, job: Job) -> Iterator[None]:
+        """Have the folder that the runs of a job share; it stays after the block if there is something in it."""
+        folder = run_folders.shared(self.root, job)
+        with self._lock:
+            folder.mkdir(0o700, exist_ok=True)
+            self._users[folder] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._users[folder] -= 1
+                if not self._users[folder]:
+                    del self._users[folder]
+                    with contextlib.suppress(OSError):  # it is not empty
+                        folder.rmdir()
 
     def request(self, job: Job, folder: Path) -> dict[str, Any]:
         """Return what keeper.py has to know of a run."""

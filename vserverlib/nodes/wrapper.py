@@ -70,7 +70,7 @@ def _given() -> dict[str, Any]:
         _fail(f"the input is not JSON: {error}")
     if not isinstance(given, dict) or not isinstance(given.get("method"), str):
         _fail('the input needs a "method"')
-    args, kwargs = given.get("args") or [], given.get("kwargs") or {}
+    args, kwargs = given.get("args", []), given.get("kwargs", {})
     if not isinstance(args, list) or not isinstance(kwargs, dict):
         _fail('in the input, "args" is a list and "kwargs" an object')
     return {"method": given["method"], "args": args, "kwargs": kwargs}
