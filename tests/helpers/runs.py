@@ -9,6 +9,7 @@ import json
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,14 @@ def bench(
         workshop.close()
     assert keep or not any(place.iterdir())
     assert sorted(os.listdir("/dev/fd")) == descriptors
+
+
+def until(is_so: Callable[[], bool]) -> None:
+    """Wait until something is so that no event announces, such as the end of another program's processes."""
+    end, pause = time.monotonic() + SECONDS, threading.Event()
+    while not is_so():
+        assert time.monotonic() < end
+        pause.wait(0.02)
 
 
 def processes_with(mark: str) -> list[int]:
