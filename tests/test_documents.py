@@ -9,9 +9,8 @@ import pytest
 import yaml
 from yaml import safe_load
 
-from vserverlib import Error
-from vserverlib.transfer import documents
-from vserverlib.transfer.documents import Faults, List, Mapping, Place, Text, Unread
+from vserverlib import Error, documents
+from vserverlib.documents import Faults, List, Mapping, Place, Text, Unread
 
 ORGANIZATION = "organizations: [{name: A}, {name: B}]\n"
 
