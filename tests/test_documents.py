@@ -112,7 +112,7 @@ BAD = {
         "organizations: [{name: \x1b[2J}]\n",
         "1:24: invalid YAML: control character \\x1b: remove it",
     ),
-    "deep mappings": ("organizations: " + "{a: " * 500, "levels deep: no fixture file needs that"),
+    "deep mappings": ("organizations: " + "{a: " * 500, "levels deep: no file of vserver needs that"),
     "a large file": (b"organizations:\n" + b" " * (16 * 1024 * 1024), "FILE is larger than 16 MiB: split it"),
 }
 

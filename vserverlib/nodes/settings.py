@@ -194,7 +194,7 @@ class _Reader:
         return {key: each for key, each in value.values.items() if known is None or key in known}
 
     def _list(self, value: Value | None, name: str) -> list[Value]:
-        if value is None or isinstance(value, Unread) or (isinstance(value, Text) and value.is_null):
+        if value is None or isinstance(value, Unread) or _is_empty(value):
             return []
         if not isinstance(value, List):
             self._fault(value, f"{name} is a list (- ITEM, or [ITEM, ITEM]), not {_described(value)}")
@@ -235,7 +235,7 @@ class _Reader:
 
     def _nodes(self, value: Value | None) -> Iterator[NodeSettings]:
         items = self._list(value, "nodes")
-        if isinstance(value, Text | List) and not items:
+        if value is not None and _is_empty(value):
             self._fault(value, "nodes is empty: it needs a node (- api_key: KEY)")
         if value is not None and len(items) > MAX_NODES:
             self._fault(value, f"nodes has {len(items):,} nodes: a file has at most {MAX_NODES}, use several")
@@ -256,7 +256,8 @@ class _Reader:
             self._fault(node, f'{name} needs one of "api_key" and "api_key_file"')
         elif "api_key" in given:
             self._secret_files.add(self._path)
-            return self._uuid(given["api_key"], f"api_key of {name}", self._text(given["api_key"], "api_key"))
+            text = self._text(given["api_key"], f"api_key of {name}")
+            return self._uuid(given["api_key"], f"api_key of {name}", text) if text else ""
         elif "api_key_file" in given and (path := self._file(given["api_key_file"], f"api_key_file of {name}")):
             self._secret_files.add(path)
             with open(path, "rb") as file:
@@ -268,8 +269,7 @@ class _Reader:
         try:
             return str(uuid.UUID(text))
         except ValueError:
-            if not isinstance(value, Unread):
-                self._fault(value, f"{name} is no API key: take the UUID that `vserver create node` prints")
+            self._fault(value, f"{name} is no API key: take the UUID that `vserver create node` prints")
             return ""
 
     def _file(self, value: Value, name: str) -> Path | None:
@@ -377,6 +377,10 @@ class _Reader:
                 yield name, "" if each.is_null else each.text
             elif not isinstance(each, Unread):
                 self._fault(each, f"{printable(name)} of environment is a text, not {_described(each)}")
+
+
+def _is_empty(value: Value) -> bool:
+    return (isinstance(value, Text) and value.is_null) or (isinstance(value, List) and not value.items)
 
 
 def _described(value: Value) -> str:
