@@ -40,8 +40,20 @@ def sleep(seconds, mark=None):
     time.sleep(seconds)
     return "awake"
 
+def wait_for(file):
+    while not os.path.exists(file):
+        time.sleep(0.01)
+
 def variables():
     return dict(os.environ)
+
+def central(client):
+    ids = [each["id"] for each in client.organization.list()]
+    task = client.task.create(input_={"method": "part"}, organizations=ids)
+    return sum(client.wait_for_results(task["id"]))
+
+def part():
+    return 2
 """
 
 
@@ -142,12 +154,12 @@ def runs_of(client: Client, task: int) -> list[dict[str, Any]]:
     return sorted(found, key=lambda run: run["organization"]["id"])
 
 
-def until(client: Client, task: int, statuses: Sequence[str] = ENDED) -> list[dict[str, Any]]:
-    """Wait until all runs of a task have one of some statuses, and return them."""
+def until(client: Client, task: int, statuses: Sequence[str] = ENDED, log: str = "") -> list[dict[str, Any]]:
+    """Wait until all runs of a task have one of some statuses, and a text in their logs; return them."""
     end = time.monotonic() + SECONDS
     while True:
         found = runs_of(client, task)
-        if all(run["status"] in statuses for run in found):
+        if all(run["status"] in statuses and log in (run["log"] or "") for run in found):
             return found
         assert time.monotonic() < end, [(run["status"], run["log"]) for run in found]
         time.sleep(0.02)

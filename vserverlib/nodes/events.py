@@ -18,9 +18,7 @@ from vserverlib.nodes.client import Client, Session
 NAMESPACE = "/tasks"
 RECEIVED = ("sync", "new_task", "kill_containers")
 PING_EVERY = 60.0  # seconds; a server sets a node offline after 65 without
-LOGS_EVERY = 0.2  # seconds between two pieces of logs
-MAX_PIECE = 100_000  # characters of a log in an event
-MAX_WAITING_LOG = 1_000_000  # characters of one run's log that wait; of more, the end is kept
+MAX_PIECE = 100_000  # characters of a log in an event: JSON may take six bytes for each, and servers take a megabyte
 CONNECT_SECONDS = 10
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 10.0  # seconds between two tries
 LASTING = 5.0  # seconds after which a connection counts as good, so that pauses begin anew
@@ -47,8 +45,6 @@ class Events:
         self._sio: Any = None
         self._closing, self._wake = threading.Event(), threading.Event()
         self._renewal: Callable[[], object] | None = None
-        self._lock = threading.Lock()  # of the logs
-        self._logs: dict[int, tuple[dict[str, Any], str]] = {}
         self._thread = threading.Thread(target=self._run, name="events", daemon=True)
 
     def start(self) -> None:
@@ -56,7 +52,7 @@ class Events:
         self._thread.start()
 
     def close(self) -> None:
-        """Send what waits, and disconnect."""
+        """Disconnect."""
         self._closing.set()
         self._wake.set()
         if self._thread.is_alive():
@@ -73,19 +69,9 @@ class Events:
             pass
 
     def log(self, about: dict[str, Any], text: str) -> None:
-        """Have text of a run's log sent soon. about: the fields of the event; run_id is one."""
-        with self._lock:
-            before = self._logs.get(about["run_id"], (about, ""))[1]
-            self._logs[about["run_id"]] = (about, (before + text)[-MAX_WAITING_LOG:])
-        self._wake.set()
-
-    def flush_logs(self) -> None:
-        """Send the text that waits now."""
-        with self._lock:
-            waiting, self._logs = self._logs, {}
-        for about, text in waiting.values():
-            for start in range(0, len(text), MAX_PIECE):
-                self.emit("algorithm_log", {**about, "log": text[start : start + MAX_PIECE]})
+        """Send text of a run's log, in pieces that a server takes. about: the other fields of the event."""
+        for start in range(0, len(text), MAX_PIECE):
+            self.emit("algorithm_log", {**about, "log": text[start : start + MAX_PIECE]})
 
     # The connection
 
@@ -142,12 +128,10 @@ class Events:
         while self._sio.connected and self._renewal is None and not self._closing.is_set():
             self._wake.wait(max(ping_at - time.monotonic(), 0))
             self._wake.clear()
-            self.flush_logs()
             if time.monotonic() >= ping_at:
                 ping_at += PING_EVERY
                 self.emit("ping")
                 self._handle("sync", None)
-            self._closing.wait(LOGS_EVERY)
         self._sio.shutdown()
         return time.monotonic() - began > LASTING
 

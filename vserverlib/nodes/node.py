@@ -22,10 +22,11 @@ from vserverlib import Error, printable
 from vserverlib.nodes import databases, runs
 from vserverlib.nodes.client import NOT_FOUND, Away, Client, Identity, Refused
 from vserverlib.nodes.events import FIRST_PAUSE, Events, pauses
-from vserverlib.nodes.jobs import Job, Outcome, Workshop
+from vserverlib.nodes.jobs import Job, Outcome
 from vserverlib.nodes.runs import Run
 from vserverlib.nodes.settings import NodeSettings, Settings
 from vserverlib.nodes.slots import Slots
+from vserverlib.nodes.workshop import Workshop
 
 ACTIVE, COMPLETED, FAILED, KILLED = "active", "completed", "failed", "killed by user"  # statuses of a run
 NOT_ALLOWED, NOT_STARTED = "not allowed", "start failed"
@@ -280,6 +281,7 @@ class Node:
             run.requested,
             self._own.databases,
             self._settings.environment,
+            self.who.id,
         )
 
     def _log(self, run: Run, text: str) -> None:
@@ -296,7 +298,6 @@ class Node:
     def _deliver(self, run: Run, outcome: Outcome) -> None:
         """Have the server know how a run ended."""
         self._report_end(run, outcome)
-        self._events.flush_logs()  # of a run that was killed, the server keeps only these
         fields = {"status": outcome.status, "log": _sendable(outcome.log), "finished_at": _now()}
         result = base64.b64encode(outcome.result or b"").decode()
         try:

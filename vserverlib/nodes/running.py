@@ -19,10 +19,10 @@ from vserverlib import Error, files, home, pluralize, signals
 from vserverlib.files import shown
 from vserverlib.messages import notify
 from vserverlib.nodes.client import Identity
-from vserverlib.nodes.jobs import Workshop
 from vserverlib.nodes.node import Node
 from vserverlib.nodes.settings import Server, Settings
 from vserverlib.nodes.slots import Slots
+from vserverlib.nodes.workshop import Workshop
 
 RUNS, KEPT = "runs-", "kept-"  # begin the names of folders for runs
 LEFT = re.compile(RUNS + r".+")

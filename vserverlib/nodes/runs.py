@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vserverlib import printable
-from vserverlib.nodes.jobs import Running
+from vserverlib.nodes.workshop import Running
 
 OPEN = ("pending", "initializing", "active")  # statuses of an unfinished run
 MAX_METHOD = 60  # characters of a method in messages
@@ -18,9 +18,9 @@ MAX_METHOD = 60  # characters of a method in messages
 
 @dataclass
 class Run:
-    """A run. input: JSON text, unless is_readable is false. running: while it computes.
+    """A run. input: JSON text, unless is_readable is false. requested: databases, as the API gives them.
 
-    is_killed: somebody wants it ended; is_stopped: the node ends it, because it stops itself.
+    running: once it computes. is_killed: somebody wants it ended; is_stopped: the node itself is stopped.
     """
 
     id: int
@@ -74,7 +74,7 @@ def of_answer(row: dict[str, Any]) -> Run:
         parent_id=None if task["parent"] is None else int(task["parent"]["id"]),
         image=str(task["image"]),
         input=content or b"",
-        requested=[_requested(each) for each in task["databases"] or ()],
+        requested=list(task["databases"] or ()),
         is_readable=content is not None and not row.get("blob_storage_used"),
         has_begun=row["started_at"] is not None or row["status"] in OPEN[1:],
         log=row["log"] or "",
@@ -87,12 +87,3 @@ def _decoded(text: str) -> bytes | None:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         return None
-
-
-def _requested(database: dict[str, Any]) -> dict[str, Any]:
-    """Return the label of a database that a task asks for, with its parameters."""
-    try:
-        parameters = json.loads(database.get("parameters") or "{}")
-    except ValueError:
-        parameters = {}
-    return {**(parameters if isinstance(parameters, dict) else {}), "label": database["label"]}
