@@ -21,6 +21,7 @@ MIGRATIONS = sorted((ROOT / "vserverlib" / "migrations").glob("0*.py"))
 # vserverlib/ itself; models, shell and vserver are the modules at the top.
 ROOMS = (
     "base",
+    "nodes",
     "databases",
     "entities",
     "models",
@@ -57,7 +58,7 @@ OWNERS = {
         *("create", "editor", "passwords", "confirmation"),
         "clean_up",
         *("habits", "printing"),
-        *("run", "start"),
+        *("node", "run", "start"),
     },
     "IPython": {"console", "history", "magics", "matcher", "extension"},
     "prompt_toolkit": {"console", "history"},
@@ -83,7 +84,8 @@ OWNERS = {
     "playhouse": {"schemas"},
     "starlette": {"application", "sockets"},
     "uvicorn": {"starting"},
-    "socketio": {"sockets"},
+    "socketio": {"sockets", "events"},
+    "requests": {"client"},
     "jwt": {"tokens"},
     "psycopg": {"postgres", "sessions", "connecting", "secret_values", "value_decoding", "lock_timeout", "servers"},
 }
@@ -171,6 +173,11 @@ def test_a_library_is_imported_by_its_owners_only() -> None:
 @pytest.mark.parametrize("path", MIGRATIONS, ids=lambda path: path.name)
 def test_a_migration_imports_peewee_and_finds_older_ones_but_nothing_else(path: Path) -> None:
     assert imported(path) <= {"importlib", "peewee", "re"}
+
+
+def test_nodes_import_nothing_of_ours_but_the_base() -> None:
+    of_nodes = {other for name, others in graph().items() if room(name) == "nodes" for other in others}
+    assert {room(name) for name in of_nodes} == {"base", "nodes"}
 
 
 def test_the_server_is_imported_by_its_command_and_by_what_posts_to_it_only() -> None:
