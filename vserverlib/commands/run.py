@@ -104,7 +104,7 @@ def run(
             raise
         _print(id, output)
     if ending.message:
-        notify(ending.message, "yellow")
+        notify(f"{ending.message}; see: {target.command('why', str(id))}", "yellow")
     ctx.exit(ending.status)
 
 
