@@ -24,6 +24,7 @@ from vserverlib.nodes.settings import Server, Settings
 from vserverlib.nodes.slots import Slots
 from vserverlib.nodes.workshop import Workshop
 
+SIGNALS_EVERY = 0.25  # seconds
 RUNS, KEPT = "runs-", "kept-"  # begin the names of folders for runs
 LEFT = re.compile(RUNS + r".+")
 FOLDER = "nodes"  # in the folder of the application
@@ -120,7 +121,7 @@ class Nodes:
     def wait(self) -> None:
         """Wait until all nodes have logged in, and print who they are. Raises the Error of one that cannot."""
         for node, report in self._nodes:
-            node.is_ready.wait()
+            _wait(node.is_ready)
             if node.failure is not None:
                 raise node.failure
             who = node.who
@@ -174,6 +175,12 @@ def _remove_if_left(folder: Path) -> None:
         os.close(descriptor)
 
 
+def _wait(event: threading.Event) -> None:
+    """Wait for an event, in the main thread: a signal that another thread got is noticed between two waits only."""
+    while not event.wait(SIGNALS_EVERY):
+        pass
+
+
 def serve(settings: Sequence[Settings], options: Options) -> None:
     """Run the nodes of some files until a signal comes; after another one than Ctrl-C, its exception goes on."""
     nodes = Nodes(settings, options)
@@ -181,7 +188,7 @@ def serve(settings: Sequence[Settings], options: Options) -> None:
         nodes.start()
         nodes.wait()
         notify(f"{pluralize(sum(len(each.nodes) for each in settings), 'node')} online (Ctrl-C stops)")
-        threading.Event().wait()
+        _wait(threading.Event())
     except signals.Terminated:
         raise
     except KeyboardInterrupt:
