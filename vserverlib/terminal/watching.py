@@ -46,6 +46,12 @@ class Ending(NamedTuple):
 # Changes of the database
 
 
+def refuse_open_transaction(database: Any) -> None:
+    """Raise an Error if a database has an open transaction: it would see no changes."""
+    if database.in_transaction():
+        raise Error(f"{database.title} has an open transaction, which sees no changes: end it before you watch")
+
+
 class ChangeDetector:
     """Detects that an open database may have changed, without reading its tables.
 
@@ -53,8 +59,7 @@ class ChangeDetector:
     """
 
     def __init__(self, database: Any) -> None:
-        if database.in_transaction():
-            raise Error(f"{database.title} has an open transaction, which sees no changes: end it before you watch")
+        refuse_open_transaction(database)
         self.database, self.version, self.locked_since = database, None, 0.0
         self.is_away = False
         self.path = Path(os.path.abspath(database.path)) if database.path is not None else None
@@ -188,6 +193,27 @@ class Watch:
         return [*now.values(), *filter(has_finished, others.values())]
 
 
+class Family(Watch):
+    """A watched task with all that descend from it, as they come. It has finished when that task has."""
+
+    def look(self, limit: int | None = None) -> list[Row]:
+        """Return the current state of the tasks. At most four queries."""
+        self.ids = [self.ids[0], *descendants(self.ids[0])]
+        shown = super().look(limit)
+        self.finished = all(map(has_finished, read(self.ids[:1]).values()))
+        return shown
+
+
+def descendants(id: int) -> list[int]:
+    """Return the ids of the tasks that descend from a task, in order. One query for each generation."""
+    found, last = set[int](), [id]
+    while last:
+        children = {each for (each,) in Task.select(Task.id).where(Task.parent.in_(last)).tuples()}
+        last = sorted(children - found - {id})
+        found.update(last)
+    return sorted(found)
+
+
 def _check(id: int, row: Row | None, consequence: str) -> None:
     if row is None:
         raise Error(f"task {id} was deleted: {consequence}")
@@ -269,6 +295,13 @@ def watch(database: Any, words: Iterable[Any] = ()) -> None:
         notify("no unfinished tasks: there is nothing to watch")
     elif detector.is_private and not watched.finished:
         notify(_explain_copy(database))
+
+
+def follow(database: Any, id: int) -> Ending:
+    """Wait until a task has finished, and return the result; a terminal shows it meanwhile, and its descendants."""
+    if is_capable(sys.stdout):
+        _draw(ChangeDetector(database), Family([id]))
+    return wait(database, [id])
 
 
 def _changes(detector: ChangeDetector, must_redraw: Callable[[], bool]) -> Iterator[None]:
