@@ -294,6 +294,7 @@ def test_what_goes_wrong_is_in_the_status_and_in_the_log(shared: Bench) -> None:
     for method, (status, text) in expected.items():
         outcome = shared.run(method)
         assert (outcome.status, outcome.result) == (status, None) and text in outcome.log, (method, outcome)
+        assert "wrapper.py" not in outcome.log
     assert [shared.run("leave", code).status for code in (0, 3, "no")] == ["completed", "crashed", "crashed"]
 
 
