@@ -244,6 +244,23 @@ def test_each_run_is_a_fork_of_one_kept_interpreter_which_a_prefix_does_without(
         assert outcome.status == "crashed" and "no-such-program" in outcome.log
 
 
+def test_installed_libraries_are_imported_once_until_something_is_installed(tmp_path: Path) -> None:
+    installed = tmp_path / "site-packages"
+    installed.mkdir()
+    library = installed / "slow_library.py"
+    library.write_text("import os\nowner, value = os.getpid(), 1\n")
+    code = "import os, slow_library as found\ndef answer():\n    return [found.owner == os.getpid(), found.value]\n"
+    with bench(tmp_path, code) as made:
+        made.environment = {"PYTHONPATH": str(installed)}
+        assert made.run("answer").result == b"[false, 1]"
+        library.write_text("import os\nowner, value = os.getpid(), 20\n")
+        (installed / "slow_library.dist-info").mkdir()  # as each installation does
+        assert made.run("answer").result == b"[false, 20]"
+        library.unlink()
+        (installed / "slow_library.dist-info").rmdir()
+        assert "No module named 'slow_library'" in made.run("answer").log
+
+
 def test_a_package_is_imported_by_its_name_also_with_a_dash(tmp_path: Path) -> None:
     for name in ("v6-own-py", "own"):
         (tmp_path / name).mkdir()
@@ -277,6 +294,7 @@ def test_what_goes_wrong_is_in_the_status_and_in_the_log(shared: Bench) -> None:
     for method, (status, text) in expected.items():
         outcome = shared.run(method)
         assert (outcome.status, outcome.result) == (status, None) and text in outcome.log, (method, outcome)
+        assert "wrapper.py" not in outcome.log
     assert [shared.run("leave", code).status for code in (0, 3, "no")] == ["completed", "crashed", "crashed"]
 
 

@@ -18,7 +18,14 @@ from vserverlib.nodes.jobs import Algorithm, Database, Job, Limits, Outcome
 from vserverlib.nodes.workshop import Running, Workshop
 
 SECONDS = 60.0  # that a test waits for a run
-IDENTITY = {"node_id": 7, "organization_id": 2, "collaboration_id": 3, "image": "demo/own:1", "databases": []}
+IDENTITY = {
+    "task_id": 1,
+    "node_id": 7,
+    "organization_id": 2,
+    "collaboration_id": 3,
+    "image": "demo/own:1",
+    "databases": [],
+}
 
 
 def token(identity: Mapping[str, Any]) -> str:

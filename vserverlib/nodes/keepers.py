@@ -6,6 +6,7 @@ There is one for each algorithm, Python and environment, started with its first 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import socket
 import subprocess
@@ -16,9 +17,10 @@ from pathlib import Path
 from vserverlib import Error, printable
 from vserverlib.nodes import run_folders
 from vserverlib.nodes.jobs import Job
-from vserverlib.nodes.keeper import ACCEPTED, END
+from vserverlib.nodes.keeper import ACCEPTED, END, STALE
 
 KEEPER = str(Path(__file__).with_name("keeper.py"))
+ATTEMPTS = 3  # to start a run
 MAX_COMPLAINT = 2000  # bytes of what a keeper that failed has printed
 Key = tuple[object, ...]
 
@@ -29,34 +31,39 @@ class Keepers:
     def __init__(self, root: Path, *, keep: bool, forks: bool) -> None:
         self._root, self._keep, self._forks = root, keep, forks
         self._keepers: dict[Key, _Keeper] = {}
+        self._retired: list[_Keeper] = []  # which may still have runs
+        self._numbers = itertools.count(1)
         self._lock = threading.Lock()
 
     def begin(self, job: Job, folder: Path, control: int, log: int) -> None:
         """Have a run begin in its folder, with its control socket and log pipe. Raises an Error if it cannot."""
-        keeper = self._of(job)
-        if not keeper.begin(folder, control, log):  # it was killed, or its environment has changed
-            self._drop(keeper)
+        for _ in range(ATTEMPTS):  # it may have been killed, or something was installed in its environment
             keeper = self._of(job)
-            if not keeper.begin(folder, control, log):
-                raise Error(f"{job.algorithm.python} does not start: {keeper.complaint()}")
+            answer = keeper.begin(folder, control, log)
+            if answer == ACCEPTED:
+                return
+            self._drop(keeper)
+        reason = "packages are being installed" if answer == STALE else keeper.complaint()
+        raise Error(f"{printable(job.algorithm.python, 200)} does not start: {reason}")
 
     def _drop(self, keeper: _Keeper) -> None:
         with self._lock:
             self._keepers = {key: each for key, each in self._keepers.items() if each is not keeper}
+            self._retired.append(keeper)
         keeper.close()
-        keeper.wait()
 
     def _of(self, job: Job) -> _Keeper:
         key: Key = (job.algorithm, *sorted(job.environment.items())) if self._forks else ()
         with self._lock:
             if key not in self._keepers:
-                log = self._root / f"keeper-{len(self._keepers)}.log"
+                log = self._root / f"keeper-{next(self._numbers)}.log"
                 self._keepers[key] = self._started(job, log)
             return self._keepers[key]
 
     def _started(self, job: Job, log: Path) -> _Keeper:
         python = job.algorithm.python if self._forks else sys.executable
-        words = [python, KEEPER, str(self._root), "keep" if self._keep else "remove", "kept" if self._forks else "bare"]
+        kind, target = run_folders.command(job) if self._forks else ("command", "")
+        words = [python, KEEPER, str(self._root), "keep" if self._keep else "remove", kind, target]
         environment = {**run_folders.inherited(), "HOME": str(self._root), **job.environment}
         try:
             return _Keeper(words, environment, log)
@@ -68,7 +75,7 @@ class Keepers:
         with self._lock:
             for each in self._keepers.values():
                 each.close()
-            for each in self._keepers.values():
+            for each in (*self._keepers.values(), *self._retired):
                 each.wait()
 
 
@@ -85,14 +92,14 @@ class _Keeper:
             self._socket.close()
             raise
 
-    def begin(self, folder: Path, control: int, log: int) -> bool:
-        """Have a run begin; waits until the keeper has imported what it imports. Returns whether it has begun."""
+    def begin(self, folder: Path, control: int, log: int) -> bytes:
+        """Have a run begin, and return the keeper's answer, when it has imported what it imports; none if it ended."""
         try:
             with self._lock:
                 socket.send_fds(self._socket, [os.fsencode(folder)], [control, log])
-                return self._socket.recv(1) == ACCEPTED
+                return self._socket.recv(1)
         except OSError:
-            return False
+            return b""
 
     def complaint(self) -> str:
         """Return the last line that the keeper has printed."""
@@ -105,7 +112,7 @@ class _Keeper:
 
     def close(self) -> None:
         """Have the keeper end; without this message it would remove all folders."""
-        with contextlib.suppress(OSError):
+        with self._lock, contextlib.suppress(OSError):
             self._socket.send(END)
         self._socket.close()
 

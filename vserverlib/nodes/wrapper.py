@@ -24,6 +24,7 @@ import os
 import re
 import sys
 import time
+import traceback
 import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -125,12 +126,22 @@ def _call(module: types.ModuleType, given: dict[str, Any]) -> None:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s > %(message)s", stream=sys.stdout)
     function = _function(module, given["method"])
     filled_in = list(_filled_in(function, given["kwargs"]))
-    result = function(*filled_in, *given["args"], **given["kwargs"])
+    try:
+        result = function(*filled_in, *given["args"], **given["kwargs"])
+    except Exception as error:
+        traceback.print_exception(error.with_traceback(_inside(error)))
+        sys.exit(1)
     try:
         text = json.dumps(result)
     except (TypeError, ValueError, RecursionError) as error:
         _fail(f"the result of {given['method']} cannot be written as JSON: {error}")
     Path(os.environ["OUTPUT_FILE"]).write_text(text)
+
+
+def _inside(error: Exception) -> types.TracebackType | None:
+    """Return the part of a traceback that an author of an algorithm understands; all if the call itself failed."""
+    first = error.__traceback__
+    return first.tb_next if first is not None and first.tb_next is not None else first
 
 
 def _encode_all() -> None:
