@@ -261,6 +261,20 @@ def test_installed_libraries_are_imported_once_until_something_is_installed(tmp_
         assert "No module named 'slow_library'" in made.run("answer").log
 
 
+def test_a_library_whose_import_does_not_end_keeps_nothing_from_ending(tmp_path: Path) -> None:
+    installed = tmp_path / "site-packages"
+    installed.mkdir()
+    (installed / "endless.py").write_text("import time\nopen(__file__ + '.began', 'w').close()\ntime.sleep(1000)\n")
+    with bench(tmp_path, "import endless\ndef answer(): return 1\n") as made:
+        made.environment = {"PYTHONPATH": str(installed)}
+        started, other = made.start("answer"), made.start("answer")
+        runs.until((installed / "endless.py.began").exists)
+        started.running.kill()
+        assert started.outcome().status == "killed by user"
+    assert other.outcome().status == "killed by user"
+    assert runs.processes_with(str(tmp_path)) == []
+
+
 def test_a_package_is_imported_by_its_name_also_with_a_dash(tmp_path: Path) -> None:
     for name in ("v6-own-py", "own"):
         (tmp_path / name).mkdir()

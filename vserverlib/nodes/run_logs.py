@@ -41,11 +41,9 @@ class RunLog:
         self._left_out += max(0, len(self._tail) - MAX_TAIL)
         self._tail = self._tail[-MAX_TAIL:]
 
-    def milliseconds_to_wait(self) -> float | None:
+    def seconds_to_wait(self) -> float | None:
         """Return when the next piece may be passed on; None if there is none."""
-        if not self._waiting:
-            return None
-        return max(0.0, self._passed_on_at + PAUSE - time.monotonic()) * 1000 + 1
+        return max(0.0, self._passed_on_at + PAUSE - time.monotonic()) if self._waiting else None
 
     def pass_on(self, *, at_once: bool = False) -> None:
         """Pass on what has come, unless that was done just now."""
