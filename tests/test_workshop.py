@@ -163,6 +163,10 @@ def test_a_database_that_cannot_be_given_is_a_crash_that_says_why(tmp_path: Path
         assert unknown.status == "crashed" and 'no database "other"; it has: default' in unknown.log
         made.csv("default", "age,name\n1\n")
         assert "more or fewer cells" in made.start_job(made.job(input=b'{"method": "who"}')).outcome().log
+        for uri in (tmp_path / "gone.csv", tmp_path / "latin.csv", tmp_path):
+            (tmp_path / "latin.csv").write_bytes(b"age\n\xff\n")
+            made.databases["default"] = Database(str(uri), "csv")
+            assert made.run("who", least=1).log.startswith('error > the database "default" cannot be read: ')
         made.databases["default"] = Database("sqlite:///x", "sql")
         assert "not for sql" in made.run("who", least=1).log
         prepared = [{"label": "default", "parameters": '{"preprocessing": [{"function": "f"}]}'}]
