@@ -40,6 +40,14 @@ def sleep(seconds, mark=None):
     time.sleep(seconds)
     return "awake"
 
+def note(folder, seconds):
+    # a line in a file that is named by the run
+    run = os.path.basename(os.environ["HOME"]).split("-")[1]
+    with open(os.path.join(folder, run), "a") as file:
+        print("computed", file=file)
+    time.sleep(seconds)
+    return int(run)
+
 def wait_for(file):
     while not os.path.exists(file):
         time.sleep(0.01)
@@ -171,3 +179,21 @@ def results_of(client: Client, task: int) -> list[Any]:
     rows: list[Mapping[str, Any]] = client.ask("GET", "result", query={"task_id": task, "per_page": 100}).body["data"]
     found = sorted(rows, key=lambda row: results[row["run"]["id"]])
     return [json.loads(base64.b64decode(row["result"])) for row in found]
+
+
+def folders() -> list[Path]:
+    """Return the folders of runs in the home of this test, where nodes have run."""
+    return [path for path in Path(os.environ["HOME"], ".local/share/vserver/nodes").iterdir() if path.is_dir()]
+
+
+def processes() -> list[str]:
+    """Return the command lines of the processes that nodes in the home of this test have started, and their own."""
+    mine, found = f"{os.environ['HOME']}/".encode(), list[str]()
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            environment, command = (Path("/proc", pid, name).read_bytes() for name in ("environ", "cmdline"))
+        except OSError:  # it has ended
+            continue
+        if mine in environment.replace(b"\0", b"/") and b"\0start\0" not in command:
+            found.append(command.replace(b"\0", b" ").decode())
+    return found
