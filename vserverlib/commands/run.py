@@ -81,8 +81,8 @@ def run(
     Ctrl-C leaves the task to the nodes. The exit status is 0 if the task completed, 1 if it failed, and 4 if it was not
     posted.
 
-    $ vserver run --demo demo/average:1 central_average column=age
-    $ vserver run demo/average:1 partial_average column=age --all --user anna
+    $ vserver run --demo demo/average:1 central_average column_name=age
+    $ vserver run demo/average:1 partial_average column_name=age --all --user anna
     """
     from vserverlib.posting import posting
     from vserverlib.posting.choosing import Wanted
@@ -104,7 +104,7 @@ def run(
             raise
         _print(id, output)
     if ending.message:
-        notify(ending.message, "yellow")
+        notify(f"{ending.message}; see: {target.command('why', str(id))}", "yellow")
     ctx.exit(ending.status)
 
 

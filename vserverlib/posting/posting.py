@@ -19,7 +19,7 @@ from vserverlib.databases.recording import actor
 from vserverlib.entities import finding
 from vserverlib.messages import notify
 from vserverlib.posting import DEFAULT_LABEL, choosing
-from vserverlib.posting.choosing import Wanted
+from vserverlib.posting.choosing import Choice, Wanted
 from vserverlib.queries import outcomes
 from vserverlib.queries.outcomes import Outcome
 from vserverlib.running_servers import RunningServer
@@ -107,10 +107,17 @@ def post(database: Any, order: Order) -> int:
     }
     token = _tokens().Signer(server.secret.encode()).run(choice.user.id, actor())
     id = int(_asked(server, token, body)["id"])
-    for organization, node in zip(choice.organizations, choice.nodes, strict=True):
-        if node.status != ONLINE:
-            notify(f"{organization.named()} has no node online: the task waits for {node.named()}", "yellow")
+    _report_offline(choice)
     return id
+
+
+def _report_offline(choice: Choice) -> None:
+    """Say for which nodes a task waits. One query: a node may have come since they were chosen."""
+    ids = [each.id for each in choice.nodes]
+    online = {each.id for each in models.Node.select().where(models.Node.id.in_(ids), models.Node.status == ONLINE)}
+    for organization, node in zip(choice.organizations, choice.nodes, strict=True):
+        if node.id not in online:
+            notify(f"{organization.named()} has no node online: the task waits for {node.named()}", "yellow")
 
 
 def _input(order: Order) -> str:

@@ -50,9 +50,9 @@ def of_task(id: int) -> Outcome:
 
 
 def decoded(stored: Any) -> Any:
-    """Return the value of a stored result; the text itself if it is not base64 of JSON."""
-    if not isinstance(stored, str):
-        return stored
+    """Return the value of a stored result; None for an empty one, the text itself if it is not base64 of JSON."""
+    if not isinstance(stored, str) or not stored:
+        return stored or None
     text = payloads.readable(stored)
     try:
         return json.loads(text)

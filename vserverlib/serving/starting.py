@@ -74,7 +74,7 @@ def serve(
 def _announced(server: Server, options: Options, url: str) -> Iterator[None]:
     """Leave a file for `vserver run`, as long as the server runs."""
     database = server.desk.database
-    place = str(database.file) if database.path is not None else database.title
+    place = str(database.file) if database.is_sqlite else database.title
     found = RunningServer(url, os.getpid(), place, server.signer.secret.decode(), options.is_demo)
     with contextlib.ExitStack() as stack:
         try:

@@ -106,8 +106,10 @@ def _is_whole(claims: Mapping[str, Any]) -> bool:
 
 def identity(database: Any) -> str:
     """Return what tells a database from others: its place, and the salt that it was created with. One query."""
-    key_salt, file = fields.key_salt(database), getattr(database, "source", database.file)
-    place = database.title if database.path is None else os.path.realpath(file)
+    key_salt = fields.key_salt(database)
+    place = (
+        os.path.realpath(getattr(database, "source", None) or database.file) if database.is_sqlite else database.title
+    )
     return hashlib.sha256(f"{place}\n{key_salt}".encode(errors="surrogateescape")).hexdigest()[:32]
 
 

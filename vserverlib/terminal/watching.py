@@ -236,7 +236,7 @@ def wait(database: Any, words: Iterable[Any], timeout: float | None = None) -> E
         if left <= 0 or (rows and all(map(has_finished, rows.values()))):
             return _ending(rows, timeout)
         if detector.is_private:
-            return Ending(TIMED_OUT, f"not finished: {_list(_unfinished(rows))}; {_explain_copy(database)}")
+            return Ending(TIMED_OUT, f"not finished: {_list(_unfinished(rows))}; {explain_copy(database)}")
         time.sleep(min(POLL, left))
 
 
@@ -261,7 +261,8 @@ def _unfinished(rows: dict[int, Row]) -> list[Row]:
     return [row for row in rows.values() if not has_finished(row)]
 
 
-def _explain_copy(database: Any) -> str:
+def explain_copy(database: Any) -> str:
+    """Return why waiting would not help, for a message."""
     return f"{database.title} is a private copy here, to which nobody else writes: waiting would not help"
 
 
@@ -294,7 +295,7 @@ def watch(database: Any, words: Iterable[Any] = ()) -> None:
     if not watched.known:
         notify("no unfinished tasks: there is nothing to watch")
     elif detector.is_private and not watched.finished:
-        notify(_explain_copy(database))
+        notify(explain_copy(database))
 
 
 def follow(database: Any, id: int) -> Ending:
@@ -337,7 +338,7 @@ def _write(detector: ChangeDetector, watched: Watch) -> None:
 def changes(detector: ChangeDetector, watched: Watch) -> Iterator[Row]:
     """Yield the state of each watched task, then its changes, each with the time at which it was noticed."""
     before: dict[int, Row] = {}
-    for _ in _changes(detector, _check_reader):
+    for _ in _changes(detector, check_reader):
         now = {row["id"]: {name: row[name] for name in JSON_COLUMNS} for row in watched.look()}
         at = datetime.datetime.now(datetime.UTC)
         yield from ({"at": at, **row} for id, row in now.items() if before.get(id) != row)
@@ -355,7 +356,7 @@ def _readable(row: Row) -> str:
     return f"{row['at']:%H:%M:%S}  {_named(row)}: {row['status']}, {row['done']}/{row['total']}\n"
 
 
-def _check_reader() -> bool:
+def check_reader() -> bool:
     """Raise a BrokenPipeError if nobody reads stdout any more: `| head -1` would wait for the next change."""
     if streams.is_unread():
         raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
