@@ -163,6 +163,10 @@ def test_a_database_that_cannot_be_given_is_a_crash_that_says_why(tmp_path: Path
         assert unknown.status == "crashed" and 'no database "other"; it has: default' in unknown.log
         made.csv("default", "age,name\n1\n")
         assert "more or fewer cells" in made.start_job(made.job(input=b'{"method": "who"}')).outcome().log
+        for uri in (tmp_path / "gone.csv", tmp_path / "latin.csv", tmp_path):
+            (tmp_path / "latin.csv").write_bytes(b"age\n\xff\n")
+            made.databases["default"] = Database(str(uri), "csv")
+            assert made.run("who", least=1).log.startswith('error > the database "default" cannot be read: ')
         made.databases["default"] = Database("sqlite:///x", "sql")
         assert "not for sql" in made.run("who", least=1).log
         prepared = [{"label": "default", "parameters": '{"preprocessing": [{"function": "f"}]}'}]
@@ -261,6 +265,20 @@ def test_installed_libraries_are_imported_once_until_something_is_installed(tmp_
         assert "No module named 'slow_library'" in made.run("answer").log
 
 
+def test_a_library_whose_import_does_not_end_keeps_nothing_from_ending(tmp_path: Path) -> None:
+    installed = tmp_path / "site-packages"
+    installed.mkdir()
+    (installed / "endless.py").write_text("import time\nopen(__file__ + '.began', 'w').close()\ntime.sleep(1000)\n")
+    with bench(tmp_path, "import endless\ndef answer(): return 1\n") as made:
+        made.environment = {"PYTHONPATH": str(installed)}
+        started, other = made.start("answer"), made.start("answer")
+        runs.until((installed / "endless.py.began").exists)
+        started.running.kill()
+        assert started.outcome().status == "killed by user"
+    assert other.outcome().status == "killed by user"
+    assert runs.processes_with(str(tmp_path)) == []
+
+
 def test_a_package_is_imported_by_its_name_also_with_a_dash(tmp_path: Path) -> None:
     for name in ("v6-own-py", "own"):
         (tmp_path / name).mkdir()
@@ -349,13 +367,14 @@ def test_a_run_is_killed_before_it_has_begun_while_it_runs_and_after_its_end(sha
     assert [len(each.outcomes) for each in (early, late, ended)] == [1, 1, 1]
 
 
-def test_a_log_of_gigabytes_keeps_its_beginning_and_its_end(shared: Bench) -> None:
-    started = shared.start("flood", 1200)
+@pytest.mark.parametrize("megabytes", [100, pytest.param(4096, marks=pytest.mark.long)])
+def test_a_log_of_gigabytes_keeps_its_beginning_and_its_end(shared: Bench, megabytes: int) -> None:
+    started = shared.start("flood", megabytes)
     outcome = started.outcome()
-    assert outcome.result == b"1200"
+    assert outcome.result == str(megabytes).encode()
     assert outcome.log.startswith("the beginning\nxxx") and outcome.log.endswith("xxx\nthe end\n")
     assert "characters are left out" in outcome.log and len(outcome.log) < MAX_HEAD + MAX_TAIL + 100
-    assert len("".join(started.pieces)) < MAX_HEAD + 200
+    assert len(live := "".join(started.pieces)) < MAX_HEAD + 200 and live.count("the rest follows") == 1
 
 
 def test_a_log_comes_as_text_that_can_be_stored(tmp_path: Path) -> None:

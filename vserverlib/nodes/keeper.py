@@ -4,8 +4,8 @@ It runs in any Python from 3.10 on, without vserver. It imports what is slow to 
 algorithm and its data are read anew each time. The processes, each the parent of the next:
 
     node        keepers.py starts a keeper; a message names a run's folder, and brings its control socket and log pipe
-    keeper      forks a supervisor for each run
-    supervisor  waits for the end of the run, the end of its time, or an order to end it, and kills all that is left
+    keeper      forks a supervisor for each run, unless something was installed meanwhile
+    supervisor  waits for the end of the run, of its time, or of its control socket, and kills all that is left
     run         the leader of a session of its own; it becomes the wrapper, or executes a command (`run_with`)
 
 The sockets of a node close when it ends, however it ends. Then each supervisor kills its run. If the node has not said
@@ -36,7 +36,8 @@ from typing import Any
 
 REQUEST = "request.json"  # in a run's folder
 MAX_MESSAGE = 8192  # bytes: a path
-ACCEPTED, STALE, END = b"+", b"-", b"."  # messages: to the node, and the last one from it
+BEGUN = b"+"  # the first message of a supervisor; the other is JSON, see _wait()
+END = b"."  # the last message of a node
 TOOLS = ("vantage6.algorithm.tools.wrap", "vantage6.algorithm.tools.decorators")
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 INSTALLED = {"site-packages", "dist-packages"}  # names of folders
@@ -176,11 +177,13 @@ def _supervise(folder: str, control: socket.socket, log: int, wrapper: Any) -> N
     if run == 0:
         _become_run(request, folder, log, wrapper)
     _close_all_but({0, 1, 2, read, write, control.fileno()})
+    with contextlib.suppress(OSError):  # the node has ended
+        control.sendall(BEGUN)
     ended = _wait(run, control, read, request["seconds"])
     _kill_all(run)
     with contextlib.suppress(OSError):  # the node has ended
         control.sendall(json.dumps(ended).encode())
-        control.recv(1)  # it has read the result
+        control.recv(1)  # returns when it has read the result
     if not request["keep"]:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -314,13 +317,11 @@ def main(root: str, keep: str, kind: str, target: str) -> None:
         folder, descriptors = _receive(node)
         if not descriptors:
             break
-        is_current = installed == _installed()
-        if is_current and os.fork() == 0:
+        if installed == _installed() and os.fork() == 0:  # else the node starts another keeper
             node.close()
             _become_supervisor(folder, descriptors, wrapper)
         for each in descriptors:
             os.close(each)
-        node.sendall(ACCEPTED if is_current else STALE)
     with contextlib.suppress(ChildProcessError):
         os.waitpid(-1, 0)  # returns when all have ended
     if keep != "keep" and folder != END.decode():  # the node was killed

@@ -135,7 +135,10 @@ def _call(module: types.ModuleType, given: dict[str, Any]) -> None:
         text = json.dumps(result)
     except (TypeError, ValueError, RecursionError) as error:
         _fail(f"the result of {given['method']} cannot be written as JSON: {error}")
-    Path(os.environ["OUTPUT_FILE"]).write_text(text)
+    try:
+        Path(os.environ["OUTPUT_FILE"]).write_text(text)
+    except OSError as error:
+        _fail(f"the result cannot be written: {error.strerror}")
 
 
 def _inside(error: Exception) -> types.TracebackType | None:
@@ -191,7 +194,10 @@ def _database(kind: str, number: int) -> Any:
     uri, type_ = os.environ[f"{name}_DATABASE_URI"], os.environ[f"{name}_DATABASE_TYPE"]
     if kind == "path":
         return uri
-    return _frame(uri, type_, name) if kind == "data" else _rows(uri, type_)
+    try:
+        return _frame(uri, type_, name) if kind == "data" else _rows(uri, type_)
+    except (OSError, ValueError) as error:
+        _fail(f'the database "{label}" cannot be read: {error}')
 
 
 def _frame(uri: str, type_: str, name: str) -> Any:
