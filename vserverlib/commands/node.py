@@ -18,10 +18,20 @@ NO_LIBRARIES = "nodes need libraries that are not installed; install python-sock
 @click.argument("paths", metavar="FILE...", nargs=-1, required=True, shell_complete=completers.files)
 @click.option("--init", is_flag=True, help="Write a commented example to FILE.")
 @click.option("--keep", is_flag=True, help="Keep the folder of each run.")
+@click.option("--beside", metavar="URL", hidden=True, help="Run beside this server, and end with standard input.")
 @click.option("-q", "--quiet", is_flag=True, help="Print only warnings.")
 @click.option("-v", "--verbose", is_flag=True, help="Print details, too.")
 @click.pass_context
-def node(ctx: click.Context, /, paths: tuple[str, ...], init: bool, keep: bool, quiet: bool, verbose: bool) -> None:
+def node(
+    ctx: click.Context,
+    /,
+    paths: tuple[str, ...],
+    init: bool,
+    keep: bool,
+    beside: str | None,
+    quiet: bool,
+    verbose: bool,
+) -> None:
     """Run the nodes of files, without Docker, until Ctrl-C.
 
     FILE names a server, the API keys and data of nodes, and the algorithms that may run. The server is one of vantage6
@@ -40,14 +50,14 @@ def node(ctx: click.Context, /, paths: tuple[str, ...], init: bool, keep: bool, 
             settings.write_example(Path(path))
             notify(f"created {path}: write your keys and data into it, then run: vserver node {path}")
         return
-    found = [settings.read(Path(path)) for path in paths]
+    found = [settings.read(Path(path), beside, warns=beside is None) for path in paths]
     settings.refuse_repeated(found)
     try:
         from vserverlib.nodes import running
     except ImportError as error:
         raise Error(f"{NO_LIBRARIES} ({error.name} is missing)") from None
     level = 0 if quiet else 2 if verbose else 1
-    running.serve(found, running.Options(keep, level))
+    running.serve(found, running.Options(keep, level, ends_with_stdin=beside is not None))
     notify("the nodes were stopped")
 
 

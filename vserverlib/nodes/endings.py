@@ -13,14 +13,14 @@ MEMORY_ERROR = re.compile(r"\b_?(Array)?MemoryError\b|std::bad_alloc|Cannot allo
 UNITS = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
 
 
-def described(ended: Mapping[str, Any], limits: Limits, tail: str, is_killed: bool) -> tuple[str, str]:
+def described(ended: Mapping[str, Any], limits: Limits, tail: str) -> tuple[str, str]:
     """Return the status of a run, and a line for its log, which may be empty.
 
     ended: what the supervisor said: `exit`, or `ended` by "time" or "order". tail: the end of the log.
     """
     if ended.get("ended") == "time":
         return "failed", f"the run was ended: it exceeded {limits.seconds:g} seconds"
-    if ended.get("ended") == "order" or (not ended and is_killed):
+    if ended.get("ended") == "order":
         return "killed by user", ""
     if not ended:
         return "failed", "the run was lost: its processes were killed from outside"

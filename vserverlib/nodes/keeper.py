@@ -4,16 +4,17 @@ It runs in any Python from 3.10 on, without vserver. It imports what is slow to 
 algorithm and its data are read anew each time. The processes, each the parent of the next:
 
     node        keepers.py starts a keeper; a message names a run's folder, and brings its control socket and log pipe
-    keeper      forks a supervisor for each run
-    supervisor  waits for the end of the run, the end of its time, or an order to end it, and kills all that is left
+    keeper      forks a supervisor for each run, unless something was installed meanwhile
+    supervisor  waits for the end of the run, of its time, or of its control socket, and kills all that is left
     run         the leader of a session of its own; it becomes the wrapper, or executes a command (`run_with`)
 
-The keeper's end of a socket closes when the node ends, however it ends. Then the supervisors kill their runs, and the
-keeper removes all folders and ends.
+The sockets of a node close when it ends, however it ends. Then each supervisor kills its run. If the node has not said
+that it ends, the keeper removes all folders.
 """
 
 from __future__ import annotations
 
+import ast
 import atexit
 import contextlib
 import importlib
@@ -35,9 +36,13 @@ from typing import Any
 
 REQUEST = "request.json"  # in a run's folder
 MAX_MESSAGE = 8192  # bytes: a path
-ACCEPTED = b"+"
+BEGUN = b"+"  # the first message of a supervisor; the other is JSON, see _wait()
+END = b"."  # the last message of a node
 TOOLS = ("vantage6.algorithm.tools.wrap", "vantage6.algorithm.tools.decorators")
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+INSTALLED = {"site-packages", "dist-packages"}  # names of folders
+UNSAFE_TO_FORK = ("grpc", "jax", "polars", "pyspark", "ray", "tensorflow", "torch")  # they start threads
+MAX_SOURCES = 200  # files of an algorithm that are read for what they import
 START_FAILED = 127  # the exit status of a command that cannot be executed, as in shells
 
 
@@ -172,11 +177,13 @@ def _supervise(folder: str, control: socket.socket, log: int, wrapper: Any) -> N
     if run == 0:
         _become_run(request, folder, log, wrapper)
     _close_all_but({0, 1, 2, read, write, control.fileno()})
+    with contextlib.suppress(OSError):  # the node has ended
+        control.sendall(BEGUN)
     ended = _wait(run, control, read, request["seconds"])
     _kill_all(run)
     with contextlib.suppress(OSError):  # the node has ended
         control.sendall(json.dumps(ended).encode())
-        control.recv(1)  # it has read the result
+        control.recv(1)  # returns when it has read the result
     if not request["keep"]:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -216,22 +223,74 @@ def _kill_all(run: int) -> None:
 
 
 def _receive(node: socket.socket) -> tuple[str, list[int]]:
-    """Return the folder of the next run, and its control socket and log pipe; no folder: the node has ended."""
+    """Return the folder of the next run, and its control socket and log pipe; END or nothing if there is none."""
     message, ancillary, _, _ = node.recvmsg(MAX_MESSAGE, socket.CMSG_SPACE(2 * struct.calcsize("i")))
     found = [list(struct.unpack("2i", data)) for _, _, data in ancillary]
     return os.fsdecode(message), found[0] if found else []
 
 
-def _import_slow() -> None:
-    """Import what is slow: the tools of vantage6 if this Python has them, or else pandas."""
+def _import_slow(kind: str, target: str) -> None:
+    """Import what is slow: the tools of vantage6 if this Python has them, or else pandas; and the libraries in use."""
     warnings.filterwarnings("ignore", message=".*fork", category=DeprecationWarning)  # idle threads of numpy
     try:
         for name in TOOLS:
             importlib.import_module(name)
     except ImportError:
-        with contextlib.suppress(ImportError):
-            importlib.import_module("pandas")
-        importlib.import_module("urllib.request")  # for subtasks
+        _import("pandas")
+        _import("urllib.request")  # for subtasks
+    for name in sorted(_libraries(kind, target)):
+        _import(name)
+
+
+def _import(name: str) -> None:
+    with contextlib.suppress(Exception):  # the run reports it
+        importlib.import_module(name)
+
+
+def _libraries(kind: str, target: str) -> set[str]:
+    """Return the installed modules that an algorithm imports: they change with the environment only."""
+    own, found = target.partition(".")[0], set()
+    for path in _sources(kind, target):
+        with contextlib.suppress(OSError, SyntaxError, ValueError, RecursionError):
+            found |= _imported(ast.parse(path.read_bytes()))
+    return {
+        name for name in found if (top := name.partition(".")[0]) not in (own, *UNSAFE_TO_FORK) and _is_installed(top)
+    }
+
+
+def _sources(kind: str, target: str) -> list[Path]:
+    if kind == "file":
+        return [Path(target)]
+    try:
+        spec = importlib.util.find_spec(target.partition(".")[0])
+    except (ImportError, ValueError):
+        return []
+    folders = spec.submodule_search_locations if spec else None
+    return [path for folder in folders or () for path in sorted(Path(folder).rglob("*.py"))][:MAX_SOURCES]
+
+
+def _imported(tree: ast.Module) -> set[str]:
+    found: set[str] = set()
+    for node in tree.body:
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module)
+    return found
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, ValueError):
+        return False
+    return bool(spec and spec.origin and INSTALLED & set(Path(spec.origin).parts))
+
+
+def _installed() -> list[tuple[str, int]]:
+    """Return when something was installed in this environment, or removed."""
+    folders = [each for each in sys.path if Path(each).name in INSTALLED and os.path.isdir(each)]
+    return [(each, os.stat(each).st_mtime_ns) for each in folders]
 
 
 def _load(path: Path) -> Any:
@@ -242,35 +301,43 @@ def _load(path: Path) -> Any:
     return module
 
 
-def main(root: str, keep: str, is_kept: str) -> None:
-    """Start runs until the node closes its end of the socket, which is standard input."""
+def main(root: str, keep: str, kind: str, target: str) -> None:
+    """Start runs until the node closes its end of the socket, which is standard input.
+
+    keep: "keep" or "remove", the folders. kind: "package" or "file", as for the wrapper; "command" forks for commands.
+    """
     sys.path.pop(0)  # this file's folder, whose modules are not the algorithm's
     node = socket.socket(fileno=os.dup(0))
-    wrapper = None
-    if is_kept == "kept":
+    installed, wrapper = _installed(), None
+    if kind != "command":
         wrapper = _load(Path(__file__).with_name("wrapper.py"))
-        _import_slow()
+        _import_slow(kind, target)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no supervisor has to be waited for
     while True:
         folder, descriptors = _receive(node)
-        if not folder:
+        if not descriptors:
             break
-        if os.fork() == 0:
+        if installed == _installed() and os.fork() == 0:  # else the node starts another keeper
             node.close()
-            control, log = descriptors
-            try:
-                _supervise(folder, socket.socket(fileno=control), log, wrapper)
-            except BaseException:
-                sys.excepthook(*sys.exc_info())
-            finally:
-                os._exit(0)
+            _become_supervisor(folder, descriptors, wrapper)
         for each in descriptors:
             os.close(each)
-        node.sendall(ACCEPTED)
     with contextlib.suppress(ChildProcessError):
         os.waitpid(-1, 0)  # returns when all have ended
-    if keep != "keep":
+    if keep != "keep" and folder != END.decode():  # the node was killed
         shutil.rmtree(root, ignore_errors=True)
+
+
+def _become_supervisor(folder: str, descriptors: list[int], wrapper: Any) -> None:
+    """Turn this process into a supervisor. Never returns."""
+    try:
+        control, log = descriptors
+        _supervise(folder, socket.socket(fileno=control), log, wrapper)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        sys.stderr.flush()
+    finally:
+        os._exit(0)
 
 
 if __name__ == "__main__":

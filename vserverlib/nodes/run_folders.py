@@ -30,7 +30,6 @@ def create(root: Path, job: Job) -> Path:
     for name, content in (("input", job.input), ("token", job.token.encode()), ("output", b"")):
         _write(folder / name, content)
     (folder / "tmp").mkdir(0o700)
-    shared(root, job).mkdir(0o700, exist_ok=True)
     return folder
 
 

@@ -41,18 +41,26 @@ class RunLog:
         self._left_out += max(0, len(self._tail) - MAX_TAIL)
         self._tail = self._tail[-MAX_TAIL:]
 
-    def milliseconds_to_wait(self) -> float | None:
+    def seconds_to_wait(self) -> float | None:
         """Return when the next piece may be passed on; None if there is none."""
-        if not self._waiting:
-            return None
-        return max(0.0, self._passed_on_at + PAUSE - time.monotonic()) * 1000 + 1
+        return max(0.0, self._passed_on_at + PAUSE - time.monotonic()) if self._is_whole_line else None
 
     def pass_on(self, *, at_once: bool = False) -> None:
         """Pass on what has come, unless that was done just now."""
-        if self._waiting and (at_once or time.monotonic() >= self._passed_on_at + PAUSE):
-            piece, self._waiting = self._waiting, ""
+        if at_once:
+            end = len(self._waiting)
+        else:
+            is_due = time.monotonic() >= self._passed_on_at + PAUSE
+            end = (self._waiting.rfind("\n") + 1 or len(self._waiting)) if is_due and self._is_whole_line else 0
+        if end:
+            piece, self._waiting = self._waiting[:end], self._waiting[end:]
             self._on_log(piece)
             self._passed_on_at = time.monotonic()
+
+    @property
+    def _is_whole_line(self) -> bool:
+        """Whether a line waits, or a large part of one: a server ends the line after each piece."""
+        return "\n" in self._waiting or len(self._waiting) > TAIL_LENGTH
 
     @property
     def tail(self) -> str:

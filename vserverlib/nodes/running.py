@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import os
 import re
+import signal
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -36,10 +37,11 @@ NO_PLACE = "runs have no place for their files: set VSERVER_HOME to a folder of 
 
 @dataclass
 class Options:
-    """keep: the folders of runs. level: 0 prints only warnings, 2 details too."""
+    """keep: the folders of runs. level: 0 prints only warnings, 2 details too. ends_with_stdin: beside a server."""
 
     keep: bool = False
     level: int = 1
+    ends_with_stdin: bool = False
 
 
 @dataclass
@@ -183,9 +185,19 @@ def _wait(event: threading.Event) -> None:
         pass
 
 
+def _interrupt_after_stdin() -> None:
+    """End the nodes, as Ctrl-C does, at the end of stdin: a pipe of the server beside them, which may be killed."""
+    with contextlib.suppress(OSError):
+        while os.read(0, 4096):
+            pass
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+
 def serve(settings: Sequence[Settings], options: Options) -> None:
     """Run the nodes of some files until a signal comes; after another one than Ctrl-C, its exception goes on."""
     nodes = Nodes(settings, options)
+    if options.ends_with_stdin:
+        threading.Thread(target=_interrupt_after_stdin, name="stdin", daemon=True).start()
     try:
         nodes.start()
         nodes.wait()

@@ -86,6 +86,9 @@ class Server(NamedTuple):
         return f"{self.host}:{self.port}{self.path}"
 
 
+NO_SERVER = Server("", 0, "")  # of a file with a fault
+
+
 @dataclass(frozen=True)
 class NodeSettings:
     """A node. title: how messages name it. The key is in no message and no repr()."""
@@ -108,9 +111,16 @@ class Settings:
     environment: dict[str, str] = field(default_factory=dict)
 
 
-def read(path: Path) -> Settings:
-    """Return what a node's file says. Raises an Error with each fault. Warns if others can read a key."""
-    return _Reader(path).settings()
+def read(path: Path, server: str | None = None, *, warns: bool = True) -> Settings:
+    """Return what a node's file says. Raises an Error with each fault. Warns if others can read a key.
+
+    server: the URL of the server beside which the nodes run, in place of the file's, which may be left out.
+    """
+    reader = _Reader(path, server)
+    found = reader.settings()
+    for secret in sorted(reader.secret_files if warns else ()):
+        _warn_if_readable(secret)
+    return found
 
 
 def write_example(path: Path) -> None:
@@ -134,10 +144,10 @@ def refuse_repeated(settings: list[Settings]) -> None:
 class _Reader:
     """Reads one file, and collects its faults."""
 
-    def __init__(self, path: Path) -> None:
-        self._path, self._folder = path, path.absolute().parent
+    def __init__(self, path: Path, server: str | None) -> None:
+        self._path, self._folder, self._beside = path, path.absolute().parent, server
         self._faults = Faults(path, CONSEQUENCE)
-        self._secret_files: set[Path] = set()
+        self.secret_files: set[Path] = set()
 
     def settings(self) -> Settings:
         """Return what the file says."""
@@ -147,8 +157,6 @@ class _Reader:
             for place, text in remarks.first:
                 self._faults.add(place, text)
         self._faults.refuse()
-        for path in sorted(self._secret_files):
-            _warn_if_readable(path)
         return settings
 
     def _refuse_large(self) -> None:
@@ -158,11 +166,12 @@ class _Reader:
             raise Error(f"{shown(self._path)} is larger than {MAX_BYTES // 2**20} MiB: a node's file has a few lines")
 
     def _top(self, value: Value) -> Settings:
-        given = self._mapping(value, "the file", TOP, needed=("server", "nodes", "algorithms"))
+        needed = ("nodes", "algorithms") if self._beside is not None else ("server", "nodes", "algorithms")
+        given = self._mapping(value, "the file", TOP, needed)
         python = self._python(given["python"], "python") if "python" in given else sys.executable
         return Settings(
             self._path,
-            self._server(given.get("server")),
+            self._server(given.get("server")) if self._beside is None else _server(self._beside) or NO_SERVER,
             tuple(self._nodes(given.get("nodes"))),
             dict(self._algorithms(given.get("algorithms"), python)),
             self._limits(given.get("limits")),
@@ -226,12 +235,12 @@ class _Reader:
     def _server(self, value: Value | None) -> Server:
         text = "" if value is None else self._text(value, "server")
         if value is None or not text:
-            return Server("", 0, "")
+            return NO_SERVER
         found = _server(text)
         if found is None:
             message = "is the URL of the server's API, such as http://127.0.0.1:7601/api, without a user or a query"
             self._fault(value, f'server {message}, not "{printable(text.rpartition("@")[2])}"')
-        return found or Server("", 0, "")
+        return found or NO_SERVER
 
     def _nodes(self, value: Value | None) -> Iterator[NodeSettings]:
         items = self._list(value, "nodes")
@@ -255,11 +264,11 @@ class _Reader:
         if isinstance(node, Mapping) and ("api_key" in given) == ("api_key_file" in given):
             self._fault(node, f'{name} needs one of "api_key" and "api_key_file"')
         elif "api_key" in given:
-            self._secret_files.add(self._path)
+            self.secret_files.add(self._path)
             text = self._text(given["api_key"], f"api_key of {name}")
             return self._uuid(given["api_key"], f"api_key of {name}", text) if text else ""
         elif "api_key_file" in given and (path := self._file(given["api_key_file"], f"api_key_file of {name}")):
-            self._secret_files.add(path)
+            self.secret_files.add(path)
             with open(path, "rb") as file:
                 text = file.read(MAX_KEY_BYTES).decode(errors="replace").strip()
             return self._uuid(given["api_key_file"], f"the content of api_key_file of {name}", text)
@@ -307,7 +316,7 @@ class _Reader:
             self._fault(value, f"{name} {what}: write {{uri: ..., type: ...}} with one of {', '.join(ALL_TYPES)}")
             return None
         if URI.match(uri):
-            self._secret_files.add(self._path)
+            self.secret_files.add(self._path)
             return Database(uri, kind)
         if uri and kind not in FILE_TYPES:
             self._fault(value, f"{name} is not a URI, as a database of type {kind} is: SCHEME://...")

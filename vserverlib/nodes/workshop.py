@@ -15,18 +15,22 @@ import shutil
 import socket
 import tempfile
 import threading
-from collections.abc import Callable
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from vserverlib import Error
+from vserverlib import Error, printable
 from vserverlib.nodes import endings, run_folders
 from vserverlib.nodes.jobs import Job, Limits, Outcome
-from vserverlib.nodes.keepers import Keepers
+from vserverlib.nodes.keeper import BEGUN
+from vserverlib.nodes.keepers import Keeper, Keepers
 from vserverlib.nodes.run_logs import RunLog
 
 READ_SIZE = 65536  # bytes of a log at once
-KILL = b"k"
+ATTEMPTS = 3  # to begin a run
+START_SECONDS = 300.0  # in which a keeper imports what is slow, and begins a run
 
 OnLog = Callable[[str], None]
 OnEnd = Callable[[Outcome], None]
@@ -40,7 +44,7 @@ class Running:
         self._log = RunLog(on_log)
         self._lock = threading.Lock()
         self._control: socket.socket | None = None
-        self._is_killed = False
+        self._has_begun = self._is_killed = False
         self.thread = threading.Thread(target=self._work, name=f"run {job.run_id}", daemon=True)
 
     def kill(self) -> None:
@@ -48,8 +52,8 @@ class Running:
         with self._lock:
             self._is_killed = True
             if self._control is not None:
-                with contextlib.suppress(OSError):
-                    self._control.send(KILL)
+                with contextlib.suppress(OSError):  # the supervisor was killed
+                    self._control.shutdown(socket.SHUT_WR if self._has_begun else socket.SHUT_RDWR)
 
     def _work(self) -> None:
         try:
@@ -63,61 +67,93 @@ class Running:
 
     def _outcome(self) -> Outcome:
         """Compute the run. Raises an Error or an OSError if it cannot be started."""
-        with contextlib.ExitStack() as stack:
-            folder = run_folders.create(self._workshop.root, self._job)
-            stack.callback(self._remove, folder)
-            run_folders.write_request(folder, self._workshop.request(self._job, folder))
-            control, log = self._started(folder, stack)
-            ended = self._followed(control, log)
-            result = run_folders.result(folder)
+        workshop = self._workshop
+        with workshop.shared_folder(self._job), self._folder() as folder:
+            run_folders.write_request(folder, workshop.request(self._job, folder))
+            for _ in range(ATTEMPTS):  # a keeper may have been killed, or its environment has changed
+                keeper = workshop.keepers.of(self._job)
+                outcome = self._tried(keeper, folder)
+                if outcome is not None:
+                    return outcome
+                workshop.keepers.retire(keeper)
+        raise Error(f"{printable(self._job.algorithm.python, 200)} does not start: {keeper.complaint()}")
+
+    @contextlib.contextmanager
+    def _folder(self) -> Iterator[Path]:
+        folder = run_folders.create(self._workshop.root, self._job)
+        try:
+            yield folder
+        finally:
+            if not self._workshop.keep:
+                shutil.rmtree(folder, ignore_errors=True)  # if there was no supervisor to do so
+
+    def _tried(self, keeper: Keeper, folder: Path) -> Outcome | None:
+        """Have a keeper compute the run; None if it does not begin."""
+        control, theirs = socket.socketpair()
+        read, write = os.pipe()
+        with control, open(read, "rb", buffering=0) as log:
             with self._lock:
-                self._control = None
+                self._control, self._has_begun = control, False
+                is_killed = self._is_killed
+            with theirs, open(write, "wb", buffering=0):
+                if not is_killed:
+                    keeper.begin(folder, theirs.fileno(), write)
+            try:
+                ended = self._followed(control, log.fileno())
+            finally:
+                with self._lock:  # from here on, a kill comes too late
+                    self._control, is_killed = None, self._is_killed
+            if ended is None and not is_killed:
+                return None
+            outcome = self._judged({"ended": "order"} if is_killed else ended or {}, folder)
             control.shutdown(socket.SHUT_WR)  # the supervisor removes the folder, and ends
             with contextlib.suppress(OSError):
                 control.recv(1)
-        status, remark = endings.described(ended, self._workshop.limits, self._log.tail, self._is_killed)
-        return Outcome(status, result if status == "completed" else None, self._log.end(remark))
+            return outcome
 
-    def _remove(self, folder: Path) -> None:
-        if not self._workshop.keep:
-            shutil.rmtree(folder, ignore_errors=True)  # if there was no supervisor to do so
-            with contextlib.suppress(OSError):  # a folder of the job that is in use
-                run_folders.shared(self._workshop.root, self._job).rmdir()
+    def _judged(self, ended: dict[str, Any], folder: Path) -> Outcome:
+        status, remark = endings.described(ended, self._workshop.limits, self._log.tail)
+        result = None
+        if status == "completed":
+            try:
+                result = run_folders.result(folder)
+            except Error as error:
+                status, remark = "failed", str(error)
+        return Outcome(status, result, self._log.end(remark))
 
-    def _started(self, folder: Path, stack: contextlib.ExitStack) -> tuple[socket.socket, int]:
-        """Start the run, and return its control socket and the pipe with its log."""
-        control, theirs = socket.socketpair()
-        stack.enter_context(control)
-        read, write = os.pipe()
-        stack.callback(os.close, read)
-        try:
-            with self._lock:
-                self._control = control
-                if self._is_killed:
-                    control.send(KILL)
-            self._workshop.keepers.begin(self._job, folder, theirs.fileno(), write)
-        finally:
-            theirs.close()
-            os.close(write)
-        return control, read
+    def _followed(self, control: socket.socket, log: int) -> dict[str, Any] | None:
+        """Pass the log on until the run has ended.
 
-    def _followed(self, control: socket.socket, log: int) -> dict[str, Any]:
-        """Pass the log on until the run has ended, and return what the supervisor says; nothing if it was killed."""
+        Returns what the supervisor says; nothing if it was killed; None if the run did not begin.
+        """
         os.set_blocking(log, False)
-        poll = select.poll()
+        poll, said, is_open = select.poll(), b"", True
         for each in (control.fileno(), log):
             poll.register(each, select.POLLIN)
-        while True:
-            ready = {number for number, _ in poll.poll(self._log.milliseconds_to_wait())}
+        deadline = time.monotonic() + START_SECONDS
+        while is_open and len(said) <= len(BEGUN):
+            ready = {number for number, _ in poll.poll(self._milliseconds_to_wait(deadline))}
             if log in ready and not self._read(log):
                 poll.unregister(log)
             self._log.pass_on()
             if control.fileno() in ready:
-                break
-        ended = control.recv(READ_SIZE)
+                piece = control.recv(READ_SIZE)
+                said, is_open = said + piece, bool(piece)
+                with self._lock:
+                    self._has_begun = bool(said)
+            if not said and time.monotonic() > deadline:
+                return None
         while self._read(log):
             pass
-        return dict(json.loads(ended)) if ended else {}
+        if not said:
+            return None
+        return dict(json.loads(said[len(BEGUN) :] or "{}"))
+
+    def _milliseconds_to_wait(self, deadline: float) -> float | None:
+        waits = [] if self._has_begun else [max(0.0, deadline - time.monotonic())]
+        log = self._log.seconds_to_wait()
+        waits += [] if log is None else [log]
+        return min(waits) * 1000 + 1 if waits else None
 
     def _read(self, log: int) -> bool:
         """Read some of the log. Returns whether there may be more now."""
@@ -141,6 +177,7 @@ class Workshop:
         self.limits, self.keep, self._run_with = limits, keep, run_with
         self.keepers = Keepers(self.root, keep=keep, forks=not run_with)
         self._running: set[Running] = set()
+        self._users: Counter[Path] = Counter()  # runs by the folder that they share
         self._lock = threading.Lock()
         self._is_closed = False
 
@@ -158,6 +195,23 @@ class Workshop:
         """Forget a run that has ended."""
         with self._lock:
             self._running.discard(running)
+
+    @contextlib.contextmanager
+    def shared_folder(self, job: Job) -> Iterator[None]:
+        """Have the folder that the runs of a job share; it stays after the block if there is something in it."""
+        folder = run_folders.shared(self.root, job)
+        with self._lock:
+            folder.mkdir(0o700, exist_ok=True)
+            self._users[folder] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._users[folder] -= 1
+                if not self._users[folder]:
+                    del self._users[folder]
+                    with contextlib.suppress(OSError):  # it is not empty
+                        folder.rmdir()
 
     def request(self, job: Job, folder: Path) -> dict[str, Any]:
         """Return what keeper.py has to know of a run."""

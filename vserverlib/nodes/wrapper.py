@@ -24,6 +24,7 @@ import os
 import re
 import sys
 import time
+import traceback
 import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -70,7 +71,7 @@ def _given() -> dict[str, Any]:
         _fail(f"the input is not JSON: {error}")
     if not isinstance(given, dict) or not isinstance(given.get("method"), str):
         _fail('the input needs a "method"')
-    args, kwargs = given.get("args") or [], given.get("kwargs") or {}
+    args, kwargs = given.get("args", []), given.get("kwargs", {})
     if not isinstance(args, list) or not isinstance(kwargs, dict):
         _fail('in the input, "args" is a list and "kwargs" an object')
     return {"method": given["method"], "args": args, "kwargs": kwargs}
@@ -125,12 +126,25 @@ def _call(module: types.ModuleType, given: dict[str, Any]) -> None:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s > %(message)s", stream=sys.stdout)
     function = _function(module, given["method"])
     filled_in = list(_filled_in(function, given["kwargs"]))
-    result = function(*filled_in, *given["args"], **given["kwargs"])
+    try:
+        result = function(*filled_in, *given["args"], **given["kwargs"])
+    except Exception as error:
+        traceback.print_exception(error.with_traceback(_inside(error)))
+        sys.exit(1)
     try:
         text = json.dumps(result)
     except (TypeError, ValueError, RecursionError) as error:
         _fail(f"the result of {given['method']} cannot be written as JSON: {error}")
-    Path(os.environ["OUTPUT_FILE"]).write_text(text)
+    try:
+        Path(os.environ["OUTPUT_FILE"]).write_text(text)
+    except OSError as error:
+        _fail(f"the result cannot be written: {error.strerror}")
+
+
+def _inside(error: Exception) -> types.TracebackType | None:
+    """Return the part of a traceback that an author of an algorithm understands; all if the call itself failed."""
+    first = error.__traceback__
+    return first.tb_next if first is not None and first.tb_next is not None else first
 
 
 def _encode_all() -> None:
@@ -180,7 +194,10 @@ def _database(kind: str, number: int) -> Any:
     uri, type_ = os.environ[f"{name}_DATABASE_URI"], os.environ[f"{name}_DATABASE_TYPE"]
     if kind == "path":
         return uri
-    return _frame(uri, type_, name) if kind == "data" else _rows(uri, type_)
+    try:
+        return _frame(uri, type_, name) if kind == "data" else _rows(uri, type_)
+    except (OSError, ValueError) as error:
+        _fail(f'the database "{label}" cannot be read: {error}')
 
 
 def _frame(uri: str, type_: str, name: str) -> Any:
