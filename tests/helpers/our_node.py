@@ -49,6 +49,7 @@ def note(folder, seconds):
     return int(run)
 
 def wait_for(file):
+    print("waiting", flush=True)
     while not os.path.exists(file):
         time.sleep(0.01)
 

@@ -14,6 +14,7 @@ import signal
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from vserverlib import Error, files, home, pluralize, signals
@@ -22,7 +23,7 @@ from vserverlib.messages import notify
 from vserverlib.nodes.client import Identity
 from vserverlib.nodes.node import Node
 from vserverlib.nodes.settings import Server, Settings
-from vserverlib.nodes.slots import Slots
+from vserverlib.nodes.team import Team
 from vserverlib.nodes.workshop import Workshop
 
 SIGNALS_EVERY = 0.25  # seconds
@@ -101,9 +102,10 @@ class Nodes:
         self._workshops.append(workshop)
         if settings.run_with:
             notify(f"{shown(settings.path)}: {ONE_BY_ONE}")
-        slots, report = Slots(settings.limits.parallel), Reporter(self._options, settings.server)
+        report = Reporter(self._options, settings.server)
+        team = Team(settings, workshop, report, partial(self._claim, settings.server))
         for own in settings.nodes:
-            node = Node(settings, own, workshop, slots, report, lambda who: self._claim(settings.server, who))
+            node = Node(team, own)
             self._nodes.append((node, report))
             node.start()
 
@@ -199,7 +201,8 @@ def serve(settings: Sequence[Settings], options: Options) -> None:
     try:
         nodes.start()
         nodes.wait()
-        notify(f"{pluralize(sum(len(each.nodes) for each in settings), 'node')} online (Ctrl-C stops)")
+        if options.level > 0:
+            notify(f"{pluralize(sum(len(each.nodes) for each in settings), 'node')} online (Ctrl-C stops)")
         _wait(threading.Event())
     except signals.Terminated:
         raise
