@@ -121,11 +121,11 @@ def init(target: Target, demo: bool) -> None:
     from vserverlib.databases import connecting
 
     if demo:
-        from vserverlib.examples.demo import LOG_INS, make
+        from vserverlib.examples.demo import log_ins, make
     (make if demo else connecting.create)(target.path)
     notify(f"created {target.name}; open it with: {target.command('shell')}")
     if demo:
-        notify(LOG_INS)
+        click.echo(log_ins(), err=True)
 
 
 for _command in (

@@ -62,9 +62,12 @@ def start(
     def opened() -> Any:
         return starting.opened_for_serving(opener.demo if is_demo else lambda: opener.connect(target.path))
 
-    if host not in LOOPBACK:
-        notify(f"listening on {host}: {NO_TLS}", "yellow")
-    came = starting.serve(opened, options, _announced if is_demo else _named)
+    def announced(title: str, address: str) -> None:
+        if host not in LOOPBACK:
+            notify(f"listening on {host}: {NO_TLS}", "yellow")
+        (_announced if is_demo else _named)(title, address)
+
+    came = starting.serve(opened, options, announced)
     notify("the server was stopped")
     if came != signal.SIGINT:
         signal.raise_signal(came)
@@ -98,10 +101,10 @@ def _named(title: str, address: str) -> None:
 
 def _announced(title: str, address: str) -> None:
     """Say where the example data is served, and how to log in."""
-    from vserverlib.examples.demo import LOG_INS
+    from vserverlib.examples import demo
 
     _named(title, address)
-    notify(LOG_INS)
+    click.echo(demo.log_ins(), err=True)
     host, _, rest = address.removeprefix("http://").rpartition(":")
     port, _, path = rest.partition("/")
     click.echo(SNIPPET.format(host=host, port=port, path=f"/{path}"), err=True)
