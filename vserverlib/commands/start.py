@@ -90,12 +90,15 @@ def start(
     def opened() -> Any:
         return starting.opened_for_serving(opener.demo if is_demo else lambda: opener.connect(target.path))
 
+    def announced(title: str, address: str) -> None:
+        if host not in LOOPBACK:
+            notify(f"listening on {host}: {NO_TLS}", "yellow")
+        (_announced if is_demo else _named)(title, address)
+
     _check_nodes(nodes_files)
-    if host not in LOOPBACK:
-        notify(f"listening on {host}: {NO_TLS}", "yellow")
     with _of_demo(is_demo) as more:
         nodes = node_processes.NodeProcesses([*map(Path, nodes_files), *more], LEVELS[level])
-        came = starting.serve(opened, options, _announced if is_demo else _named, nodes)
+        came = starting.serve(opened, options, announced, nodes)
     notify("the server was stopped")
     if came != signal.SIGINT:
         signal.raise_signal(came)
@@ -160,10 +163,10 @@ def _named(title: str, address: str) -> None:
 
 def _announced(title: str, address: str) -> None:
     """Say where the example data is served, and how to log in."""
-    from vserverlib.examples.demo import LOG_INS
+    from vserverlib.examples import demo
 
     _named(title, address)
-    notify(LOG_INS)
+    click.echo(demo.log_ins(), err=True)
     host, _, rest = address.removeprefix("http://").rpartition(":")
     port, _, path = rest.partition("/")
     click.echo(SNIPPET.format(host=host, port=port, path=f"/{path}"), err=True)
