@@ -26,7 +26,7 @@ from typing import Any
 import click
 
 from vserverlib import Error, pluralize, printable
-from vserverlib.commands import clean_up, completers, create, edit, editor, maintenance, read, start
+from vserverlib.commands import clean_up, completers, create, edit, editor, maintenance, node, read, run, start
 from vserverlib.commands.options import BEFORE, MAX_COUNT, Command, Commands, Target, misplaced, one_database
 from vserverlib.messages import notify, plain_warnings
 
@@ -136,6 +136,8 @@ for _command in (
     *clean_up.COMMANDS,
     *maintenance.COMMANDS,
     *start.COMMANDS,
+    *node.COMMANDS,
+    *run.COMMANDS,
 ):
     main.add_command(_command)
 

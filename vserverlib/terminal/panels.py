@@ -197,9 +197,12 @@ class LanesSection:
     def __init__(self, task: Task, moment: datetime.datetime) -> None:
         self.found, self.moment = details.lanes(task), moment
         self.times = details.moments(self.found.lanes)
+        self.is_left_alone = details.is_left_alone(task, self.found)
 
     def drawn(self, look: Look, width: int) -> Iterator[Any]:
         """Return the renderables below the fields. width: in columns."""
+        if self.is_left_alone:
+            yield from (Text(), Text(LEFT_ALONE, "yellow"))
         if not self.found.lanes:
             return
         names = max(NAME_ROOM, width // 3)
@@ -253,6 +256,7 @@ class LanesSection:
         return Text.assemble(" " * begin, *drawn, (sign, look.colour(lane.status)))
 
 
+LEFT_ALONE = "no node takes it up, because it was saved, not posted: vserver run posts tasks"
 HEADINGS = tuple(Text(word, "bold") for word in ("organization", "result", "waited", "ran"))
 
 
