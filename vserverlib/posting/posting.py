@@ -23,7 +23,8 @@ from vserverlib.posting.choosing import Choice, Wanted
 from vserverlib.queries import outcomes
 from vserverlib.queries.outcomes import Outcome
 from vserverlib.running_servers import RunningServer
-from vserverlib.serving import NO_LIBRARIES, callers
+from vserverlib.serving import NO_LIBRARIES
+from vserverlib.serving.callers import mark_of_user
 from vserverlib.serving.presence import ONLINE
 
 SECONDS = 60.0  # until the server's answer: it waits for a lock for ten
@@ -105,7 +106,7 @@ def post(database: Any, order: Order) -> int:
         "organizations": [{"id": each.id, "input": text} for each in choice.organizations],
         "databases": [{"label": label} for label in order.databases],
     }
-    token = _tokens().Signer(server.secret.encode()).run(choice.user.id, callers.mark_of_user(choice.user), actor())
+    token = _tokens().Signer(server.secret.encode()).run(choice.user.id, mark_of_user(choice.user), actor())
     id = int(_asked(server, token, body)["id"])
     _report_offline(choice)
     return id
