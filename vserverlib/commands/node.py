@@ -19,6 +19,7 @@ NO_LIBRARIES = "nodes need libraries that are not installed; install python-sock
 @click.option("--init", is_flag=True, help="Write a commented example to FILE.")
 @click.option("--keep", is_flag=True, help="Keep the folder of each run.")
 @click.option("--beside", metavar="URL", hidden=True, help="Run beside this server, and end with standard input.")
+@click.option("--hint", hidden=True, help="Print this once all nodes are online.")
 @click.option("-q", "--quiet", is_flag=True, help="Print only warnings.")
 @click.option("-v", "--verbose", is_flag=True, help="Print details, too.")
 @click.pass_context
@@ -29,6 +30,7 @@ def node(
     init: bool,
     keep: bool,
     beside: str | None,
+    hint: str | None,
     quiet: bool,
     verbose: bool,
 ) -> None:
@@ -57,7 +59,7 @@ def node(
     except ImportError as error:
         raise Error(f"{NO_LIBRARIES} ({error.name} is missing)") from None
     level = 0 if quiet else 2 if verbose else 1
-    running.serve(found, running.Options(keep, level, ends_with_stdin=beside is not None))
+    running.serve(found, running.Options(keep, level, beside is not None, hint or ""))
     notify("the nodes were stopped")
 
 

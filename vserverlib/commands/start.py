@@ -95,9 +95,11 @@ def start(
             notify(f"listening on {host}: {NO_TLS}", "yellow")
         (_announced if is_demo else _named)(title, address)
 
-    _check_nodes(nodes_files)
+    if nodes_files:
+        _check_nodes(nodes_files)
     with _of_demo(is_demo) as more:
-        nodes = node_processes.NodeProcesses([*map(Path, nodes_files), *more], LEVELS[level])
+        hint = ("--hint", COMPUTE) if more else ()
+        nodes = node_processes.NodeProcesses([*map(Path, nodes_files), *more], (*LEVELS[level], *hint))
         came = starting.serve(opened, options, announced, nodes)
     notify("the server was stopped")
     if came != signal.SIGINT:
@@ -124,7 +126,7 @@ def _check_nodes(nodes_files: tuple[str, ...]) -> None:
     """Raise an Error for a node's file with a fault, before anything is served; warn of one that others can read."""
     from vserverlib.nodes import settings
 
-    if nodes_files and (missing := _missing_for_nodes()):
+    if missing := _missing_for_nodes():
         raise Error(f"{NO_LIBRARIES_OF_NODES} ({missing} is missing)")
     settings.refuse_repeated([settings.read(Path(file), ANY_SERVER) for file in nodes_files])
 
@@ -170,8 +172,6 @@ def _announced(title: str, address: str) -> None:
     host, _, rest = address.removeprefix("http://").rpartition(":")
     port, _, path = rest.partition("/")
     click.echo(SNIPPET.format(host=host, port=port, path=f"/{path}"), err=True)
-    if not _missing_for_nodes():
-        notify(COMPUTE)
 
 
 COMMANDS = (start,)

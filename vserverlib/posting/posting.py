@@ -30,6 +30,7 @@ from vserverlib.serving.presence import ONLINE
 SECONDS = 60.0  # until the server's answer: it waits for a lock for ten
 LONGEST_NAME = 80  # characters of a name that is made of the method and its arguments
 STATUS_CREATED = 201
+LARGEST = 64 << 20  # bytes of a task, for the server
 
 
 class Order(NamedTuple):
@@ -140,12 +141,14 @@ def _name(order: Order) -> str:
 
 def _asked(server: RunningServer, token: str, body: dict[str, Any]) -> Any:
     """Return the server's answer to a task. Raises an Error if it refuses it, or does not answer."""
-    place = urlsplit(server.url)
+    place, text = urlsplit(server.url), json.dumps(body)
+    if len(text) > LARGEST:
+        raise Error(f"the task is larger than {LARGEST >> 20} MB: give its methods less, such as the name of a file")
     headers = {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
     connection = http.client.HTTPConnection(str(place.hostname), place.port, timeout=SECONDS)
     try:
         with contextlib.closing(connection):
-            connection.request("POST", f"{place.path}/task", json.dumps(body), headers)
+            connection.request("POST", f"{place.path}/task", text, headers)
             answer = connection.getresponse()
             found = json.loads(answer.read())
     except (OSError, ValueError, http.client.HTTPException) as error:
