@@ -21,7 +21,7 @@ HOST, PORT, API_PATH = "127.0.0.1", 7601, "/api"
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 LEVELS = (("--quiet",), (), ("--verbose",))  # options of the nodes
 ANY_SERVER = f"http://{HOST}:{PORT}{API_PATH}"  # stands for this one, before it has a port
-COMPUTE = "in another terminal: vserver run --demo demo/average:1 central_average column_name=age"
+COMPUTE = "type in another terminal:\nvserver run --demo demo/average:1 central_average column_name=age"
 PATH = r"(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*/?"
 HOST_NAME = r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+"
 NO_TLS = "passwords and tokens cross the network as plain text: put a proxy with TLS in front, or use --host 127.0.0.1"

@@ -39,7 +39,7 @@ NO_PLACE = "runs have no place for their files: set VSERVER_HOME to a folder of 
 class Options:
     """keep: the folders of runs. level: 0 prints only warnings, 2 details too. ends_with_stdin: beside a server.
 
-    hint: is printed once all nodes are online.
+    hint: lines that are printed once all nodes are online.
     """
 
     keep: bool = False
@@ -207,8 +207,8 @@ def serve(settings: Sequence[Settings], options: Options) -> None:
         nodes.wait()
         if options.level > 0:
             notify(f"{pluralize(sum(len(each.nodes) for each in settings), 'node')} online (Ctrl-C stops)")
-        if options.hint:
-            notify(options.hint)
+        for line in options.hint.splitlines():
+            notify(line)
         _wait(threading.Event())
     except signals.Terminated:
         raise
