@@ -226,6 +226,11 @@ def test_a_nodes_file_with_a_fault_is_refused_before_anything_is_served(path: Pa
     with our_server.running(path, tmp_path, "--nodes", str(file)) as server:
         said = until(server, "3 nodes online")
         assert said.count("chmod 600") == 1 and federation.keys[1] not in said
+        (nodes,) = children(server.process.pid)
+        os.kill(nodes, signal.SIGKILL)
+        until(server, "status -9")
+        assert server.client().ask("GET", "health").status == 200
+        assert server.stop() == 0
 
 
 # What is refused
@@ -347,9 +352,9 @@ def test_a_result_is_decoded_if_it_can_be(consortium: Any) -> None:
 
 def test_a_saved_task_is_said_to_be_left_alone(consortium: Any) -> None:
     shown = vserver("show", "task", "14").out
-    assert "no node takes it up" in shown and "vserver run" in shown
+    assert "hands it to no node" in shown and "vserver run" in shown
     for task in ("1", "9"):  # completed; active
-        assert "no node takes it up" not in vserver("show", "task", task).out
+        assert "hands it to no node" not in vserver("show", "task", task).out
 
 
 def test_without_the_libraries_of_nodes_the_demo_is_served_and_says_what_to_install(example: Path) -> None:

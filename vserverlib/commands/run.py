@@ -84,6 +84,7 @@ def run(
     $ vserver run --demo demo/average:1 central_average column_name=age
     $ vserver run demo/average:1 partial_average column_name=age --all --user anna
     """
+    from vserverlib.entities.typed_values import encodable
     from vserverlib.posting import posting
     from vserverlib.posting.choosing import Wanted
     from vserverlib.terminal import watching
@@ -91,7 +92,8 @@ def run(
     if wanted["everywhere"] and wanted["organizations"]:
         raise click.UsageError("--all and --organization exclude each other: choose one", ctx)
     target = _of_demo(ctx, wanted) if demo else ctx.obj
-    order = posting.Order(image, method, _arguments(words), Wanted(**wanted), labels, name)
+    image, method, *rest = map(encodable, (image, method, *words))
+    order = posting.Order(image, method, _arguments(rest), Wanted(**wanted), labels, name)
     with target.open(read_only=True) as database:
         id = posting.post(database, order)
         if no_wait:
@@ -122,10 +124,10 @@ def _of_demo(ctx: click.Context, wanted: dict[str, Any]) -> Target:
     return target
 
 
-def _arguments(words: tuple[str, ...]) -> dict[str, Any]:
+def _arguments(words: list[str]) -> dict[str, Any]:
     from vserverlib.posting import method_arguments
 
-    if words == (STDIN,):
+    if words == [STDIN]:
         return method_arguments.of_object(sys.stdin.buffer.read())
     return method_arguments.parse(words)
 
