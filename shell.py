@@ -266,6 +266,15 @@ def post(image: str, method: str, arguments: Mapping[str, Any] | None = None, **
     return api.post(image, method, arguments, **options)
 
 
+# What completion offers for its arguments, "" for the first.
+post.texts = {  # type: ignore[attr-defined]
+    "": models.Task.image,
+    "organizations": models.Organization.name,
+    "collaboration": models.Collaboration.name,
+    "user": models.User.username,
+}
+
+
 def summary(database: Any) -> list[Summary]:
     """Return the summary that `db` displays, entity by entity. One query."""
     from vserverlib.terminal.completion import methods
