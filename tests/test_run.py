@@ -92,6 +92,21 @@ def test_a_task_is_posted_computed_and_shown(address: str, federation: Federatio
 
         (row,) = json.loads(vserver(*run, "central", "-o", "json").out)
         assert (row["result"], row["status"], row["organization"]) == (6, "completed", "root")
+        code = (
+            f'print(post("{IMAGE}", "add", {{"first": 1, "second": 2}}, organizations=[2, "site 3"], user=1).results)'
+        )
+        done = vserver("-d", address, "shell", "-c", code)
+        assert (done.status, done.out) == (0, "[3, 3]\n"), done
+        begun = children(server.process.pid)
+        assert len(begun) == 1 and server.stop() == 0
+        until_gone(begun)
+    assert state_files() == [] and "Traceback" not in server.err and "api_key" not in server.err
+
+
+def test_run_takes_words_files_and_choices(path: Path, tmp_path: Path) -> None:
+    our_server.fill_with_root(path)
+    with served(str(path), Federation(path, 3), tmp_path):
+        run = ("-d", path, "run", IMAGE)
         rows = vserver(*run, "part", "--all", "-o", "jsonl").out.splitlines()
         assert [json.loads(each)["result"] for each in rows] == [2, 2, 2]
         few = vserver(*run, "part", "--organization", "site 3", "--organization", "2", "-o", "json")
@@ -103,25 +118,16 @@ def test_a_task_is_posted_computed_and_shown(address: str, federation: Federatio
         stdin = vserver(*run, "add", "-", given='{"first": "a", "second": "b"}', o="x")
         assert stdin.status == 0 and '"ab"' in stdin.out
         assert vserver(*run, "other").status == 1
-        done = vserver("-d", address, "run", "demo/unknown:1", "add")
+        done = vserver("-d", path, "run", "demo/unknown:1", "add")
         assert done.status == 1 and "not allowed" in done.out, done
 
         name = vserver(*run, "part", "--no-wait", "--name", "mine")
         assert (name.status, name.err) == (0, "") and name.out.startswith("task/")
-        assert vserver("-d", address, "wait", name.out.strip()).status == 0
-        assert vserver("-d", address, "list", "tasks", "--where", "name=mine", "-o", "name").out == name.out
+        assert vserver("-d", path, "wait", name.out.strip()).status == 0
+        assert vserver("-d", path, "list", "tasks", "--where", "name=mine", "-o", "name").out == name.out
 
-        code = (
-            f'print(post("{IMAGE}", "add", {{"first": 1, "second": 2}}, organizations=[2, "site 3"], user=1).results)'
-        )
-        done = vserver("-d", address, "shell", "-c", code)
-        assert (done.status, done.out) == (0, "[3, 3]\n"), done
-        code = f'print(post("{IMAGE}", "part", wait=False).runs[0].state, post("{IMAGE}", "fail").results)'
-        assert vserver("-d", address, "shell", "-c", code).out == "pending [None]\n"
-        begun = children(server.process.pid)
-        assert len(begun) == 1 and server.stop() == 0
-        until_gone(begun)
-    assert state_files() == [] and "Traceback" not in server.err and "api_key" not in server.err
+        code = f'print(len(post("{IMAGE}", "part", wait=False).runs), post("{IMAGE}", "fail").results)'
+        assert vserver("-d", path, "shell", "-c", code).out == "1 [None]\n"
 
 
 def test_it_waits_for_a_node_that_is_not_online_and_ctrl_c_leaves_the_task(path: Path, tmp_path: Path) -> None:
