@@ -203,7 +203,7 @@ def test_the_demo_prints_its_log_ins_and_keeps_nothing(tmp_path: Path) -> None:
         port = int(found[1] if found else 0)
         said = "".join(iter(lines.__next__, "    client.task.list()\n"))
         assert max(map(len, said.splitlines())) <= 80 and said.count("Demo-") == len(demo.USERS) + 1
-        assert "    bram.hofstra       researcher                     Demo-Bram-1\n" in said
+        assert "  bram.hofstra       researcher                     Demo-Bram-1\n" in said
         assert f'UserClient("http://127.0.0.1", {port}, "/v6")' in said
         client = our_server.Client(port, "/v6")
         answer = client.ask("POST", "token/user", {"username": "anna.devries", "password": "Demo-Anna-1"})
