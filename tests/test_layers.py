@@ -31,6 +31,7 @@ ROOMS = (
     "terminal",
     "opening",
     "api",
+    "pages",
     "serving",
     "commands",
     "shell",
@@ -79,10 +80,12 @@ OWNERS = {
     "bcrypt": {"hashing"},
     "peewee": {"drivers"},
     "playhouse": {"schemas"},
-    "starlette": {"application", "sockets"},
+    "starlette": {"application", "browser", "sockets"},
     "uvicorn": {"starting"},
     "socketio": {"sockets"},
     "jwt": {"tokens"},
+    "jinja2": {"rendering"},
+    "markupsafe": {"rendering", "documents", "overview_page", "entity_page"},
     "psycopg": {"postgres", "sessions", "connecting", "secret_values", "value_decoding", "lock_timeout", "servers"},
 }
 AT_START = ("click", "peewee", "playhouse")

@@ -417,6 +417,7 @@ def output(*formats: str) -> Callable[[CommandFunction], CommandFunction]:
 
 
 OUTPUT = output("json", "yaml")
+PAGE_OUTPUT = output("json", "yaml", "html")
 JSON_OUTPUT = output("json", "jsonl")
 LIST_OUTPUT = output("json", "jsonl", "csv", "yaml", "name")
 

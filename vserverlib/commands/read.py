@@ -21,6 +21,7 @@ from vserverlib.commands.options import (
     JSON_OUTPUT,
     LIST_OUTPUT,
     OUTPUT,
+    PAGE_OUTPUT,
     PAGING,
     Target,
     command,
@@ -115,7 +116,7 @@ def _print_fields(model: Any, output: str) -> None:
 @command()
 @click.argument("entity", shell_complete=completers.nouns)
 @click.argument("id_or_name", metavar="ID|NAME", required=False, shell_complete=completers.labels)
-@OUTPUT
+@PAGE_OUTPUT
 @click.pass_obj
 def show(target: Target, entity: str, id_or_name: str | None, output: str) -> None:
     """Show one entity.
@@ -126,8 +127,8 @@ def show(target: Target, entity: str, id_or_name: str | None, output: str) -> No
     ENTITY is organization, user, collaboration, node, task or result. ENTITY and ID can be one word: task/12.
 
     $ vserver show task 8
-    $ vserver show organization "Kankerregister Noord"
-    $ vserver show user/1 -o json
+    $ vserver show organization "Kankerregister Noord" -o json
+    $ vserver show task/8 -o html > task-8.html
     """
     from vserverlib.entities import finding
     from vserverlib.queries import kinds
@@ -135,12 +136,16 @@ def show(target: Target, entity: str, id_or_name: str | None, output: str) -> No
     model = kinds.kind(entity.partition("/")[0] if id_or_name is None else entity)
     if id_or_name is None and "/" not in entity:
         raise target.which(model)
-    with target.open(read_only=True), printing.paged():
+    with target.open(read_only=True) as database, printing.paged():
         found = finding.one(model, entity if id_or_name is None else id_or_name)
         if output == "table":
             from vserverlib.terminal import panels, views
 
             views.console().print(panels.entity_panel(found))
+        elif output == "html":
+            from vserverlib.commands import html
+
+            html.entity(database, found)
         else:
             from vserverlib.queries import related
 
@@ -148,21 +153,27 @@ def show(target: Target, entity: str, id_or_name: str | None, output: str) -> No
 
 
 @command()
+@click.argument("file", required=False, shell_complete=completers.files)
 @click.option("--all", "everything", is_flag=True, help="Show all collaborations, organizations and unseen nodes.")
-@OUTPUT
+@PAGE_OUTPUT
 @click.pass_obj
-def overview(target: Target, output: str, everything: bool) -> None:
+def overview(target: Target, file: str | None, output: str, everything: bool) -> None:
     """Show a status overview.
 
     Shows the number of tasks in each state, the progress of collaborations and organizations, who has owed results for
-    longest, and nodes that were not seen for a day. Other formats than the table always have all of them.
+    longest, and nodes that were not seen for a day. JSON and YAML always have all of them. `-o html` is the page that
+    `vserver start` serves, as one file: FILE, or stdout.
 
     $ vserver overview
     $ vserver overview --all
-    $ vserver overview -o json
+    $ vserver overview -o html monday.html
     """
     from vserverlib.queries import overview as figures
 
+    if file is not None and output != "html":
+        raise click.UsageError("FILE is for -o html: leave it out, or send the output there with >")
+    if output == "html":
+        return _overview_page(target, file)
     with target.open(read_only=True) as database:
         found = figures.overview(database)
     if output == "table":
@@ -174,6 +185,15 @@ def overview(target: Target, output: str, everything: bool) -> None:
     else:
         with printing.paged():
             printing.document(figures.as_data(found), output)
+    return None
+
+
+def _overview_page(target: Target, file: str | None) -> None:
+    from vserverlib.commands import html
+    from vserverlib.databases import storage
+
+    with target.open(read_only=True) as database, printing.paged():
+        html.overview(database, None if file is None else storage.as_path(file))
 
 
 @command("why")

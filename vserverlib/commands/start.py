@@ -12,9 +12,12 @@ from vserverlib import Error, UsageError, printable
 from vserverlib.commands.options import command
 from vserverlib.messages import notify
 
-NO_LIBRARIES = "the server needs libraries that are not installed; install starlette, uvicorn, python-socketio, PyJWT"
+NO_LIBRARIES = (
+    "the server needs libraries that are not installed; install starlette, uvicorn, python-socketio, PyJWT, jinja2"
+)
 HOST, PORT, API_PATH = "127.0.0.1", 7601, "/api"
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
+EVERYWHERE = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # addresses to listen on, and where this machine finds itself
 PATH = r"(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*/?"
 HOST_NAME = r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+"
 NO_TLS = "passwords and tokens cross the network as plain text: put a proxy with TLS in front, or use --host 127.0.0.1"
@@ -34,6 +37,7 @@ log in with the client of vantage6 4:
 @click.option("--api-path", default=API_PATH, show_default=True, metavar="PATH", help="Path before all calls.")
 @click.option("--allowed-host", metavar="NAME", multiple=True, help="Answer to this name too, which a proxy passes on.")
 @click.option("--demo", is_flag=True, help="Serve a private copy of the example data; discard it at the end.")
+@click.option("--open", "open_page", is_flag=True, help="Open the page in a browser.")
 @click.option("-q", "--quiet", is_flag=True, help="Log only errors of the server.")
 @click.option("-v", "--verbose", is_flag=True, help="Log queries and events, too.")
 @click.pass_context
@@ -43,9 +47,9 @@ def start(
     """Serve a database to users and nodes of vantage6 4, until Ctrl-C.
 
     The unmodified client and nodes of vantage6 4.15 log in to it. The shell and all other commands work beside it.
-    Logs a line for each request to standard error.
+    Logs a line for each request to standard error. At / is a page for the browser: users log in and see what runs.
 
-    $ vserver start --demo
+    $ vserver start --demo --open
     $ vserver -d vserver.db start --port 8080
     $ vserver start --host 0.0.0.0 --allowed-host v6.example.org
     """
@@ -64,7 +68,13 @@ def start(
 
     if host not in LOOPBACK:
         notify(f"listening on {host}: {NO_TLS}", "yellow")
-    came = starting.serve(opened, options, _announced if is_demo else _named)
+
+    def announce(title: str, address: str) -> None:
+        (_announced if is_demo else _named)(title, address)
+        if flags["open_page"]:
+            _open(_page(address))
+
+    came = starting.serve(opened, options, announce)
     notify("the server was stopped")
     if came != signal.SIGINT:
         signal.raise_signal(came)
@@ -79,7 +89,7 @@ def _check(ctx: click.Context, host: str, api_path: str, names: tuple[str, ...],
         raise click.UsageError("--demo is for --host 127.0.0.1 only, because its passwords are public", ctx)
     if flags["quiet"] and flags["verbose"]:
         raise click.UsageError("-q and -v exclude each other: choose one", ctx)
-    if not re.fullmatch(PATH, api_path) or api_path.rstrip("/") == "/socket.io":
+    if not re.fullmatch(PATH, api_path) or api_path.split("/")[1:2] in (["socket.io"], ["page"]):
         raise UsageError(f'--api-path is a path such as /api, not "{printable(api_path)}"')
     for name in (host, *names):
         if not re.fullmatch(HOST_NAME, name):
@@ -93,7 +103,27 @@ def _level(flags: dict[str, bool]) -> int:
 
 
 def _named(title: str, address: str) -> None:
-    notify(f"serving {title} at {address} (Ctrl-C stops it)")
+    notify(f"serving {title} at {address} (Ctrl-C stops it); its page is {_page(address)}")
+
+
+def _page(address: str) -> str:
+    """Return the address of the page, from that of the API."""
+    host, _, rest = address.removeprefix("http://").rpartition(":")
+    return f"http://{EVERYWHERE.get(host, host)}:{rest.partition('/')[0]}/"
+
+
+def _open(address: str) -> None:
+    """Open a page in a browser, without waiting for that."""
+    import threading
+
+    threading.Thread(target=_opened, args=[address], daemon=True).start()
+
+
+def _opened(address: str) -> None:
+    import webbrowser
+
+    if not webbrowser.open(address):
+        notify(f"no browser was found: open {address} yourself", "yellow")
 
 
 def _announced(title: str, address: str) -> None:

@@ -1,0 +1,48 @@
+"""Whole documents around the main part of a page: as the server sends them, and as one file that needs nothing else."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from typing import NamedTuple
+
+from markupsafe import Markup
+
+from vserverlib.pages import rendering
+
+
+class Frame(NamedTuple):
+    """What the server adds to a page. user: who has logged in. events: the address of the event stream.
+
+    big: in large type. other: the address of this page in the other size.
+    """
+
+    user: str = ""
+    events: str = ""
+    big: bool = False
+    other: str = ""
+
+
+def served(main: Markup, name: str, frame: Frame) -> str:
+    """Return a page that the server sends, with links to its style sheet and script."""
+    return rendering.main_part("page.html", main=main, name=name, frame=frame, style=None, policy=None)
+
+
+def standalone(main: Markup, name: str) -> str:
+    """Return a page as one file. It allows nothing but its own style sheet, which it names by a hash."""
+    style = rendering.static("page.css")
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    policy = f"default-src 'none'; style-src 'sha256-{digest}'"
+    return rendering.main_part("page.html", main=main, name=name, frame=Frame(), style=Markup(style), policy=policy)
+
+
+def log_in(wanted: str, message: str = "", username: str = "", big: bool = False) -> str:
+    """Return the log-in page. wanted: the address to go to afterwards. message: why the last attempt failed."""
+    main = rendering.main_part("log_in.html", wanted=wanted, message=message, username=username)
+    return rendering.main_part("page.html", main=main, name="log in", frame=Frame(big=big), style=None, policy=None)
+
+
+def notice(heading: str, text: str, big: bool = False) -> str:
+    """Return a page that says one thing, such as that a task does not exist."""
+    main = rendering.main_part("notice.html", heading=heading, text=text)
+    return rendering.main_part("page.html", main=main, name=heading, frame=Frame(big=big), style=None, policy=None)
