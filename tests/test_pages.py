@@ -19,7 +19,7 @@ from models import Collaboration, Node, Organization, Result, Task, User
 from vserverlib import printable
 from vserverlib.entities.fields import now
 from vserverlib.entities.progress import TASK_STATUSES
-from vserverlib.pages import documents, drawing, entity_page, overview_page, rendering
+from vserverlib.pages import documents, drawing, entity_page, rendering
 from vserverlib.queries import dashboard, details
 from vserverlib.queries.details import Lane
 from vserverlib.queries.sights import Sight
@@ -46,13 +46,12 @@ def words(element: Any) -> str:
 
 def whole_overview(database: Any) -> str:
     found = dashboard.dashboard(database)
-    main = overview_page.main(found, database.title, "/page/task/", "?big")
-    return documents.served(main, overview_page.name(found, database.title), documents.Frame("anna", "/page/events"))
+    main = documents.main_part(found, database.title, "/page/task/", "?big")
+    return documents.served(main, documents.name(found, database.title), documents.Frame("anna", "/page/events"))
 
 
 def page_of(entity: Any) -> str:
-    figures = entity_page.read(entity)
-    return documents.standalone(entity_page.main(figures, "vserver.db"), entity_page.name(figures))
+    return documents.standalone(entity_page.read(entity), "vserver.db")
 
 
 def every_page(database: Any) -> dict[str, str]:
@@ -229,7 +228,7 @@ def test_a_sight_narrows_every_figure(consortium: Any) -> None:
     }
     assert {row["id"] for row in (*found.unfinished.rows, *found.finished.rows)} <= {each.id for each in own}
     assert found.nodes.total == len(Collaboration.by_id(mine).nodes)
-    text = overview_page.main(found, "x")
+    text = documents.main_part(found, "x")
     assert not [
         each.name
         for each in Task.get()
@@ -241,7 +240,7 @@ def test_the_names_of_what_is_not_seen_are_ids(consortium: Any) -> None:
     sight = Sight({Task: Task.id == 8, Organization: Organization.id == 1, Node: Node.id == -1})
     with consortium.reading():
         found = entity_page.read_task(Task.by_id(8), sight)
-    text = words(parsed(documents.standalone(entity_page.main(found, "x"), "x")))
+    text = words(parsed(documents.standalone(found, "x")))
     assert "Kankerregister Noord" in text and "Hôpital" not in text and "(2)" in text
     assert "Registro" not in text and "initiator (5)" in text
     assert "parent (5)" in text and "Family" not in text

@@ -32,8 +32,8 @@ OPTIONS = (
 )
 # Chromium reads commands from descriptor 3 and writes to 4.
 START = """
-import os, sys
-commands, answers = (os.dup(int(each)) for each in sys.argv[1:3])
+import fcntl, os, sys
+commands, answers = (fcntl.fcntl(int(each), fcntl.F_DUPFD, 10) for each in sys.argv[1:3])
 os.dup2(commands, 3)
 os.dup2(answers, 4)
 os.execv(sys.argv[3], sys.argv[3:])
@@ -153,8 +153,9 @@ class Page:
         self.type(username)
         self.press("Tab")
         self.type(password)
+        self.ask("window.isOld = true")
         self.press("Enter")
-        self.wait("!document.getElementById('password') || document.querySelector('[role=alert]')")
+        self.wait("!window.isOld && document.readyState == 'complete'")
 
     def screen(self, width: int, height: int, *, dark: bool = False, whole: bool = False) -> bytes:
         """Return a picture (PNG) in a window of some size. whole: with what is below the window."""

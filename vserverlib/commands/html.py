@@ -6,39 +6,40 @@ import sys
 from typing import Any
 
 from vserverlib import Error
-from vserverlib.commands import printing
+from vserverlib.commands import options, printing
 from vserverlib.messages import notify
 
 NO_LIBRARY = "-o html needs jinja2, which is not installed: pip install jinja2, in vserver's environment"
 
 
+OUTPUT = options.output("json", "yaml", "html")
+
+
 def overview(database: Any, place: Any = None) -> None:
     """Print the overview of an open database as a page, or write it to a new file."""
-    documents, pages = _pages()
+    documents = _documents()
     from vserverlib.queries import dashboard
 
-    found = dashboard.dashboard(database)
-    text = documents.standalone(pages.main(found, database.title), pages.name(found, database.title))
+    text = documents.standalone(dashboard.dashboard(database), database.title)
     _print(text) if place is None else _write(text, place)
 
 
 def entity(database: Any, found: Any) -> None:
     """Print an entity of an open database as a page."""
-    documents, _ = _pages()
+    documents = _documents()
     from vserverlib.pages import entity_page
 
-    figures = entity_page.read(found)
-    _print(documents.standalone(entity_page.main(figures, database.title), entity_page.name(figures)))
+    _print(documents.standalone(entity_page.read(found), database.title))
 
 
-def _pages() -> tuple[Any, Any]:
+def _documents() -> Any:
     try:
-        from vserverlib.pages import documents, overview_page
+        from vserverlib.pages import documents
     except ImportError as error:
         if error.name not in ("jinja2", "markupsafe"):
             raise
         raise Error(NO_LIBRARY) from None
-    return documents, overview_page
+    return documents
 
 
 def _print(text: str) -> None:

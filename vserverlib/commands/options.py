@@ -417,7 +417,6 @@ def output(*formats: str) -> Callable[[CommandFunction], CommandFunction]:
 
 
 OUTPUT = output("json", "yaml")
-PAGE_OUTPUT = output("json", "yaml", "html")
 JSON_OUTPUT = output("json", "jsonl")
 LIST_OUTPUT = output("json", "jsonl", "csv", "yaml", "name")
 

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from vserverlib import UsageError, did_you_mean, pluralize, printable
-from vserverlib.commands import clean_up, completers, printing
+from vserverlib.commands import clean_up, completers, html, printing
 from vserverlib.commands.help_page import TOPICS
 from vserverlib.commands.options import (
     COLUMNS,
@@ -21,7 +21,6 @@ from vserverlib.commands.options import (
     JSON_OUTPUT,
     LIST_OUTPUT,
     OUTPUT,
-    PAGE_OUTPUT,
     PAGING,
     Target,
     command,
@@ -116,7 +115,7 @@ def _print_fields(model: Any, output: str) -> None:
 @command()
 @click.argument("entity", shell_complete=completers.nouns)
 @click.argument("id_or_name", metavar="ID|NAME", required=False, shell_complete=completers.labels)
-@PAGE_OUTPUT
+@html.OUTPUT
 @click.pass_obj
 def show(target: Target, entity: str, id_or_name: str | None, output: str) -> None:
     """Show one entity.
@@ -143,8 +142,6 @@ def show(target: Target, entity: str, id_or_name: str | None, output: str) -> No
 
             views.console().print(panels.entity_panel(found))
         elif output == "html":
-            from vserverlib.commands import html
-
             html.entity(database, found)
         else:
             from vserverlib.queries import related
@@ -155,7 +152,7 @@ def show(target: Target, entity: str, id_or_name: str | None, output: str) -> No
 @command()
 @click.argument("file", required=False, shell_complete=completers.files)
 @click.option("--all", "everything", is_flag=True, help="Show all collaborations, organizations and unseen nodes.")
-@PAGE_OUTPUT
+@html.OUTPUT
 @click.pass_obj
 def overview(target: Target, file: str | None, output: str, everything: bool) -> None:
     """Show a status overview.
@@ -189,7 +186,6 @@ def overview(target: Target, file: str | None, output: str, everything: bool) ->
 
 
 def _overview_page(target: Target, file: str | None) -> None:
-    from vserverlib.commands import html
     from vserverlib.databases import storage
 
     with target.open(read_only=True) as database, printing.paged():

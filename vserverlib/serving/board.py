@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Hashable, Iterable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from models import Collaboration, Node, Organization, Result, Task, User
-from vserverlib.pages import entity_page
-from vserverlib.pages.entity_page import EntityFigures
-from vserverlib.queries.dashboard import Dashboard, dashboard
 from vserverlib.queries.sights import Sight
 from vserverlib.serving import callers
 from vserverlib.serving.callers import NO_ID, Caller
 from vserverlib.serving.desk import Desk
 from vserverlib.serving.permissions import VIEW
 from vserverlib.serving.sessions import Session, Sessions
+
+if TYPE_CHECKING:
+    from vserverlib.pages.documents import Figures
 
 PACE = 10
 MAX_READINGS = 500  # that are kept
@@ -43,7 +43,7 @@ class Wanted(NamedTuple):
 class Reading(NamedTuple):
     """Figures with the version of the database that they are of. took: seconds; at: when, by the monotonic clock."""
 
-    figures: Dashboard | EntityFigures
+    figures: Figures
     version: Hashable
     took: float
     at: float
@@ -101,9 +101,12 @@ class Board:
         return callers.of_user(user)
 
     def _newly_read(self, task_id: int | None, seen: Sight, version: Hashable) -> Reading | None:
+        from vserverlib.pages import entity_page  # late: it takes 50 ms, which a server without visitors does not need
+        from vserverlib.queries.dashboard import dashboard
+
         began = time.monotonic()
         if task_id is None:
-            figures: Dashboard | EntityFigures = dashboard(self._desk.database, seen)
+            figures: Figures = dashboard(self._desk.database, seen)
         else:
             task = Task.by_id(task_id)
             if task is None or not seen.seen(Task, [task_id]):

@@ -6,6 +6,9 @@ Every answer forbids scripts and styles of others, frames, and keeping a copy.
 
 from __future__ import annotations
 
+import datetime
+import functools
+import importlib.util
 import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
@@ -15,13 +18,9 @@ from urllib.parse import parse_qs, quote, urlsplit
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response, StreamingResponse
 
-from vserverlib.pages import documents, entity_page, overview_page, rendering
-from vserverlib.pages.documents import Frame
-from vserverlib.pages.entity_page import EntityFigures
-from vserverlib.queries.dashboard import Dashboard
 from vserverlib.serving import log_ins, sessions
 from vserverlib.serving.answers import Answer
-from vserverlib.serving.board import Board, Found, Wanted
+from vserverlib.serving.board import Board, Found, Reading, Wanted
 from vserverlib.serving.live import Live
 from vserverlib.serving.refusals import Refusal
 from vserverlib.serving.requests import Request
@@ -52,6 +51,18 @@ HEADERS = {
     "x-frame-options": "DENY",
 }
 WRONG = "wrong name or password, or locked out: after five failures, a user waits for 15 minutes"
+
+
+if importlib.util.find_spec("jinja2") is None:  # it is imported with the first page
+    raise ImportError("jinja2 is missing", name="jinja2")
+
+
+@functools.cache
+def _documents() -> Any:
+    """Return the module that draws pages, imported with the first of them: that takes 50 ms."""
+    from vserverlib.pages import documents
+
+    return documents
 
 
 class Page(NamedTuple):
@@ -98,15 +109,14 @@ class Browser:
             return _moved(f"{LOG_IN}?to={quote(request.path + _query(http))}")
         request.caller = found.caller
         if found.reading is None:
-            return html(documents.notice(f"no task {task_id}", NO_TASK, _is_big(http)), 404)
-        main = self._main(found.reading, found.reading.figures.moment, _query(http))
+            return html(_documents().notice(f"no task {task_id}", NO_TASK, _is_big(http)), 404)
         figures = found.reading.figures
-        is_overview = isinstance(figures, Dashboard)
-        name = overview_page.name(figures, self._title) if is_overview else entity_page.name(figures)  # type: ignore[arg-type]
+        main = self._main(found.reading, figures.moment, _query(http))
         words = [BIG] * _is_big(http) + ([] if task_id is None else [f"task={task_id}"])
         other = request.path if _is_big(http) else f"{request.path}?{BIG}"
         events = EVENTS + ("?" + "&".join(words) if words else "")
-        return html(documents.served(main, name, Frame(found.caller.name, events, _is_big(http), other)))
+        frame = _documents().Frame(found.caller.name, events, _is_big(http), other)
+        return html(_documents().served(main, _documents().name(figures, self._title), frame))
 
     async def _found(self, http: HttpRequest, task_id: int | None) -> Found | None:
         """Return what a session gets; None without a session."""
@@ -121,11 +131,11 @@ class Browser:
         """The name of the database, without its folder or its server."""
         return str(self._server.desk.database.title).rpartition("/")[2].partition("?")[0]
 
-    def _main(self, reading: Any, moment: Any, query: str) -> Any:
+    def _main(self, reading: Reading, moment: datetime.datetime, query: str) -> str:
         """Return the main part for some figures, with ages up to a moment."""
-        figures: Dashboard | EntityFigures = reading.figures._replace(moment=moment)
-        page: Any = overview_page if isinstance(figures, Dashboard) else entity_page
-        return page.main(figures, self._title, TASK, query)
+        figures: Any = reading.figures
+        main: str = _documents().main_part(figures._replace(moment=moment), self._title, TASK, query)
+        return main
 
     async def _events(self, request: Request, http: HttpRequest) -> Response:
         task_id = request.number("task")
@@ -148,7 +158,7 @@ class Browser:
         found = await self._found(http, None)
         if found is not None and found.caller is not None:
             return _moved(wanted)
-        return html(documents.log_in(wanted, big=wanted.endswith(BIG)))
+        return html(_documents().log_in(wanted, big=wanted.endswith(BIG)))
 
     async def _log_in(self, request: Request, http: HttpRequest) -> Response:
         _require_own_page(http)
@@ -158,7 +168,7 @@ class Browser:
             caller, stored = await log_ins.identified(request, self._server, form)
         except Refusal as refusal:
             text = WRONG if refusal.status == 401 else refusal.message
-            return html(documents.log_in(wanted, text, username, wanted.endswith(BIG)), refusal.status)
+            return html(_documents().log_in(wanted, text, username, wanted.endswith(BIG)), refusal.status)
         request.caller = caller
         self._sessions.end(http.cookies.get(sessions.cookie_name(_host(http))))
         secret = self._sessions.start(caller.id, stored).secret
@@ -229,7 +239,7 @@ def html(text: str, status: int = 200) -> Response:
 
 def refused(answer: Answer) -> Response:
     """Return an error as a page."""
-    return html(documents.notice("This did not work", answer.value["msg"]), answer.status)
+    return html(_documents().notice("This did not work", answer.value["msg"]), answer.status)
 
 
 def _moved(address: str, headers: Mapping[str, str] | None = None) -> Response:
@@ -237,7 +247,7 @@ def _moved(address: str, headers: Mapping[str, str] | None = None) -> Response:
 
 
 async def _static(name: str, request: Request, http: HttpRequest) -> Response:
-    return Response(rendering.static(name), 200, {**HEADERS, "cache-control": "no-cache"}, STATIC[name])
+    return Response(_documents().static(name), 200, {**HEADERS, "cache-control": "no-cache"}, STATIC[name])
 
 
 async def _encoded(stream: AsyncIterator[str]) -> AsyncIterator[bytes]:
