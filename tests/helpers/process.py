@@ -12,9 +12,9 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from helpers import starter
 from helpers.terminal import Terminal, environment
@@ -87,6 +87,13 @@ def python(
         check=False,
     )
     return Ended(done.returncode, done.stdout, done.stderr)
+
+
+def start(command: Sequence[str | Path], **options: Any) -> subprocess.Popen[Any]:
+    """Start Python, the first word of the command, as subprocess.Popen does, in the test's home. options: Popen's."""
+    options.setdefault("env", environment(Path(os.environ["HOME"])))
+    request = starter.Request([str(word) for word in command[1:]], "", options["env"])
+    return (starter.Popen if request.can_be_forked else subprocess.Popen)([str(word) for word in command], **options)
 
 
 def fresh(*words: str | Path, given: str = "", **env: str) -> Ended:

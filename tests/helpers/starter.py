@@ -29,7 +29,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 LONGEST = 100_000  # bytes of a request: a socket does not take much more at once
 AT_START = ("LANG", "LC_", "PYTHON", "COVERAGE")  # Python and libraries read such variables when they start
@@ -120,11 +120,37 @@ class Started:
             self.status = int(self._asking.recv(100))
         return self.status
 
+    def has_ended(self) -> bool:
+        """Whether it has ended."""
+        return self.status is not None or bool(select.select([self._asking], [], [], 0)[0])
+
     def kill(self, number: int) -> None:
         """Send a signal, unless it has ended."""
         if self.status is None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)
+
+
+class Popen(subprocess.Popen[Any]):
+    """What subprocess.Popen is, for a process that a starter forks. Takes neither preexec_fn nor pass_fds."""
+
+    def _execute_child(self, args: Any, *more: Any) -> None:
+        cwd, env, pipes = more[4], more[5], more[9:15]
+        theirs = [number if pipe == -1 else pipe for number, pipe in enumerate((pipes[0], pipes[3], pipes[5]))]
+        self._started = Started(Request(list(args[1:]), str(cwd or os.getcwd()), env), theirs)
+        self.pid, self._child_created = self._started.pid, True
+        self._close_pipe_fds(*pipes)  # type: ignore[attr-defined]
+
+    def _internal_poll(self, *_: Any, **__: Any) -> int | None:
+        if self.returncode is None and self._started.has_ended():
+            self.returncode = self._started.wait()
+        return self.returncode
+
+    def _try_wait(self, flags: int) -> tuple[int, int]:
+        if flags == os.WNOHANG and not self._started.has_ended():
+            return 0, 0
+        status = self._started.wait()
+        return self.pid, -status if status < 0 else status << 8
 
 
 def run(request: Request, given: str, seconds: float) -> tuple[int, str, str]:
@@ -279,7 +305,7 @@ def _import(has_ours: bool) -> None:
         from vserverlib import hashing
 
         for module in pkgutil.walk_packages(vserverlib.__path__, "vserverlib."):
-            if not module.name.startswith(("vserverlib.migrations", "vserverlib.notebooks", "vserverlib.serving")):
+            if not module.name.startswith(("vserverlib.migrations", "vserverlib.notebooks")):
                 importlib.import_module(module.name)
         hashing.ROUNDS = 4
 
