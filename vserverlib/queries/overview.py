@@ -82,7 +82,7 @@ def _overview(database: Any, sight: Sight) -> Overview:
         collaborations=_collaborations(tasks, sight),
         organizations=sorted(_organizations(database, sight), key=_by_wait),
         unseen=_unseen(sight),
-        locked_out=lock_outs.locked_out() if sight is WHOLE else [],
+        locked_out=lock_outs.locked_out() if sight.is_whole else [],
         check=last(database) if sight.is_whole else None,
     )
 
