@@ -12,6 +12,7 @@ import os
 import re
 import signal
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,6 +21,7 @@ from pathlib import Path
 from vserverlib import Error, files, home, pluralize, signals
 from vserverlib.files import shown
 from vserverlib.messages import notify
+from vserverlib.nodes.changed_files import ChangedFiles
 from vserverlib.nodes.client import Identity
 from vserverlib.nodes.node import Node
 from vserverlib.nodes.settings import Server, Settings
@@ -27,6 +29,7 @@ from vserverlib.nodes.team import Team
 from vserverlib.nodes.workshop import Workshop
 
 SIGNALS_EVERY = 0.25  # seconds
+CHANGES_EVERY = 0.5  # seconds
 RUNS, KEPT = "runs-", "kept-"  # begin the names of folders for runs
 LEFT = re.compile(RUNS + r".+")
 FOLDER = "nodes"  # in the folder of the application
@@ -37,9 +40,13 @@ NO_PLACE = "runs have no place for their files: set VSERVER_HOME to a folder of 
 
 @dataclass
 class Options:
-    """keep: the folders of runs. level: 0 prints only warnings, 2 details too. ends_with_stdin: beside a server."""
+    """keep: the folders of runs. watch: report changes of files. level: 0 prints only warnings, 2 details too.
+
+    ends_with_stdin: beside a server.
+    """
 
     keep: bool = False
+    watch: bool = False
     level: int = 1
     ends_with_stdin: bool = False
 
@@ -185,6 +192,15 @@ def _wait(event: threading.Event) -> None:
         pass
 
 
+def _report_changes(files: Sequence[Settings]) -> None:
+    """Print which files change, until a signal comes."""
+    changed_files = ChangedFiles(files)
+    while True:
+        time.sleep(CHANGES_EVERY)
+        for path in changed_files.changed():
+            notify(f"{shown(path)} has changed: the next run reads it anew")
+
+
 def _interrupt_after_stdin() -> None:
     """End the nodes, as Ctrl-C does, at the end of stdin: a pipe of the server beside them, which may be killed."""
     with contextlib.suppress(OSError):
@@ -203,6 +219,8 @@ def serve(settings: Sequence[Settings], options: Options) -> None:
         nodes.wait()
         if options.level > 0:
             notify(f"{pluralize(sum(len(each.nodes) for each in settings), 'node')} online (Ctrl-C stops)")
+        if options.watch:
+            _report_changes(settings)
         _wait(threading.Event())
     except signals.Terminated:
         raise
