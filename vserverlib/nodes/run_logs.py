@@ -20,8 +20,9 @@ class RunLog:
         self._on_log = on_log
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._head: list[str] = []
-        self._tail = self._waiting = ""
-        self._head_length = self._left_out = 0
+        self._tail: list[str] = []
+        self._waiting = ""
+        self._head_length = self._tail_length = self._left_out = 0
         self._passed_on_at = 0.0
 
     def add(self, piece: bytes) -> None:
@@ -31,15 +32,18 @@ class RunLog:
         self._head.append(head)
         self._head_length += len(head)
         self._waiting += head
-        if tail and not self._tail:
+        if tail and not self._tail_length:
             self._waiting += CUT
-        self._tail += tail
-        if len(self._tail) > 2 * MAX_TAIL:
+        self._tail.append(tail)
+        self._tail_length += len(tail)
+        if self._tail_length > 2 * MAX_TAIL:
             self._cut()
 
     def _cut(self) -> None:
-        self._left_out += max(0, len(self._tail) - MAX_TAIL)
-        self._tail = self._tail[-MAX_TAIL:]
+        text = "".join(self._tail)
+        self._left_out += max(0, len(text) - MAX_TAIL)
+        self._tail = [text[-MAX_TAIL:]]
+        self._tail_length = len(self._tail[0])
 
     def seconds_to_wait(self) -> float | None:
         """Return when the next piece may be passed on; None if there is none."""
@@ -65,13 +69,13 @@ class RunLog:
     @property
     def tail(self) -> str:
         """The last characters."""
-        return ("".join(self._head) + self._tail)[-TAIL_LENGTH:]
+        return "".join(self._head + self._tail)[-TAIL_LENGTH:]
 
     def end(self, remark: str) -> str:
         """Pass on the rest with a remark, and return the log."""
         self._cut()
         left_out = LEFT_OUT.format(self._left_out) if self._left_out else ""
-        log = "".join(self._head) + left_out + self._tail
+        log = "".join([*self._head, left_out, *self._tail])
         if remark:
             last = f"{'' if log.endswith(chr(10)) or not log else chr(10)}{remark}\n"
             log += last
