@@ -5,6 +5,7 @@ It decides when to connect again, and with which token; node.py decides what an 
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -62,11 +63,9 @@ class Events:
 
     def emit(self, name: str, data: Any = None) -> None:
         """Send an event; it is lost without a connection."""
-        try:
+        with contextlib.suppress(socketio.exceptions.SocketIOError):
             if self._sio is not None:
                 self._sio.emit(name, data, namespace=NAMESPACE)
-        except socketio.exceptions.SocketIOError:
-            pass
 
     def log(self, about: dict[str, Any], text: str) -> None:
         """Send text of a run's log, in pieces that a server takes. about: the other fields of the event."""
@@ -110,7 +109,7 @@ class Events:
             headers = {"Authorization": f"Bearer {used}"}
             sio.connect(self._url, headers, namespaces=[NAMESPACE], wait_timeout=CONNECT_SECONDS)
         except Exception:  # socket.io raises what its parsers and its HTTP client do
-            sio.shutdown()
+            self._disconnect()
             raise Error(f"{self._url} does not answer (its web socket)") from None
 
     @property
@@ -132,8 +131,12 @@ class Events:
                 ping_at += PING_EVERY
                 self.emit("ping")
                 self._handle("sync", None)
-        self._sio.shutdown()
+        self._disconnect()
         return time.monotonic() - began > LASTING
+
+    def _disconnect(self) -> None:
+        with contextlib.suppress(Exception):  # as above; a connection that cannot be ended has ended
+            self._sio.disconnect()
 
 
 def _passing(handle: Callable[[str, Any], object], name: str) -> Callable[..., None]:
