@@ -29,6 +29,7 @@ from vserverlib.nodes.team import Team
 from vserverlib.nodes.workshop import Workshop
 
 SIGNALS_EVERY = 0.25  # seconds
+MOST_NAMED = 6  # nodes that are named at the start
 CHANGES_EVERY = 0.5  # seconds
 RUNS, KEPT = "runs-", "kept-"  # begin the names of folders for runs
 LEFT = re.compile(RUNS + r".+")
@@ -75,7 +76,7 @@ class Reporter:
         with self._lock:
             was_away, self._is_away = self._is_away, True
         if not was_away:
-            notify(f"{error}; trying again until it does (Ctrl-C stops)", "yellow")
+            notify(f"{error}; trying again (Ctrl-C stops)", "yellow")
 
     def back(self) -> None:
         """Print that the server is back, if it was away."""
@@ -135,8 +136,8 @@ class Nodes:
             _wait(node.is_ready)
             if node.failure is not None:
                 raise node.failure
-            who = node.who
-            report.line(f"{who.title} of {who.organization} works in collaboration {who.collaboration}")
+            who, say = node.who, report.line if len(self._nodes) <= MOST_NAMED else report.detail
+            say(f"{who.title} of {who.organization} works in collaboration {who.collaboration}")
 
     def close(self) -> None:
         """End all runs and nodes. What its runs left is delivered, if the server answers within seconds."""
