@@ -292,6 +292,7 @@ class Node:
         except Refused as error:
             if self._is_open(run.id):  # or it was killed, or an answer was lost
                 log = _sendable(f"{outcome.log}the server refused the result: {error}\n")
+                self._report.line(f"{run.title} {FAILED}: the server refused the result: {error}", "yellow")
                 self._asked(lambda: self._client.write_run(run.id, **{**fields, "status": FAILED, "log": log}))
 
     def _report_end(self, run: Run, outcome: Outcome) -> None:
