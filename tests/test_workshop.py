@@ -1,4 +1,4 @@
-"""Runs of algorithms: what they get, how they end, and that nothing remains. With this Python, which has no pandas."""
+"""Runs of algorithms: their surroundings, how they end, and that nothing remains. This Python has no pandas."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from helpers import runs
-from helpers.runs import Bench, bench
+from helpers.runs import Bench, Started, bench
 from helpers.terminal import environment as terminal_environment
 
 from vserverlib.nodes.jobs import Algorithm, Database
@@ -239,7 +239,7 @@ def test_an_edit_of_the_code_of_a_module_beside_it_and_of_the_data_counts_at_the
 def test_each_run_is_a_fork_of_one_kept_interpreter_which_a_prefix_does_without(tmp_path: Path) -> None:
     code = "import os, sys\ndef parents():\n    return [sys.orig_argv[1], os.nice(0)]\n"
     with bench(tmp_path, code) as kept:
-        assert "keeper.py" in kept.run("parents").result.decode()  # type: ignore[union-attr]
+        assert "fork_server.py" in kept.run("parents").result.decode()  # type: ignore[union-attr]
     with bench(tmp_path, code, run_with=("nice", "-n", "3")) as prefixed:
         result = json.loads(prefixed.run("parents").result or b"")
         assert result[0].endswith("wrapper.py") and result[1] == os.nice(0) + 3
@@ -343,13 +343,13 @@ def test_a_run_that_exceeds_its_time_is_ended_with_all_its_processes(tmp_path: P
         assert "there are 3" in outcome.log
         bombed = made.run("bomb", 7)
         assert bombed.status == "failed" and "starting" in bombed.log
-        runs.until(lambda: len(runs.processes_with(str(tmp_path))) == 1)  # the keeper
+        runs.until(lambda: len(runs.processes_with(str(tmp_path))) == 1)  # the fork server
 
 
 def test_what_a_run_leaves_running_ends_with_it(shared: Bench) -> None:
     outcome = shared.run("families", ["child", "session", "grandchild", "leave"])
     assert outcome.status == "completed" and outcome.log == "there are 4\n"
-    runs.until(lambda: len(runs.processes_with(str(shared.folder))) == 1)  # the keeper
+    runs.until(lambda: len(runs.processes_with(str(shared.folder))) == 1)  # the fork server
 
 
 def test_a_run_is_killed_before_it_has_begun_while_it_runs_and_after_its_end(shared: Bench) -> None:
@@ -426,6 +426,19 @@ def test_eighty_runs_at_once_are_all_right(shared: Bench) -> None:
     assert len(results) == 80 and None not in results
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_listener_that_fails_ends_the_run(shared: Bench) -> None:
+    class Failing(Started):
+        def on_log(self, piece: str) -> None:
+            raise ValueError(piece)
+
+    started = Failing()
+    job = shared.job(input=b'{"method": "sleep"}')
+    shared.workshop.start(job, started.on_log, started.on_end)
+    assert started.outcome().status == "unknown error"
+    runs.until(lambda: len(runs.processes_with(str(shared.folder))) == 1)
+
+
 def test_closing_kills_what_runs_and_refuses_what_comes(tmp_path: Path) -> None:
     with bench(tmp_path, CODE) as made:
         started = made.start("families", ["session"])
@@ -444,14 +457,14 @@ def test_keeping_leaves_the_folder_of_a_run(tmp_path: Path) -> None:
     assert stat.S_IMODE(made.workshop.root.stat().st_mode) == 0o700
 
 
-def test_a_keeper_that_is_killed_is_started_again(tmp_path: Path) -> None:
+def test_a_fork_server_that_is_killed_is_started_again(tmp_path: Path) -> None:
     with bench(tmp_path, CODE) as made:
         assert made.run("add", 1).status == "completed"
         runs.until(lambda: len(runs.processes_with(str(tmp_path))) == 1)
-        (keeper,) = runs.processes_with(str(tmp_path))
+        (server,) = runs.processes_with(str(tmp_path))
         sleeping = made.start("sleep")
         sleeping.until_logged("sleeping")
-        os.kill(keeper, signal.SIGKILL)
+        os.kill(server, signal.SIGKILL)
         assert made.run("add", 1).status == "completed"
         sleeping.running.kill()
         assert sleeping.outcome().status == "killed by user"

@@ -65,7 +65,7 @@ def _is_empty(folder: Path) -> bool:
 
 
 def _install(python: Path, progress: Progress, packages: Sequence[str]) -> None:
-    """Install packages with pip, and pass on what it prints of its progress. Raises an Error if it fails."""
+    """Install packages with pip, and pass on its progress. Raises an Error if it fails."""
     command = [str(python), "-m", "pip", "install", "--disable-pip-version-check", "--no-input", *packages]
     said: list[str] = []
     with subprocess.Popen(
