@@ -30,7 +30,7 @@ SITES = (1, 2, 3)
 ROUNDS = 11
 MOST_SECONDS, MOST_SECONDS_CENTRAL = 0.5, 1.5
 FEW, MANY = 20, 80
-PAUSE = 0.005  # seconds between two looks
+PAUSE = 0.01  # seconds between two looks
 IMPORTS = "import urllib.request, json"  # what a run imports without vantage6's tools and pandas
 
 
@@ -81,14 +81,14 @@ def goals(folder: Path) -> Iterator[Goal]:
     with our_server.running(path, folder, "-q") as server:
         client = server.client()
         client.log_in()
-        start = partial(our_node.running, federation.write(folder / "sites", server.port), options=["-q"])
+        start = partial(our_node.running, federation.write(folder / "sites", server.port))
         with start():
             trivial, central = in_turns(
                 ROUNDS, lambda: computed(client, "add", 1, 2), lambda: computed(client, "central")
             )
             report("a trivial task, from its post to its result", trivial)
             report(f"a central one with {len(SITES)} partial runs", central)
-            few, many = in_turns(3, lambda: at_once(client, FEW), lambda: at_once(client, MANY))
+            few, many = in_turns(5, lambda: at_once(client, FEW), lambda: at_once(client, MANY))
             report(f"{FEW} runs at once", few)
             report(f"{MANY} runs at once", many)
         firsts, pythons = in_turns(5, lambda: cold(start, client), bare)

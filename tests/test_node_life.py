@@ -153,7 +153,7 @@ def test_results_wait_for_a_server_that_was_killed(
     with our_node.running(file) as node:
         node.until("online")
         task = our_node.post(client, "wait_for", str(release), sites=(1, 2, 3))
-        our_node.until(client, task, ["active"])
+        our_node.until(client, task, ["active"], log="waiting")
         serving.kill()
         release.touch()
         node.until("completed", times=3)

@@ -10,7 +10,7 @@ import click
 from vserverlib import Error
 from vserverlib.commands import completers, printing
 from vserverlib.commands.options import Target, command, output, several
-from vserverlib.messages import notify
+from vserverlib.messages import is_capable, notify
 from vserverlib.posting import DEFAULT_LABEL
 
 STDIN = "-"  # in place of the arguments: a JSON object
@@ -137,6 +137,8 @@ def _print(id: int, output: str) -> None:
     if output == "table":
         from vserverlib.terminal import outcome_view, views
 
+        if is_capable(sys.stdout):
+            click.echo()  # below the bars
         views.console().print(outcome_view.OutcomeView(outcome))
     else:
         printing.write(formats.WRITERS[output], outcomes.as_rows(outcome))

@@ -197,10 +197,9 @@ class Client:
             bool(collaboration["encrypted"]),
         )
 
-    def open_runs(self, node_id: int, task_id: int | None = None) -> list[dict[str, Any]]:
-        """Return the unfinished runs of this node, of one task or of all, oldest first; each with its task."""
-        query = {"state": "open", "node_id": node_id, "include": "task"}
-        return list(self.pages("run", query if task_id is None else {**query, "task_id": task_id}))[::-1]
+    def open_runs(self, **filters: int) -> list[dict[str, Any]]:
+        """Return the unfinished runs of a node (node_id) or a task (task_id), oldest first; each with its task."""
+        return list(self.pages("run", {"state": "open", "include": "task", **filters}))[::-1]
 
     def run(self, id: int) -> dict[str, Any]:
         """Return a run."""

@@ -25,6 +25,19 @@ def default_folder() -> Path:
     return home.folder() / f"algorithm-tools-{VERSION}"
 
 
+def default_python() -> str:
+    """Return the Python of the environment in the default folder; this one if there is none."""
+    try:
+        folder = default_folder()
+    except OSError:  # this user has no home
+        return sys.executable
+    return str(_python(folder)) if (folder / COMPLETE).exists() else sys.executable
+
+
+def _python(folder: Path) -> Path:
+    return folder / "bin" / "python"
+
+
 def make_environment(folder: Path, progress: Progress, packages: Sequence[str] = TOOLS) -> Path:
     """Create an environment in a folder, unless it is there, and return its Python. Takes minutes and 240 MB.
 
@@ -39,7 +52,7 @@ def make_environment(folder: Path, progress: Progress, packages: Sequence[str] =
 
 
 def _made(folder: Path, progress: Progress, packages: Sequence[str]) -> Path:
-    python = folder / "bin" / "python"
+    python = _python(folder)
     mark = folder / MARK
     if mark.exists() and mark.read_text() == COMPLETE:
         progress(f"{files.shown(folder)} exists already")

@@ -111,7 +111,7 @@ class Events:
             sio.connect(self._url, headers, namespaces=[NAMESPACE], wait_timeout=CONNECT_SECONDS)
         except Exception:  # socket.io raises what its parsers and its HTTP client do
             sio.shutdown()
-            raise Error(f"{self._url} has no web socket that answers") from None
+            raise Error(f"{self._url} does not answer (its web socket)") from None
 
     @property
     def _url(self) -> str:

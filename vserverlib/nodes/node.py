@@ -14,9 +14,9 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from vserverlib import Error, printable
 from vserverlib.nodes import databases, runs
@@ -24,9 +24,8 @@ from vserverlib.nodes.client import NOT_FOUND, Away, Client, Identity, Refused
 from vserverlib.nodes.events import FIRST_PAUSE, Events, pauses
 from vserverlib.nodes.jobs import Job, Outcome
 from vserverlib.nodes.runs import Run
-from vserverlib.nodes.settings import NodeSettings, Settings
-from vserverlib.nodes.slots import Slots
-from vserverlib.nodes.workshop import Workshop
+from vserverlib.nodes.settings import NodeSettings
+from vserverlib.nodes.team import Team
 
 ACTIVE, COMPLETED, FAILED, KILLED = "active", "completed", "failed", "killed by user"  # statuses of a run
 NOT_ALLOWED, NOT_STARTED = "not allowed", "start failed"
@@ -38,46 +37,18 @@ TRIES_AFTER_ERRORS = 5  # of a request that the server answers with its own erro
 Value = TypeVar("Value")
 
 
-class Report(Protocol):
-    """What a node calls to report."""
-
-    def line(self, text: str, colour: str = "dim") -> None:
-        """Print a line."""
-
-    def detail(self, text: str) -> None:
-        """Print a line if details are wanted."""
-
-    def away(self, error: Error) -> None:
-        """Print once that the server is away."""
-
-    def back(self) -> None:
-        """Print that the server is back, if it was away."""
-
-
 class _Closed(Exception):
     """The node closes, and the server is still away."""
 
 
 class Node:
-    """A node of a file.
+    """A node of a file. is_ready: is set once it has logged in, or cannot: failure says why."""
 
-    claim: is called with who the node is, and raises an Error if it must not run. is_ready: is set once it has logged
-    in, or cannot: failure says why.
-    """
-
-    def __init__(
-        self,
-        settings: Settings,
-        own: NodeSettings,
-        workshop: Workshop,
-        slots: Slots,
-        report: Report,
-        claim: Callable[[Identity], object],
-    ) -> None:
-        self._settings, self._own, self._workshop, self._slots = settings, own, workshop, slots
-        self._report, self._claim = report, claim
-        self._client = Client(settings.server, own)
-        self._events = Events(self._client, self._received, report.away)
+    def __init__(self, team: Team, own: NodeSettings) -> None:
+        self._team, self._own, self._settings = team, own, team.settings
+        self._report, self._slots = team.report, team.slots
+        self._client = Client(team.settings.server, own)
+        self._events = Events(self._client, self._received, team.report.away)
         self._runs: dict[int, Run] = {}  # that wait or compute, or whose result is not delivered
         self._ended: set[int] = set()
         self._work: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
@@ -135,8 +106,8 @@ class Node:
         if who.is_encrypted:
             what = f'collaboration {who.collaboration_id} "{printable(who.collaboration, 60)}" is encrypted'
             raise Error(f"{self._own.title}: {what}, which these nodes do not support: use one that is not")
-        self._claim(who)
         self._identity = who
+        self._team.join(who, lambda row: self._work.put(partial(self._take, row)))
         self.is_ready.set()
 
     def _guarded(self, work: Callable[[], object]) -> None:
@@ -178,14 +149,17 @@ class Node:
         elif name == "new_task" and isinstance(data, dict) and isinstance(data.get("id"), int):
             if isinstance(data.get("parent_id"), int):
                 self._slots.note_subtasks(data["parent_id"])
-            self._work.put(partial(self._take_all, data["id"]))
+            self._work.put(partial(self._ask_for, data["id"]))
         elif name == "kill_containers" and isinstance(data, dict):
             self._kill_listed(data)
 
     def _sync(self) -> None:
         """Take all open runs, and end those that have ended at the server."""
         self._events.emit("node_info_update", self._info())
-        found = self._take_all(None)
+        rows = self._asked(lambda: self._client.open_runs(node_id=self.who.id))
+        for row in rows:
+            self._take(row)
+        found = {row["id"] for row in rows}
         for run in [each for each in self._runs.values() if each.id not in found]:
             if not self._is_open(run.id):
                 self._kill(run)
@@ -221,17 +195,17 @@ class Node:
 
     # A run
 
-    def _take_all(self, task_id: int | None) -> Collection[int]:
-        """Take the open runs of one task or of all tasks, and return their ids."""
-        rows = self._asked(lambda: self._client.open_runs(self.who.id, task_id))
-        found = [runs.of_answer(row) for row in rows]
-        for run in found:
-            if run.id not in self._runs and run.id not in self._ended and not self._closing.is_set():
-                self._take(run)
-        return {run.id for run in found}
+    def _ask_for(self, task_id: int) -> None:
+        """Ask for the runs of a new task, unless another node of the file does."""
+        if self._team.has_to_ask(task_id):
+            rows = self._asked(lambda: self._client.open_runs(task_id=task_id))
+            self._team.share(self.who, rows)
 
-    def _take(self, run: Run) -> None:
-        """Have a run begin when there is room; end one that must not begin."""
+    def _take(self, row: dict[str, Any]) -> None:
+        """Have a run begin when there is room, unless it is known; end one that must not begin."""
+        run = runs.of_answer(row)
+        if run.id in self._runs or run.id in self._ended or self._closing.is_set():
+            return
         self._runs[run.id] = run
         if run.has_begun:
             self._deliver(run, Outcome(FAILED, None, run.log + STOPPED))
@@ -261,7 +235,9 @@ class Node:
         self._report.line(f"{run.title} begins at {printable(self.who.organization, 60)}")
         try:
             token = self._asked(lambda: self._client.container_token(run.task_id, run.image))
-            run.running = self._workshop.start(self._job(run, token), partial(self._log, run), partial(self._end, run))
+            run.running = self._team.workshop.start(
+                self._job(run, token), partial(self._log, run), partial(self._end, run)
+            )
         except (Error, OSError) as error:
             self._deliver(run, Outcome(NOT_STARTED, None, f"{error}\n"))
             return

@@ -12,20 +12,24 @@ import os
 import re
 import signal
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from vserverlib import Error, files, home, pluralize, signals
 from vserverlib.files import shown
 from vserverlib.messages import notify
+from vserverlib.nodes.changed_files import ChangedFiles
 from vserverlib.nodes.client import Identity
 from vserverlib.nodes.node import Node
 from vserverlib.nodes.settings import Server, Settings
-from vserverlib.nodes.slots import Slots
+from vserverlib.nodes.team import Team
 from vserverlib.nodes.workshop import Workshop
 
 SIGNALS_EVERY = 0.25  # seconds
+CHANGES_EVERY = 0.5  # seconds
 RUNS, KEPT = "runs-", "kept-"  # begin the names of folders for runs
 LEFT = re.compile(RUNS + r".+")
 FOLDER = "nodes"  # in the folder of the application
@@ -36,9 +40,13 @@ NO_PLACE = "runs have no place for their files: set VSERVER_HOME to a folder of 
 
 @dataclass
 class Options:
-    """keep: the folders of runs. level: 0 prints only warnings, 2 details too. ends_with_stdin: beside a server."""
+    """keep: the folders of runs. watch: report changes of files. level: 0 prints only warnings, 2 details too.
+
+    ends_with_stdin: beside a server.
+    """
 
     keep: bool = False
+    watch: bool = False
     level: int = 1
     ends_with_stdin: bool = False
 
@@ -101,9 +109,10 @@ class Nodes:
         self._workshops.append(workshop)
         if settings.run_with:
             notify(f"{shown(settings.path)}: {ONE_BY_ONE}")
-        slots, report = Slots(settings.limits.parallel), Reporter(self._options, settings.server)
+        report = Reporter(self._options, settings.server)
+        team = Team(settings, workshop, report, partial(self._claim, settings.server))
         for own in settings.nodes:
-            node = Node(settings, own, workshop, slots, report, lambda who: self._claim(settings.server, who))
+            node = Node(team, own)
             self._nodes.append((node, report))
             node.start()
 
@@ -183,6 +192,15 @@ def _wait(event: threading.Event) -> None:
         pass
 
 
+def _report_changes(files: Sequence[Settings]) -> None:
+    """Print which files change, until a signal comes."""
+    changed_files = ChangedFiles(files)
+    while True:
+        time.sleep(CHANGES_EVERY)
+        for path in changed_files.changed():
+            notify(f"{shown(path)} has changed: the next run reads it anew")
+
+
 def _interrupt_after_stdin() -> None:
     """End the nodes, as Ctrl-C does, at the end of stdin: a pipe of the server beside them, which may be killed."""
     with contextlib.suppress(OSError):
@@ -199,7 +217,10 @@ def serve(settings: Sequence[Settings], options: Options) -> None:
     try:
         nodes.start()
         nodes.wait()
-        notify(f"{pluralize(sum(len(each.nodes) for each in settings), 'node')} online (Ctrl-C stops)")
+        if options.level > 0:
+            notify(f"{pluralize(sum(len(each.nodes) for each in settings), 'node')} online (Ctrl-C stops)")
+        if options.watch:
+            _report_changes(settings)
         _wait(threading.Event())
     except signals.Terminated:
         raise
