@@ -81,6 +81,10 @@ def test_it_is_created_once_also_after_a_process_that_was_killed(tmp_path: Path,
     before, lines[:] = place.stat().st_mtime_ns, []
     assert environments.make_environment(place, lines.append, ["other"]) == python
     assert "exists already" in lines[0] and place.stat().st_mtime_ns == before
+    assert environments.default_python() == sys.executable
+    environments.default_folder().parent.mkdir(parents=True)
+    environments.default_folder().symlink_to(place)
+    assert environments.default_python() == str(environments.default_folder() / "bin" / "python")
 
 
 @pytest.mark.long

@@ -31,7 +31,7 @@ def default_python() -> str:
         folder = default_folder()
     except OSError:  # this user has no home
         return sys.executable
-    return str(_python(folder)) if (folder / COMPLETE).exists() else sys.executable
+    return str(_python(folder)) if _is_complete(folder) else sys.executable
 
 
 def _python(folder: Path) -> Path:
@@ -52,9 +52,8 @@ def make_environment(folder: Path, progress: Progress, packages: Sequence[str] =
 
 
 def _made(folder: Path, progress: Progress, packages: Sequence[str]) -> Path:
-    python = _python(folder)
-    mark = folder / MARK
-    if mark.exists() and mark.read_text() == COMPLETE:
+    python, mark = _python(folder), folder / MARK
+    if _is_complete(folder):
         progress(f"{files.shown(folder)} exists already")
         return python
     if os.path.lexists(folder) and not mark.exists() and not _is_empty(folder):
@@ -71,6 +70,13 @@ def _made(folder: Path, progress: Progress, packages: Sequence[str]) -> Path:
         shutil.rmtree(folder, ignore_errors=True)
         raise
     return python
+
+
+def _is_complete(folder: Path) -> bool:
+    try:
+        return (folder / MARK).read_text() == COMPLETE
+    except OSError:  # it is missing
+        return False
 
 
 def _is_empty(folder: Path) -> bool:
