@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,13 +11,13 @@ import venv
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from vserverlib import Error, files, home, printable
+from vserverlib import Error, files, home, pluralize, printable
 
 VERSION = "4.15.2"
 TOOLS = (f"vantage6-algorithm-tools=={VERSION}", "pandas<3")  # the tools do not hold pandas below 3, but fail with it
 MARK, COMPLETE = "vserver-environment", "complete"  # a file: the folder is ours; its text at the end
-SHOWN = ("Collecting ", "Downloading ", "Installing ", "Building ", "Successfully ")  # what pip prints of progress
-MAX_LINE = 100  # characters of a line of progress
+COLLECTING = re.compile(r"Collecting ([A-Za-z0-9._-]+)")  # printed by pip
+INSTALLING = re.compile(r"Installing collected packages: (.+)")
 Progress = Callable[[str], object]
 
 
@@ -100,8 +101,10 @@ def _install(python: Path, progress: Progress, packages: Sequence[str]) -> None:
         try:
             for line in pip.stdout:
                 said.append(line.strip())
-                if line.strip().startswith(SHOWN):
-                    progress(printable(line.strip(), MAX_LINE))
+                if found := COLLECTING.match(line):
+                    progress(f"downloading {found[1]}")
+                elif found := INSTALLING.match(line):
+                    progress(f"installing {pluralize(found[1].count(',') + 1, 'package')}")
         except BaseException:
             pip.kill()
             raise
