@@ -105,11 +105,12 @@ def families(ways):
     if "leave" not in ways:
         time.sleep(1000)
 
-def bomb(depth):
-    """Processes that double as long as they may."""
+def bomb(depth, leaves=False):
+    """Processes that double, and leave the process group or not."""
     print("starting")
     for _ in range(depth):
-        os.fork()
+        if os.fork() == 0 and leaves:
+            os.setsid()
     time.sleep(1000)
 
 def hide_result():
@@ -125,7 +126,7 @@ def many(number):
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     """A workshop whose interpreter is kept for all tests that do not change it."""
-    with bench(tmp_path_factory.mktemp("shared"), CODE, memory=2 << 30) as made:
+    with bench(tmp_path_factory.mktemp("shared"), CODE, memory=1 << 30) as made:
         yield made
 
 
@@ -333,17 +334,26 @@ def test_megabytes_come_and_go(shared: Bench) -> None:
 
 def test_a_run_that_exceeds_its_memory_says_so(shared: Bench) -> None:
     outcome = shared.run("allocate")
-    assert outcome.status == "crashed" and outcome.log.endswith("the run exceeded 2.0 GiB of memory\n")
+    assert outcome.status == "crashed" and outcome.log.endswith("the run exceeded 1.0 GiB of memory\n")
 
 
 def test_a_run_that_exceeds_its_time_is_ended_with_all_its_processes(tmp_path: Path) -> None:
-    with bench(tmp_path, CODE, seconds=2) as made:
+    with bench(tmp_path, CODE, seconds=1) as made:
         outcome = made.run("families", ["child", "session", "grandchild"])
-        assert outcome.status == "failed" and outcome.log.endswith("it exceeded 2 seconds\n")
-        assert "there are 3" in outcome.log
-        bombed = made.run("bomb", 7)
-        assert bombed.status == "failed" and "starting" in bombed.log
+        assert outcome.status == "failed" and outcome.log.endswith("it exceeded 1 s\n")
         runs.until(lambda: len(runs.processes_with(str(tmp_path))) == 1)  # the fork server
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+def test_a_kill_ends_families_and_processes_that_double(shared: Bench, leaves: bool) -> None:
+    family = shared.start("families", ["child", "session", "grandchild"])
+    family.until_logged("there are 3")
+    bomb = shared.start("bomb", 7, leaves=leaves)
+    bomb.until_logged("starting")
+    for each in (family, bomb):
+        each.running.kill()
+        assert each.outcome().status == "killed by user"
+    runs.until(lambda: len(runs.processes_with(str(shared.folder))) == 1)  # the fork server
 
 
 def test_what_a_run_leaves_running_ends_with_it(shared: Bench) -> None:

@@ -65,12 +65,18 @@ def _read_nothing() -> None:
     os.close(null)
 
 
-def _children() -> list[int]:
-    """Return the child processes of this one, on Linux."""
+def _descendants() -> set[int]:
+    """Return the processes that this one and its descendants have started, on Linux; a supervisor adopts orphans."""
     try:
-        return [int(name) for name in os.listdir("/proc") if name.isdecimal() and _parent(name) == os.getpid()]
+        parents = {int(name): _parent(name) for name in os.listdir("/proc") if name.isdecimal()}
     except OSError:
-        return []
+        return set()
+    found: set[int] = set()
+    generation = {os.getpid()}
+    while generation:
+        generation = {pid for pid, parent in parents.items() if parent in generation}
+        found |= generation
+    return found
 
 
 def _parent(pid: str) -> int:
@@ -205,11 +211,13 @@ def _kill_all(run: int) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(run, signal.SIGKILL)
     while True:
-        for pid in _children():
+        for pid in _descendants():
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
         try:
             os.waitpid(-1, 0)
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
         except ChildProcessError:
             return
 
