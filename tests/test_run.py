@@ -29,10 +29,10 @@ from vserverlib.queries import outcomes
 SECONDS = 60.0
 
 
-def until(server: OurServer, text: str, times: int = 1) -> str:
-    """Wait until the server or its nodes have printed a text so often, and return all that they have printed."""
+def until(server: OurServer, text: str) -> str:
+    """Wait until the server or its nodes have printed a text, and return all that they have printed."""
     end = time.monotonic() + SECONDS
-    while server.err.count(text) < times:
+    while text not in server.err:
         assert time.monotonic() < end, f"{text!r} was not printed: {server.err}"
         time.sleep(0.02)
     return server.err
@@ -75,7 +75,6 @@ def served(address: str, federation: Federation, folder: Path, **more: Any) -> I
     file = federation.write(folder / "nodes", 0, **more)
     with our_server.running(address, folder, "--nodes", str(file)) as server:
         until(server, "3 nodes online")
-        until(server, " connected", 3)
         yield server
 
 

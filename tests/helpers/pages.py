@@ -44,6 +44,8 @@ MAY_DIFFER = (
 
 PROGRAM = """#!{python}
 import sys
+if "start" in sys.argv and "--port" not in sys.argv:
+    sys.argv += ["--port", "0"]  # the default one may be another test's
 import vserver
 vserver.main(prog_name="vserver")
 """

@@ -40,20 +40,32 @@ def rows(organization: int) -> Iterator[tuple[object, ...]]:
         yield age, "FM"[dice.random() < 0.54], stage if known[0] else "", bmi if known[1] else "", months, int(is_dead)
 
 
+def create(folder: Path) -> Path:
+    """Write the files to a new folder, which only its owner can read. Return the path of the node's file."""
+    files.refuse_taken(folder)
+    with files.as_error(f"{files.shown(folder)} cannot be created"):
+        folder.mkdir(mode=0o700)
+        return write(folder)
+
+
 def write(folder: Path) -> Path:
-    """Write the CSV files and the file of the nodes of the first collaboration to a folder. Return the path of that."""
-    nodes = [_node(folder, id, organization) for id, organization in enumerate(PATIENTS, 1)]
-    algorithms = {image: {"file": str(BUILT_IN / name)} for image, name in ALGORITHMS.items()}
+    """Write the CSV files, and the file of the nodes of the first collaboration. Return the path of that."""
     path = files.make_private(folder / "nodes.yaml")
-    path.write_text(json.dumps({"nodes": nodes, "algorithms": algorithms}, indent=2))  # JSON is YAML
+    lines = ["algorithms:"]
+    lines += [f"  {image}: {{file: {json.dumps(str(BUILT_IN / name))}}}" for image, name in ALGORITHMS.items()]
+    lines.append("nodes:")
+    for id, organization in enumerate(PATIENTS, 1):
+        data = _write_data(folder, organization)
+        lines.append(f"  - {{api_key: {demo.key_of(id)}, databases: {{default: {data.name}}}}}")
+    path.write_text("".join(f"{line}\n" for line in lines))
     return path
 
 
-def _node(folder: Path, id: int, organization: int) -> dict[str, object]:
-    """Write the patients of an organization, and return its node as in a node's file."""
-    path = folder / f"patients-{organization}.csv"
+def _write_data(folder: Path, organization: int) -> Path:
+    """Write the patients of an organization to a file that is named after it."""
+    path = folder / f"{demo.ORGANIZATIONS[organization - 1][1].partition('.')[0]}.csv"
     with open(path, "w", newline="") as file:
-        writer = csv.writer(file)
+        writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         writer.writerows(rows(organization))
-    return {"api_key": demo.key_of(id), "databases": {"default": path.name}}
+    return path

@@ -42,7 +42,7 @@ class _Closed(Exception):
 
 
 class Node:
-    """A node of a file. is_ready: is set once it has logged in, or cannot: failure says why."""
+    """A node of a file. is_ready: is set once it is connected, or cannot be: failure says why."""
 
     def __init__(self, team: Team, own: NodeSettings) -> None:
         self._team, self._own, self._settings = team, own, team.settings
@@ -108,7 +108,6 @@ class Node:
             raise Error(f"{self._own.title}: {what}, which these nodes do not support: use one that is not")
         self._identity = who
         self._team.join(who, lambda row: self._work.put(partial(self._take, row)))
-        self.is_ready.set()
 
     def _guarded(self, work: Callable[[], object]) -> None:
         """Do some work whose errors must end nothing but the work."""
@@ -157,6 +156,7 @@ class Node:
         """Take all open runs, and end those that have ended at the server."""
         self._events.emit("node_info_update", self._info())
         rows = self._asked(lambda: self._client.open_runs(node_id=self.who.id))
+        self.is_ready.set()
         for row in rows:
             self._take(row)
         found = {row["id"] for row in rows}
