@@ -141,7 +141,7 @@ def init(target: Target, demo: bool, nodes: str | None) -> None:
         refuse_taken(Path(nodes))
     example.make(target.path)
     notify(f"created {target.name}; open it with: {target.command('shell')}")
-    notify(example.LOG_INS)
+    click.echo(example.log_ins(), err=True)
     if nodes is not None:
         file = patients.create(Path(nodes))
         notify(f"created {printable(nodes)}; run its nodes with: {target.command('start', '--nodes', str(file))}")

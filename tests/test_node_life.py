@@ -107,7 +107,7 @@ def test_a_run_that_takes_too_long_fails(federation: Federation, client: Client,
     with our_node.running(file) as node:
         node.until("online")
         (run,) = our_node.until(client, our_node.post(client, "sleep", ASLEEP))
-        assert run["status"] == "failed" and "1 second" in run["log"]
+        assert run["status"] == "failed" and "exceeded 1 s" in run["log"]
 
 
 def test_a_node_that_was_killed_fails_its_run_and_computes_what_waits(

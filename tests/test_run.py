@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import stat
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -156,7 +158,7 @@ def test_the_demo_computes_with_its_own_nodes_and_leaves_nothing(tmp_path: Path)
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     with our_server.running(None, tmp_path, "--demo", TMPDIR=str(temporary)) as server:
-        said = until(server, "4 nodes online")
+        said = until(server, "vserver run --demo")
         assert "with your rights" in said
         (line,) = [each for each in said.splitlines() if "vserver run --demo" in each]
         done = vserver(*line.partition("vserver ")[2].split(), "-o", "json")
@@ -348,3 +350,23 @@ def test_a_saved_task_is_said_to_be_left_alone(consortium: Any) -> None:
     assert "no node takes it up" in shown and "vserver run" in shown
     for task in ("1", "9"):  # completed; active
         assert "no node takes it up" not in vserver("show", "task", task).out
+
+
+def test_without_the_libraries_of_nodes_the_demo_is_served_and_says_what_to_install(example: Path) -> None:
+    for words, status in ((["start", "--demo", "--port", "0"], 0), (["start", "--nodes", "none.yaml"], 1)):
+        code = f"import sys; sys.modules['requests'] = None; import vserver; vserver.main({words})"
+        home = environment(Path(os.environ["HOME"]))
+        with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, env=home) as process:
+            assert process.stderr is not None and "python-socketio, requests" in process.stderr.readline()
+            if status == 0:
+                while "client.task.list()" not in process.stderr.readline():
+                    pass
+                process.send_signal(signal.SIGINT)
+            said = process.stderr.read()
+            assert process.wait(SECONDS) == status and "Traceback" not in said and "vserver run" not in said
+
+
+def test_without_a_place_for_its_file_a_server_still_serves(tmp_path: Path) -> None:
+    with our_server.running(None, tmp_path, "--demo", VSERVER_HOME="/dev/null/x") as server:
+        assert "vserver run will not find this server" in server.err
+        assert server.client().ask("GET", "health").status == 200

@@ -80,10 +80,10 @@ class Client:
 
 
 class OurServer:
-    """A running `vserver start`. err: what it has printed so far."""
+    """A running `vserver start`. err: what it has printed so far; address: of its database, None for a demo."""
 
-    def __init__(self, process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-        self.process, self.port, self._log = process, port, log
+    def __init__(self, process: subprocess.Popen[bytes], port: int, log: Path, address: str | Path | None) -> None:
+        self.process, self.port, self._log, self.address = process, port, log, address
         self._clients: list[Client] = []
 
     @property
@@ -126,7 +126,7 @@ def running(database: str | Path | None, folder: Path, *words: str, port: int = 
             command, env=environment(Path(os.environ["HOME"]), **env), stdout=subprocess.DEVNULL, stderr=err
         )
     try:
-        with contextlib.closing(OurServer(process, _port(process, log), log)) as server:
+        with contextlib.closing(OurServer(process, _port(process, log), log, database)) as server:
             yield server
     finally:
         process.kill()

@@ -21,10 +21,11 @@ NO_LIBRARIES = "nodes need libraries that are not installed; install python-sock
 @click.option("--keep", is_flag=True, help="Keep the folder of each run.")
 @click.option("--watch", is_flag=True, help="Report when a file of an algorithm or of data changes.")
 @click.option("--beside", metavar="URL", hidden=True, help="Run beside this server, and end with standard input.")
+@click.option("--hint", hidden=True, help="Print this once all nodes are online.")
 @click.option("-q", "--quiet", is_flag=True, help="Print only warnings.")
 @click.option("-v", "--verbose", is_flag=True, help="Print details, too.")
 @click.pass_context
-def node(ctx: click.Context, /, paths: tuple[str, ...], beside: str | None, **flags: bool) -> None:
+def node(ctx: click.Context, /, paths: tuple[str, ...], beside: str | None, hint: str | None, **flags: bool) -> None:
     """Run the nodes of files, without Docker, until Ctrl-C.
 
     FILE names a server, the API keys and data of nodes, and the algorithms that may run. The server is one of vantage6
@@ -42,7 +43,7 @@ def node(ctx: click.Context, /, paths: tuple[str, ...], beside: str | None, **fl
     elif flags["init"]:
         _write_examples(files)
     else:
-        _run(files, beside, flags)
+        _run(files, beside, hint, flags)
 
 
 def _check(ctx: click.Context, paths: tuple[str, ...], flags: dict[str, bool]) -> None:
@@ -74,7 +75,7 @@ def _write_examples(files: list[Path]) -> None:
         notify(f"created {shown(file)}: write your keys and data into it, then run: vserver node {shown(file)}")
 
 
-def _run(files: list[Path], beside: str | None, flags: dict[str, bool]) -> None:
+def _run(files: list[Path], beside: str | None, hint: str | None, flags: dict[str, bool]) -> None:
     from vserverlib.nodes import settings
 
     found = [settings.read(file, beside, warns=beside is None) for file in files]
@@ -84,8 +85,7 @@ def _run(files: list[Path], beside: str | None, flags: dict[str, bool]) -> None:
     except ImportError as error:
         raise Error(f"{NO_LIBRARIES} ({error.name} is missing)") from None
     level = 0 if flags["quiet"] else 2 if flags["verbose"] else 1
-    is_beside = beside is not None
-    running.serve(found, running.Options(flags["keep"], flags["watch"], level, ends_with_stdin=is_beside))
+    running.serve(found, running.Options(flags["keep"], flags["watch"], level, beside is not None, hint or ""))
     notify("the nodes were stopped")
 
 

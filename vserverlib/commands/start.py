@@ -21,7 +21,7 @@ HOST, PORT, API_PATH = "127.0.0.1", 7601, "/api"
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 LEVELS = (("--quiet",), (), ("--verbose",))  # options of the nodes
 ANY_SERVER = f"http://{HOST}:{PORT}{API_PATH}"  # stands for this one, before it has a port
-COMPUTE = "in another terminal: vserver run --demo demo/average:1 central_average column_name=age"
+COMPUTE = "type in another terminal:\nvserver run --demo demo/average:1 central_average column_name=age"
 PATH = r"(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*/?"
 HOST_NAME = r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+"
 NO_TLS = "passwords and tokens cross the network as plain text: put a proxy with TLS in front, or use --host 127.0.0.1"
@@ -90,12 +90,17 @@ def start(
     def opened() -> Any:
         return starting.opened_for_serving(opener.demo if is_demo else lambda: opener.connect(target.path))
 
-    _check_nodes(nodes_files)
-    if host not in LOOPBACK:
-        notify(f"listening on {host}: {NO_TLS}", "yellow")
+    def announced(title: str, address: str) -> None:
+        if host not in LOOPBACK:
+            notify(f"listening on {host}: {NO_TLS}", "yellow")
+        (_announced if is_demo else _named)(title, address)
+
+    if nodes_files:
+        _check_nodes(nodes_files)
     with _of_demo(is_demo) as more:
-        nodes = node_processes.NodeProcesses([*map(Path, nodes_files), *more], LEVELS[level])
-        came = starting.serve(opened, options, _announced if is_demo else _named, nodes)
+        hint = ("--hint", COMPUTE) if more else ()
+        nodes = node_processes.NodeProcesses([*map(Path, nodes_files), *more], (*LEVELS[level], *hint))
+        came = starting.serve(opened, options, announced, nodes)
     notify("the server was stopped")
     if came != signal.SIGINT:
         signal.raise_signal(came)
@@ -121,7 +126,7 @@ def _check_nodes(nodes_files: tuple[str, ...]) -> None:
     """Raise an Error for a node's file with a fault, before anything is served; warn of one that others can read."""
     from vserverlib.nodes import settings
 
-    if nodes_files and (missing := _missing_for_nodes()):
+    if missing := _missing_for_nodes():
         raise Error(f"{NO_LIBRARIES_OF_NODES} ({missing} is missing)")
     settings.refuse_repeated([settings.read(Path(file), ANY_SERVER) for file in nodes_files])
 
@@ -160,15 +165,13 @@ def _named(title: str, address: str) -> None:
 
 def _announced(title: str, address: str) -> None:
     """Say where the example data is served, and how to log in."""
-    from vserverlib.examples.demo import LOG_INS
+    from vserverlib.examples import demo
 
     _named(title, address)
-    notify(LOG_INS)
+    click.echo(demo.log_ins(), err=True)
     host, _, rest = address.removeprefix("http://").rpartition(":")
     port, _, path = rest.partition("/")
     click.echo(SNIPPET.format(host=host, port=port, path=f"/{path}"), err=True)
-    if not _missing_for_nodes():
-        notify(COMPUTE)
 
 
 COMMANDS = (start,)

@@ -43,13 +43,14 @@ NO_PLACE = "runs have no place for their files: set VSERVER_HOME to a folder of 
 class Options:
     """keep: the folders of runs. watch: report changes of files. level: 0 prints only warnings, 2 details too.
 
-    ends_with_stdin: beside a server.
+    ends_with_stdin: beside a server. hint: lines that are printed once all nodes are online.
     """
 
     keep: bool = False
     watch: bool = False
     level: int = 1
     ends_with_stdin: bool = False
+    hint: str = ""
 
 
 @dataclass
@@ -220,6 +221,8 @@ def serve(settings: Sequence[Settings], options: Options) -> None:
         nodes.wait()
         if options.level > 0:
             notify(f"{pluralize(sum(len(each.nodes) for each in settings), 'node')} online (Ctrl-C stops)")
+        for line in options.hint.splitlines():
+            notify(line)
         if options.watch:
             _report_changes(settings)
         _wait(threading.Event())

@@ -24,11 +24,13 @@ from vserverlib.queries import outcomes
 from vserverlib.queries.outcomes import Outcome
 from vserverlib.running_servers import RunningServer
 from vserverlib.serving import NO_LIBRARIES
+from vserverlib.serving.callers import mark_of_user
 from vserverlib.serving.presence import ONLINE
 
 SECONDS = 60.0  # until the server's answer: it waits for a lock for ten
 LONGEST_NAME = 80  # characters of a name that is made of the method and its arguments
 STATUS_CREATED = 201
+LARGEST = 64 << 20  # bytes of a task, for the server
 
 
 class Order(NamedTuple):
@@ -105,7 +107,7 @@ def post(database: Any, order: Order) -> int:
         "organizations": [{"id": each.id, "input": text} for each in choice.organizations],
         "databases": [{"label": label} for label in order.databases],
     }
-    token = _tokens().Signer(server.secret.encode()).run(choice.user.id, actor())
+    token = _tokens().Signer(server.secret.encode()).run(choice.user.id, mark_of_user(choice.user), actor())
     id = int(_asked(server, token, body)["id"])
     _report_offline(choice)
     return id
@@ -139,12 +141,14 @@ def _name(order: Order) -> str:
 
 def _asked(server: RunningServer, token: str, body: dict[str, Any]) -> Any:
     """Return the server's answer to a task. Raises an Error if it refuses it, or does not answer."""
-    place = urlsplit(server.url)
+    place, text = urlsplit(server.url), json.dumps(body)
+    if len(text) > LARGEST:
+        raise Error(f"the task is larger than {LARGEST >> 20} MB: give its methods less, such as the name of a file")
     headers = {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
     connection = http.client.HTTPConnection(str(place.hostname), place.port, timeout=SECONDS)
     try:
         with contextlib.closing(connection):
-            connection.request("POST", f"{place.path}/task", json.dumps(body), headers)
+            connection.request("POST", f"{place.path}/task", text, headers)
             answer = connection.getresponse()
             found = json.loads(answer.read())
     except (OSError, ValueError, http.client.HTTPException) as error:

@@ -11,12 +11,13 @@ from typing import Any, NamedTuple
 
 import models
 from vserverlib.drivers import peewee
-from vserverlib.entities import progress, timestamps
+from vserverlib.entities import lock_outs, progress, timestamps
 from vserverlib.entities.checks import Last, last
 from vserverlib.entities.fields import now
+from vserverlib.entities.lock_outs import LockedOut
 from vserverlib.entities.progress import RESULT
 
-LISTS = ("collaborations", "organizations", "unseen")
+LISTS = ("collaborations", "organizations", "unseen", "locked_out")
 UNSEEN_AFTER = datetime.timedelta(hours=24)
 
 
@@ -50,11 +51,12 @@ class Overview(NamedTuple):
     collaborations: list[Share]  # tasks
     organizations: list[Share]  # results
     unseen: list[Unseen]
+    locked_out: list[LockedOut]  # users whom `vserver start` refuses
     check: Last | None  # the summary of the last check
 
 
 def overview(database: Any) -> Overview:
-    """Return the figures of one moment. Always eight queries, two of which scan all results."""
+    """Return the figures of one moment. Always nine queries, two of which scan all results."""
     with database.reading():
         try:
             return _overview(database)
@@ -72,6 +74,7 @@ def _overview(database: Any) -> Overview:
         collaborations=_collaborations(tasks),
         organizations=sorted(_organizations(database), key=_by_wait),
         unseen=_unseen(),
+        locked_out=lock_outs.locked_out(),
         check=last(database),
     )
 

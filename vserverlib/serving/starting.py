@@ -103,8 +103,7 @@ def running(open: Callable[[], DatabaseMixin], options: Options) -> Iterator[Ser
     try:
         with _secret(desk.database, options) as secret:
             hosts = frozenset(name.lower() for name in (options.host, *options.allowed_hosts))
-            path, salt = options.api_path.rstrip("/"), desk.database.cached["key_salt"]
-            server = Server(desk, Signer(secret), path, salt, hosts, options.level)
+            server = Server(desk, Signer(secret), options.api_path.rstrip("/"), hosts, options.level)
             try:
                 yield server
             finally:

@@ -28,7 +28,7 @@ ACCESS_HOURS, REFRESH_HOURS = 6, 48  # a node refreshes 10 minutes before the en
 RUN_HOURS = 0.1  # `vserver run` posts one task
 ALGORITHM = "HS256"
 SECRET_BYTES = 32
-NEEDED = ["sub", "iat", "nbf", "jti", "type", "client_type"]
+NEEDED = ["sub", "iat", "nbf", "jti", "type", "client_type", "mark"]
 # `sub` is a number or an object, as the clients read it; PyJWT would take only text.
 CHECKS = {"require": NEEDED, "verify_sub": False, "verify_aud": False, "verify_iss": False}
 
@@ -39,28 +39,29 @@ class Signer:
     def __init__(self, secret: bytes) -> None:
         self.secret = secret
 
-    def access(self, kind: str, id: int, roles: tuple[str, ...] = ()) -> str:
-        """Return an access token of a user or a node."""
-        return self._signed(kind, ACCESS, id, roles, ACCESS_HOURS)
+    def access(self, kind: str, id: int, mark: str, roles: tuple[str, ...] = ()) -> str:
+        """Return an access token of a user or a node. mark: see callers.py."""
+        return self._signed(kind, ACCESS, id, mark, roles, ACCESS_HOURS)
 
-    def refresh(self, kind: str, id: int) -> str:
+    def refresh(self, kind: str, id: int, mark: str) -> str:
         """Return a refresh token of a user or a node."""
-        return self._signed(kind, REFRESH, id, (), REFRESH_HOURS)
+        return self._signed(kind, REFRESH, id, mark, (), REFRESH_HOURS)
 
-    def run(self, user_id: int, by: str) -> str:
+    def run(self, user_id: int, mark: str, by: str) -> str:
         """Return the token with which `vserver run` posts a task for a user. by: whom the journal names beside."""
-        return self._signed(USER, ACCESS, user_id, (), RUN_HOURS, via=f"vserver run by {by}")
+        return self._signed(USER, ACCESS, user_id, mark, (), RUN_HOURS, via=f"vserver run by {by}")
 
-    def container(self, subject: Mapping[str, Any]) -> str:
-        """Return the token of a container. It has no expiry: it ends with its task."""
-        return self._signed(CONTAINER, ACCESS, dict(subject), ("container",), None)
+    def container(self, subject: Mapping[str, Any], mark: str) -> str:
+        """Return the token of a container. It has no expiry: it ends with its run."""
+        return self._signed(CONTAINER, ACCESS, dict(subject), mark, ("container",), None)
 
     def _signed(
-        self, kind: str, type: str, subject: Any, roles: tuple[str, ...], hours: float | None, **more: str
+        self, kind: str, type: str, subject: Any, mark: str, roles: tuple[str, ...], hours: float | None, **more: str
     ) -> str:
         now = int(time.time())
         claims = {
             "sub": subject,
+            "mark": mark,
             "client_type": kind,
             "type": type,
             "iat": now,
@@ -78,7 +79,7 @@ class Signer:
     def read(self, token: str, type: str = ACCESS) -> dict[str, Any]:
         """Return the claims of a token. A 401 for one that has expired, a 422 for one that is not ours or of this type.
 
-        Whether its user, node or task still exists is for callers.py to say.
+        Whether its user, node or run is still the same is for callers.py to say.
         """
         try:
             claims: dict[str, Any] = jwt.decode(token, self.secret, [ALGORITHM], options=CHECKS)  # type: ignore[arg-type]
@@ -94,8 +95,10 @@ class Signer:
 
 
 def _is_whole(claims: Mapping[str, Any]) -> bool:
-    """Whether the subject is of the right type, and all but containers' tokens have an expiry."""
+    """Whether subject and mark are of the right type, and all but containers' tokens have an expiry."""
     subject = claims["sub"]
+    if not isinstance(claims["mark"], str):
+        return False
     if claims["client_type"] == CONTAINER:
         return isinstance(subject, dict)
     return isinstance(subject, int) and not isinstance(subject, bool) and "exp" in claims

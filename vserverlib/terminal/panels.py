@@ -18,6 +18,7 @@ from rich.text import Text
 from models import Collaboration, Node, Organization, Task, User
 from vserverlib import payloads, pluralize
 from vserverlib.databases import server_accounts
+from vserverlib.entities import lock_outs
 from vserverlib.entities.entity import Entity
 from vserverlib.entities.fields import Secret, now
 from vserverlib.entities.progress import FAILED
@@ -127,10 +128,13 @@ def _secret_items(entity: Entity) -> list[Item]:
 
 
 def _account_items(entity: Entity) -> list[Item]:
-    """Return the lines of a user's log-in on a vantage6 server, if the database is a copy of one that has it."""
-    account = server_accounts.of_user(entity._meta.database, entity.id) if isinstance(entity, User) else None
-    if account is None:
+    """Return the lines of a user's log-in, from a vantage6 server in its copy; of ours, after wrong passwords only."""
+    if not isinstance(entity, User) or not entity.is_saved:
         return []
+    account = server_accounts.of_user(entity._meta.database, entity.id)
+    if account is None:
+        failed = lock_outs.summary(entity.id)
+        return [Item("log-in", text=failed)] if failed else []
     return [Item("log-in", text=str(account)), Item("two-factor", text="on" if account.two_factor else "off")]
 
 
