@@ -32,6 +32,7 @@ NOT_RUN = {
     r"^vserver undo$": "asks for a confirmation",
     r"^vserver edit\b": "opens an editor",
     r"\bstart\b": "runs until Ctrl-C",
+    r"^vserver node nodes": "runs until Ctrl-C",
     r"^vserver run\b": "needs a running server",
 }
 SERVER = f"cp {ROOT}/tests/data/v4.15.2.sqlite server.sqlite"
