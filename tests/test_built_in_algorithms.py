@@ -1,4 +1,4 @@
-"""The algorithms that are built in: what they return, against what the CSV files say, and what they refuse."""
+"""The algorithms that are built in: their results, against the CSV files, and their thresholds."""
 
 from __future__ import annotations
 

@@ -31,6 +31,7 @@ ROOMS = (
     "examples",
     "terminal",
     "opening",
+    "pages",
     "serving",
     "posting",
     "api",
@@ -82,11 +83,13 @@ OWNERS = {
     "bcrypt": {"hashing"},
     "peewee": {"drivers"},
     "playhouse": {"schemas"},
-    "starlette": {"application", "sockets"},
+    "starlette": {"application", "browser", "sockets"},
     "uvicorn": {"starting"},
     "socketio": {"sockets", "events"},
     "requests": {"client"},
     "jwt": {"tokens"},
+    "jinja2": {"rendering"},
+    "markupsafe": {"rendering", "documents", "overview_page", "entity_page"},
     "psycopg": {"postgres", "sessions", "connecting", "secret_values", "value_decoding", "lock_timeout", "servers"},
 }
 AT_START = ("click", "peewee", "playhouse")

@@ -84,7 +84,7 @@ def test_a_killed_task_ends_its_processes_and_keeps_its_log(client: Client, file
         node.until("online")
         task = our_node.post(client, "sleep", ASLEEP, sites=(1, 2))
         our_node.until(client, task, ["active"], log="asleep")
-        assert any("keeper" in each for each in our_node.processes())
+        assert any("fork_server" in each for each in our_node.processes())
         assert client.ask("POST", "kill/task", {"id": task}).status == 200
         node.until("killed by user", times=2)
         assert statuses(client, task) == ["killed by user"] * 2
@@ -107,7 +107,7 @@ def test_a_run_that_takes_too_long_fails(federation: Federation, client: Client,
     with our_node.running(file) as node:
         node.until("online")
         (run,) = our_node.until(client, our_node.post(client, "sleep", ASLEEP))
-        assert run["status"] == "failed" and "1 second" in run["log"]
+        assert run["status"] == "failed" and "exceeded 1 s" in run["log"]
 
 
 def test_a_node_that_was_killed_fails_its_run_and_computes_what_waits(

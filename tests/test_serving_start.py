@@ -88,7 +88,7 @@ def test_a_request_is_checked_before_anything_is_read(served: OurServer) -> None
     assert raw(served, "PATCH", "/api/run/1", encoded, **node) == (400, {"msg": "the body is not JSON"})
     for length in (str(MAX_BODY + 1), "9" * 19):
         assert raw(served, "POST", "/api/task", b"", Content_Length=length, **bearer, **json_type)[0] == 413, length
-    assert raw(served, "GET", "/api/nothing")[0] == raw(served, "GET", "/")[0] == 404
+    assert raw(served, "GET", "/api/nothing")[0] == raw(served, "GET", "/page")[0] == 404
     assert raw(served, "PUT", "/api/organization")[0] == raw(served, "OPTIONS", "/api/organization")[0] == 405
     headers = served.client().ask("GET", "version").headers
     assert "access-control-allow-origin" not in headers and "server" not in headers
@@ -203,7 +203,7 @@ def test_the_demo_prints_its_log_ins_and_keeps_nothing(tmp_path: Path) -> None:
         port = int(found[1] if found else 0)
         said = "".join(iter(lines.__next__, "    client.task.list()\n"))
         assert max(map(len, said.splitlines())) <= 80 and said.count("Demo-") == len(demo.USERS) + 1
-        assert "    bram.hofstra       researcher                     Demo-Bram-1\n" in said
+        assert "  bram.hofstra       researcher                     Demo-Bram-1\n" in said
         assert f'UserClient("http://127.0.0.1", {port}, "/v6")' in said
         client = our_server.Client(port, "/v6")
         answer = client.ask("POST", "token/user", {"username": "anna.devries", "password": "Demo-Anna-1"})

@@ -1,4 +1,4 @@
-"""Runs of algorithms: what they get, how they end, and that nothing remains. With this Python, which has no pandas."""
+"""Runs of algorithms: their surroundings, how they end, and that nothing remains. This Python has no pandas."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from helpers import runs
-from helpers.runs import Bench, bench
+from helpers.runs import Bench, Started, bench
 from helpers.terminal import environment as terminal_environment
 
 from vserverlib.nodes.jobs import Algorithm, Database
@@ -105,11 +105,12 @@ def families(ways):
     if "leave" not in ways:
         time.sleep(1000)
 
-def bomb(depth):
-    """Processes that double as long as they may."""
+def bomb(depth, leaves=False):
+    """Processes that double, and leave the process group or not."""
     print("starting")
     for _ in range(depth):
-        os.fork()
+        if os.fork() == 0 and leaves:
+            os.setsid()
     time.sleep(1000)
 
 def hide_result():
@@ -125,7 +126,7 @@ def many(number):
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     """A workshop whose interpreter is kept for all tests that do not change it."""
-    with bench(tmp_path_factory.mktemp("shared"), CODE, memory=2 << 30) as made:
+    with bench(tmp_path_factory.mktemp("shared"), CODE, memory=1 << 30) as made:
         yield made
 
 
@@ -239,7 +240,7 @@ def test_an_edit_of_the_code_of_a_module_beside_it_and_of_the_data_counts_at_the
 def test_each_run_is_a_fork_of_one_kept_interpreter_which_a_prefix_does_without(tmp_path: Path) -> None:
     code = "import os, sys\ndef parents():\n    return [sys.orig_argv[1], os.nice(0)]\n"
     with bench(tmp_path, code) as kept:
-        assert "keeper.py" in kept.run("parents").result.decode()  # type: ignore[union-attr]
+        assert "fork_server.py" in kept.run("parents").result.decode()  # type: ignore[union-attr]
     with bench(tmp_path, code, run_with=("nice", "-n", "3")) as prefixed:
         result = json.loads(prefixed.run("parents").result or b"")
         assert result[0].endswith("wrapper.py") and result[1] == os.nice(0) + 3
@@ -333,23 +334,32 @@ def test_megabytes_come_and_go(shared: Bench) -> None:
 
 def test_a_run_that_exceeds_its_memory_says_so(shared: Bench) -> None:
     outcome = shared.run("allocate")
-    assert outcome.status == "crashed" and outcome.log.endswith("the run exceeded 2.0 GiB of memory\n")
+    assert outcome.status == "crashed" and outcome.log.endswith("the run exceeded 1.0 GiB of memory\n")
 
 
 def test_a_run_that_exceeds_its_time_is_ended_with_all_its_processes(tmp_path: Path) -> None:
-    with bench(tmp_path, CODE, seconds=2) as made:
+    with bench(tmp_path, CODE, seconds=1) as made:
         outcome = made.run("families", ["child", "session", "grandchild"])
-        assert outcome.status == "failed" and outcome.log.endswith("it exceeded 2 seconds\n")
-        assert "there are 3" in outcome.log
-        bombed = made.run("bomb", 7)
-        assert bombed.status == "failed" and "starting" in bombed.log
-        runs.until(lambda: len(runs.processes_with(str(tmp_path))) == 1)  # the keeper
+        assert outcome.status == "failed" and outcome.log.endswith("it exceeded 1 s\n")
+        runs.until(lambda: len(runs.processes_with(str(tmp_path))) == 1)  # the fork server
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+def test_a_kill_ends_families_and_processes_that_double(shared: Bench, leaves: bool) -> None:
+    family = shared.start("families", ["child", "session", "grandchild"])
+    family.until_logged("there are 3")
+    bomb = shared.start("bomb", 7, leaves=leaves)
+    bomb.until_logged("starting")
+    for each in (family, bomb):
+        each.running.kill()
+        assert each.outcome().status == "killed by user"
+    runs.until(lambda: len(runs.processes_with(str(shared.folder))) == 1)  # the fork server
 
 
 def test_what_a_run_leaves_running_ends_with_it(shared: Bench) -> None:
     outcome = shared.run("families", ["child", "session", "grandchild", "leave"])
     assert outcome.status == "completed" and outcome.log == "there are 4\n"
-    runs.until(lambda: len(runs.processes_with(str(shared.folder))) == 1)  # the keeper
+    runs.until(lambda: len(runs.processes_with(str(shared.folder))) == 1)  # the fork server
 
 
 def test_a_run_is_killed_before_it_has_begun_while_it_runs_and_after_its_end(shared: Bench) -> None:
@@ -426,6 +436,19 @@ def test_eighty_runs_at_once_are_all_right(shared: Bench) -> None:
     assert len(results) == 80 and None not in results
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_listener_that_fails_ends_the_run(shared: Bench) -> None:
+    class Failing(Started):
+        def on_log(self, piece: str) -> None:
+            raise ValueError(piece)
+
+    started = Failing()
+    job = shared.job(input=b'{"method": "sleep"}')
+    shared.workshop.start(job, started.on_log, started.on_end)
+    assert started.outcome().status == "unknown error"
+    runs.until(lambda: len(runs.processes_with(str(shared.folder))) == 1)
+
+
 def test_closing_kills_what_runs_and_refuses_what_comes(tmp_path: Path) -> None:
     with bench(tmp_path, CODE) as made:
         started = made.start("families", ["session"])
@@ -444,14 +467,14 @@ def test_keeping_leaves_the_folder_of_a_run(tmp_path: Path) -> None:
     assert stat.S_IMODE(made.workshop.root.stat().st_mode) == 0o700
 
 
-def test_a_keeper_that_is_killed_is_started_again(tmp_path: Path) -> None:
+def test_a_fork_server_that_is_killed_is_started_again(tmp_path: Path) -> None:
     with bench(tmp_path, CODE) as made:
         assert made.run("add", 1).status == "completed"
         runs.until(lambda: len(runs.processes_with(str(tmp_path))) == 1)
-        (keeper,) = runs.processes_with(str(tmp_path))
+        (server,) = runs.processes_with(str(tmp_path))
         sleeping = made.start("sleep")
         sleeping.until_logged("sleeping")
-        os.kill(keeper, signal.SIGKILL)
+        os.kill(server, signal.SIGKILL)
         assert made.run("add", 1).status == "completed"
         sleeping.running.kill()
         assert sleeping.outcome().status == "killed by user"

@@ -97,10 +97,12 @@ class OurNode:
 
 
 @contextlib.contextmanager
-def running(*files: Path, options: Sequence[str] = (), log: Path | None = None, **env: str) -> Iterator[OurNode]:
-    """Run `vserver node FILE...`. log: for what it prints."""
-    log = log or files[0].with_suffix(".log")
-    command = [*PROGRAM, "node", *options, *map(str, files)]
+def running(
+    file: Path, options: Sequence[str] = (), log: Path | None = None, program: Sequence[str] = PROGRAM, **env: str
+) -> Iterator[OurNode]:
+    """Run `vserver node FILE`. log: for what it prints."""
+    log = log or file.with_suffix(".log")
+    command = [*program, "node", *options, str(file)]
     with log.open("wb") as err:
         process = subprocess.Popen(
             command, env=environment(Path(os.environ["HOME"]), **env), stdout=subprocess.DEVNULL, stderr=err
@@ -172,6 +174,13 @@ def until(client: Client, task: int, statuses: Sequence[str] = ENDED, log: str =
             return found
         assert time.monotonic() < end, [(run["status"], run["log"]) for run in found]
         time.sleep(0.02)
+
+
+def ended(client: Client, method: str, *args: Any, **options: Any) -> int:
+    """Post a task, wait until its runs have ended, and return its id."""
+    task = post(client, method, *args, **options)
+    until(client, task)
+    return task
 
 
 def results_of(client: Client, task: int) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Runs of algorithms in a workshop, without a node: for tests of what a run gets, and of how it ends."""
+"""Runs of algorithms in a workshop, without a node: for tests of their surroundings and ends."""
 
 from __future__ import annotations
 

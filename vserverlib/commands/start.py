@@ -22,6 +22,7 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 LEVELS = (("--quiet",), (), ("--verbose",))  # options of the nodes
 ANY_SERVER = f"http://{HOST}:{PORT}{API_PATH}"  # stands for this one, before it has a port
 COMPUTE = "type in another terminal:\nvserver run --demo demo/average:1 central_average column_name=age"
+EVERYWHERE = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # addresses to listen on, and where this machine finds itself
 PATH = r"(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*/?"
 HOST_NAME = r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+"
 NO_TLS = "passwords and tokens cross the network as plain text: put a proxy with TLS in front, or use --host 127.0.0.1"
@@ -51,6 +52,7 @@ log in with the client of vantage6 4:
 @click.option(
     "--demo", is_flag=True, help="Serve a private copy of the example data, and nodes; discard it at the end."
 )
+@click.option("--open", "open_page", is_flag=True, help="Open the page in a browser.")
 @click.option("-q", "--quiet", is_flag=True, help="Log only errors of the server.")
 @click.option("-v", "--verbose", is_flag=True, help="Log queries and events, too.")
 @click.pass_context
@@ -67,11 +69,12 @@ def start(
     """Serve a database to users and nodes of vantage6 4, until Ctrl-C.
 
     The unmodified client and nodes of vantage6 4.15 log in to it. The shell and all other commands work beside it.
-    Logs a line for each request to standard error. `vserver run` posts tasks to it.
+    Logs a line for each request to standard error. `vserver run` posts tasks to it. At / is a page for the
+    browser: users log in and see what runs.
 
     --demo also runs nodes of made-up patients, with the algorithms demo/average:1 and demo/crosstab:1.
 
-    $ vserver start --demo
+    $ vserver start --demo --open
     $ vserver -d vserver.db start --port 8080 --nodes nodes.yaml
     $ vserver start --host 0.0.0.0 --allowed-host v6.example.org
     """
@@ -94,6 +97,8 @@ def start(
         if host not in LOOPBACK:
             notify(f"listening on {host}: {NO_TLS}", "yellow")
         (_announced if is_demo else _named)(title, address)
+        if flags["open_page"]:
+            _open(_page(address))
 
     if nodes_files:
         _check_nodes(nodes_files)
@@ -115,7 +120,7 @@ def _check(ctx: click.Context, host: str, api_path: str, names: tuple[str, ...],
         raise click.UsageError("--demo is for --host 127.0.0.1 only, because its passwords are public", ctx)
     if flags["quiet"] and flags["verbose"]:
         raise click.UsageError("-q and -v exclude each other: choose one", ctx)
-    if not re.fullmatch(PATH, api_path) or api_path.rstrip("/") == "/socket.io":
+    if not re.fullmatch(PATH, api_path) or api_path.split("/")[1:2] in (["socket.io"], ["page"]):
         raise UsageError(f'--api-path is a path such as /api, not "{printable(api_path)}"')
     for name in (host, *names):
         if not re.fullmatch(HOST_NAME, name):
@@ -160,7 +165,27 @@ def _level(flags: dict[str, bool]) -> int:
 
 
 def _named(title: str, address: str) -> None:
-    notify(f"serving {title} at {address} (Ctrl-C stops it)")
+    notify(f"serving {title} at {address} (Ctrl-C stops it); its page is {_page(address)}")
+
+
+def _page(address: str) -> str:
+    """Return the address of the page, from that of the API."""
+    host, _, rest = address.removeprefix("http://").rpartition(":")
+    return f"http://{EVERYWHERE.get(host, host)}:{rest.partition('/')[0]}/"
+
+
+def _open(address: str) -> None:
+    """Open a page in a browser, without waiting for that."""
+    import threading
+
+    threading.Thread(target=_opened, args=[address], daemon=True).start()
+
+
+def _opened(address: str) -> None:
+    import webbrowser
+
+    if not webbrowser.open(address):
+        notify(f"no browser was found: open {address} yourself", "yellow")
 
 
 def _announced(title: str, address: str) -> None:

@@ -49,6 +49,7 @@ FORMATS = {
     "jsonl": "One object per line; a list of any length takes constant memory.",
     "csv": "For spreadsheets: `'` escapes formulas, null is empty.",
     "yaml": "Ambiguous texts are quoted.",
+    "html": "One file for a browser, without scripts; needs jinja2.",
     "name": "Arguments for other commands, such as `task/12`.",
 }
 

@@ -7,11 +7,13 @@ try with a new token, because a server answers 401 for an expired token and for 
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import requests
 
@@ -24,6 +26,7 @@ ROWS = 20  # of a page
 BUSY = (429, 502, 503, 504)  # statuses of a server, or of a proxy before it, that can answer later
 NO_TOKEN = (401, 422)
 NOT_FOUND = 404
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 class Away(Error):
@@ -56,11 +59,12 @@ class Identity(NamedTuple):
 
 
 class Session(requests.Session):
-    """A session that sends the token of a client with each request, and nothing of ~/.netrc."""
+    """A session that sends the token of a client with each request, and nothing of ~/.netrc; no proxy to loopback."""
 
     def __init__(self, client: Client) -> None:
         super().__init__()
         self.auth = client.sign
+        self.trust_env = urlsplit(client.server.host).hostname not in LOOPBACK
 
 
 class Client:
@@ -71,7 +75,7 @@ class Client:
         self._session = Session(self)
         self._lock = threading.Lock()  # of the tokens
         self._access = self._refresh = ""
-        self._expires = 0.0
+        self._renew_at = 0.0
         self.seconds = ANSWER_SECONDS  # that an answer is waited for
 
     def sign(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -104,13 +108,20 @@ class Client:
             if error.status == NOT_FOUND:
                 raise Refused(error.status, f"{self.server.url} is no API of a vantage6 server: check server") from None
             what = f"{self.server.url} refused the api_key of {self._settings.title} ({error})"
-            raise Refused(error.status, f"{what}: create a new one with `vserver reset-api-key`") from None
+            raise Refused(error.status, f"{what}: give it the current key of a node") from None
 
     def _keep(self, answer: Any) -> None:
-        try:
+        with self._expected():
             self._access, self._refresh = str(answer["access_token"]), str(answer["refresh_token"])
-            self._expires = float(claims(self._access)["exp"])
-        except (KeyError, TypeError, ValueError):
+            expires, now = float(claims(self._access)["exp"]), time.time()
+        self._renew_at = expires - min(RENEW_BEFORE, (expires - now) / 2)
+
+    @contextlib.contextmanager
+    def _expected(self) -> Iterator[None]:
+        """Raise a Refused if the answer that is read within the block is not one of a vantage6 server."""
+        try:
+            yield
+        except (KeyError, TypeError, ValueError, IndexError):
             raise Refused(200, f"{self.server.url} is no API of a vantage6 server: check server") from None
 
     def renew(self, used: str) -> None:
@@ -129,7 +140,7 @@ class Client:
     def ask(self, method: str, path: str, body: Any = None, query: Mapping[str, Any] | None = None) -> Any:
         """Send a request, and return the JSON of the answer. Raises Away or Refused."""
         used = self._access
-        if time.time() > self._expires - RENEW_BEFORE:
+        if time.time() > self._renew_at:
             self.renew(used)
             used = self._access
         try:
@@ -175,8 +186,10 @@ class Client:
                     raise
                 page, rows = (page - 1) * rows + 1, 1
                 continue
-            yield from found["data"]
-            if "next" not in found.get("links", {}):
+            with self._expected():
+                data, is_last = list(found["data"]), "next" not in found["links"]
+            yield from data
+            if is_last:
                 return
             page += 1
 
@@ -184,18 +197,19 @@ class Client:
 
     def identity(self) -> Identity:
         """Return which node this is."""
-        node = self.ask("GET", f"node/{int(claims(self._access)['sub'])}")
-        organization = self.ask("GET", f"organization/{node['organization']['id']}")
-        collaboration = self.ask("GET", f"collaboration/{node['collaboration']['id']}")
-        return Identity(
-            node["id"],
-            str(node["name"]),
-            organization["id"],
-            str(organization["name"]),
-            collaboration["id"],
-            str(collaboration["name"]),
-            bool(collaboration["encrypted"]),
-        )
+        with self._expected():
+            node = self.ask("GET", f"node/{int(claims(self._access)['sub'])}")
+            organization = self.ask("GET", f"organization/{node['organization']['id']}")
+            collaboration = self.ask("GET", f"collaboration/{node['collaboration']['id']}")
+            return Identity(
+                int(node["id"]),
+                str(node["name"]),
+                int(organization["id"]),
+                str(organization["name"]),
+                int(collaboration["id"]),
+                str(collaboration["name"]),
+                bool(collaboration["encrypted"]),
+            )
 
     def open_runs(self, **filters: int) -> list[dict[str, Any]]:
         """Return the unfinished runs of a node (node_id) or a task (task_id), oldest first; each with its task."""
@@ -212,7 +226,9 @@ class Client:
 
     def container_token(self, task_id: int, image: str) -> str:
         """Return the token with which an algorithm asks the server."""
-        return str(self.ask("POST", "token/container", {"task_id": task_id, "image": image})["container_token"])
+        answer = self.ask("POST", "token/container", {"task_id": task_id, "image": image})
+        with self._expected():
+            return str(answer["container_token"])
 
 
 def claims(token: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ def described(ended: Mapping[str, Any], limits: Limits, tail: str) -> tuple[str,
     ended: what the supervisor said: `exit`, or `ended` by "time" or "order". tail: the end of the log.
     """
     if ended.get("ended") == "time":
-        return "failed", f"the run was ended: it exceeded {limits.seconds:g} seconds"
+        return "failed", f"the run was ended: it exceeded {limits.seconds:g} s"
     if ended.get("ended") == "order":
         return "killed by user", ""
     if not ended:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,19 +11,32 @@ import venv
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from vserverlib import Error, files, home, printable
+from vserverlib import Error, files, home, pluralize, printable
 
 VERSION = "4.15.2"
 TOOLS = (f"vantage6-algorithm-tools=={VERSION}", "pandas<3")  # the tools do not hold pandas below 3, but fail with it
 MARK, COMPLETE = "vserver-environment", "complete"  # a file: the folder is ours; its text at the end
-SHOWN = ("Collecting ", "Downloading ", "Installing ", "Building ", "Successfully ")  # what pip prints of progress
-MAX_LINE = 100  # characters of a line of progress
+COLLECTING = re.compile(r"Collecting ([A-Za-z0-9._-]+)")  # printed by pip
+INSTALLING = re.compile(r"Installing collected packages: (.+)")
 Progress = Callable[[str], object]
 
 
 def default_folder() -> Path:
     """Return where the environment is, unless a person names another folder."""
     return home.folder() / f"algorithm-tools-{VERSION}"
+
+
+def default_python() -> str:
+    """Return the Python of the environment in the default folder; this one if there is none."""
+    try:
+        folder = default_folder()
+    except OSError:  # this user has no home
+        return sys.executable
+    return str(_python(folder)) if _is_complete(folder) else sys.executable
+
+
+def _python(folder: Path) -> Path:
+    return folder / "bin" / "python"
 
 
 def make_environment(folder: Path, progress: Progress, packages: Sequence[str] = TOOLS) -> Path:
@@ -39,9 +53,8 @@ def make_environment(folder: Path, progress: Progress, packages: Sequence[str] =
 
 
 def _made(folder: Path, progress: Progress, packages: Sequence[str]) -> Path:
-    python = folder / "bin" / "python"
-    mark = folder / MARK
-    if mark.exists() and mark.read_text() == COMPLETE:
+    python, mark = _python(folder), folder / MARK
+    if _is_complete(folder):
         progress(f"{files.shown(folder)} exists already")
         return python
     if os.path.lexists(folder) and not mark.exists() and not _is_empty(folder):
@@ -60,12 +73,19 @@ def _made(folder: Path, progress: Progress, packages: Sequence[str]) -> Path:
     return python
 
 
+def _is_complete(folder: Path) -> bool:
+    try:
+        return (folder / MARK).read_text() == COMPLETE
+    except OSError:  # it is missing
+        return False
+
+
 def _is_empty(folder: Path) -> bool:
     return folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir())
 
 
 def _install(python: Path, progress: Progress, packages: Sequence[str]) -> None:
-    """Install packages with pip, and pass on what it prints of its progress. Raises an Error if it fails."""
+    """Install packages with pip, and pass on its progress. Raises an Error if it fails."""
     command = [str(python), "-m", "pip", "install", "--disable-pip-version-check", "--no-input", *packages]
     said: list[str] = []
     with subprocess.Popen(
@@ -81,8 +101,10 @@ def _install(python: Path, progress: Progress, packages: Sequence[str]) -> None:
         try:
             for line in pip.stdout:
                 said.append(line.strip())
-                if line.strip().startswith(SHOWN):
-                    progress(printable(line.strip(), MAX_LINE))
+                if found := COLLECTING.match(line):
+                    progress(f"downloading {found[1]}")
+                elif found := INSTALLING.match(line):
+                    progress(f"installing {pluralize(found[1].count(',') + 1, 'package')}")
         except BaseException:
             pip.kill()
             raise

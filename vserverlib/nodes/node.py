@@ -203,7 +203,11 @@ class Node:
 
     def _take(self, row: dict[str, Any]) -> None:
         """Have a run begin when there is room, unless it is known; end one that must not begin."""
-        run = runs.of_answer(row)
+        try:
+            run = runs.of_answer(row)
+        except (KeyError, TypeError, ValueError, AttributeError):
+            self._report.detail(f"{self.who.title}: the server has a run that cannot be read")
+            return
         if run.id in self._runs or run.id in self._ended or self._closing.is_set():
             return
         self._runs[run.id] = run
@@ -238,7 +242,7 @@ class Node:
             run.running = self._team.workshop.start(
                 self._job(run, token), partial(self._log, run), partial(self._end, run)
             )
-        except (Error, OSError) as error:
+        except (Error, OSError, RuntimeError) as error:  # RuntimeError: no more threads
             self._deliver(run, Outcome(NOT_STARTED, None, f"{error}\n"))
             return
         self._announce(run, ACTIVE)
@@ -274,16 +278,22 @@ class Node:
     def _deliver(self, run: Run, outcome: Outcome) -> None:
         """Have the server know how a run ended."""
         self._report_end(run, outcome)
+        try:
+            self._write_end(run, outcome)
+        finally:
+            self._forget(run)
+        self._announce(run, outcome.status)
+
+    def _write_end(self, run: Run, outcome: Outcome) -> None:
         fields = {"status": outcome.status, "log": _sendable(outcome.log), "finished_at": _now()}
         result = base64.b64encode(outcome.result or b"").decode()
         try:
             self._asked(lambda: self._client.write_run(run.id, result=result, **fields))
         except Refused as error:
-            if self._is_open(run.id):
+            if self._is_open(run.id):  # or it was killed, or an answer was lost
                 log = _sendable(f"{outcome.log}the server refused the result: {error}\n")
+                self._report.line(f"{run.title} {FAILED}: the server refused the result: {error}", "yellow")
                 self._asked(lambda: self._client.write_run(run.id, **{**fields, "status": FAILED, "log": log}))
-        self._announce(run, outcome.status)
-        self._forget(run)
 
     def _report_end(self, run: Run, outcome: Outcome) -> None:
         took = f" in {run.seconds:.1f} s" if run.began else ""

@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from vserverlib import Error, printable
+from vserverlib.nodes.fork_server import REQUEST
 from vserverlib.nodes.jobs import Job
-from vserverlib.nodes.keeper import REQUEST
 
 WRAPPER = str(Path(__file__).with_name("wrapper.py"))
-INHERITED = {"PATH": os.defpath, "LANG": "C.UTF-8", "TZ": ""}  # with what stands in for them
+DEFAULTS = {"PATH": os.defpath, "LANG": "C.UTF-8"}  # of variables that a run has in any case
+INHERITED = ("PATH", "LANG", "TZ")
 PARAMETERS = ("query", "sheet_name", "preprocessing")  # of a task's database
-MAX_RESULT = 48 * 1024 * 1024  # bytes: base64 makes 64 MiB of them, which is what a server takes
+MAX_RESULT = 48 * 1024 * 1024  # bytes: base64 makes 64 MiB of them, the most that a server takes
 
 
 def create(root: Path, job: Job) -> Path:
@@ -44,7 +45,7 @@ def shared(root: Path, job: Job) -> Path:
 
 
 def write_request(folder: Path, request: dict[str, Any]) -> None:
-    """Write what keeper.py reads of a run."""
+    """Write what fork_server.py reads of a run."""
     _write(folder / REQUEST, json.dumps(request).encode())
 
 
@@ -71,8 +72,8 @@ def result(folder: Path) -> bytes | None:
 
 def inherited() -> dict[str, str]:
     """Return what any program needs of the node's environment, and what has Python write UTF-8 at once."""
-    found = {name: os.environ.get(name, other) for name, other in INHERITED.items()}
-    return {**found, "PYTHONIOENCODING": "utf-8:backslashreplace", "PYTHONUNBUFFERED": "1"}
+    found = {name: os.environ[name] for name in INHERITED if name in os.environ}
+    return {**DEFAULTS, **found, "PYTHONIOENCODING": "utf-8:backslashreplace", "PYTHONUNBUFFERED": "1"}
 
 
 def environment(job: Job, root: Path, folder: Path) -> dict[str, str]:

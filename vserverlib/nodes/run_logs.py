@@ -1,4 +1,4 @@
-"""The log of a run: passed on as it comes, and kept within what a server stores."""
+"""The log of a run: passed on as it comes, and cut to the size that a server stores."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class RunLog:
         self._tail_length = len(self._tail[0])
 
     def seconds_to_wait(self) -> float | None:
-        """Return when the next piece may be passed on; None if there is none."""
+        """Return when the next piece may be passed on; None without one."""
         return max(0.0, self._passed_on_at + PAUSE - time.monotonic()) if self._is_whole_line else None
 
     def pass_on(self, *, at_once: bool = False) -> None:

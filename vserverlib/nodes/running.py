@@ -12,6 +12,7 @@ import os
 import re
 import signal
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,6 +21,7 @@ from pathlib import Path
 from vserverlib import Error, files, home, pluralize, signals
 from vserverlib.files import shown
 from vserverlib.messages import notify
+from vserverlib.nodes.changed_files import ChangedFiles
 from vserverlib.nodes.client import Identity
 from vserverlib.nodes.node import Node
 from vserverlib.nodes.settings import Server, Settings
@@ -27,6 +29,8 @@ from vserverlib.nodes.team import Team
 from vserverlib.nodes.workshop import Workshop
 
 SIGNALS_EVERY = 0.25  # seconds
+MOST_NAMED = 6  # nodes that are named at the start
+CHANGES_EVERY = 0.5  # seconds
 RUNS, KEPT = "runs-", "kept-"  # begin the names of folders for runs
 LEFT = re.compile(RUNS + r".+")
 FOLDER = "nodes"  # in the folder of the application
@@ -37,12 +41,13 @@ NO_PLACE = "runs have no place for their files: set VSERVER_HOME to a folder of 
 
 @dataclass
 class Options:
-    """keep: the folders of runs. level: 0 prints only warnings, 2 details too. ends_with_stdin: beside a server.
+    """keep: the folders of runs. watch: report changes of files. level: 0 prints only warnings, 2 details too.
 
-    hint: lines that are printed once all nodes are online.
+    ends_with_stdin: beside a server. hint: lines that are printed once all nodes are online.
     """
 
     keep: bool = False
+    watch: bool = False
     level: int = 1
     ends_with_stdin: bool = False
     hint: str = ""
@@ -72,7 +77,7 @@ class Reporter:
         with self._lock:
             was_away, self._is_away = self._is_away, True
         if not was_away:
-            notify(f"{error}; trying again until it does (Ctrl-C stops)", "yellow")
+            notify(f"{error}; trying again (Ctrl-C stops)", "yellow")
 
     def back(self) -> None:
         """Print that the server is back, if it was away."""
@@ -132,8 +137,8 @@ class Nodes:
             _wait(node.is_ready)
             if node.failure is not None:
                 raise node.failure
-            who = node.who
-            report.line(f"{who.title} of {who.organization} works in collaboration {who.collaboration}")
+            who, say = node.who, report.line if len(self._nodes) <= MOST_NAMED else report.detail
+            say(f"{who.title} of {who.organization} works in collaboration {who.collaboration}")
 
     def close(self) -> None:
         """End all runs and nodes. What its runs left is delivered, if the server answers within seconds."""
@@ -189,6 +194,15 @@ def _wait(event: threading.Event) -> None:
         pass
 
 
+def _report_changes(files: Sequence[Settings]) -> None:
+    """Print which files change, until a signal comes."""
+    changed_files = ChangedFiles(files)
+    while True:
+        time.sleep(CHANGES_EVERY)
+        for path in changed_files.changed():
+            notify(f"{shown(path)} has changed: the next run reads it anew")
+
+
 def _interrupt_after_stdin() -> None:
     """End the nodes, as Ctrl-C does, at the end of stdin: a pipe of the server beside them, which may be killed."""
     with contextlib.suppress(OSError):
@@ -209,6 +223,8 @@ def serve(settings: Sequence[Settings], options: Options) -> None:
             notify(f"{pluralize(sum(len(each.nodes) for each in settings), 'node')} online (Ctrl-C stops)")
         for line in options.hint.splitlines():
             notify(line)
+        if options.watch:
+            _report_changes(settings)
         _wait(threading.Event())
     except signals.Terminated:
         raise

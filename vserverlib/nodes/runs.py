@@ -64,7 +64,7 @@ class Run:
 
 
 def of_answer(row: dict[str, Any]) -> Run:
-    """Return the run of a row that includes its task. Raises KeyError or TypeError if the row is something else."""
+    """Return the run of a row that includes its task. Raises KeyError, TypeError … for another."""
     task = row["task"]
     content = _decoded(row["input"] or "")
     return Run(

@@ -24,6 +24,7 @@ from vserverlib import Error, did_you_mean, documents, files, printable
 from vserverlib.documents import Faults, List, Mapping, Text, Unread, Value
 from vserverlib.files import shown
 from vserverlib.messages import notify
+from vserverlib.nodes.environments import default_python
 from vserverlib.nodes.jobs import Algorithm, Database, Limits
 
 MAX_BYTES = 1024 * 1024  # of a node's file
@@ -168,7 +169,7 @@ class _Reader:
     def _top(self, value: Value) -> Settings:
         needed = ("nodes", "algorithms") if self._beside is not None else ("server", "nodes", "algorithms")
         given = self._mapping(value, "the file", TOP, needed)
-        python = self._python(given["python"], "python") if "python" in given else sys.executable
+        python = self._python(given["python"], "python") if "python" in given else ""
         return Settings(
             self._path,
             self._server(given.get("server")) if self._beside is None else _server(self._beside) or NO_SERVER,
@@ -326,16 +327,22 @@ class _Reader:
 
     def _algorithms(self, value: Value | None, python: str) -> Iterator[tuple[str, Algorithm]]:
         for image, each in self._mapping(value, "algorithms").items():
-            name = f"algorithm {printable(image)}"
-            given = self._mapping(each, name, ALGORITHM) if not isinstance(each, Text) else {"package": each}
-            if not isinstance(each, Unread) and ("package" in given) == ("file" in given):
-                self._fault(each, f'{name} needs one of "package" and "file"')
-                continue
-            own = self._python(given["python"], f"python of {name}") if "python" in given else python
-            if "file" in given:
-                yield image, Algorithm(own, file=str(self._file(given["file"], f"file of {name}") or ""))
-            elif "package" in given:
-                yield image, Algorithm(own, package=self._package(given["package"], f"package of {name}"))
+            if (found := self._algorithm(each, f"algorithm {printable(image)}", python)) is not None:
+                yield image, found
+
+    def _algorithm(self, value: Value, name: str, python: str) -> Algorithm | None:
+        """Return an algorithm; None after a fault. python: that of the file, if it names one."""
+        given = self._mapping(value, name, ALGORITHM) if not isinstance(value, Text) else {"package": value}
+        if isinstance(value, Unread):
+            return None
+        if ("package" in given) == ("file" in given):
+            self._fault(value, f'{name} needs one of "package" and "file"')
+            return None
+        own = self._python(given["python"], f"python of {name}") if "python" in given else python
+        if "package" in given:
+            return Algorithm(own or default_python(), package=self._package(given["package"], f"package of {name}"))
+        path = self._file(given["file"], f"file of {name}")
+        return None if path is None else Algorithm(own or sys.executable, file=str(path))
 
     def _package(self, value: Value, name: str) -> str:
         text = self._text(value, name)

@@ -40,7 +40,7 @@ class Team:
     ) -> None:
         self.settings, self.workshop, self.report, self._claim = settings, workshop, report, claim
         self.slots = Slots(settings.limits.parallel)
-        self._members: dict[tuple[int, int], Callable[[Row], object]] = {}
+        self._members: dict[tuple[int, int | None], Callable[[Row], object]] = {}
         self._asked: dict[int, None] = {}
         self._lock = threading.Lock()
 
@@ -62,6 +62,7 @@ class Team:
     def share(self, who: Identity, rows: Iterable[Row]) -> None:
         """Give runs that a node has asked for to the nodes that compute them."""
         for row in rows:
-            take = self._members.get((who.collaboration_id, row["organization"]["id"]))
+            organization = row.get("organization") or {}
+            take = self._members.get((who.collaboration_id, organization.get("id")))
             if take is not None:
                 take(row)

@@ -1,7 +1,7 @@
 """Computes the jobs of nodes: each run in processes of its own.
 
 A run gets a private folder, a clean environment and a process group, which are gone when it has ended, also if the node
-was killed. keeper.py starts and ends the processes, wrapper.py calls the algorithm; both are programs of the
+was killed. fork_server.py starts and ends the processes, wrapper.py calls the algorithm; both are programs of the
 algorithm's Python. Which jobs may run, and when, is the node's decision: a job that is started runs at once.
 """
 
@@ -23,14 +23,14 @@ from typing import Any
 
 from vserverlib import Error, printable
 from vserverlib.nodes import endings, run_folders
+from vserverlib.nodes.fork_server import BEGUN
+from vserverlib.nodes.fork_servers import ForkServer, ForkServers
 from vserverlib.nodes.jobs import Job, Limits, Outcome
-from vserverlib.nodes.keeper import BEGUN
-from vserverlib.nodes.keepers import Keeper, Keepers
 from vserverlib.nodes.run_logs import RunLog
 
 READ_SIZE = 65536  # bytes of a log at once
 ATTEMPTS = 3  # to begin a run
-START_SECONDS = 300.0  # in which a keeper imports what is slow, and begins a run
+START_SECONDS = 300.0  # in which a fork server imports slow libraries, and begins a run
 
 OnLog = Callable[[str], None]
 OnEnd = Callable[[Outcome], None]
@@ -56,27 +56,29 @@ class Running:
                     self._control.shutdown(socket.SHUT_WR if self._has_begun else socket.SHUT_RDWR)
 
     def _work(self) -> None:
+        outcome = Outcome("unknown error", None, "")  # of a bug, such as an on_log that fails
         try:
             outcome = self._outcome()
         except Error as error:
             outcome = Outcome("start failed", None, self._log.end(str(error)))
         except OSError as error:  # a full disk, too many open files
             outcome = Outcome("start failed", None, self._log.end(f"the run cannot be started: {error}"))
-        self._workshop.forget(self)
-        self._on_end(outcome)
+        finally:
+            self._workshop.forget(self)
+            self._on_end(outcome)
 
     def _outcome(self) -> Outcome:
         """Compute the run. Raises an Error or an OSError if it cannot be started."""
         workshop = self._workshop
         with workshop.shared_folder(self._job), self._folder() as folder:
             run_folders.write_request(folder, workshop.request(self._job, folder))
-            for _ in range(ATTEMPTS):  # a keeper may have been killed, or its environment has changed
-                keeper = workshop.keepers.of(self._job)
-                outcome = self._tried(keeper, folder)
+            for _ in range(ATTEMPTS):  # a fork server may have been killed, or its environment has changed
+                fork_server = workshop.fork_servers.of(self._job)
+                outcome = self._tried(fork_server, folder)
                 if outcome is not None:
                     return outcome
-                workshop.keepers.retire(keeper)
-        raise Error(f"{printable(self._job.algorithm.python, 200)} does not start: {keeper.complaint()}")
+                workshop.fork_servers.retire(fork_server)
+        raise Error(f"{printable(self._job.algorithm.python, 200)} does not start: {fork_server.complaint()}")
 
     @contextlib.contextmanager
     def _folder(self) -> Iterator[Path]:
@@ -87,8 +89,8 @@ class Running:
             if not self._workshop.keep:
                 shutil.rmtree(folder, ignore_errors=True)  # if there was no supervisor to do so
 
-    def _tried(self, keeper: Keeper, folder: Path) -> Outcome | None:
-        """Have a keeper compute the run; None if it does not begin."""
+    def _tried(self, fork_server: ForkServer, folder: Path) -> Outcome | None:
+        """Have a fork server compute the run; None if it does not begin."""
         control, theirs = socket.socketpair()
         read, write = os.pipe()
         with control, open(read, "rb", buffering=0) as log:
@@ -97,7 +99,7 @@ class Running:
                 is_killed = self._is_killed
             with theirs, open(write, "wb", buffering=0):
                 if not is_killed:
-                    keeper.begin(folder, theirs.fileno(), write)
+                    fork_server.begin(folder, theirs.fileno(), write)
             try:
                 ended = self._followed(control, log.fileno())
             finally:
@@ -175,7 +177,7 @@ class Workshop:
     def __init__(self, folder: Path, limits: Limits, run_with: tuple[str, ...] = (), keep: bool = False) -> None:
         self.root = Path(tempfile.mkdtemp(prefix="runs-", dir=folder))
         self.limits, self.keep, self._run_with = limits, keep, run_with
-        self.keepers = Keepers(self.root, keep=keep, forks=not run_with)
+        self.fork_servers = ForkServers(self.root, keep=keep, forks=not run_with)
         self._running: set[Running] = set()
         self._users: Counter[Path] = Counter()  # runs by the folder that they share
         self._lock = threading.Lock()
@@ -214,7 +216,7 @@ class Workshop:
                         folder.rmdir()
 
     def request(self, job: Job, folder: Path) -> dict[str, Any]:
-        """Return what keeper.py has to know of a run."""
+        """Return what fork_server.py has to know of a run."""
         kind, target = run_folders.command(job)
         words = [*self._run_with, job.algorithm.python, run_folders.WRAPPER, kind, target]
         return {
@@ -236,6 +238,6 @@ class Workshop:
             each.kill()
         for each in running:
             each.thread.join()
-        self.keepers.close()
+        self.fork_servers.close()
         if not self.keep:
             shutil.rmtree(self.root, ignore_errors=True)

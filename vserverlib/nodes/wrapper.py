@@ -5,7 +5,7 @@ tools have for it. docs/algorithms.md describes the contract for algorithms with
 
 - the input's `method` is a function of the module, called with its `args` and `kwargs`;
 - parameters named `client`, `data`, `rows` or `path` (also `data1`, `data2`, …) come first, and are filled in;
-- what it returns is the result, as JSON; what it prints is the log; an exception is a crash.
+- the returned value is the result, as JSON; printed text is the log; an exception is a crash.
 
 If this Python has the tools, their wrap_algorithm() is called, except for a function that it could not call because its
 first parameters are those.
@@ -173,7 +173,7 @@ def _tools() -> Any:
     try:
         return importlib.import_module("vantage6.algorithm.tools.wrap")
     except ModuleNotFoundError as error:
-        if not str(error.name).startswith("vantage6"):  # the tools are there, but not what they need
+        if not str(error.name).startswith("vantage6"):  # the tools are there, but lack a library
             raise
         return None
 

@@ -29,4 +29,6 @@ each node reports. sockets writes it, through `await server.desk.write(...)` whe
 Nothing below knows this package. `vserver start` imports it, and what posts tasks to it.
 """
 
-NO_LIBRARIES = "the server needs libraries that are not installed; install starlette, uvicorn, python-socketio, PyJWT"
+NO_LIBRARIES = (
+    "the server needs libraries that are not installed; install starlette, uvicorn, python-socketio, PyJWT, jinja2"
+)

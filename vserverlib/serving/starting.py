@@ -211,8 +211,8 @@ class _Program(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await self._nodes.end()  # they report how their runs ended, while the server still answers
-        if self._server.closing is not None:
-            await self._server.closing()  # long polls are requests that uvicorn would wait for
+        for close in self._server.closing:  # long polls and streams are requests that uvicorn would wait for
+            await close()
         await super().shutdown(sockets)
 
 

@@ -1,6 +1,6 @@
-"""The keepers of a workshop: interpreters that have imported what is slow, and fork for each run.
+"""The fork servers of a workshop: interpreters that have imported slow libraries, and fork for each run.
 
-There is one for each algorithm, Python and environment, started with its first run. keeper.py is what they execute.
+There is one for each algorithm, Python and environment, started with its first run. They execute fork_server.py.
 """
 
 from __future__ import annotations
@@ -16,62 +16,62 @@ from pathlib import Path
 
 from vserverlib import Error, printable
 from vserverlib.nodes import run_folders
+from vserverlib.nodes.fork_server import END
 from vserverlib.nodes.jobs import Job
-from vserverlib.nodes.keeper import END
 
-KEEPER = str(Path(__file__).with_name("keeper.py"))
+PROGRAM = str(Path(__file__).with_name("fork_server.py"))
 END_SECONDS = 2.0  # in which the process ends after it has closed its sockets
-MAX_COMPLAINT = 2000  # bytes of what a keeper that failed has printed
+MAX_COMPLAINT = 2000  # bytes of a failed fork server's output
 Key = tuple[object, ...]
 
 
-class Keepers:
-    """The keepers of a workshop. forks: runs are forked from them; otherwise each executes a command."""
+class ForkServers:
+    """The fork servers of a workshop. forks: runs are forked from them; otherwise each executes a command."""
 
     def __init__(self, root: Path, *, keep: bool, forks: bool) -> None:
         self._root, self._keep, self._forks = root, keep, forks
-        self._keepers: dict[Key, Keeper] = {}
-        self._retired: list[Keeper] = []
+        self._servers: dict[Key, ForkServer] = {}
+        self._retired: list[ForkServer] = []
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
 
-    def of(self, job: Job) -> Keeper:
-        """Return the keeper for a job, and start it if there is none. Raises an Error if that fails."""
+    def of(self, job: Job) -> ForkServer:
+        """Return the fork server for a job; start it before the first one. Raises an Error if that fails."""
         key: Key = (job.algorithm, *sorted(job.environment.items())) if self._forks else ()
         with self._lock:
-            if key not in self._keepers:
-                self._keepers[key] = self._started(job, self._root / f"keeper-{next(self._numbers)}.log")
-            return self._keepers[key]
+            if key not in self._servers:
+                self._servers[key] = self._started(job, self._root / f"fork-server-{next(self._numbers)}.log")
+            return self._servers[key]
 
-    def _started(self, job: Job, log: Path) -> Keeper:
+    def _started(self, job: Job, log: Path) -> ForkServer:
         python = job.algorithm.python if self._forks else sys.executable
         kind, target = run_folders.command(job) if self._forks else ("command", "")
-        words = [python, KEEPER, str(self._root), "keep" if self._keep else "remove", kind, target]
+        words = [python, PROGRAM, str(self._root), "keep" if self._keep else "remove", kind, target]
         environment = {**run_folders.inherited(), "HOME": str(self._root), **job.environment}
         try:
-            return Keeper(words, environment, log)
+            return ForkServer(words, environment, log)
         except OSError as error:
             raise Error(f'the Python "{printable(python, 200)}" cannot be started: {error.strerror}') from None
 
-    def retire(self, keeper: Keeper) -> None:
-        """Have a keeper start no more runs. It ends when its runs have ended."""
+    def retire(self, server: ForkServer) -> None:
+        """Have a fork server start no more runs. It ends when its runs have ended."""
         with self._lock:
-            self._keepers = {key: each for key, each in self._keepers.items() if each is not keeper}
-            keeper.retire()
-            self._retired.append(keeper)
+            self._servers = {key: each for key, each in self._servers.items() if each is not server}
+            server.retire()
+            self._retired.append(server)
             for each in [each for each in self._retired if each.has_ended()]:
                 each.close()
                 self._retired.remove(each)
 
     def close(self) -> None:
-        """End all keepers, when all runs have ended."""
+        """End all fork servers, when all runs have ended."""
         with self._lock:
-            for each in (*self._keepers.values(), *self._retired):
+            for each in (*self._servers.values(), *self._retired):
                 each.close()
 
 
-class Keeper:
-    """A keeper, which may still be importing."""
+class ForkServer:
+    """A fork server, which may still be importing."""
 
     def __init__(self, words: list[str], environment: dict[str, str], log: Path) -> None:
         self._log = log
@@ -86,7 +86,7 @@ class Keeper:
             raise
 
     def begin(self, folder: Path, control: int, log: int) -> None:
-        """Have a run begin. If the keeper does not do so, it closes the control socket."""
+        """Have a run begin. If the fork server does not do so, it closes the control socket."""
         with contextlib.suppress(OSError):  # it has ended
             socket.send_fds(self._socket, [os.fsencode(folder)], [control, log])
 

@@ -1,20 +1,19 @@
 """Starts runs in the Python that their algorithm needs, and ends each as a whole. A program of its own.
 
-It runs in any Python from 3.10 on, without vserver. It imports what is slow to import once, and forks for each run; the
+It runs in any Python from 3.10 on, without vserver. It imports slow libraries once, and forks for each run; the
 algorithm and its data are read anew each time. The processes, each the parent of the next:
 
-    node        keepers.py starts a keeper; a message names a run's folder, and brings its control socket and log pipe
-    keeper      forks a supervisor for each run, unless something was installed meanwhile
-    supervisor  waits for the end of the run, of its time, or of its control socket, and kills all that is left
-    run         the leader of a session of its own; it becomes the wrapper, or executes a command (`run_with`)
+    node         sends messages, each with a run's folder, control socket and log pipe: see fork_servers.py
+    fork server  forks a supervisor for each run, unless something was installed meanwhile
+    supervisor   waits for the end of the run, of its time, or of its control socket, and kills all that is left
+    run          the leader of a session of its own; it becomes the wrapper, or executes a command (`run_with`)
 
 The sockets of a node close when it ends, however it ends. Then each supervisor kills its run. If the node has not said
-that it ends, the keeper removes all folders.
+that it ends, the fork server removes all folders.
 """
 
 from __future__ import annotations
 
-import ast
 import atexit
 import contextlib
 import importlib
@@ -30,7 +29,6 @@ import struct
 import sys
 import threading
 import time
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +36,7 @@ REQUEST = "request.json"  # in a run's folder
 MAX_MESSAGE = 8192  # bytes: a path
 BEGUN = b"+"  # the first message of a supervisor; the other is JSON, see _wait()
 END = b"."  # the last message of a node
-TOOLS = ("vantage6.algorithm.tools.wrap", "vantage6.algorithm.tools.decorators")
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
-INSTALLED = {"site-packages", "dist-packages"}  # names of folders
-UNSAFE_TO_FORK = ("grpc", "jax", "polars", "pyspark", "ray", "tensorflow", "torch")  # they start threads
-MAX_SOURCES = 200  # files of an algorithm that are read for what they import
 START_FAILED = 127  # the exit status of a command that cannot be executed, as in shells
 
 
@@ -71,12 +65,18 @@ def _read_nothing() -> None:
     os.close(null)
 
 
-def _children() -> list[int]:
-    """Return the child processes of this one, on Linux."""
+def _descendants() -> set[int]:
+    """Return the processes that this one and its descendants have started, on Linux; a supervisor adopts orphans."""
     try:
-        return [int(name) for name in os.listdir("/proc") if name.isdecimal() and _parent(name) == os.getpid()]
+        parents = {int(name): _parent(name) for name in os.listdir("/proc") if name.isdecimal()}
     except OSError:
-        return []
+        return set()
+    found: set[int] = set()
+    generation = {os.getpid()}
+    while generation:
+        generation = {pid for pid, parent in parents.items() if parent in generation}
+        found |= generation
+    return found
 
 
 def _parent(pid: str) -> int:
@@ -106,11 +106,12 @@ def _become_run(request: dict[str, Any], folder: str, log: int, wrapper: Any) ->
 
 
 def _isolate(request: dict[str, Any], folder: str, log: int) -> None:
-    """Give this process its session, limits, environment, folder and streams, and nothing of the keeper's."""
+    """Give this process its session, limits, environment, folder and streams, and nothing of the fork server's."""
     os.setsid()
     _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     for target in (1, 2):
         os.dup2(log, target)
     _close_all_but({0, 1, 2})
@@ -165,7 +166,7 @@ def _wrap(request: dict[str, Any], wrapper: Any) -> int:
 
 def _supervise(folder: str, control: socket.socket, log: int, wrapper: Any) -> None:
     """Start a run, wait for its end, report it, and remove its folder."""
-    _read_nothing()  # in place of the keeper's socket
+    _read_nothing()  # in place of the fork server's socket
     request = json.loads(Path(folder, REQUEST).read_text())
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
     read, write = os.pipe()
@@ -210,91 +211,30 @@ def _kill_all(run: int) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(run, signal.SIGKILL)
     while True:
-        for pid in _children():
+        for pid in _descendants():
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
         try:
             os.waitpid(-1, 0)
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
         except ChildProcessError:
             return
 
 
-# The keeper
+# The fork server
 
 
 def _receive(node: socket.socket) -> tuple[str, list[int]]:
-    """Return the folder of the next run, and its control socket and log pipe; END or nothing if there is none."""
+    """Return the folder of the next run, and its control socket and log pipe; END or nothing after the last."""
     message, ancillary, _, _ = node.recvmsg(MAX_MESSAGE, socket.CMSG_SPACE(2 * struct.calcsize("i")))
     found = [list(struct.unpack("2i", data)) for _, _, data in ancillary]
     return os.fsdecode(message), found[0] if found else []
 
 
-def _import_slow(kind: str, target: str) -> None:
-    """Import what is slow: the tools of vantage6 if this Python has them, or else pandas; and the libraries in use."""
-    warnings.filterwarnings("ignore", message=".*fork", category=DeprecationWarning)  # idle threads of numpy
-    try:
-        for name in TOOLS:
-            importlib.import_module(name)
-    except ImportError:
-        _import("pandas")
-        _import("urllib.request")  # for subtasks
-    for name in sorted(_libraries(kind, target)):
-        _import(name)
-
-
-def _import(name: str) -> None:
-    with contextlib.suppress(Exception):  # the run reports it
-        importlib.import_module(name)
-
-
-def _libraries(kind: str, target: str) -> set[str]:
-    """Return the installed modules that an algorithm imports: they change with the environment only."""
-    own, found = target.partition(".")[0], set()
-    for path in _sources(kind, target):
-        with contextlib.suppress(OSError, SyntaxError, ValueError, RecursionError):
-            found |= _imported(ast.parse(path.read_bytes()))
-    return {
-        name for name in found if (top := name.partition(".")[0]) not in (own, *UNSAFE_TO_FORK) and _is_installed(top)
-    }
-
-
-def _sources(kind: str, target: str) -> list[Path]:
-    if kind == "file":
-        return [Path(target)]
-    try:
-        spec = importlib.util.find_spec(target.partition(".")[0])
-    except (ImportError, ValueError):
-        return []
-    folders = spec.submodule_search_locations if spec else None
-    return [path for folder in folders or () for path in sorted(Path(folder).rglob("*.py"))][:MAX_SOURCES]
-
-
-def _imported(tree: ast.Module) -> set[str]:
-    found: set[str] = set()
-    for node in tree.body:
-        if isinstance(node, ast.Import):
-            found.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            found.add(node.module)
-    return found
-
-
-def _is_installed(name: str) -> bool:
-    try:
-        spec = importlib.util.find_spec(name)
-    except (ImportError, ValueError):
-        return False
-    return bool(spec and spec.origin and INSTALLED & set(Path(spec.origin).parts))
-
-
-def _installed() -> list[tuple[str, int]]:
-    """Return when something was installed in this environment, or removed."""
-    folders = [each for each in sys.path if Path(each).name in INSTALLED and os.path.isdir(each)]
-    return [(each, os.stat(each).st_mtime_ns) for each in folders]
-
-
-def _load(path: Path) -> Any:
-    spec = importlib.util.spec_from_file_location("vserver_wrapper", path)
+def _load(name: str) -> Any:
+    """Import a module beside this file, under a name that no algorithm has."""
+    spec = importlib.util.spec_from_file_location(f"vserver_{name}", Path(__file__).with_name(f"{name}.py"))
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -308,16 +248,17 @@ def main(root: str, keep: str, kind: str, target: str) -> None:
     """
     sys.path.pop(0)  # this file's folder, whose modules are not the algorithm's
     node = socket.socket(fileno=os.dup(0))
-    installed, wrapper = _installed(), None
+    slow_imports, wrapper = _load("slow_imports"), None
+    installed = slow_imports.installed()
     if kind != "command":
-        wrapper = _load(Path(__file__).with_name("wrapper.py"))
-        _import_slow(kind, target)
+        wrapper = _load("wrapper")
+        slow_imports.import_slow(kind, target)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no supervisor has to be waited for
     while True:
         folder, descriptors = _receive(node)
         if not descriptors:
             break
-        if installed == _installed() and os.fork() == 0:  # else the node starts another keeper
+        if installed == slow_imports.installed() and os.fork() == 0:  # else the node starts another fork server
             node.close()
             _become_supervisor(folder, descriptors, wrapper)
         for each in descriptors:
