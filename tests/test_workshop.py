@@ -423,6 +423,8 @@ def test_a_file_that_is_gone_is_named(tmp_path: Path) -> None:
         made.file.unlink()
         outcome = made.run("add", 1)
         assert outcome.status == "crashed" and f"{made.file} cannot be read" in outcome.log
+        made.file.write_text("from vantage6.algorithm.tools.util import info\n")
+        assert "--make-environment" in made.run("add", 1).log
         made.file.write_text("def broken(:\n")
         assert "SyntaxError" in made.run("add", 1).log
 
