@@ -487,6 +487,7 @@ def test_a_run_whose_supervisor_is_killed_ends_as_failed(tmp_path: Path) -> None
     with bench(tmp_path, code) as made:
         outcome = made.run("orphan")
         assert outcome.status == "failed" and "killed from outside" in outcome.log
+        runs.until(lambda: len(runs.processes_with(str(tmp_path))) == 1)  # the fork server
 
 
 NODE = """
