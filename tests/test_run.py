@@ -214,7 +214,9 @@ def test_a_log_is_followed_until_the_run_ends(address: str, federation: Federati
     assert done.status == 2 and "--follow" in done.err
 
 
-def test_a_nodes_file_with_a_fault_is_refused_before_anything_is_served(path: Path, tmp_path: Path) -> None:
+def test_a_nodes_file_with_a_fault_is_refused_and_another_is_run_beside_the_server(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     our_server.fill_with_root(path)
     federation = Federation(path, 3)
     file = federation.write(tmp_path / "nodes", 0, algorithm={})
@@ -229,6 +231,8 @@ def test_a_nodes_file_with_a_fault_is_refused_before_anything_is_served(path: Pa
     assert missing.status == 1 and "none.yaml" in missing.err and missing.err.count("\n") == 1
     file = federation.write(tmp_path / "nodes", 0)
     file.chmod(0o644)
+    (tmp_path / "requests.py").write_text("raise SystemExit('a module of the current folder was imported')\n")
+    monkeypatch.chdir(tmp_path)
     with our_server.running(path, tmp_path, "--nodes", str(file)) as server:
         said = until(server, "3 nodes online")
         assert said.count("chmod 600") == 1 and federation.keys[1] not in said

@@ -50,9 +50,7 @@ def _rest(printed: str, log: str) -> str:
         return log[len(printed) :]
     end = printed[-OVERLAP:]
     at = log.rfind(end)
-    if at >= 0:
-        return log[at + len(end) :]
-    return "" if printed.startswith(log) else log
+    return log[at + len(end) :] if at >= 0 else log
 
 
 def _write(text: str) -> None:
