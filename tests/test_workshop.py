@@ -368,6 +368,7 @@ def test_a_run_is_killed_before_it_has_begun_while_it_runs_and_after_its_end(sha
     assert early.outcome().status == "killed by user"
     late = shared.start("sleep")
     late.until_logged("sleeping")
+    assert runs.processes_with(runs.token(runs.IDENTITY)) == []  # neither in a command nor in an environment
     late.running.kill()
     late.running.kill()
     assert late.outcome().status == "killed by user" and "sleeping" in late.outcome().log
