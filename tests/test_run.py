@@ -27,6 +27,7 @@ from vserverlib.examples import patients
 from vserverlib.posting import choosing, method_arguments
 from vserverlib.posting.choosing import Wanted
 from vserverlib.queries import outcomes
+from vserverlib.serving import callers, runs
 
 SECONDS = 60.0
 
@@ -358,6 +359,15 @@ def test_a_result_is_decoded_if_it_can_be(consortium: Any) -> None:
     assert outcomes.decoded("bnVsbA==") is None
     with pytest.raises(Error):
         outcomes.of_task(99)
+
+
+def test_pieces_of_a_log_are_lines(consortium: Any) -> None:
+    result, node = models.Task.get(14).results[0], callers.of_node(models.Node.get(1))
+    runs.append_log(result.id, "of a task that was not posted", node)
+    consortium.execute_sql("UPDATE task SET init_user_id = 1 WHERE id = 14")
+    for text in ("a", "b\n", "c"):
+        runs.append_log(result.id, text, node)
+    assert models.Result.get(result.id).log == "a\nb\nc"
 
 
 def test_a_saved_task_is_said_to_be_left_alone(consortium: Any) -> None:
