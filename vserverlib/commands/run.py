@@ -91,7 +91,7 @@ def run(
 
     if wanted["everywhere"] and wanted["organizations"]:
         raise click.UsageError("--all and --organization exclude each other: choose one", ctx)
-    target = _of_demo(ctx, wanted) if demo else ctx.obj
+    target = _of_demo(ctx, wanted) if demo else _own(ctx.obj)
     image, method, *rest = map(encodable, (image, method, *words))
     order = posting.Order(image, method, _arguments(rest), Wanted(**wanted), labels, name)
     with target.open(read_only=True) as database:
@@ -108,6 +108,15 @@ def run(
     if ending.message:
         notify(f"{ending.message}; see: {target.command('why', str(id))}", "yellow")
     ctx.exit(ending.status)
+
+
+def _own(target: Target) -> Target:
+    """Return the database of the command line. Raises an Error if only that of the example data can be meant."""
+    from vserverlib import running_servers
+
+    if target.url is None and not target.is_there and running_servers.demos():
+        raise Error(f"there is no database {target.name}; for the server of the example data, add --demo")
+    return target
 
 
 def _of_demo(ctx: click.Context, wanted: dict[str, Any]) -> Target:
