@@ -175,6 +175,8 @@ def test_the_demo_computes_with_its_own_nodes_and_leaves_nothing(tmp_path: Path)
         assert row["result"] == {"average": sum(map(int, ages)) / len(ages), "count": len(ages), "organizations": 4}  # type: ignore[call-overload]
         table = vserver("run", "--demo", "demo/crosstab:1", "central_crosstab", "results_col=stage", "group_cols=sex")
         assert table.status == 0 and "III" in table.out.splitlines()[1] and len(table.out.splitlines()) == 4, table
+        done = vserver("run", "demo/average:1", "central_average", cwd=tmp_path)
+        assert done.status == 4 and "add --demo" in done.err
         begun = children(server.process.pid)
         assert server.stop() == 0
         until_gone(begun)

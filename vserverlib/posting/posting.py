@@ -56,7 +56,7 @@ def server_of(database: Any) -> RunningServer:
 
 
 def wanted(user: Any, collaboration: Any, organizations: Iterable[Any], everywhere: bool) -> Wanted:
-    """Return what is asked for; each is an entity, an id or a name."""
+    """Return the choices of the caller; each is an entity, an id or a name."""
     few = tuple(_word(models.Organization, each) for each in organizations)
     return Wanted(_word(models.User, user), _word(models.Collaboration, collaboration), few, everywhere)
 
