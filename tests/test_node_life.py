@@ -175,12 +175,15 @@ def test_a_kill_that_the_node_missed_counts_when_it_is_back(
         task = our_node.post(client, "sleep", ASLEEP)
         our_node.until(client, task, ["active"], log="asleep")
         os.kill(node.process.pid, signal.SIGSTOP)
-        assert client.ask("POST", "kill/task", {"id": task}).status == 200
         serving.kill()
-        os.kill(node.process.pid, signal.SIGCONT)
-        with our_server.running(path, tmp_path, "-q", port=serving.port):
+        with our_server.running(path, tmp_path, "-q", port=serving.port) as again:
+            client = again.client()
+            client.log_in()
+            assert client.ask("POST", "kill/task", {"id": task}).status == 200
+            os.kill(node.process.pid, signal.SIGCONT)
             node.until("killed by user")
             assert node.stop() == 0
+    assert our_node.processes() == []
 
 
 def test_a_node_runs_once_and_a_wrong_key_ends_the_command(
