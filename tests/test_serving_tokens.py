@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import re
@@ -22,6 +23,7 @@ from helpers.process import vserver
 
 import models
 from vserverlib.databases import storage
+from vserverlib.serving import hashing_room, log_ins
 from vserverlib.serving.callers import CONTAINER, NODE, USER
 from vserverlib.serving.refusals import Refusal
 from vserverlib.serving.tokens import ACCESS, REFRESH, Signer, new_secret
@@ -179,6 +181,37 @@ def test_a_key_that_another_server_hashed_is_found_and_hashed_anew(served: Any) 
         ours, theirs = (hash for (hash,) in conn.execute("SELECT api_key FROM node ORDER BY id"))
     assert ours[:29] == theirs[:29]
     assert served.client().log_in_node(FOREIGN_KEY).body["node_url"] == "/api/node/2"
+
+
+def test_a_key_that_is_replaced_during_a_log_in_stays_replaced(story: Any) -> None:
+    before = bcrypt.hashpw(FOREIGN_KEY.encode(), bcrypt.gensalt(4)).decode()
+    story.node.api_key = KEY
+    story.node.save()
+    assert log_ins._rehashed(story.node.id, before, before) is None
+    assert models.Node.by_id(story.node.id).check_key(KEY)
+
+
+def test_searches_for_a_key_wait_for_each_other_and_leave_a_thread_for_log_ins() -> None:
+    async def searches() -> None:
+        room, now = hashing_room.HashingRoom(), 0
+
+        async def search() -> None:
+            nonlocal now
+            async with room.search():
+                now += 1
+                assert now == 1
+                await room.matches("key", None)
+                now -= 1
+
+        done = await asyncio.gather(*(search() for _ in range(hashing_room.MAX_SEARCHES + 3)), return_exceptions=True)
+        refused = [each for each in done if each is not None]
+        assert len(refused) == 3 and all(isinstance(each, Refusal) and each.status == 429 for each in refused)
+        await search()
+        room.end()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hashing_room, "DUMMY", bcrypt.hashpw(b"x", bcrypt.gensalt(4)).decode())
+        asyncio.run(searches())
 
 
 # Commands, and what they print of a user who is locked out.
