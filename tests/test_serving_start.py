@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 from helpers import our_server, postgres, signing
 from helpers.our_server import OurServer
-from helpers.process import ROOT, vserver
+from helpers.process import ROOT, python, vserver
 from helpers.terminal import environment
 
 from vserverlib.examples import demo
@@ -231,6 +231,16 @@ def test_without_a_place_for_the_secret_one_line_names_it(example: Path) -> None
     assert done.status == 1 and done.err.count("\n") == 1 and "/dev/null/x, set VSERVER_HOME" in done.err
 
 
+def test_a_secret_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    code = (
+        "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"
+        "from vserverlib.serving import tokens\n"
+        "with tokens.locked_secret('vserver.db', 'x'): pass\n"
+    )
+    done = python("-c", code, VSERVER_HOME=str(tmp_path / "full"))
+    assert done.status == 1 and f"cannot be kept in {tmp_path / 'full'}, set VSERVER_HOME" in done.err.splitlines()[-1]
+
+
 def test_the_demo_prints_its_log_ins_and_keeps_nothing(tmp_path: Path) -> None:
     words = [sys.executable, "-m", "vserver", "start", "--demo", "--port", "0", "--api-path", "/v6/"]
     surroundings = environment(Path(os.environ["HOME"]))
@@ -297,6 +307,21 @@ def test_a_server_that_lost_its_connection_takes_the_lock_anew_or_ends_serving(
             client.ask("GET", "health")  # which finds the connection lost
             answer = client.ask("GET", "health")
             assert answer.status == 503 and "served by another server" in answer.body["msg"]
+
+
+def test_while_postgresql_refuses_connections_the_answer_is_503(
+    url: str, tmp_path: Path, server: postgres.Server
+) -> None:
+    name = url.partition("@/")[2].partition("?")[0]
+    with our_server.running(url, tmp_path) as served:
+        client = served.client()
+        server.run(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+        server.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'vserver%'")
+        answers = [client.ask("GET", "health") for _ in range(3)]
+        server.run(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+        assert {answer.status for answer in answers} == {503} and name not in answers[-1].body["msg"]
+        assert f"{name}" in served.err and "cannot be reached" in served.err and "Traceback" not in served.err
+        assert client.ask("GET", "health").status == 200
 
 
 def test_a_lost_connection_to_postgresql_is_renewed(url: str, tmp_path: Path, server: postgres.Server) -> None:

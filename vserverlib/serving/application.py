@@ -28,6 +28,7 @@ from starlette.routing import Route as HttpRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from vserverlib import Damaged, Error, NotFound, ReadOnly, printable
+from vserverlib.databases.postgresql.connection_errors import Unreachable
 from vserverlib.drivers import peewee
 from vserverlib.messages import notify
 from vserverlib.serving import callers, openapi, sockets, tokens
@@ -136,6 +137,9 @@ async def _refused_or(ask: Callable[[], Any]) -> Answer:
         return Answer({"msg": refusal.message, **errors}, refusal.status)
     except ClientDisconnect:  # nobody reads the answer
         return message("the client has gone before the end of its request", 400)
+    except Unreachable as error:  # its address is nobody's business
+        notify(str(error), "yellow")
+        return message("the database cannot be reached: try again later", 503)
     except (Busy, ReadOnly, Damaged) as error:
         return message(str(error), 503)
     except NotFound as error:
