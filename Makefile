@@ -18,6 +18,7 @@ docs: .venv-test  ## the generated pages: commands, topics of help, the Python A
 	$(python) docs/make_server.py
 	$(python) docs/make_schema.py
 	$(python) docs/make_pictures.py
+	-$(python) docs/make_page.py
 
 schema: .venv-test  ## vserverlib/migrations/schema.sql, what the migrations make
 	$(python) -c "from vserverlib.databases import schemas; (schemas.MIGRATIONS / schemas.SNAPSHOT).write_text(schemas.snapshot())"

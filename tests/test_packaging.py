@@ -20,6 +20,7 @@ import vserver
 
 ROOT = Path(__file__).parent.parent
 TOP_LEVEL = {"models.py", "shell.py", "vserver.py"}
+DATA = ("*.py", "*.sql", "*.html", "*.css", "*.js", "*.svg")  # files of the package
 README_LINE = re.compile(r"^<!-- (\w+) -->\n```\w*\n(.*)\n```$", re.MULTILINE)
 
 
@@ -66,7 +67,7 @@ def metadata(wheel: Path) -> Message:
 def test_the_wheel_holds_the_program_and_nothing_else(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         held = {name for name in archive.namelist() if ".dist-info/" not in name}
-    files = [*(ROOT / "vserverlib").rglob("*.py"), *(ROOT / "vserverlib").rglob("*.sql")]
+    files = [path for pattern in DATA for path in (ROOT / "vserverlib").rglob(pattern)]
     library = {str(path.relative_to(ROOT)) for path in files}
     assert held == TOP_LEVEL | library
     assert "vserverlib/migrations/0001_initial.py" in held

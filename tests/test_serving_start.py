@@ -89,7 +89,7 @@ def test_a_request_is_checked_before_anything_is_read(served: OurServer) -> None
     assert raw(served, "PATCH", "/api/run/1", encoded, **node) == (400, {"msg": "the body is not JSON"})
     for length in (str(MAX_BODY + 1), "9" * 19):
         assert raw(served, "POST", "/api/task", b"", Content_Length=length, **bearer, **json_type)[0] == 413, length
-    assert raw(served, "GET", "/api/nothing")[0] == raw(served, "GET", "/")[0] == 404
+    assert raw(served, "GET", "/api/nothing")[0] == raw(served, "GET", "/page")[0] == 404
     assert raw(served, "PUT", "/api/organization")[0] == raw(served, "OPTIONS", "/api/organization")[0] == 405
     headers = served.client().ask("GET", "version").headers
     assert "access-control-allow-origin" not in headers and "server" not in headers

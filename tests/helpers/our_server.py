@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 import models
-from helpers.process import PROGRAM
+from helpers.process import PROGRAM, start
 from helpers.terminal import environment
 
 ANSWER_SECONDS = 60
@@ -122,9 +122,8 @@ def running(database: str | Path | None, folder: Path, *words: str, port: int = 
     chosen = [] if database is None else ["-d", str(database)]
     command = [*PROGRAM, *chosen, "start", "--port", str(port), *words]
     with log.open("wb") as err:
-        process = subprocess.Popen(
-            command, env=environment(Path(os.environ["HOME"]), **env), stdout=subprocess.DEVNULL, stderr=err
-        )
+        variables = environment(Path(os.environ["HOME"]), **env)
+        process = start(command, env=variables, stdout=subprocess.DEVNULL, stderr=err)
     try:
         with contextlib.closing(OurServer(process, _port(process, log), log, database)) as server:
             yield server

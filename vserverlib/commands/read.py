@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from vserverlib import UsageError, did_you_mean, pluralize, printable
-from vserverlib.commands import clean_up, completers, printing
+from vserverlib.commands import clean_up, completers, html, printing
 from vserverlib.commands.help_page import TOPICS
 from vserverlib.commands.options import (
     COLUMNS,
@@ -115,9 +115,10 @@ def _print_fields(model: Any, output: str) -> None:
 @command()
 @click.argument("entity", shell_complete=completers.nouns)
 @click.argument("id_or_name", metavar="ID|NAME", required=False, shell_complete=completers.labels)
-@OUTPUT
-@click.pass_obj
-def show(target: Target, entity: str, id_or_name: str | None, output: str) -> None:
+@click.option("--follow", is_flag=True, help="Print the log of a result as it grows, until its run has ended.")
+@html.OUTPUT
+@click.pass_context
+def show(ctx: click.Context, /, entity: str, id_or_name: str | None, follow: bool, output: str) -> None:
     """Show one entity.
 
     Shows its fields and the entities that belong to it; for a task, the progress of each organization on a time line,
@@ -126,43 +127,65 @@ def show(target: Target, entity: str, id_or_name: str | None, output: str) -> No
     ENTITY is organization, user, collaboration, node, task or result. ENTITY and ID can be one word: task/12.
 
     $ vserver show task 8
-    $ vserver show organization "Kankerregister Noord"
-    $ vserver show user/1 -o json
+    $ vserver show result 1 --follow
+    $ vserver show task/8 -o html > task-8.html
     """
     from vserverlib.entities import finding
     from vserverlib.queries import kinds
 
+    target: Target = ctx.obj
     model = kinds.kind(entity.partition("/")[0] if id_or_name is None else entity)
     if id_or_name is None and "/" not in entity:
         raise target.which(model)
-    with target.open(read_only=True), printing.paged():
+    if follow:
+        if model.noun != "result" or output != "table":
+            raise click.UsageError("--follow prints the log of a result: vserver show result ID --follow", ctx)
+        return _follow(target, model, entity if id_or_name is None else id_or_name)
+    with target.open(read_only=True) as database, printing.paged():
         found = finding.one(model, entity if id_or_name is None else id_or_name)
         if output == "table":
             from vserverlib.terminal import panels, views
 
             views.console().print(panels.entity_panel(found))
+        elif output == "html":
+            html.entity(database, found)
         else:
             from vserverlib.queries import related
 
             printing.document(related.document(found), output)
+    return None
+
+
+def _follow(target: Target, model: Any, word: str) -> None:
+    from vserverlib.entities import finding
+    from vserverlib.terminal import log_following
+
+    with target.open(read_only=True) as database:
+        log_following.follow(database, finding.one(model, word).id)
 
 
 @command()
+@click.argument("file", required=False, shell_complete=completers.files)
 @click.option("--all", "everything", is_flag=True, help="Show all collaborations, organizations and unseen nodes.")
-@OUTPUT
+@html.OUTPUT
 @click.pass_obj
-def overview(target: Target, output: str, everything: bool) -> None:
+def overview(target: Target, file: str | None, output: str, everything: bool) -> None:
     """Show a status overview.
 
     Shows the number of tasks in each state, the progress of collaborations and organizations, who has owed results for
-    longest, and nodes that were not seen for a day. Other formats than the table always have all of them.
+    longest, and nodes that were not seen for a day. JSON and YAML always have all of them. `-o html` is the page that
+    `vserver start` serves, as one file: FILE, or stdout.
 
     $ vserver overview
     $ vserver overview --all
-    $ vserver overview -o json
+    $ vserver overview -o html monday.html
     """
     from vserverlib.queries import overview as figures
 
+    if file is not None and output != "html":
+        raise click.UsageError("FILE is for -o html: leave it out, or send the output there with >")
+    if output == "html":
+        return _overview_page(target, file)
     with target.open(read_only=True) as database:
         found = figures.overview(database)
     if output == "table":
@@ -174,6 +197,14 @@ def overview(target: Target, output: str, everything: bool) -> None:
     else:
         with printing.paged():
             printing.document(figures.as_data(found), output)
+    return None
+
+
+def _overview_page(target: Target, file: str | None) -> None:
+    from vserverlib.databases import storage
+
+    with target.open(read_only=True) as database, printing.paged():
+        html.overview(database, None if file is None else storage.as_path(file))
 
 
 @command("why")

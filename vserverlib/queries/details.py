@@ -19,12 +19,16 @@ from vserverlib.entities.fields import as_integer
 from vserverlib.queries import listing
 from vserverlib.queries.columns import COLUMNS, Column, table_columns
 from vserverlib.queries.listing import Page, Row
+from vserverlib.queries.sights import WHOLE, Sight
 
 LANES = 20  # results of a task, or organizations of a collaboration
 CHILDREN = 10
 AWAITED = 5  # results awaited from an organization or a node
 MOST_ANCESTORS = 20  # also ends the query if the parents of a damaged database form a cycle
+POSTED = peewee.Table("task", ("id", "init_user_id"))
 FAMILY_COLUMNS = ("id", "name", "progress", "status")
+LOG_LINES = 5  # lines at the end of a log
+LOG_LENGTH = 2_000  # characters of these
 
 Moment = datetime.datetime | None
 
@@ -32,6 +36,7 @@ Moment = datetime.datetime | None
 class Lane(NamedTuple):
     """One result of a task: its organization, its status and its times."""
 
+    result_id: int
     name: str | None
     organization_id: int | None
     status: str | None
@@ -103,10 +108,24 @@ def lanes(task: Task) -> Lanes:
     return Lanes([lane(row) for row in rows], page.total)
 
 
+def is_left_alone(task: Task, found: Lanes) -> bool:
+    """Whether a task waits for nodes that do not take it up, because it was saved and not posted. At most one query.
+
+    False in a copy of a server's database, where another server may hand it out.
+    """
+    database = models.database
+    if task.id is None or database.is_view or database.mode == "plan":
+        return False
+    if found.lanes and not any(lane.status == progress.PENDING for lane in found.lanes):
+        return False
+    row = database.execute(POSTED.select(POSTED.init_user_id).where(POSTED.id == task.id)).fetchone()
+    return row is not None and row[0] is None
+
+
 def lane(row: Row) -> Lane:
     """Return a row of results as a lane."""
     times = [_moment(row[name]) for name in ("assigned_at", "started_at", "finished_at")]
-    return Lane(row["organization"], row["organization_id"], row["status"], row["complete"], *times)
+    return Lane(row["id"], row["organization"], row["organization_id"], row["status"], row["complete"], *times)
 
 
 def _moment(value: Any) -> Moment:
@@ -114,17 +133,38 @@ def _moment(value: Any) -> Moment:
     return value if isinstance(value, datetime.datetime) else None
 
 
-def family(task: Task) -> Family:
-    """Return the ancestors and children of a task. At most four queries."""
+def log_ends(found: Lanes) -> dict[int, list[str]]:
+    """Return the last lines of the logs of some results, by the result's id; of those that have a log. One query."""
+    ids = [lane.result_id for lane in found.lanes]
+    if not ids:
+        return {}
+    is_sqlite = models.database.is_sqlite
+    end = peewee.fn.SUBSTR(Result.log, -LOG_LENGTH) if is_sqlite else peewee.fn.RIGHT(Result.log, LOG_LENGTH)
+    rows = models.database.execute(Result.select(Result.id, end).order_by().where(Result.id.in_(ids)))
+    return {id: lines for id, text in rows if (lines := log_end(text))}
+
+
+def log_end(log: Any) -> list[str]:
+    """Return the last lines of a log; [] without one."""
+    return str(log or "").rstrip()[-LOG_LENGTH:].splitlines()[-LOG_LINES:]
+
+
+def family(task: Task, sight: Sight = WHOLE) -> Family:
+    """Return the ancestors and children of a task that are seen. At most four queries."""
     columns = [column for column in COLUMNS[Task] if column.name in FAMILY_COLUMNS]
-    children = listing.page(task.children, 0, CHILDREN, columns)
-    return Family(ancestors(task, columns), children.rows, children.total)
+    children = listing.page(task.children if sight.is_whole else _children(task, sight), 0, CHILDREN, columns)
+    return Family(ancestors(task, columns, sight), children.rows, children.total)
 
 
-def ancestors(task: Task, columns: Sequence[Column]) -> list[Row]:
-    """Return the ancestors of a task, the oldest first. At most two queries."""
+def _children(task: Task, sight: Sight) -> Any:
+    return sight.narrowed(Task.select().where(Task.parent == task.id).order_by(Task.id))
+
+
+def ancestors(task: Task, columns: Sequence[Column], sight: Sight = WHOLE) -> list[Row]:
+    """Return the ancestors of a task that are seen, the oldest first. At most two queries."""
     ids = _ancestor_ids(task)
-    found = {row["id"]: row for row in listing.rows(Task.select().where(Task.id.in_(ids)), columns)} if ids else {}
+    query = sight.narrowed(Task.select().where(Task.id.in_(ids)))
+    found = {row["id"]: row for row in listing.rows(query, columns)} if ids else {}
     return [found[id] for id in ids if id in found]
 
 

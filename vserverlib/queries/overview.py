@@ -16,9 +16,14 @@ from vserverlib.entities.checks import Last, last
 from vserverlib.entities.fields import now
 from vserverlib.entities.lock_outs import LockedOut
 from vserverlib.entities.progress import RESULT
+from vserverlib.queries.sights import WHOLE, Sight
 
 LISTS = ("collaborations", "organizations", "unseen", "locked_out")
 UNSEEN_AFTER = datetime.timedelta(hours=24)
+EVERY_ROW = peewee.fn.COUNT(peewee.SQL("*"))
+# Values of other programs that are no times are ignored.
+ASSIGNED = models.Result.assigned_at
+FIRST_ASSIGNED = peewee.fn.MIN(peewee.Case(None, [(timestamps.dated(ASSIGNED), ASSIGNED)]))
 
 
 class Share(NamedTuple):
@@ -55,27 +60,30 @@ class Overview(NamedTuple):
     check: Last | None  # the summary of the last check
 
 
-def overview(database: Any) -> Overview:
-    """Return the figures of one moment. Always nine queries, two of which scan all results."""
+def overview(database: Any, sight: Sight = WHOLE) -> Overview:
+    """Return the figures of one moment. A fixed number of queries, two of which scan all results that are seen.
+
+    sight: which rows count. The last check and who is locked out are of the whole database only.
+    """
     with database.reading():
         try:
-            return _overview(database)
+            return _overview(database, sight)
         except Exception as error:
             if not database.can_retry(error):
                 raise
-            return _overview(database)
+            return _overview(database, sight)
 
 
-def _overview(database: Any) -> Overview:
-    tasks = _tasks(database)
+def _overview(database: Any, sight: Sight) -> Overview:
+    tasks = _tasks(database, sight)
     return Overview(
-        entities=counts(database),
+        entities=counts(database, sight),
         tasks={status: sum(each.statuses[status] for each in tasks.values()) for status in progress.TASK_STATUSES},
-        collaborations=_collaborations(tasks),
-        organizations=sorted(_organizations(database), key=_by_wait),
-        unseen=_unseen(),
-        locked_out=lock_outs.locked_out(),
-        check=last(database),
+        collaborations=_collaborations(tasks, sight),
+        organizations=sorted(_organizations(database, sight), key=_by_wait),
+        unseen=_unseen(sight),
+        locked_out=lock_outs.locked_out() if sight.is_whole else [],
+        check=last(database) if sight.is_whole else None,
     )
 
 
@@ -85,12 +93,15 @@ def as_data(found: Overview) -> dict[str, Any]:
     return {**found._asdict(), **lists, "check": found.check and found.check._asdict()}
 
 
-def counts(database: Any) -> dict[str, int]:
-    """Return the number of entities, by plural. One query."""
-    tables = (model._meta.table_name for model in models.ENTITIES)
-    columns = ", ".join(f'(SELECT COUNT(*) FROM "{table}")' for table in tables)
-    row = database.execute_sql(f"SELECT {columns}").fetchone()
+def counts(database: Any, sight: Sight = WHOLE) -> dict[str, int]:
+    """Return the number of entities that are seen, by plural. One query."""
+    numbers = [_counted(model, sight) for model in models.ENTITIES]
+    row = database.execute(peewee.Select(columns=numbers)).fetchone()
     return dict(zip((model.plural for model in models.ENTITIES), row, strict=True))
+
+
+def _counted(model: Any, sight: Sight) -> Any:
+    return sight.narrowed(model.select(EVERY_ROW).order_by())
 
 
 class _Tasks:
@@ -100,11 +111,12 @@ class _Tasks:
         self.statuses, self.finished = Counter[str](), 0
 
 
-def _tasks(database: Any) -> dict[int | None, _Tasks]:
+def _tasks(database: Any, sight: Sight) -> dict[int | None, _Tasks]:
     """Return the tasks of each collaboration, by its id: one scan of the results, in order of tasks."""
     total, done, failed, active = progress.columns()
     named = (total.alias("total"), done.alias("done"), failed.alias("failed"), active.alias("active"))
-    grouped = RESULT.select(RESULT.task_id, *named).group_by(RESULT.task_id).alias("c")
+    results, seen = RESULT.select(RESULT.task_id, *named), sight.ids(models.Task)
+    grouped = (results if seen is None else results.where(RESULT.task_id.in_(seen))).group_by(RESULT.task_id).alias("c")
     status = peewee.Case(
         None,
         [
@@ -118,12 +130,12 @@ def _tasks(database: Any) -> dict[int | None, _Tasks]:
     task = peewee.Table("task", ("id", "collaboration_id"))
     # CROSS makes SQLite scan the results in order and look up tasks, instead of sorting a million groups first.
     joined = peewee.Join(grouped, task, peewee.JOIN.CROSS, None)
-    query = peewee.Select([joined], [task.collaboration_id, status, finished, peewee.fn.COUNT(peewee.SQL("*"))])
+    query = peewee.Select([joined], [task.collaboration_id, status, finished, EVERY_ROW])
     query = query.where(task.id == grouped.c.task_id).group_by(*map(peewee.SQL, "123"))
-    return _with_empty_ones(database, database.execute(query))
+    return _with_empty_ones(database, database.execute(query), sight)
 
 
-def _with_empty_ones(database: Any, rows: Any) -> dict[int | None, _Tasks]:
+def _with_empty_ones(database: Any, rows: Any, sight: Sight) -> dict[int | None, _Tasks]:
     """Return rows of (collaboration, status, finished, count) by collaboration, with the tasks without results."""
     found: dict[int | None, _Tasks] = {}
     with database.fetching():
@@ -131,15 +143,15 @@ def _with_empty_ones(database: Any, rows: Any) -> dict[int | None, _Tasks]:
             tasks = found.setdefault(collaboration, _Tasks())
             tasks.statuses[status] += count
             tasks.finished += count if finished else 0
-        everything = "SELECT collaboration_id, COUNT(*) FROM task GROUP BY collaboration_id"
-        for collaboration, count in database.execute_sql(everything):
+        everything = models.Task.select(models.Task.collaboration, EVERY_ROW).order_by().group_by(peewee.SQL("1"))
+        for collaboration, count in database.execute(sight.narrowed(everything)):
             statuses = found.setdefault(collaboration, _Tasks()).statuses
             statuses[progress.EMPTY] = count - statuses.total()
     return found
 
 
-def _collaborations(tasks: dict[int | None, _Tasks]) -> list[Share]:
-    names = _names(models.Collaboration)
+def _collaborations(tasks: dict[int | None, _Tasks], sight: Sight) -> list[Share]:
+    names = _names(models.Collaboration, sight)
     shares = []
     for id in [*names, *(id for id in tasks if id not in names)]:
         found = tasks.get(id, _Tasks())
@@ -148,19 +160,15 @@ def _collaborations(tasks: dict[int | None, _Tasks]) -> list[Share]:
     return sorted(shares, key=lambda share: (share.done - share.total, *_by_id(share.id)))
 
 
-def _organizations(database: Any) -> list[Share]:
-    names = _names(models.Organization)
+def _organizations(database: Any, sight: Sight) -> list[Share]:
+    result, names = models.Result, _names(models.Organization, sight)
     by_state: dict[int | None, dict[str, int]] = {id: {} for id in names}
-    for id, state, count in database.execute_sql("SELECT organization_id, state, COUNT(*) FROM result GROUP BY 1, 2"):
+    counted = result.select(result.organization, result.state, EVERY_ROW).order_by().group_by(*map(peewee.SQL, "12"))
+    for id, state, count in database.execute(sight.narrowed(counted)):
         by_state.setdefault(id, {})[state] = count
-    since = dict(database.execute_sql(WAITED_FOR).fetchall())
+    waited_for = result.select(result.organization, FIRST_ASSIGNED).order_by().where(progress.UNFINISHED_RESULTS)
+    since = dict(database.execute(sight.narrowed(waited_for).group_by(peewee.SQL("1"))).fetchall())
     return [_share(id, names.get(id), found, since.get(id)) for id, found in by_state.items()]
-
-
-WAITED_FOR = f"""
-SELECT organization_id, MIN(CASE WHEN {timestamps.HOLDS_TIME.format("assigned_at")} THEN assigned_at END)
-FROM result WHERE state IN ('pending', 'active') GROUP BY 1
-"""
 
 
 def _by_wait(share: Share) -> tuple[Any, ...]:
@@ -181,13 +189,13 @@ def _share(id: int | None, name: str | None, states: dict[str, int], since: Any)
     return Share(id, name, sum(states.values()), done, failed, known)
 
 
-def _unseen() -> list[Unseen]:
+def _unseen(sight: Sight) -> list[Unseen]:
     """Return the nodes that were not seen recently, never-seen ones first."""
     node = models.Node
     seen = peewee.Case(None, [(timestamps.dated(node.last_seen), 1)], 0)
-    found = node.select().where((seen == 0) | (node.last_seen < now() - UNSEEN_AFTER))
+    found = sight.narrowed(node.select().where((seen == 0) | (node.last_seen < now() - UNSEEN_AFTER)))
     return [Unseen(each.id, each.name, each.last_seen) for each in found.sort("last_seen")]
 
 
-def _names(model: Any) -> dict[int | None, str | None]:
-    return dict(model.select(model.id, model.name).order_by(model.id).tuples())
+def _names(model: Any, sight: Sight) -> dict[int | None, str | None]:
+    return dict(sight.narrowed(model.select(model.id, model.name).order_by(model.id)).tuples())

@@ -11,9 +11,8 @@ from typing import Any, NamedTuple
 from models import Member, Node, Organization, Result, Task
 from vserverlib.entities import finding, progress
 from vserverlib.entities.fields import as_integer
+from vserverlib.queries.details import log_end
 
-LOG_LINES = 5  # lines at the end of a log
-LOG_LENGTH = 2_000  # characters of these
 NEXT = 5  # tasks that descend from a task
 
 Moment = datetime.datetime | None
@@ -171,8 +170,7 @@ def _obstacles(id: Any, organization: Any, node: Any, is_member: bool, collabora
 
 def _failed(result: Result, organization: Any) -> Failed:
     name = None if organization is None else organization.name
-    log = str(result.log or "").rstrip()[-LOG_LENGTH:].splitlines()[-LOG_LINES:]
-    return Failed(result.id, result.organization_id, name, result.status, result.finished_at, log)
+    return Failed(result.id, result.organization_id, name, result.status, result.finished_at, log_end(result.log))
 
 
 def _children(task: Task) -> list[Child]:

@@ -31,8 +31,9 @@ from vserverlib import Damaged, Error, NotFound, ReadOnly, printable
 from vserverlib.databases.postgresql.connection_errors import Unreachable
 from vserverlib.drivers import peewee
 from vserverlib.messages import notify
-from vserverlib.serving import callers, openapi, sockets, tokens
+from vserverlib.serving import browser, callers, openapi, sockets, tokens
 from vserverlib.serving.answers import Answer, message
+from vserverlib.serving.browser import Page
 from vserverlib.serving.desk import Busy
 from vserverlib.serving.refusals import Refusal, lacking
 from vserverlib.serving.requests import Request
@@ -56,6 +57,10 @@ def create(server: Server) -> ASGIApp:
         by_path.setdefault(f"{server.api_path}/{route.path}", {})[route.method] = route
     found = [
         HttpRoute(path, partial(_answer, server, routes), methods=list(routes)) for path, routes in by_path.items()
+    ]
+    found += [
+        HttpRoute(page.path, partial(_browsed, server, page), methods=[page.method])
+        for page in browser.Browser(server).pages()
     ]
     document = Response(json.dumps(openapi.document(server.api_path)), media_type=JSON)
     found.append(HttpRoute(f"{server.api_path}/{openapi.PATH}", lambda _: document, methods=["GET"]))
@@ -124,8 +129,19 @@ async def _answer(server: Server, routes: Mapping[str, Route], http: HttpRequest
         server=server,
     )
     answer = await _refused_or(partial(_asked, server, route, request, http))
-    log(server, request, answer, time.monotonic() - began)
+    log(server, request, answer.status, time.monotonic() - began)
     return _response(answer)
+
+
+async def _browsed(server: Server, page: Page, http: HttpRequest) -> Response:
+    """Answer a request for a page, and log a line about it."""
+    began = time.monotonic()
+    query = http.query_params.multi_items()
+    request = Request(page.method, http.url.path, http.path_params, query, None, None, server=server)
+    found: Any = await _refused_or(partial(page.function, request, http))
+    response = browser.refused(found) if isinstance(found, Answer) else found
+    log(server, request, response.status_code, time.monotonic() - began)
+    return response
 
 
 async def _refused_or(ask: Callable[[], Any]) -> Answer:
@@ -266,14 +282,14 @@ def _no_constant(name: str) -> Any:
     raise ValueError(name)
 
 
-def log(server: Server, request: Request, answer: Answer, seconds: float) -> None:
+def log(server: Server, request: Request, status: int, seconds: float) -> None:
     """Write a line about a request to stderr. It never shows a body or a token."""
-    if server.level == 0 and answer.status < 500:
+    if server.level == 0 and status < 500:
         return
     query = "?" + "&".join(f"{name}={value}" for name, value in request.query) if request.query else ""
     who = request.caller.title if request.caller is not None else request.tried or "-"
     path = request.path + (query if server.level > 1 else "")
     moment = time.strftime("%H:%M:%S", time.gmtime())
-    line = f"{moment} {request.method} {printable(path, 500)} {answer.status} {printable(who)} {seconds * 1000:.0f} ms"
+    line = f"{moment} {request.method} {printable(path, 500)} {status} {printable(who)} {seconds * 1000:.0f} ms"
     with contextlib.suppress(OSError):  # nobody reads the log any more
-        notify(line, "yellow" if answer.status >= 500 else "dim")
+        notify(line, "yellow" if status >= 500 else "dim")

@@ -61,6 +61,7 @@ class Desk:
         self._failure: BaseException | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self.database: Any = None
+        self.commits = 0  # of jobs that write, since the start
 
     def start(self) -> None:
         """Open the database. Raises the errors of opening it."""
@@ -154,7 +155,9 @@ class Desk:
                 return job.run()
         with self.database.atomic():
             self.database.sign_as(job.actor)
-            return job.run()
+            result = job.run()
+        self.commits += 1
+        return result
 
     def _again(self, job: Job) -> None:
         """Put a job that found a lock at the end of the queue, unless it has waited too long."""

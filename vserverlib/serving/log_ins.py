@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -52,15 +53,20 @@ def refresh(request: Request) -> Answer:
 
 async def of_user(request: Request, server: Server) -> Answer:
     """Log a user in with a password. After five failures, refuse all passwords for 15 minutes."""
-    given = read(request.fields, CREDENTIALS)
+    request.caller, _ = await identified(request, server, request.fields)
+    return _tokens(request, request.caller)
+
+
+async def identified(request: Request, server: Server, fields: Mapping[str, Any]) -> tuple[Caller, str]:
+    """Return the user of a name and a password, and the hash of that. A 401 if they are wrong, which counts."""
+    given = read(fields, CREDENTIALS)
     id, stored = await server.desk.read(lambda: _stored(given["username"]))
     request.tried = "" if id is None else given["username"]
     is_right = await server.hashing.matches(given["password"], stored)
     caller = await server.write(request, lambda: _logged_in(id, stored, is_right))
-    if caller is None:
+    if caller is None or stored is None:
         raise Refusal(401, FAILED)
-    request.caller = caller
-    return _tokens(request, caller)
+    return caller, stored
 
 
 def _stored(username: str) -> tuple[int | None, str | None]:

@@ -57,7 +57,7 @@ class Request:
     @property
     def actor(self) -> str:
         """The name of the caller in the journal."""
-        return API if self.caller is None else f"{self.caller.title} ({API})"
+        return API if self.caller is None else f"{self.caller.title} ({self.token.get('via', API)})"
 
     def emit(self, name: str, data: Any, room: str | None) -> None:
         """Have an event leave after the commit."""

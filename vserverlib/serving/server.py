@@ -21,7 +21,7 @@ class Server:
     """A running server. hosts: names in the Host header that are accepted besides numeric addresses and localhost.
 
     level: 0: log only errors; 1: a line for each request; 2: with its query, and events.
-    closing: ends the web sockets.
+    closing: end the web sockets and the event streams of pages.
     """
 
     desk: Desk
@@ -31,7 +31,7 @@ class Server:
     level: int = 1
     hashing: HashingRoom = field(default_factory=HashingRoom)
     nodes: NodeBook = field(default_factory=NodeBook)
-    closing: Callable[[], Awaitable[None]] | None = None
+    closing: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
 
     async def key_salt(self) -> str:
         """Return the salt of the API keys."""

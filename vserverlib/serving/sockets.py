@@ -64,7 +64,7 @@ class Sockets:
         self._hub: Hub | None = None
         self._loading = asyncio.Lock()
         server.desk.publish = self._publish
-        server.closing = self._close
+        server.closing.append(self._close)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan" or not f"{scope['path']}/".startswith(PATH):

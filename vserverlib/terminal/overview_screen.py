@@ -15,8 +15,8 @@ from vserverlib.entities import rules
 from vserverlib.entities.progress import Counts
 from vserverlib.queries import kinds, listing
 from vserverlib.queries.overview import Overview, Share
-from vserverlib.terminal import check_report
-from vserverlib.terminal.views import BAR, GAP, LONGEST_ODD, WIDE_BAR, Look, as_text, span
+from vserverlib.terminal import check_report, views
+from vserverlib.terminal.views import BAR, GAP, WIDE_BAR, Look, as_text, span
 
 MOST_SHARES = 4  # lines of collaborations, and of organizations: the overview fits 80 columns and 24 lines
 MOST_NODES = 2
@@ -91,11 +91,6 @@ class OverviewView:
             Text(waited),
         )
 
-    def _seen(self, last: Any, look: Look) -> str:
-        if isinstance(last, datetime.datetime):
-            return f"last seen {self._age(last)} ago"
-        return "was never seen" if last is None else f"last seen {look.value(last, LONGEST_ODD)}"
-
     def _age(self, since: datetime.datetime) -> str:
         return span(self.moment - since, units=1)
 
@@ -112,7 +107,7 @@ class OverviewView:
         shown = nodes if self.everything else nodes[:MOST_NODES]
         yield from [Text()] if nodes else []
         for node in shown:
-            seen = self._seen(node.last_seen, look)
+            seen = views.last_seen(node.last_seen, self.moment, look)
             name = look.cut(f"node {node.id} {look.safe(node.name or '')}", NODE_ROOM + self.spare)
             yield Text(f"{name}  {seen}")
         if len(nodes) > len(shown):

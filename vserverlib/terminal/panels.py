@@ -27,6 +27,7 @@ from vserverlib.queries import details, listing
 from vserverlib.queries.columns import COLUMNS, Column
 from vserverlib.queries.details import AwaitedResults, Lane, Participant
 from vserverlib.queries.listing import Page, Row
+from vserverlib.terminal import views
 from vserverlib.terminal.views import GAP, LONGEST, WIDE_BAR, Look, as_text, span
 
 MOST_LINES = 8  # lines of a long text
@@ -48,15 +49,12 @@ class Item(NamedTuple):
     text: str = ""
 
 
-class Card:
-    """An entity as a panel, as wide as its content."""
+class Fields:
+    """The lines of a panel, read from the database: the fields of an entity, and its relations."""
 
     def __init__(self, entity: Entity) -> None:
-        self.entity, self.moment = entity, now()
         columns = COLUMNS[type(entity)]
-        self.is_deleted = entity.is_saved and type(entity).by_id(entity.id) is None
         (self.row,) = listing.of_entities([entity], columns)
-        self.sections = [section(entity, self.moment) for section in SECTIONS.get(type(entity), ())]
         self.items = [
             *_own_items(entity, columns),
             *_account_items(entity),
@@ -64,23 +62,8 @@ class Card:
             *_relation_items(entity),
         ]
 
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Any]:
-        look, entity = Look(options.encoding), self.entity
-        grid = Table.grid(padding=(0, GAP, 0, 0))
-        grid.add_column(no_wrap=True)
-        grid.add_column(overflow="fold")
-        for item in self.items:
-            grid.add_row(Text(item.name, "dim"), self._shown(item, look))
-        parts = [part for section in self.sections for part in section.drawn(look, options.max_width - FRAME)]
-        name = entity.named() if entity.name_field() else _numbered(entity)
-        notice = [Text("deleted: it is not in the database any more", "bold")] if self.is_deleted else []
-        panel = Panel(
-            Group(*notice, grid, *parts), title=Text(f" {look.safe(name)} ", "bold"), title_align="left", expand=False
-        )
-        panel.subtitle, panel.subtitle_align = _unsaved(entity), "left"
-        yield panel
-
-    def _shown(self, item: Item, look: Look) -> Text:
+    def shown(self, item: Item, look: Look) -> Text:
+        """Return the value of a line."""
         if item.text:
             return Text(look.safe(item.text))
         if item.page is not None:
@@ -97,6 +80,32 @@ class Card:
         if isinstance(value, datetime.datetime):
             return Text(f"{as_text(value)} UTC")
         return text if id is None or value is None else Text(f"{look.safe(id)} {text}")
+
+
+class Card:
+    """An entity as a panel, as wide as its content."""
+
+    def __init__(self, entity: Entity) -> None:
+        self.entity, self.moment = entity, now()
+        self.is_deleted = entity.is_saved and type(entity).by_id(entity.id) is None
+        self.sections = [section(entity, self.moment) for section in SECTIONS.get(type(entity), ())]
+        self.fields = Fields(entity)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Any]:
+        look, entity = Look(options.encoding), self.entity
+        grid = Table.grid(padding=(0, GAP, 0, 0))
+        grid.add_column(no_wrap=True)
+        grid.add_column(overflow="fold")
+        for item in self.fields.items:
+            grid.add_row(Text(item.name, "dim"), self.fields.shown(item, look))
+        parts = [part for section in self.sections for part in section.drawn(look, options.max_width - FRAME)]
+        name = entity.named() if entity.name_field() else _numbered(entity)
+        notice = [Text("deleted: it is not in the database any more", "bold")] if self.is_deleted else []
+        panel = Panel(
+            Group(*notice, grid, *parts), title=Text(f" {look.safe(name)} ", "bold"), title_align="left", expand=False
+        )
+        panel.subtitle, panel.subtitle_align = _unsaved(entity), "left"
+        yield panel
 
 
 def entity_panel(entity: Entity) -> Card:
@@ -197,9 +206,12 @@ class LanesSection:
     def __init__(self, task: Task, moment: datetime.datetime) -> None:
         self.found, self.moment = details.lanes(task), moment
         self.times = details.moments(self.found.lanes)
+        self.is_left_alone = details.is_left_alone(task, self.found)
 
     def drawn(self, look: Look, width: int) -> Iterator[Any]:
         """Return the renderables below the fields. width: in columns."""
+        if self.is_left_alone:
+            yield from (Text(), Text(LEFT_ALONE, "yellow"))
         if not self.found.lanes:
             return
         names = max(NAME_ROOM, width // 3)
@@ -253,6 +265,7 @@ class LanesSection:
         return Text.assemble(" " * begin, *drawn, (sign, look.colour(lane.status)))
 
 
+LEFT_ALONE = "no node takes it up, because it was saved, not posted: vserver run posts tasks"
 HEADINGS = tuple(Text(word, "bold") for word in ("organization", "result", "waited", "ran"))
 
 
@@ -340,13 +353,9 @@ class ParticipantsSection:
             return Text(look.cut("no node to run tasks", room)), Text(""), Text("")
         name = look.none if post.node is None else look.value(post.node)
         status = look.none if post.status is None else look.value(post.status)
-        words = (f"{post.node_id} {name}", room), (status, STATUS_ROOM), (self._seen(post, look), SEEN_ROOM)
+        seen = views.ago(post.last_seen, self.moment, look)
+        words = (f"{post.node_id} {name}", room), (status, STATUS_ROOM), (seen, SEEN_ROOM)
         return tuple(Text(look.cut(text, most)) for text, most in words)
-
-    def _seen(self, post: Participant, look: Look) -> str:
-        if isinstance(post.last_seen, datetime.datetime):
-            return f"{span(self.moment - post.last_seen, units=1)} ago"
-        return "never" if post.last_seen is None else look.value(post.last_seen)
 
 
 # The results awaited from an organization or a node

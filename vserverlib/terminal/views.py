@@ -148,11 +148,28 @@ def as_text(moment: datetime.datetime, unit: str = "seconds") -> str:
 
 
 def _signs(status: Any) -> tuple[str, str, str]:
-    state = FAILURE if status in FAILED else status
-    return STATES[state] if state in _KNOWN else ("?", "?", "dim")
+    return STATES.get(state_of(status), ("?", "?", "dim"))
 
 
 _KNOWN = frozenset(STATES)
+
+
+def state_of(status: Any) -> str:
+    """Return the state of a status: one of STATES, or "" if it is none that a server writes."""
+    state = FAILURE if status in FAILED else status
+    return str(state) if state in _KNOWN else ""
+
+
+def ago(last: Any, moment: datetime.datetime, look: Look) -> str:
+    """Return how long before a moment something was last seen: "3 h ago", "never", or a text that is no time."""
+    if isinstance(last, datetime.datetime):
+        return f"{duration(moment - last, units=1)} ago"
+    return "never" if last is None else look.value(last, LONGEST_ODD)
+
+
+def last_seen(last: Any, moment: datetime.datetime, look: Look) -> str:
+    """Return when something was last seen, in words."""
+    return "was never seen" if last is None else f"last seen {ago(last, moment, look)}"
 
 
 span = duration

@@ -14,7 +14,8 @@ from vserverlib import named, pluralize
 from vserverlib.entities.fields import now
 from vserverlib.entities.progress import ACTIVE
 from vserverlib.queries.why import Awaited, Failed, Why
-from vserverlib.terminal.views import LONGEST_ODD, Look, as_text, span
+from vserverlib.terminal import views
+from vserverlib.terminal.views import Look, as_text, span
 
 SHOWN = 20  # results of each kind
 INDENT = 2
@@ -29,7 +30,7 @@ class WhyView:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Any]:
         look, found = Look(options.encoding), self.found
         yield Text(look.safe(named("task", found.id, found.name)), "bold")
-        yield from (_indented(line) for line in (self._state(), look.safe(self._place()), self._created()) if line)
+        yield from (_indented(line) for line in (state(found), look.safe(self._place()), self._created()) if line)
         for each in found.awaited[:SHOWN]:
             yield from self._awaited(each, look)
         yield from _more(len(found.awaited), "waiting for", look)
@@ -38,15 +39,6 @@ class WhyView:
         yield from _more(len(found.failed), "failed at", look)
         for child in found.children:
             yield Text(f"\nits child {look.safe(named('task', child.id, child.name))} is {child.status}")
-
-    def _state(self) -> str:
-        found = self.found
-        done = f"{found.finished:,} of {pluralize(found.total, 'result')}"
-        if not found.total:
-            return "has no results, so no node will run it"
-        if found.complete:
-            return f"finished: {done}, {len(found.failed):,} failed"
-        return f"not finished: {done}, {len(found.awaited):,} awaited, {len(found.failed):,} failed"
 
     def _place(self) -> str:
         found = self.found
@@ -64,7 +56,7 @@ class WhyView:
         started = "running since" if each.state == ACTIVE else "not started, assigned"
         yield _indented(look.safe(f"{started} {self._since(each.since)}"))
         if each.node_id is not None:
-            yield _indented(f"node {each.node_id} {self._seen(each.last_seen, look)}")
+            yield _indented(f"node {each.node_id} {views.last_seen(each.last_seen, self.moment, look)}")
         for obstacle in each.obstacles:
             yield _indented(obstacle, "yellow")
 
@@ -74,15 +66,20 @@ class WhyView:
         for line in each.log or ["no log"]:
             yield _indented(look.safe(line), "dim")
 
-    def _seen(self, last: Any, look: Look) -> str:
-        if isinstance(last, datetime.datetime):
-            return f"last seen {span(self.moment - last, units=1)} ago"
-        return "was never seen" if last is None else f"last seen {look.value(last, LONGEST_ODD)}"
-
     def _since(self, moment: Any) -> str:
         if isinstance(moment, datetime.datetime):
             return f"{as_text(moment, 'minutes')} UTC, {span(self.moment - moment, units=1)} ago"
         return "at an unknown time" if moment is None else f'"{moment}"'
+
+
+def state(found: Why) -> str:
+    """Return how far a task is, in words."""
+    done = f"{found.finished:,} of {pluralize(found.total, 'result')}"
+    if not found.total:
+        return "has no results, so no node will run it"
+    if found.complete:
+        return f"finished: {done}, {len(found.failed):,} failed"
+    return f"not finished: {done}, {len(found.awaited):,} awaited, {len(found.failed):,} failed"
 
 
 def _organization(each: Awaited | Failed) -> str:
