@@ -23,9 +23,11 @@ from helpers.process import vserver
 
 import models
 from vserverlib.databases import storage
-from vserverlib.serving import hashing_room, log_ins
+from vserverlib.serving import callers, hashing_room, log_ins, starting
 from vserverlib.serving.callers import CONTAINER, NODE, USER
 from vserverlib.serving.refusals import Refusal
+from vserverlib.serving.requests import Request
+from vserverlib.serving.server import Server
 from vserverlib.serving.tokens import ACCESS, REFRESH, Signer, new_secret
 
 SECRET = b"0" * 64
@@ -275,6 +277,26 @@ def test_a_password_is_changed_by_those_who_know_it(served: Any) -> None:
     log = vserver("-d", served.address, "log").out
     assert "anna (API)" in log and OTHER not in log and "changed, not shown" in log
     assert [change("wrong", PASSWORD).status for _ in range(5)] == [401] * 5 and change(OTHER, PASSWORD).status == 401
+
+
+def test_who_calls_is_read_anew_after_a_hash(story: Any, address: str) -> None:
+    """Calls that hash for 0.3 seconds take several transactions: meanwhile another user may get the id."""
+    models.User(username="anna", organization=story.iknl, roles="Root").save()
+    options = starting.Options("127.0.0.1", 0, "/api", is_demo=True)  # without a secret in a file
+
+    async def call(server: Server) -> str:
+        anna = await server.desk.read(lambda: callers.of_user(models.User.get_by_username("anna")))
+        request = Request("POST", "/api/user", {}, [], None, anna, {"client_type": USER, "sub": 1, "mark": anna.mark})
+        assert await server.write(request, lambda: request.who.name) == "anna"
+        await server.desk.write(lambda: models.User.update(roles="Viewer").where(models.User.id == 1).execute())
+        assert await server.write(request, lambda: request.who.roles[0].name) == "Viewer"
+        await server.desk.write(lambda: models.User.update(username="another").where(models.User.id == 1).execute())
+        with pytest.raises(Refusal) as refused:
+            await server.write(request, lambda: pytest.fail("another user's request"))
+        return f"{refused.value.status}"
+
+    with starting.running(lambda: models.connect(address), options) as server:
+        assert asyncio.run(call(server)) == "401"
 
 
 def test_many_log_ins_at_once_are_answered_or_put_off_and_reading_goes_on(served: Any) -> None:

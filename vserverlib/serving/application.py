@@ -183,7 +183,7 @@ async def _asked(server: Server, route: Route, request: Request, http: HttpReque
     run = partial(_run, route, request)
     if route.how == READ:
         return await server.desk.read(run)
-    return await server.write(request, run)
+    return await server.desk.write(run, events=request.events)
 
 
 def _require_kind(route: Route, kind: str) -> None:

@@ -95,8 +95,7 @@ async def change_password(request: Request, server: Server) -> Answer:
     """Change one's own password. A wrong current one counts as a failed log-in."""
     given, caller = read(request.fields, PASSWORDS), request.who
     users.refuse_weak("new_password", given["new_password"])
-    name = await server.desk.read(lambda: User.by_id(caller.id).username)
-    id, stored = await server.desk.read(lambda: _stored(name))
+    id, stored = await server.desk.read(lambda: _stored(rows.by_id(User, caller.id, 401).username))
     is_right = await server.hashing.matches(given["current_password"], stored)
     if await server.write(request, lambda: _logged_in(id, stored, is_right)) is None:
         raise Refusal(401, "Your current password is not correct")
