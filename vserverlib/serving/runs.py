@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import models
-from models import Node, Result
+from models import Node, Result, Task
 from vserverlib.entities import fields, progress
 from vserverlib.entities.progress import FAILED, STATUSES
 from vserverlib.serving import kills, posted, rows, states
@@ -56,17 +56,17 @@ def list_results(request: Request) -> Answer:
 def _listed(request: Request) -> Any:
     query = rows.visible(request, RESOURCE, Result).order_by(Result.id.desc())
     query = rows.equal(query, request, {"task_id": Result.task, "organization_id": Result.organization})
+    if (task := request.number("task_id")) is not None:
+        rows.by_id(Task, task, 400)  # an empty list would look as if it had no results yet
     if (node := request.number("node_id")) is not None:
-        query = _of_node(query, Node.by_id(node))
+        query = _of_node(query, rows.by_id(Node, node, 400))
     if request.who.kind == NODE:
         query = query.where(Result.task.in_(TASK.select(TASK.id).where(TASK.init_user_id.is_null(False))))
     return query
 
 
-def _of_node(query: Any, node: Node | None) -> Any:
+def _of_node(query: Any, node: Node) -> Any:
     """Filter by the node that computes a run: that of its organization in the collaboration of its task."""
-    if node is None:
-        return query.none()
     tasks = TASK.select(TASK.id).where(TASK.collaboration_id == node.collaboration_id)
     return query.where((Result.organization == node.organization_id) & Result.task.in_(tasks))
 
