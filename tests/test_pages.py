@@ -295,7 +295,7 @@ def test_only_the_ends_of_logs_are_read(database: Any, story: SimpleNamespace) -
     ):
         result.log = log
         result.save()
-    assert details.log_ends(details.lanes(story.task)) == {story.results[0].id: ["4", "5", "6", "7", "8"]}
+    assert details.log_ends([each.id for each in story.results]) == {story.results[0].id: ["4", "5", "6", "7", "8"]}
 
 
 # Colours

@@ -145,6 +145,8 @@ class Browser:
         request.caller = found.caller
         session = self._session(http)
         assert session is not None
+        if http.method == "HEAD":
+            return Response("", 200, HEADERS, "text/event-stream")
         stream = self.live.stream(Wanted(session, task_id), _query(http))
         return StreamingResponse(_encoded(stream), 200, HEADERS, "text/event-stream")
 
