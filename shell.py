@@ -173,7 +173,7 @@ def namespace(database: Any) -> dict[str, Any]:
     """Return the predefined names of the shell and of scripts on a database."""
     names = {model.__name__: model for model in models.ENTITIES}
     others = {"database": database, "datetime": datetime, "timedelta": timedelta, "UTC": UTC, "console": Console()}
-    tools = {"overview": lambda: Status(database), "watch": _watcher(database), "help": Help()}
+    tools = {"overview": lambda: Status(database), "watch": _watcher(database), "post": post, "help": Help()}
     return {"db": Db(database), **names, **others, **tools}
 
 
@@ -253,6 +253,17 @@ def _watcher(database: Any) -> Callable[..., None]:
         watching.watch(database, tasks)
 
     return watch
+
+
+def post(image: str, method: str, arguments: Mapping[str, Any] | None = None, **options: Any) -> Any:
+    """Post a task to the running server, as in post("demo/average:1", "central_average", {"column": "age"}).
+
+    Shows its progress, then its results. organizations=["IKNL"], everywhere=True, collaboration="…", user="anna",
+    databases=["default"], name="…", wait=False: see help(api.post) of `from vserverlib import api`.
+    """
+    from vserverlib import api
+
+    return api.post(image, method, arguments, **options)
 
 
 def summary(database: Any) -> list[Summary]:

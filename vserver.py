@@ -26,7 +26,7 @@ from typing import Any
 import click
 
 from vserverlib import Error, pluralize, printable
-from vserverlib.commands import clean_up, completers, create, edit, editor, maintenance, read, start
+from vserverlib.commands import clean_up, completers, create, edit, editor, maintenance, node, read, run, start
 from vserverlib.commands.options import BEFORE, MAX_COUNT, Command, Commands, Target, misplaced, one_database
 from vserverlib.messages import notify, plain_warnings
 
@@ -108,24 +108,43 @@ def _without_command(ctx: click.Context) -> None:
 
 @main.command()
 @click.option("--demo", is_flag=True, help="Add example data: a consortium with tasks and results.")
+@click.option(
+    "--nodes",
+    metavar="FOLDER",
+    help="With --demo, create FOLDER with a file for its nodes and made-up patients.",
+)
 @click.pass_obj
-def init(target: Target, demo: bool) -> None:
+def init(target: Target, demo: bool, nodes: str | None) -> None:
     """Create a new database.
 
     Refuses a file that exists. In a PostgreSQL database, creates the tables, and refuses if there are any of them.
 
     $ vserver init
-    $ vserver -d demo.db init --demo
+    $ vserver -d demo.db init --demo --nodes sites
     $ vserver -d postgresql://admin@db.example.org/vserver init
     """
     from vserverlib.databases import connecting
 
-    if demo:
-        from vserverlib.examples.demo import LOG_INS, make
-    (make if demo else connecting.create)(target.path)
+    if not demo:
+        if nodes is not None:
+            raise click.UsageError("--nodes needs --demo")
+        connecting.create(target.path)
+        notify(f"created {target.name}; open it with: {target.command('shell')}")
+        return
+    from pathlib import Path
+
+    from vserverlib.examples import demo as example
+    from vserverlib.examples import patients
+    from vserverlib.files import refuse_taken
+
+    if nodes is not None:
+        refuse_taken(Path(nodes))
+    example.make(target.path)
     notify(f"created {target.name}; open it with: {target.command('shell')}")
-    if demo:
-        notify(LOG_INS)
+    click.echo(example.log_ins(), err=True)
+    if nodes is not None:
+        file = patients.create(Path(nodes))
+        notify(f"created {printable(nodes)}; run its nodes with: {target.command('start', '--nodes', str(file))}")
 
 
 for _command in (
@@ -136,6 +155,8 @@ for _command in (
     *clean_up.COMMANDS,
     *maintenance.COMMANDS,
     *start.COMMANDS,
+    *node.COMMANDS,
+    *run.COMMANDS,
 ):
     main.add_command(_command)
 

@@ -44,6 +44,7 @@ COMMANDS = {
     "show": "vserver show task 8",
     "overview": "vserver overview",
     "watch": "vserver watch",
+    "run": "vserver run --demo demo/average:1 central_average column_name=age",
 }
 PROGRESS_BAR = r"━━ \d/\d"  # on the screen of `watch`: a task that is almost finished
 # Names of colours in pyte and in rich.
@@ -125,6 +126,20 @@ def watching(line: str) -> str:
     return picture(line, rows)
 
 
+def computing(line: str) -> str:
+    """Return the picture of `run` at the end, with the server of the example data and its nodes."""
+    with tempfile.TemporaryDirectory() as home:
+        command = [*VSERVER, "start", "--demo", "--port", "0"]
+        with subprocess.Popen(command, env=environment(Path(home)), stderr=subprocess.PIPE, text=True) as server:
+            assert server.stderr is not None
+            while "nodes online" not in server.stderr.readline():
+                assert server.poll() is None
+            terminal = started(home, *line.split()[1:])
+            terminal.wait_for_end()
+            server.terminate()
+        return picture(line, characters(terminal))
+
+
 def started(home: str, *words: str) -> Terminal:
     """Start the program at a terminal, on a database in its own home."""
     more = {"VSERVER_DATABASE": str(Path(home, "vserver.db"))} if words[0] != "shell" else {}
@@ -175,7 +190,7 @@ def picture_of(name: str) -> str:
     """Return the picture with a name."""
     if name == "shell":
         return shell()
-    return (watching if name == "watch" else command)(COMMANDS[name])
+    return {"watch": watching, "run": computing}.get(name, command)(COMMANDS[name])
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from test_upgrades import hide_from_index
 
 import models as db
 import vserver
-from vserverlib import Error
+from vserverlib import Error, Locked
 from vserverlib.databases import backups, connection, sqlite_connections, storage
 
 NAMED = re.compile(r"vserver-\d{8}-\d{6}(-\d+)?\.db")
@@ -335,6 +335,41 @@ def test_a_damaged_database_is_replaced_and_kept_as_it_was(story: SimpleNamespac
     damage(path)
     result = run("restore", made.path.name, "--yes")
     assert re.search(r"the previous data is in \S+, damaged as it was: restore would refuse it\n", result.stderr)
+
+
+@pytest.mark.parametrize("table", ["", "organization", "sqlite_sequence"])
+def test_no_id_is_given_again_even_if_the_database_was_damaged(
+    story: SimpleNamespace, path: Path, database: Any, table: str
+) -> None:
+    made = backups.make(path)
+    add("Bergen")
+    (page,) = database.execute_sql("SELECT SUM(rootpage) FROM sqlite_master WHERE name = ?", [table]).fetchone()
+    database.close()
+    if table:
+        with open(path, "r+b") as writer:
+            writer.seek(4096 * (page - 1))
+            writer.write(b"\xff" * 4096)
+    restore(made.path, path)
+    with closing(db.connect(path)):
+        assert names(path) == ["IKNL", "Oslo"]
+        add("Lyon")
+        assert db.Organization.get_by_name("Lyon").id == 4
+
+
+def test_rows_that_are_written_meanwhile_stop_a_restore(
+    story: SimpleNamespace, path: Path, database: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, raised = backups.make(path), backups._raise_last_ids
+
+    def writing(*words: Any) -> None:
+        raised(*words)
+        add("Bergen")
+
+    monkeypatch.setattr(backups, "_raise_last_ids", writing)
+    before = files_beside(path)
+    with pytest.raises(Locked, match="written by another program meanwhile: try again"):
+        restore(made.path, path)
+    assert names(path) == ["IKNL", "Oslo", "Bergen"] and files_beside(path) == before
 
 
 def test_a_database_that_is_not_ours_is_not_replaced(story: SimpleNamespace, path: Path, tmp_path: Path) -> None:

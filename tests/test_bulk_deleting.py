@@ -16,7 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from helpers.process import Ended, vserver
+from helpers.process import Ended, start, vserver
 from helpers.terminal import Terminal, environment
 
 import models as db
@@ -334,7 +334,7 @@ def test_nobody_waits_for_seconds_and_ctrl_c_says_how_to_go_on_and_undo(big: Pat
     with closing(sqlite3.connect(big, timeout=60, isolation_level=None)) as other:
         before = other.execute("SELECT COUNT(*), SUM(id) FROM task").fetchone()
         words = ("-m", "vserver", "-d", str(big), "prune", "tasks", "--where", "finished_at<-1m", "--yes")
-        with subprocess.Popen([sys.executable, *words], stderr=subprocess.PIPE, text=True) as pruning:
+        with start([sys.executable, *words], stderr=subprocess.PIPE, text=True) as pruning:
             waits = [written(other)]
             while pruning.poll() is None and len(set(changes(other))) < 3:
                 waits.append(written(other))

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from helpers import process, vantage6_databases
+from helpers.process import python, start
 
 from vserverlib import Error, files
 from vserverlib.databases import snapshots
@@ -60,7 +61,7 @@ def written(file: Path) -> Iterator[dict[str, float]]:
     """Have another process write to a file in a block, and tell at its end: commits, longest wait."""
     words = [sys.executable, "-c", WRITER, str(file)]
     said: dict[str, float] = {}
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as writer:
+    with start(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as writer:
         assert writer.stdout and writer.stdout.readline() == "writing\n"
         yield said
         out, _ = writer.communicate("")
@@ -151,7 +152,7 @@ def test_a_big_file_that_changes_all_the_time_is_one_line(tmp_path: Path, monkey
 
     def unlocked(descriptor: int) -> None:
         unlock(descriptor)
-        subprocess.run([sys.executable, "-c", write], check=True)  # another program has its turn
+        assert python("-c", write).status == 0  # another program has its turn
 
     monkeypatch.setattr(snapshots, "HOLDS", (0.0,) * 4)
     monkeypatch.setattr(snapshots, "unlock", unlocked)
@@ -212,9 +213,10 @@ def test_the_file_stays_as_it_is_and_nothing_is_left_beside_it(
 def test_a_writer_that_does_not_end_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = put("DELETE")
     monkeypatch.setattr(snapshots, "TIMEOUT", 0.1)
-    hold = f"import sqlite3; c = sqlite3.connect({str(file)!r}); c.execute('BEGIN EXCLUSIVE'); print('held'); input()"
-    words = [sys.executable, "-uc", hold]
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+    hold = f"import sqlite3; c = sqlite3.connect({str(file)!r}); c.execute('BEGIN EXCLUSIVE'); "
+    hold += "print('held', flush=True); input()"
+    words = [sys.executable, "-c", hold]
+    with start(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout and holder.stdout.readline() == "held\n"
         with pytest.raises(Error, match=r"^server.sqlite is locked by a program that is writing to it: try again"):
             snapshots.copied(file, tmp_path, NAME)

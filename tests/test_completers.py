@@ -13,6 +13,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from helpers import process
 from helpers.file_rights import as_nobody, close_folder
 from helpers.terminal import environment
 
@@ -39,14 +40,12 @@ def names(quick_hashes: None) -> Path:
     return path
 
 
-def asked(line: str, shell: str = "bash", **env: str) -> subprocess.CompletedProcess[str]:
+def asked(line: str, shell: str = "bash", **env: str) -> process.Ended:
     """Request completions as a shell does, in a new process; COMP_CWORD is the index of the incomplete word."""
     words = {"COMP_WORDS": line, "COMP_CWORD": str(len(line.split()) - (not line.endswith(" ")))}
     if shell == "fish":
         words["COMP_CWORD"] = "" if line.endswith(" ") else line.split()[-1]
-    variables = {**environment(Path.cwd()), "_VSERVER_COMPLETE": f"{shell}_complete", **words, **env}
-    command = [sys.executable, "-m", "vserver"]
-    return subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
+    return process.vserver(**{"_VSERVER_COMPLETE": f"{shell}_complete", **words, **env})
 
 
 def offered(*words: str) -> list[str]:
@@ -60,23 +59,23 @@ def offered(*words: str) -> list[str]:
 
 def test_bash_gets_a_line_for_each_completion() -> None:
     done = asked("vserver list ta")
-    assert (done.stdout, done.stderr, done.returncode) == ("plain,tasks\n", "", 0)
+    assert (done.out, done.err, done.status) == ("plain,tasks\n", "", 0)
 
 
 def test_zsh_and_fish_get_a_description_of_each_completion(example: Path) -> None:
-    assert "plain\n--sort\nSort by these fields" in asked("vserver list tasks --so", "zsh").stdout
-    assert asked("vserver overv", "fish").stdout == "plain,overview\tShow a status overview.\n"
-    assert asked("vserver list tas", "fish").stdout == "plain,tasks\n"
-    assert asked("vserver list ", "fish").stdout.splitlines()[0] == "plain,organizations"
+    assert "plain\n--sort\nSort by these fields" in asked("vserver list tasks --so", "zsh").out
+    assert asked("vserver overv", "fish").out == "plain,overview\tShow a status overview.\n"
+    assert asked("vserver list tas", "fish").out == "plain,tasks\n"
+    assert asked("vserver list ", "fish").out.splitlines()[0] == "plain,organizations"
 
 
 def test_files_are_left_to_the_shell() -> None:
-    assert asked("vserver -d ").stdout == "file,\n"
-    assert asked("vserver shell scr").stdout == "file,scr\n"
+    assert asked("vserver -d ").out == "file,\n"
+    assert asked("vserver shell scr").out == "file,scr\n"
 
 
 def test_a_word_in_the_middle_is_completed_too() -> None:
-    assert asked("vserver list ta --all", COMP_CWORD="2").stdout == "plain,tasks\n"
+    assert asked("vserver list ta --all", COMP_CWORD="2").out == "plain,tasks\n"
 
 
 # Completions
@@ -91,7 +90,7 @@ def test_commands_and_options_are_completed() -> None:
 def test_topics_and_commands_are_completed_after_help() -> None:
     assert offered("help", "fi") == ["filters"] and offered("help", "li") == ["list"]
     assert offered("help", "")[: len(TOPICS)] == list(TOPICS) and "overview" in offered("help", "")
-    assert "plain,rules\tThe rules that saving" in asked("vserver help ru", "fish").stdout
+    assert "plain,rules\tThe rules that saving" in asked("vserver help ru", "fish").out
 
 
 def test_entities_are_completed_as_each_command_takes_them() -> None:
@@ -108,7 +107,7 @@ def test_rules_are_completed_with_their_texts() -> None:
     assert offered("check", "--rule", "nod00")[:2] == ["NOD001", "NOD002"] and offered("check", "--explain", "DBF")
     assert offered("check", "--rule", "USR003") == [] and offered("check", "--explain", "USR003") == ["USR003"]
     for shell in ("zsh", "fish"):
-        assert "no organization, or no collaboration" in asked("vserver check --rule NOD001", shell).stdout
+        assert "no organization, or no collaboration" in asked("vserver check --rule NOD001", shell).out
 
 
 def test_formats_are_completed() -> None:
@@ -282,8 +281,8 @@ def test_fields_and_values_are_offered(words: tuple[str, ...], expected: list[st
 
 def test_bash_gets_the_part_after_the_sign(example: Path) -> None:
     done = asked("vserver create user x organization=Kl", COMP_TAIL="Kl")
-    assert done.stdout == "plain,Klinikum\\ Grünwalde\n"
-    assert asked("vserver create user x organiz").stdout == "open,\nplain,organization=\n"
+    assert done.out == "plain,Klinikum\\ Grünwalde\n"
+    assert asked("vserver create user x organiz").out == "open,\nplain,organization=\n"
 
 
 def test_a_name_that_would_be_read_as_null_is_quoted(names: Path) -> None:
@@ -312,7 +311,7 @@ def test_names_are_found_by_an_index(names: Path) -> None:
 def silent(line: str = "vserver show organization ") -> None:
     before = sorted(os.listdir())
     done = asked(line)
-    assert (done.stdout.strip(), done.stderr, done.returncode) == ("", "", 0)
+    assert (done.out.strip(), done.err, done.status) == ("", "", 0)
     assert sorted(os.listdir()) == before
 
 
@@ -369,7 +368,7 @@ def test_a_database_that_may_not_be_read_offers_nothing(open_to_all: Path, capfd
 
 
 def test_completion_leaves_no_file_beside_the_database(example: Path) -> None:
-    assert "Kankerregister Noord" in asked("vserver show organization ").stdout
+    assert "Kankerregister Noord" in asked("vserver show organization ").out
     assert os.listdir() == ["vserver.db"]
 
 
@@ -377,12 +376,12 @@ def test_a_database_that_is_being_written_is_read_as_last_committed(example: Pat
     with closing(sqlite3.connect(example, isolation_level=None)) as conn:
         conn.execute("BEGIN IMMEDIATE")
         conn.execute("UPDATE organization SET name = 'x'")
-        assert "Kankerregister Noord" in asked("vserver show organization ").stdout
+        assert "Kankerregister Noord" in asked("vserver show organization ").out
 
 
 def test_a_terminal_without_unicode_gets_only_ascii(example: Path) -> None:
     done = asked("vserver show organization ", PYTHONUTF8="0", PYTHONIOENCODING="latin-1")
-    assert "Kankerregister Noord" in done.stdout and done.stdout.isascii()
+    assert "Kankerregister Noord" in done.out and done.out.isascii()
 
 
 def test_a_database_that_would_have_to_be_copied_offers_nothing(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.process import PROGRAM, ROOT, Ended
+from helpers.process import PROGRAM, ROOT, Ended, start
 from helpers.process import vserver as started
 from helpers.terminal import Terminal, environment
 
@@ -167,8 +167,7 @@ def test_if_not_exists_asks_for_no_password_of_a_user_who_exists(vserver: Run) -
 
 def test_two_at_once_create_one(vserver: Run, address: str) -> None:
     words = [*PROGRAM, "-d", address, "create", "organization", "Third", "--if-not-exists", "-o", "name"]
-    env = environment(Path(os.environ["HOME"]))
-    several = [subprocess.Popen(words, env=env, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    several = [start(words, stdout=subprocess.PIPE, text=True) for _ in range(4)]
     assert {each.communicate()[0] for each in several} == {"organization/3\n"}
     assert len(rows(vserver, "organizations")) == 3
 
@@ -275,9 +274,8 @@ def test_setting_what_is_set_writes_nothing(vserver: Run) -> None:
 
 def test_roles_that_several_add_at_once_are_all_added(vserver: Run, address: str) -> None:
     assert vserver("create", "user", "kari", "organization=Oslo", "--no-password").status == 0
-    env = environment(Path(os.environ["HOME"]))
     command = [*PROGRAM, "-d", address, "set", "user", "kari"]
-    several = [subprocess.Popen([*command, f"roles+=r{number}"], env=env) for number in range(4)]
+    several = [start([*command, f"roles+=r{number}"]) for number in range(4)]
     assert [each.wait() for each in several] == [0] * 4
     assert sorted(rows(vserver, "users")[0]["roles"].split(", ")) == ["r0", "r1", "r2", "r3"]
 

@@ -131,7 +131,7 @@ def test_a_node_is_found_by_its_documented_key(consortium: Any) -> None:
 
 
 def test_the_documentation_names_a_password_and_a_key_that_are_so() -> None:
-    for text in (demo.LOG_INS, demo.__doc__ or ""):
+    for text in (demo.log_ins(), demo.__doc__ or ""):
         assert demo.password_of("anna.devries") in text
         assert demo.key_of(1)[:-12] in text
 

@@ -188,7 +188,7 @@ def test_the_changelog_begins_with_this_version() -> None:
     assert first and first[1] == vserver.__version__
 
 
-@pytest.mark.parametrize("name", ["shell", "list", "show", "overview", "watch"])
+@pytest.mark.parametrize("name", ["shell", "list", "show", "overview", "watch", "run"])
 def test_a_picture_is_complete_in_itself(name: str) -> None:
     picture = (DOCS / f"{name}.svg").read_text()
     assert f"docs/{name}.svg" in (ROOT / "README.md").read_text()

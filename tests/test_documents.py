@@ -9,9 +9,8 @@ import pytest
 import yaml
 from yaml import safe_load
 
-from vserverlib import Error
-from vserverlib.transfer import documents
-from vserverlib.transfer.documents import Faults, List, Mapping, Place, Text, Unread
+from vserverlib import Error, documents
+from vserverlib.documents import Faults, List, Mapping, Place, Text, Unread
 
 ORGANIZATION = "organizations: [{name: A}, {name: B}]\n"
 
@@ -113,7 +112,7 @@ BAD = {
         "organizations: [{name: \x1b[2J}]\n",
         "1:24: invalid YAML: control character \\x1b: remove it",
     ),
-    "deep mappings": ("organizations: " + "{a: " * 500, "levels deep: no fixture file needs that"),
+    "deep mappings": ("organizations: " + "{a: " * 500, "levels deep: no file of vserver needs that"),
     "a large file": (b"organizations:\n" + b" " * (16 * 1024 * 1024), "FILE is larger than 16 MiB: split it"),
 }
 

@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 import models as db
 import vserver
 from vserverlib import Error, hashing
+from vserverlib.documents import FAULTS_SHOWN
 from vserverlib.transfer import detection, fixtures
-from vserverlib.transfer.documents import FAULTS_SHOWN
 from vserverlib.transfer.sources import ImportNotes
 
 EXAMPLE = Path(__file__).parent / "data" / "fixture.yaml"

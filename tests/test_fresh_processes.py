@@ -37,6 +37,7 @@ def test_a_question_of_all_tables_is_answered_or_refused_in_a_fresh_process(name
     assert ("the models are not known yet: import models first" in asked.err) is (ANSWERS[name] == "")
 
 
+@pytest.mark.long
 def test_each_module_can_be_imported_alone() -> None:
     """One process, which takes out what an earlier one has imported."""
     code = f"""

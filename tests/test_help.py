@@ -32,6 +32,8 @@ NOT_RUN = {
     r"^vserver undo$": "asks for a confirmation",
     r"^vserver edit\b": "opens an editor",
     r"\bstart\b": "runs until Ctrl-C",
+    r"^vserver node nodes": "runs until Ctrl-C",
+    r"^vserver run\b": "needs a running server",
 }
 SERVER = f"cp {ROOT}/tests/data/v4.15.2.sqlite server.sqlite"
 # What an example needs beside the example data, as typed before it.
@@ -152,7 +154,7 @@ def test_the_filters_have_every_operator_and_unit() -> None:
 def test_the_formats_are_those_of_the_commands() -> None:
     assert topics.FORMATS.keys() == {"table", "html", *formats.WRITERS}
     text = topics.markdown("formats", vserver.main)
-    assert "In `check`, `list`, `log`." in text and "In all commands with `-o`." in text
+    assert "In `check`, `list`, `log`, `run`." in text and "In all commands with `-o`." in text
 
 
 def test_the_rules_are_all_there() -> None:

@@ -21,6 +21,7 @@ MIGRATIONS = sorted((ROOT / "vserverlib" / "migrations").glob("0*.py"))
 # vserverlib/ itself; models, shell and vserver are the modules at the top.
 ROOMS = (
     "base",
+    "nodes",
     "databases",
     "entities",
     "models",
@@ -30,9 +31,10 @@ ROOMS = (
     "examples",
     "terminal",
     "opening",
-    "api",
     "pages",
     "serving",
+    "posting",
+    "api",
     "commands",
     "shell",
     "notebooks",
@@ -57,7 +59,7 @@ OWNERS = {
         *("create", "editor", "passwords", "confirmation"),
         "clean_up",
         *("habits", "printing"),
-        "start",
+        *("node", "run", "start"),
     },
     "IPython": {"console", "history", "magics", "matcher", "extension"},
     "prompt_toolkit": {"console", "history"},
@@ -74,6 +76,7 @@ OWNERS = {
         "check_report",
         "plan_screen",
         "why_report",
+        "outcome_view",
         "help_screen",
     },
     "yaml": {"formats", "documents"},
@@ -82,7 +85,8 @@ OWNERS = {
     "playhouse": {"schemas"},
     "starlette": {"application", "browser", "sockets"},
     "uvicorn": {"starting"},
-    "socketio": {"sockets"},
+    "socketio": {"sockets", "events"},
+    "requests": {"client"},
     "jwt": {"tokens"},
     "jinja2": {"rendering"},
     "markupsafe": {"rendering", "documents", "overview_page", "entity_page"},
@@ -174,9 +178,14 @@ def test_a_migration_imports_peewee_and_finds_older_ones_but_nothing_else(path: 
     assert imported(path) <= {"importlib", "peewee", "re"}
 
 
-def test_the_server_is_imported_by_its_command_only() -> None:
+def test_nodes_import_nothing_of_ours_but_the_base() -> None:
+    of_nodes = {other for name, others in graph().items() if room(name) == "nodes" for other in others}
+    assert {room(name) for name in of_nodes} == {"base", "nodes"}
+
+
+def test_the_server_is_imported_by_its_command_and_by_what_posts_to_it_only() -> None:
     importers = {name for name, others in graph().items() if any(room(each) == "serving" for each in others)}
-    assert {name for name in importers if room(name) != "serving"} == {"vserverlib.commands.start"}
+    assert {name for name in importers if room(name) not in ("serving", "posting")} == {"vserverlib.commands.start"}
 
 
 def test_no_heavy_library_is_imported_at_start() -> None:

@@ -17,6 +17,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from helpers.process import start
 from helpers.terminal import environment, shell_at
 
 import models as db
@@ -69,7 +70,7 @@ def at_once(folder: Path, programs: Iterable[tuple[str, ...]]) -> list[tuple[int
         for code, *words in programs:
             command = [sys.executable, "-c", BEGIN + READY + code, *words]
             pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-            started = subprocess.Popen(command, cwd=folder, env=environment(folder), text=True, **pipes)
+            started = start(command, cwd=folder, env=environment(folder), text=True, **pipes)
             running.append(stack.enter_context(started))
         for process in running:
             assert process.stdout is not None and process.stdout.readline() == "ready\n"
@@ -86,7 +87,7 @@ def watcher(path: Path, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """Another process that watches the tasks meanwhile; what it tells is not read, so that it comes to a halt."""
     command = [sys.executable, "-m", "vserver", "watch"]
     env = environment(tmp_path)
-    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+    with start(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         assert process.stdout is not None and process.stdout.readline()
         yield process
         process.kill()

@@ -229,7 +229,7 @@ for number in range(60):
     conn.execute(f"PRAGMA wal_checkpoint({('PASSIVE', 'FULL', 'RESTART', 'TRUNCATE')[number % 4]})").fetchall()
 """
     with closing(db.connect(path)):
-        with subprocess.Popen([sys.executable, "-c", code, str(path)], env=environment(tmp_path)) as writer:
+        with process.start([sys.executable, "-c", code, path]) as writer:
             count = 0
             while writer.poll() is None:
                 db.Organization(name=str(count)).save()
@@ -247,7 +247,7 @@ def test_a_checkpoint_while_this_session_looks_is_not_taken_for_overwriting(
 
     def log_after_a_checkpoint(watch: snapshots.Watch) -> bytes | None:
         monkeypatch.undo()
-        subprocess.run([sys.executable, "-W", "ignore", "-c", code, path], env=environment(path.parent), check=True)
+        assert process.python("-c", f"import warnings; warnings.simplefilter('ignore')\n{code}", path).status == 0
         return log(watch)
 
     with closing(db.connect(path)):

@@ -16,13 +16,13 @@ from models import Organization, Result, User
 from vserverlib import CheckError, Overwritten
 
 pytestmark = pytest.mark.filterwarnings("ignore::vserverlib.CheckWarning")
-HERS = "import models, sys; models.connect(sys.argv[1]); "
+HERS = "import models, sys, warnings; warnings.simplefilter('ignore'); models.connect(sys.argv[1]); "
 
 
 def anna(database: Any, code: str) -> None:
     """Run code in a session of Anna's."""
     address = database.title if database.path is None else str(database.path)
-    ended = process.python("-W", "ignore", "-c", HERS + code, address, VSERVER_ACTOR="anna")
+    ended = process.python("-c", HERS + code, address, VSERVER_ACTOR="anna")
     assert ended.status == 0, ended
 
 

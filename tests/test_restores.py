@@ -153,7 +153,7 @@ def test_the_dump_of_an_older_release_replaces_what_this_one_wrote(older_url: st
 def test_a_dump_of_this_release_replaces_what_an_older_one_wrote(older_url: str, filled: str, tmp_path: Path) -> None:
     run(filled, "backup", "new.dump")
     done = run(older_url, "restore", "new.dump", "--yes")
-    assert done.exit_code == 0 and "anew" not in done.stderr
+    assert done.exit_code == 0 and "anew" not in done.stderr, done.stderr
     assert run(older_url, "check", "--rule", "DBF003").exit_code == 0
     (backup,) = kept(tmp_path)
     assert run(older_url, "restore", backup.name, "--yes").exit_code == 0
@@ -305,8 +305,8 @@ def test_a_program_that_is_killed_during_it_leaves_all_as_it_was(
     before = held(filled)
     code = (
         "import os, sys\nfrom pathlib import Path\n"
-        "from vserverlib.databases.postgresql import archives, postgres, restores\n"
-        "postgres.Postgres.set_last_id = lambda *words: os._exit(9)\n"
+        "from vserverlib.databases.postgresql import archives, restores\n"
+        "restores._set_last_id = lambda *words: os._exit(9)\n"
         "restores.restore(sys.argv[1], archives.opened(Path(sys.argv[2]), ''))\n"
     )
     environment = {"PYTHONPATH": str(ROOT), "PATH": str(programs)}

@@ -17,7 +17,7 @@ import pytest
 import models as db
 import vserver
 from vserverlib import CheckError, CheckWarning
-from vserverlib.entities import effects, rules
+from vserverlib.entities import effects, lock_outs, rules
 from vserverlib.examples import demo
 from vserverlib.queries import inspection
 
@@ -47,6 +47,13 @@ def changed(entity: Any, **fields: Any) -> Any:
     for name, value in fields.items():
         setattr(entity, name, value)
     return entity
+
+
+def failed(user: Any, times: int) -> Any:
+    """Return a user after some failed log-ins."""
+    for _ in range(times):
+        lock_outs.count(user.id)
+    return changed(user, firstname="Anna")
 
 
 def without(entity: Any, gone: Any) -> Any:
@@ -144,6 +151,7 @@ BREAKS: dict[str, list[Make]] = {
         lambda s, roles=roles: user(s, roles=roles)
         for roles in ("admin", "root, admin", "rootx", "node", "root viewer", "Root;Viewer", "root,,x")
     ],
+    "USR007": [lambda s: failed(s.user, 5)],
     "COL001": [lambda s, name=name: changed(s.collaboration, name=name) for name in NO_NAMES],
     "COL002": [lambda s: db.Collaboration(name="empty"), lambda s: changed(db.Collaboration.get(1), organizations=[])],
     "COL003": [lambda s: without(s.collaboration, s.oslo_node)],
@@ -195,6 +203,7 @@ FINE: dict[str, list[Make]] = {
         lambda s, roles=roles: user(s, roles=roles)
         for roles in (None, "", "root", "ROOT,root", "Organization Admin , researcher,viewer", " Collaboration admin")
     ],
+    "USR007": [lambda s: failed(s.user, 4)],
     "COL001": [lambda s: changed(s.collaboration, name="Phase 2")],
     "COL002": [lambda s: changed(db.Collaboration.get(1), organizations=[s.iknl, s.oslo])],
     "COL003": [lambda s: changed(s.collaboration, name="KYOTO")],

@@ -12,8 +12,8 @@ from helpers.typed import run
 
 import models as db
 from vserverlib import Error
-from vserverlib.databases import connection
-from vserverlib.databases.postgresql import sequences, servers
+from vserverlib.databases import connection, registry
+from vserverlib.databases.postgresql import servers
 
 KINDS = ["postgres"]
 BACK = "SELECT setval('{0}_id_seq', 1, false)"
@@ -110,4 +110,4 @@ def test_ids_that_are_used_up_are_a_line(database: Any, conn: psycopg.Connection
 
 def test_every_table_with_ids_is_looked_at() -> None:
     without = {"schema_migration", "setting", "counter", "undoing", "lock_out"}
-    assert set(sequences.WITH_IDS) == set(servers.TABLES) - without
+    assert set(registry.WITH_IDS) == set(servers.TABLES) - without

@@ -53,7 +53,6 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OurServer]:
         patch.setenv("HOME", str(folder))
         patch.setenv("XDG_DATA_HOME", str(folder / "data"))
         with our_server.running(path, folder, XDG_DATA_HOME=str(folder / "data")) as server:
-            server.database = path  # type: ignore[attr-defined]
             server.signer = signing.signer()  # type: ignore[attr-defined]
             yield server
 
@@ -82,9 +81,9 @@ def _fill() -> None:
 
 
 def client_of(server: Any, kind: str, id: int) -> Client:
-    subject = {"client_type": CONTAINER, "node_id": 1, "task_id": 1}
-    token = server.signer.container(subject) if kind == CONTAINER else server.signer.access(kind, id)
-    return signing.with_token(server, token)
+    if kind == CONTAINER:
+        return signing.with_token(server, signing.container(server.signer, server.address, 1, 1))
+    return signing.with_token(server, signing.access(server.signer, server.address, kind, id))
 
 
 def caller_of(server: Any, role: str) -> Client:
@@ -213,13 +212,13 @@ def test_tasks_are_posted_by_those_who_may(served: OurServer, role: str) -> None
 def test_tasks_are_deleted_by_those_who_may(served: Any, role: str) -> None:
     client = caller_of(served, role)
     for id, initiator, collaboration in ((1, NORTH, 1), (2, SOUTH, 1), (3, EAST, 2)):
-        with contextlib.closing(sqlite3.connect(served.database)) as conn, conn:
+        with contextlib.closing(sqlite3.connect(served.address)) as conn, conn:
             sql = "INSERT INTO task (name, image, initiator_id, collaboration_id) VALUES ('x', 'i', ?, ?) RETURNING id"
             (copy,) = conn.execute(sql, [initiator, collaboration]).fetchone()
         found = ROWS["task"][id]
         may = kind_of(role) == USER and bool(scopes(role, "task", "delete") & found)
         assert client.ask("DELETE", f"task/{copy}").status == (200 if may else 401), id
-        with contextlib.closing(sqlite3.connect(served.database)) as conn, conn:
+        with contextlib.closing(sqlite3.connect(served.address)) as conn, conn:
             conn.execute("DELETE FROM task WHERE id = ?", [copy])
 
 
@@ -227,12 +226,12 @@ def test_tasks_are_deleted_by_those_who_may(served: Any, role: str) -> None:
 def test_tasks_and_nodes_are_killed_by_those_who_may(served: Any, role: str) -> None:
     client, may_send = caller_of(served, role), scopes(role, "event", "send")
     for id, initiator, collaboration in ((1, NORTH, 1), (2, SOUTH, 1), (3, EAST, 2)):
-        with contextlib.closing(sqlite3.connect(served.database)) as conn, conn:
+        with contextlib.closing(sqlite3.connect(served.address)) as conn, conn:
             sql = "INSERT INTO task (name, image, initiator_id, collaboration_id) VALUES ('x', 'i', ?, ?) RETURNING id"
             (without_runs,) = conn.execute(sql, [initiator, collaboration]).fetchone()
         may = kind_of(role) == USER and bool(may_send & ROWS["task"][id])
         assert client.ask("POST", "kill/task", {"id": without_runs}).status == (400 if may else 401), id
-        with contextlib.closing(sqlite3.connect(served.database)) as conn, conn:
+        with contextlib.closing(sqlite3.connect(served.address)) as conn, conn:
             conn.execute("DELETE FROM task WHERE id = ?", [without_runs])
     for id, found in ROWS["node"].items():
         may = kind_of(role) == USER and bool(may_send & found)

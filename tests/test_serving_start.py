@@ -23,6 +23,7 @@ from helpers.our_server import OurServer
 from helpers.process import ROOT, vserver
 from helpers.terminal import environment
 
+from vserverlib.examples import demo
 from vserverlib.serving.application import MAX_BODY, MAX_LOG_IN, MAX_SMALL, MAX_VALUES
 
 SERVER = ROOT / "tests" / "data" / "v4.15.2.sqlite"
@@ -75,6 +76,16 @@ def test_a_request_is_checked_before_anything_is_read(served: OurServer) -> None
     many = b'{"image": "i", "organizations": [' + b"{}," * MAX_VALUES + b"{}]}"
     status, body = raw(served, "POST", "/api/task", many, **bearer, **json_type)
     assert status == 400 and body["msg"] == "the body has more than 100,000 values"
+    node = {"Authorization": f"Bearer {signing.as_node(served, 1).token}", **json_type}
+    crowded = (
+        b'{"result": [' + b"0," * MAX_VALUES + b"0]}",
+        b'{"a": [' + b'"\\\\\\"",' * MAX_VALUES + b"0]}",
+        b"{" + b'"a":"",' * 3 * MAX_VALUES + b'"a":""}',
+    )
+    for text in crowded:
+        assert raw(served, "PATCH", "/api/run/1", text, **node)[0] == 400, text[:40]
+    encoded = '{"result": "x"}'.encode("utf-16")
+    assert raw(served, "PATCH", "/api/run/1", encoded, **node) == (400, {"msg": "the body is not JSON"})
     for length in (str(MAX_BODY + 1), "9" * 19):
         assert raw(served, "POST", "/api/task", b"", Content_Length=length, **bearer, **json_type)[0] == 413, length
     assert raw(served, "GET", "/api/nothing")[0] == raw(served, "GET", "/page")[0] == 404
@@ -105,12 +116,15 @@ def test_a_client_that_goes_within_its_request_is_no_bug(served: OurServer) -> N
 def test_the_log_has_a_line_a_request_and_no_secret(served: OurServer) -> None:
     client = signing.as_user(served, 1)
     client.ask("GET", "organization", query={"name": "\x1b[2J%"})
-    served.client().ask("POST", "token/user", {"username": "anna.devries", "password": "Geheim-wrong-1"})
+    for name in ("anna.devries", "Geheim-as-a-name-1", "\x1b[2Jodd"):
+        served.client().ask("POST", "token/user", {"username": name, "password": "Geheim-wrong-1"})
     assert served.stop() == 0
     lines = served.err.splitlines()
     assert lines[-1] == "the server was stopped"
     (listed,) = [line for line in lines if "/api/organization" in line]
     assert " GET " in listed and " 200 anna.devries " in listed and "name=" in listed and "\x1b" not in served.err
+    failed = [line.split()[3:5] for line in lines if "/api/token/user" in line]
+    assert failed == [["401", "anna.devries"], ["401", "-"], ["401", "-"]]
     assert "Geheim" not in served.err and client.token not in served.err
 
 
@@ -186,9 +200,10 @@ def test_the_demo_prints_its_log_ins_and_keeps_nothing(tmp_path: Path) -> None:
     with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=surroundings, cwd=ROOT) as process:
         lines = iter(process.stderr or ())
         (found,) = (our_server.SERVING.search(next(lines)),)
-        assert found is not None and "log-ins: anna.devries" in next(lines)
-        said = "".join(next(lines) for _ in range(6))
-        port = int(found[1])
+        port = int(found[1] if found else 0)
+        said = "".join(iter(lines.__next__, "    client.task.list()\n"))
+        assert max(map(len, said.splitlines())) <= 80 and said.count("Demo-") == len(demo.USERS) + 1
+        assert "  bram.hofstra       researcher                     Demo-Bram-1\n" in said
         assert f'UserClient("http://127.0.0.1", {port}, "/v6")' in said
         client = our_server.Client(port, "/v6")
         answer = client.ask("POST", "token/user", {"username": "anna.devries", "password": "Demo-Anna-1"})
@@ -213,7 +228,7 @@ def test_another_host_is_warned_about_and_answers_to_its_names(example: Path, tm
                 time.sleep(0.05)
             text = log.read_text()
             assert "plain text" in text.splitlines()[0] and "TLS" in text
-            server = OurServer(process, int(text.rpartition("0.0.0.0:")[2].partition("/")[0]), log)
+            server = OurServer(process, int(text.rpartition("0.0.0.0:")[2].partition("/")[0]), log, example)
             assert raw(server, "GET", "/api/version", Host="v6.EXAMPLE.org:443")[0] == 200
             assert raw(server, "GET", "/api/version", Host="v7.example.org")[0] == 400
         finally:
@@ -247,6 +262,18 @@ def test_a_log_that_nobody_reads_stops_nothing(example: Path) -> None:
         with contextlib.closing(our_server.Client(int(found[1]))) as client:
             assert [client.ask("GET", "health").status for _ in range(3)] == [200] * 3
         process.kill()
+
+
+def test_a_database_that_was_moved_is_unavailable_until_it_is_back(served: OurServer, example: Path) -> None:
+    client, away = signing.as_user(served, 1), example.with_name("away.db")
+    os.rename(example, away)
+    for method, body in (("GET", None), ("PATCH", {"firstname": "Bo"})):
+        answer = client.ask(method, "user/2", body)
+        assert answer.status == 503 and "vserver.db was moved" in answer.body["msg"], answer
+    os.rename(away, example)
+    assert client.ask("PATCH", "user/2", {"firstname": "Bo"}).status == 200
+    example.unlink()
+    assert client.ask("GET", "user/2").status == 503
 
 
 def test_a_lock_of_another_program_stops_only_writes(served: OurServer, example: Path) -> None:

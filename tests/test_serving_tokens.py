@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import sqlite3
 import time
 import uuid
@@ -29,12 +30,12 @@ SECRET = b"0" * 64
 SIGNER = Signer(SECRET)
 PASSWORD, OTHER = "Geheim-1234!", "Anders-5678!"
 KEY, FOREIGN_KEY = str(uuid.uuid4()), str(uuid.uuid4())
-CLAIMS = {"sub", "client_type", "type", "iat", "nbf", "exp", "jti", "roles", "fresh", "csrf"}
+CLAIMS = {"sub", "client_type", "type", "iat", "nbf", "exp", "jti", "roles", "fresh", "csrf", "mark"}
 
 
 def forged(secret: bytes = SECRET, algorithm: str = "HS256", **changes: Any) -> str:
     """Return an access token of user 1 with other claims; None leaves one out."""
-    claims = jwt.decode(SIGNER.access(USER, 1), options={"verify_signature": False}) | changes
+    claims = jwt.decode(SIGNER.access(USER, 1, "mark"), options={"verify_signature": False}) | changes
     return jwt.encode({name: value for name, value in claims.items() if value is not None}, secret, algorithm)
 
 
@@ -47,21 +48,21 @@ def status_of(token: str, type: str = ACCESS) -> int:
 
 
 def test_tokens_have_the_claims_that_clients_read() -> None:
-    claims = SIGNER.read(SIGNER.access(USER, 7, ("Root",)))
+    claims = SIGNER.read(SIGNER.access(USER, 7, "mark", ("Root",)))
     assert claims.keys() == CLAIMS and claims["sub"] == 7 and claims["roles"] == ["Root"]
     assert claims["exp"] - claims["iat"] == 6 * 3600 and claims["client_type"] == USER and claims["type"] == ACCESS
-    claims = SIGNER.read(SIGNER.refresh(NODE, 3), REFRESH)
+    claims = SIGNER.read(SIGNER.refresh(NODE, 3, "mark"), REFRESH)
     assert claims["exp"] - claims["iat"] == 48 * 3600 and claims["client_type"] == NODE
-    claims = SIGNER.read(SIGNER.container({"task_id": 2}))
+    claims = SIGNER.read(SIGNER.container({"task_id": 2}, "mark"))
     assert "exp" not in claims and claims["sub"] == {"task_id": 2} and claims["client_type"] == CONTAINER
-    assert SIGNER.access(USER, 7) != SIGNER.access(USER, 7)
+    assert SIGNER.access(USER, 7, "mark") != SIGNER.access(USER, 7, "mark")
 
 
 def test_a_token_that_is_not_ours_or_of_another_type_is_refused() -> None:
     now = int(time.time())
     assert status_of(forged()) == 200
     assert status_of(forged(exp=now - 1)) == 401
-    assert status_of(SIGNER.refresh(USER, 1)) == status_of(SIGNER.access(USER, 1), REFRESH) == 422
+    assert status_of(SIGNER.refresh(USER, 1, "mark")) == status_of(SIGNER.access(USER, 1, "mark"), REFRESH) == 422
     odd = {
         "another secret": forged(new_secret()),
         "another algorithm": forged(b"0" * 64, "HS512"),
@@ -78,6 +79,8 @@ def test_a_token_that_is_not_ours_or_of_another_type_is_refused() -> None:
         "an object as subject of a user": forged(sub={"task_id": 1}),
         "a number as subject of a container": forged(client_type=CONTAINER),
         "no subject": forged(sub=None),
+        "no mark": forged(mark=None),
+        "a number as mark": forged(mark=1),
         "a cut one": forged()[:-3],
         "three dots": "..",
         "nothing": "x",
@@ -118,7 +121,6 @@ def served(filled: Path, tmp_path: Path) -> Iterator[OurServer]:
     path = tmp_path / "vserver.db"
     path.write_bytes(filled.read_bytes())
     with our_server.running(path, tmp_path, XDG_DATA_HOME=str(Path.home() / "data")) as server:
-        server.database = path  # type: ignore[attr-defined]
         yield server
 
 
@@ -138,7 +140,7 @@ def test_a_token_ends_with_what_it_is_of(served: Any) -> None:
     assert user.ask("GET", "user/2").status == node.ask("GET", "node/2").status == 401
     assert root.ask("POST", "kill/task", {"id": 1}).status == 200
     assert container.ask("GET", "task/1").status == 401
-    refresh = signing.with_token(served, signing.signer().refresh(USER, 2))
+    refresh = signing.with_token(served, signing.refresh(signing.signer(), served.address, USER, 2))
     assert refresh.ask("POST", "token/refresh").status == 401
     assert served.client().ask("GET", "user/1").status == 401
     assert signing.as_user(served, 2**70).ask("GET", "user/1").status == 401
@@ -147,7 +149,7 @@ def test_a_token_ends_with_what_it_is_of(served: Any) -> None:
 def test_rights_are_read_anew_at_each_request(served: Any) -> None:
     client = signing.as_user(served, 2)
     assert client.ask("POST", "organization", {"name": "Oslo"}).status == 201
-    with contextlib.closing(sqlite3.connect(served.database)) as conn, conn:
+    with contextlib.closing(sqlite3.connect(served.address)) as conn, conn:
         conn.execute("UPDATE user SET roles = 'viewer' WHERE id = 2")
     assert client.ask("POST", "organization", {"name": "Lyon"}).status == 401
     assert client.ask("GET", "organization/1").status == 200
@@ -173,10 +175,19 @@ def test_a_log_in_gives_tokens_and_a_refresh_gives_new_ones(served: Any) -> None
 
 def test_a_key_that_another_server_hashed_is_found_and_hashed_anew(served: Any) -> None:
     assert served.client().log_in_node(FOREIGN_KEY).body["node_url"] == "/api/node/2"
-    with contextlib.closing(sqlite3.connect(served.database)) as conn:
+    with contextlib.closing(sqlite3.connect(served.address)) as conn:
         ours, theirs = (hash for (hash,) in conn.execute("SELECT api_key FROM node ORDER BY id"))
     assert ours[:29] == theirs[:29]
     assert served.client().log_in_node(FOREIGN_KEY).body["node_url"] == "/api/node/2"
+
+
+# Commands, and what they print of a user who is locked out.
+LOCKED_OUT = {
+    ("show", "user", "anna"): r"log-in +locked out until \d\d:\d\d UTC: 5 wrong passwords, the last at",
+    ("overview",): "\nlocked out after wrong passwords: anna\n",
+    ("overview", "-o", "json"): r'"locked_out": \[\s*{\s*"id": 1,\s*"username": "anna"',
+    ("check", "--rule", "USR007"): "USR007 info.*(\n.*)*unlock anna",
+}
 
 
 def test_five_wrong_passwords_lock_a_user_out_until_unlock(served: Any) -> None:
@@ -186,21 +197,25 @@ def test_five_wrong_passwords_lock_a_user_out_until_unlock(served: Any) -> None:
     answer = served.client().ask("POST", "token/user", {"username": "anna", "password": PASSWORD})
     assert answer.status == 401 and answer.body == {"msg": "Failed to login"}
     assert logged_in(served, "bram") == 200
-    done = vserver("-d", served.database, "unlock", "anna")
+    shown = {words: vserver("-d", served.address, *words).out for words in LOCKED_OUT}
+    assert all(re.search(text, shown[words]) for words, text in LOCKED_OUT.items()), shown
+    done = vserver("-d", served.address, "unlock", "anna")
     assert done.status == 0 and "can log in again" in done.err and logged_in(served, "anna") == 200
     assert [logged_in(served, "cleo", "wrong") for _ in range(5)] == [401] * 5 and logged_in(served, "cleo") == 401
-    with contextlib.closing(sqlite3.connect(served.database)) as conn, conn:
+    with contextlib.closing(sqlite3.connect(served.address)) as conn, conn:
         conn.execute("UPDATE lock_out SET last_at = datetime('now', '-16 minutes') || '.000000+00:00'")
-    assert logged_in(served, "cleo", "wrong") == 401 and logged_in(served, "cleo") == 200
+    assert logged_in(served, "cleo", "wrong") == 401
+    assert re.search("log-in +1 wrong password, the last at", vserver("-d", served.address, "show", "user", "cleo").out)
+    assert logged_in(served, "cleo") == 200
     assert [logged_in(served, "dirk", "wrong") for _ in range(5)] == [401] * 5
-    assert vserver("-d", served.database, "passwd", "dirk", "--stdin", given=OTHER).status == 0
+    assert vserver("-d", served.address, "passwd", "dirk", "--stdin", given=OTHER).status == 0
     assert logged_in(served, "dirk", OTHER) == 200
-    assert "lock_out" not in vserver("-d", served.database, "log").out
+    assert "lock_out" not in vserver("-d", served.address, "log").out
 
 
 def test_guesses_at_once_do_not_get_around_the_lock_out(served: Any) -> None:
     slow = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(11)).decode()
-    with contextlib.closing(sqlite3.connect(served.database)) as conn, conn:
+    with contextlib.closing(sqlite3.connect(served.address)) as conn, conn:
         conn.execute("UPDATE user SET password = ? WHERE id = 1", [slow])
     clients = [served.client() for _ in range(12)]
     for number, client in enumerate(clients, 1):  # all are read before the first hash is computed; the last is right
@@ -219,18 +234,19 @@ def test_a_password_is_changed_by_those_who_know_it(served: Any) -> None:
 
     weak = change(PASSWORD, "weak")
     assert weak.status == 400 and list(weak.body["errors"]) == ["new_password"]
-    assert change(PASSWORD, "Aa1!" + "x" * 80).status == 400
+    long = change(PASSWORD, "Aa1!" + "x" * 80)
+    assert long.status == 400 and "84 bytes" in str(long.body["errors"]) and "weak" not in str(long.body["errors"])
     assert change("wrong", OTHER).status == 401
     assert change(PASSWORD, OTHER).status == 200
     assert logged_in(served, "anna") == 401 and logged_in(served, "anna", OTHER) == 200
-    log = vserver("-d", served.database, "log").out
+    log = vserver("-d", served.address, "log").out
     assert "anna (API)" in log and OTHER not in log and "changed, not shown" in log
     assert [change("wrong", PASSWORD).status for _ in range(5)] == [401] * 5 and change(OTHER, PASSWORD).status == 401
 
 
 def test_many_log_ins_at_once_are_answered_or_put_off_and_reading_goes_on(served: Any) -> None:
     slow = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(9)).decode()
-    with contextlib.closing(sqlite3.connect(served.database)) as conn, conn:
+    with contextlib.closing(sqlite3.connect(served.address)) as conn, conn:
         conn.execute("UPDATE user SET password = ? WHERE id = 1", [slow])
     clients = [Client(served.port) for _ in range(100)]
     ask = {"username": "anna", "password": PASSWORD}

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from helpers import starter
 from helpers.terminal import Terminal, environment
 
 import models
@@ -55,9 +56,7 @@ def named(number: int) -> str:
 def folder(tmp_path: Path, quick_hashes: None) -> Path:
     """A folder with a program `vserver`, and a database of names."""
     (tmp_path / "bin").mkdir()
-    program = tmp_path / "bin" / "vserver"
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m vserver "$@"\n')
-    program.chmod(0o755)
+    starter.write_program(tmp_path / "bin" / "vserver", environment(tmp_path))
     models.connect(storage.create(tmp_path / "vserver.db"))
     names = [*map(named, range(len(HOSTILE))), *(f"m{name}" for name in LEFT_OUT)]
     models.Organization.insert_many([{"name": name} for name in names]).execute()

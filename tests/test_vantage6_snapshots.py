@@ -17,6 +17,8 @@ import pytest
 from click.shell_completion import ShellComplete
 from click.testing import CliRunner, Result
 from helpers import process, vantage6_databases
+from helpers.process import start
+from helpers.terminal import environment
 
 import models as db
 import vserver
@@ -373,7 +375,8 @@ def test_a_server_that_writes_meanwhile_is_viewed_as_it_was_and_then_as_it_is(
 
 def test_several_that_look_at_once_all_see_it_and_what_they_keep_is_sound(server: Path) -> None:
     words = [sys.executable, "-m", "vserver", "-d", NAME, "list", "tasks", "-o", "name", "--all"]
-    started = [subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(4)]
+    env = environment(Path(os.environ["HOME"]), XDG_DATA_HOME=os.environ["XDG_DATA_HOME"])
+    started = [start(words, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(4)]
     done = [process.communicate()[0] for process in started]
     assert {process.returncode for process in started} == {0} and len(set(done)) == 1 and done[0].count(b"\n") == 12
     assert copies() and all(map(vantage6_snapshots._is_sound, copies()))

@@ -9,6 +9,7 @@ import pytest
 from helpers import process
 
 SECRET = "Geheim-123!xyz"
+QUICK = "from vserverlib import hashing; hashing.ROUNDS = 4; "
 SAVE = f'User(username="u1", password="{SECRET}").save()\n'
 TOLD = 'CheckWarning: USR001 user 1 "u1": it has no organization: set its organization'
 DROPPED = "NotExecuted: nothing was changed by User.update(…), not executed: call its execute()"
@@ -32,7 +33,7 @@ AFTER = {"recorded": "import sys; print(*caught.seen, file=sys.stderr, sep='\\n'
 def script(path: Path, folder: Path, before: str = "", after: str = "", saves: str = SAVE) -> Path:
     """Write a plain script that saves, and return its path."""
     file = folder / "saves.py"
-    file.write_text(f"from models import *\n{before}\nconnect({str(path)!r})\n{saves}{after}\n")
+    file.write_text(f"{QUICK}from models import *\n{before}\nconnect({str(path)!r})\n{saves}{after}\n")
     return file
 
 
@@ -99,14 +100,15 @@ def test_the_shell_prints_it_in_one_line(way: str, path: Path, tmp_path: Path) -
 
 
 def test_pytest_shows_no_source(path: Path, tmp_path: Path) -> None:
-    code = f"from models import *\ndef test_saves():\n    connect({str(path)!r})\n    {SAVE}"
+    code = f"{QUICK}from models import *\ndef test_saves():\n    connect({str(path)!r})\n    {SAVE}"
     (tmp_path / "test_saves.py").write_text(code)
-    done = process.python("-m", "pytest", "-q", "-p", "no:cacheprovider", tmp_path / "test_saves.py", cwd=tmp_path)
+    words = ("-m", "pytest", "-q", "-p", "no:cacheprovider", tmp_path / "test_saves.py")
+    done = process.python(*words, cwd=tmp_path, PYTEST_DISABLE_PLUGIN_AUTOLOAD="1")
     assert "1 passed, 1 warning" in done.out and TOLD in done.out and SECRET not in done.out + done.err
 
 
 def test_a_notebook_shows_no_source(path: Path, tmp_path: Path) -> None:
     """IPython without our configuration, which is what a notebook runs."""
-    code = f"from models import *; connect({str(path)!r}); {SAVE}"
+    code = f"{QUICK}from models import *; connect({str(path)!r}); {SAVE}"
     done = process.python("-m", "IPython", "--no-banner", "--colors=NoColor", "-c", code, cwd=tmp_path)
     assert TOLD in done.err + done.out and SECRET not in done.err + done.out

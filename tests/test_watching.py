@@ -7,7 +7,6 @@ import re
 import signal
 import sqlite3
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -16,6 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from helpers import process
 from helpers.terminal import Terminal, environment
 
 import models
@@ -24,25 +24,25 @@ from vserverlib import Error
 from vserverlib.entities.fields import now
 from vserverlib.terminal import watching
 
-VSERVER = [sys.executable, "-c", "import vserver; vserver.main()", "-d"]
+VSERVER = [*process.PROGRAM, "-d"]
 
 
 @contextmanager
 def running(path: Path, *words: str) -> Iterator[subprocess.Popen[str]]:
     """A command on a database, whose stdout and stderr are pipes."""
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen([*VSERVER, str(path), *words], env=environment(path.parent), **pipes) as process:
+    with process.start([*VSERVER, path, *words], env=environment(path.parent), **pipes) as running:
         try:
-            yield process
+            yield running
         finally:
-            process.kill()
+            running.kill()
 
 
 def ran(path: Path, *words: str) -> tuple[int, str]:
     """Return the exit status of a command, and its stderr."""
-    with running(path, *words) as process:
-        _, printed = process.communicate(timeout=30)
-        return process.returncode, printed
+    with running(path, *words) as ended:
+        _, printed = ended.communicate()
+        return ended.returncode, printed
 
 
 @contextmanager

@@ -5,7 +5,7 @@ as it was at the start. So if an argument names a database with a password, the 
 arguments have URLs without passwords, and a pipe, which it reads and closes at once, has the whole URLs.
 
 addresses.py recognizes passwords. Arguments that are not names (the code of -c, a text to search for, the fields
-of `create` and `set`) stay as they are.
+of `create` and `set`, the arguments of `run`) stay as they are.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ OPTIONS = ("--database", "-d")  # a name follows them
 OTHER_OPTIONS = ("--output", "-o")  # of the program, with a value
 PREFIXES = ("--database=", "-d")  # they may precede a name in the same argument
 TEXT_OPTIONS = ("-c", "--where", "--search")  # their values are not names
-TEXT_COMMANDS = ("create", "set")  # their words are not names, either
+TEXT_COMMANDS = ("create", "set", "run")  # their words are not names, either
 BEHIND = "--"  # the arguments of a script follow it
 _whole: dict[str, str] = {}
 _behind: list[str] = []

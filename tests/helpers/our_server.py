@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 import models
-from helpers.process import PROGRAM
+from helpers.process import PROGRAM, start
 from helpers.terminal import environment
 
 ANSWER_SECONDS = 60
@@ -80,10 +80,10 @@ class Client:
 
 
 class OurServer:
-    """A running `vserver start`. err: what it has printed so far."""
+    """A running `vserver start`. err: what it has printed so far; address: of its database, None for a demo."""
 
-    def __init__(self, process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-        self.process, self.port, self._log = process, port, log
+    def __init__(self, process: subprocess.Popen[bytes], port: int, log: Path, address: str | Path | None) -> None:
+        self.process, self.port, self._log, self.address = process, port, log, address
         self._clients: list[Client] = []
 
     @property
@@ -122,11 +122,10 @@ def running(database: str | Path | None, folder: Path, *words: str, port: int = 
     chosen = [] if database is None else ["-d", str(database)]
     command = [*PROGRAM, *chosen, "start", "--port", str(port), *words]
     with log.open("wb") as err:
-        process = subprocess.Popen(
-            command, env=environment(Path(os.environ["HOME"]), **env), stdout=subprocess.DEVNULL, stderr=err
-        )
+        variables = environment(Path(os.environ["HOME"]), **env)
+        process = start(command, env=variables, stdout=subprocess.DEVNULL, stderr=err)
     try:
-        with contextlib.closing(OurServer(process, _port(process, log), log)) as server:
+        with contextlib.closing(OurServer(process, _port(process, log), log, database)) as server:
             yield server
     finally:
         process.kill()

@@ -24,6 +24,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from helpers import starter
 from helpers.terminal import ROOT, Terminal, environment
 
 COLUMNS = 80
@@ -42,10 +43,12 @@ MAY_DIFFER = (
     (r"([ ─━┄])\1+", r"\1"),  # widths, which follow from the others
 )
 
-PROGRAM = """#!{python}
-import sys
-import vserver
-vserver.main(prog_name="vserver")
+VSERVER = """#!/bin/sh
+case " $* " in
+*" --port "*) ;;
+*" start "*) set -- "$@" --port 0 ;;  # the default one may be another test's
+esac
+exec "$(dirname "$0")/vserver.forked" "$@"
 """
 JQ = """#!{python}
 import json, sys
@@ -110,12 +113,14 @@ def prepared_home(home: Path) -> dict[str, str]:
     """Put vserver, jq and the repository into a home, and return the environment of its user."""
     programs = home / ".programs"
     programs.mkdir()
-    for name, text in (("vserver", PROGRAM), ("jq", JQ)):
-        (programs / name).write_text(text.format(python=sys.executable))
+    for name, text in (("vserver", VSERVER), ("jq", JQ.format(python=sys.executable))):
+        (programs / name).write_text(text)
         (programs / name).chmod(0o755)
     (home / "vserver").symlink_to(ROOT)
     path = f"{programs}{os.pathsep}{os.environ['PATH']}"
-    return {**environment(home), "PATH": path, "COLUMNS": str(COLUMNS)}
+    env = {**environment(home), "PATH": path, "COLUMNS": str(COLUMNS)}
+    starter.write_program(programs / "vserver.forked", env)
+    return env
 
 
 def run(step: Step, home: Path, env: dict[str, str]) -> None:

@@ -1,9 +1,9 @@
 """Runs the program as a separate process, as a user starts it.
 
 Inside pytest every module is already imported, which hides mistakes of a fresh process. So the docs' promises of
-security, the command line and start-up are tested through this module. `answers()` always starts a new Python, and
-runs any number of snippets in it; `vserver()` does in the tests of promises, and is four times as fast in others (see
-`starter`).
+security, the command line and start-up are tested through this module: there, each start is that of a new Python. In
+other tests a fork starts (see `starter`): `vserver()` has our modules imported already; `python()`, and `answers()`,
+which runs any number of snippets in one process, have libraries only.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from helpers import starter
 from helpers.terminal import Terminal, environment
@@ -54,22 +54,32 @@ def vserver(
     *words: str | Path, given: str | None = "", cwd: Path | None = None, seconds: float = SECONDS, **env: str
 ) -> Ended:
     """Run `vserver WORDS` and return the result. given: its standard input; env: more variables, in capitals."""
-    variables = environment(Path(os.environ["HOME"]), **env)
-    request = starter.request([str(word) for word in words], str(cwd or Path.cwd()), variables)
-    if given is None or not starter.can_start(request, variables):
-        return python("-m", "vserver", *words, given=given, cwd=cwd, seconds=seconds, **env)
-    return Ended(*starter.run(request, given, seconds))
+    return python("-m", "vserver", *words, given=given, cwd=cwd, seconds=seconds, **env)
 
 
 def python(
-    *words: str | Path, given: str | None = "", cwd: Path | None = None, seconds: float = SECONDS, **env: str
+    *words: str | Path,
+    given: str | None = "",
+    cwd: Path | None = None,
+    seconds: float = SECONDS,
+    is_forked: bool = True,
+    has_ours: bool = True,
+    **env: str,
 ) -> Ended:
-    """Run Python with arguments, in the test's home and with the modules of this checkout."""
+    """Run Python with arguments, in the test's home and with the modules of this checkout.
+
+    is_forked: whether it may have libraries imported; has_ours: whether `-m vserver` may have our modules (see
+    `starter`).
+    """
+    variables = environment(Path(os.environ["HOME"]), **env)
+    request = starter.Request([str(word) for word in words], str(cwd or Path.cwd()), variables, has_ours=has_ours)
+    if is_forked and given is not None and request.can_be_forked:
+        return Ended(*starter.run(request, given, seconds))
     done = subprocess.run(
-        [sys.executable, *map(str, words)],
+        [sys.executable, *request.words],
         input=given,
         cwd=cwd,
-        env=environment(Path(os.environ["HOME"]), **env),
+        env=variables,
         capture_output=True,
         text=True,
         errors="replace",
@@ -77,6 +87,18 @@ def python(
         check=False,
     )
     return Ended(done.returncode, done.stdout, done.stderr)
+
+
+def start(command: Sequence[str | Path], **options: Any) -> subprocess.Popen[Any]:
+    """Start Python, the first word of the command, as subprocess.Popen does, in the test's home. options: Popen's."""
+    options.setdefault("env", environment(Path(os.environ["HOME"])))
+    request = starter.Request([str(word) for word in command[1:]], "", options["env"])
+    return (starter.Popen if request.can_be_forked else subprocess.Popen)([str(word) for word in command], **options)
+
+
+def fresh(*words: str | Path, given: str = "", **env: str) -> Ended:
+    """Run `vserver WORDS` with none of our modules imported before."""
+    return python("-m", "vserver", *words, given=given, has_ours=False, **env)
 
 
 def answers(
@@ -103,11 +125,11 @@ def answers(
     else:
         said = str(
             {
-                "-c": lambda: python("-m", "vserver", *shell, "-c", run, **env),
-                "file": lambda: python("-m", "vserver", *shell, program, **env),
-                "pipe": lambda: python("-m", "vserver", *shell, given=code, **env),
+                "-c": lambda: fresh(*shell, "-c", run, **env),
+                "file": lambda: fresh(*shell, program, **env),
+                "pipe": lambda: fresh(*shell, given=code, **env),
                 "script": lambda: python(program, **env),
-                "demo": lambda: python("-m", "vserver", "shell", "--demo", *options, "-q", program, **env),
+                "demo": lambda: fresh("shell", "--demo", *options, "-q", program, **env),
             }[way]()
         )
     assert results.exists(), f"there are no answers: {said}"

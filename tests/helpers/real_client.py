@@ -29,9 +29,9 @@ def run(program: str, *words: object) -> str:
     return _succeeded([str(PROGRAMS / program), *map(str, words)])
 
 
-def run_code(code: str) -> str:
+def run_code(code: str, *words: object) -> str:
     """Run some lines of Python, and return what they printed. They must succeed."""
-    return _succeeded(["-c", code])
+    return _succeeded(["-c", code, *map(str, words)])
 
 
 def _succeeded(words: Sequence[str]) -> str:

@@ -165,7 +165,7 @@ class Terminal:
 class _Forked(fdpexpect.fdspawn):  # type: ignore[misc]  # pexpect has no types
     """What pexpect.spawn is, for a process that a starter forks."""
 
-    def __init__(self, request: bytes, size: tuple[int, int], **options: Any) -> None:
+    def __init__(self, request: starter.Request, size: tuple[int, int], **options: Any) -> None:
         ours, theirs = pty.openpty()
         super().__init__(ours, **options)
         self.setwinsize(*size)
@@ -188,13 +188,8 @@ class _Forked(fdpexpect.fdspawn):  # type: ignore[misc]  # pexpect has no types
 def _started(command: Sequence[str], env: Mapping[str, str], size: tuple[int, int], is_forked: bool) -> Any:
     """Start a program in a terminal, by a fork if it is ours and is_forked."""
     options: dict[str, Any] = {"encoding": "utf-8", "codec_errors": "replace"}
-    if list(command[:3]) == [sys.executable, "-m", "vserver"]:
-        request = starter.request(list(command[3:]), os.getcwd(), env, has_terminal=True)
-    elif list(command[:2]) == [sys.executable, "-c"]:
-        request = starter.request(list(command[3:]), os.getcwd(), env, code=command[2], has_terminal=True)
-    else:
-        request = b""
-    if is_forked and request and starter.can_start(request, env):
+    request = starter.Request(list(command[1:]), os.getcwd(), env, has_terminal=True)
+    if is_forked and command[0] == sys.executable and request.can_be_forked:
         return _Forked(request, size, **options)
     child = pexpect.spawn(command[0], list(command[1:]), env=dict(env), dimensions=size, echo=True, **options)
     child.delaybeforesend = None

@@ -1,4 +1,4 @@
-"""Functions for programs: opening any database; overview, journal, undo, check and why of the open database.
+"""Functions for programs: opening any database; overview, journal, undo, check and why of the open database; post().
 
     from vserverlib import api
 
@@ -22,6 +22,7 @@ Every error is a subclass of `vserverlib.Error`, one line with a remedy: `UsageE
 from __future__ import annotations
 
 import datetime
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vserverlib import Error
@@ -32,10 +33,12 @@ from vserverlib.entities.entity import Entity
 from vserverlib.entities.journal import DEFAULT_LIMIT, Log
 from vserverlib.entities.undoing import Undone
 from vserverlib.opening.opener import connect
+from vserverlib.posting import DEFAULT_LABEL
+from vserverlib.queries.outcomes import Outcome
 from vserverlib.queries.overview import Overview
 from vserverlib.queries.why import Why
 
-__all__ = ["check", "connect", "create", "log", "overview", "undo", "why"]
+__all__ = ["check", "connect", "create", "log", "overview", "post", "undo", "why"]
 
 
 def _database() -> Any:
@@ -105,3 +108,42 @@ def why(task: Entity | int | str) -> Why:
     from vserverlib.queries import why
 
     return why.why(_database(), task)
+
+
+def post(
+    image: str,
+    method: str,
+    arguments: Mapping[str, Any] | None = None,
+    *,
+    organizations: Sequence[Entity | int | str] | str = (),
+    everywhere: bool = False,
+    collaboration: Entity | int | str | None = None,
+    user: Entity | int | str | None = None,
+    databases: Sequence[str] = (DEFAULT_LABEL,),
+    name: str | None = None,
+    wait: bool = True,
+) -> Outcome:
+    """Post a task to the running server of the open database, wait for its nodes, and return the outcome.
+
+    arguments: of the method, values that JSON has. organizations: those that run it, by default the user's own;
+    everywhere: all that have a node. collaboration, user: an entity, an id or a name; needed if several fit. databases:
+    labels of databases of the nodes. wait: False returns at once, with runs that are pending. A terminal shows the
+    progress. The server writes, not this process. Raises an Error, and posts nothing, if no server runs, if several
+    users or collaborations fit, or if the server refuses the task. `.results` of the outcome has the decoded results,
+    None for each run that failed.
+    """
+    from vserverlib.posting import posting
+
+    few = (organizations,) if isinstance(organizations, str) else organizations
+    return posting.post_and_follow(
+        _database(),
+        posting.Order(
+            image,
+            method,
+            arguments or {},
+            posting.wanted(user, collaboration, few, everywhere),
+            tuple(databases),
+            name,
+        ),
+        wait,
+    )

@@ -296,6 +296,27 @@ def nodes(ctx: click.Context, typed: str) -> Completions:
 
 
 @silent
+def organizations(ctx: click.Context, typed: str) -> Completions:
+    """Complete an id or a name of an organization."""
+    return _labels(ctx, "organization", typed)
+
+
+@silent
+def collaborations(ctx: click.Context, typed: str) -> Completions:
+    """Complete an id or a name of a collaboration."""
+    return _labels(ctx, "collaboration", typed)
+
+
+@silent
+def images(ctx: click.Context, typed: str) -> Completions:
+    """Complete the image of a task."""
+    import models
+
+    with _database(ctx):
+        return _items(_stored(models.Task.image, typed), typed)
+
+
+@silent
 def usernames(ctx: click.Context, typed: str) -> Completions:
     """Complete a user name."""
     import models

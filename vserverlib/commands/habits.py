@@ -42,7 +42,7 @@ LINES: dict[tuple[str, ...], str] = {
     ("version",): "--version",
 }
 WITH_WORDS = {
-    **dict.fromkeys(("run", "exec", "execute"), "shell"),
+    **dict.fromkeys(("exec", "execute"), "shell"),
     **dict.fromkeys(("cp", "clone"), "copy"),
     **dict.fromkeys(("man", "manual"), "help"),
 }

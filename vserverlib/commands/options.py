@@ -35,8 +35,8 @@ PAGE_SIZE = 50  # rows
 MAX_COUNT = 10**9  # of pages, and of rows on a page: their product fits into 64 bits
 NUMBER = click.IntRange(min=1)
 BEFORE = ("-d", "--database", "--write", "--dry-run", "--yes", "--no-backup", "-o", "--output")  # the command
-NOT_READ = 4  # the exit status of `check` and `wait` if they cannot read the database: 1 is a finding
-COMMANDS_THAT_FIND = ("check", "wait")
+NOT_READ = 4  # the exit status of these commands if they cannot do their work: 1 is a finding, or a failed task
+COMMANDS_THAT_FIND = ("check", "run", "wait")
 
 
 # Errors and exit statuses

@@ -31,11 +31,12 @@ REFUSED = {  # commands that are not planned, and why
     "upgrade": "the schema is the server's",
     "import": "only `import --merge` can be planned",
     "start": "it serves databases of vserver",
+    "run": "it posts to the server of a database of vserver",
     "backup": "a plan backs up the database before it is applied",
     "log": "only a database of vserver has a journal to prune",
 }
 ANYWHERE = ("init", "copy")  # refused with --write for a database of ours, too
-NO_DRY_RUN = ("init", "demo", "restore", "backup", "export", "copy", "completion", "start")
+NO_DRY_RUN = ("init", "demo", "restore", "backup", "export", "copy", "completion", "start", "run")
 READ_ONLY = ("read_only", "sandbox")  # options of the shell that exclude --write
 Apply = Callable[["Plan"], "Applied"]
 

@@ -115,9 +115,10 @@ def _print_fields(model: Any, output: str) -> None:
 @command()
 @click.argument("entity", shell_complete=completers.nouns)
 @click.argument("id_or_name", metavar="ID|NAME", required=False, shell_complete=completers.labels)
+@click.option("--follow", is_flag=True, help="Print the log of a result as it grows, until its run has ended.")
 @html.OUTPUT
-@click.pass_obj
-def show(target: Target, entity: str, id_or_name: str | None, output: str) -> None:
+@click.pass_context
+def show(ctx: click.Context, /, entity: str, id_or_name: str | None, follow: bool, output: str) -> None:
     """Show one entity.
 
     Shows its fields and the entities that belong to it; for a task, the progress of each organization on a time line,
@@ -126,15 +127,21 @@ def show(target: Target, entity: str, id_or_name: str | None, output: str) -> No
     ENTITY is organization, user, collaboration, node, task or result. ENTITY and ID can be one word: task/12.
 
     $ vserver show task 8
-    $ vserver show organization "Kankerregister Noord" -o json
+    $ vserver show user/1 -o json
+    $ vserver show result 1 --follow
     $ vserver show task/8 -o html > task-8.html
     """
     from vserverlib.entities import finding
     from vserverlib.queries import kinds
 
+    target: Target = ctx.obj
     model = kinds.kind(entity.partition("/")[0] if id_or_name is None else entity)
     if id_or_name is None and "/" not in entity:
         raise target.which(model)
+    if follow:
+        if model.noun != "result" or output != "table":
+            raise click.UsageError("--follow prints the log of a result: vserver show result ID --follow", ctx)
+        return _follow(target, model, entity if id_or_name is None else id_or_name)
     with target.open(read_only=True) as database, printing.paged():
         found = finding.one(model, entity if id_or_name is None else id_or_name)
         if output == "table":
@@ -147,6 +154,15 @@ def show(target: Target, entity: str, id_or_name: str | None, output: str) -> No
             from vserverlib.queries import related
 
             printing.document(related.document(found), output)
+    return None
+
+
+def _follow(target: Target, model: Any, word: str) -> None:
+    from vserverlib.entities import finding
+    from vserverlib.terminal import log_following
+
+    with target.open(read_only=True) as database:
+        log_following.follow(database, finding.one(model, word).id)
 
 
 @command()

@@ -19,11 +19,12 @@ WIDTH = 80  # columns, also in a wider terminal
 
 EXIT_STATUSES = {
     "0": "Success.",
-    "1": "Failure; stderr has one line that explains it. `wait`: a task failed. `check`: there are errors or warnings. "
-    "Without a message: the reader of the pipe has closed it, as `head` does.",
+    "1": "Failure; stderr has one line that explains it. `wait` and `run`: a task failed. `check`: there are errors or "
+    "warnings. Without a message: the reader of the pipe has closed it, as `head` does.",
     "2": "Usage error: an unknown option, entity or field, or options that exclude each other.",
     f"{watching.TIMED_OUT}": "`wait` timed out.",
-    f"{NOT_READ}": "`check` and `wait`: the database or a task could not be read. In other commands that is 1.",
+    f"{NOT_READ}": "`check`, `wait` and `run`: the database or a task could not be read, or posted. In other "
+    "commands that is 1.",
     f"{signals.INTERRUPTED}": "Ctrl-C.",
     "143, 129": "SIGTERM, SIGHUP, after a cleanup. Shells see these statuses; other programs see -15, -1.",
 }

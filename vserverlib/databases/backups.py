@@ -23,7 +23,16 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from vserverlib import Damaged, Error, Locked, NotFound, files, signals
-from vserverlib.databases import connection, recording, schemas, sqlite, sqlite_connections, sqlite_headers, storage
+from vserverlib.databases import (
+    connection,
+    recording,
+    registry,
+    schemas,
+    sqlite,
+    sqlite_connections,
+    sqlite_headers,
+    storage,
+)
 from vserverlib.databases.connection import DatabaseMixin
 from vserverlib.databases.sqlite import Sqlite
 from vserverlib.drivers import peewee
@@ -296,6 +305,8 @@ def _replace(database: Sqlite, draft: Path) -> Backup:
     database.execute_sql("PRAGMA journal_mode = WAL")  # in which others can read during the restore
     with database.atomic():
         _same_pages(draft, database)  # waits for the lock, and reports its holder
+    given = _given_ids(database.connection())
+    _raise_last_ids(draft, given)
     kept, started, left = list[Backup](), time.monotonic(), LAST_PAGE + 1
 
     @signals.callback
@@ -307,6 +318,7 @@ def _replace(database: Sqlite, draft: Path) -> Backup:
             raise Locked(f"{database.title} is locked by {database.lock_holder()}: try again later")
         if status not in BUSY and not kept:
             keep(database.path, kept, or_damaged=True)
+            _refuse_new_ids(database, kept[0], given)
         (signals.check if left > LAST_PAGE else signals.point_of_no_return)()
 
     try:
@@ -326,6 +338,32 @@ def _same_pages(draft: Path, database: Sqlite) -> None:
         if conn.execute("PRAGMA page_size").fetchone() != (size,):
             for statement in ("PRAGMA journal_mode = DELETE", f"PRAGMA page_size = {size}", "VACUUM"):
                 conn.execute(statement)
+
+
+def _given_ids(conn: sqlite3.Connection) -> Counts:
+    """Return the highest ids that tables have given, as far as they can be read: the file may be damaged."""
+    found = Counts()
+    for table in registry.WITH_IDS:
+        for query in (f"SELECT MAX(seq) FROM sqlite_sequence WHERE name = '{table}'", f'SELECT MAX(id) FROM "{table}"'):
+            with contextlib.suppress(sqlite3.DatabaseError):
+                (last,) = conn.execute(query).fetchone()
+                if isinstance(last, int) and last < connection.MAX_ID:  # with that, no id would be left
+                    found[table] = max(last, found.get(table, 0))
+    return found
+
+
+def _raise_last_ids(draft: Path, given: Counts) -> None:
+    """Have a copy give no id again that the database which it will replace has given."""
+    with contextlib.closing(Sqlite(str(draft), path=draft, pragmas={"synchronous": "OFF"})) as copy, copy.atomic():
+        for table, last in given.items():
+            copy.raise_last_id(table, last)
+
+
+def _refuse_new_ids(database: Sqlite, kept: Backup, given: Counts) -> None:
+    """Raise an Error if another program has added rows since `given` was read, which is now in the copy."""
+    with contextlib.closing(sqlite_headers.immutable(kept.path)) as conn:
+        if any(last > given.get(table, 0) for table, last in _given_ids(conn).items()):
+            raise Locked(f"{database.title} was written by another program meanwhile: try again")
 
 
 def discard(*backups: Backup) -> None:

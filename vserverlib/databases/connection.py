@@ -110,6 +110,10 @@ class DatabaseMixin(peewee.Database):
         """Have the next new row of a table get an id above `last`."""
         raise NotImplementedError
 
+    def raise_last_id(self, table: str, last: int) -> None:
+        """Have the next new row of a table get an id above `last`, and above each that the table has ever given."""
+        self.set_last_id(table, max(last, self.highest_id(table)))
+
     def explain(self, error: peewee.DatabaseError) -> None:
         """Raise an Error with a remedy in place of a database error, if one is known."""
         raise NotImplementedError

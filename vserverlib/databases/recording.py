@@ -55,7 +55,7 @@ class Recorder:
     """
 
     def __init__(self) -> None:
-        self.actor = printable(os.environ.get("VSERVER_ACTOR") or user_name(), MAX_ACTOR)
+        self.actor = actor()
         self.session = base64.b32encode(os.urandom(5)).decode().lower()
         self.last: int | None = None
         self._first: int | None = None  # the first change of the open transaction
@@ -97,6 +97,11 @@ class Recorder:
             self.last = self._newest
         self._first = self._newest = None
         self._is_ours = False
+
+
+def actor() -> str:
+    """Return the name of this process in the journal."""
+    return printable(os.environ.get("VSERVER_ACTOR") or user_name(), MAX_ACTOR)
 
 
 def user_name() -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 # In the order in which rows can be written: a link leads to an earlier table, or to the same.
 TABLES = ("organization", "user", "collaboration", "member", "node", "task", "result")
+WITH_IDS = (*TABLES, "change", "record")
 ENTITIES = tuple(table for table in TABLES if table != "member")
 
 

@@ -6,4 +6,5 @@ which the journal does not record. `lock_out` counts the failed log-ins of a use
 """
 
 COLUMNS = {"task": ("init_user_id", "databases"), "result": ("logged_at",)}
+MOST_FAILURES = 5  # in a row: after these, a user is locked out
 TABLES = {"lock_out": ("user_id", "failures", "last_at")}

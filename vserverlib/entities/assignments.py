@@ -94,11 +94,11 @@ def parse(model: Any, word: str, following: str = "") -> Assignment:
     if isinstance(field, Secret) and asked.value is not None:
         raise UsageError(f"{name} is a secret, which other users could read in a command line: {SECRETS[name]}")
     if isinstance(field, Text) and sign == SET and value.startswith(FILE):
-        return asked._replace(value=value[1:] if value[1:].startswith(FILE) else _text_of_file(name, value[1:]))
+        return asked._replace(value=value[1:] if value[1:].startswith(FILE) else text_of_file(name, value[1:]))
     return asked
 
 
-def _text_of_file(name: str, path: str) -> str:
+def text_of_file(name: str, path: str) -> str:
     """Return the text of a file without the line breaks at its end, as $(cat FILE) does. Raises an Error."""
     what = f"{name}={FILE}{printable(path, 200)}"
     try:

@@ -6,14 +6,16 @@ The count is in the table lock_out, which is not an entity: the journal does not
 from __future__ import annotations
 
 import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
+from vserverlib import pluralize
 from vserverlib.databases import server_columns
 from vserverlib.databases.current import database
+from vserverlib.databases.server_columns import MOST_FAILURES
 from vserverlib.drivers import peewee
 from vserverlib.entities.fields import UTCDateTimeField, now
 
-MOST_FAILURES, LOCKED_FOR = 5, datetime.timedelta(minutes=15)
+LOCKED_FOR = datetime.timedelta(minutes=15)
 LOCK_OUT = peewee.Table("lock_out", server_columns.TABLES["lock_out"])
 MOMENT = UTCDateTimeField()
 
@@ -29,6 +31,32 @@ def is_locked_out(user_id: int) -> bool:
     """Whether all passwords of a user are refused now."""
     number, last = failures(user_id)
     return number >= MOST_FAILURES and _is_recent(last)
+
+
+class LockedOut(NamedTuple):
+    """A user whose passwords are all refused until a time, in UTC."""
+
+    id: int
+    username: str | None
+    until: datetime.datetime
+
+
+def locked_out() -> list[LockedOut]:
+    """Return the users who are locked out now, by id. One query."""
+    user = peewee.Table("user", ("id", "username"))
+    query = LOCK_OUT.select(user.id, user.username, LOCK_OUT.last_at).join(user, on=(user.id == LOCK_OUT.user_id))
+    rows = database.execute(query.where(LOCK_OUT.failures >= MOST_FAILURES).order_by(user.id))
+    moments = [(id, name, MOMENT.decode(last)) for id, name, last in rows]
+    return [LockedOut(id, name, last + LOCKED_FOR) for id, name, last in moments if _is_recent(last)]
+
+
+def summary(user_id: int) -> str:
+    """Return the failed log-ins of a user in words, "" without any."""
+    number, last = failures(user_id)
+    if not number or not isinstance(last, datetime.datetime):
+        return ""
+    locked = f"locked out until {last + LOCKED_FOR:%H:%M} UTC: " if number >= MOST_FAILURES and _is_recent(last) else ""
+    return f"{locked}{pluralize(number, 'wrong password')}, the last at {last:%Y-%m-%d %H:%M} UTC"
 
 
 def _is_recent(moment: Any) -> bool:

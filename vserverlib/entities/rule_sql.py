@@ -8,6 +8,7 @@ from __future__ import annotations
 import string
 from collections.abc import Sequence
 
+from vserverlib.databases import server_columns
 from vserverlib.entities.timestamps import HOLDS_TIME
 
 LONGEST_NAME = 128  # characters
@@ -99,6 +100,7 @@ def before(earlier: str, later: str) -> str:
     return f"(this.{earlier} < this.{later} AND {time(earlier)} AND {time(later)})"
 
 
+LOCK_OUT = f"SELECT last_at FROM lock_out WHERE user_id = this.id AND failures >= {server_columns.MOST_FAILURES}"
 ADDRESS = ("domain", "address1", "address2", "zipcode", "country")
 SAME_NODE = "o.organization_id = this.organization_id AND o.collaboration_id = this.collaboration_id"
 # +: SQLite is to use the index of tasks, not that of organizations, which it would scan whole for each result.

@@ -27,6 +27,7 @@ from vserverlib.entities.rule_sql import (
     ADDRESS,
     BLANK,
     IN_CYCLE,
+    LOCK_OUT,
     LONGEST_EMAIL,
     LONGEST_NAME,
     OTHER_COLLABORATION,
@@ -152,6 +153,15 @@ RULES = (
         other_words("this.roles", USER_ROLES),
         "this.roles",
         command="set user {id} roles=…",
+    ),
+    Rule(
+        "USR007", "user", INFO, AT_CHECK,
+        "locked out by `vserver start` after five wrong passwords",
+        "it was locked out at {detail} UTC, after five wrong passwords in a row",
+        "wait for 15 minutes, or unlock it",
+        "its user has forgotten the password, or somebody guesses",
+        f"EXISTS ({LOCK_OUT})", f"(SELECT SUBSTR(CAST(l.last_at AS TEXT), 1, 16) FROM ({LOCK_OUT}) l)",
+        command="unlock {name}",
     ),
     Rule(
         "COL001", "collaboration", ERROR, BOTH,

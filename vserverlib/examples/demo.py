@@ -4,8 +4,7 @@ All of it is made up, and always the same. It breaks no rule of the server's API
 was created by hand. The hashes are constants, because hashing takes long.
 
 The password of a user is Demo-NAME-1, with the first part of the username and a capital: Demo-Anna-1 for anna.devries,
-who has the role root. The API key of node N is 00000000-0000-4000-8000- and N in 12 digits. See LOG_INS, password_of()
-and key_of().
+who has the role root. The API key of node N is 00000000-0000-4000-8000- and N in 12 digits. log_ins() lists them.
 """
 
 from __future__ import annotations
@@ -23,10 +22,6 @@ from vserverlib.entities import progress
 
 Row = dict[str, Any]  # stored values by column
 
-LOG_INS = (
-    "log-ins: anna.devries, who has the role root, has the password Demo-Anna-1, and the other users similar ones; "
-    "the API key of node 1 is 00000000-0000-4000-8000-000000000001, and the other keys end with the node's id"
-)
 KEY_SALT = "$2b$12$rxnUGDFJsjuBX6dbLnCzye"
 
 NOORD, ELODIE, GRUENWALDE, AOBA, EBRO = range(1, 6)  # the ids of the organizations
@@ -95,6 +90,13 @@ def password_of(username: str) -> str:
 def key_of(node: int) -> str:
     """Return the API key of a node, by its id."""
     return f"00000000-0000-4000-8000-{node:012}"
+
+
+def log_ins() -> str:
+    """Return the names, roles and passwords of the users, and the API keys of the nodes, in lines of 80 columns."""
+    lines = [f"  {name:18} {roles:29}  {password_of(name)}" for _, name, _, _, roles, *_ in USERS]
+    keys = f"API keys of nodes 1 to {len(NODES)}: {key_of(1)} to …{len(NODES)}"
+    return "\n".join(["users, their roles and passwords:", *lines, keys])
 
 
 class Algorithm(NamedTuple):

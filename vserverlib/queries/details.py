@@ -25,6 +25,7 @@ LANES = 20  # results of a task, or organizations of a collaboration
 CHILDREN = 10
 AWAITED = 5  # results awaited from an organization or a node
 MOST_ANCESTORS = 20  # also ends the query if the parents of a damaged database form a cycle
+POSTED = peewee.Table("task", ("id", "init_user_id"))
 FAMILY_COLUMNS = ("id", "name", "progress", "status")
 LOG_LINES = 5  # lines at the end of a log
 LOG_LENGTH = 2_000  # characters of these
@@ -105,6 +106,20 @@ def lanes(task: Task) -> Lanes:
     page = listing.page(task.results.order_by(unfinished_first, Result.id), 0, LANES, table_columns(Result))
     rows = page.rows if page.total > len(page.rows) else sorted(page.rows, key=lambda row: row["id"])
     return Lanes([lane(row) for row in rows], page.total)
+
+
+def is_left_alone(task: Task, found: Lanes) -> bool:
+    """Whether a task waits for nodes that do not take it up, because it was saved and not posted. At most one query.
+
+    False in a copy of a server's database, where another server may hand it out.
+    """
+    database = models.database
+    if task.id is None or database.is_view or database.mode == "plan":
+        return False
+    if found.lanes and not any(lane.status == progress.PENDING for lane in found.lanes):
+        return False
+    row = database.execute(POSTED.select(POSTED.init_user_id).where(POSTED.id == task.id)).fetchone()
+    return row is not None and row[0] is None
 
 
 def lane(row: Row) -> Lane:

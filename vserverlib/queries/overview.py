@@ -11,13 +11,14 @@ from typing import Any, NamedTuple
 
 import models
 from vserverlib.drivers import peewee
-from vserverlib.entities import progress, timestamps
+from vserverlib.entities import lock_outs, progress, timestamps
 from vserverlib.entities.checks import Last, last
 from vserverlib.entities.fields import now
+from vserverlib.entities.lock_outs import LockedOut
 from vserverlib.entities.progress import RESULT
 from vserverlib.queries.sights import WHOLE, Sight
 
-LISTS = ("collaborations", "organizations", "unseen")
+LISTS = ("collaborations", "organizations", "unseen", "locked_out")
 UNSEEN_AFTER = datetime.timedelta(hours=24)
 EVERY_ROW = peewee.fn.COUNT(peewee.SQL("*"))
 # Values of other programs that are no times are ignored.
@@ -55,13 +56,14 @@ class Overview(NamedTuple):
     collaborations: list[Share]  # tasks
     organizations: list[Share]  # results
     unseen: list[Unseen]
+    locked_out: list[LockedOut]  # users whom `vserver start` refuses
     check: Last | None  # the summary of the last check
 
 
 def overview(database: Any, sight: Sight = WHOLE) -> Overview:
     """Return the figures of one moment. A fixed number of queries, two of which scan all results that are seen.
 
-    sight: which rows count. The last check is about the whole database: it is None in any other sight.
+    sight: which rows count. The last check and who is locked out are of the whole database only.
     """
     with database.reading():
         try:
@@ -80,6 +82,7 @@ def _overview(database: Any, sight: Sight) -> Overview:
         collaborations=_collaborations(tasks, sight),
         organizations=sorted(_organizations(database, sight), key=_by_wait),
         unseen=_unseen(sight),
+        locked_out=lock_outs.locked_out() if sight.is_whole else [],
         check=last(database) if sight.is_whole else None,
     )
 

@@ -26,5 +26,9 @@ after the commit to `server.desk.publish`, in the event loop; sockets sets it. U
 `server.nodes` (presence.NodeBook) is kept in memory: which nodes and users are connected, and the configuration that
 each node reports. sockets writes it, through `await server.desk.write(...)` where the database is concerned.
 
-Nothing below knows this package, and only `vserver start` imports it.
+Nothing below knows this package. `vserver start` imports it, and what posts tasks to it.
 """
+
+NO_LIBRARIES = (
+    "the server needs libraries that are not installed; install starlette, uvicorn, python-socketio, PyJWT, jinja2"
+)

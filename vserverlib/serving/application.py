@@ -32,7 +32,6 @@ from vserverlib.messages import notify
 from vserverlib.serving import browser, callers, openapi, sockets, tokens
 from vserverlib.serving.answers import Answer, message
 from vserverlib.serving.browser import Page
-from vserverlib.serving.callers import USER
 from vserverlib.serving.desk import Busy
 from vserverlib.serving.refusals import Refusal, lacking
 from vserverlib.serving.requests import Request
@@ -40,7 +39,7 @@ from vserverlib.serving.routes import LARGE, READ, REFRESH, ROUTES, STEPS, Route
 from vserverlib.serving.server import Server
 
 MAX_BODY, MAX_SMALL, MAX_LOG_IN = 64 * 1024 * 1024, 1024 * 1024, 64 * 1024  # bytes; the last for calls without a token
-MAX_VALUES = 100_000  # of a task: more would keep the server busy for seconds, and take a gigabyte
+MAX_VALUES = 100_000  # of a body: more would keep the server busy for seconds, and take a gigabyte
 MAX_DIGITS = 20  # of a length
 IN_MEMORY = 1024 * 1024  # bytes of a body; a longer one is kept in a file until it is complete
 JSON = "application/json"
@@ -169,7 +168,7 @@ async def _asked(server: Server, route: Route, request: Request, http: HttpReque
     if route.callers:
         request.token = server.signer.read(_bearer(http), tokens.REFRESH if route.kind == REFRESH else tokens.ACCESS)
         _require_kind(route, request.token["client_type"])  # before a body is read
-    request.body = await _body(http, _limit(route), MAX_VALUES if USER in route.callers else None)
+    request.body = await _body(http, _limit(route))
     if route.how == STEPS:
         if route.callers:
             request.caller = await server.desk.read(partial(_checked, route, request))
@@ -218,7 +217,7 @@ def _bearer(http: HttpRequest) -> str:
     return token.strip()
 
 
-async def _body(http: HttpRequest, limit: int, max_values: int | None) -> Any:
+async def _body(http: HttpRequest, limit: int) -> Any:
     """Return the JSON of the body, None without one. A long one is kept in a file until it is complete."""
     declared = http.headers.get("content-length", "")
     if len(declared) > MAX_DIGITS or (declared.isdecimal() and int(declared) > limit):
@@ -235,21 +234,30 @@ async def _body(http: HttpRequest, limit: int, max_values: int | None) -> Any:
         if http.headers.get("content-type", "").partition(";")[0].strip().lower() != JSON:
             raise Refusal(415, f"the body has to be JSON: send the header Content-Type: {JSON}")
         kept.seek(0)
-        return _parsed(kept.read(), max_values)
+        return _parsed(kept.read())
 
 
 def _too_long(limit: int) -> Refusal:
     return Refusal(413, f"the body is longer than {limit // 1024:,} KB")
 
 
-def _parsed(text: bytes, max_values: int | None) -> Any:
-    """Return the value of a JSON text. A 400 if it is not JSON, or has more values than allowed (None: any number)."""
-    if max_values is not None and sum(map(text.count, (b",", b"[", b"{"))) > max_values:
-        raise Refusal(400, f"the body has more than {max_values:,} values")
+def _parsed(text: bytes) -> Any:
+    """Return the value of a JSON text in UTF-8. A 400 if it is not JSON, or has too many values."""
+    if _is_crowded(text):
+        raise Refusal(400, f"the body has more than {MAX_VALUES:,} values")
     try:
-        return json.loads(text, parse_constant=_no_constant)
+        return json.loads(text.decode(), parse_constant=_no_constant)  # of bytes, it would take UTF-16 too
     except (ValueError, RecursionError):
         raise Refusal(400, "the body is not JSON") from None
+
+
+def _is_crowded(text: bytes) -> bool:
+    """Whether a JSON text has more than MAX_VALUES values. What is within texts does not count: a log is one value."""
+    bare = text.replace(rb"\\", b"").replace(rb"\"", b"")  # without escapes, all quotes begin or end a text
+    if bare.count(b'"') > 4 * MAX_VALUES:  # two for a name, two for its value
+        return True
+    outside = b"".join(bare.split(b'"')[::2])
+    return sum(map(outside.count, (b",", b"[", b"{"))) > MAX_VALUES
 
 
 def _no_constant(name: str) -> Any:
@@ -261,7 +269,7 @@ def log(server: Server, request: Request, status: int, seconds: float) -> None:
     if server.level == 0 and status < 500:
         return
     query = "?" + "&".join(f"{name}={value}" for name, value in request.query) if request.query else ""
-    who = request.caller.title if request.caller is not None else "-"
+    who = request.caller.title if request.caller is not None else request.tried or "-"
     path = request.path + (query if server.level > 1 else "")
     moment = time.strftime("%H:%M:%S", time.gmtime())
     line = f"{moment} {request.method} {printable(path, 500)} {status} {printable(who)} {seconds * 1000:.0f} ms"

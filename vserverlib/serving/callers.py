@@ -1,8 +1,14 @@
-"""Who calls: the user, node or container of a token, with its rights, read anew from the database at each request."""
+"""Who calls: the user, node or container of a token, with its rights, read anew from the database at each request.
+
+A token has a mark of its user, node or task besides the id. Ids are never reused, but an import, a restore, or another
+program may write a row with any id: a token whose mark is not that of the row is refused.
+"""
 
 from __future__ import annotations
 
 import functools
+import hashlib
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +16,7 @@ from typing import Any
 import models
 from models import Collaboration, Node, Organization, Result, Task, User
 from vserverlib.drivers import peewee
+from vserverlib.entities.fields import key_salt
 from vserverlib.entities.roles import CONTAINER_ROLE, NODE_ROLE
 from vserverlib.serving import permissions, states
 from vserverlib.serving.permissions import COLLABORATION, GLOBAL, ORGANIZATION, OWN, Right, Role
@@ -26,8 +33,8 @@ class Caller:
     """Who calls. roles: with their rules.
 
     kind: USER, NODE or CONTAINER; id: of that user or node, or of the container's node. name: of that; title has the
-    kind too. only_collaboration: that of a node or a container; a user takes part in all those of the organization.
-    task_id, image: of a container.
+    kind too. mark: what its tokens have to bear. only_collaboration: that of a node or a container; a user takes part
+    in all those of the organization. task_id, image: of a container.
     """
 
     kind: str
@@ -35,6 +42,7 @@ class Caller:
     name: str
     organization_id: int | None
     roles: tuple[Role, ...]
+    mark: str
     only_collaboration: int | None = None
     task_id: int | None = None
     image: str | None = None
@@ -137,30 +145,67 @@ _ROWS: dict[tuple[Any, str], Callable[[Caller], Any]] = {
 
 
 def of_token(claims: Mapping[str, Any]) -> Caller:
-    """Return the caller of a token. A 401 if its user, node or task is gone, or the container's task has finished."""
+    """Return the caller of a token. A 401 if its user, node or task is gone, or the container's run has ended."""
     kind, subject = claims["client_type"], claims["sub"]
     if kind == CONTAINER:
-        return _container(subject)
-    entity = (User if kind == USER else Node).by_id(subject)
-    if entity is None:
-        raise Refusal(401, f"the {kind} of this token does not exist any more")
-    return of_user(entity) if kind == USER else of_node(entity)
+        found = _container(subject)
+    else:
+        entity = (User if kind == USER else Node).by_id(subject)
+        found = None if entity is None else of_user(entity) if kind == USER else of_node(entity)
+    if found is None or found.mark != claims["mark"]:
+        raise Refusal(401, f"the {kind} of this token does not exist any more: log in again")
+    return found
+
+
+def mark(salt: str, *values: object) -> str:
+    """Return the mark of a row: of the salt of its database, and of values that another row does not have."""
+    return hashlib.sha256(json.dumps([salt, *map(str, values)]).encode()).hexdigest()
+
+
+def mark_of_user(user: User) -> str:
+    """Return the mark of a user: it changes with the username, so this ends the tokens."""
+    return mark(key_salt(models.database), user.username)
+
+
+def mark_of_node(node: Node) -> str:
+    """Return the mark of a node: it changes with the API key, so this ends the tokens."""
+    return mark(key_salt(models.database), node.stored_hash("api_key"))
+
+
+def mark_of_container(node: Node, task: Task) -> str:
+    """Return the mark of a container."""
+    return mark(mark_of_node(node), task.created_at)
 
 
 def of_user(user: User) -> Caller:
     """Return a user as a caller."""
-    return Caller(USER, user.id, str(user.username), user.organization_id, permissions.of_user(user.roles))
+    return Caller(
+        USER, user.id, str(user.username), user.organization_id, permissions.of_user(user.roles), mark_of_user(user)
+    )
 
 
 def of_node(node: Node) -> Caller:
     """Return a node as a caller."""
     role = permissions.roles()[NODE_ROLE]
-    return Caller(NODE, node.id, str(node.name), node.organization_id, (role,), node.collaboration_id)
+    return Caller(
+        NODE, node.id, str(node.name), node.organization_id, (role,), mark_of_node(node), node.collaboration_id
+    )
 
 
-def _container(subject: Mapping[str, Any]) -> Caller:
+def _container(subject: Mapping[str, Any]) -> Caller | None:
     node, task = Node.by_id(subject.get("node_id")), Task.by_id(subject.get("task_id"))
-    if node is None or task is None or states.is_finished(task.id):
-        raise Refusal(401, "the task of this token has finished, or does not exist any more")
-    role, name = permissions.roles()[CONTAINER_ROLE], f"{node.name}, task {task.id}"
-    return Caller(CONTAINER, node.id, name, node.organization_id, (role,), node.collaboration_id, task.id, task.image)
+    if node is None or task is None:
+        return None
+    if states.has_ended(states.runs_at(task.id, node.organization_id)):
+        raise Refusal(401, "the run of this token has ended, or does not exist any more")
+    return Caller(
+        CONTAINER,
+        node.id,
+        f"{node.name}, task {task.id}",
+        node.organization_id,
+        (permissions.roles()[CONTAINER_ROLE],),
+        mark_of_container(node, task),
+        node.collaboration_id,
+        task.id,
+        task.image,
+    )

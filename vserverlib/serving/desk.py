@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from vserverlib import Locked
+from vserverlib import Error, Locked
 from vserverlib.serving.requests import API, Event
 
 LOCK_PATIENCE = 10.0  # seconds that a write is tried again
@@ -28,7 +28,7 @@ Publish = Callable[[list[Event]], object]
 
 
 class Busy(Exception):
-    """The database was locked for too long, or too many jobs wait. Nothing was written."""
+    """The database was locked for too long, its file was moved, or too many jobs wait. Nothing was written."""
 
 
 @dataclass
@@ -130,6 +130,8 @@ class Desk:
             result = self._in_transaction(job)
         except Locked:
             self._again(job)
+        except Error as error:
+            job.answer(None, error if self.database.is_in_place() else self._moved())
         except BaseException as error:
             job.answer(None, error)
         else:
@@ -137,7 +139,14 @@ class Desk:
                 self._loop.call_soon_threadsafe(self.publish, list(job.events))
             job.answer(result, None)
 
+    def _moved(self) -> Busy:
+        title = self.database.title
+        return Busy(f"{title} was moved, removed or replaced: move it back, or stop this server and start it again")
+
     def _in_transaction(self, job: Job) -> Any:
+        if not self.database.is_in_place():  # a read would go on to answer with the old data
+            raise self._moved()
+        self.database.cached.pop("key_salt", None)  # a restore or an import may have replaced the whole database
         if not job.writes:
             with self.database.reading():
                 return job.run()

@@ -19,7 +19,11 @@ from vserverlib.serving.server import Server
 
 LONGEST_UUID = 45  # characters: urn:uuid: and 36 more
 FAILED = "Failed to login"  # for all reasons alike
-CREDENTIALS = {"username": Field(TEXT, needed=True), "password": Field(TEXT, needed=True), "mfa_code": Field(TEXT)}
+CREDENTIALS = {
+    "username": Field(TEXT, needed=True),
+    "password": Field(TEXT, needed=True),
+    "mfa_code": Field(TEXT, nullable=True),
+}
 KEY = {"api_key": Field(TEXT, needed=True)}
 OF_CONTAINER = {"task_id": Field(ID, needed=True), "image": Field(TEXT, needed=True)}
 PASSWORDS = {"current_password": Field(TEXT, needed=True), "new_password": Field(TEXT, needed=True)}
@@ -28,10 +32,10 @@ PASSWORDS = {"current_password": Field(TEXT, needed=True), "new_password": Field
 def _tokens(request: Request, caller: Caller, header: bool = True) -> Answer:
     """Return the tokens of a user or a node. header: with the access token in a header, as at a log-in."""
     base, signer = Links(request).base, request.server.signer
-    access = signer.access(caller.kind, caller.id, names_of(caller.roles))
+    access = signer.access(caller.kind, caller.id, caller.mark, names_of(caller.roles))
     value = {
         "access_token": access,
-        "refresh_token": signer.refresh(caller.kind, caller.id),
+        "refresh_token": signer.refresh(caller.kind, caller.id, caller.mark),
         "refresh_url": f"{base}/token/refresh",
         f"{caller.kind}_url": f"{base}/{caller.kind}/{caller.id}",
     }
@@ -56,6 +60,7 @@ async def identified(request: Request, server: Server, fields: Mapping[str, Any]
     """Return the user of a name and a password, and the hash of that. A 401 if they are wrong, which counts."""
     given = read(fields, CREDENTIALS)
     id, stored = await server.desk.read(lambda: _stored(given["username"]))
+    request.tried = "" if id is None else given["username"]
     is_right = await server.hashing.matches(given["password"], stored)
     caller = await server.write(request, lambda: _logged_in(id, stored, is_right))
     if caller is None or stored is None:
@@ -113,9 +118,10 @@ async def of_node(request: Request, server: Server) -> Answer:
     key = read(request.fields, KEY)["api_key"]
     if not _is_uuid(key):
         raise Refusal(400, "an API key is a UUID")
-    hashed = await server.hashing.make_hash(key, server.key_salt)
+    salt = await server.key_salt()
+    hashed = await server.hashing.make_hash(key, salt)
     caller = await server.desk.write(lambda: _node_of(Node.first_where(Node.api_key == hashed)))
-    caller = caller or await _of_foreign_hash(server, key, hashed)
+    caller = caller or await _of_foreign_hash(server, key, salt, hashed)
     if caller is None:
         raise Refusal(401, FAILED)
     request.caller = caller
@@ -138,9 +144,9 @@ def _node_of(node: Any) -> Caller | None:
     return callers.of_node(node)
 
 
-async def _of_foreign_hash(server: Server, key: str, hashed: str) -> Caller | None:
+async def _of_foreign_hash(server: Server, key: str, salt: str, hashed: str) -> Caller | None:
     """Find a node whose key another server has hashed, with a salt of its own, and hash it with ours."""
-    foreign = await server.desk.read(lambda: _foreign_hashes(server.key_salt))
+    foreign = await server.desk.read(lambda: _foreign_hashes(salt))
     for id, stored in foreign:
         if await server.hashing.matches(key, stored):
             return await server.desk.write(lambda id=id: _rehashed(id, hashed))  # type: ignore[misc]
@@ -165,16 +171,16 @@ def _rehashed(id: int, hashed: str) -> Caller | None:
 
 
 def of_container(request: Request) -> Answer:
-    """Return a token for a container of a task, to its node. It ends with the task."""
+    """Return a token for a container of a task, to its node. It ends with the run of that node."""
     given, caller = read(request.fields, OF_CONTAINER), request.who
     task = rows.by_id(Task, given["task_id"], 400)
     if task.collaboration_id != caller.only_collaboration or given["image"] != task.image:
         raise Refusal(401, "the image or the collaboration is not that of the task")
-    more, runs = posted.of_task(task.id), states.runs_of([task.id])[task.id]
-    if more.init_user_id is None or all(run.organization_id != caller.organization_id for run in runs):
+    more, runs = posted.of_task(task.id), states.runs_at(task.id, caller.organization_id)
+    if more.init_user_id is None or not runs:
         raise Refusal(401, f"task {task.id} has no run for this node")
-    if all(run.state in states.ENDED for run in runs):
-        raise Refusal(400, f"task {task.id} has finished already")
+    if states.has_ended(runs):
+        raise Refusal(400, f"the run of task {task.id} for this node has ended already")
     subject = {
         "client_type": CONTAINER,
         "node_id": caller.id,
@@ -186,4 +192,5 @@ def of_container(request: Request) -> Answer:
         "image": task.image,
         "databases": [{"label": each["label"], **each["parameters"]} for each in posted.databases_of(task, more)],
     }
-    return Answer({"container_token": request.server.signer.container(subject)})
+    mark = callers.mark_of_container(rows.by_id(Node, caller.id), task)
+    return Answer({"container_token": request.server.signer.container(subject, mark)})

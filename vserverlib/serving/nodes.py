@@ -67,7 +67,7 @@ async def create(request: Request, server: Server) -> Answer:
     """Create a node; the answer has its API key, once."""
     given, key = read(request.fields, NEW), str(uuid.uuid4())
     await server.desk.read(lambda: _require_creating(request, given))
-    hashed = await server.hashing.make_hash(key, server.key_salt)
+    hashed = await server.hashing.make_hash(key, await server.key_salt())
     return await server.write(request, lambda: _create(request, given, key, hashed))
 
 

@@ -31,7 +31,10 @@ class Event(NamedTuple):
 
 @dataclass
 class Request:
-    """A request. caller: None for calls without a token."""
+    """A request. caller: None for calls without a token. tried: the user who failed to log in, for the log.
+
+    It is never a name that nobody has: that may be a password, typed in the wrong place.
+    """
 
     method: str
     path: str
@@ -42,6 +45,7 @@ class Request:
     token: Mapping[str, Any] = field(default_factory=dict)
     server: Any = None
     events: list[Event] = field(default_factory=list)
+    tried: str = ""
 
     @property
     def who(self) -> Caller:
@@ -53,7 +57,7 @@ class Request:
     @property
     def actor(self) -> str:
         """The name of the caller in the journal."""
-        return API if self.caller is None else f"{self.caller.title} ({API})"
+        return API if self.caller is None else f"{self.caller.title} ({self.token.get('via', API)})"
 
     def emit(self, name: str, data: Any, room: str | None) -> None:
         """Have an event leave after the commit."""
@@ -196,10 +200,11 @@ OBJECTS = Kind(
 
 
 class Field(NamedTuple):
-    """A field of a body. needed: a 400 without it. null is taken as if the field was left out."""
+    """A field of a body. needed: a 400 without it. nullable: null is taken as if it was left out; else a 400, too."""
 
     kind: Kind
     needed: bool = False
+    nullable: bool = False
 
 
 Shape = Mapping[str, Field]
@@ -214,9 +219,10 @@ def read(fields: Mapping[str, Any], shape: Shape) -> dict[str, Any]:
     found = {}
     for name, field_ in shape.items():
         value = fields.get(name)
-        if value is None:
-            if field_.needed:
-                errors[name] = ["Missing data for required field."]
+        if name not in fields:
+            errors |= {name: ["Missing data for required field."]} if field_.needed else {}
+        elif value is None:  # ignoring it would look as if the field had been emptied: an empty text does that
+            errors |= {} if field_.nullable else {name: ["Field may not be null."]}
         elif field_.kind.fits(value):
             found[name] = value
         else:

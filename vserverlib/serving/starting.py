@@ -15,11 +15,14 @@ from typing import Any, NamedTuple
 
 import uvicorn
 
-from vserverlib import Error
+from vserverlib import Error, files, running_servers
 from vserverlib.databases.connection import DatabaseMixin
 from vserverlib.entities.fields import key_salt
+from vserverlib.messages import notify
+from vserverlib.running_servers import RunningServer
 from vserverlib.serving import application, presence, tokens
 from vserverlib.serving.desk import Busy, Desk
+from vserverlib.serving.node_processes import NodeProcesses
 from vserverlib.serving.server import Server
 from vserverlib.serving.tokens import Signer, served_already
 
@@ -28,30 +31,57 @@ PATIENCE = 3  # seconds that open requests have at the end
 KEEP_ALIVE = 75  # seconds that a connection without a request stays open: longer than proxies keep theirs
 LOCK = 0x76737276  # "vsrv": the advisory lock of a server on PostgreSQL, until its session ends
 LOCKED = "SELECT pg_try_advisory_lock(%s, hashtext(current_schema()))"
+EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Options(NamedTuple):
-    """How a server is started. keeps_secret: in the application's folder, so that tokens outlive a restart."""
+    """How a server is started. is_demo: it keeps no secret; the secret of others outlives a restart."""
 
     host: str
     port: int
     api_path: str
     allowed_hosts: tuple[str, ...] = ()
     level: int = 1
-    keeps_secret: bool = True
+    is_demo: bool = False
 
 
-def serve(open: Callable[[], DatabaseMixin], options: Options, announce: Callable[[str, str], object]) -> int:
+def serve(
+    open: Callable[[], DatabaseMixin],
+    options: Options,
+    announce: Callable[[str, str], object],
+    nodes: NodeProcesses | None = None,
+) -> int:
     """Serve a database until a signal comes, and return the number of that.
 
     open: opens the database, in the thread that will have it. announce: is called with the title of the database and
-    the URL once the server answers. Raises an Error if the port is taken, or the database is served already.
+    the URL once the server answers. nodes: run beside it. Raises an Error if the port is taken, or the database is
+    served already.
     """
+    nodes = nodes or NodeProcesses(())
     with contextlib.closing(bound(options.host, options.port)) as listening, running(open, options) as server:
         app, title = application.create(server), server.desk.database.title
-        with _handlers_restored():
-            return asyncio.run(_serve(app, server, listening, lambda: announce(title, address(options, listening))))
+
+        def ready() -> None:
+            announce(title, address(options, listening))
+            nodes.start(local_address(options, listening))
+
+        with _announced(server, options, local_address(options, listening)), _handlers_restored():
+            return asyncio.run(_serve(app, server, listening, ready, nodes))
+
+
+@contextlib.contextmanager
+def _announced(server: Server, options: Options, url: str) -> Iterator[None]:
+    """Leave a file for `vserver run`, as long as the server runs."""
+    database = server.desk.database
+    place = str(database.file) if database.is_sqlite else database.title
+    found = RunningServer(url, os.getpid(), place, server.signer.secret.decode(), options.is_demo)
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(running_servers.announced(tokens.identity(database), found))
+        except OSError as error:
+            notify(f"vserver run will not find this server: {files.reason(error)}; set VSERVER_HOME", "yellow")
+        yield
 
 
 @contextlib.contextmanager
@@ -73,8 +103,7 @@ def running(open: Callable[[], DatabaseMixin], options: Options) -> Iterator[Ser
     try:
         with _secret(desk.database, options) as secret:
             hosts = frozenset(name.lower() for name in (options.host, *options.allowed_hosts))
-            path, salt = options.api_path.rstrip("/"), desk.database.cached["key_salt"]
-            server = Server(desk, Signer(secret), path, salt, hosts, options.level)
+            server = Server(desk, Signer(secret), options.api_path.rstrip("/"), hosts, options.level)
             try:
                 yield server
             finally:
@@ -85,11 +114,10 @@ def running(open: Callable[[], DatabaseMixin], options: Options) -> Iterator[Ser
 
 @contextlib.contextmanager
 def _secret(database: Any, options: Options) -> Iterator[bytes]:
-    if not options.keeps_secret:
+    if options.is_demo:
         yield tokens.new_secret()
         return
-    place = database.title if database.path is None else str(database.file)
-    with tokens.locked_secret(database.title, tokens.identity(place, database.cached["key_salt"])) as secret:
+    with tokens.locked_secret(database.title, tokens.identity(database)) as secret:
         yield secret
 
 
@@ -156,12 +184,19 @@ def address(options: Options, listening: socket.socket) -> str:
     return f"http://{host}:{listening.getsockname()[1]}{options.api_path}"
 
 
+def local_address(options: Options, listening: socket.socket) -> str:
+    """Return the URL of a server for this machine: one that listens on all its addresses has no address by itself."""
+    return address(options._replace(host=EVERYWHERE.get(options.host, options.host)), listening)
+
+
 class _Program(uvicorn.Server):
     """uvicorn's server; signals are ours, and it says when it answers."""
 
-    def __init__(self, config: uvicorn.Config, server: Server, ready: Callable[[], object]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, server: Server, ready: Callable[[], object], nodes: NodeProcesses
+    ) -> None:
         super().__init__(config)
-        self._server, self._ready = server, ready
+        self._server, self._ready, self._nodes = server, ready, nodes
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -175,12 +210,19 @@ class _Program(uvicorn.Server):
         self._ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await self._nodes.end()  # they report how their runs ended, while the server still answers
         for close in self._server.closing:  # long polls and streams are requests that uvicorn would wait for
             await close()
         await super().shutdown(sockets)
 
 
-async def _serve(app: Any, server: Server, listening: socket.socket, ready: Callable[[], object]) -> int:
+async def _serve(
+    app: Any,
+    server: Server,
+    listening: socket.socket,
+    ready: Callable[[], object],
+    nodes: NodeProcesses,
+) -> int:
     """Run until a signal, and return its number."""
     config = uvicorn.Config(
         app,
@@ -194,11 +236,13 @@ async def _serve(app: Any, server: Server, listening: socket.socket, ready: Call
         timeout_graceful_shutdown=PATIENCE,
         timeout_keep_alive=KEEP_ALIVE,
     )
-    program, came = _Program(config, server, ready), list[int]()
+    program, came = _Program(config, server, ready, nodes), list[int]()
 
     def end(number: int) -> None:
         program.should_exit = True
-        program.force_exit = bool(came)  # the second one
+        if came:  # the second one
+            program.force_exit = True
+            nodes.kill()
         came.append(number)
 
     loop = asyncio.get_running_loop()

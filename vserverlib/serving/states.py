@@ -67,6 +67,11 @@ def end(run: Result, status: str, log: str | None = None) -> None:
     save(run)
 
 
-def is_finished(task_id: int) -> bool:
-    """Whether all runs of a task have ended. One query; True for a task without runs."""
-    return all(run.state in ENDED for run in runs_of([task_id])[task_id])
+def runs_at(task_id: int, organization_id: int | None) -> list[Run]:
+    """Return the runs of a task at an organization: one at most, of a task over the API. One query."""
+    return [run for run in runs_of([task_id])[task_id] if run.organization_id == organization_id]
+
+
+def has_ended(runs: Collection[Run]) -> bool:
+    """Whether all runs have ended; True without any."""
+    return all(run.state in ENDED for run in runs)

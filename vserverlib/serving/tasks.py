@@ -27,9 +27,9 @@ NEW = {
     "study_id": Field(ID),
     "store_id": Field(ID),
     "organizations": Field(OBJECTS, needed=True),
-    "databases": Field(OBJECTS),
+    "databases": Field(OBJECTS, nullable=True),
 }
-ORGANIZATION = {"id": Field(ID, needed=True), "input": Field(TEXT)}
+ORGANIZATION = {"id": Field(ID, needed=True), "input": Field(TEXT, nullable=True)}
 
 
 def list_(request: Request) -> Answer:

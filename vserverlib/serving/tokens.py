@@ -19,40 +19,49 @@ from typing import Any
 import jwt
 
 from vserverlib import Error, files, home
+from vserverlib.entities import fields
 from vserverlib.serving.callers import CONTAINER, NODE, USER
 from vserverlib.serving.refusals import Refusal
 
 ACCESS, REFRESH = "access", "refresh"
 ACCESS_HOURS, REFRESH_HOURS = 6, 48  # a node refreshes 10 minutes before the end
+RUN_HOURS = 0.1  # `vserver run` posts one task
 ALGORITHM = "HS256"
 SECRET_BYTES = 32
-NEEDED = ["sub", "iat", "nbf", "jti", "type", "client_type"]
+NEEDED = ["sub", "iat", "nbf", "jti", "type", "client_type", "mark"]
 # `sub` is a number or an object, as the clients read it; PyJWT would take only text.
 CHECKS = {"require": NEEDED, "verify_sub": False, "verify_aud": False, "verify_iss": False}
 
 
 class Signer:
-    """Signs tokens, and reads them back."""
+    """Signs tokens with a secret, and reads them back."""
 
     def __init__(self, secret: bytes) -> None:
-        self._secret = secret
+        self.secret = secret
 
-    def access(self, kind: str, id: int, roles: tuple[str, ...] = ()) -> str:
-        """Return an access token of a user or a node."""
-        return self._signed(kind, ACCESS, id, roles, ACCESS_HOURS)
+    def access(self, kind: str, id: int, mark: str, roles: tuple[str, ...] = ()) -> str:
+        """Return an access token of a user or a node. mark: see callers.py."""
+        return self._signed(kind, ACCESS, id, mark, roles, ACCESS_HOURS)
 
-    def refresh(self, kind: str, id: int) -> str:
+    def refresh(self, kind: str, id: int, mark: str) -> str:
         """Return a refresh token of a user or a node."""
-        return self._signed(kind, REFRESH, id, (), REFRESH_HOURS)
+        return self._signed(kind, REFRESH, id, mark, (), REFRESH_HOURS)
 
-    def container(self, subject: Mapping[str, Any]) -> str:
-        """Return the token of a container. It has no expiry: it ends with its task."""
-        return self._signed(CONTAINER, ACCESS, dict(subject), ("container",), None)
+    def run(self, user_id: int, mark: str, by: str) -> str:
+        """Return the token with which `vserver run` posts a task for a user. by: whom the journal names beside."""
+        return self._signed(USER, ACCESS, user_id, mark, (), RUN_HOURS, via=f"vserver run by {by}")
 
-    def _signed(self, kind: str, type: str, subject: Any, roles: tuple[str, ...], hours: int | None) -> str:
+    def container(self, subject: Mapping[str, Any], mark: str) -> str:
+        """Return the token of a container. It has no expiry: it ends with its run."""
+        return self._signed(CONTAINER, ACCESS, dict(subject), mark, ("container",), None)
+
+    def _signed(
+        self, kind: str, type: str, subject: Any, mark: str, roles: tuple[str, ...], hours: float | None, **more: str
+    ) -> str:
         now = int(time.time())
         claims = {
             "sub": subject,
+            "mark": mark,
             "client_type": kind,
             "type": type,
             "iat": now,
@@ -61,18 +70,19 @@ class Signer:
             "fresh": False,
             "csrf": str(uuid.uuid4()),
             "roles": list(roles),
+            **more,
         }
         if hours is not None:
-            claims["exp"] = now + hours * 3600
-        return jwt.encode(claims, self._secret, ALGORITHM)
+            claims["exp"] = now + int(hours * 3600)
+        return jwt.encode(claims, self.secret, ALGORITHM)
 
     def read(self, token: str, type: str = ACCESS) -> dict[str, Any]:
         """Return the claims of a token. A 401 for one that has expired, a 422 for one that is not ours or of this type.
 
-        Whether its user, node or task still exists is for callers.py to say.
+        Whether its user, node or run is still the same is for callers.py to say.
         """
         try:
-            claims: dict[str, Any] = jwt.decode(token, self._secret, [ALGORITHM], options=CHECKS)  # type: ignore[arg-type]
+            claims: dict[str, Any] = jwt.decode(token, self.secret, [ALGORITHM], options=CHECKS)  # type: ignore[arg-type]
         except jwt.ExpiredSignatureError:
             raise Refusal(401, "Token has expired") from None
         except (jwt.InvalidTokenError, ValueError, TypeError, OverflowError):
@@ -85,8 +95,10 @@ class Signer:
 
 
 def _is_whole(claims: Mapping[str, Any]) -> bool:
-    """Whether the subject is of the right type, and all but containers' tokens have an expiry."""
+    """Whether subject and mark are of the right type, and all but containers' tokens have an expiry."""
     subject = claims["sub"]
+    if not isinstance(claims["mark"], str):
+        return False
     if claims["client_type"] == CONTAINER:
         return isinstance(subject, dict)
     return isinstance(subject, int) and not isinstance(subject, bool) and "exp" in claims
@@ -95,8 +107,12 @@ def _is_whole(claims: Mapping[str, Any]) -> bool:
 # The secret
 
 
-def identity(place: str, key_salt: str) -> str:
-    """Return what tells a database from others: its place, and the salt that it was created with."""
+def identity(database: Any) -> str:
+    """Return what tells a database from others: its place, and the salt that it was created with. One query."""
+    key_salt = fields.key_salt(database)
+    place = (
+        os.path.realpath(getattr(database, "source", None) or database.file) if database.is_sqlite else database.title
+    )
     return hashlib.sha256(f"{place}\n{key_salt}".encode(errors="surrogateescape")).hexdigest()[:32]
 
 

@@ -106,10 +106,11 @@ def refuse_weak(name: str, password: str) -> None:
     try:
         hashing.check_plain(name, password)
         weakness = hashing.weakness_of_password(password)
+        fault = f"Password is too weak: {weakness}." if weakness else ""
     except Error as error:
-        weakness = str(error)
-    if weakness:
-        raise Refusal(400, "Request body is incorrect", {name: [f"Password is too weak: {weakness}."]})
+        fault = f"{error}."
+    if fault:
+        raise Refusal(400, "Request body is incorrect", {name: [fault]})
 
 
 def _require_creating(request: Request, given: dict[str, Any]) -> Organization:

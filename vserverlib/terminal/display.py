@@ -27,6 +27,7 @@ RESULTS = (
     "vserverlib.entities.deleting.Plan",
     "vserverlib.entities.journal.Log",
     "vserverlib.entities.undoing.Undone",
+    "vserverlib.queries.outcomes.Outcome",
     "vserverlib.queries.why.Why",
 )
 
@@ -49,12 +50,14 @@ def _draw_results() -> dict[type, Callable[[Any], Any]]:
     from vserverlib.entities.deleting import Plan
     from vserverlib.entities.journal import Log
     from vserverlib.entities.undoing import Undone
+    from vserverlib.queries.outcomes import Outcome
     from vserverlib.queries.why import Why
-    from vserverlib.terminal import check_report, journal_screen, why_report
+    from vserverlib.terminal import check_report, journal_screen, outcome_view, why_report
 
     return {
         Findings: check_report.Report,
         Log: journal_screen.of,
+        Outcome: outcome_view.OutcomeView,
         Plan: repr,
         Undone: Undone.summary,
         Why: why_report.WhyView,

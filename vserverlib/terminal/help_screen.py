@@ -22,7 +22,7 @@ Type a line of Python. db has the entities:
 
 db             the entities, their numbers and methods
 db.Task        its fields and relations; help(db.Task) and db.Task? too
-overview()     status; watch() shows the progress of tasks
+overview()     status; watch() shows the progress of tasks; post() posts one
 db.check()     broken rules; db.log(), db.undo(): the journal
 help(x), x?    Python's help on anything else
 

@@ -49,6 +49,7 @@ class OverviewView:
         yield from self._shares("collaboration", "tasks finished", found.collaborations, look)
         yield from self._shares("organization", "results finished", found.organizations, look)
         yield from self._unseen(look)
+        yield from self._locked_out(look)
 
     def _check(self) -> Text:
         """Return the result and the age of the last check."""
@@ -92,6 +93,14 @@ class OverviewView:
 
     def _age(self, since: datetime.datetime) -> str:
         return span(self.moment - since, units=1)
+
+    def _locked_out(self, look: Look) -> Iterator[Any]:
+        """Return a line of the users who are locked out."""
+        users = [look.safe(each.username or each.id) for each in self.found.locked_out]
+        if users:
+            names = look.cut(", ".join(users[:MOST_NODES]), NODE_ROOM + self.spare)
+            more = f" and {len(users) - MOST_NODES:,} more" if len(users) > MOST_NODES else ""
+            yield Text(f"\nlocked out after wrong passwords: {names}{more}")
 
     def _unseen(self, look: Look) -> Iterator[Any]:
         nodes = self.found.unseen

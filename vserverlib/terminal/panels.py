@@ -18,6 +18,7 @@ from rich.text import Text
 from models import Collaboration, Node, Organization, Task, User
 from vserverlib import payloads, pluralize
 from vserverlib.databases import server_accounts
+from vserverlib.entities import lock_outs
 from vserverlib.entities.entity import Entity
 from vserverlib.entities.fields import Secret, now
 from vserverlib.entities.progress import FAILED
@@ -136,10 +137,13 @@ def _secret_items(entity: Entity) -> list[Item]:
 
 
 def _account_items(entity: Entity) -> list[Item]:
-    """Return the lines of a user's log-in on a vantage6 server, if the database is a copy of one that has it."""
-    account = server_accounts.of_user(entity._meta.database, entity.id) if isinstance(entity, User) else None
-    if account is None:
+    """Return the lines of a user's log-in, from a vantage6 server in its copy; of ours, after wrong passwords only."""
+    if not isinstance(entity, User) or not entity.is_saved:
         return []
+    account = server_accounts.of_user(entity._meta.database, entity.id)
+    if account is None:
+        failed = lock_outs.summary(entity.id)
+        return [Item("log-in", text=failed)] if failed else []
     return [Item("log-in", text=str(account)), Item("two-factor", text="on" if account.two_factor else "off")]
 
 
@@ -202,9 +206,12 @@ class LanesSection:
     def __init__(self, task: Task, moment: datetime.datetime) -> None:
         self.found, self.moment = details.lanes(task), moment
         self.times = details.moments(self.found.lanes)
+        self.is_left_alone = details.is_left_alone(task, self.found)
 
     def drawn(self, look: Look, width: int) -> Iterator[Any]:
         """Return the renderables below the fields. width: in columns."""
+        if self.is_left_alone:
+            yield from (Text(), Text(LEFT_ALONE, "yellow"))
         if not self.found.lanes:
             return
         names = max(NAME_ROOM, width // 3)
@@ -258,6 +265,7 @@ class LanesSection:
         return Text.assemble(" " * begin, *drawn, (sign, look.colour(lane.status)))
 
 
+LEFT_ALONE = "no node takes it up, because it was saved, not posted: vserver run posts tasks"
 HEADINGS = tuple(Text(word, "bold") for word in ("organization", "result", "waited", "ran"))
 
 

@@ -46,6 +46,12 @@ class Ending(NamedTuple):
 # Changes of the database
 
 
+def refuse_open_transaction(database: Any) -> None:
+    """Raise an Error if a database has an open transaction: it would see no changes."""
+    if database.in_transaction():
+        raise Error(f"{database.title} has an open transaction, which sees no changes: end it before you watch")
+
+
 class ChangeDetector:
     """Detects that an open database may have changed, without reading its tables.
 
@@ -53,8 +59,7 @@ class ChangeDetector:
     """
 
     def __init__(self, database: Any) -> None:
-        if database.in_transaction():
-            raise Error(f"{database.title} has an open transaction, which sees no changes: end it before you watch")
+        refuse_open_transaction(database)
         self.database, self.version, self.locked_since = database, None, 0.0
         self.is_away = False
         self.path = Path(os.path.abspath(database.path)) if database.path is not None else None
@@ -188,6 +193,27 @@ class Watch:
         return [*now.values(), *filter(has_finished, others.values())]
 
 
+class Family(Watch):
+    """A watched task with all that descend from it, as they come. It has finished when that task has."""
+
+    def look(self, limit: int | None = None) -> list[Row]:
+        """Return the current state of the tasks. At most four queries."""
+        self.ids = [self.ids[0], *descendants(self.ids[0])]
+        shown = super().look(limit)
+        self.finished = all(map(has_finished, read(self.ids[:1]).values()))
+        return shown
+
+
+def descendants(id: int) -> list[int]:
+    """Return the ids of the tasks that descend from a task, in order. One query for each generation."""
+    found, last = set[int](), [id]
+    while last:
+        children = {each for (each,) in Task.select(Task.id).where(Task.parent.in_(last)).tuples()}
+        last = sorted(children - found - {id})
+        found.update(last)
+    return sorted(found)
+
+
 def _check(id: int, row: Row | None, consequence: str) -> None:
     if row is None:
         raise Error(f"task {id} was deleted: {consequence}")
@@ -210,7 +236,7 @@ def wait(database: Any, words: Iterable[Any], timeout: float | None = None) -> E
         if left <= 0 or (rows and all(map(has_finished, rows.values()))):
             return _ending(rows, timeout)
         if detector.is_private:
-            return Ending(TIMED_OUT, f"not finished: {_list(_unfinished(rows))}; {_explain_copy(database)}")
+            return Ending(TIMED_OUT, f"not finished: {_list(_unfinished(rows))}; {explain_copy(database)}")
         time.sleep(min(POLL, left))
 
 
@@ -235,7 +261,8 @@ def _unfinished(rows: dict[int, Row]) -> list[Row]:
     return [row for row in rows.values() if not has_finished(row)]
 
 
-def _explain_copy(database: Any) -> str:
+def explain_copy(database: Any) -> str:
+    """Return why waiting would not help, for a message."""
     return f"{database.title} is a private copy here, to which nobody else writes: waiting would not help"
 
 
@@ -268,7 +295,14 @@ def watch(database: Any, words: Iterable[Any] = ()) -> None:
     if not watched.known:
         notify("no unfinished tasks: there is nothing to watch")
     elif detector.is_private and not watched.finished:
-        notify(_explain_copy(database))
+        notify(explain_copy(database))
+
+
+def follow(database: Any, id: int) -> Ending:
+    """Wait until a task has finished, and return the result; a terminal shows it meanwhile, and its descendants."""
+    if is_capable(sys.stdout):
+        _draw(ChangeDetector(database), Family([id]))
+    return wait(database, [id])
 
 
 def _changes(detector: ChangeDetector, must_redraw: Callable[[], bool]) -> Iterator[None]:
@@ -304,7 +338,7 @@ def _write(detector: ChangeDetector, watched: Watch) -> None:
 def changes(detector: ChangeDetector, watched: Watch) -> Iterator[Row]:
     """Yield the state of each watched task, then its changes, each with the time at which it was noticed."""
     before: dict[int, Row] = {}
-    for _ in _changes(detector, _check_reader):
+    for _ in _changes(detector, check_reader):
         now = {row["id"]: {name: row[name] for name in JSON_COLUMNS} for row in watched.look()}
         at = datetime.datetime.now(datetime.UTC)
         yield from ({"at": at, **row} for id, row in now.items() if before.get(id) != row)
@@ -322,7 +356,7 @@ def _readable(row: Row) -> str:
     return f"{row['at']:%H:%M:%S}  {_named(row)}: {row['status']}, {row['done']}/{row['total']}\n"
 
 
-def _check_reader() -> bool:
+def check_reader() -> bool:
     """Raise a BrokenPipeError if nobody reads stdout any more: `| head -1` would wait for the next change."""
     if streams.is_unread():
         raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))

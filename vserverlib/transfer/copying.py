@@ -122,7 +122,7 @@ def _fill(database: DatabaseMixin, target: DatabaseMixin, advance: Advance) -> l
         copied = [_copy_table(database, target, table, columns, tick) for table, columns in tables().items()]
     for table, columns in tables().items():
         if columns[0] == "id":
-            target.set_last_id(table, database.highest_id(table))
+            target.raise_last_id(table, database.highest_id(table))
     recording.sign(target)
     with recording.one_change(target, recording.BULK_WORK, f"copied from {printable(database.title, 200)}"):
         pass

@@ -12,11 +12,11 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from vserverlib import Error, NotFound, addresses, files
+from vserverlib import Error, NotFound, addresses, documents, files
 from vserverlib.databases import sqlite_headers, storage
 from vserverlib.databases.postgresql import servers
 from vserverlib.files import shown
-from vserverlib.transfer import documents, text_encodings
+from vserverlib.transfer import text_encodings
 from vserverlib.transfer.sources import OpenedSource, ProgressBar, Source, no_progress_bar
 
 STDIN = "-"

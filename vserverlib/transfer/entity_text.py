@@ -13,13 +13,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vserverlib import Error, printable
+from vserverlib import Error, documents, printable
+from vserverlib.documents import Faults, FaultyFile, List, Mapping, Place, Text, Unread, Value
 from vserverlib.entities import assignments, finding
 from vserverlib.entities.assignments import SET, Assignment
 from vserverlib.entities.fields import as_id, iso
 from vserverlib.queries import formats
-from vserverlib.transfer import documents
-from vserverlib.transfer.documents import Faults, FaultyFile, List, Mapping, Place, Text, Unread, Value
 
 LONGEST = 100_000  # characters of a text that can be edited here
 MARK = "#!"  # begins the lines at the end that list faults

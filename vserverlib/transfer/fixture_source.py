@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from vserverlib import hashing, pluralize, printable
+from vserverlib.documents import Remarks
 from vserverlib.files import shown
 from vserverlib.transfer import generated_credentials
-from vserverlib.transfer.documents import Remarks
 from vserverlib.transfer.generated_credentials import GeneratedCredential
 from vserverlib.transfer.sources import Default, ImportNotes, Origin, Row
 

@@ -21,10 +21,9 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from vserverlib import Error, did_you_mean, hashing, printable
+from vserverlib import Error, did_you_mean, documents, hashing, printable
+from vserverlib.documents import Faults, List, Mapping, Place, Text, Unread, Value
 from vserverlib.files import shown
-from vserverlib.transfer import documents
-from vserverlib.transfer.documents import Faults, List, Mapping, Place, Text, Unread, Value
 from vserverlib.transfer.fixture_source import COLUMNS, ORGANIZATION_KEYS, ROLES_KEY, USER_KEYS, FixtureSource
 from vserverlib.transfer.sources import Row
 from vserverlib.vantage6_names import NODE_NAME

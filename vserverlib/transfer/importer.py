@@ -279,6 +279,7 @@ def _fill_existing(job: ImportJob, target: Target, replace: bool) -> ImportRepor
             named = str(kept[0].path.absolute()) if kept else None
             with recording.bulk_change(database, about, named), database.fetching():
                 writing.clear(database)
+                writing.renew_key_salt(database)
                 report = job.write(database)
     return dataclasses.replace(report, backup=kept[0].path if kept else None)
 

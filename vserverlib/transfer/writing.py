@@ -9,7 +9,7 @@ from collections.abc import Collection
 from typing import Any
 
 from models import MODELS
-from vserverlib import printable
+from vserverlib import hashing, printable
 from vserverlib.drivers import peewee
 from vserverlib.entities import fields
 from vserverlib.transfer.sources import ImportNotes, Origin, Row, SequenceState
@@ -128,6 +128,12 @@ def clear(database: Any) -> None:
         database.execute_sql(f'DELETE FROM "{table}"')
 
 
+def renew_key_salt(database: Any) -> None:
+    """Give a database without rows a new salt of API keys, like a new one: the tokens of `vserver start` end."""
+    database.execute_sql(f"UPDATE setting SET value = {database.param} WHERE name = 'key_salt'", [hashing.new_salt()])
+    database.cached.clear()
+
+
 def advance_sequences(database: Any) -> None:
     """Make new ids and run ids start above those of the rows."""
     for table in MODELS:
@@ -148,8 +154,7 @@ def continue_from(database: Any, sequence_state: SequenceState) -> None:
         counted = f"UPDATE counter SET value = {param} WHERE name = {param} AND value < {param}"
         database.execute_sql(counted, [value, name, value])
     for table, id in sequence_state.last_ids.items():
-        if id > database.highest_id(table):
-            database.set_last_id(table, id)
+        database.raise_last_id(table, id)
     if sequence_state.key_salt is not None:
         database.execute_sql(f"UPDATE setting SET value = {param} WHERE name = 'key_salt'", [sequence_state.key_salt])
         database.cached.clear()

@@ -14,7 +14,7 @@ import contextlib
 from typing import Any, NamedTuple
 
 from vserverlib import Damaged, files
-from vserverlib.databases import backups, connection, recording, schemas
+from vserverlib.databases import backups, connection, recording, registry, schemas
 from vserverlib.databases.backups import Backup
 from vserverlib.databases.postgresql import archives, dumps, servers
 from vserverlib.databases.postgresql.archives import Dump
@@ -63,6 +63,7 @@ def _replace(database: Any, url: str, dump: Dump, kept: list[Backup], advance: A
         database.execute_sql(f"LOCK TABLE {_listed(_ours(database))} IN SHARE ROW EXCLUSIVE MODE")
         archives.keep(url, kept)
     made_anew = schema > wanted or (schema == wanted and set(_ours(database)) != dump.tables)  # or some are missing
+    given = _given_ids(database) if made_anew else {}  # a sequence that stays is never set lower
     if made_anew:
         _drop_tables(database)
     if made_anew or schema < wanted:
@@ -70,6 +71,8 @@ def _replace(database: Any, url: str, dump: Dump, kept: list[Backup], advance: A
     _fill(database, dump, advance)
     if wanted < schemas.NEWEST:
         schemas.apply(database)
+    for table, last in given.items():
+        _set_last_id(database, table, last)
     if kept:
         recording.record_restore(database, kept[0].path)
     return Restored(kept[0] if kept else None, made_anew, wanted < schemas.NEWEST)
@@ -78,6 +81,11 @@ def _replace(database: Any, url: str, dump: Dump, kept: list[Backup], advance: A
 def _ours(database: Any) -> list[str]:
     found = servers.tables(database)
     return [table for table in servers.TABLES if table in found]
+
+
+def _given_ids(database: Any) -> dict[str, int]:
+    """Return the highest ids that tables have given: the restored ones must not give them again."""
+    return {table: database.highest_id(table) for table in _ours(database) if table in registry.WITH_IDS}
 
 
 def _drop_tables(database: Any) -> None:
@@ -98,7 +106,13 @@ def _fill(database: Any, dump: Dump, advance: Advance) -> None:
             if part.highest is None:
                 database.load(part.table, part.columns, map(tick, part.rows))
             else:
-                database.set_last_id(part.table, part.highest)
+                _set_last_id(database, part.table, part.highest)
+
+
+def _set_last_id(database: Any, table: str, last: int) -> None:
+    """Have a table give ids above `last` and all earlier ones; above `last` alone if no id would be left."""
+    given = database.highest_id(table)
+    database.set_last_id(table, last if given >= connection.MAX_ID else max(given, last))
 
 
 def _listed(names: Any) -> str:

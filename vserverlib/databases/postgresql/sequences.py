@@ -13,7 +13,6 @@ from vserverlib.databases import connection, registry
 from vserverlib.databases.postgresql import privileges
 from vserverlib.messages import notify
 
-WITH_IDS = (*registry.TABLES, "change", "record")
 SEQUENCE = "{}_id_seq"  # PostgreSQL's name of a table's sequence
 
 SET_LAST_ID = """
@@ -55,7 +54,7 @@ class Behind(NamedTuple):
 
 def behind(database: Any) -> list[Behind]:
     """Return the tables whose next id may exist already. Only reads."""
-    there = [name for (name,) in database.execute_sql(READABLE, [list(WITH_IDS)]).fetchall()]
+    there = [name for (name,) in database.execute_sql(READABLE, [list(registry.WITH_IDS)]).fetchall()]
     tables = " UNION ALL ".join(HIGHEST.format(table=name) for name in there)
     return [Behind(*row) for row in database.execute_sql(BEHIND.format(tables=tables)).fetchall()] if there else []
 
@@ -79,7 +78,7 @@ def catch_up(database: Any, is_strict: bool = True) -> list[str]:
 
 def refuse_used_up(title: str, said: str, error: Exception) -> None:
     """Raise an Error if PostgreSQL's message says that one of our sequences has reached its limit."""
-    table = next((table for table in WITH_IDS if f'"{SEQUENCE.format(table)}"' in said), "")
+    table = next((table for table in registry.WITH_IDS if f'"{SEQUENCE.format(table)}"' in said), "")
     if table:
         raise connection.no_ids_left(
             title, table, RESET_IDS.format(table=table, sequence=SEQUENCE.format(table))

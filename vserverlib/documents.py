@@ -3,7 +3,7 @@
 A text stays a text: `0123` and `NO` are not converted. Aliases and merge keys share the values that they name, so a few
 lines of aliases take little memory. MAX_BYTES, MAX_VALUES and MAX_DEPTH are checked while the file is read.
 
-This module owns YAML; fixtures.py owns the required content.
+This module owns YAML; fixtures.py and nodes/settings.py own the required content.
 """
 
 from __future__ import annotations
@@ -46,34 +46,36 @@ class Place(NamedTuple):
 
 
 class Remarks:
-    """Remarks about a file: the first ones with their places, and the number of all."""
+    """Remarks about a file: the first ones with their places, and the number of all (total)."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.total = path, 0
-        self._first: list[tuple[Place, str]] = []
+        self.first: list[tuple[Place, str]] = []
 
     def add(self, place: Place, text: str) -> None:
         """Count a remark; keep the first FAULTS_SHOWN."""
         self.total += 1
-        if len(self._first) < FAULTS_SHOWN:
-            self._first.append((place, text))
+        if len(self.first) < FAULTS_SHOWN:
+            self.first.append((place, text))
 
     def lines(self) -> Iterator[str]:
         """Return one line for each remark, in the order of the file."""
-        for place, text in sorted(self._first):
+        for place, text in sorted(self.first):
             yield f"{shown(self.path)}:{place.line}:{place.column}: {text}"
-        if self.total > len(self._first):
-            yield f"and {self.total - len(self._first):,} more"
+        if self.total > len(self.first):
+            yield f"and {self.total - len(self.first):,} more"
 
 
 class Faults(Remarks):
     """The faults of a file.
 
     unusual: remarks on anything that breaks a rule but is imported. lost: remarks on anything that is ignored.
+    consequence: of a fault, for messages.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, consequence: str = "nothing was imported") -> None:
         super().__init__(path)
+        self.consequence = consequence
         self.unusual, self.lost = Remarks(path), Remarks(path)
 
     def refuse(self) -> None:
@@ -83,11 +85,11 @@ class Faults(Remarks):
 
 
 class FaultyFile(Error):
-    """A file has faults: one line for each, with its place. Nothing was imported."""
+    """A file has faults: one line for each, with its place."""
 
     def __init__(self, faults: Faults) -> None:
         self.faults = tuple(faults.lines())
-        head = f"{shown(faults.path)} has {faults.total:,} faults, nothing was imported:"
+        head = f"{shown(faults.path)} has {faults.total:,} faults, {faults.consequence}:"
         super().__init__(self.faults[0] if faults.total == 1 else "\n".join((head, *self.faults)))
 
 
@@ -239,7 +241,7 @@ class _Builder:
             return self._alias(event)
         place = _place(event.start_mark)
         if depth > MAX_DEPTH:
-            message = f"lists and mappings are nested more than {MAX_DEPTH} levels deep: no fixture file needs that"
+            message = f"lists and mappings are nested more than {MAX_DEPTH} levels deep: no file of vserver needs that"
             raise _with_fault(self._faults, place, message)
         value = self._without_anchor(event, place, events, depth)
         if event.anchor is not None:
@@ -263,7 +265,7 @@ class _Builder:
         if tag is None or tag == "!" or (tag.startswith(TAG) and tag.removeprefix(TAG) in KNOWN_TAGS):
             return True
         named = printable(tag.replace(TAG, "!!", 1))
-        self._faults.add(place, f"unknown tag {named}, a fixture file has texts, lists and mappings only: remove it")
+        self._faults.add(place, f"unknown tag {named}, a file has texts, lists and mappings only: remove it")
         return False
 
     def _spend(self, values: int) -> None:

@@ -1,0 +1,1 @@
+"""Algorithms that are built in: they need neither vantage6's packages nor pandas."""
