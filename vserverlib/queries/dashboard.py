@@ -38,14 +38,13 @@ def dashboard(database: Any, sight: Sight = WHOLE) -> Dashboard:
         found = overview.overview(database, sight)
         awaited = Result.select(Result.task).where(progress.UNFINISHED_RESULTS)
         finished = filters.value(Task, "complete").expression
+        done = sum(each.done for each in found.collaborations)
         nodes = sight.narrowed(Node.select()).sort("name")
         return Dashboard(
             now(),
             found,
             _page(_newest(sight).where(Task.id.in_(awaited)), RUNNING, TASK_COLUMNS, _unfinished(found)),
-            _page(
-                _newest(sight).where(finished), FINISHED, TASK_COLUMNS, sum(each.done for each in found.collaborations)
-            ),
+            _page(_newest(sight).where(finished), FINISHED, TASK_COLUMNS, done),
             _page(nodes, NODES, NODE_COLUMNS, found.entities[Node.plural]),
         )
 

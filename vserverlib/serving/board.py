@@ -1,8 +1,7 @@
 """The figures of the pages, read once for all who may see the same. For jobs of the desk.
 
-Users whose roles give them the same rows share one reading; it is read again only after a change, and the more a
-reading costs, the rarer: after each, pages leave the desk to others for PACE
-times as long.
+Users whose roles give them the same rows share one reading. It is read again only after a change, and no sooner than
+PACE times the duration of the last reading, so that other requests have their turn.
 """
 
 from __future__ import annotations
