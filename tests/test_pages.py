@@ -77,7 +77,7 @@ def test_every_page_is_valid_and_has_no_style_or_script_of_its_own(consortium: A
         ids = Counter(each.get("id") for each in tree.iter() if each.get("id"))
         assert not [id for id, count in ids.items() if count > 1], name
         labels = {each.get("aria-labelledby") for each in tree.iter() if each.get("aria-labelledby")}
-        assert labels <= set(ids), name
+        assert labels <= set(ids) and all(each.get("aria-labelledby") for each in elements(tree, "table")), name
         assert all(not each.text for each in elements(tree, "script")), name
 
 

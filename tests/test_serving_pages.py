@@ -334,6 +334,9 @@ def test_start_opens_its_page(filled: str, tmp_path: Path) -> None:
             assert server.client().ask("GET", "version").status == 200
         assert opened.read_text() == f"http://127.0.0.1:{server.port}/"
         assert f"its page is http://127.0.0.1:{server.port}/\n" in server.err
+    with our_server.running(filled, tmp_path, "--open", BROWSER=str(tmp_path / "none")) as server:
+        while "no browser was found: open http" not in server.err:
+            assert server.client().ask("GET", "version").status == 200
     for path in ("/page", "/page/x", "/socket.io/"):
         done = process.vserver("-d", filled, "start", "--port", "0", "--api-path", path)
         assert done.status == 2 and path in done.err
