@@ -127,7 +127,6 @@ def show(ctx: click.Context, /, entity: str, id_or_name: str | None, follow: boo
     ENTITY is organization, user, collaboration, node, task or result. ENTITY and ID can be one word: task/12.
 
     $ vserver show task 8
-    $ vserver show user/1 -o json
     $ vserver show result 1 --follow
     $ vserver show task/8 -o html > task-8.html
     """
