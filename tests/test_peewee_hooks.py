@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import pickle
+from contextlib import closing
 from types import SimpleNamespace
 from typing import Any
 
@@ -244,7 +245,7 @@ def test_models_of_others_are_prefetched_as_ever() -> None:
     class Book(peewee.Model):
         author = peewee.ForeignKeyField(Author, backref="books")
 
-    with peewee.SqliteDatabase(":memory:").bind_ctx([Author, Book]):
+    with closing(peewee.SqliteDatabase(":memory:")) as database, database.bind_ctx([Author, Book]):
         Author._meta.database.create_tables([Author, Book])
         Book.create(author=Author.create(name="a"))
         (author,) = prefetch(Author.select(), Book)
