@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -135,15 +136,18 @@ def test_it_waits_for_a_node_that_is_not_online_and_ctrl_c_leaves_the_task(path:
     our_server.fill_with_root(path)
     Federation(path, 2)
     with our_server.running(path, tmp_path):
-        command = [*PROGRAM, "-d", str(path), "run", IMAGE, "part", "--all"]
-        terminal = Terminal(command, environment(Path(os.environ["HOME"])), 100)
-        try:
-            terminal.wait_for("organization 1 .* has no node online: the task waits for node 1")
-            terminal.wait_for("0/2")
-            terminal.interrupt()
-            assert terminal.wait_for_end() == 130 and f"vserver -d {path} wait 1" in terminal.text.replace("\n  ", " ")
-        finally:
-            terminal.child.close(force=True)
+        for words, said in (
+            (["run", IMAGE, "part", "--all"], "task 1 goes on; wait for it with: vserver -d .* wait 1"),
+            (["shell", "-c", f'post("{IMAGE}", "part", everywhere=True)'], "task 2 goes on"),
+        ):
+            terminal = Terminal([*PROGRAM, "-d", str(path), *words], environment(Path(os.environ["HOME"])), 100)
+            try:
+                terminal.wait_for("organization 1 .* has no node online: the task waits for node 1")
+                terminal.wait_for("0/2")
+                terminal.interrupt()
+                assert terminal.wait_for_end() == 130 and re.search(said, terminal.text.replace("\n ", ""))
+            finally:
+                terminal.child.close(force=True)
         assert json.loads(vserver("-d", path, "show", "task/1", "-o", "json").out)["status"] == "pending"
         assert "not posted" not in vserver("-d", path, "show", "task/1").out
 

@@ -78,8 +78,12 @@ def post_and_follow(database: Any, order: Order, wait: bool = True) -> Outcome:
 
     watching.refuse_open_transaction(database)
     id = post(database, order)
-    if wait:
-        watching.follow(database, id)
+    try:
+        if wait:
+            watching.follow(database, id)
+    except KeyboardInterrupt:
+        notify(f"task {id} goes on", "yellow")
+        raise
     return outcomes.of_task(id)
 
 
