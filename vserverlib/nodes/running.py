@@ -35,7 +35,7 @@ LEFT = re.compile(RUNS + r".+")
 FOLDER = "nodes"  # in the folder of the application
 WARNING = "an algorithm is a program with your rights: a container would keep it from your files, these nodes do not"
 ONE_BY_ONE = "run_with is set: each run starts an interpreter of its own, which takes longer"
-NO_PLACE = "runs have no place for their files: set VSERVER_HOME to a folder of yours"
+NO_PLACE = "runs have no place for their files, set VSERVER_HOME to a folder of yours"
 
 
 @dataclass
