@@ -47,7 +47,7 @@ def test_an_example_is_written_that_names_what_is_missing(tmp_path: Path) -> Non
     again = vserver("node", "--init", "nodes.yaml", cwd=tmp_path)
     assert again.status == 1 and "nodes.yaml" in again.err and "exists" in again.err
     refused = vserver("node", "nodes.yaml", cwd=tmp_path)
-    assert refused.status == 1 and "nodes.yaml:5:" in refused.err and "api_key" in refused.err
+    assert refused.status == 1 and "nodes.yaml:6:" in refused.err and "api_key" in refused.err
 
 
 def test_without_its_libraries_one_line_says_what_to_install(path: Path, tmp_path: Path) -> None:

@@ -155,6 +155,8 @@ def test_results_wait_for_a_server_that_was_killed(
         task = our_node.post(client, "wait_for", str(release), sites=(1, 2, 3))
         our_node.until(client, task, ["active"], log="waiting")
         serving.kill()
+        (secret,) = Path(os.environ["HOME"]).rglob("server-*.key")
+        secret.unlink()  # so that all tokens are invalid
         release.touch()
         node.until("completed", times=3)
         node.until("does not answer")

@@ -45,6 +45,7 @@ class Events:
     def __init__(self, client: Client, handle: Callable[[str, Any], object], report: Callable[[Error], object]) -> None:
         self._client, self._handle, self._report = client, handle, report
         self._sio: Any = None
+        self._session = Session(client)
         self._closing, self._wake = threading.Event(), threading.Event()
         self._renewal: Callable[[], object] | None = None
         self._thread = threading.Thread(target=self._run, name="events", daemon=True)
@@ -92,12 +93,13 @@ class Events:
         renewal, self._renewal = self._renewal, None
         if renewal is not None:
             renewal()
+        self._session = Session(self._client)
         sio = socketio.Client(
             reconnection=False,
             handle_sigint=False,
             logger=_Quiet(),
             engineio_logger=_Quiet(),
-            http_session=Session(self._client),
+            http_session=self._session,
         )
         for name in RECEIVED:
             sio.on(name, _passing(self._handle, name), namespace=NAMESPACE)
@@ -139,6 +141,7 @@ class Events:
     def _disconnect(self) -> None:
         with contextlib.suppress(Exception):  # as above; a connection that cannot be ended has ended
             self._sio.disconnect()
+        self._session.close()
 
 
 def _inline(start_thread: Callable[..., Any]) -> Callable[..., Any]:

@@ -132,7 +132,7 @@ class Node:
                 errors += 1
                 if error.status < 500 or errors == TRIES_AFTER_ERRORS:
                     raise
-            if self._closing.is_set() and time.monotonic() > self._deadline:
+            if self._closing.is_set() and (not self._runs or time.monotonic() > self._deadline):
                 raise _Closed
             self._nudge.clear()
             self._nudge.wait(FIRST_PAUSE if self._closing.is_set() else next(pause))

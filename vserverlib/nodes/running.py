@@ -28,15 +28,14 @@ from vserverlib.nodes.settings import Server, Settings
 from vserverlib.nodes.team import Team
 from vserverlib.nodes.workshop import Workshop
 
-SIGNALS_EVERY = 0.25  # seconds
+SIGNALS_EVERY = 0.25  # seconds: a signal that another thread got is noticed between two waits only
 MOST_NAMED = 6  # nodes that are named at the start
-CHANGES_EVERY = 0.5  # seconds
-RUNS, KEPT = "runs-", "kept-"  # begin the names of folders for runs
+RUNS = "runs-"  # begins the names of folders for runs
 LEFT = re.compile(RUNS + r".+")
 FOLDER = "nodes"  # in the folder of the application
 WARNING = "an algorithm is a program with your rights: a container would keep it from your files, these nodes do not"
 ONE_BY_ONE = "run_with is set: each run starts an interpreter of its own, which takes longer"
-NO_PLACE = "runs have no place for their files: set VSERVER_HOME to a folder of yours"
+NO_PLACE = "runs have no place for their files, set VSERVER_HOME to a folder of yours"
 
 
 @dataclass
@@ -133,12 +132,18 @@ class Nodes:
 
     def wait(self) -> None:
         """Wait until all nodes have logged in, and print who they are. Raises the Error of one that cannot."""
+        while waiting := [node for node, _ in self._nodes if not node.is_ready.is_set()]:
+            self._raise_failure()
+            waiting[0].is_ready.wait(SIGNALS_EVERY)
+        self._raise_failure()
         for node, report in self._nodes:
-            _wait(node.is_ready)
-            if node.failure is not None:
-                raise node.failure
             who, say = node.who, report.line if len(self._nodes) <= MOST_NAMED else report.detail
             say(f"{who.title} of {who.organization} works in collaboration {who.collaboration}")
+
+    def _raise_failure(self) -> None:
+        for node, _ in self._nodes:
+            if node.failure is not None:
+                raise node.failure
 
     def close(self) -> None:
         """End all runs and nodes. What its runs left is delivered, if the server answers within seconds."""
@@ -171,7 +176,7 @@ def _folder_of_runs(keep: bool) -> Iterator[Path]:
 
 
 def _kept_folder(parent: Path) -> Path:
-    folder = files.dated_name(parent, KEPT.rstrip("-"), "")
+    folder = files.dated_name(parent, "kept", "")
     folder.mkdir(mode=0o700)
     return folder
 
@@ -188,18 +193,11 @@ def _remove_if_left(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _wait(event: threading.Event) -> None:
-    """Wait for an event, in the main thread: a signal that another thread got is noticed between two waits only."""
-    while not event.wait(SIGNALS_EVERY):
-        pass
-
-
-def _report_changes(files: Sequence[Settings]) -> None:
-    """Print which files change, until a signal comes."""
-    changed_files = ChangedFiles(files)
+def _wait_for_a_signal(watched: ChangedFiles | None) -> None:
+    """Wait until a signal raises its exception; print which of the watched files change."""
     while True:
-        time.sleep(CHANGES_EVERY)
-        for path in changed_files.changed():
+        time.sleep(SIGNALS_EVERY)
+        for path in watched.changed() if watched is not None else ():
             notify(f"{shown(path)} has changed: the next run reads it anew")
 
 
@@ -223,9 +221,7 @@ def serve(settings: Sequence[Settings], options: Options) -> None:
             notify(f"{pluralize(sum(len(each.nodes) for each in settings), 'node')} online (Ctrl-C stops)")
         for line in options.hint.splitlines():
             notify(line)
-        if options.watch:
-            _report_changes(settings)
-        _wait(threading.Event())
+        _wait_for_a_signal(ChangedFiles(settings) if options.watch else None)
     except signals.Terminated:
         raise
     except KeyboardInterrupt:

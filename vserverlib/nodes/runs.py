@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import json
 import time
 from dataclasses import dataclass
@@ -43,7 +44,7 @@ class Run:
         """Whether it has to end early."""
         return self.is_killed or self.is_stopped
 
-    @property
+    @functools.cached_property
     def title(self) -> str:
         """The run as messages name it."""
         return f"run {self.id} of task {self.task_id}: {printable(self.image, 100)} {self.method}"

@@ -51,6 +51,7 @@ ALGORITHM = ("package", "file", "python")
 
 EXAMPLE = """\
 # The nodes of this machine: `vserver node FILE` runs them. Paths are relative to this file.
+# Beside `vserver start --nodes FILE`, the server is that one, whatever is written here.
 server: http://127.0.0.1:7601/api
 
 nodes:
