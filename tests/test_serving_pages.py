@@ -299,12 +299,12 @@ def test_a_costly_reading_is_not_repeated_at_once(filled: str, monkeypatch: pyte
     async def read(desk: Desk) -> list[tuple[int, bool]]:
         sessions = Sessions()
         board = Board(desk, sessions)
-        wanted = [Wanted((await logged_in(sessions, desk, [1]))[0])]
+        wanted = Wanted((await logged_in(sessions, desk, [1]))[0])
         found = []
         for pace in (10, 1_000_000_000, 0):
             monkeypatch.setattr("vserverlib.serving.board.PACE", pace)
             await desk.write(lambda: save_result(1))
-            (each,) = (await desk.read(partial(board.read, wanted))).values()
+            each = await desk.read(partial(board.read, wanted))
             found.append((board.count, each.is_stale))
         return found
 
