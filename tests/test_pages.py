@@ -115,6 +115,7 @@ def test_a_task_has_its_lanes_family_logs_and_who_is_waited_for(consortium: Any)
     assert "✗ crashed" in words(parsed(page_of(Task.by_id(8)))).replace("\xa0", " ")
 
 
+@pytest.mark.sqlite("about HTML")
 def test_names_are_text_whatever_is_in_them(database: Any, story: SimpleNamespace) -> None:
     with database.rule_checks(False):
         for name in hostile.NAMES:

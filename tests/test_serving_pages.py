@@ -312,13 +312,15 @@ def test_a_costly_reading_is_not_repeated_at_once(filled: str, monkeypatch: pyte
         assert asyncio.run(read(opened)) == [(1, False), (1, True), (2, False)]
 
 
-def test_sessions_end_and_are_limited() -> None:
+def test_sessions_end_and_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     sessions = Sessions()
     first = sessions.start(1, "hash")
     assert sessions.find(first.secret) == first and sessions.find("x") is sessions.find(None) is None
     for _ in range(MAX_SESSIONS):
         last = sessions.start(2, "hash")
     assert sessions.find(first.secret) is None and sessions.find(last.secret) == last
+    monkeypatch.setattr("vserverlib.serving.sessions.LIFETIME", -1.0)
+    assert sessions.find(sessions.start(3, "hash").secret) is None
 
 
 # The command
