@@ -135,6 +135,14 @@ def test_it_fits_every_screen_and_stands_without_its_script(page: Page, served: 
     page.call("Emulation.setScriptExecutionDisabled", value=False)
 
 
+def test_a_link_of_another_site_leads_to_the_page(page: Page, served: OurServer) -> None:
+    page.log_in(address(served), "anna", PASSWORD)
+    page.go(address(served, "/page/log-in").replace("127.0.0.1", "localhost"))
+    page.ask(f"location.href = '{address(served, '/page/task/19')}'")
+    page.wait(f"location.host.startsWith('127') && {LIVE}")
+    assert page.ask("location.pathname") == "/page/task/19"
+
+
 def test_a_file_obeys_its_own_policy(page: Page, data: Path, tmp_path: Path) -> None:
     assert process.vserver("-d", data, "overview", "-o", "html", "page.html", cwd=tmp_path).status == 0
     page.go((tmp_path / "page.html").as_uri())

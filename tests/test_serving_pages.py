@@ -79,6 +79,8 @@ def test_a_log_in_gives_a_cookie_and_a_log_out_ends_it(served: OurServer) -> Non
         assert (sent.status, sent.headers["location"], sent.text) == (303, f"/page/log-in?to={to}", "")
     assert 'name="to" value="/page/task/1?big"' in visitor.get("/page/log-in?to=/page/task/1%3Fbig").text
     assert visitor.get("/page/events").status == 401
+    linked = visitor.get("/page/task/1?big", Sec_Fetch_Site="cross-site")
+    assert linked.status == 200 and 'content="0; url=/page/task/1?big"' in linked.text and "Secret" not in linked.text
     done = visitor.log_in(ANNA, PASSWORD, "/page/task/1?big")
     assert (done.status, done.headers["location"]) == (303, "/page/task/1?big")
     attributes = done.headers["set-cookie"].split("; ")

@@ -108,7 +108,7 @@ class Browser:
     async def _page(self, request: Request, http: HttpRequest, task_id: int | None) -> Response:
         found = await self._found(http, task_id)
         if found is None or found.caller is None:
-            return _moved(f"{LOG_IN}?to={quote(request.path + _query(http))}")
+            return _without_session(http, request.path + _query(http))
         request.caller = found.caller
         if found.reading is None:
             return html(_documents().notice(f"no task {task_id}", NO_TASK, _is_big(http)), 404)
@@ -238,6 +238,16 @@ async def _form(http: HttpRequest) -> dict[str, str]:
 
 
 # Responses
+
+
+def _without_session(http: HttpRequest, path: str) -> Response:
+    """Return the way to the log-in, for a request without a session.
+
+    Who follows a link of another site has sent no cookie, because that is strict: a page of ours leads to itself.
+    """
+    if http.headers.get("sec-fetch-site") == "cross-site":
+        return html(_documents().notice("One moment", "The page opens.", onward=path))
+    return _moved(f"{LOG_IN}?to={quote(path)}")
 
 
 def html(text: str, status: int = 200) -> Response:
