@@ -6,6 +6,7 @@ import base64
 import contextlib
 import json
 import os
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -292,6 +293,11 @@ def test_a_refused_change_leaves_nothing_and_says_which_rule(served: Any, root: 
         ("POST", "collaboration", {"name": "x", "organization_ids": [999]}),
         ("PATCH", "organization/1", {"name": "South"}),
         ("PATCH", "organization/1", {"country": None}),
+        ("PATCH", "node/1", {"name": " "}),
+        ("GET", "run?task_id=999", None),
+        ("GET", "result?task_id=999", None),
+        ("GET", "run?node_id=999", None),
+        ("GET", "role?name=" + "x" * 300, None),
         ("DELETE", "organization/1?delete_dependents=true", None),
         ("DELETE", "organization/2?delete_dependents=False", None),
         ("DELETE", "organization/2", None),
@@ -316,12 +322,34 @@ def test_the_shell_sees_what_is_done_over_the_api(served: Any, root: Client) -> 
 # Nothing is a bug
 
 
-@pytest.mark.parametrize("value", ["[" * 900 + "]" * 900, "1e999", "[{}, -1e999]"])
-def test_what_json_cannot_say_again_is_refused(served: Any, root: Client, value: str) -> None:
+@pytest.mark.sqlite("which stores any value in any column")
+def test_a_row_with_bytes_in_it_does_not_hide_the_others(served: Any, root: Client) -> None:
+    task, odd = posted(root).body["id"], "CAST(x'ff00' AS BLOB)"
+    changes = [
+        f"UPDATE organization SET name = {odd}, public_key = {odd} WHERE id = 3",
+        f"UPDATE user SET firstname = {odd}, last_seen = {odd} WHERE id = 2",
+        f"UPDATE collaboration SET name = {odd} WHERE id = 2",
+        f"UPDATE node SET name = {odd}, ip = {odd} WHERE id = 3",
+        f"UPDATE task SET description = {odd}, databases = '{{' WHERE id = {task}",
+        "UPDATE task SET databases = '[3]' WHERE id = 1",
+        f"UPDATE result SET log = {odd}, input = {odd} WHERE task_id = {task}",
+    ]
+    with contextlib.closing(sqlite3.connect(served.address)) as conn, conn:
+        conn.execute("PRAGMA ignore_check_constraints = on")
+        for statement in changes:
+            conn.execute(statement)
+    lists = ("organization", "user", "collaboration", "node", "task", "task?include=runs", "run?include=task", "result")
+    for path in (*lists, "organization/3", "node/3", f"task/{task}", "task/1"):
+        assert root.ask("GET", path).status == 200, path
+    assert "\ufffd" in root.ask("GET", "organization/3").body["name"]
+
+
+def test_what_json_cannot_say_again_is_refused(served: Any, root: Client) -> None:
     body = {"image": "i", "collaboration_id": PLAIN, "organizations": [{"id": NORTH, "input": INPUT}]}
-    for name, each in (("databases", {"label": "d"}), ("organizations", {"id": NORTH, "input": INPUT})):
-        text = json.dumps({**body, name: [{**each, "more": "MORE"}]}).replace('"MORE"', value)
-        assert root.ask_text("POST", "task", text).status == 400, name
+    for value in ("[" * 900 + "]" * 900, "1e999", "[{}, -1e999]"):
+        for name, each in (("databases", {"label": "d"}), ("organizations", {"id": NORTH, "input": INPUT})):
+            text = json.dumps({**body, name: [{**each, "more": "MORE"}]}).replace('"MORE"', value)
+            assert root.ask_text("POST", "task", text).status == 400, (name, value)
     assert len(root.ask("GET", "task").body["data"]) == 1
 
 

@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import os
+import resource
 import signal
 import socket
 import sqlite3
@@ -19,12 +20,12 @@ from typing import Any
 
 import pytest
 from helpers import our_server, postgres, signing
-from helpers.our_server import OurServer
-from helpers.process import ROOT, vserver
+from helpers.our_server import ANSWER_SECONDS, OurServer
+from helpers.process import ROOT, python, vserver
 from helpers.terminal import environment
 
 from vserverlib.examples import demo
-from vserverlib.serving.application import MAX_BODY, MAX_LOG_IN, MAX_SMALL, MAX_VALUES
+from vserverlib.serving.application import IN_MEMORY, MAX_BODY, MAX_LOG_IN, MAX_SMALL, MAX_VALUES
 
 SERVER = ROOT / "tests" / "data" / "v4.15.2.sqlite"
 
@@ -37,7 +38,7 @@ def served(example: Path, tmp_path: Path) -> Iterator[OurServer]:
 
 def raw(server: OurServer, method: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, Any]:
     """Send a request with these headers and no others, and return its status and its JSON."""
-    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)) as connection:
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=ANSWER_SECONDS)) as connection:
         connection.putrequest(method, path, skip_host="Host" in headers, skip_accept_encoding=True)
         for name, value in headers.items():
             connection.putheader(name.replace("_", "-"), value)
@@ -104,6 +105,42 @@ def test_a_body_in_chunks_is_counted(served: OurServer) -> None:
         assert connection.getresponse().status == 413
 
 
+def test_a_body_that_cannot_be_kept_is_no_bug(served: OurServer) -> None:
+    node, size = signing.as_node(served, 1), 2 * IN_MEMORY
+    resource.prlimit(served.process.pid, resource.RLIMIT_FSIZE, (size, size))
+    answer = node.ask("PATCH", "run/1", {"result": "x" * 2 * size})
+    assert answer.status == 503 and "cannot be kept" in answer.body["msg"] and "TMPDIR" in answer.body["msg"]
+    assert node.ask("GET", "node/1").status == 200 and "Traceback" not in served.err
+
+
+def half_a_request(server: OurServer) -> socket.socket:
+    """Open a connection that never sends the rest of its head."""
+    connection = socket.create_connection(("127.0.0.1", server.port), timeout=120)
+    connection.sendall(b"GET /api/version HTTP/1.1\r\n")
+    return connection
+
+
+def test_too_many_connections_are_one_line_and_others_wait(served: OurServer) -> None:
+    resource.prlimit(served.process.pid, resource.RLIMIT_NOFILE, (50, 50))
+    with contextlib.ExitStack() as stack:
+        for _ in range(80):
+            stack.enter_context(half_a_request(served))
+        while "too many connections" not in served.err:
+            assert served.process.poll() is None
+            time.sleep(0.05)
+    assert served.client().ask("GET", "version").status == 200
+    assert len(served.err.splitlines()) < 20 and "Traceback" not in served.err
+
+
+@pytest.mark.long
+def test_a_connection_that_never_sends_a_whole_request_is_ended(served: OurServer) -> None:
+    client = served.client()
+    assert client.ask("GET", "version").status == 200
+    with half_a_request(served) as connection:
+        assert connection.recv(1) == b""
+    assert client.ask("GET", "version").status == 200
+
+
 def test_a_client_that_goes_within_its_request_is_no_bug(served: OurServer) -> None:
     start = b"POST /api/token/user HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{"
     with socket.create_connection(("127.0.0.1", served.port)) as connection:
@@ -133,7 +170,7 @@ def test_a_signal_ends_it_in_order(example: Path, tmp_path: Path, number: int, s
     with our_server.running(example, tmp_path, "-q") as server:
         assert server.client().ask("GET", "health").body == {"database": True}
         server.process.send_signal(number)
-        assert server.process.wait(30) == status
+        assert server.process.wait(ANSWER_SECONDS) == status
         assert "the server was stopped" in server.err and "GET" not in server.err and "Traceback" not in server.err
     assert not Path(f"{example}-wal").exists()
 
@@ -194,6 +231,16 @@ def test_without_a_place_for_the_secret_one_line_names_it(example: Path) -> None
     assert done.status == 1 and done.err.count("\n") == 1 and "/dev/null/x, set VSERVER_HOME" in done.err
 
 
+def test_a_secret_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    code = (
+        "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"
+        "from vserverlib.serving import tokens\n"
+        "with tokens.locked_secret('vserver.db', 'x'): pass\n"
+    )
+    done = python("-c", code, VSERVER_HOME=str(tmp_path / "full"))
+    assert done.status == 1 and f"cannot be kept in {tmp_path / 'full'}, set VSERVER_HOME" in done.err.splitlines()[-1]
+
+
 def test_the_demo_prints_its_log_ins_and_keeps_nothing(tmp_path: Path) -> None:
     words = [sys.executable, "-m", "vserver", "start", "--demo", "--port", "0", "--api-path", "/v6/"]
     surroundings = environment(Path(os.environ["HOME"]))
@@ -203,14 +250,14 @@ def test_the_demo_prints_its_log_ins_and_keeps_nothing(tmp_path: Path) -> None:
         port = int(found[1] if found else 0)
         said = "".join(iter(lines.__next__, "    client.task.list()\n"))
         assert max(map(len, said.splitlines())) <= 80 and said.count("Demo-") == len(demo.USERS) + 1
-        assert "  bram.hofstra       researcher                     Demo-Bram-1\n" in said
+        assert "  bram.hofstra       researcher                      Demo-Bram-1\n" in said
         assert f'UserClient("http://127.0.0.1", {port}, "/v6")' in said
         client = our_server.Client(port, "/v6")
         answer = client.ask("POST", "token/user", {"username": "anna.devries", "password": "Demo-Anna-1"})
         assert answer.status == 200 and answer.headers["jwt-token"] == answer.body["access_token"]
         client.close()
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 0
+        assert process.wait(ANSWER_SECONDS) == 0
     assert not list(Path(os.environ["HOME"]).rglob("server-*.key"))
 
 
@@ -240,6 +287,41 @@ def test_a_second_server_on_postgresql_ends_with_a_line_whatever_its_home(url: s
         assert server.client().ask("GET", "health").body == {"database": True}
         done = vserver("-d", url, "start", "--port", "0", XDG_DATA_HOME=str(tmp_path / "another"))
         assert done.status == 1 and done.err.count("\n") == 1 and "served already" in done.err
+
+
+def test_a_server_that_lost_its_connection_takes_the_lock_anew_or_ends_serving(
+    url: str, tmp_path: Path, server: postgres.Server
+) -> None:
+    cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'vserver%'"
+    second = tmp_path / "second"
+    second.mkdir()
+    with our_server.running(url, tmp_path) as first:
+        client = first.client()
+        for _ in range(2):  # the lock is taken by the next request
+            server.run(cut)
+            assert client.ask("GET", "health").body == client.ask("GET", "health").body == {"database": True}
+        assert "is served already" in vserver("-d", url, "start", "--port", "0", XDG_DATA_HOME=str(second)).err
+        server.run(cut)
+        with our_server.running(url, second, XDG_DATA_HOME=str(second)) as other:
+            assert other.client().ask("GET", "health").body == {"database": True}
+            client.ask("GET", "health")  # which finds the connection lost
+            answer = client.ask("GET", "health")
+            assert answer.status == 503 and "served by another server" in answer.body["msg"]
+
+
+def test_while_postgresql_refuses_connections_the_answer_is_503(
+    url: str, tmp_path: Path, server: postgres.Server
+) -> None:
+    name = url.partition("@/")[2].partition("?")[0]
+    with our_server.running(url, tmp_path) as served:
+        client = served.client()
+        server.run(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+        server.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'vserver%'")
+        answers = [client.ask("GET", "health") for _ in range(3)]
+        server.run(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+        assert {answer.status for answer in answers} == {503} and name not in answers[-1].body["msg"]
+        assert f"{name}" in served.err and "cannot be reached" in served.err and "Traceback" not in served.err
+        assert client.ask("GET", "health").status == 200
 
 
 def test_a_lost_connection_to_postgresql_is_renewed(url: str, tmp_path: Path, server: postgres.Server) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import re
@@ -22,8 +23,11 @@ from helpers.process import vserver
 
 import models
 from vserverlib.databases import storage
+from vserverlib.serving import callers, hashing_room, log_ins, starting
 from vserverlib.serving.callers import CONTAINER, NODE, USER
 from vserverlib.serving.refusals import Refusal
+from vserverlib.serving.requests import Request
+from vserverlib.serving.server import Server
 from vserverlib.serving.tokens import ACCESS, REFRESH, Signer, new_secret
 
 SECRET = b"0" * 64
@@ -181,6 +185,37 @@ def test_a_key_that_another_server_hashed_is_found_and_hashed_anew(served: Any) 
     assert served.client().log_in_node(FOREIGN_KEY).body["node_url"] == "/api/node/2"
 
 
+def test_a_key_that_is_replaced_during_a_log_in_stays_replaced(story: Any) -> None:
+    before = bcrypt.hashpw(FOREIGN_KEY.encode(), bcrypt.gensalt(4)).decode()
+    story.node.api_key = KEY
+    story.node.save()
+    assert log_ins._rehashed(story.node.id, before, before) is None
+    assert models.Node.by_id(story.node.id).check_key(KEY)
+
+
+def test_searches_for_a_key_wait_for_each_other_and_leave_a_thread_for_log_ins() -> None:
+    async def searches() -> None:
+        room, now = hashing_room.HashingRoom(), 0
+
+        async def search() -> None:
+            nonlocal now
+            async with room.search():
+                now += 1
+                assert now == 1
+                await room.matches("key", None)
+                now -= 1
+
+        done = await asyncio.gather(*(search() for _ in range(hashing_room.MAX_SEARCHES + 3)), return_exceptions=True)
+        refused = [each for each in done if each is not None]
+        assert len(refused) == 3 and all(isinstance(each, Refusal) and each.status == 429 for each in refused)
+        await search()
+        room.end()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hashing_room, "DUMMY", bcrypt.hashpw(b"x", bcrypt.gensalt(4)).decode())
+        asyncio.run(searches())
+
+
 # Commands, and what they print of a user who is locked out.
 LOCKED_OUT = {
     ("show", "user", "anna"): r"log-in +locked out until \d\d:\d\d UTC: 5 wrong passwords, the last at",
@@ -242,6 +277,26 @@ def test_a_password_is_changed_by_those_who_know_it(served: Any) -> None:
     log = vserver("-d", served.address, "log").out
     assert "anna (API)" in log and OTHER not in log and "changed, not shown" in log
     assert [change("wrong", PASSWORD).status for _ in range(5)] == [401] * 5 and change(OTHER, PASSWORD).status == 401
+
+
+def test_who_calls_is_read_anew_after_a_hash(story: Any, address: str) -> None:
+    """Calls that hash for 0.3 seconds take several transactions: meanwhile another user may get the id."""
+    models.User(username="anna", organization=story.iknl, roles="Root").save()
+    options = starting.Options("127.0.0.1", 0, "/api", is_demo=True)  # without a secret in a file
+
+    async def call(server: Server) -> str:
+        anna = await server.desk.read(lambda: callers.of_user(models.User.get_by_username("anna")))
+        request = Request("POST", "/api/user", {}, [], None, anna, {"client_type": USER, "sub": 1, "mark": anna.mark})
+        assert await server.write(request, lambda: request.who.name) == "anna"
+        await server.desk.write(lambda: models.User.update(roles="Viewer").where(models.User.id == 1).execute())
+        assert await server.write(request, lambda: request.who.roles[0].name) == "Viewer"
+        await server.desk.write(lambda: models.User.update(username="another").where(models.User.id == 1).execute())
+        with pytest.raises(Refusal) as refused:
+            await server.write(request, lambda: pytest.fail("another user's request"))
+        return f"{refused.value.status}"
+
+    with starting.running(lambda: models.connect(address), options) as server:
+        assert asyncio.run(call(server)) == "401"
 
 
 def test_many_log_ins_at_once_are_answered_or_put_off_and_reading_goes_on(served: Any) -> None:

@@ -94,7 +94,7 @@ def key_of(node: int) -> str:
 
 def log_ins() -> str:
     """Return the names, roles and passwords of the users, and the API keys of the nodes, in lines of 80 columns."""
-    lines = [f"  {name:18} {roles:29}  {password_of(name)}" for _, name, _, _, roles, *_ in USERS]
+    lines = [f"  {name:18} {roles:30}  {password_of(name)}" for _, name, _, _, roles, *_ in USERS]
     keys = f"API keys of nodes 1 to {len(NODES)}: {key_of(1)} to …{len(NODES)}"
     return "\n".join(["users, their roles and passwords:", *lines, keys])
 

@@ -109,9 +109,9 @@ def lanes(task: Task) -> Lanes:
 
 
 def is_left_alone(task: Task, found: Lanes) -> bool:
-    """Whether a task waits for nodes that do not take it up, because it was saved and not posted. At most one query.
+    """Whether a task waits for nodes that never get it, because it was saved and not posted. At most one query.
 
-    False in a copy of a server's database, where another server may hand it out.
+    False in a copy of a server's database: that server may hand it out.
     """
     database = models.database
     if task.id is None or database.is_view or database.mode == "plan":

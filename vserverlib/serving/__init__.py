@@ -3,6 +3,7 @@
 A request goes through these modules:
 
     starting      binds the port and runs until Ctrl-C
+    connections   ends those that never send a whole request
     application   the ASGI program: it checks host, size and content type, and finds the route
     sockets       socket.io, around the application: attach(app, server) -> app
     routes        the table of all calls: method, path, callers, right, function

@@ -25,7 +25,13 @@ class Answer:
 
     def encoded(self) -> bytes:
         """Return the JSON text."""
-        return json.dumps(self.value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+        text = json.dumps(self.value, ensure_ascii=False, separators=(",", ":"), default=_as_text)
+        return text.encode("utf-8", "replace")
+
+
+def _as_text(value: object) -> str:
+    """Return as text what JSON has no type for: another program may store bytes in any column of SQLite."""
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
 def message(text: str, status: int = 200) -> Answer:
@@ -43,9 +49,9 @@ def time(moment: Any) -> str | None:
     return None if moment is None else str(moment)
 
 
-def encoded_key(pem: str | None) -> str:
+def encoded_key(pem: Any) -> str:
     """Return a public key as base64 of its PEM; an empty text without one."""
-    return base64.b64encode(pem.encode()).decode() if pem else ""
+    return base64.b64encode(pem if isinstance(pem, bytes) else str(pem).encode()).decode() if pem else ""
 
 
 # Links

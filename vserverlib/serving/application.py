@@ -6,6 +6,7 @@ answer shows more of an error than its message; the traceback of a bug goes to s
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ipaddress
 import json
@@ -16,7 +17,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import IO, Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -27,6 +28,7 @@ from starlette.routing import Route as HttpRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from vserverlib import Damaged, Error, NotFound, ReadOnly, printable
+from vserverlib.databases.postgresql.connection_errors import Unreachable
 from vserverlib.drivers import peewee
 from vserverlib.messages import notify
 from vserverlib.serving import browser, callers, openapi, sockets, tokens
@@ -41,6 +43,7 @@ from vserverlib.serving.server import Server
 MAX_BODY, MAX_SMALL, MAX_LOG_IN = 64 * 1024 * 1024, 1024 * 1024, 64 * 1024  # bytes; the last for calls without a token
 MAX_VALUES = 100_000  # of a body: more would keep the server busy for seconds, and take a gigabyte
 MAX_DIGITS = 20  # of a length
+BODY_PATIENCE = 600  # seconds that a body may take
 IN_MEMORY = 1024 * 1024  # bytes of a body; a longer one is kept in a file until it is complete
 JSON = "application/json"
 HOST = re.compile(r"(?:\[(?P<address>[^\[\]]+)\]|(?P<name>[^:\[\]]+))(?::\d*)?", re.ASCII)  # with or without a port
@@ -150,6 +153,9 @@ async def _refused_or(ask: Callable[[], Any]) -> Answer:
         return Answer({"msg": refusal.message, **errors}, refusal.status)
     except ClientDisconnect:  # nobody reads the answer
         return message("the client has gone before the end of its request", 400)
+    except Unreachable as error:  # its address is nobody's business
+        notify(str(error), "yellow")
+        return message("the database cannot be reached: try again later", 503)
     except (Busy, ReadOnly, Damaged) as error:
         return message(str(error), 503)
     except NotFound as error:
@@ -177,7 +183,7 @@ async def _asked(server: Server, route: Route, request: Request, http: HttpReque
     run = partial(_run, route, request)
     if route.how == READ:
         return await server.desk.read(run)
-    return await server.write(request, run)
+    return await server.desk.write(run, events=request.events)
 
 
 def _require_kind(route: Route, kind: str) -> None:
@@ -223,18 +229,30 @@ async def _body(http: HttpRequest, limit: int) -> Any:
     if len(declared) > MAX_DIGITS or (declared.isdecimal() and int(declared) > limit):
         raise _too_long(limit)
     with tempfile.SpooledTemporaryFile(IN_MEMORY) as kept:
-        size = 0
-        async for chunk in http.stream():
-            size += len(chunk)
-            if size > limit:
-                raise _too_long(limit)
-            kept.write(chunk)
+        size = await _kept(http, limit, kept)
         if not size:
             return None
         if http.headers.get("content-type", "").partition(";")[0].strip().lower() != JSON:
             raise Refusal(415, f"the body has to be JSON: send the header Content-Type: {JSON}")
         kept.seek(0)
         return _parsed(kept.read())
+
+
+async def _kept(http: HttpRequest, limit: int, file: IO[bytes]) -> int:
+    """Write the body into a file, and return its length. A 408 if it does not arrive in time."""
+    size = 0
+    try:
+        async with asyncio.timeout(BODY_PATIENCE):
+            async for chunk in http.stream():
+                size += len(chunk)
+                if size > limit:
+                    raise _too_long(limit)
+                file.write(chunk)
+    except TimeoutError:
+        raise Refusal(408, f"the body has not arrived within {BODY_PATIENCE} seconds") from None
+    except OSError as error:
+        raise Refusal(503, f"the body cannot be kept ({error.strerror}): free some space in TMPDIR") from error
+    return size
 
 
 def _too_long(limit: int) -> Refusal:

@@ -28,7 +28,7 @@ Publish = Callable[[list[Event]], object]
 
 
 class Busy(Exception):
-    """The database was locked for too long, its file was moved, or too many jobs wait. Nothing was written."""
+    """The database is locked, moved, or another server's; or too many jobs wait. Nothing was written."""
 
 
 @dataclass
@@ -48,12 +48,13 @@ class Desk:
     """A thread with a database. A job that raises an exception is rolled back, and raises it where it is awaited.
 
     open: opens the database, in that thread. publish: takes the events of a job after its commit, in the event loop;
-    sockets sets it, and until then events are dropped.
+    sockets sets it, and until then events are dropped. is_ours: whether no other server has the database meanwhile.
     """
 
     def __init__(self, open: Callable[[], Any]) -> None:
         self._open = open
         self.publish: Publish = bool
+        self.is_ours: Callable[[], bool] = lambda: True
         self._jobs: queue.Queue[Job | None] = queue.Queue()
         self._thread = threading.Thread(target=self._work, name="desk", daemon=True)
         self._started = threading.Event()
@@ -146,6 +147,8 @@ class Desk:
     def _in_transaction(self, job: Job) -> Any:
         if not self.database.is_in_place():  # a read would go on to answer with the old data
             raise self._moved()
+        if not self.is_ours():
+            raise Busy(f"{self.database.title} is served by another server: end this one")
         self.database.cached.pop("key_salt", None)  # a restore or an import may have replaced the whole database
         if not job.writes:
             with self.database.reading():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import models
@@ -94,8 +95,7 @@ async def change_password(request: Request, server: Server) -> Answer:
     """Change one's own password. A wrong current one counts as a failed log-in."""
     given, caller = read(request.fields, PASSWORDS), request.who
     users.refuse_weak("new_password", given["new_password"])
-    name = await server.desk.read(lambda: User.by_id(caller.id).username)
-    id, stored = await server.desk.read(lambda: _stored(name))
+    id, stored = await server.desk.read(lambda: _stored(rows.by_id(User, caller.id, 401).username))
     is_right = await server.hashing.matches(given["current_password"], stored)
     if await server.write(request, lambda: _logged_in(id, stored, is_right)) is None:
         raise Refusal(401, "Your current password is not correct")
@@ -146,10 +146,10 @@ def _node_of(node: Any) -> Caller | None:
 
 async def _of_foreign_hash(server: Server, key: str, salt: str, hashed: str) -> Caller | None:
     """Find a node whose key another server has hashed, with a salt of its own, and hash it with ours."""
-    foreign = await server.desk.read(lambda: _foreign_hashes(salt))
-    for id, stored in foreign:
-        if await server.hashing.matches(key, stored):
-            return await server.desk.write(lambda id=id: _rehashed(id, hashed))  # type: ignore[misc]
+    async with server.hashing.search():
+        for id, stored in await server.desk.read(lambda: _foreign_hashes(salt)):
+            if await server.hashing.matches(key, stored):
+                return await server.desk.write(partial(_rehashed, id, stored, hashed))
     return None
 
 
@@ -158,12 +158,14 @@ def _foreign_hashes(salt: str) -> list[tuple[int, str]]:
     return [(node.id, node.stored_hash("api_key")) for node in Node.select().where(foreign).order_by(Node.id)]
 
 
-def _rehashed(id: int, hashed: str) -> Caller | None:
+def _rehashed(id: int, stored: str, hashed: str) -> Caller | None:
+    """Note the log-in of a node, and store the hash of its key; None if it has another key meanwhile."""
     node = Node.by_id(id)
-    if node is not None:
-        node.api_key = hashed
-        with models.database.rule_checks(False):  # the key is the same
-            node.save()
+    if node is None or node.stored_hash("api_key") != stored:
+        return None
+    node.api_key = hashed
+    with models.database.rule_checks(False):  # the key is the same
+        node.save()
     return _node_of(node)
 
 

@@ -12,7 +12,7 @@ from vserverlib.serving.answers import Answer, Links, Shown, page_of, time
 from vserverlib.serving.callers import Caller
 from vserverlib.serving.permissions import COLLABORATION, CREATE, DELETE, EDIT, GLOBAL, ORGANIZATION, VIEW
 from vserverlib.serving.presence import OFFLINE
-from vserverlib.serving.refusals import lacking
+from vserverlib.serving.refusals import Refusal, lacking
 from vserverlib.serving.requests import FLAG, ID, TEXT, Field, Request, read
 from vserverlib.serving.server import Server
 
@@ -100,6 +100,8 @@ def _create(request: Request, given: dict[str, Any], key: str, hashed: str) -> A
 def update(request: Request) -> Answer:
     """Change the name of a node, or forget its IP address."""
     given = read(request.fields, SHAPE)
+    if not given.get("name", "x").strip():
+        raise Refusal(400, "Request body is incorrect", {"name": ["Name cannot be empty."]})
     node = rows.one(request, RESOURCE, EDIT, Node)
     if given.pop("clear_ip", False):
         node.ip = None

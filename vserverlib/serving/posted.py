@@ -25,7 +25,16 @@ def of_tasks(ids: Collection[int]) -> dict[int, Posted]:
     """Return this of some tasks, by id. One query."""
     query = TASK.select(TASK.id, TASK.init_user_id, TASK.databases).where(TASK.id.in_(sorted(ids)))
     rows = models.database.execute(query) if ids else ()
-    return {id: Posted(user, None if text is None else json.loads(text)) for id, user, text in rows}
+    return {id: Posted(user, _parsed(text)) for id, user, text in rows}
+
+
+def _parsed(text: Any) -> Databases | None:
+    """Return the databases that a column has; None for what only another program stores there."""
+    try:
+        found = json.loads(text)
+        return [{"label": each["label"], "parameters": dict(each["parameters"])} for each in found]
+    except (ValueError, TypeError, KeyError):
+        return None
 
 
 def of_task(id: int) -> Posted:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import re
 from collections.abc import Iterable
 
 from models import User
@@ -48,7 +49,7 @@ def _is_like(pattern: str | None, text: str) -> bool:
     if pattern is None:
         return True
     plain = pattern.lower().translate({ord(char): f"[{char}]" for char in "[*?"})
-    return fnmatch.fnmatchcase(text.lower(), plain.replace("%", "*"))
+    return re.fullmatch(fnmatch.translate(plain.replace("%", "*")), text.lower()) is not None  # fnmatch keeps too many
 
 
 def _of_user(request: Request) -> tuple[Role, ...] | None:
@@ -66,7 +67,7 @@ def list_(request: Request) -> Answer:
     roles, of_user = tuple(permissions.roles().values()), _of_user(request)
     if request.number("organization_id") is not None and not request.flag("include_root"):
         roles = ()
-    pattern, rule = request.asked("name"), request.number("rule_id")
+    pattern, rule = rows.pattern(request, "name"), request.number("rule_id")
     right = next((each.right for each in permissions.rules() if each.id == rule), None)
     found = [
         role
@@ -94,7 +95,7 @@ def list_rules(request: Request) -> Answer:
         found = [rule for rule in found if named is not None and rule.right in named.rights]
     if of_user is not None:
         found = [rule for rule in found if rule.right in permissions.rights_of(of_user)]
-    asked = {name: request.asked(name) for name in ("name", "operation", "scope")}
+    asked = {name: rows.pattern(request, name) for name in ("name", "operation", "scope")}
     found = [
         rule for rule in found if all(_is_like(asked[name], text) for name, text in zip(asked, rule.right, strict=True))
     ]

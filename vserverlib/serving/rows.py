@@ -57,16 +57,22 @@ def by_id(model: type[Row], id: int | None, status: int = 404) -> Row:
 # Filters
 
 
+def pattern(request: Request, name: str) -> str | None:
+    """Return a text of the query with % for any characters, None without one; a 400 for a long one."""
+    found = request.asked(name)
+    if found is not None and len(found) > LONGEST_PATTERN:
+        raise Refusal(400, f"{name} is longer than {LONGEST_PATTERN} characters")
+    return found
+
+
 def like(query: Any, request: Request, field: Any) -> Any:
     """Filter by a text with % for any characters, if the request asks for that."""
-    pattern = request.asked(field.name)
-    if pattern is None:
+    pattern_ = pattern(request, field.name)
+    if pattern_ is None:
         return query
-    if len(pattern) > LONGEST_PATTERN:
-        raise Refusal(400, f"{field.name} is longer than {LONGEST_PATTERN} characters")
     if not models.database.is_sqlite:
-        pattern = pattern.replace("\\", r"\\")  # PostgreSQL takes a backslash for the beginning of an escape
-    return query.where(field**pattern)
+        pattern_ = pattern_.replace("\\", r"\\")  # PostgreSQL takes a backslash for the beginning of an escape
+    return query.where(field**pattern_)
 
 
 def equal(query: Any, request: Request, fields: Mapping[str, Any]) -> Any:

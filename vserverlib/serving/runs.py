@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import models
-from models import Node, Result
+from models import Node, Result, Task
 from vserverlib.entities import fields, progress
 from vserverlib.entities.progress import FAILED, STATUSES
 from vserverlib.serving import kills, posted, rows, states
@@ -56,17 +56,17 @@ def list_results(request: Request) -> Answer:
 def _listed(request: Request) -> Any:
     query = rows.visible(request, RESOURCE, Result).order_by(Result.id.desc())
     query = rows.equal(query, request, {"task_id": Result.task, "organization_id": Result.organization})
+    if (task := request.number("task_id")) is not None:
+        rows.by_id(Task, task, 400)  # an empty list would look as if it had no results yet
     if (node := request.number("node_id")) is not None:
-        query = _of_node(query, Node.by_id(node))
+        query = _of_node(query, rows.by_id(Node, node, 400))
     if request.who.kind == NODE:
         query = query.where(Result.task.in_(TASK.select(TASK.id).where(TASK.init_user_id.is_null(False))))
     return query
 
 
-def _of_node(query: Any, node: Node | None) -> Any:
+def _of_node(query: Any, node: Node) -> Any:
     """Filter by the node that computes a run: that of its organization in the collaboration of its task."""
-    if node is None:
-        return query.none()
     tasks = TASK.select(TASK.id).where(TASK.collaboration_id == node.collaboration_id)
     return query.where((Result.organization == node.organization_id) & Result.task.in_(tasks))
 
@@ -134,6 +134,11 @@ def cut(log: str) -> str:
     return log if len(log) <= MAX_LOG else CUT + log[len(CUT) - MAX_LOG :]
 
 
+def joined(log: str, text: str) -> str:
+    """Return a log with more text, on a line of its own."""
+    return f"{log}\n{text}" if log and not log.endswith("\n") else log + text
+
+
 def _fail_siblings(request: Request, run: Result) -> None:
     """End the runs of the same task that have not started: they would compute in vain."""
     waiting = Result.select().where((Result.task == run.task_id) & (Result.state == progress.PENDING))
@@ -153,5 +158,5 @@ def append_log(run_id: int, text: str, node: Any) -> None:
     if run.complete and run.status != states.KILLED:
         return
     if run.task.collaboration_id == node.only_collaboration and posted.of_task(run.task_id).init_user_id is not None:
-        values = {RESULT.log: cut((run.log or "") + text), RESULT.logged_at: MOMENT.clean(fields.now())}
+        values = {RESULT.log: cut(joined(run.log or "", text)), RESULT.logged_at: MOMENT.clean(fields.now())}
         models.database.execute(RESULT.update(values).where(RESULT.id == run_id))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from vserverlib.entities import fields
+from vserverlib.serving import callers
 from vserverlib.serving.desk import Desk
 from vserverlib.serving.hashing_room import HashingRoom
 from vserverlib.serving.presence import NodeBook
@@ -38,5 +39,11 @@ class Server:
         return await self.desk.read(lambda: fields.key_salt(self.desk.database))
 
     async def write(self, request: Request, run: Callable[[], Found]) -> Found:
-        """Have the desk run a function that writes, for the caller of a request."""
-        return await self.desk.write(run, actor=request.actor, events=request.events)
+        """Have the desk run a function that writes, for the caller of a request, whom it reads anew."""
+
+        def run_anew() -> Found:
+            if request.token:
+                request.caller = callers.of_token(request.token)
+            return run()
+
+        return await self.desk.write(run_anew, actor=request.actor, events=request.events)

@@ -20,7 +20,7 @@ from vserverlib.databases.connection import DatabaseMixin
 from vserverlib.entities.fields import key_salt
 from vserverlib.messages import notify
 from vserverlib.running_servers import RunningServer
-from vserverlib.serving import application, presence, tokens
+from vserverlib.serving import application, connections, presence, tokens
 from vserverlib.serving.desk import Busy, Desk
 from vserverlib.serving.node_processes import NodeProcesses
 from vserverlib.serving.server import Server
@@ -100,6 +100,8 @@ def running(open: Callable[[], DatabaseMixin], options: Options) -> Iterator[Ser
     """Give a server with its database open, without a port. Closes all at the end."""
     desk = Desk(open)
     desk.start()
+    if not desk.database.is_sqlite:
+        desk.is_ours = partial(_has_lock, desk.database, [])
     try:
         with _secret(desk.database, options) as secret:
             hosts = frozenset(name.lower() for name in (options.host, *options.allowed_hosts))
@@ -158,6 +160,17 @@ def _lock_on_server(database: Any) -> bool:
     return database.is_pooled or bool(database.execute_sql(LOCKED, [LOCK]).fetchone()[0])
 
 
+def _has_lock(database: Any, sessions: list[Any]) -> bool:
+    """Whether this server has the lock, which ends with a session. In a new session it is taken anew.
+
+    sessions: the one that is known to have it.
+    """
+    session = database.connection()
+    if session not in sessions:
+        sessions[:] = [session] if _lock_on_server(database) else []
+    return bool(sessions)
+
+
 def bound(host: str, port: int) -> socket.socket:
     """Return a socket that is bound to an address. Raises an Error if it is taken or not ours."""
     try:
@@ -207,10 +220,13 @@ class _Program(uvicorn.Server):
             with contextlib.suppress(Busy):  # another program writes for long: they stay as they are
                 await self._server.desk.write(presence.set_all_offline)
         await super().startup(sockets)
+        asyncio.get_running_loop().set_exception_handler(connections.Reporter())
+        self._sweep = asyncio.ensure_future(connections.end_idle(self.server_state.connections))
         self._ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await self._nodes.end()  # they report how their runs ended, while the server still answers
+        self._sweep.cancel()
         for close in self._server.closing:  # long polls and streams are requests that uvicorn would wait for
             await close()
         await super().shutdown(sockets)
@@ -249,5 +265,8 @@ async def _serve(
     for number in ENDING:
         if signal.getsignal(number) is not signal.SIG_IGN:
             loop.add_signal_handler(number, end, number)
-    await program.serve([listening])
+    try:
+        await program.serve([listening])
+    finally:
+        await nodes.end()  # if the server fails
     return came[0] if came else 0

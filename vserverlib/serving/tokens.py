@@ -124,12 +124,15 @@ def locked_secret(title: str, identity: str) -> Iterator[bytes]:
     """
     with files.as_error("the secret of the server has no place, without VSERVER_HOME"):
         folder = home.folder()
-    with files.as_error(f"the secret of the server cannot be kept in {folder}, set VSERVER_HOME to another folder"):
+    unkept = f"the secret of the server cannot be kept in {folder}, set VSERVER_HOME to another folder"
+    with files.as_error(unkept):
         path = home.own_file(folder / f"server-{identity}.key")
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:
         _lock(descriptor, title)
-        yield _read_or_create(descriptor, path)
+        with files.as_error(unkept):
+            secret = _read_or_create(descriptor, path)
+        yield secret
     finally:
         os.close(descriptor)
 
