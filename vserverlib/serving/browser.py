@@ -68,11 +68,15 @@ def _documents() -> Any:
 
 
 class Page(NamedTuple):
-    """An address, and the coroutine that takes (Request, HttpRequest) and returns its response."""
+    """An address, and the coroutine that takes (Request, HttpRequest) and returns its response.
+
+    level: from which level of the server's log a line is written.
+    """
 
     method: str
     path: str
     function: Callable[[Request, HttpRequest], Any]
+    level: int = 1
 
 
 class Browser:
@@ -86,7 +90,7 @@ class Browser:
 
     def pages(self) -> list[Page]:
         """Return all addresses."""
-        static = [Page("GET", f"{ROOT}/{name}", partial(_static, name)) for name in STATIC]
+        static = [Page("GET", f"{ROOT}/{name}", partial(_static, name), 2) for name in STATIC]
         return [
             Page("GET", "/", self._overview),
             Page("GET", f"{TASK}{{id}}", self._task),
