@@ -39,6 +39,7 @@ def picture(folder: Path) -> bytes:
         player = subprocess.Popen([*PROGRAM, "-d", str(path), "demo", "--live"], env=env, stderr=subprocess.DEVNULL)
         try:
             page.wait(AT_WORK)
+            page.wait("document.getAnimations().length == 0")
             return page.screen(WIDTH, HEIGHT)
         finally:
             player.terminate()

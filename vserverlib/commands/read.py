@@ -204,7 +204,7 @@ def _overview_page(target: Target, file: str | None) -> None:
     from vserverlib.databases import storage
 
     with target.open(read_only=True) as database, printing.paged():
-        html.overview(database, None if file is None else storage.as_path(file))
+        html.overview(database, None if file in (None, "-") else storage.as_path(file))
 
 
 @command("why")

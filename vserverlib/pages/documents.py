@@ -19,13 +19,14 @@ Figures = Dashboard | EntityFigures
 class Frame(NamedTuple):
     """What the server adds to a page. user: who has logged in. events: the address of the event stream.
 
-    big: in large type. other: the address of this page in the other size.
+    big: in large type. other: the address of this page in the other size. onward: the address to go to at once.
     """
 
     user: str = ""
     events: str = ""
     big: bool = False
     other: str = ""
+    onward: str = ""
 
 
 def main_part(figures: Figures, title: str, link: str | None = None, query: str = "") -> Markup:
@@ -63,7 +64,8 @@ def log_in(wanted: str, message: str = "", username: str = "", big: bool = False
     return rendering.main_part("page.html", main=main, name="log in", frame=Frame(big=big), style=None, policy=None)
 
 
-def notice(heading: str, text: str, big: bool = False) -> str:
-    """Return a page that says one thing, such as that a task does not exist."""
-    main = rendering.main_part("notice.html", heading=heading, text=text)
-    return rendering.main_part("page.html", main=main, name=heading, frame=Frame(big=big), style=None, policy=None)
+def notice(heading: str, text: str, big: bool = False, onward: str = "") -> str:
+    """Return a page that says one thing, such as that a task does not exist. onward: the address to go to at once."""
+    main = rendering.main_part("notice.html", heading=heading, text=text, onward=onward or "/")
+    frame = Frame(big=big, onward=onward)
+    return rendering.main_part("page.html", main=main, name=heading, frame=frame, style=None, policy=None)

@@ -140,7 +140,8 @@ async def _browsed(server: Server, page: Page, http: HttpRequest) -> Response:
     request = Request(page.method, http.url.path, http.path_params, query, None, None, server=server)
     found: Any = await _refused_or(partial(page.function, request, http))
     response = browser.refused(found) if isinstance(found, Answer) else found
-    log(server, request, response.status_code, time.monotonic() - began)
+    if server.level >= page.level or response.status_code >= 500:
+        log(server, request, response.status_code, time.monotonic() - began)
     return response
 
 

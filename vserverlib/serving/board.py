@@ -7,7 +7,7 @@ PACE times the duration of the last reading, so that other requests have their t
 from __future__ import annotations
 
 import time
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from models import Collaboration, Node, Organization, Result, Task, User
@@ -74,16 +74,12 @@ class Board:
         """Return what differs after any change of the database, whoever made it."""
         return self._desk.commits, self._desk.database.version()
 
-    def read(self, wanted: Iterable[Wanted]) -> dict[Wanted, Found]:
-        """Return what these sessions get, in the open transaction."""
-        version = self.version()
-        return {each: self._read(each, version) for each in wanted}
-
-    def _read(self, wanted: Wanted, version: Hashable) -> Found:
-        caller = self._caller(wanted.session)
+    def read(self, wanted: Wanted) -> Found:
+        """Return what a session gets, in the open transaction."""
+        caller = self.caller(wanted.session)
         if caller is None:
             return Found(None)
-        seen = sight(caller)
+        version, seen = self.version(), sight(caller)
         place = (wanted.task_id, key(seen))
         reading = self._readings.get(place)
         if reading is None or (reading.version != version and not reading.is_settling):
@@ -93,7 +89,8 @@ class Board:
             self._keep(place, reading)
         return Found(caller, reading, reading.version != version)
 
-    def _caller(self, session: Session) -> Caller | None:
+    def caller(self, session: Session) -> Caller | None:
+        """Return the user of a session; None if it has ended."""
         user = User.by_id(session.user_id)
         has_ended = self._sessions.find(session.secret) is None
         if has_ended or user is None or user.stored_hash("password") != session.stored:

@@ -21,6 +21,7 @@ from starlette.responses import Response, StreamingResponse
 from vserverlib.serving import log_ins, sessions
 from vserverlib.serving.answers import Answer
 from vserverlib.serving.board import Board, Found, Reading, Wanted
+from vserverlib.serving.callers import Caller
 from vserverlib.serving.live import Live
 from vserverlib.serving.refusals import Refusal
 from vserverlib.serving.requests import Request
@@ -67,11 +68,15 @@ def _documents() -> Any:
 
 
 class Page(NamedTuple):
-    """An address, and the coroutine that takes (Request, HttpRequest) and returns its response."""
+    """An address, and the coroutine that takes (Request, HttpRequest) and returns its response.
+
+    level: from which level of the server's log a line is written.
+    """
 
     method: str
     path: str
     function: Callable[[Request, HttpRequest], Any]
+    level: int = 1
 
 
 class Browser:
@@ -85,7 +90,7 @@ class Browser:
 
     def pages(self) -> list[Page]:
         """Return all addresses."""
-        static = [Page("GET", f"{ROOT}/{name}", partial(_static, name)) for name in STATIC]
+        static = [Page("GET", f"{ROOT}/{name}", partial(_static, name), 2) for name in STATIC]
         return [
             Page("GET", "/", self._overview),
             Page("GET", f"{TASK}{{id}}", self._task),
@@ -107,7 +112,7 @@ class Browser:
     async def _page(self, request: Request, http: HttpRequest, task_id: int | None) -> Response:
         found = await self._found(http, task_id)
         if found is None or found.caller is None:
-            return _moved(f"{LOG_IN}?to={quote(request.path + _query(http))}")
+            return _without_session(http, request.path + _query(http))
         request.caller = found.caller
         if found.reading is None:
             return html(_documents().notice(f"no task {task_id}", NO_TASK, _is_big(http)), 404)
@@ -124,8 +129,11 @@ class Browser:
         session = self._session(http)
         if session is None:
             return None
-        wanted = Wanted(session, task_id)
-        return (await self._server.desk.read(lambda: self.board.read([wanted])))[wanted]
+        return await self._server.desk.read(lambda: self.board.read(Wanted(session, task_id)))
+
+    async def _caller(self, session: Session | None) -> Caller | None:
+        """Return the user of a session; None without one that has not ended."""
+        return None if session is None else await self._server.desk.read(lambda: self.board.caller(session))
 
     @property
     def _title(self) -> str:
@@ -139,13 +147,10 @@ class Browser:
         return main
 
     async def _events(self, request: Request, http: HttpRequest) -> Response:
-        task_id = request.number("task")
-        found = await self._found(http, task_id)
-        if found is None or found.caller is None:
+        task_id, session = request.number("task"), self._session(http)
+        request.caller = await self._caller(session)
+        if session is None or request.caller is None:
             raise Refusal(401, "log in first")
-        request.caller = found.caller
-        session = self._session(http)
-        assert session is not None
         if http.method == "HEAD":
             return Response("", 200, HEADERS, "text/event-stream")
         stream = self.live.stream(Wanted(session, task_id), _query(http))
@@ -154,12 +159,11 @@ class Browser:
     # Log-in and log-out
 
     def _session(self, http: HttpRequest) -> Session | None:
-        return self._sessions.find(http.cookies.get(sessions.cookie_name(_host(http))))
+        return self._sessions.find(_secret(http))
 
     async def _door(self, request: Request, http: HttpRequest) -> Response:
         wanted = _wanted(request.asked("to"))
-        found = await self._found(http, None)
-        if found is not None and found.caller is not None:
+        if await self._caller(self._session(http)) is not None:
             return _moved(wanted)
         return html(_documents().log_in(wanted, big=wanted.endswith(BIG)))
 
@@ -173,14 +177,14 @@ class Browser:
             text = WRONG if refusal.status == 401 else refusal.message
             return html(_documents().log_in(wanted, text, username, wanted.endswith(BIG)), refusal.status)
         request.caller = caller
-        self._sessions.end(http.cookies.get(sessions.cookie_name(_host(http))))
+        self._sessions.end(_secret(http))
         secret = self._sessions.start(caller.id, stored).secret
         is_secure = http.headers.get("origin", "").startswith("https:")
         return _moved(wanted, sessions.set_cookie(_host(http), secret, is_secure))
 
     async def _log_out(self, request: Request, http: HttpRequest) -> Response:
         _require_own_page(http)
-        self._sessions.end(http.cookies.get(sessions.cookie_name(_host(http))))
+        self._sessions.end(_secret(http))
         self.live.renew()
         return _moved(LOG_IN, sessions.remove_cookie(_host(http)))
 
@@ -193,6 +197,11 @@ NO_TASK = "There is no such task, or your roles do not let you see it."
 
 def _host(http: HttpRequest) -> str:
     return http.headers.get("host", "")
+
+
+def _secret(http: HttpRequest) -> str | None:
+    """Return the text in the cookie of a session."""
+    return http.cookies.get(sessions.cookie_name(_host(http)))
 
 
 def _is_big(http: HttpRequest) -> bool:
@@ -233,6 +242,16 @@ async def _form(http: HttpRequest) -> dict[str, str]:
 
 
 # Responses
+
+
+def _without_session(http: HttpRequest, path: str) -> Response:
+    """Return the way to the log-in, for a request without a session.
+
+    Who follows a link of another site has sent no cookie, because that is strict: a page of ours leads to itself.
+    """
+    if http.headers.get("sec-fetch-site") == "cross-site":
+        return html(_documents().notice("One moment", "The page opens.", onward=path))
+    return _moved(f"{LOG_IN}?to={quote(path)}")
 
 
 def html(text: str, status: int = 200) -> Response:

@@ -1,8 +1,8 @@
 """The event streams of open pages: each gets its main part anew when that differs (server-sent events).
 
-While somebody watches, the version of the database is compared twice a second; after a change, one job of the desk
-reads the figures for all. Every 15 seconds ages are written anew, and it is checked who may still watch. While nobody
-watches, nothing is done.
+While somebody watches, the version of the database is compared twice a second. After a change, the figures are read
+once for all who may see the same. Every 15 seconds, ages are written anew, and it is checked who may still watch. While
+nobody watches, nothing is done.
 """
 
 from __future__ import annotations
@@ -126,7 +126,8 @@ class Live:
         is_due = time.monotonic() - self._read_at > RENEW_EVERY
         if is_due or is_stale or version != self._version or not wanted.keys() <= self._found.keys():
             self._version, self._read_at = version, time.monotonic()
-            self._found = await self._desk.read(partial(self._board.read, wanted))
+            # One by one, so that other requests come in between.
+            self._found = {each: await self._desk.read(partial(self._board.read, each)) for each in wanted}
             self._show()
         elif any(each.is_new for each in self._watchers):
             self._show()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Mapping
+from itertools import islice
 from typing import NamedTuple
 
 LIFETIME = 12 * 3600.0  # seconds
@@ -28,14 +29,14 @@ class Sessions:
     """The sessions that have not ended."""
 
     def __init__(self) -> None:
-        self._by_secret: dict[str, Session] = {}
+        self._by_secret: dict[str, Session] = {}  # the oldest first
 
     def start(self, user_id: int, stored: str) -> Session:
         """Start a session."""
         moment = time.monotonic()
-        self._by_secret = {secret: each for secret, each in self._by_secret.items() if each.until > moment}
-        while len(self._by_secret) >= MAX_SESSIONS:
-            del self._by_secret[next(iter(self._by_secret))]
+        for each in list(islice(self._by_secret.values(), 2)):
+            if each.until < moment or len(self._by_secret) >= MAX_SESSIONS:
+                self.end(each.secret)
         session = Session(secrets.token_urlsafe(SECRET_BYTES), user_id, stored, moment + LIFETIME)
         self._by_secret[session.secret] = session
         return session
