@@ -478,7 +478,7 @@ class Postgres(sequences.SequenceMixin, DatabaseMixin, peewee.PostgresqlDatabase
         if state == SEQUENCE_LIMIT:
             sequences.refuse_used_up(self.title, said, error)
         if state == TOO_LARGE:  # not the database's fault, as an OperationalError else is
-            raise Error(f"{self.title} takes no text of this length here ({said}): shorten it") from error.__cause__
+            raise Error(f"a text is too long for PostgreSQL ({said}): shorten it") from error.__cause__
         if state in NO_SPACE:
             raise Error(
                 f"{self.title} could not be written ({said}): nothing was changed; free some disk space"
