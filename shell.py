@@ -258,12 +258,17 @@ def _watcher(database: Any) -> Callable[..., None]:
 def post(image: str, method: str, arguments: Mapping[str, Any] | None = None, **options: Any) -> Any:
     """Post a task to the running server, as in post("demo/average:1", "central_average", {"column": "age"}).
 
-    Shows its progress, then its results. organizations=["IKNL"], everywhere=True, collaboration="…", user="anna",
-    databases=["default"], name="…", wait=False: see help(api.post) of `from vserverlib import api`.
+    Shows its progress, then its results. Options: organizations=["IKNL"], everywhere=True, collaboration="…",
+    user="anna", databases=["default"], name="…", wait=False.
     """
     from vserverlib import api
 
     return api.post(image, method, arguments, **options)
+
+
+# What completion offers for its arguments, "" for the first.
+_NAMES = {"organizations": models.Organization.name, "collaboration": models.Collaboration.name}
+post.texts = {"": models.Task.image, "user": models.User.username, **_NAMES}  # type: ignore[attr-defined]
 
 
 def summary(database: Any) -> list[Summary]:

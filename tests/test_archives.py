@@ -81,12 +81,12 @@ def test_a_dump_whose_rows_cannot_be_read_in_our_order(url: str, programs: Path)
     assert "create one with vserver backup or pg_dump --format=custom" in refused(url, by_hand(programs, url, "-Ft"))
 
 
-@pytest.mark.parametrize("part", [0.2, 0.5, 0.9, 0.99])
-def test_a_dump_that_is_cut_off_is_found_before_anything_is_done(dump: Path, url: str, part: float) -> None:
+def test_a_dump_that_is_cut_off_is_found_before_anything_is_done(dump: Path, url: str) -> None:
     content = dump.read_bytes()
-    dump.write_bytes(content[: int(len(content) * part)])
-    with pytest.raises(Error, match=r"cannot be read by pg_restore|cut off"):
-        archives.opened(dump, "")
+    for part in (0.2, 0.5, 0.9, 0.99):
+        dump.write_bytes(content[: int(len(content) * part)])
+        with pytest.raises(Error, match=r"cannot be read by pg_restore|cut off"):
+            archives.opened(dump, "")
 
 
 def test_a_dump_of_another_program(url: str, bare: str, programs: Path) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from helpers.process import SECONDS
 from helpers.terminal import Terminal, environment
 from rich.cells import cell_len
 
@@ -538,7 +539,7 @@ def test_a_private_copy_is_not_left_behind_by_a_signal(number: signal.Signals, e
         assert process.stdout and process.stdout.readline() == b"ready\n"
         assert len(list(place.iterdir())) == 1
         process.send_signal(number)
-        assert process.wait(20) == -number  # ended by the signal; a shell reports 128 more
+        assert process.wait(SECONDS) == -number  # ended by the signal; a shell reports 128 more
     assert list(place.iterdir()) == []
 
 
@@ -565,7 +566,7 @@ def test_a_sandbox_at_a_terminal_reports_after_the_shell(example: Path) -> None:
 def test_the_shell_without_a_terminal_for_its_output_is_one_clear_line(example: Path) -> None:
     ours, theirs = pty.openpty()
     command, env = [sys.executable, "-m", "vserver", "shell"], environment(Path.cwd())
-    done = subprocess.run(command, stdin=theirs, capture_output=True, text=True, env=env, check=False, timeout=60)
+    done = subprocess.run(command, stdin=theirs, capture_output=True, text=True, env=env, check=False, timeout=SECONDS)
     os.close(ours)
     os.close(theirs)
     assert (done.returncode, done.stdout) == (1, "")
@@ -663,7 +664,7 @@ def test_ctrl_c_ends_a_script_with_status_130(example: Path) -> None:
     with subprocess.Popen(command, env=environment(Path.cwd()), **options) as process:
         assert process.stdout and process.stdout.readline() == b"ready\n"
         process.send_signal(signal.SIGINT)
-        assert process.communicate(timeout=20)[1].endswith(b"KeyboardInterrupt\n")
+        assert process.communicate(timeout=SECONDS)[1].endswith(b"KeyboardInterrupt\n")
     assert process.returncode == 130
 
 

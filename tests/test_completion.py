@@ -226,3 +226,11 @@ def test_where_offers_no_secret_and_nothing_for_an_unknown_field(source: str, na
 
 def test_where_leaves_a_name_that_is_not_a_field_to_ipython(names: dict[str, Any]) -> None:
     assert complete("db.Task.where(db", names) is None
+
+
+def test_post_offers_images_and_who_runs_and_posts(names: dict[str, Any]) -> None:
+    assert offered('post("har', names) == ["harbor/average"]
+    assert offered('post("x", "y", organizations=["', names) == ["IKNL", "Oslo"]
+    assert offered('post("x", "y", organizations="o', names) == ["Oslo"]
+    assert offered('post("x", "y", collaboration="', names) == ["ROTTERDAM"]
+    assert offered('post("x", "y", name="', names) == offered('post("x", "', names) == []

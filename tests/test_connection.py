@@ -11,7 +11,6 @@ import sqlite3
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -62,12 +61,10 @@ def process_that_writes(path: Path) -> Iterator[subprocess.Popen[str]]:
     process.stdout.close()
 
 
-def interrupt_after(seconds: float) -> threading.Timer:
+def interrupt_after(seconds: float) -> None:
     """Press Ctrl-C, in a moment."""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has its background jobs ignore it
-    timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
-    return timer
+    threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGINT)).start()
 
 
 def test_a_file_that_another_program_keeps_for_itself_is_waited_for_when_it_is_opened(tmp_path: Path) -> None:
@@ -118,26 +115,22 @@ def test_a_wait_ends_when_the_lock_is_gone(database: Any, blocker: Blocker) -> N
     assert len(db.Organization.get()) == 1
 
 
-def test_ctrl_c_ends_a_wait_for_a_lock_within_a_second(database: Any, blocker: Blocker) -> None:
+def test_ctrl_c_ends_a_wait_for_a_lock(database: Any, blocker: Blocker) -> None:
     organization = db.Organization(name="x")
-    timer, began = interrupt_after(0.2), time.monotonic()
     with pytest.raises(KeyboardInterrupt):
+        interrupt_after(0.2)
         organization.save()
-    assert time.monotonic() - began < 4  # a lock is waited for five seconds, the query for ever
-    timer.join()
     blocker.end()
     organization.save()
     assert organization.id == 1
 
 
 @pytest.mark.parametrize("sql", ["SELECT count(*) FROM n", "SELECT i FROM n WHERE i < 0"])
-def test_ctrl_c_ends_a_running_query_within_a_second(database: Any, sql: str) -> None:
+def test_ctrl_c_ends_a_running_query(database: Any, sql: str) -> None:
     endless = f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) {sql}"
-    timer, began = interrupt_after(0.2), time.monotonic()
     with pytest.raises(KeyboardInterrupt):
+        interrupt_after(0.2)
         database.execute_sql(endless).fetchone()
-    assert time.monotonic() - began < 4  # a lock is waited for five seconds, the query for ever
-    timer.join()
     db.Organization(name="the session goes on").save()
 
 
@@ -172,10 +165,9 @@ def test_ctrl_c_ends_the_reading_of_a_list(database: Any) -> None:
     endless = "SELECT i AS id FROM (WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n)"
     tasks = db.Task.select().where(db.Task.id.in_(peewee.SQL(f"({endless} WHERE i < 0)")) | (db.Task.id > 0))
     db.Task(name="x").save()
-    timer = interrupt_after(0.2)
     with pytest.raises(KeyboardInterrupt):
+        interrupt_after(0.2)
         list(tasks)
-    timer.join()
     assert not tasks.is_read and len(list(db.Task.get())) == 1
 
 

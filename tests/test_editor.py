@@ -39,7 +39,7 @@ def editor(tmp_path: Path) -> Callable[[str], str]:
         program = tmp_path / "an editor.py"
         begin = "import os, sys\npath = sys.argv[-1]\ntext = open(path).read()\n"
         program.write_text(f"{begin}{code}\nif os.path.exists(path): open(path, 'w').write(text)\n")
-        return shlex.join([sys.executable, str(program)])
+        return shlex.join([sys.executable, "-IS", str(program)])
 
     return make
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sqlite3
 import sys
@@ -183,6 +184,13 @@ def test_a_line_that_vserver_does_not_understand_is_a_usage_error(words: str, ex
 # Passwords
 
 
+def stored_password(path: Path) -> str:
+    """Return the hash of user 1."""
+    with contextlib.closing(sqlite3.connect(path)) as conn:
+        (found,) = conn.execute("SELECT password FROM user WHERE id = 1").fetchone()
+    return str(found)
+
+
 def test_a_password_is_asked_hidden_and_kept_nowhere(at_terminal: Terminal, example: Path, home: Path) -> None:
     at_terminal.send("%vserver passwd anna.devries\r")
     at_terminal.wait_for_secret("New password of user 1 .*:")
@@ -193,19 +201,18 @@ def test_a_password_is_asked_hidden_and_kept_nowhere(at_terminal: Terminal, exam
     at_terminal.leave()
     assert PASSWORD not in at_terminal.raw
     assert [file for file in home.rglob("*") if file.is_file() and PASSWORD.encode() in file.read_bytes()] == []
-    (stored,) = sqlite3.connect(example).execute("SELECT password FROM user WHERE id = 1").fetchone()
-    assert hashing.matches(PASSWORD, stored)
+    assert hashing.matches(PASSWORD, stored_password(example))
 
 
 def test_two_passwords_that_differ_change_nothing(at_terminal: Terminal, example: Path) -> None:
-    before = sqlite3.connect(example).execute("SELECT password FROM user WHERE id = 1").fetchone()
+    before = stored_password(example)
     at_terminal.send("%vserver passwd anna.devries\r")
     at_terminal.wait_for_secret("New password of user 1 .*:")
     at_terminal.send(PASSWORD + "\r")
     at_terminal.wait_for_secret("The same again:")
     at_terminal.send("something else\r")
     assert re.search("error: .* differ", at_terminal.answer())
-    assert sqlite3.connect(example).execute("SELECT password FROM user WHERE id = 1").fetchone() == before
+    assert stored_password(example) == before
 
 
 def test_a_password_is_not_asked_where_it_would_be_shown(example: Path) -> None:

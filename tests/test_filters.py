@@ -390,17 +390,18 @@ FOLDED = (
 )
 
 
-@pytest.mark.parametrize(
-    "asked", ["straße", "ß", "É", "İ", "i̇s", "ﬁ", "fi", "ς", "ΣΑΣ", "k", "\u212a", "\u02bcn", "\u03b1\u03b9", "s", "n"]
-)
-def test_both_kinds_of_databases_find_a_text_by_one_rule(database: Any, asked: str) -> None:
+ASKED = ("straße", "ß", "É", "İ", "i̇s", "ﬁ", "fi", "ς", "ΣΑΣ", "k", "\u212a", "\u02bcn", "\u03b1\u03b9", "s", "n")
+
+
+def test_both_kinds_of_databases_find_a_text_by_one_rule(database: Any) -> None:
     for name in FOLDED:
         db.Organization(name=name).save()
-    fold = str.lower if asked.isascii() else str.casefold
-    read = (lambda text: "".join(c.lower() if c.isascii() else c for c in text)) if asked.isascii() else fold
-    expected = [name for name in FOLDED if fold(asked) in read(name)]
-    assert [each.name for each in db.Organization.where(f"name~{asked}")] == expected
-    assert [each.name for each in db.Organization.search(asked)] == expected
+    for asked in ASKED:
+        fold = str.lower if asked.isascii() else str.casefold
+        read = (lambda text: "".join(c.lower() if c.isascii() else c for c in text)) if asked.isascii() else fold
+        expected = [name for name in FOLDED if fold(asked) in read(name)]
+        assert [each.name for each in db.Organization.where(f"name~{asked}")] == expected
+        assert [each.name for each in db.Organization.search(asked)] == expected
 
 
 def test_no_letter_that_has_a_case_is_beyond_those_that_are_looked_at() -> None:

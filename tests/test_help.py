@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from helpers import pages
 from helpers.process import python
 from helpers.process import vserver as started
-from helpers.terminal import ROOT
+from helpers.terminal import PATIENCE, ROOT
 
 import vserver
 from vserverlib.commands import help_page, topics
@@ -74,7 +74,7 @@ def test_an_example_works_on_the_example_data(name: str, line: str, example: Pat
     before = BEFORE["init"] if "init" in line else BEFORE.get(name, "")
     command = ["bash", "-e", "-o", "pipefail", "-c", f"{before}\n{line}"]
     done = subprocess.run(
-        command, cwd=example.parent, env=env, capture_output=True, text=True, check=False, timeout=60, input=""
+        command, cwd=example.parent, env=env, capture_output=True, text=True, check=False, timeout=PATIENCE, input=""
     )
     assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
     assert done.stdout or ".html" in line or name not in ("list", "show", "overview"), f"{line} prints nothing"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import http.server
 import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -159,3 +161,27 @@ def test_ctrl_c_at_a_terminal_ends_nodes_and_runs(path: Path, tmp_path: Path) ->
         (run,) = our_node.runs_of(client, task)
         assert run["status"] == "failed" and "stopped" in run["log"]
     assert our_node.folders() == [] and our_node.processes() == []
+
+
+class Strange(http.server.BaseHTTPRequestHandler):
+    """Answers every request with 200 and JSON that no vantage6 server sends."""
+
+    def do_POST(self) -> None:  # as the library calls it
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(self.server.answer)  # type: ignore[attr-defined]
+
+    def log_message(self, format: str, *args: object) -> None: ...
+
+
+@pytest.mark.parametrize("answer", [b"[]", b"<html>", b'{"access_token": "x", "refresh_token": 1}', b"null", b"\xff"])
+def test_a_server_of_something_else_is_refused_in_one_line(path: Path, tmp_path: Path, answer: bytes) -> None:
+    our_server.fill_with_root(path)
+    federation = Federation(path, 1)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Strange) as strange:
+        strange.answer = answer  # type: ignore[attr-defined]
+        threading.Thread(target=strange.serve_forever, daemon=True).start()
+        done = vserver("node", federation.write(tmp_path / "sites", strange.server_port))
+        strange.shutdown()
+    assert done.status == 1 and f":{strange.server_port}" in done.err and "Traceback" not in done.err

@@ -91,12 +91,12 @@ def test_a_killed_task_ends_its_processes_and_keeps_its_log(client: Client, file
         assert all("asleep" in run["log"] for run in our_node.runs_of(client, task))
 
         task = our_node.post(client, "sleep", ASLEEP, sites=(1,))
-        our_node.until(client, task, ["active"])
+        our_node.until(client, task, ["active"], log="asleep")
         assert client.ask("POST", "kill/node/tasks", {"id": 1}).status == 200
         assert statuses(client, task) == ["killed by user"]
 
         task = our_node.post(client, "sleep", ASLEEP, sites=(1,))
-        our_node.until(client, task, ["active"])
+        our_node.until(client, task, ["active"], log="asleep")
         assert client.ask("DELETE", f"task/{task}").status == 200
         node.until("killed by user", times=4)
         assert node.stop() == 0
@@ -137,7 +137,7 @@ def test_a_node_that_is_stopped_ends_its_run_as_failed(client: Client, file: Pat
     with our_node.running(file) as node:
         node.until("online")
         task = our_node.post(client, "sleep", ASLEEP)
-        our_node.until(client, task, ["active"])
+        our_node.until(client, task, ["active"], log="asleep")
         status = node.stop(number)
         assert status == (0 if number == signal.SIGINT else -number)
     (run,) = our_node.runs_of(client, task)
@@ -173,14 +173,17 @@ def test_a_kill_that_the_node_missed_counts_when_it_is_back(
     with our_node.running(file) as node:
         node.until("online")
         task = our_node.post(client, "sleep", ASLEEP)
-        our_node.until(client, task, ["active"])
+        our_node.until(client, task, ["active"], log="asleep")
         os.kill(node.process.pid, signal.SIGSTOP)
-        assert client.ask("POST", "kill/task", {"id": task}).status == 200
         serving.kill()
-        os.kill(node.process.pid, signal.SIGCONT)
-        with our_server.running(path, tmp_path, "-q", port=serving.port):
+        with our_server.running(path, tmp_path, "-q", port=serving.port) as again:
+            client = again.client()
+            client.log_in()
+            assert client.ask("POST", "kill/task", {"id": task}).status == 200
+            os.kill(node.process.pid, signal.SIGCONT)
             node.until("killed by user")
             assert node.stop() == 0
+    assert our_node.processes() == []
 
 
 def test_a_node_runs_once_and_a_wrong_key_ends_the_command(

@@ -34,9 +34,13 @@ class Index:
         return self.number
 
 
-@pytest.mark.parametrize("value", TOO_LARGE, ids=lambda value: str(type(value).__name__))
 @pytest.mark.parametrize("name", FIELDS)
-def test_a_number_of_more_than_64_bits_is_refused(story: SimpleNamespace, name: str, value: Any) -> None:
+def test_a_number_of_more_than_64_bits_is_refused(story: SimpleNamespace, name: str) -> None:
+    for value in TOO_LARGE:
+        check_too_large(story, name, value)
+
+
+def check_too_large(story: SimpleNamespace, name: str, value: Any) -> None:
     field, column = getattr(db.Task, name), db.Task.alias()
     if name != "id":
         with pytest.raises(Error, match="it has more than 64 bits"):
@@ -56,13 +60,13 @@ def test_a_number_of_more_than_64_bits_is_refused(story: SimpleNamespace, name: 
     story.task.save()
 
 
-@pytest.mark.parametrize("value", NO_NUMBERS, ids=repr)
 @pytest.mark.parametrize("name", FIELDS[:2])
-def test_anything_but_a_whole_number_is_refused(story: SimpleNamespace, name: str, value: Any) -> None:
-    with pytest.raises(Error, match=f"{name} takes"):
-        setattr(story.task, name, value)
-    with pytest.raises(Error, match=f"{name} takes"):
-        db.Task.select().where(getattr(db.Task, name) == value).count()
+def test_anything_but_a_whole_number_is_refused(story: SimpleNamespace, name: str) -> None:
+    for value in NO_NUMBERS:
+        with pytest.raises(Error, match=f"{name} takes"):
+            setattr(story.task, name, value)
+        with pytest.raises(Error, match=f"{name} takes"):
+            db.Task.select().where(getattr(db.Task, name) == value).count()
 
 
 def test_numbers_of_64_bits_are_taken(story: SimpleNamespace) -> None:
@@ -122,11 +126,11 @@ WORDS = (
 )
 
 
-@pytest.mark.parametrize("words", WORDS, ids=lambda words: " ".join(words)[:60])
-def test_a_command_refuses_it_in_a_line(address: str, story: SimpleNamespace, words: tuple[str, ...]) -> None:
-    done = CliRunner().invoke(vserver.main, ["-d", address, *words], prog_name="vserver")
-    assert isinstance(done.exception, SystemExit) and done.exit_code in (1, 2, 4) and done.stdout == ""
-    assert "Error: " in done.stderr
+def test_a_command_refuses_it_in_a_line(address: str, story: SimpleNamespace) -> None:
+    for words in WORDS:
+        done = CliRunner().invoke(vserver.main, ["-d", address, *words], prog_name="vserver")
+        assert isinstance(done.exception, SystemExit) and done.exit_code in (1, 2, 4) and done.stdout == "", words
+        assert "Error: " in done.stderr, words
 
 
 def test_a_process_refuses_it_in_a_line(example: Any, tmp_path: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import pickle
+from contextlib import closing
 from types import SimpleNamespace
 from typing import Any
 
@@ -98,14 +99,15 @@ def test_a_mask_is_never_written(user: Any, database: Any) -> None:
 # Methods of the class
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["update", "insert", "insert_many", "insert_from", "replace", "replace_many", "create", "bulk_create"]
-    + ["bulk_update", "get_or_create", "set_by_id", "delete_by_id"],
-)
-def test_what_writes_for_the_class_is_refused_for_one_entity(name: str, story: SimpleNamespace) -> None:
-    with pytest.raises(Error, match=rf"^{name}\(\) is for the class Task, not for one task: .*t\.(save|delete)\(\)"):
-        getattr(story.task, name)(name="x")
+WRITE = ("update", "insert", "insert_many", "insert_from", "replace", "replace_many", "create", "bulk_create")
+WRITE += ("bulk_update", "get_or_create", "set_by_id", "delete_by_id")
+
+
+def test_what_writes_for_the_class_is_refused_for_one_entity(story: SimpleNamespace) -> None:
+    for name in WRITE:
+        is_for = rf"^{name}\(\) is for the class Task, not for one task: .*t\.(save|delete)\(\)"
+        with pytest.raises(Error, match=is_for):
+            getattr(story.task, name)(name="x")
     assert [task.name for task in db.Task.get()] == ["average"]
 
 
@@ -243,7 +245,7 @@ def test_models_of_others_are_prefetched_as_ever() -> None:
     class Book(peewee.Model):
         author = peewee.ForeignKeyField(Author, backref="books")
 
-    with peewee.SqliteDatabase(":memory:").bind_ctx([Author, Book]):
+    with closing(peewee.SqliteDatabase(":memory:")) as database, database.bind_ctx([Author, Book]):
         Author._meta.database.create_tables([Author, Book])
         Book.create(author=Author.create(name="a"))
         (author,) = prefetch(Author.select(), Book)

@@ -18,7 +18,7 @@ from vserverlib.plans import deleted_rows, postgres_server, reverting
 from vserverlib.plans.working_copy import WorkingCopy
 
 WAITING = "SELECT COUNT(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-SECONDS = 30.0  # until a test gives up
+SECONDS = 180.0  # until a test gives up
 
 
 @pytest.fixture

@@ -208,7 +208,8 @@ def test_the_copy_of_a_servers_database_has_no_hashes(tmp_path: Path) -> None:
     vserver("-d", server, "shell", "--read-only", "-c", "1")
     copies = [file for file in Path(os.environ["HOME"]).rglob("*.db") if file.is_file()]
     texts = [file.read_bytes().decode("latin-1") for file in copies]
-    known = {hash for (hash,) in sqlite3.connect(server).execute("SELECT password FROM user") if hash}
+    with contextlib.closing(sqlite3.connect(server)) as conn:
+        known = {hash for (hash,) in conn.execute("SELECT password FROM user") if hash}
     assert copies and known and not [hash for hash in known for text in texts if hash in text]
 
 

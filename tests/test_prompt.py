@@ -209,6 +209,8 @@ def test_a_common_mistake_gets_the_line_that_helps(at_prompt: Terminal, typed: s
     shown = at_prompt.enter(typed)
     assert re.search(MISTAKES[typed], plainly(shown)), shown
     assert "Traceback" not in shown and len(shown.splitlines()) <= 6
+    assert max(map(len, shown.splitlines())) <= at_prompt.screen.columns
+    assert not {"wi", "th:", "lin", "es"} & set(plainly(shown).split()), "a word is broken"
     assert not list(Path.cwd().glob("*organization*"))  # of %save
 
 
@@ -230,15 +232,6 @@ def test_a_variable_that_a_lookup_left_empty_is_explained_later(at_prompt: Termi
     at_prompt.enter('org = db.Organization.get_by_name("IKLN")')
     assert 'error: org is None: no organization "IKLN"; did you mean "IKNL"?' in at_prompt.enter("org.users")
     assert "Traceback" in at_prompt.enter("nothing = None; nothing.users")  # anybody else's None
-
-
-def test_no_message_breaks_a_word(at_prompt: Terminal) -> None:
-    at_prompt.enter("organization = db.Organization.get(1)")
-    for typed in MISTAKES:
-        for line in at_prompt.enter(typed).splitlines():
-            assert len(line) <= at_prompt.screen.columns
-        words = set(plainly(at_prompt.enter(typed)).split())
-        assert not {"wi", "th:", "lin", "es"} & words
 
 
 # Help

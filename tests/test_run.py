@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -27,6 +28,7 @@ from vserverlib.examples import patients
 from vserverlib.posting import choosing, method_arguments
 from vserverlib.posting.choosing import Wanted
 from vserverlib.queries import outcomes
+from vserverlib.serving import callers, runs
 
 SECONDS = 60.0
 
@@ -92,6 +94,21 @@ def test_a_task_is_posted_computed_and_shown(address: str, federation: Federatio
 
         (row,) = json.loads(vserver(*run, "central", "-o", "json").out)
         assert (row["result"], row["status"], row["organization"]) == (6, "completed", "root")
+        code = (
+            f'print(post("{IMAGE}", "add", {{"first": 1, "second": 2}}, organizations=[2, "site 3"], user=1).results)'
+        )
+        done = vserver("-d", address, "shell", "-c", code)
+        assert (done.status, done.out) == (0, "[3, 3]\n"), done
+        begun = children(server.process.pid)
+        assert len(begun) == 1 and server.stop() == 0
+        until_gone(begun)
+    assert state_files() == [] and "Traceback" not in server.err and "api_key" not in server.err
+
+
+def test_run_takes_words_files_and_choices(path: Path, tmp_path: Path) -> None:
+    our_server.fill_with_root(path)
+    with served(str(path), Federation(path, 3), tmp_path):
+        run = ("-d", path, "run", IMAGE)
         rows = vserver(*run, "part", "--all", "-o", "jsonl").out.splitlines()
         assert [json.loads(each)["result"] for each in rows] == [2, 2, 2]
         few = vserver(*run, "part", "--organization", "site 3", "--organization", "2", "-o", "json")
@@ -103,40 +120,34 @@ def test_a_task_is_posted_computed_and_shown(address: str, federation: Federatio
         stdin = vserver(*run, "add", "-", given='{"first": "a", "second": "b"}', o="x")
         assert stdin.status == 0 and '"ab"' in stdin.out
         assert vserver(*run, "other").status == 1
-        done = vserver("-d", address, "run", "demo/unknown:1", "add")
+        done = vserver("-d", path, "run", "demo/unknown:1", "add")
         assert done.status == 1 and "not allowed" in done.out, done
 
         name = vserver(*run, "part", "--no-wait", "--name", "mine")
         assert (name.status, name.err) == (0, "") and name.out.startswith("task/")
-        assert vserver("-d", address, "wait", name.out.strip()).status == 0
-        assert vserver("-d", address, "list", "tasks", "--where", "name=mine", "-o", "name").out == name.out
+        assert vserver("-d", path, "wait", name.out.strip()).status == 0
+        assert vserver("-d", path, "list", "tasks", "--where", "name=mine", "-o", "name").out == name.out
 
-        code = (
-            f'print(post("{IMAGE}", "add", {{"first": 1, "second": 2}}, organizations=[2, "site 3"], user=1).results)'
-        )
-        done = vserver("-d", address, "shell", "-c", code)
-        assert (done.status, done.out) == (0, "[3, 3]\n"), done
-        code = f'print(post("{IMAGE}", "part", wait=False).runs[0].state, post("{IMAGE}", "fail").results)'
-        assert vserver("-d", address, "shell", "-c", code).out == "pending [None]\n"
-        begun = children(server.process.pid)
-        assert len(begun) == 1 and server.stop() == 0
-        until_gone(begun)
-    assert state_files() == [] and "Traceback" not in server.err and "api_key" not in server.err
+        code = f'print(len(post("{IMAGE}", "part", wait=False).runs), post("{IMAGE}", "fail").results)'
+        assert vserver("-d", path, "shell", "-c", code).out == "1 [None]\n"
 
 
 def test_it_waits_for_a_node_that_is_not_online_and_ctrl_c_leaves_the_task(path: Path, tmp_path: Path) -> None:
     our_server.fill_with_root(path)
     Federation(path, 2)
     with our_server.running(path, tmp_path):
-        command = [*PROGRAM, "-d", str(path), "run", IMAGE, "part", "--all"]
-        terminal = Terminal(command, environment(Path(os.environ["HOME"])), 100)
-        try:
-            terminal.wait_for("organization 1 .* has no node online: the task waits for node 1")
-            terminal.wait_for("0/2")
-            terminal.interrupt()
-            assert terminal.wait_for_end() == 130 and f"vserver -d {path} wait 1" in terminal.text.replace("\n  ", " ")
-        finally:
-            terminal.child.close(force=True)
+        for words, said in (
+            (["run", IMAGE, "part", "--all"], "task 1 goes on; wait for it with: vserver -d .* wait 1"),
+            (["shell", "-c", f'post("{IMAGE}", "part", everywhere=True)'], "task 2 goes on"),
+        ):
+            terminal = Terminal([*PROGRAM, "-d", str(path), *words], environment(Path(os.environ["HOME"])), 100)
+            try:
+                terminal.wait_for("organization 1 .* has no node online: the task waits for node 1")
+                terminal.wait_for("0/2")
+                terminal.interrupt()
+                assert terminal.wait_for_end() == 130 and re.search(said, terminal.text.replace("\n ", ""))
+            finally:
+                terminal.child.close(force=True)
         assert json.loads(vserver("-d", path, "show", "task/1", "-o", "json").out)["status"] == "pending"
         assert "not posted" not in vserver("-d", path, "show", "task/1").out
 
@@ -168,6 +179,8 @@ def test_the_demo_computes_with_its_own_nodes_and_leaves_nothing(tmp_path: Path)
         assert row["result"] == {"average": sum(map(int, ages)) / len(ages), "count": len(ages), "organizations": 4}  # type: ignore[call-overload]
         table = vserver("run", "--demo", "demo/crosstab:1", "central_crosstab", "results_col=stage", "group_cols=sex")
         assert table.status == 0 and "III" in table.out.splitlines()[1] and len(table.out.splitlines()) == 4, table
+        done = vserver("run", "demo/average:1", "central_average", cwd=tmp_path)
+        assert done.status == 4 and "add --demo" in done.err
         begun = children(server.process.pid)
         assert server.stop() == 0
         until_gone(begun)
@@ -208,7 +221,9 @@ def test_a_log_is_followed_until_the_run_ends(address: str, federation: Federati
     assert done.status == 2 and "--follow" in done.err
 
 
-def test_a_nodes_file_with_a_fault_is_refused_before_anything_is_served(path: Path, tmp_path: Path) -> None:
+def test_a_nodes_file_with_a_fault_is_refused_and_another_is_run_beside_the_server(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     our_server.fill_with_root(path)
     federation = Federation(path, 3)
     file = federation.write(tmp_path / "nodes", 0, algorithm={})
@@ -223,9 +238,16 @@ def test_a_nodes_file_with_a_fault_is_refused_before_anything_is_served(path: Pa
     assert missing.status == 1 and "none.yaml" in missing.err and missing.err.count("\n") == 1
     file = federation.write(tmp_path / "nodes", 0)
     file.chmod(0o644)
+    (tmp_path / "requests.py").write_text("raise SystemExit('a module of the current folder was imported')\n")
+    monkeypatch.chdir(tmp_path)
     with our_server.running(path, tmp_path, "--nodes", str(file)) as server:
         said = until(server, "3 nodes online")
         assert said.count("chmod 600") == 1 and federation.keys[1] not in said
+        (nodes,) = children(server.process.pid)
+        os.kill(nodes, signal.SIGKILL)
+        until(server, "status -9")
+        assert server.client().ask("GET", "health").status == 200
+        assert server.stop() == 0
 
 
 # What is refused
@@ -345,11 +367,20 @@ def test_a_result_is_decoded_if_it_can_be(consortium: Any) -> None:
         outcomes.of_task(99)
 
 
+def test_pieces_of_a_log_are_lines(consortium: Any) -> None:
+    result, node = models.Task.get(14).results[0], callers.of_node(models.Node.get(1))
+    runs.append_log(result.id, "of a task that was not posted", node)
+    consortium.execute_sql("UPDATE task SET init_user_id = 1 WHERE id = 14")
+    for text in ("a", "b\n", "c"):
+        runs.append_log(result.id, text, node)
+    assert models.Result.get(result.id).log == "a\nb\nc"
+
+
 def test_a_saved_task_is_said_to_be_left_alone(consortium: Any) -> None:
     shown = vserver("show", "task", "14").out
-    assert "no node takes it up" in shown and "vserver run" in shown
+    assert "hands it to no node" in shown and "vserver run" in shown
     for task in ("1", "9"):  # completed; active
-        assert "no node takes it up" not in vserver("show", "task", task).out
+        assert "hands it to no node" not in vserver("show", "task", task).out
 
 
 def test_without_the_libraries_of_nodes_the_demo_is_served_and_says_what_to_install(example: Path) -> None:

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(chromium.MISSING is not None, reason=str(chromiu
 
 PASSWORD = "Geheim-1234!"
 HOSTILE = 3  # the collaboration with hostile names: the one after it is not seen by bram
-LIVE = "document.getElementById('live').textContent.includes('live')"
+LIVE = "document.getElementById('live').className == 'on'"
 ROW = "document.querySelector('[data-key=task-{id}]')"
 
 

@@ -23,6 +23,7 @@ import pytest
 from helpers import our_server, process
 from helpers.our_server import Client, OurServer
 from helpers.terminal import environment
+from helpers.visitor import Visitor
 
 import models
 from vserverlib import hashing
@@ -33,6 +34,7 @@ SECONDS = float(os.environ.get("VSERVER_LOAD_SECONDS", "60"))
 REPETITIONS = int(os.environ.get("VSERVER_REPETITIONS", "5"))
 ROUNDS = hashing.ROUNDS  # of real hashes
 READERS, WRITERS, LOG_INS = 8, 4, 100
+PAGES, TASKS = 50, 200
 RESULT_BYTES = 50 << 20
 KEY = "00000000-0000-4000-8000-000000000001"
 INPUT = base64.b64encode(b"{}").decode()
@@ -238,3 +240,29 @@ def test_an_end_in_the_middle_of_posts_leaves_nothing_half(database: Path, tmp_p
             assert set(columns) == {(1, json.dumps([{"label": "default", "parameters": {}}]))}
         assert process.vserver("-d", database, "check").status == 0
     assert len(confirmed) > REPETITIONS
+
+
+def test_fifty_open_pages_follow_and_leave_the_server_free(serving: OurServer) -> None:
+    token, last = token_of_root(serving), "the last of all"
+    visitor = Visitor(serving.port)
+    assert visitor.log_in(our_server.ROOT_NAME, our_server.ROOT_PASSWORD).status == 303
+    opened = threading.Barrier(PAGES + 1)
+
+    def watch() -> None:
+        own = Visitor(serving.port)
+        own.cookie = visitor.cookie
+        events = own.events()
+        next(events)
+        opened.wait()
+        assert any(last in data for _, data in events)
+
+    def write() -> None:
+        client = logged_in(serving, token)
+        opened.wait()
+        for number in range(TASKS):
+            assert post(client, f"{number}").status == 201
+            assert client.ask("GET", "task").status == visitor.get("/").status == 200
+        assert post(client, last).status == 201
+
+    in_threads(write, *[watch] * PAGES)
+    assert serving.stop() == 0 and "Traceback" not in serving.err

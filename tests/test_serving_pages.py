@@ -28,7 +28,7 @@ from vserverlib.serving.desk import Desk
 from vserverlib.serving.live import GONE, Live
 from vserverlib.serving.sessions import MAX_SESSIONS, Sessions
 
-KINDS = ["sqlite"]
+HTTP = pytest.mark.sqlite("about requests, whatever the database")
 PASSWORD = "Geheim-1234!"
 ROLES = {"root": "Root", "admin": "Collaboration Admin", "researcher": "researcher", "viewer": "Viewer", "none": "odd"}
 ANNA, BRAM = "root", "researcher"
@@ -52,14 +52,14 @@ def fill() -> None:
 
 
 @pytest.fixture
-def filled(path: Path) -> Path:
-    with contextlib.closing(models.connect(path)) as database, database.rule_checks(False):
+def filled(address: str) -> str:
+    with contextlib.closing(models.connect(address)) as database, database.rule_checks(False):
         fill()
-    return path
+    return address
 
 
 @pytest.fixture
-def served(filled: Path, tmp_path: Path) -> Iterator[OurServer]:
+def served(filled: str, tmp_path: Path) -> Iterator[OurServer]:
     with our_server.running(filled, tmp_path, XDG_DATA_HOME=os.environ["XDG_DATA_HOME"]) as server:
         yield server
         assert "Traceback" not in server.err and PASSWORD not in server.err
@@ -71,6 +71,7 @@ def entered(server: OurServer, username: str = ANNA) -> Visitor:
     return visitor
 
 
+@HTTP
 def test_a_log_in_gives_a_cookie_and_a_log_out_ends_it(served: OurServer) -> None:
     visitor = Visitor(served.port)
     for path, to in (("/", "/"), ("/page/task/1", "/page/task/1"), ("/page/task/1?big", "/page/task/1%3Fbig")):
@@ -101,6 +102,7 @@ def test_a_log_in_gives_a_cookie_and_a_log_out_ends_it(served: OurServer) -> Non
     assert stolen.partition("=")[2] not in served.err
 
 
+@HTTP
 def test_every_answer_forbids_what_others_could_add(served: OurServer) -> None:
     visitor = entered(served)
     for path in (
@@ -121,6 +123,7 @@ def test_every_answer_forbids_what_others_could_add(served: OurServer) -> None:
     assert visitor.get("/page/log-in", Host="evil.example").status == 400
 
 
+@HTTP
 def test_a_form_of_another_page_is_refused(served: OurServer) -> None:
     evil: list[dict[str, str]] = [
         {"Origin": "http://evil.example"},
@@ -143,6 +146,7 @@ def test_a_form_of_another_page_is_refused(served: OurServer) -> None:
     assert visitor.get("/page/log-out").status == 405
 
 
+@HTTP
 def test_a_log_in_leads_to_pages_of_ours_only(served: OurServer) -> None:
     for to in (
         "http://evil.example/",
@@ -157,6 +161,7 @@ def test_a_log_in_leads_to_pages_of_ours_only(served: OurServer) -> None:
         assert "evil" not in Visitor(served.port).get(f"/page/log-in?to={quote(to)}").text
 
 
+@HTTP
 def test_a_wrong_password_counts_for_the_api_too(served: OurServer) -> None:
     visitor, texts = Visitor(served.port), set()
     for name in ("nobody", *[BRAM] * MOST_FAILURES):
@@ -172,6 +177,7 @@ def test_a_wrong_password_counts_for_the_api_too(served: OurServer) -> None:
     assert visitor.log_in("viewer", PASSWORD).status == 401 and visitor.log_in(ANNA, PASSWORD).status == 303
 
 
+@HTTP
 def test_a_cookie_is_no_token_and_a_token_no_cookie(served: OurServer) -> None:
     visitor, client = entered(served), served.client()
     client.log_in(ANNA, PASSWORD)
@@ -182,7 +188,7 @@ def test_a_cookie_is_no_token_and_a_token_no_cookie(served: OurServer) -> None:
     assert visitor.get("/", Authorization=f"Bearer {client.token}").status == 303
 
 
-def test_a_new_password_a_deleted_user_and_new_roles_act_at_once(served: OurServer, filled: Path) -> None:
+def test_a_new_password_a_deleted_user_and_new_roles_act_at_once(served: OurServer, filled: str) -> None:
     anna, bram, viewer = entered(served, ANNA), entered(served, BRAM), entered(served, "viewer")
     assert bram.get("/page/task/2").status == 404
     script = """
@@ -213,7 +219,7 @@ def test_each_role_sees_what_the_api_shows(served: OurServer) -> None:
             assert {f"/page/task/{row['id']}" for row in rows} == set(re.findall(r'href="(/page/task/\d+)"', overview))
 
 
-def test_an_open_page_follows_changes_of_the_shell_and_of_the_api(served: OurServer, filled: Path) -> None:
+def test_an_open_page_follows_changes_of_the_shell_and_of_the_api(served: OurServer, filled: str) -> None:
     visitor, other = entered(served), entered(served, BRAM)
     overview, task, of_other = visitor.events(), visitor.events("?task=1"), other.events("?big")
     assert [next(each)[0] for each in (overview, task, of_other)] == ["page"] * 3
@@ -236,8 +242,8 @@ def test_an_open_page_follows_changes_of_the_shell_and_of_the_api(served: OurSer
 
 
 @contextlib.contextmanager
-def desk(path: Path) -> Iterator[Desk]:
-    started = Desk(lambda: models.connect(path))
+def desk(address: str) -> Iterator[Desk]:
+    started = Desk(lambda: models.connect(address))
     started.start()
     try:
         yield started
@@ -255,7 +261,8 @@ def save_result(id: int) -> None:
     result.save()
 
 
-def test_fifty_watchers_cost_one_reading_for_each_change(filled: Path) -> None:
+@HTTP
+def test_fifty_watchers_cost_one_reading_for_each_change(filled: str) -> None:
     async def watched(desk: Desk) -> list[int]:
         sessions = Sessions()
         board = Board(desk, sessions)
@@ -280,14 +287,15 @@ def test_fifty_watchers_cost_one_reading_for_each_change(filled: Path) -> None:
         assert asyncio.run(watched(opened)) == [1, 2, 3]
 
 
-def test_users_who_may_see_the_same_share_a_reading(filled: Path) -> None:
+def test_users_who_may_see_the_same_share_a_reading(filled: str) -> None:
     with contextlib.closing(models.connect(filled)):
         keys = {user.username: key(sight(of_user(user))) for user in User.get()}
     assert keys["researcher"] == keys["viewer"] and keys["root"] == ()
     assert len(set(keys.values())) == 4
 
 
-def test_a_costly_reading_is_not_repeated_at_once(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@HTTP
+def test_a_costly_reading_is_not_repeated_at_once(filled: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async def read(desk: Desk) -> list[tuple[int, bool]]:
         sessions = Sessions()
         board = Board(desk, sessions)
@@ -316,7 +324,8 @@ def test_sessions_end_and_are_limited() -> None:
 # The command
 
 
-def test_start_opens_its_page(filled: Path, tmp_path: Path) -> None:
+@HTTP
+def test_start_opens_its_page(filled: str, tmp_path: Path) -> None:
     opened, browser = tmp_path / "opened", tmp_path / "browser"
     browser.write_text(f"#!{sys.executable}\nimport sys\nopen({str(opened)!r}, 'w').write(sys.argv[1])\n")
     browser.chmod(0o700)
@@ -325,6 +334,9 @@ def test_start_opens_its_page(filled: Path, tmp_path: Path) -> None:
             assert server.client().ask("GET", "version").status == 200
         assert opened.read_text() == f"http://127.0.0.1:{server.port}/"
         assert f"its page is http://127.0.0.1:{server.port}/\n" in server.err
+    with our_server.running(filled, tmp_path, "--open", BROWSER=str(tmp_path / "none")) as server:
+        while "no browser was found: open http" not in server.err:
+            assert server.client().ask("GET", "version").status == 200
     for path in ("/page", "/page/x", "/socket.io/"):
         done = process.vserver("-d", filled, "start", "--port", "0", "--api-path", path)
         assert done.status == 2 and path in done.err

@@ -23,7 +23,7 @@ import models
 KEYS = {name: f"00000000-0000-4000-8000-00000000000{number}" for number, name in enumerate(("noord", "oslo", "lyon"))}
 PASSWORD = "Sup3r-secret!"  # no secret
 INPUT = base64.b64encode(b"{}").decode()
-SECONDS = 30.0
+SECONDS = 180.0
 REPORTED = {
     "encryption": False,
     "allowed_algorithms": ["demo/average:1"],

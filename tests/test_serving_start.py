@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 from helpers import our_server, postgres, signing
-from helpers.our_server import OurServer
+from helpers.our_server import ANSWER_SECONDS, OurServer
 from helpers.process import ROOT, python, vserver
 from helpers.terminal import environment
 
@@ -38,7 +38,7 @@ def served(example: Path, tmp_path: Path) -> Iterator[OurServer]:
 
 def raw(server: OurServer, method: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, Any]:
     """Send a request with these headers and no others, and return its status and its JSON."""
-    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)) as connection:
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=ANSWER_SECONDS)) as connection:
         connection.putrequest(method, path, skip_host="Host" in headers, skip_accept_encoding=True)
         for name, value in headers.items():
             connection.putheader(name.replace("_", "-"), value)
@@ -170,7 +170,7 @@ def test_a_signal_ends_it_in_order(example: Path, tmp_path: Path, number: int, s
     with our_server.running(example, tmp_path, "-q") as server:
         assert server.client().ask("GET", "health").body == {"database": True}
         server.process.send_signal(number)
-        assert server.process.wait(30) == status
+        assert server.process.wait(ANSWER_SECONDS) == status
         assert "the server was stopped" in server.err and "GET" not in server.err and "Traceback" not in server.err
     assert not Path(f"{example}-wal").exists()
 
@@ -257,7 +257,7 @@ def test_the_demo_prints_its_log_ins_and_keeps_nothing(tmp_path: Path) -> None:
         assert answer.status == 200 and answer.headers["jwt-token"] == answer.body["access_token"]
         client.close()
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 0
+        assert process.wait(ANSWER_SECONDS) == 0
     assert not list(Path(os.environ["HOME"]).rglob("server-*.key"))
 
 

@@ -41,7 +41,7 @@ REPETITIONS = int(os.environ.get("VSERVER_REPETITIONS", "6"))
 MEGABYTES = int(os.environ.get("VSERVER_MEGABYTES", "12"))
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PROGRAM = (sys.executable, "-m", "vserver")
-LONGEST = 60.0  # seconds for what takes two on an idle machine
+LONGEST = 180.0  # seconds for what takes two on an idle machine
 ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
 TASKS = """
 WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?)

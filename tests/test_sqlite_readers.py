@@ -338,7 +338,7 @@ def mounted(folder: Path, setup: str, *words: str | Path) -> subprocess.Complete
     program = f"{sys.executable} -m vserver {' '.join(map(str, words))}"
     env = environment(folder, TMPDIR=str(folder))
     script = ["unshare", "--mount", "sh", "-c", f"cd {folder}; {setup}\n{program}"]
-    return subprocess.run(script, env=env, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(script, env=env, capture_output=True, text=True, check=False, timeout=180)
 
 
 @pytest.fixture

@@ -190,7 +190,7 @@ def test_a_url_of_a_server_never_shows_its_password() -> None:
 
 def test_without_psycopg_a_url_of_a_server_is_a_line_with_the_package_to_install() -> None:
     code = "import sys, vserver; sys.modules['psycopg'] = None; vserver.main(['-d', 'postgresql:///x', 'overview'])"
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=180, check=False)
     message = "PostgreSQL needs psycopg, which is not installed: pip install 'psycopg[binary]'"
     assert (ended.returncode, ended.stderr) == (1, f"Error: {message}\n")
 

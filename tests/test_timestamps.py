@@ -73,12 +73,19 @@ def fit(first: int, last: int) -> dict[str, list[int]]:
     }
 
 
-@pytest.mark.parametrize("text", SPANS)
-def test_a_text_means_all_of_it_with_every_operator(tasks: list[Any], text: str) -> None:
+def test_a_text_means_all_of_it_with_every_operator(tasks: list[Any]) -> None:
+    for text in SPANS:
+        check_operators(text)
+
+
+def check_operators(text: str) -> None:
     column = db.Task.created_at
     for operator, numbers in fit(*SPANS[text]).items():
         expected = [f"task {number}" for number in numbers]
-        assert [task.name for task in db.Task.where(f"created_at{operator}{text}").sort("id")] == expected, operator
+        assert [task.name for task in db.Task.where(f"created_at{operator}{text}").sort("id")] == expected, (
+            operator,
+            text,
+        )
         compared = {
             "=": column == text,
             "!=": column != text,
@@ -87,7 +94,7 @@ def test_a_text_means_all_of_it_with_every_operator(tasks: list[Any], text: str)
             ">": column > text,
             ">=": column >= text,
         }
-        assert [task.name for task in db.Task.where(compared[operator]).sort("id")] == expected, operator
+        assert [task.name for task in db.Task.where(compared[operator]).sort("id")] == expected, (operator, text)
 
 
 def test_other_forms_of_a_condition_mean_all_of_it_too(tasks: list[Any]) -> None:
@@ -104,14 +111,14 @@ def test_other_forms_of_a_condition_mean_all_of_it_too(tasks: list[Any]) -> None
     assert db.Task.alias().created_at.between("2026", "2026") is not None
 
 
-@pytest.mark.parametrize("text", NO_TIMES)
-def test_an_invalid_time_is_refused(story: SimpleNamespace, text: str) -> None:
-    with pytest.raises(UsageError, match="created_at is a time, not"):
-        db.Task.where(f'created_at<"{text}"')
-    with pytest.raises(Error, match=r"Task\.created_at takes a time, not"):
-        db.Task.created_at < text  # noqa: B015  # it is refused when it is written
-    with pytest.raises(Error, match=r"Task\.created_at takes a time, not"):
-        story.task.created_at = text
+def test_an_invalid_time_is_refused(story: SimpleNamespace) -> None:
+    for text in NO_TIMES:
+        with pytest.raises(UsageError, match="created_at is a time, not"):
+            db.Task.where(f'created_at<"{text}"')
+        with pytest.raises(Error, match=r"Task\.created_at takes a time, not"):
+            db.Task.created_at < text  # noqa: B015  # it is refused when it is written
+        with pytest.raises(Error, match=r"Task\.created_at takes a time, not"):
+            story.task.created_at = text
 
 
 def test_what_is_assigned_is_one_moment(story: SimpleNamespace) -> None:

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from helpers import process
+from helpers.process import PROGRAM, SECONDS, start
 from helpers.terminal import Terminal, environment
 
 import models
@@ -24,14 +24,14 @@ from vserverlib import Error
 from vserverlib.entities.fields import now
 from vserverlib.terminal import watching
 
-VSERVER = [*process.PROGRAM, "-d"]
+VSERVER = [*PROGRAM, "-d"]
 
 
 @contextmanager
 def running(path: Path, *words: str) -> Iterator[subprocess.Popen[str]]:
     """A command on a database, whose stdout and stderr are pipes."""
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with process.start([*VSERVER, path, *words], env=environment(path.parent), **pipes) as running:
+    with start([*VSERVER, path, *words], env=environment(path.parent), **pipes) as running:
         try:
             yield running
         finally:
@@ -69,7 +69,7 @@ def line(process: subprocess.Popen[str]) -> dict[str, Any]:
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
-    _, printed = process.communicate(timeout=30)
+    _, printed = process.communicate(timeout=SECONDS)
     return process.returncode, printed
 
 
@@ -112,10 +112,10 @@ def test_all_tasks_are_waited_for(path: Path, story: SimpleNamespace) -> None:
     assert (status, printed) == (3, 'not finished after 0 s: task 2 "other" (0/1)\n')
 
 
-def test_the_time_limit_is_exact(database: Any, story: SimpleNamespace) -> None:
+def test_the_time_limit_is_not_shorter_than_asked_for(database: Any, story: SimpleNamespace) -> None:
     began = time.monotonic()
     assert watching.wait(database, [1], 0.2).status == watching.TIMED_OUT
-    assert 0.2 <= time.monotonic() - began < 5
+    assert time.monotonic() - began >= 0.2
 
 
 def test_a_task_without_results_is_an_error_at_once(path: Path, database: Any) -> None:
@@ -209,7 +209,7 @@ def test_a_reader_that_has_left_ends_it(path: Path, story: SimpleNamespace) -> N
         line(process)
         assert process.stdout and process.stderr
         process.stdout.close()
-        process.wait(timeout=20)
+        process.wait(timeout=SECONDS)
         assert process.stderr.read() == ""
 
 

@@ -368,6 +368,7 @@ def test_a_run_is_killed_before_it_has_begun_while_it_runs_and_after_its_end(sha
     assert early.outcome().status == "killed by user"
     late = shared.start("sleep")
     late.until_logged("sleeping")
+    assert runs.processes_with(runs.token(runs.IDENTITY)) == []  # neither in a command nor in an environment
     late.running.kill()
     late.running.kill()
     assert late.outcome().status == "killed by user" and "sleeping" in late.outcome().log
@@ -423,6 +424,8 @@ def test_a_file_that_is_gone_is_named(tmp_path: Path) -> None:
         made.file.unlink()
         outcome = made.run("add", 1)
         assert outcome.status == "crashed" and f"{made.file} cannot be read" in outcome.log
+        made.file.write_text("from vantage6.algorithm.tools.util import info\n")
+        assert "--make-environment" in made.run("add", 1).log
         made.file.write_text("def broken(:\n")
         assert "SyntaxError" in made.run("add", 1).log
 
@@ -485,6 +488,7 @@ def test_a_run_whose_supervisor_is_killed_ends_as_failed(tmp_path: Path) -> None
     with bench(tmp_path, code) as made:
         outcome = made.run("orphan")
         assert outcome.status == "failed" and "killed from outside" in outcome.log
+        runs.until(lambda: len(runs.processes_with(str(tmp_path))) == 1)  # the fork server
 
 
 NODE = """

@@ -43,7 +43,8 @@ def announced(identity: str, server: RunningServer) -> Iterator[None]:
         try:
             yield
         finally:
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                path.unlink()
 
 
 def of_database(identity: str) -> RunningServer | None:

@@ -18,7 +18,7 @@ import models
 from helpers.process import PROGRAM, start
 from helpers.terminal import environment
 
-ANSWER_SECONDS = 60
+ANSWER_SECONDS = 180
 ROOT_NAME, ROOT_PASSWORD = "root", "root"
 SERVING = re.compile(r" at http://127\.0\.0\.1:(\d+)(/\S*)?")
 JSON = "application/json"

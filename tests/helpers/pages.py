@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from helpers import starter
-from helpers.terminal import ROOT, Terminal, environment
+from helpers.terminal import PATIENCE, ROOT, Terminal, environment
 
 COLUMNS = 80
 ANSWER = "  # → "
@@ -128,7 +128,7 @@ def run(step: Step, home: Path, env: dict[str, str]) -> None:
     typed, answers = at_the_prompt(step.python)
     output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     command = ["bash", "-c", step.sh]
-    done = subprocess.run(command, cwd=home, env=env, input=typed, text=True, timeout=60, check=False, **output)
+    done = subprocess.run(command, cwd=home, env=env, input=typed, text=True, timeout=PATIENCE, check=False, **output)
     assert done.returncode == int(step.status), f"{step.sh}\n{done.stdout}"
     expected = answers if step.python else step.text
     if expected is not None and not is_alike(done.stdout, expected):

@@ -88,8 +88,12 @@ class KeptSession(sessions.Session):
         super().close()
 
     def _is_reset(self) -> bool:
-        self.pgconn.exec_(b"SELECT pg_stat_force_next_flush()")  # otherwise it counts rows of earlier sessions
-        return self.pgconn.exec_(b"DISCARD ALL").status == ExecStatus.COMMAND_OK
+        """Whether the session is like a new one; False if the server has ended it."""
+        try:
+            self.pgconn.exec_(b"SELECT pg_stat_force_next_flush()")  # else an upgrade counts rows of earlier sessions
+            return self.pgconn.exec_(b"DISCARD ALL").status == ExecStatus.COMMAND_OK
+        except psycopg.Error:
+            return False
 
 
 class Server:

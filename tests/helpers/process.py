@@ -21,7 +21,7 @@ from helpers.terminal import Terminal, environment
 
 ROOT = Path(__file__).parent.parent.parent
 PROGRAM = (sys.executable, "-m", "vserver")
-SECONDS = 60.0  # after which a process is killed
+SECONDS = 180.0  # after which a process is killed
 
 # Each way to run code on a database. "script" is plain Python that imports the models.
 WAYS = ("-c", "file", "pipe", "prompt", "script", "demo")

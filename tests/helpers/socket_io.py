@@ -14,7 +14,7 @@ from wsproto.utilities import LocalProtocolError
 
 NAMESPACE = "/tasks"
 SEPARATOR = "\x1e"
-SECONDS = 30.0  # that an event is waited for
+SECONDS = 180.0  # that an event is waited for
 OPEN, CLOSE, PING, PONG, CONNECT, DISCONNECT, EVENT = "0", "1", "2", "3", "40", "41", "42"
 
 

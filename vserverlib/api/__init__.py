@@ -125,12 +125,11 @@ def post(
 ) -> Outcome:
     """Post a task to the running server of the open database, wait for its nodes, and return the outcome.
 
-    arguments: of the method, values that JSON has. organizations: those that run it, by default the user's own;
-    everywhere: all that have a node. collaboration, user: an entity, an id or a name; needed if several fit. databases:
-    labels of databases of the nodes. wait: False returns at once, with runs that are pending. A terminal shows the
-    progress. The server writes, not this process. Raises an Error, and posts nothing, if no server runs, if several
-    users or collaborations fit, or if the server refuses the task. `.results` of the outcome has the decoded results,
-    None for each run that failed.
+    arguments: of the method, as JSON values. organizations: run the task, by default the user's; everywhere: all with
+    a node. collaboration, user: an entity, an id or a name; needed if several fit. databases: labels of databases of
+    the nodes. wait: False returns at once, with pending runs. `.results` of the outcome has the decoded results, None
+    for each failed run. A terminal shows the progress. The server writes, not this process. Raises an Error, and posts
+    nothing, if no server runs, if several users or collaborations fit, or if the server refuses the task.
     """
     from vserverlib.posting import posting
 

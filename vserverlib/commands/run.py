@@ -70,28 +70,30 @@ def run(
 ) -> None:
     """Post a task to the running server, and show its results.
 
-    Needs `vserver start` on this machine, by the same system user, and nodes that run METHOD of the algorithm IMAGE.
+    You must have started `vserver start` on this machine; its nodes run METHOD of the algorithm IMAGE.
 
-    KEY=VALUE is an argument of METHOD: JSON if VALUE is JSON, else text, @FILE for the text of a file. With - in place
-    of these, reads a JSON object from stdin.
+    KEY=VALUE is an argument of METHOD. VALUE is JSON or else text; @FILE is the text of a file (@@ for text that begins
+    with @). With - instead, reads all arguments from stdin, as a JSON object.
 
-    If you name no user, it is the only one who may post the task; if you name no collaboration, the only one that is
-    not encrypted, or the only one whose nodes are online. With --demo, the user is anna.devries.
+    Without --user, posts for the only user who may. Without --collaboration, posts in the only one that is not
+    encrypted, or whose nodes are online. With --demo, the user is anna.devries.
 
-    Ctrl-C leaves the task to the nodes. The exit status is 0 if the task completed, 1 if it failed, and 4 if it was not
-    posted.
+    After Ctrl-C, the nodes continue the task. The exit status is 0 if the task completed, 1 if it failed, and 4 if it
+    was not posted.
 
     $ vserver run --demo demo/average:1 central_average column_name=age
     $ vserver run demo/average:1 partial_average column_name=age --all --user anna
     """
+    from vserverlib.entities.typed_values import encodable
     from vserverlib.posting import posting
     from vserverlib.posting.choosing import Wanted
     from vserverlib.terminal import watching
 
     if wanted["everywhere"] and wanted["organizations"]:
         raise click.UsageError("--all and --organization exclude each other: choose one", ctx)
-    target = _of_demo(ctx, wanted) if demo else ctx.obj
-    order = posting.Order(image, method, _arguments(words), Wanted(**wanted), labels, name)
+    target = _of_demo(ctx, wanted) if demo else _own(ctx.obj)
+    image, method, *rest = map(encodable, (image, method, *words))
+    order = posting.Order(image, method, _arguments(rest), Wanted(**wanted), labels, name)
     with target.open(read_only=True) as database:
         id = posting.post(database, order)
         if no_wait:
@@ -108,6 +110,15 @@ def run(
     ctx.exit(ending.status)
 
 
+def _own(target: Target) -> Target:
+    """Return the database of the command line. Raises an Error if only that of the example data can be meant."""
+    from vserverlib import running_servers
+
+    if target.url is None and not target.is_there and running_servers.demos():
+        raise Error(f"there is no database {target.name}; for the server of the example data, add --demo")
+    return target
+
+
 def _of_demo(ctx: click.Context, wanted: dict[str, Any]) -> Target:
     """Return the database of the server of the example data, and choose a user who may post there."""
     from vserverlib import running_servers
@@ -122,10 +133,10 @@ def _of_demo(ctx: click.Context, wanted: dict[str, Any]) -> Target:
     return target
 
 
-def _arguments(words: tuple[str, ...]) -> dict[str, Any]:
+def _arguments(words: list[str]) -> dict[str, Any]:
     from vserverlib.posting import method_arguments
 
-    if words == (STDIN,):
+    if words == [STDIN]:
         return method_arguments.of_object(sys.stdin.buffer.read())
     return method_arguments.parse(words)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import signal
 from collections.abc import Iterator
@@ -184,8 +185,12 @@ def _open(address: str) -> None:
 def _opened(address: str) -> None:
     import webbrowser
 
-    if not webbrowser.open(address):
-        notify(f"no browser was found: open {address} yourself", "yellow")
+    with contextlib.suppress(webbrowser.Error):
+        found = webbrowser.get()
+        takes_terminal = type(found) is webbrowser.GenericBrowser and "BROWSER" not in os.environ  # such as lynx
+        if not takes_terminal and found.open(address):
+            return
+    notify(f"no browser was found: open {address} yourself", "yellow")
 
 
 def _announced(title: str, address: str) -> None:

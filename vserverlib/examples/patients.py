@@ -1,7 +1,7 @@
 """Made-up patients of the organizations of the example data, as CSV files, and the file of the nodes that have them.
 
-Always the same: the random numbers come from a seed for each organization. Registries differ on purpose, so that an
-average over all of them is none of theirs.
+They are always the same: each organization has a seed. Average ages differ, so that the average over all
+organizations is not that of one of them.
 """
 
 from __future__ import annotations

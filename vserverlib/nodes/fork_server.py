@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import importlib
 import importlib.util
 import json
@@ -29,6 +30,7 @@ import struct
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +45,16 @@ START_FAILED = 127  # the exit status of a command that cannot be executed, as i
 # What the system does for us
 
 
-def _prctl(option: int, value: int) -> None:
-    """Set an option of this process on Linux; other systems have only the process group."""
-    with contextlib.suppress(OSError, AttributeError, ImportError):
+@functools.cache
+def _prctl() -> Callable[[int, int], object]:
+    """Return the function that sets an option of this process on Linux; other systems have only the process group."""
+    try:
         import ctypes
 
-        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
+        prctl = ctypes.CDLL(None).prctl
+    except (OSError, AttributeError, ImportError):
+        return lambda *_: None
+    return lambda option, value: prctl(option, value, 0, 0, 0)
 
 
 def _close_all_but(kept: set[int]) -> None:
@@ -108,7 +114,7 @@ def _become_run(request: dict[str, Any], folder: str, log: int, wrapper: Any) ->
 def _isolate(request: dict[str, Any], folder: str, log: int) -> None:
     """Give this process its session, limits, environment, folder and streams, and nothing of the fork server's."""
     os.setsid()
-    _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    _prctl()(PR_SET_PDEATHSIG, signal.SIGKILL)
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
@@ -168,7 +174,7 @@ def _supervise(folder: str, control: socket.socket, log: int, wrapper: Any) -> N
     """Start a run, wait for its end, report it, and remove its folder."""
     _read_nothing()  # in place of the fork server's socket
     request = json.loads(Path(folder, REQUEST).read_text())
-    _prctl(PR_SET_CHILD_SUBREAPER, 1)
+    _prctl()(PR_SET_CHILD_SUBREAPER, 1)
     read, write = os.pipe()
     for each in (read, write):
         os.set_blocking(each, False)
@@ -210,16 +216,14 @@ def _kill_all(run: int) -> None:
     """Kill the group of a run, and what has left it; and wait for all."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(run, signal.SIGKILL)
-    while True:
-        for pid in _descendants():
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
-        try:
-            os.waitpid(-1, 0)
+    with contextlib.suppress(ChildProcessError):  # there are no more
+        while True:
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
-        except ChildProcessError:
-            return
+            for pid in _descendants():
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGKILL)
+            os.waitpid(-1, 0)
 
 
 # The fork server
@@ -253,6 +257,7 @@ def main(root: str, keep: str, kind: str, target: str) -> None:
     if kind != "command":
         wrapper = _load("wrapper")
         slow_imports.import_slow(kind, target)
+    _prctl()  # once for all runs, because it takes time to find
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no supervisor has to be waited for
     while True:
         folder, descriptors = _receive(node)

@@ -229,25 +229,31 @@ class Node:
         if run.is_killed:
             self._deliver(run, Outcome(KILLED, None, ""))
             return
-        run.began = time.monotonic()
         try:
             self._asked(lambda: self._client.write_run(run.id, started_at=_now(), status=ACTIVE))
-        except Refused as error:  # it was ended meanwhile
-            self._report.detail(f"{run.title} does not begin: {error}")
-            self._forget(run)
-            return
-        self._report.line(f"{run.title} begins at {printable(self.who.organization, 60)}")
-        try:
             token = self._asked(lambda: self._client.container_token(run.task_id, run.image))
-            run.running = self._team.workshop.start(
-                self._job(run, token), partial(self._log, run), partial(self._end, run)
-            )
+        except Refused as error:
+            self._refused(run, error)
+            return
+        run.began = time.monotonic()
+        self._report.line(f"{run.title} begins at {printable(self.who.organization, 60)}")
+        job, on_log, on_end = self._job(run, token), partial(self._log, run), partial(self._end, run)
+        try:
+            run.running = self._team.workshop.start(job, on_log, on_end)
         except (Error, OSError, RuntimeError) as error:  # RuntimeError: no more threads
             self._deliver(run, Outcome(NOT_STARTED, None, f"{error}\n"))
             return
         self._announce(run, ACTIVE)
         if run.is_unwanted:
             run.running.kill()
+
+    def _refused(self, run: Run, error: Refused) -> None:
+        """End a run that the server does not let begin, unless it was ended meanwhile."""
+        if self._is_open(run.id):
+            self._deliver(run, Outcome(NOT_STARTED, None, f"{error}\n"))
+        else:
+            self._report.detail(f"{run.title} does not begin: {error}")
+            self._forget(run)
 
     def _job(self, run: Run, token: str) -> Job:
         return Job(
@@ -321,9 +327,7 @@ class Node:
         try:
             return bool(self._asked(lambda: self._client.run(id))["status"] in runs.OPEN)
         except Refused as error:
-            if error.status != NOT_FOUND:
-                raise
-            return False
+            return error.status != NOT_FOUND
 
     def _forget(self, run: Run) -> None:
         self._slots.leave(run.id)

@@ -158,7 +158,13 @@ def main(words: list[str]) -> None:
     """Run an algorithm. words: "package" and its name, or "file" and its path. Raises SystemExit if it fails."""
     kind, target = words
     tools = _tools()
-    module, given = _imported(kind, target), _given()
+    try:
+        module = _imported(kind, target)
+    except ModuleNotFoundError as error:
+        if tools is not None or str(error.name).partition(".")[0] != "vantage6":
+            raise
+        _fail("the algorithm needs vantage6's tools in its Python: vserver node --make-environment installs them")
+    given = _given()
     function = getattr(module, given["method"], None)
     if tools is None or (_asks(function, given["kwargs"]) and not _binds(function, given)):
         _call(module, given)

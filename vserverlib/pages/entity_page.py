@@ -65,7 +65,7 @@ def read_task(task: Task, sight: Sight = WHOLE) -> EntityFigures:
         family=details.family(task, sight),
         why=why.why(models.database, task),
     )
-    found = found._replace(logs=details.log_ends(found.lanes) if found.lanes else {})
+    found = found._replace(logs=details.log_ends([each.result_id for each in found.lanes.lanes] if found.lanes else []))
     return found if sight.is_whole else _narrowed(found, sight)
 
 

@@ -21,6 +21,7 @@ from vserverlib.terminal.views import LONGEST, Look
 
 FOLDER = Path(__file__).parent
 LOOK = Look()
+LONGEST_NAME = 100  # columns of a name in a list
 
 
 def main_part(template: str, **values: Any) -> Markup:
@@ -45,6 +46,7 @@ def _environment() -> Environment:
         is_time=lambda value: isinstance(value, datetime.datetime),
         minutes=lambda moment: views.as_text(moment, "minutes"),
         pluralize=pluralize,
+        short=lambda value: LOOK.cut(LOOK.value(value), LONGEST_NAME),
         sign=LOOK.sign,
         span=views.span,
         state_of=lambda status: views.state_of(status) or "unknown",

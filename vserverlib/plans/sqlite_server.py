@@ -38,12 +38,14 @@ class SqliteServer(Server):
         self.path, self.file, self.release = path, files.real(path), release
         self.title, self.identity = shown(path), f"file:{self.file}"
         refuse_unwritable(path, self.file)
-        with files.as_error(f"{self.title} cannot be opened"):
-            uri = f"{self.file.absolute().as_uri()}?mode=rw"
+        uri = f"{self.file.absolute().as_uri()}?mode=rw"
+        with files.as_error(f"{self.title} cannot be opened"), contextlib.ExitStack() as on_error:
             self.conn = sqlite_connections.connect(uri, uri=True, isolation_level=None, timeout=LOCK_STEP)
+            on_error.callback(self.conn.close)
             self.conn.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
             self.conn.create_function("vserver_hash", -1, _hash)
             self.schema = self._with_retries(lambda: _read_schema(self.conn))
+            on_error.pop_all()
 
     def run(self, sql: str, params: Sequence[Any] = ()) -> Any:
         return self._with_retries(lambda: self.conn.execute(sql, tuple(params)))

@@ -1,6 +1,6 @@
-"""Chooses who posts a task, in which collaboration, and which organizations run it: what is not named, but unique.
+"""Chooses the user, the collaboration and the organizations of a task: a choice that is left open has to be unique.
 
-The server decides in the end. Here a wrong name, or several candidates, is one line before anything is posted.
+The server checks everything again. Here, a wrong name or several candidates are one line before anything is posted.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MOST_NAMED = 10  # candidates in a message
 
 
 class Wanted(NamedTuple):
-    """What is asked for: ids or names. Without organizations, the user's own; everywhere: all that have a node."""
+    """The choices of the caller, as ids or names. everywhere: all organizations with a node; by default, the user's."""
 
     user: str | None = None
     collaboration: str | None = None
@@ -31,7 +31,7 @@ class Wanted(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """What was chosen. organizations: those that run the task; nodes: theirs, in the same order."""
+    """The user, the collaboration, and the organizations that run the task, with their nodes in the same order."""
 
     user: Any
     collaboration: Any
@@ -66,7 +66,7 @@ class _Candidate(NamedTuple):
 
 
 def choose(wanted: Wanted) -> Choice:
-    """Return what was chosen. Raises an Error that names the candidates, or what is missing. At most eight queries."""
+    """Return the choice. Raises an Error that names the candidates, or the missing part. At most eight queries."""
     organizations = [finding.one(Organization, word) for word in wanted.organizations]
     candidates = _candidates(wanted, list(dict.fromkeys(each.id for each in organizations)))
     able = [each for each in candidates if each.can_run]
@@ -89,7 +89,7 @@ def _candidates(wanted: Wanted, organizations: list[int]) -> list[_Candidate]:
 
 
 def _users(word: str | None) -> list[Any]:
-    """Return the users that may post tasks. Raises an Error if the one that is asked for may not."""
+    """Return the users who may post tasks, or the named one. Raises an Error if that one may not."""
     asked = list(User.select().order_by(User.id)) if word is None else [finding.one(User, word)]
     able = [user for user in asked if MAY_POST & permissions.rights_of(permissions.of_user(user.roles))]
     if not able:
@@ -101,7 +101,7 @@ def _users(word: str | None) -> list[Any]:
 
 
 def _places(word: str | None) -> list[_Place]:
-    """Return the collaborations that are not encrypted, or the one that is asked for. Raises an Error if that is."""
+    """Return the collaborations without encryption, or the named one. Raises an Error if that is encrypted."""
     asked = list(Collaboration.select().order_by(Collaboration.id)) if word is None else [_plain(word)]
     found = {each.id: _Place(each, set(), {}) for each in asked if not each.encrypted}
     for collaboration, organization in models.database.execute(
@@ -141,7 +141,7 @@ def _only_user(able: list[_Candidate]) -> _Candidate:
 
 
 def _nobody(wanted: Wanted, users: Sequence[Any], places: Sequence[_Place]) -> Error:
-    """Return the error if no user who may post tasks is in a collaboration that is asked for."""
+    """Return the error if no user who may post tasks belongs to one of these collaborations."""
     if not places:
         return Error("there is no collaboration without encryption: create one, with: vserver create collaboration …")
     where = (

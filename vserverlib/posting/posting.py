@@ -56,7 +56,7 @@ def server_of(database: Any) -> RunningServer:
 
 
 def wanted(user: Any, collaboration: Any, organizations: Iterable[Any], everywhere: bool) -> Wanted:
-    """Return what is asked for; each is an entity, an id or a name."""
+    """Return the choices of the caller; each is an entity, an id or a name."""
     few = tuple(_word(models.Organization, each) for each in organizations)
     return Wanted(_word(models.User, user), _word(models.Collaboration, collaboration), few, everywhere)
 
@@ -78,8 +78,12 @@ def post_and_follow(database: Any, order: Order, wait: bool = True) -> Outcome:
 
     watching.refuse_open_transaction(database)
     id = post(database, order)
-    if wait:
-        watching.follow(database, id)
+    try:
+        if wait:
+            watching.follow(database, id)
+    except KeyboardInterrupt:
+        notify(f"task {id} goes on", "yellow")
+        raise
     return outcomes.of_task(id)
 
 

@@ -33,33 +33,32 @@ class Dashboard(NamedTuple):
 
 
 def dashboard(database: Any, sight: Sight = WHOLE) -> Dashboard:
-    """Return the figures in one sight. Does not write."""
+    """Return the figures in one sight. The overview and three queries more, which read few rows. Does not write."""
     with database.reading():
-        awaited = Result.select(Result.task).where(progress.UNFINISHED_RESULTS, Result.task.is_null(False))
+        found = overview.overview(database, sight)
+        awaited = Result.select(Result.task).where(progress.UNFINISHED_RESULTS)
         finished = filters.value(Task, "complete").expression
+        done = sum(each.done for each in found.collaborations)
+        nodes = sight.narrowed(Node.select()).sort("name")
         return Dashboard(
             now(),
-            overview.overview(database, sight),
-            _page(sight.narrowed(_newest().where(Task.id.in_(awaited))), RUNNING, TASK_COLUMNS),
-            _first(sight.narrowed(_newest().where(finished)), FINISHED, TASK_COLUMNS),
-            _page(sight.narrowed(Node.select()).sort("name"), NODES, NODE_COLUMNS),
+            found,
+            _page(_newest(sight).where(Task.id.in_(awaited)), RUNNING, TASK_COLUMNS, _unfinished(found)),
+            _page(_newest(sight).where(finished), FINISHED, TASK_COLUMNS, done),
+            _page(nodes, NODES, NODE_COLUMNS, found.entities[Node.plural]),
         )
 
 
-def _newest() -> Any:
-    return Task.select().order_by(Task.id.desc())
+def _newest(sight: Sight) -> Any:
+    return sight.narrowed(Task.select().order_by(Task.id.desc()))
 
 
-def _page(query: Any, size: int, names: tuple[str, ...]) -> Page:
-    return listing.page(query, 0, size, _columns(query, names))
+def _unfinished(found: Overview) -> int:
+    """Return the number of tasks that wait for results."""
+    return sum(each.total - each.done for each in found.collaborations) - found.tasks[progress.EMPTY]
 
 
-def _first(query: Any, size: int, names: tuple[str, ...]) -> Page:
-    """Return the first rows without their total, which would read all tasks."""
-    columns = _columns(query, names)
-    rows = list(listing.rows(query.limit(size), columns))
-    return Page(query.model, columns, rows, 0, len(rows))
-
-
-def _columns(query: Any, names: tuple[str, ...]) -> Any:
-    return tuple(column for column in COLUMNS[query.model] if column.name in names)
+def _page(query: Any, size: int, names: tuple[str, ...], total: int) -> Page:
+    """Return the first rows of a list whose total is known."""
+    columns = tuple(column for column in COLUMNS[query.model] if column.name in names)
+    return Page(query.model, columns, list(listing.rows(query.limit(size), columns)), 0, total)

@@ -8,7 +8,7 @@ shows. terminal/panels.py displays them.
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import models
@@ -109,9 +109,9 @@ def lanes(task: Task) -> Lanes:
 
 
 def is_left_alone(task: Task, found: Lanes) -> bool:
-    """Whether a task waits for nodes that do not take it up, because it was saved and not posted. At most one query.
+    """Whether a task waits for nodes that never get it, because it was saved and not posted. At most one query.
 
-    False in a copy of a server's database, where another server may hand it out.
+    False in a copy of a server's database: that server may hand it out.
     """
     database = models.database
     if task.id is None or database.is_view or database.mode == "plan":
@@ -133,18 +133,17 @@ def _moment(value: Any) -> Moment:
     return value if isinstance(value, datetime.datetime) else None
 
 
-def log_ends(found: Lanes) -> dict[int, list[str]]:
-    """Return the last lines of the logs of some results, by the result's id; of those that have a log. One query."""
-    ids = [lane.result_id for lane in found.lanes]
+def log_ends(ids: Collection[int]) -> dict[int, list[str]]:
+    """Return the last lines of the logs of some results, by their ids; of those that have a log. At most one query."""
     if not ids:
         return {}
     is_sqlite = models.database.is_sqlite
     end = peewee.fn.SUBSTR(Result.log, -LOG_LENGTH) if is_sqlite else peewee.fn.RIGHT(Result.log, LOG_LENGTH)
-    rows = models.database.execute(Result.select(Result.id, end).order_by().where(Result.id.in_(ids)))
-    return {id: lines for id, text in rows if (lines := log_end(text))}
+    rows = models.database.execute(Result.select(Result.id, end).order_by().where(progress.among(Result.id, ids)))
+    return {id: lines for id, text in rows if (lines := _log_end(text))}
 
 
-def log_end(log: Any) -> list[str]:
+def _log_end(log: Any) -> list[str]:
     """Return the last lines of a log; [] without one."""
     return str(log or "").rstrip()[-LOG_LENGTH:].splitlines()[-LOG_LINES:]
 

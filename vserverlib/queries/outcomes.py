@@ -1,4 +1,4 @@
-"""What the runs of a task have returned: their results, decoded, and the logs of those that failed."""
+"""The outcome of a task: the decoded result and the log of each of its runs."""
 
 from __future__ import annotations
 

@@ -11,11 +11,22 @@ from typing import Any, NamedTuple
 from models import Member, Node, Organization, Result, Task
 from vserverlib.entities import finding, progress
 from vserverlib.entities.fields import as_integer
-from vserverlib.queries.details import log_end
+from vserverlib.queries import details
 
 NEXT = 5  # tasks that descend from a task
 
 Moment = datetime.datetime | None
+
+# Inputs and results are left out, which may have megabytes each.
+COLUMNS = (
+    Result.id,
+    Result.organization,
+    Result.state,
+    Result.status,
+    Result.assigned_at,
+    Result.started_at,
+    Result.finished_at,
+)
 
 
 class Awaited(NamedTuple):
@@ -96,11 +107,11 @@ def _task(task: Any) -> Task:
 
 def _why(task: Task) -> Why:
     counts, collaboration = task.counts, task.collaboration
-    results = list(Result.where(Result.task == task.id).sort("assigned_at"))
+    results = list(Result.select(*COLUMNS).where(Result.task == task.id).sort("assigned_at"))
     find = _organizations(results).get
     awaited = [result for result in results if result.state in (progress.PENDING, progress.ACTIVE)]
     failed = [result for result in results if result.state == progress.FAILURE]
-    nodes, members = _nodes(task), _members(task)
+    nodes, members, logs = _nodes(task), _members(task), details.log_ends([each.id for each in failed])
     return Why(
         id=task.id,
         name=task.name,
@@ -113,7 +124,7 @@ def _why(task: Task) -> Why:
         collaboration=None if collaboration is None else collaboration.name,
         encrypted=None if collaboration is None else collaboration.encrypted,
         awaited=[_awaited(each, find(each.organization_id), nodes, members, collaboration) for each in awaited],
-        failed=[_failed(each, find(each.organization_id)) for each in failed],
+        failed=[_failed(each, find(each.organization_id), logs.get(each.id, [])) for each in failed],
         children=_children(task),
     )
 
@@ -168,9 +179,9 @@ def _obstacles(id: Any, organization: Any, node: Any, is_member: bool, collabora
     return [*found, *(["the collaboration is encrypted, but the organization has no public key"] if is_locked else [])]
 
 
-def _failed(result: Result, organization: Any) -> Failed:
+def _failed(result: Result, organization: Any, log: list[str]) -> Failed:
     name = None if organization is None else organization.name
-    return Failed(result.id, result.organization_id, name, result.status, result.finished_at, log_end(result.log))
+    return Failed(result.id, result.organization_id, name, result.status, result.finished_at, log)
 
 
 def _children(task: Task) -> list[Child]:

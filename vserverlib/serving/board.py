@@ -1,7 +1,7 @@
 """The figures of the pages, read once for all who may see the same. For jobs of the desk.
 
-Users whose roles give them the same rows share one reading; it is read again only after a change, and the more a
-reading costs, the rarer: pages take at most one part in PACE of the desk's time.
+Users whose roles give them the same rows share one reading. It is read again only after a change, and no sooner than
+PACE times the duration of the last reading, so that other requests have their turn.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from vserverlib.serving.sessions import Session, Sessions
 if TYPE_CHECKING:
     from vserverlib.pages.documents import Figures
 
-PACE = 10
+PACE = 4
 MAX_READINGS = 500  # that are kept
 RESOURCES: dict[Any, str] = {
     Organization: "organization",

@@ -50,6 +50,7 @@ HEADERS = {
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
 }
+UNBUFFERED = {"x-accel-buffering": "no"}  # nginx would keep events back
 WRONG = "wrong name or password, or locked out: after five failures, a user waits for 15 minutes"
 
 
@@ -145,8 +146,10 @@ class Browser:
         request.caller = found.caller
         session = self._session(http)
         assert session is not None
+        if http.method == "HEAD":
+            return Response("", 200, HEADERS, "text/event-stream")
         stream = self.live.stream(Wanted(session, task_id), _query(http))
-        return StreamingResponse(_encoded(stream), 200, HEADERS, "text/event-stream")
+        return StreamingResponse(_encoded(stream), 200, {**HEADERS, **UNBUFFERED}, "text/event-stream")
 
     # Log-in and log-out
 

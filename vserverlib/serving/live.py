@@ -18,7 +18,7 @@ from functools import partial
 
 from vserverlib import Error
 from vserverlib.entities.fields import now
-from vserverlib.serving.board import Board, Found, Reading, Wanted
+from vserverlib.serving.board import PACE, Board, Found, Reading, Wanted
 from vserverlib.serving.desk import Busy, Desk
 from vserverlib.serving.refusals import Refusal
 
@@ -108,14 +108,14 @@ class Live:
 
     async def _run(self) -> None:
         while self._watchers:
-            pause = LOOK_EVERY
+            began, pause = time.monotonic(), 0.0
             try:
                 await self._look()
             except Exception as error:
                 if not isinstance(error, Busy | Error | Refusal):
                     traceback.print_exc(file=sys.stderr)
                 self._version, pause = None, AFTER_ERROR
-            await asyncio.sleep(pause)
+            await asyncio.sleep(max(pause, LOOK_EVERY, PACE * (time.monotonic() - began)))
         self._found = {}
 
     async def _look(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import subprocess
 import sys
@@ -18,7 +19,8 @@ from pathlib import Path
 from vserverlib.messages import notify
 
 PATIENCE = 10.0  # seconds that the nodes have at the end
-COMMAND = (sys.executable, "-m", "vserverlib", "node", "--beside")
+COMMAND = (sys.executable, "-P", "-m", "vserverlib", "node", "--beside")  # -P: no module of the current folder
+HERE = str(Path(__file__).parents[2])  # where our modules are, installed or not
 
 
 class NodeProcesses:
@@ -33,8 +35,13 @@ class NodeProcesses:
         """Start the nodes of a server; nothing without files. Call it in the event loop."""
         if self._files:
             command = [*COMMAND, url, *self._options, "--", *map(str, self._files)]
+            path = os.pathsep.join(filter(None, (HERE, os.environ.get("PYTHONPATH"))))
             self._process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                env={**os.environ, "PYTHONPATH": path},
+                start_new_session=True,
             )
             self._watching = asyncio.ensure_future(self._report_end())
 

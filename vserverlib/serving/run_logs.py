@@ -36,7 +36,7 @@ class RunLogs:
     def add(self, run_id: int, node: Caller, text: str) -> None:
         """Have some lines appended to the log of a run."""
         before = self._lines[run_id].text if run_id in self._lines else ""
-        self._lines[run_id] = Lines(node, _joined(before, text.replace("\0", ""))[-MAX_LOG:])
+        self._lines[run_id] = Lines(node, runs.joined(before, text.replace("\0", ""))[-MAX_LOG:])
         if self._writing is None:
             self._writing = asyncio.ensure_future(self._write_soon())
 
@@ -56,10 +56,6 @@ class RunLogs:
             newer, self._lines = self._lines, lines
             for id, (node, text) in newer.items():
                 self.add(id, node, text)
-
-
-def _joined(log: str, text: str) -> str:
-    return f"{log}\n{text}" if log and not log.endswith("\n") else log + text
 
 
 def _append(lines: dict[int, Lines]) -> None:

@@ -134,6 +134,11 @@ def cut(log: str) -> str:
     return log if len(log) <= MAX_LOG else CUT + log[len(CUT) - MAX_LOG :]
 
 
+def joined(log: str, text: str) -> str:
+    """Return a log with more text, on a line of its own."""
+    return f"{log}\n{text}" if log and not log.endswith("\n") else log + text
+
+
 def _fail_siblings(request: Request, run: Result) -> None:
     """End the runs of the same task that have not started: they would compute in vain."""
     waiting = Result.select().where((Result.task == run.task_id) & (Result.state == progress.PENDING))
@@ -153,5 +158,5 @@ def append_log(run_id: int, text: str, node: Any) -> None:
     if run.complete and run.status != states.KILLED:
         return
     if run.task.collaboration_id == node.only_collaboration and posted.of_task(run.task_id).init_user_id is not None:
-        values = {RESULT.log: cut((run.log or "") + text), RESULT.logged_at: MOMENT.clean(fields.now())}
+        values = {RESULT.log: cut(joined(run.log or "", text)), RESULT.logged_at: MOMENT.clean(fields.now())}
         models.database.execute(RESULT.update(values).where(RESULT.id == run_id))

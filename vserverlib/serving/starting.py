@@ -265,5 +265,8 @@ async def _serve(
     for number in ENDING:
         if signal.getsignal(number) is not signal.SIG_IGN:
             loop.add_signal_handler(number, end, number)
-    await program.serve([listening])
+    try:
+        await program.serve([listening])
+    finally:
+        await nodes.end()  # if the server fails
     return came[0] if came else 0

@@ -63,7 +63,8 @@ class Offers(NamedTuple):
 class Inferred(NamedTuple):
     """The inferred type of an expression.
 
-    kind: model, entity, list, members, method, field, type, plain or unknown. of: its model, owner or value.
+    kind: model, entity, list, members, method, field, type, texts, plain or unknown. of: its model, owner or value;
+    of texts, which a function takes: their fields by the names of its arguments, "" for the first.
     """
 
     kind: str
@@ -172,6 +173,8 @@ def _of_value(value: Any) -> Inferred | None:
         return Inferred("list", value.model)
     if isinstance(value, MemberList):
         return Inferred("members", value.partner)
+    if isinstance(value, FunctionType) and hasattr(value, "texts"):
+        return Inferred("texts", value.texts)
     return (
         Inferred("plain", value) if type(value) in (list, tuple, dict) or isinstance(value, SimpleNamespace) else None
     )
@@ -337,7 +340,12 @@ def _texts(ahead: list[Token], typed: str, namespace: Mapping[str, Any]) -> tupl
     if mark in ("==", "!="):
         field = _infer(ahead[:-1], namespace)
         return _values(field.of, field.name, typed) if field is not None and field.kind == "field" else None
+    if mark == "[" and ahead[-2].text == "=":  # of a list, the items are completed
+        ahead, mark = ahead[:-1], "="
     function, _ = called(ahead, namespace) if mark in ("(", ",", "=") else (None, [])
+    if function is not None and function.kind == "texts":
+        field = function.of.get("" if mark == "(" else ahead[-2].text)
+        return "", {} if field is None else dict.fromkeys(stored(field, typed), field.model.noun)
     if (model := filtered(function)) and mark == "=":
         return _values(model, ahead[-2].text, typed)
     if model:

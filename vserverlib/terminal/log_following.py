@@ -11,7 +11,7 @@ from vserverlib import Error, printable
 from vserverlib.messages import notify
 from vserverlib.terminal.watching import POLL, ChangeDetector, check_reader, explain_copy
 
-OVERLAP = 200  # characters at the end of what was printed, by which the rest of a log that was cut off is found
+OVERLAP = 200  # characters at the end of the printed text, which find the rest of a log that has lost its beginning
 
 
 def follow(database: Any, id: int) -> None:
@@ -42,7 +42,7 @@ def _read(id: int) -> Any:
 
 
 def _rest(printed: str, log: str) -> str:
-    """Return what a log has beyond what was printed.
+    """Return the part of a log after the printed text.
 
     A node that reports a status without the log empties it until the whole log comes; a long one loses its beginning.
     """
@@ -50,9 +50,7 @@ def _rest(printed: str, log: str) -> str:
         return log[len(printed) :]
     end = printed[-OVERLAP:]
     at = log.rfind(end)
-    if at >= 0:
-        return log[at + len(end) :]
-    return "" if printed.startswith(log) else log
+    return log[at + len(end) :] if at >= 0 else log
 
 
 def _write(text: str) -> None:

@@ -265,7 +265,7 @@ class LanesSection:
         return Text.assemble(" " * begin, *drawn, (sign, look.colour(lane.status)))
 
 
-LEFT_ALONE = "no node takes it up, because it was saved, not posted: vserver run posts tasks"
+LEFT_ALONE = "vserver start hands it to no node, because it was not posted: vserver run posts tasks"
 HEADINGS = tuple(Text(word, "bold") for word in ("organization", "result", "waited", "ran"))
 
 

@@ -65,9 +65,16 @@
       say("off", "○ not connected, trying again");
       if (source.readyState !== EventSource.CLOSED) return; // the browser tries again by itself
       close();
-      window.setTimeout(open, 5000);
+      window.setTimeout(again, 5000);
     });
   };
+
+  // The server has answered with an error: the session may have ended, and then the page leads to the log-in.
+  const again = () =>
+    fetch(window.location.href, { redirect: "manual", cache: "no-store" }).then(
+      (answer) => (answer.type === "opaqueredirect" ? window.location.reload() : open()),
+      () => window.setTimeout(again, 5000),
+    );
 
   const close = () => {
     if (source) source.close();
