@@ -337,6 +337,19 @@ def test_a_damaged_database_is_replaced_and_kept_as_it_was(story: SimpleNamespac
     assert re.search(r"the previous data is in \S+, damaged as it was: restore would refuse it\n", result.stderr)
 
 
+def test_a_definition_that_is_no_text_any_more_is_damage(story: SimpleNamespace, path: Path, database: Any) -> None:
+    """SQLite's message quotes it, and Python cannot decode the message."""
+    made = backups.make(path)
+    database.close()
+    content = path.read_bytes()
+    at = content.index(b"CREATE TRIGGER")
+    path.write_bytes(content[:at] + b"\xff" * 14 + content[at + 14 :])
+    for words in (["list", "tasks"], ["check"], ["backup", "x.db"], ["restore", str(made.path), "--yes"]):
+        done = run(*words)
+        assert done.exit_code != 0 and isinstance(done.exception, SystemExit), words
+        assert re.fullmatch(r"Error: vserver\.db is (too )?damaged.*\n", done.stderr), done.stderr
+
+
 @pytest.mark.parametrize("table", ["", "organization", "sqlite_sequence"])
 def test_no_id_is_given_again_even_if_the_database_was_damaged(
     story: SimpleNamespace, path: Path, database: Any, table: str

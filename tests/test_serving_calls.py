@@ -6,7 +6,9 @@ import base64
 import contextlib
 import json
 import os
+import random
 import sqlite3
+import string
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -351,6 +353,21 @@ def test_what_json_cannot_say_again_is_refused(served: Any, root: Client) -> Non
             text = json.dumps({**body, name: [{**each, "more": "MORE"}]}).replace('"MORE"', value)
             assert root.ask_text("POST", "task", text).status == 400, (name, value)
     assert len(root.ask("GET", "task").body["data"]) == 1
+
+
+def test_a_name_that_an_index_of_postgresql_does_not_take_is_refused(served: Any, root: Client) -> None:
+    name = "".join(random.Random(1).choices(string.ascii_letters, k=20_000))  # it cannot be compressed
+    answer = posted(root, name=name)
+    if "://" in str(served.address):
+        assert (
+            answer.status == 400
+            and "too long for PostgreSQL" in answer.body["msg"]
+            and "shorten it" in answer.body["msg"]
+        )
+    else:
+        assert answer.status == 201
+    for path, body in (("organization", {"name": name}), ("user", {"username": name, "password": "Geheim-1234!"})):
+        assert root.ask("POST", path, body).status == 400, path
 
 
 def test_a_key_that_bcrypt_would_not_take_is_refused(served: Any) -> None:

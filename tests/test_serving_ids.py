@@ -113,12 +113,18 @@ def test_another_users_name_or_another_key_ends_the_tokens(served: OurServer) ->
     assert statuses(old) == ENDED
 
 
-def test_after_an_import_of_another_consortium_all_have_to_log_in_again(served: OurServer, tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_empty", [False, True])
+def test_after_an_import_of_another_consortium_all_have_to_log_in_again(
+    served: OurServer, tmp_path: Path, is_empty: bool
+) -> None:
     ids = newcomers(served, "eve")
     old = clients(served, "eve", ids)
     others = tmp_path / "others.json"
     run(served, "export", others, "--force")
-    run(served, "import", "--replace", others, "--yes")
+    if is_empty:
+        for entity in ("task", "node", "user", "collaboration", "organization"):
+            run(served, "delete", entity, "--where", "id>0", "--dependents", "--yes")
+    run(served, "import", *([] if is_empty else ["--replace", "--yes"]), others)
     with contextlib.closing(models.connect(str(served.address))) as database, database.rule_checks(False):
         assert models.User.by_id(ids["user"]).username == "eve"
     assert statuses(old) == ENDED

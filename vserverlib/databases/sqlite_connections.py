@@ -38,6 +38,13 @@ def _is_interrupted(error: sqlite3.Error) -> bool:
     return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT
 
 
+def _malformed() -> sqlite3.DatabaseError:
+    """Return the error for a message of SQLite that Python cannot decode, because it quotes a damaged file."""
+    error = sqlite3.DatabaseError("database disk image is malformed")
+    error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+    return error
+
+
 class Cursor(sqlite3.Cursor):
     """A cursor whose statements and fetches raise the exception of a signal.
 
@@ -53,6 +60,9 @@ class Cursor(sqlite3.Cursor):
             if _is_interrupted(error):
                 raise signals.interrupted() from None
             raise
+        except UnicodeDecodeError as error:
+            del self
+            raise _malformed() from error
 
     def executemany(self, *args: Any) -> Any:
         signals.check()

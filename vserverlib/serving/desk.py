@@ -141,8 +141,8 @@ class Desk:
             job.answer(result, None)
 
     def _moved(self) -> Busy:
-        title = self.database.title
-        return Busy(f"{title} was moved, removed or replaced: move it back, or stop this server and start it again")
+        happened = "was moved, removed, replaced, or has two names (hard links)"
+        return Busy(f"{self.database.title} {happened}: put it back, or stop this server and start it again")
 
     def _in_transaction(self, job: Job) -> Any:
         if not self.database.is_in_place():  # a read would go on to answer with the old data

@@ -8,6 +8,7 @@ from typing import Any
 from models import Organization, Task, User
 from vserverlib import Error, hashing, pluralize, printable
 from vserverlib.entities.roles import USER_ROLES
+from vserverlib.entities.rule_sql import LONGEST_NAME
 from vserverlib.serving import permissions, rows, tasks
 from vserverlib.serving.answers import Answer, Links, Shown, page_of, time
 from vserverlib.serving.callers import USER, Caller
@@ -128,7 +129,10 @@ def _require_creating(request: Request, given: dict[str, Any]) -> Organization:
 
 
 def _refuse_taken(given: dict[str, Any], user: User | None = None) -> None:
-    """Raise a 400 for a name or an address of another user, whom the caller may not see: so it does not say whose."""
+    """Raise a 400 for a long name, or for a name or an address of another user, of whom it says nothing."""
+    if len(given.get("username", "")) > LONGEST_NAME:
+        fault = f"Length must be at most {LONGEST_NAME}."
+        raise Refusal(400, "Request body is incorrect", {"username": [fault]})
     for field in (User.username, User.email):
         value = given.get(field.name)
         other = None if value is None else User.first_where(field == value)

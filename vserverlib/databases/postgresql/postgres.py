@@ -49,6 +49,7 @@ TAKEN = re.compile(r"Key \(([^)]+)\)=\(.*\) already exists", re.DOTALL)
 # SQLSTATE codes (PostgreSQL's manual, appendix A)
 READ_ONLY, WRONG_MODE, NO_PRIVILEGE, NO_SPACE = "25006", "25001", "42501", ("53100", "53200")
 CANCELED, DEADLOCK, LOCK_NOT_AVAILABLE, SEQUENCE_LIMIT, UNIQUE_VIOLATION = "57014", "40P01", "55P03", "2200H", "23505"
+TOO_LARGE = "54000"  # for an index, which takes 2,704 bytes
 
 WRITER = """
 SELECT a.application_name, a.usename, a.pid FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
@@ -476,6 +477,8 @@ class Postgres(sequences.SequenceMixin, DatabaseMixin, peewee.PostgresqlDatabase
             self.note_taken_id()
         if state == SEQUENCE_LIMIT:
             sequences.refuse_used_up(self.title, said, error)
+        if state == TOO_LARGE:  # not the database's fault, as an OperationalError else is
+            raise Error(f"a text is too long for PostgreSQL ({said}): shorten it") from error.__cause__
         if state in NO_SPACE:
             raise Error(
                 f"{self.title} could not be written ({said}): nothing was changed; free some disk space"
