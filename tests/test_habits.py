@@ -81,7 +81,6 @@ def test_the_program_answers_in_one_line_with_status_2() -> None:
         ("logs 3", "vserver show result 3"),
         ("explain 3", "vserver why 3"),
         ("password anna", "vserver passwd anna"),
-        ("run report.py", "vserver shell report.py"),
         ("use other.db", "vserver -d other.db shell"),
         ("use postgresql://me:secret@host/db", "vserver -d postgresql://me@host/db shell"),
         ("vserver list tasks", "vserver list tasks"),
@@ -98,7 +97,7 @@ def test_a_command_of_another_program_is_answered_with_ours(typed: str, line: st
 @pytest.mark.parametrize(
     ("typed", "remedy"),
     [
-        ("retry 3", ": a server starts tasks, vserver only changes data; vserver why 3 explains a task"),
+        ("retry 3", ": vserver run IMAGE METHOD posts a new task; vserver why 3 explains this one"),
         ("shwo task 1", '; did you mean "show"?'),
         ("lst tasks", '; did you mean "list"?'),
         ("exprot x.db", '; did you mean "export"?'),
@@ -109,12 +108,9 @@ def test_an_unknown_command_suggests_no_other_one_at_random(typed: str, remedy: 
     assert answered(*typed.split()) == f'Error: no command "{typed.split()[0]}"{remedy}'
 
 
-@pytest.mark.parametrize("typed", ["add", "new", "create", "insert"])
+@pytest.mark.parametrize("typed", ["add", "new", "insert"])
 def test_creating_is_answered_with_a_command_that_exists(typed: str) -> None:
-    if typed in program.main.commands:
-        pytest.skip("it is a command")
-    line = answered(typed, "user", "anna").partition(": use ")[2]
-    assert line == ("vserver create user anna" if "create" in program.main.commands else "vserver shell")
+    assert answered(typed, "user", "anna").partition(": use ")[2] == "vserver create user anna"
 
 
 @pytest.mark.parametrize(
@@ -139,6 +135,8 @@ def test_creating_is_answered_with_a_command_that_exists(typed: str) -> None:
         ("init folder/name", "vserver -d folder/name init"),
         ("overview other.db", "vserver -d other.db overview"),
         ("overview postgresql://me:secret@host/db", "vserver -d postgresql://me@host/db overview"),
+        ("run report.py", "run posts a task; a script runs with: vserver shell report.py"),
+        ("run --demo report.py", "vserver shell report.py"),
         ("list tasks -d other.db", "vserver -d …"),
         ("list tasks --no-pager", "vserver --no-pager …"),
         ("create organization --name Oslo", "FIELD=VALUE: vserver create organization Oslo"),

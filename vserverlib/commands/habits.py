@@ -46,7 +46,7 @@ WITH_WORDS = {
     **dict.fromkeys(("cp", "clone"), "copy"),
     **dict.fromkeys(("man", "manual"), "help"),
 }
-STARTS = ("retry", "rerun", "restart", "resubmit", "start", "submit")  # of tasks
+STARTS = ("retry", "rerun", "restart", "resubmit", "submit", "post")  # of tasks
 
 
 def command(typed: str, words: Sequence[str], database: str, commands: Mapping[str, Any]) -> str:
@@ -59,7 +59,7 @@ def command(typed: str, words: Sequence[str], database: str, commands: Mapping[s
     options = {name: _options(each) for name, each in commands.items()}
     if word in STARTS:
         task = next((each for each in words if each.isdigit()), "TASK")
-        return f": a server starts tasks, vserver only changes data; {line('why', task)} explains a task"
+        return f": {line('run', 'IMAGE', 'METHOD')} posts a new task; {line('why', task)} explains this one"
     if found := _line_of(word, words, options, line):
         return f": use {found}"
     known = _typo(word, commands)
@@ -165,6 +165,9 @@ def answer(error: Exception, ctx: click.Context, words: Sequence[str]) -> Except
     if isinstance(error, click.MissingParameter) and "'ENTITY'" in error.format_message():
         kinds = ", ".join(f"{noun}s" for noun in ENTITIES)
         return click.UsageError(f"Missing argument 'ENTITY': one of {kinds}", ctx)
+    script = next((word for word in words if word.endswith(".py")), "")
+    if isinstance(error, click.MissingParameter) and "'METHOD'" in error.format_message() and script:
+        return click.UsageError(f"run posts a task; a script runs with: {ctx.obj.command('shell', script)}", ctx)
     if filter_ := _torn_by_blanks(words):
         return UsageError(f"quote a filter that has spaces: --where {filter_}")
     text = (_extra(str(error), ctx) or _line(ctx, words, "")) if is_extra else ""
@@ -223,14 +226,18 @@ def _after(words: Sequence[str], option: str) -> Sequence[str]:
 def _extra(message: str, ctx: click.Context) -> str:
     """Return the answer to an argument that a command does not take, if it is a database."""
     extra = message.partition("(")[2].rstrip(").").split()
-    is_file = len(extra) == 1 and (ctx.command.name == "init" or _is_database(extra[0]))
-    if not is_file:
-        return ""
-    line = addresses.command(addresses.shown(extra[0]) if addresses.is_url(extra[0]) else extra[0], str(ctx.info_name))
+    is_file = len(extra) == 1 and (ctx.command.name == "init" or is_database(extra[0]))
+    return database_first(extra[0], str(ctx.info_name)) if is_file else ""
+
+
+def database_first(word: str, command: str) -> str:
+    """Return the answer to a database that follows a command."""
+    line = addresses.command(addresses.shown(word) if addresses.is_url(word) else word, command)
     return f"the database goes before the command: {line}"
 
 
-def _is_database(word: str) -> bool:
+def is_database(word: str) -> bool:
+    """Whether a word is likely the name of a database."""
     return addresses.is_url(word) or word.endswith((".db", ".sqlite", ".sqlite3")) or os.path.isfile(word)
 
 

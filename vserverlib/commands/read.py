@@ -183,7 +183,7 @@ def overview(target: Target, file: str | None, output: str, everything: bool) ->
     from vserverlib.queries import overview as figures
 
     if file is not None and output != "html":
-        raise click.UsageError("FILE is for -o html: leave it out, or send the output there with >")
+        raise click.UsageError(_why_no_file(file))
     if output == "html":
         return _overview_page(target, file)
     with target.open(read_only=True) as database:
@@ -198,6 +198,14 @@ def overview(target: Target, file: str | None, output: str, everything: bool) ->
         with printing.paged():
             printing.document(figures.as_data(found), output)
     return None
+
+
+def _why_no_file(file: str) -> str:
+    from vserverlib.commands import habits
+
+    if habits.is_database(file):
+        return habits.database_first(file, "overview")
+    return "FILE is for -o html: leave it out, or send the output there with >"
 
 
 def _overview_page(target: Target, file: str | None) -> None:
