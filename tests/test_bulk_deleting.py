@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -337,6 +338,7 @@ def test_other_writers_have_their_turn_and_ctrl_c_says_how_to_go_on_and_undo(big
             while pruning.poll() is None and len(set(changes(other))) < 3:
                 write(other)
                 turns += 1
+                time.sleep(0.01)
             pruning.send_signal(signal.SIGINT)
             said = pruning.stderr.read() if pruning.stderr else ""
         assert pruning.returncode == 130 and "Traceback" not in said

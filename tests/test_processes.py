@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from helpers import process, promises, starter
-from helpers.terminal import environment
 
 MODULES = "import sys; print('pytest' in sys.modules, 'bcrypt' in sys.modules, 'vserverlib.plans.plan' in sys.modules)"
 
@@ -52,7 +51,7 @@ def test_a_forked_script_is_like_one_that_python_starts(tmp_path: Path) -> None:
 def test_the_program_in_a_folder_is_like_python(plain: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if plain:
         monkeypatch.setenv("VSERVER_PLAIN_STARTS", "1")
-    starter.write_program(tmp_path / "vserver", environment(tmp_path))
+    starter.write_program(tmp_path / "vserver")
 
     def bash(line: str) -> process.Ended:
         done = subprocess.run(["bash", "-c", line], cwd=tmp_path, capture_output=True, text=True, check=False)

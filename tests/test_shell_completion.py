@@ -56,7 +56,7 @@ def named(number: int) -> str:
 def folder(tmp_path: Path, quick_hashes: None) -> Path:
     """A folder with a program `vserver`, and a database of names."""
     (tmp_path / "bin").mkdir()
-    starter.write_program(tmp_path / "bin" / "vserver", environment(tmp_path))
+    starter.write_program(tmp_path / "bin" / "vserver")
     models.connect(storage.create(tmp_path / "vserver.db"))
     names = [*map(named, range(len(HOSTILE))), *(f"m{name}" for name in LEFT_OUT)]
     models.Organization.insert_many([{"name": name} for name in names]).execute()

@@ -119,7 +119,7 @@ def prepared_home(home: Path) -> dict[str, str]:
     (home / "vserver").symlink_to(ROOT)
     path = f"{programs}{os.pathsep}{os.environ['PATH']}"
     env = {**environment(home), "PATH": path, "COLUMNS": str(COLUMNS)}
-    starter.write_program(programs / "vserver.forked", env)
+    starter.write_program(programs / "vserver.forked")
     return env
 
 

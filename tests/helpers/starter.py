@@ -32,7 +32,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 LONGEST = 100_000  # bytes of a request: a socket does not take much more at once
-AT_START = ("LANG", "LC_", "PYTHON", "COVERAGE")  # Python and libraries read such variables when they start
+AT_START = ("LANG", "LC_", "PYTHON")  # Python and libraries read such variables when they start
 MODULES = ("vserver", "IPython")  # that are started by -m
 LIBRARIES = (
     *("IPython.core.interactiveshell", "bcrypt", "click", "peewee", "playhouse.migrate", "prompt_toolkit"),
@@ -89,16 +89,12 @@ class Request(NamedTuple):
     def can_be_forked(self) -> bool:
         """Whether a starter can do this, or only a new Python."""
         return (
-            not _is_plain(self.env)
+            "VSERVER_PLAIN_STARTS" not in os.environ
             and (self.words[0] in ("-c", "-m") or not self.words[0].startswith("-"))
             and (self.words[0] != "-m" or self.words[1] in MODULES)
             and len(self.encoded) < LONGEST
             and _at_start(self.env) == _at_start(_environment())
         )
-
-
-def _is_plain(env: Mapping[str, str]) -> bool:
-    return "VSERVER_PLAIN_STARTS" in os.environ or "COVERAGE_PROCESS_CONFIG" in env
 
 
 class Started:
@@ -175,9 +171,9 @@ def run(request: Request, given: str, seconds: float) -> tuple[int, str, str]:
     return status, texts[0], texts[1]
 
 
-def write_program(file: Path, env: Mapping[str, str]) -> None:
+def write_program(file: Path) -> None:
     """Write the program `vserver`, which a shell finds in a folder of its PATH."""
-    if _is_plain(env):
+    if "VSERVER_PLAIN_STARTS" in os.environ:
         text = f"#!{sys.executable}\n{CODE}\n"
     else:
         text = PROGRAM.format(python=sys.executable, code=CODE, path=_starter(True), longest=LONGEST)
@@ -210,7 +206,9 @@ def _starter(has_ours: bool) -> str:
     """Return the path of the socket of a starter, which ends with this process."""
     folder = tempfile.mkdtemp(prefix="vserver-", dir="/tmp")  # the path of a socket is short
     words = [sys.executable, __file__, f"{folder}/socket", "ours" if has_ours else "libraries"]
-    process = subprocess.Popen(words, env=_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    words += ["coverage"] if "COVERAGE_PROCESS_CONFIG" in os.environ else []
+    env = {name: value for name, value in _environment().items() if not name.startswith("COVERAGE")}
+    process = subprocess.Popen(words, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdin is not None and process.stdout is not None
 
     @atexit.register
@@ -298,7 +296,7 @@ def _import(has_ours: bool) -> None:
     import pkgutil
     import runpy  # noqa: F401  # used after the fork
 
-    for name in LIBRARIES:
+    for name in (*LIBRARIES, *sys.argv[3:]):
         importlib.import_module(name)
     if has_ours:
         import vserverlib
@@ -319,6 +317,10 @@ def _be_python(words: Sequence[str], folder: str, env: Mapping[str, str], has_te
         os.setsid()
         fcntl.ioctl(0, termios.TIOCSCTTY, 0)
         sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    if "COVERAGE_PROCESS_CONFIG" in env:
+        import coverage
+
+        coverage.process_startup()
     status = 0
     try:
         _run(words, folder)

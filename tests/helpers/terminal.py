@@ -26,8 +26,9 @@ from pexpect import fdpexpect
 from helpers import starter
 
 ROOT = Path(__file__).parent.parent.parent
-# With the last one, coverage also measures programs that a test starts.
-KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "VIRTUAL_ENV", "PYTHONPYCACHEPREFIX", "COVERAGE_PROCESS_CONFIG")
+# With the last two, coverage also measures programs that a test starts.
+OF_COVERAGE = ("COVERAGE_PROCESS_CONFIG", "COVERAGE_CORE")
+KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "VIRTUAL_ENV", "PYTHONPYCACHEPREFIX", *OF_COVERAGE)
 PATIENCE = 120.0  # seconds until a wait fails; on an idle machine it takes a fraction of one
 SHELL = """import sys, models, shell
 shell.start(models.connect(sys.argv[1], read_only={read_only}, sandbox={sandbox}){options})"""
