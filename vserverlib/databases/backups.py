@@ -44,6 +44,7 @@ DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR) 
 
 VALUE_FAULTS = ("NULL value in", "CHECK constraint", "value in")  # SQLite's messages on values that our tables forbid
 
+HEADROOM = 1000  # ids that others may take between the last ones that a restore reads, and its lock
 LAST_PAGE = 1  # the remaining pages at the last step, which commits
 
 Counts = dict[str, int]  # rows by table
@@ -305,7 +306,7 @@ def _replace(database: Sqlite, draft: Path) -> Backup:
     database.execute_sql("PRAGMA journal_mode = WAL")  # in which others can read during the restore
     with database.atomic():
         _same_pages(draft, database)  # waits for the lock, and reports its holder
-    given = _given_ids(database.connection())
+    given = {table: last + HEADROOM for table, last in _given_ids(database.connection()).items()}
     _raise_last_ids(draft, given)
     kept, started, left = list[Backup](), time.monotonic(), LAST_PAGE + 1
 
@@ -328,6 +329,7 @@ def _replace(database: Sqlite, draft: Path) -> Backup:
         if left > LAST_PAGE or isinstance(error, Exception):  # otherwise everything may have been written
             discard(*kept)
         raise
+    _settle_last_ids(database, kept[0])
     return kept[0]
 
 
@@ -347,7 +349,7 @@ def _given_ids(conn: sqlite3.Connection) -> Counts:
         for query in (f"SELECT MAX(seq) FROM sqlite_sequence WHERE name = '{table}'", f'SELECT MAX(id) FROM "{table}"'):
             with contextlib.suppress(sqlite3.DatabaseError):
                 (last,) = conn.execute(query).fetchone()
-                if isinstance(last, int) and last < connection.MAX_ID:  # with that, no id would be left
+                if isinstance(last, int) and last < connection.MAX_ID - HEADROOM:  # else no id would be left
                     found[table] = max(last, found.get(table, 0))
     return found
 
@@ -359,8 +361,20 @@ def _raise_last_ids(draft: Path, given: Counts) -> None:
             copy.raise_last_id(table, last)
 
 
+def _settle_last_ids(database: Sqlite, kept: Backup) -> None:
+    """Take the headroom back, unless others have used it: the backup has the last ids of the moment of the lock."""
+    with (
+        contextlib.suppress(Error, peewee.DatabaseError, sqlite3.DatabaseError),  # a gap in the ids harms nobody
+        contextlib.closing(sqlite_headers.immutable(kept.path)) as before,
+        database.atomic(),
+    ):
+        for table, last in _given_ids(before).items():
+            (highest,) = database.execute_sql(f'SELECT MAX(id) FROM "{table}"').fetchone()
+            database.set_last_id(table, max(last, highest or 0))
+
+
 def _refuse_new_ids(database: Sqlite, kept: Backup, given: Counts) -> None:
-    """Raise an Error if another program has added rows since `given` was read, which is now in the copy."""
+    """Raise an Error if other programs have used up the headroom, which is now in the copy."""
     with contextlib.closing(sqlite_headers.immutable(kept.path)) as conn:
         if any(last > given.get(table, 0) for table, last in _given_ids(conn).items()):
             raise Locked(f"{database.title} was written by another program meanwhile: try again")
