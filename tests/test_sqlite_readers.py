@@ -372,10 +372,10 @@ def waiting(mounts: Path, path: Path) -> Path:
 
 def test_waiting_on_a_mount_that_is_read_only_here_sees_what_is_written_elsewhere(waiting: Path) -> None:
     write = (
-        f"conn = sqlite3.connect('{waiting}/data/vserver.db', timeout=30); conn.execute(\"{FINISH}\"); conn.commit()"
+        f"conn = sqlite3.connect('{waiting}/data/vserver.db', timeout=180); conn.execute(\"{FINISH}\"); conn.commit()"
     )
     later = f'(sleep 1.5; {sys.executable} -c "import sqlite3; {write.replace(chr(34), chr(92) + chr(34))}") &'
-    done = mounted(waiting, f"{READ_ONLY_HERE}\n{later}", "wait", "1", "--timeout", "30")
+    done = mounted(waiting, f"{READ_ONLY_HERE}\n{later}", "wait", "1", "--timeout", "180")
     assert done.returncode == 0, done
 
 

@@ -17,6 +17,8 @@ from typing import Any
 
 import psycopg
 
+from helpers.terminal import PATIENCE
+
 # All clients of a database share one session, so each finds what another left behind.
 CONFIGURED = """
 [databases]
@@ -71,7 +73,8 @@ class Pooler:
         return command
 
     def _wait(self) -> None:
-        for _ in range(500):
+        until = time.monotonic() + PATIENCE
+        while self._process.poll() is None and time.monotonic() < until:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self._port), 1):
                 return
             time.sleep(0.01)
