@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from helpers.process import ROOT, python, vserver
 
-from vserverlib import Error
-from vserverlib.transfer import detection, documents, text_encodings
+from vserverlib import Error, documents
+from vserverlib.transfer import detection, text_encodings
 from vserverlib.transfer.sources import ImportNotes
 
 FIXTURE = "organizations:\n- name: Østfold\n  users:\n  - username: ål\n"
