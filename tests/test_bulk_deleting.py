@@ -329,6 +329,7 @@ def big(tmp_path: Path) -> Path:
     return tmp_path / "big.db"
 
 
+@pytest.mark.long
 def test_other_writers_have_their_turn_and_ctrl_c_says_how_to_go_on_and_undo(big: Path) -> None:
     with closing(sqlite3.connect(big, timeout=60, isolation_level=None)) as other:
         before = other.execute("SELECT COUNT(*), SUM(id) FROM task").fetchone()

@@ -94,6 +94,7 @@ def test_every_copy_beside_a_steady_writer_is_of_one_moment(mode: str, tmp_path:
 
 
 @pytest.mark.parametrize("mode", ["DELETE", "WAL"])
+@pytest.mark.long
 def test_import_and_list_beside_a_steady_writer_succeed_each_time(mode: str, tmp_path: Path) -> None:
     file = put(mode)
     with written(file) as said:

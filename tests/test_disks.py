@@ -212,6 +212,7 @@ def test_a_history_that_finds_no_room_is_reported_and_the_shell_continues(place:
         terminal.child.close(force=True)
 
 
+@pytest.mark.long
 def test_a_history_whose_disk_fills_up_meanwhile_leaves_the_shell_alone(place: Path, disk: Path) -> None:
     command = [sys.executable, "-m", "vserver", "-d", str(place / "vserver.db"), "shell"]
     env = environment(place, VSERVER_HOME=str(disk / "home"))

@@ -35,6 +35,7 @@ def wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+@pytest.mark.long
 def test_a_failure_is_one_line_and_leaves_nothing(tmp_path: Path, wheels: Path) -> None:
     with pytest.raises(Error, match="pip could not install no-such-package") as failed:
         environments.make_environment(tmp_path / "tools", list[str]().append, ["no-such-package"])
@@ -66,6 +67,7 @@ environments.make_environment(Path(sys.argv[1]), lambda line: print(line, flush=
 """
 
 
+@pytest.mark.long
 def test_it_is_created_once_also_after_a_process_that_was_killed(tmp_path: Path, wheels: Path) -> None:
     place, lines = tmp_path / "new" / "tools", list[str]()
     env = environment(tmp_path, PYTHONPATH=str(process.ROOT))
@@ -87,7 +89,6 @@ def test_it_is_created_once_also_after_a_process_that_was_killed(tmp_path: Path,
     assert environments.default_python() == str(environments.default_folder() / "bin" / "python")
 
 
-@pytest.mark.long
 @pytest.mark.vantage6_client
 def test_the_tools_of_vantage6_can_be_installed(tmp_path: Path) -> None:
     python = environments.make_environment(tmp_path / "tools", print)

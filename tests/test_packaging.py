@@ -64,6 +64,7 @@ def metadata(wheel: Path) -> Message:
         return message_from_bytes(archive.read(name))
 
 
+@pytest.mark.long
 def test_the_wheel_holds_the_program_and_nothing_else(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         held = {name for name in archive.namelist() if ".dist-info/" not in name}
@@ -73,6 +74,7 @@ def test_the_wheel_holds_the_program_and_nothing_else(wheel: Path) -> None:
     assert "vserverlib/migrations/0001_initial.py" in held
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="this is no clone: nothing tells what belongs to it")
 def test_the_sdist_holds_the_whole_project(built: Path) -> None:
     with tarfile.open(next(built.glob("*.tar.gz"))) as archive:
@@ -80,6 +82,7 @@ def test_the_sdist_holds_the_whole_project(built: Path) -> None:
     assert [name for name in run("git", "ls-files", cwd=ROOT).splitlines() if name not in held] == []
 
 
+@pytest.mark.long
 def test_the_wheel_has_its_metadata(wheel: Path) -> None:
     output = metadata(wheel)
     assert (output["Name"], output["Version"]) == ("vserver", vserver.__version__)
@@ -90,6 +93,7 @@ def test_the_wheel_has_its_metadata(wheel: Path) -> None:
     assert {"postgres", "test"} <= set(output.get_all("Provides-Extra"))
 
 
+@pytest.mark.long
 def test_what_is_installed_runs(installed: Path, tmp_path: Path) -> None:
     command = (sys.executable, "-m", "vserver")
     assert vserver.__version__ in run(*command, "--version", cwd=tmp_path, PYTHONPATH=str(installed))
@@ -102,6 +106,7 @@ def test_what_is_installed_runs(installed: Path, tmp_path: Path) -> None:
     assert printed[0].startswith(str(installed)) and printed[1].startswith(str(installed)) and int(printed[2]) >= 24
 
 
+@pytest.mark.long
 def test_installing_gives_a_command_called_vserver(installed: Path) -> None:
     entry_points = ConfigParser()
     entry_points.read(next(installed.glob("*.dist-info")) / "entry_points.txt")

@@ -185,6 +185,7 @@ def test_random_sessions_are_applied_exactly(release: str, tmp_path: Path, quick
     assert sum(done) > len(done) // 3
 
 
+@pytest.mark.long
 def test_random_sessions_on_postgresql(server: Any, tmp_path: Path, quick_hashes: None) -> None:
     with vantage6_servers.on_postgres(server, "4.15.2") as there:
         done = [check_session(seed, there, "4.15.2", tmp_path) for seed in range(SESSIONS // 2)]

@@ -14,7 +14,10 @@ from helpers import pooler, postgres, vantage6_databases
 from helpers.process import answers, vserver
 from helpers.typed import run
 
-pytestmark = pytest.mark.skipif(pooler.program() is None, reason="PgBouncer is not installed (apt install pgbouncer)")
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(pooler.program() is None, reason="PgBouncer is not installed (apt install pgbouncer)"),
+]
 
 
 ROLLED_BACK = """

@@ -159,6 +159,7 @@ def test_the_newest_come_first(example: Path) -> None:
     assert refused.status == 2 and "leave out --sort" in refused.err
 
 
+@pytest.mark.long
 def test_a_long_list_takes_constant_memory_and_ends_with_its_reader(address: str, database: Any) -> None:
     """In fifty megabytes of results, which each has a log."""
     long = "x" * 5_000

@@ -16,7 +16,7 @@ from models import Collaboration, Node, Organization, Result, Task, User
 from vserverlib import hashing
 from vserverlib.examples import demo
 
-pytestmark = pytest.mark.skipif(chromium.MISSING is not None, reason=str(chromium.MISSING))
+pytestmark = [pytest.mark.long, pytest.mark.skipif(chromium.MISSING is not None, reason=str(chromium.MISSING))]
 
 PASSWORD = "Geheim-1234!"
 HOSTILE = 3  # the collaboration with hostile names: the one after it is not seen by bram

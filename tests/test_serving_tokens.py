@@ -248,6 +248,7 @@ def test_five_wrong_passwords_lock_a_user_out_until_unlock(served: Any) -> None:
     assert "lock_out" not in vserver("-d", served.address, "log").out
 
 
+@pytest.mark.long
 def test_guesses_at_once_do_not_get_around_the_lock_out(served: Any) -> None:
     slow = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(11)).decode()
     with contextlib.closing(sqlite3.connect(served.address)) as conn, conn:
@@ -299,6 +300,7 @@ def test_who_calls_is_read_anew_after_a_hash(story: Any, address: str) -> None:
         assert asyncio.run(call(server)) == "401"
 
 
+@pytest.mark.long
 def test_many_log_ins_at_once_are_answered_or_put_off_and_reading_goes_on(served: Any) -> None:
     slow = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(9)).decode()
     with contextlib.closing(sqlite3.connect(served.address)) as conn, conn:

@@ -433,6 +433,7 @@ def test_a_file_that_is_gone_is_named(tmp_path: Path) -> None:
 # Many, and what remains
 
 
+@pytest.mark.long
 def test_eighty_runs_at_once_are_all_right(shared: Bench) -> None:
     started = [shared.start("many", number) for number in range(80)]
     results = {each.outcome().result for each in started}
