@@ -245,6 +245,15 @@ def test_a_central_run_never_blocks_its_partial_ones(federation: Federation, cli
         assert node.stop() == 0
 
 
+def test_a_central_run_waits_for_all_its_partial_ones_also_if_one_fails(client: Client, file: Path) -> None:
+    with our_node.running(file) as node:
+        node.until("online")
+        task = our_node.post(client, "central_uneven", sites=(1,))
+        assert statuses(client, task) == ["completed"]
+        assert our_node.results_of(client, task) == [4]
+        assert node.stop() == 0
+
+
 def test_events_tell_what_a_node_has_and_how_its_runs_are(client: Client, file: Path) -> None:
     watching = Socket(client.port, client.token)
     with our_node.running(file) as node:

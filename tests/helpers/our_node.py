@@ -63,6 +63,17 @@ def central(client):
 
 def part():
     return 2
+
+def central_uneven(client):
+    ids = [each["id"] for each in client.organization.list()]
+    task = client.task.create(input_={"method": "uneven"}, organizations=ids)
+    return sum(client.wait_for_results(task["id"]))
+
+def uneven(client):
+    if client.organization_id == 2:
+        raise ValueError("at once")
+    time.sleep(0.7)
+    return 2
 """
 
 

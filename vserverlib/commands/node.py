@@ -17,7 +17,7 @@ NO_LIBRARIES = "nodes need libraries that are not installed; install python-sock
 @command()
 @click.argument("paths", metavar="FILE...", nargs=-1, shell_complete=completers.files)
 @click.option("--init", is_flag=True, help="Write a commented example to FILE.")
-@click.option("--make-environment", is_flag=True, help="Install vantage6's algorithm tools in the folder FILE.")
+@click.option("--make-environment", is_flag=True, help="Install vantage6's algorithm tools; FILE is their folder.")
 @click.option("--keep", is_flag=True, help="Keep the folder of each run.")
 @click.option("--watch", is_flag=True, help="Report when a file of an algorithm or of data changes.")
 @click.option("--beside", metavar="URL", hidden=True, help="Run beside this server, and end with standard input.")

@@ -34,6 +34,7 @@ FILLED_IN = re.compile(r"client|(data|rows|path)\d*")
 FIRST_PAUSE, PAUSE_FACTOR = 0.05, 1.5  # seconds between two questions whether a task has finished
 RETRY_PAUSE = 1.0  # seconds until the server is asked again
 ANSWER_SECONDS = 300
+COMPLETED = "completed"
 UNFINISHED = ("pending", "initializing", "active")  # any other status is the last
 AWAY = (502, 503, 504)  # from a proxy whose server is away
 
@@ -266,12 +267,19 @@ class Client:
         self.organization, self.collaboration = _Organizations(self), _Collaborations(self)
 
     def wait_for_results(self, task_id: int, interval: float = 1) -> list[Any]:
-        """Wait until a task has finished, and return the results that there are. interval: seconds."""
+        """Wait until all runs of a task have finished, and return the results that there are. interval: seconds."""
         pause = min(FIRST_PAUSE, interval)
-        while self.request(f"task/{task_id}/status")["status"] in UNFINISHED:
+        while self._is_unfinished(task_id):
             time.sleep(pause)
             pause = min(pause * PAUSE_FACTOR, interval)
         return self.result.from_task(task_id)
+
+    def _is_unfinished(self, task_id: int) -> bool:
+        """Whether a run goes on: to the server, a task has failed with its first run that fails."""
+        status = self.request(f"task/{task_id}/status")["status"]
+        if status in UNFINISHED:
+            return True
+        return status != COMPLETED and any(not run["finished_at"] for run in self.run.from_task(task_id))
 
     def request(
         self, endpoint: str, json: Any = None, method: str = "get", params: dict[str, Any] | None = None
