@@ -17,6 +17,7 @@ from typing import NamedTuple
 from vserverlib import files, home
 
 NAME = "running-{}.json"
+IN_USE = "waiting for another vserver"
 LONGEST = 10_000  # bytes of such a file
 
 
@@ -39,7 +40,8 @@ def announced(identity: str, server: RunningServer) -> Iterator[None]:
         fcntl.flock(file, fcntl.LOCK_EX)
         json.dump(server._asdict(), file)
         file.flush()
-        os.replace(draft, path)
+        with files.alone_in(path.parent, IN_USE):  # nobody removes it for the file that it replaces
+            os.replace(draft, path)
         try:
             yield
         finally:
@@ -71,8 +73,9 @@ def _read(path: Path) -> RunningServer | None:
         if found.st_uid != os.geteuid() or found.st_mode & files.ACCESS_BY_OTHERS:
             return None
         if not _is_locked(file.fileno()):
-            if os.path.samestat(found, os.lstat(path)):  # and not that of a server that has started meanwhile
-                path.unlink()
+            with files.alone_in(path.parent, IN_USE):
+                if os.path.samestat(found, os.lstat(path)):  # and not that of a server that has started meanwhile
+                    path.unlink()
             return None
         return RunningServer(**json.loads(file.read(LONGEST)))
     return None
