@@ -132,6 +132,8 @@ def test_a_form_of_another_page_is_refused(served: OurServer) -> None:
         {"Origin": f"http://127.0.0.1:{served.port + 1}"},
         {"Origin": "null"},
         {"Origin": ""},
+        {"Origin": "http://["},
+        {"Origin": f"http://anna@127.0.0.1:{served.port}"},
         {"Sec_Fetch_Site": "cross-site"},
         {"Sec_Fetch_Site": "same-site"},
         {"Sec_Fetch_Site": "none", "Origin": ""},

@@ -13,7 +13,7 @@ import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import parse_qs, quote
 
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response, StreamingResponse
@@ -220,7 +220,7 @@ def _wanted(text: str | None) -> str:
 def _require_own_page(http: HttpRequest) -> None:
     """Raise a 403 unless a form was sent by a page of this server, as browsers say."""
     site, origin = http.headers.get("sec-fetch-site"), http.headers.get("origin")
-    is_own = site == "same-origin" if site is not None else urlsplit(origin or "").netloc == _host(http) != ""
+    is_own = site == "same-origin" if site is not None else (origin or "").partition("://")[2] == _host(http) != ""
     if not is_own:
         raise Refusal(403, "this form was sent by a page of another address: open this server's own page and try again")
 
