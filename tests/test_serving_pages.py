@@ -16,16 +16,18 @@ from urllib.parse import quote
 import pytest
 from helpers import our_server, process
 from helpers.our_server import OurServer
-from helpers.visitor import Visitor
+from helpers.visitor import SECONDS, Visitor
+from starlette.requests import Request as HttpRequest
 
 import models
 from models import Collaboration, Node, Organization, Result, Task, User
 from vserverlib.entities.lock_outs import MOST_FAILURES
 from vserverlib.serving.board import Board, Wanted, key, sight
-from vserverlib.serving.browser import POLICY
+from vserverlib.serving.browser import FORM, POLICY, _form
 from vserverlib.serving.callers import of_user
 from vserverlib.serving.desk import Desk
 from vserverlib.serving.live import GONE, Live
+from vserverlib.serving.refusals import Refusal
 from vserverlib.serving.sessions import MAX_SESSIONS, Sessions
 
 HTTP = pytest.mark.sqlite("about requests, whatever the database")
@@ -240,6 +242,19 @@ def test_an_open_page_follows_changes_of_the_shell_and_of_the_api(served: OurSer
     assert any(name == "gone" for name, _ in overview)
     assert served.stop() == 0  # with an open stream
     assert "the server was stopped" in served.err
+
+
+def test_a_form_that_does_not_arrive_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vserverlib.serving.browser.FORM_PATIENCE", 0)
+    headers = [(b"content-type", FORM.encode())]
+
+    async def silence() -> Any:
+        return await asyncio.Event().wait()
+
+    scope = {"type": "http", "method": "POST", "path": "/page/log-in", "query_string": b"", "headers": headers}
+    with pytest.raises(Refusal) as refused:
+        asyncio.run(asyncio.wait_for(_form(HttpRequest(scope, silence)), SECONDS))
+    assert refused.value.status == 408 and "seconds" in refused.value.message
 
 
 # Fifty at once, without a network
