@@ -281,12 +281,14 @@ def save_result(id: int) -> None:
 
 
 @HTTP
-def test_fifty_watchers_cost_one_reading_for_each_change(filled: str) -> None:
+def test_fifty_watchers_cost_one_reading_for_each_change(filled: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vserverlib.serving.live.MAX_OF_USER", 50)
+
     async def watched(desk: Desk) -> list[int]:
         sessions = Sessions()
         board = Board(desk, sessions)
         live = Live(desk, board, lambda reading, moment, query: f"{reading.figures.overview.organizations}{query}")
-        of_root = await logged_in(sessions, desk, [1] * 50)
+        *of_root, of_bram = await logged_in(sessions, desk, [1] * 50 + [3])
         streams = [live.stream(Wanted(each), "") for each in of_root]
         readings, seen = [], []
         for change in (None, 1, 2):
@@ -295,10 +297,15 @@ def test_fifty_watchers_cost_one_reading_for_each_change(filled: str) -> None:
             seen.append(set(await asyncio.gather(*(anext(each) for each in streams))))
             readings.append(board.count)
         assert [len(each) for each in seen] == [1, 1, 1] and len(set.union(*seen)) == 3
+        with pytest.raises(Refusal, match="50 open pages"):
+            live.stream(Wanted(of_root[0]), "")
+        live.stream(Wanted(of_bram), "")  # another user
         for each in of_root[1:]:
             sessions.end(each.secret)
         await desk.write(lambda: save_result(3))
         assert await anext(streams[1]) == GONE
+        assert [each async for each in streams[1]] == []
+        live.stream(Wanted(of_root[0]), "")
         await live.close()
         return readings
 
