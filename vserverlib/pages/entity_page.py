@@ -147,6 +147,7 @@ def main(found: EntityFigures, title: str, link: str | None = None, query: str =
         heading=name(found),
         lines=[_line(found.fields, item) for item in found.fields.items],
         state="" if found.why is None else why_report.state(found.why),
+        left_alone=details.LEFT_ALONE,
         time_line=drawing.time_line(lanes, found.moment),
         link=link,
         query=query,
