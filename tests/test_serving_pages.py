@@ -26,7 +26,7 @@ from vserverlib.serving.board import Board, Wanted, key, sight
 from vserverlib.serving.browser import FORM, POLICY, _form
 from vserverlib.serving.callers import of_user
 from vserverlib.serving.desk import Desk
-from vserverlib.serving.live import GONE, Live
+from vserverlib.serving.live import GONE, LOST, Live, as_event
 from vserverlib.serving.refusals import Refusal
 from vserverlib.serving.sessions import MAX_SESSIONS, Sessions
 
@@ -311,6 +311,25 @@ def test_fifty_watchers_cost_one_reading_for_each_change(filled: str, monkeypatc
 
     with desk(filled) as opened:
         assert asyncio.run(watched(opened)) == [1, 2, 3]
+
+
+@HTTP
+def test_a_page_is_told_while_the_database_cannot_be_read(filled: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vserverlib.serving.live.AFTER_ERROR", 0.1)
+
+    async def watched(desk: Desk) -> list[str]:
+        sessions = Sessions()
+        live = Live(desk, Board(desk, sessions), lambda *_: "all")
+        stream = live.stream(Wanted(*await logged_in(sessions, desk, [1])), "")
+        texts = [await anext(stream)]
+        for old, new in ((filled, f"{filled}.moved"), (f"{filled}.moved", filled)):
+            Path(old).rename(new)
+            texts.append(await anext(stream))
+        await live.close()
+        return texts
+
+    with desk(filled) as opened:
+        assert asyncio.run(asyncio.wait_for(watched(opened), SECONDS)) == [as_event("all"), LOST, as_event("all")]
 
 
 def test_users_who_may_see_the_same_share_a_reading(filled: str) -> None:

@@ -27,6 +27,7 @@ AFTER_ERROR = 5.0  # seconds
 RENEW_EVERY = 15.0  # seconds
 MAX_WATCHERS, MAX_OF_USER = 1000, 20  # hidden tabs watch nothing
 GONE = "event: gone\ndata:\n\n"
+LOST = "event: lost\ndata:\n\n"  # the database cannot be read, so the page stands still
 
 Render = Callable[[Reading, datetime.datetime, str], str]  # figures, the moment for ages, the query of links
 
@@ -120,6 +121,8 @@ class Live:
                 if not isinstance(error, Busy | Error | Refusal):
                     traceback.print_exc(file=sys.stderr)
                 self._version, pause = None, AFTER_ERROR
+                for each in self._watchers:
+                    each.show(LOST)
             await asyncio.sleep(max(pause, LOOK_EVERY, PACE * (time.monotonic() - began)))
         self._found = {}
 
