@@ -16,8 +16,10 @@ from click.testing import CliRunner
 
 import models
 import vserver
+from vserverlib import payloads
 from vserverlib.entities import fields
-from vserverlib.queries import formats
+from vserverlib.queries import formats, outcomes
+from vserverlib.terminal import outcome_view, views
 
 
 def from_csv(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
@@ -80,6 +82,25 @@ def test_yaml_gives_a_text_back_but_no_escape_to_the_terminal(text: str, plain_a
     assert yaml.safe_load(written) == [{"name": text, "n": None}]
     assert all(char.isprintable() or char == "\n" for char in written)
     assert written.isascii() or not plain_ascii
+
+
+@pytest.mark.parametrize("output", formats.WRITERS)
+@pytest.mark.parametrize("depth", [outcomes.DEEPEST, 700])
+def test_any_result_of_an_algorithm_is_written_whatever_is_in_it(output: str, depth: int) -> None:
+    stored = f'{{"half \\ud800": {"[" * (depth - 1)}"\\ud800 \\\\"{"]" * (depth - 1)}}}'
+    result = outcomes.decoded(payloads.encoded(stored))
+    run = outcomes.Run(1, "North", "completed", "completed", result, None)
+    for plain_ascii in (False, True):
+        rows = [{"reference": "result/1", **run._asdict()}]
+        written = "".join(formats.WRITERS[output](rows, plain_ascii)).encode("ascii" if plain_ascii else "utf-8")
+        assert output in ("csv", "name") or b"ud800" in written
+    assert isinstance(result, str) == (depth > outcomes.DEEPEST)
+    assert "ud800" in views.render(outcome_view.OutcomeView(outcomes.Outcome(1, [run])), width=80, color=False)
+
+
+def test_half_a_character_is_an_escape_in_yaml() -> None:
+    for plain_ascii in (False, True):
+        assert yaml.safe_load(formats.to_yaml({"\ud800": "a\\\ud83db"}, plain_ascii)) == {"\\ud800": "a\\\\ud83db"}
 
 
 def test_yaml_shows_a_text_of_several_lines_as_such() -> None:

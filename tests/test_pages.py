@@ -249,6 +249,42 @@ def test_the_names_of_what_is_not_seen_are_ids(consortium: Any) -> None:
     assert "parent (5)" in text and "Family" not in text
 
 
+def test_what_is_not_seen_is_not_counted_and_has_no_words(consortium: Any) -> None:
+    parent = Task.by_id(11)
+    unseen, seen = parent.results[0], parent.results[-1]
+    other = Collaboration(name="Secret", organizations=[Organization.by_id(seen.organization_id)])
+    other.save()
+    with consortium.rule_checks(False):
+        for number in range(3):
+            Task(name=f"child {number}", image="i", parent=parent, collaboration=other, initiator=1).save()
+        for result in parent.results:
+            result.started_at = result.finished_at = result.status = None
+            result.save()
+        parent.collaboration.encrypted = True
+        parent.collaboration.organizations = []
+        parent.collaboration.save()
+        for organization in Organization.get():
+            organization.public_key = None
+            organization.save()
+
+    def text(conditions: dict[Any, Any]) -> str:
+        with consortium.reading():
+            return words(parsed(documents.standalone(entity_page.read_task(Task.by_id(11), Sight(conditions)), "x")))
+
+    whole = text({})
+    assert re.search(r"children [1-9]", whole) and "results 4" in whole and "no public key" in whole
+    some = text({Task: Task.id == 11, Result: Result.id == seen.id, Node: Node.id == -1})
+    assert "children 0" in some and "results 1" in some and "0 of 1 result, 1 awaited" in some and "0/1" in some
+    assert "no public key" not in some
+    for model in (Organization, Node):
+        assert "no public key" not in text({model: model.id == -1}), model
+    assert "no public key" in text({Organization: Organization.id == unseen.organization_id})
+    no_names = Sight({Collaboration: Collaboration.id == -1, Node: Node.id == -1})
+    tasks = documents.main_part(dashboard.dashboard(consortium, no_names), "x")
+    assert f"(collaboration {parent.collaboration_id})" in tasks
+    assert not [each.name for each in Collaboration.get() if printable(each.name) in tasks]
+
+
 # Drawing
 
 

@@ -25,10 +25,12 @@ from helpers.terminal import Terminal, environment
 import models
 from vserverlib import Error, UsageError, running_servers
 from vserverlib.examples import patients
+from vserverlib.pages import documents, entity_page
 from vserverlib.posting import choosing, method_arguments
 from vserverlib.posting.choosing import Wanted
-from vserverlib.queries import outcomes
+from vserverlib.queries import outcomes, why
 from vserverlib.serving import callers, runs
+from vserverlib.terminal import views, why_report
 
 SECONDS = 60.0
 
@@ -381,6 +383,11 @@ def test_a_saved_task_is_said_to_be_left_alone(consortium: Any) -> None:
     assert "hands it to no node" in shown and "vserver run" in shown
     for task in ("1", "9"):  # completed; active
         assert "hands it to no node" not in vserver("show", "task", task).out
+    for id, is_left in ((14, True), (1, False), (9, False)):
+        found = why.why(consortium, id)
+        page = documents.standalone(entity_page.read(models.Task.by_id(id)), "x")
+        explained = views.render(why_report.WhyView(found), width=120, color=False)
+        assert found.left_alone == ("hands it to no node" in explained) == ("hands it to no node" in page) == is_left
 
 
 def test_without_the_libraries_of_nodes_the_demo_is_served_and_says_what_to_install(example: Path) -> None:

@@ -135,6 +135,18 @@ def test_it_fits_every_screen_and_stands_without_its_script(page: Page, served: 
     page.call("Emulation.setScriptExecutionDisabled", value=False)
 
 
+def test_a_page_is_not_live_while_the_database_cannot_be_read(page: Page, served: OurServer, data: Path) -> None:
+    page.log_in(address(served), "anna", PASSWORD)
+    page.wait(LIVE)
+    moved = data.rename(data.with_name("moved"))
+    try:
+        page.wait(LIVE.replace("'on'", "'off'"))
+        assert "not connected" in page.text
+    finally:
+        moved.rename(data)
+    page.wait(LIVE)
+
+
 def test_a_link_of_another_site_leads_to_the_page(page: Page, served: OurServer) -> None:
     page.log_in(address(served), "anna", PASSWORD)
     page.go(address(served, "/page/log-in").replace("127.0.0.1", "localhost"))

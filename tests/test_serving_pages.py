@@ -16,16 +16,18 @@ from urllib.parse import quote
 import pytest
 from helpers import our_server, process
 from helpers.our_server import OurServer
-from helpers.visitor import Visitor
+from helpers.visitor import SECONDS, Visitor
+from starlette.requests import Request as HttpRequest
 
 import models
 from models import Collaboration, Node, Organization, Result, Task, User
 from vserverlib.entities.lock_outs import MOST_FAILURES
 from vserverlib.serving.board import Board, Wanted, key, sight
-from vserverlib.serving.browser import POLICY
+from vserverlib.serving.browser import FORM, POLICY, _form
 from vserverlib.serving.callers import of_user
 from vserverlib.serving.desk import Desk
-from vserverlib.serving.live import GONE, Live
+from vserverlib.serving.live import GONE, LOST, Live, as_event
+from vserverlib.serving.refusals import Refusal
 from vserverlib.serving.sessions import MAX_SESSIONS, Sessions
 
 HTTP = pytest.mark.sqlite("about requests, whatever the database")
@@ -132,6 +134,8 @@ def test_a_form_of_another_page_is_refused(served: OurServer) -> None:
         {"Origin": f"http://127.0.0.1:{served.port + 1}"},
         {"Origin": "null"},
         {"Origin": ""},
+        {"Origin": "http://["},
+        {"Origin": f"http://anna@127.0.0.1:{served.port}"},
         {"Sec_Fetch_Site": "cross-site"},
         {"Sec_Fetch_Site": "same-site"},
         {"Sec_Fetch_Site": "none", "Origin": ""},
@@ -240,6 +244,19 @@ def test_an_open_page_follows_changes_of_the_shell_and_of_the_api(served: OurSer
     assert "the server was stopped" in served.err
 
 
+def test_a_form_that_does_not_arrive_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vserverlib.serving.browser.FORM_PATIENCE", 0)
+    headers = [(b"content-type", FORM.encode())]
+
+    async def silence() -> Any:
+        return await asyncio.Event().wait()
+
+    scope = {"type": "http", "method": "POST", "path": "/page/log-in", "query_string": b"", "headers": headers}
+    with pytest.raises(Refusal) as refused:
+        asyncio.run(asyncio.wait_for(_form(HttpRequest(scope, silence)), SECONDS))
+    assert refused.value.status == 408 and "seconds" in refused.value.message
+
+
 # Fifty at once, without a network
 
 
@@ -264,12 +281,14 @@ def save_result(id: int) -> None:
 
 
 @HTTP
-def test_fifty_watchers_cost_one_reading_for_each_change(filled: str) -> None:
+def test_fifty_watchers_cost_one_reading_for_each_change(filled: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vserverlib.serving.live.MAX_OF_USER", 50)
+
     async def watched(desk: Desk) -> list[int]:
         sessions = Sessions()
         board = Board(desk, sessions)
         live = Live(desk, board, lambda reading, moment, query: f"{reading.figures.overview.organizations}{query}")
-        of_root = await logged_in(sessions, desk, [1] * 50)
+        *of_root, of_bram = await logged_in(sessions, desk, [1] * 50 + [3])
         streams = [live.stream(Wanted(each), "") for each in of_root]
         readings, seen = [], []
         for change in (None, 1, 2):
@@ -278,15 +297,39 @@ def test_fifty_watchers_cost_one_reading_for_each_change(filled: str) -> None:
             seen.append(set(await asyncio.gather(*(anext(each) for each in streams))))
             readings.append(board.count)
         assert [len(each) for each in seen] == [1, 1, 1] and len(set.union(*seen)) == 3
+        with pytest.raises(Refusal, match="50 open pages"):
+            live.stream(Wanted(of_root[0]), "")
+        live.stream(Wanted(of_bram), "")  # another user
         for each in of_root[1:]:
             sessions.end(each.secret)
         await desk.write(lambda: save_result(3))
         assert await anext(streams[1]) == GONE
+        assert [each async for each in streams[1]] == []
+        live.stream(Wanted(of_root[0]), "")
         await live.close()
         return readings
 
     with desk(filled) as opened:
         assert asyncio.run(watched(opened)) == [1, 2, 3]
+
+
+@HTTP
+def test_a_page_is_told_while_the_database_cannot_be_read(filled: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vserverlib.serving.live.AFTER_ERROR", 0.1)
+
+    async def watched(desk: Desk) -> list[str]:
+        sessions = Sessions()
+        live = Live(desk, Board(desk, sessions), lambda *_: "all")
+        stream = live.stream(Wanted(*await logged_in(sessions, desk, [1])), "")
+        texts = [await anext(stream)]
+        for old, new in ((filled, f"{filled}.moved"), (f"{filled}.moved", filled)):
+            Path(old).rename(new)
+            texts.append(await anext(stream))
+        await live.close()
+        return texts
+
+    with desk(filled) as opened:
+        assert asyncio.run(asyncio.wait_for(watched(opened), SECONDS)) == [as_event("all"), LOST, as_event("all")]
 
 
 def test_users_who_may_see_the_same_share_a_reading(filled: str) -> None:

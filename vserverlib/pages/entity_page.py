@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 import models
 from models import Collaboration, Node, Organization, Result, Task
+from vserverlib.entities import progress
 from vserverlib.entities.entity import Entity
 from vserverlib.entities.fields import now
 from vserverlib.entities.progress import Counts
@@ -53,7 +54,7 @@ def _is_awaited(entity: Entity) -> bool:
 
 
 def read_task(task: Task, sight: Sight = WHOLE) -> EntityFigures:
-    """Return the figures of a task, in one sight: the names of what is not seen become ids, its relatives are left out.
+    """Return the figures of a task, in one sight: the names of what is not seen become ids, and it is not counted.
 
     For an open transaction.
     """
@@ -71,22 +72,26 @@ def read_task(task: Task, sight: Sight = WHOLE) -> EntityFigures:
 
 def _narrowed(found: EntityFigures, sight: Sight) -> EntityFigures:
     """Return the figures of a task as a sight has them."""
-    reasons, lanes = found.why, found.lanes
-    if reasons is None or lanes is None:
+    reasons, lanes, family = found.why, found.lanes, found.family
+    if reasons is None or lanes is None or family is None:
         return found
     listed: list[Any] = [*lanes.lanes, *reasons.awaited, *reasons.failed]
     results = sight.seen(Result, {each.result_id for each in listed})
     names = sight.seen(Organization, {each.organization_id for each in listed if each.organization_id is not None})
     nodes = sight.seen(Node, {each.node_id for each in reasons.awaited if each.node_id is not None})
     children = sight.seen(Task, {each.id for each in reasons.children})
-    _hide_links(found.fields.row, sight)
+    counts = _counts(found.entity, sight)
+    sight.hide_names([found.fields.row], LINKS)
+    _recount(found.fields, counts, family.total)
     kept = [_without_name(each, names) for each in lanes.lanes if each.result_id in results]
     return found._replace(
-        lanes=Lanes(kept, lanes.total - len(lanes.lanes) + len(kept)),
+        lanes=Lanes(kept, counts.total),
         logs={id: lines for id, lines in found.logs.items() if id in results},
         why=reasons._replace(
+            finished=counts.done,
+            total=counts.total,
             awaited=[
-                _without_node(_without_name(each, names), nodes)
+                _without_name(_without_node(each, names, nodes), names)
                 for each in reasons.awaited
                 if each.result_id in results
             ],
@@ -99,11 +104,20 @@ def _narrowed(found: EntityFigures, sight: Sight) -> EntityFigures:
 LINKS = {"collaboration": Collaboration, "initiator": Organization, "parent": Task}
 
 
-def _hide_links(row: dict[str, Any], sight: Sight) -> None:
-    for name, model in LINKS.items():
-        id = row[f"{name}_id"]
-        if id is not None and id not in sight.seen(model, [id]):
-            row[name] = None
+def _counts(task: Any, sight: Sight) -> Counts:
+    """Return the numbers of a task's results that are seen. One query."""
+    query = Result.select(*progress.columns(Result)).where(Result.task == task.id).order_by()
+    return Counts(*models.database.execute(sight.narrowed(query)).fetchone())
+
+
+def _recount(fields: Fields, counts: Counts, children: int) -> None:
+    """Put the numbers of what is seen into the lines of a task."""
+    fields.row.update(progress=counts, done=counts.done, total=counts.total)
+    totals = {"results": counts.total, "children": children}
+    fields.items = [
+        item if item.page is None else item._replace(page=item.page._replace(total=totals[item.name]))
+        for item in fields.items
+    ]
 
 
 def _without_name(each: Any, seen: set[Any]) -> Any:
@@ -113,8 +127,11 @@ def _without_name(each: Any, seen: set[Any]) -> Any:
     return each._replace(name=None) if isinstance(each, Lane) else each._replace(organization=None)
 
 
-def _without_node(each: Awaited, seen: set[Any]) -> Awaited:
-    return each if each.node_id in seen else each._replace(node_id=None, node=None, last_seen=None)
+def _without_node(each: Awaited, organizations: set[Any], nodes: set[Any]) -> Awaited:
+    """Return a result without its node if that is not seen, and without the words about what is not seen."""
+    if each.node_id is not None and each.node_id not in nodes:
+        each = each._replace(node_id=None, node=None, last_seen=None, obstacles=[])
+    return each if each.organization_id in {None, *organizations} else each._replace(obstacles=[])
 
 
 # As HTML
@@ -130,6 +147,7 @@ def main(found: EntityFigures, title: str, link: str | None = None, query: str =
         heading=name(found),
         lines=[_line(found.fields, item) for item in found.fields.items],
         state="" if found.why is None else why_report.state(found.why),
+        left_alone=details.LEFT_ALONE,
         time_line=drawing.time_line(lanes, found.moment),
         link=link,
         query=query,

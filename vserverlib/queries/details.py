@@ -25,6 +25,7 @@ LANES = 20  # results of a task, or organizations of a collaboration
 CHILDREN = 10
 AWAITED = 5  # results awaited from an organization or a node
 MOST_ANCESTORS = 20  # also ends the query if the parents of a damaged database form a cycle
+LEFT_ALONE = "vserver start hands it to no node, because it was not posted: vserver run posts tasks"
 POSTED = peewee.Table("task", ("id", "init_user_id"))
 FAMILY_COLUMNS = ("id", "name", "progress", "status")
 LOG_LINES = 5  # lines at the end of a log
@@ -108,15 +109,15 @@ def lanes(task: Task) -> Lanes:
     return Lanes([lane(row) for row in rows], page.total)
 
 
-def is_left_alone(task: Task, found: Lanes) -> bool:
+def is_left_alone(task: Task, states: Collection[Any]) -> bool:
     """Whether a task waits for nodes that never get it, because it was saved and not posted. At most one query.
 
-    False in a copy of a server's database: that server may hand it out.
+    states: of its results. False in a copy of a server's database: that server may hand it out.
     """
     database = models.database
     if task.id is None or database.is_view or database.mode == "plan":
         return False
-    if found.lanes and not any(lane.status == progress.PENDING for lane in found.lanes):
+    if states and progress.PENDING not in states:
         return False
     row = database.execute(POSTED.select(POSTED.init_user_id).where(POSTED.id == task.id)).fetchone()
     return row is not None and row[0] is None

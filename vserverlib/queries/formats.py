@@ -12,6 +12,7 @@ import functools
 import io
 import json
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
@@ -24,6 +25,7 @@ FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet takes such a 
 
 ONE_LINE = 10**9  # characters: YAML does not wrap shorter lines
 DOCUMENT_END = "...\n"  # in YAML
+SURROGATE = re.compile("[\ud800-\udfff]")  # half a character, which JSON can hold, but neither YAML nor UTF-8
 
 
 class Formatter(Protocol):
@@ -109,7 +111,8 @@ def to_yaml(value: Any, plain_ascii: bool = False) -> str:
     """Return a row, or a structure with rows, as YAML. Ambiguous texts, such as NO or 0123, are quoted."""
     import yaml
 
-    plain = json.loads(_encoder(plain_ascii, None).encode(_finite(value)))
+    encoded = SURROGATE.sub(lambda half: f"\\\\u{ord(half[0]):x}", _encoder(False, None).encode(_finite(value)))
+    plain = json.loads(encoded)
     text: str = yaml.dump(plain, Dumper=_dumper(), sort_keys=False, allow_unicode=not plain_ascii, width=ONE_LINE)
     if not text.replace("\n", "").isprintable():
         text = yaml.dump(plain, Dumper=_dumper(), sort_keys=False, allow_unicode=False, width=ONE_LINE)

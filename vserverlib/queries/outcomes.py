@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from models import Organization, Result, Task
@@ -10,9 +11,11 @@ from vserverlib import payloads
 from vserverlib.drivers import peewee
 from vserverlib.entities import finding
 
+DEEPEST = 100  # lists within lists that are decoded: writers of JSON and YAML fail after some hundreds
+
 
 class Run(NamedTuple):
-    """A run of a task. id: of the result. result: decoded from JSON; a text if it is encrypted or not JSON."""
+    """A run of a task. id: of the result. result: from JSON; a text if encrypted, not JSON, or nested too deeply."""
 
     id: int
     organization: str | None
@@ -50,14 +53,27 @@ def of_task(id: int) -> Outcome:
 
 
 def decoded(stored: Any) -> Any:
-    """Return the value of a stored result; None for an empty one, the text itself if it is not base64 of JSON."""
+    """Return the value of a stored result; None for an empty one, the text if it is not base64 of JSON or too deep."""
     if not isinstance(stored, str) or not stored:
         return stored or None
     text = payloads.readable(stored)
     try:
-        return json.loads(text)
+        found = json.loads(text)
     except (ValueError, RecursionError):
         return text
+    return text if _is_deep(found) else found
+
+
+def _is_deep(value: Any) -> bool:
+    """Whether a value has more than DEEPEST lists or objects within each other."""
+    level = [value]
+    for _ in range(DEEPEST + 1):
+        level = [each for one in level for each in _parts(one)]
+    return bool(level)
+
+
+def _parts(value: Any) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
 
 
 def as_rows(outcome: Outcome) -> list[dict[str, Any]]:

@@ -5,10 +5,11 @@ The commands see everything (WHOLE). The server derives a sight from the roles o
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import models
+from vserverlib.entities.fields import as_integer
 
 
 class Sight:
@@ -37,8 +38,19 @@ class Sight:
         condition = self.conditions.get(model)
         if condition is None or not ids:
             return set(ids)
-        query = model.select(model.id).where(model.id.in_(sorted(set(ids))) & condition)
+        known = {number for id in ids if (number := as_integer(id)) is not None}  # other programs may store a text
+        query = model.select(model.id).where(model.id.in_(sorted(known)) & condition)
         return {id for (id,) in models.database.execute(query)}
+
+    def hide_names(self, rows: Sequence[dict[str, Any]], links: Mapping[str, Any]) -> None:
+        """Remove the names of what is not seen from rows, whose ids stay. At most one query for each link.
+
+        links: entity classes by the column of the name.
+        """
+        for name, model in links.items():
+            seen = self.seen(model, {row[f"{name}_id"] for row in rows})
+            for row in rows:
+                row[name] = row[name] if row[f"{name}_id"] in seen else None
 
 
 WHOLE = Sight()

@@ -67,7 +67,10 @@ class Child(NamedTuple):
 
 
 class Why(NamedTuple):
-    """Why a task is not finished. finished, total: numbers of results. children: unfinished child tasks, the first."""
+    """Why a task is not finished. finished, total: numbers of results. children: unfinished child tasks, the first.
+
+    left_alone: whether no node gets it, because it was saved and not posted.
+    """
 
     id: int
     name: str | None
@@ -79,6 +82,7 @@ class Why(NamedTuple):
     collaboration_id: int | None
     collaboration: str | None
     encrypted: bool | None
+    left_alone: bool
     awaited: list[Awaited]
     failed: list[Failed]
     children: list[Child]
@@ -123,6 +127,7 @@ def _why(task: Task) -> Why:
         collaboration_id=task.collaboration_id,
         collaboration=None if collaboration is None else collaboration.name,
         encrypted=None if collaboration is None else collaboration.encrypted,
+        left_alone=details.is_left_alone(task, [each.state for each in results]),
         awaited=[_awaited(each, find(each.organization_id), nodes, members, collaboration) for each in awaited],
         failed=[_failed(each, find(each.organization_id), logs.get(each.id, [])) for each in failed],
         children=_children(task),

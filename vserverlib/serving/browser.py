@@ -6,6 +6,7 @@ Every answer forbids scripts and styles of others, frames, and keeping a copy.
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import functools
 import importlib.util
@@ -13,7 +14,7 @@ import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import parse_qs, quote
 
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response, StreamingResponse
@@ -33,6 +34,7 @@ LOG_IN, LOG_OUT, EVENTS, TASK = f"{ROOT}/log-in", f"{ROOT}/log-out", f"{ROOT}/ev
 WANTED = re.compile(rf"/({TASK[1:]}\d{{1,19}})?(\?big)?", re.ASCII)  # where a log-in may lead
 BIG = "big"  # in the query: large type
 MAX_FORM, MAX_FIELDS = 16 * 1024, 10  # bytes; fields
+FORM_PATIENCE = 30  # seconds that a form may take
 HTML, FORM = "text/html; charset=utf-8", "application/x-www-form-urlencoded"
 STATIC = {
     "page.css": "text/css; charset=utf-8",
@@ -220,25 +222,34 @@ def _wanted(text: str | None) -> str:
 def _require_own_page(http: HttpRequest) -> None:
     """Raise a 403 unless a form was sent by a page of this server, as browsers say."""
     site, origin = http.headers.get("sec-fetch-site"), http.headers.get("origin")
-    is_own = site == "same-origin" if site is not None else urlsplit(origin or "").netloc == _host(http) != ""
+    is_own = site == "same-origin" if site is not None else (origin or "").partition("://")[2] == _host(http) != ""
     if not is_own:
         raise Refusal(403, "this form was sent by a page of another address: open this server's own page and try again")
 
 
 async def _form(http: HttpRequest) -> dict[str, str]:
-    """Return the fields of a form, the last of each name. A 413 or 415 if it is too long, or something else."""
+    """Return the fields of a form, the last of each name. A 408, 413 or 415 if it is late, too long, or no form."""
     if http.headers.get("content-type", "").partition(";")[0].strip().lower() != FORM:
         raise Refusal(415, f"a form has the header Content-Type: {FORM}")
-    body = b""
-    async for chunk in http.stream():
-        body += chunk
-        if len(body) > MAX_FORM:
-            raise Refusal(413, f"the form is longer than {MAX_FORM // 1024} KB")
+    try:
+        async with asyncio.timeout(FORM_PATIENCE):
+            body = await _form_body(http)
+    except TimeoutError:
+        raise Refusal(408, f"the form has not arrived within {FORM_PATIENCE} seconds") from None
     try:
         fields = parse_qs(body.decode("ascii"), keep_blank_values=True, max_num_fields=MAX_FIELDS)
     except ValueError:
         raise Refusal(400, "this is no form") from None
     return {name: values[-1] for name, values in fields.items()}
+
+
+async def _form_body(http: HttpRequest) -> bytes:
+    body = b""
+    async for chunk in http.stream():
+        body += chunk
+        if len(body) > MAX_FORM:
+            raise Refusal(413, f"the form is longer than {MAX_FORM // 1024} KB")
+    return body
 
 
 # Responses

@@ -25,8 +25,9 @@ from vserverlib.serving.refusals import Refusal
 LOOK_EVERY = 0.5  # seconds between two comparisons
 AFTER_ERROR = 5.0  # seconds
 RENEW_EVERY = 15.0  # seconds
-MAX_WATCHERS = 1000
+MAX_WATCHERS, MAX_OF_USER = 1000, 20  # hidden tabs watch nothing
 GONE = "event: gone\ndata:\n\n"
+LOST = "event: lost\ndata:\n\n"  # the database cannot be read, so the page stands still
 
 Render = Callable[[Reading, datetime.datetime, str], str]  # figures, the moment for ages, the query of links
 
@@ -55,13 +56,15 @@ class Watcher:
         self._changed.set()
 
     async def texts(self) -> AsyncIterator[str]:
-        """Yield main parts until the end."""
-        while True:
+        """Yield main parts until the end, of which a page without its session or its task is told."""
+        text = ""
+        while text != GONE:
             await self._changed.wait()
             if self._is_over:
                 return
             self._changed.clear()
-            yield self._text
+            text = self._text
+            yield text
 
 
 class Live:
@@ -77,7 +80,10 @@ class Live:
         self._is_closing = False
 
     def stream(self, wanted: Wanted, query: str) -> AsyncIterator[str]:
-        """Return the events of a page, until it is closed. Raises a Refusal if too many are open."""
+        """Return the events of a page, until it is closed. Raises a Refusal if its user or all have too many open."""
+        of_user = sum(each.wanted.session.user_id == wanted.session.user_id for each in self._watchers)
+        if of_user >= MAX_OF_USER:
+            raise Refusal(503, f"you have {of_user} open pages: close some")
         if len(self._watchers) >= MAX_WATCHERS or self._is_closing:
             raise Refusal(503, "too many open pages: close some, or try again later")
         return self._events(Watcher(wanted, query))
@@ -115,6 +121,8 @@ class Live:
                 if not isinstance(error, Busy | Error | Refusal):
                     traceback.print_exc(file=sys.stderr)
                 self._version, pause = None, AFTER_ERROR
+                for each in self._watchers:
+                    each.show(LOST)
             await asyncio.sleep(max(pause, LOOK_EVERY, PACE * (time.monotonic() - began)))
         self._found = {}
 

@@ -206,12 +206,12 @@ class LanesSection:
     def __init__(self, task: Task, moment: datetime.datetime) -> None:
         self.found, self.moment = details.lanes(task), moment
         self.times = details.moments(self.found.lanes)
-        self.is_left_alone = details.is_left_alone(task, self.found)
+        self.is_left_alone = details.is_left_alone(task, [lane.status for lane in self.found.lanes])
 
     def drawn(self, look: Look, width: int) -> Iterator[Any]:
         """Return the renderables below the fields. width: in columns."""
         if self.is_left_alone:
-            yield from (Text(), Text(LEFT_ALONE, "yellow"))
+            yield from (Text(), Text(details.LEFT_ALONE, "yellow"))
         if not self.found.lanes:
             return
         names = max(NAME_ROOM, width // 3)
@@ -265,7 +265,6 @@ class LanesSection:
         return Text.assemble(" " * begin, *drawn, (sign, look.colour(lane.status)))
 
 
-LEFT_ALONE = "vserver start hands it to no node, because it was not posted: vserver run posts tasks"
 HEADINGS = tuple(Text(word, "bold") for word in ("organization", "result", "waited", "ran"))
 
 

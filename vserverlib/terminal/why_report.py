@@ -13,6 +13,7 @@ from rich.text import Text
 from vserverlib import named, pluralize
 from vserverlib.entities.fields import now
 from vserverlib.entities.progress import ACTIVE
+from vserverlib.queries.details import LEFT_ALONE
 from vserverlib.queries.why import Awaited, Failed, Why
 from vserverlib.terminal import views
 from vserverlib.terminal.views import Look, as_text, span
@@ -31,6 +32,8 @@ class WhyView:
         look, found = Look(options.encoding), self.found
         yield Text(look.safe(named("task", found.id, found.name)), "bold")
         yield from (_indented(line) for line in (state(found), look.safe(self._place()), self._created()) if line)
+        if found.left_alone:
+            yield _indented(LEFT_ALONE, "yellow")
         for each in found.awaited[:SHOWN]:
             yield from self._awaited(each, look)
         yield from _more(len(found.awaited), "waiting for", look)

@@ -56,13 +56,16 @@
     say("on", "● live");
   };
 
+  const lost = () => say("off", "○ not connected, trying again");
+
   const open = () => {
     if (source || document.hidden) return;
     source = new EventSource(address);
     source.addEventListener("page", show);
     source.addEventListener("gone", () => window.location.reload()); // the session has ended, or the task is gone
+    source.addEventListener("lost", lost); // the server cannot read its database
     source.addEventListener("error", () => {
-      say("off", "○ not connected, trying again");
+      lost();
       if (source.readyState !== EventSource.CLOSED) return; // the browser tries again by itself
       close();
       window.setTimeout(again, 5000);
