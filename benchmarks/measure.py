@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import os
 import platform
 import sqlite3
 import statistics
@@ -18,6 +19,7 @@ from typing import NamedTuple
 
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT))
+os.environ["VSERVER_PLAIN_STARTS"] = "1"  # a program of tests/helpers starts as everybody's does, not by a fork
 
 Timed = Callable[[], float]  # runs something once, returns the seconds
 
