@@ -152,6 +152,16 @@ def test_it_waits_for_a_node_that_is_not_online_and_ctrl_c_leaves_the_task(path:
         assert "not posted" not in vserver("-d", path, "show", "task/1").out
 
 
+@pytest.fixture
+def no_interrupts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Start programs with SIGINT ignored, as a script starts them with &."""
+    monkeypatch.setenv("VSERVER_PLAIN_STARTS", "1")
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("no_interrupts")
 def test_a_killed_server_is_noticed_and_leaves_no_nodes(path: Path, tmp_path: Path) -> None:
     our_server.fill_with_root(path)
     federation = Federation(path, 3)

@@ -201,19 +201,19 @@ def _wait_for_a_signal(watched: ChangedFiles | None) -> None:
             notify(f"{shown(path)} has changed: the next run reads it anew")
 
 
-def _interrupt_after_stdin() -> None:
-    """End the nodes, as Ctrl-C does, at the end of stdin: a pipe of the server beside them, which may be killed."""
+def _terminate_after_stdin() -> None:
+    """End the nodes at the end of stdin: a pipe of the server beside them, which may be killed."""
     with contextlib.suppress(OSError):
         while os.read(0, 4096):
             pass
-    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
 
 
 def serve(settings: Sequence[Settings], options: Options) -> None:
     """Run the nodes of some files until a signal comes; after another one than Ctrl-C, its exception goes on."""
     nodes = Nodes(settings, options)
     if options.ends_with_stdin:
-        threading.Thread(target=_interrupt_after_stdin, name="stdin", daemon=True).start()
+        threading.Thread(target=_terminate_after_stdin, name="stdin", daemon=True).start()
     try:
         nodes.start()
         nodes.wait()

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -52,12 +51,12 @@ class NodeProcesses:
         notify(f"the nodes beside the server have ended with status {status}; the server goes on", "yellow")
 
     async def end(self) -> None:
-        """End the nodes as Ctrl-C does, and wait for them; kill them if they do not end."""
+        """Terminate the nodes, and wait for them; kill them if they do not end."""
         if self._process is None or self._watching is None:
             return
         self._watching.cancel()
         if self._process.poll() is None:
-            self._process.send_signal(signal.SIGINT)
+            self._process.terminate()  # SIGINT is ignored in what a script starts with &
             with contextlib.suppress(subprocess.TimeoutExpired):
                 await asyncio.to_thread(self._process.wait, PATIENCE)
         self.kill()
