@@ -254,7 +254,12 @@ def test_installed_libraries_are_imported_once_until_something_is_installed(tmp_
     installed.mkdir()
     library = installed / "slow_library.py"
     library.write_text("import os\nowner, value = os.getpid(), 1\n")
+    (installed / "shadowed.py").write_text("import os\nowner, value = os.getpid(), 1\n")
     code = "import os, slow_library as found\ndef answer():\n    return [found.owner == os.getpid(), found.value]\n"
+    with bench(tmp_path, code.replace("slow_library", "shadowed")) as made:
+        made.environment = {"PYTHONPATH": str(installed)}
+        (tmp_path / "shadowed.py").write_text("import os\nowner, value = os.getpid(), 2\n")
+        assert made.run("answer").result == b"[true, 2]"  # the module beside it counts
     with bench(tmp_path, code) as made:
         made.environment = {"PYTHONPATH": str(installed)}
         assert made.run("answer").result == b"[false, 1]"
