@@ -164,9 +164,11 @@ def no_interrupts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.usefixtures("no_interrupts")
 def test_a_killed_server_is_noticed_and_leaves_no_nodes(path: Path, tmp_path: Path) -> None:
     our_server.fill_with_root(path)
-    federation = Federation(path, 3)
-    with served(str(path), federation, tmp_path) as server:
+    file = Federation(path, 3).write(tmp_path / "nodes", 0)
+    with our_server.running(path, tmp_path, "--nodes", str(file), PGPASSWORD="SECRET") as server:
+        until(server, "3 nodes online")
         begun = children(server.process.pid)
+        assert begun and not any(b"SECRET" in Path(f"/proc/{each}/environ").read_bytes() for each in begun)
         server.kill()
         until_gone(begun)
     assert len(state_files()) == 1

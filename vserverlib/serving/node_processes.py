@@ -12,9 +12,10 @@ import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from vserverlib import addresses
 from vserverlib.messages import notify
 
 PATIENCE = 10.0  # seconds that the nodes have at the end
@@ -39,7 +40,7 @@ class NodeProcesses:
                 command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
-                env={**os.environ, "PYTHONPATH": path},
+                env={**_without_database(os.environ), "PYTHONPATH": path},
                 start_new_session=True,
             )
             self._watching = asyncio.ensure_future(self._report_end())
@@ -66,3 +67,9 @@ class NodeProcesses:
         """End the nodes at once: at the second Ctrl-C."""
         if self._process is not None:
             self._process.kill()
+
+
+def _without_database(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment without the address of the server's database, and PostgreSQL's variables (PGPASSWORD)."""
+    dropped = [name for name in environment if name.startswith("PG") or name == addresses.VARIABLE]
+    return {name: value for name, value in environment.items() if name not in dropped}
