@@ -177,6 +177,11 @@ def test_a_file_that_others_can_read_is_warned_about(folder: Path, capsys: pytes
     read(folder, SERVER + "nodes: [{api_key_file: key}]\n" + ALGORITHMS)
     said = capsys.readouterr().err
     assert "sites/key" in said and "nodes.yaml" not in said
+    (folder / "key").chmod(0o600)
+    (folder / "nodes.yaml").chmod(0o620)
+    settings.read(folder / "nodes.yaml")
+    said = capsys.readouterr().err
+    assert all(word in said for word in ("nodes.yaml", "620", "chmod 600"))
 
 
 def test_two_files_cannot_have_one_node(folder: Path) -> None:

@@ -114,14 +114,14 @@ class Settings:
 
 
 def read(path: Path, server: str | None = None, *, warns: bool = True) -> Settings:
-    """Return what a node's file says. Raises an Error with each fault. Warns if others can read a key.
+    """Return what a node's file says. Raises an Error with each fault. Warns if others can read secrets or edit it.
 
     server: the URL of the server beside which the nodes run, in place of the file's, which may be left out.
     """
     reader = _Reader(path, server)
     found = reader.settings()
-    for secret in sorted(reader.secret_files if warns else ()):
-        _warn_if_readable(secret)
+    for file in sorted({path, *reader.secret_files} if warns else ()):
+        _warn_if_open(file, file in reader.secret_files)
     return found
 
 
@@ -391,6 +391,7 @@ class _Reader:
             if not NAME.fullmatch(name):
                 self._fault(each, f'"{printable(name)}" is no name of a variable: use ASCII letters, digits and _')
             elif isinstance(each, Text):
+                self.secret_files.add(self._path)  # perhaps: nobody knows
                 yield name, "" if each.is_null else each.text
             elif not isinstance(each, Unread):
                 self._fault(each, f"{printable(name)} of environment is a text, not {_described(each)}")
@@ -428,8 +429,10 @@ def _type_of(uri: str) -> str:
     return TYPES.get(Path(uri).suffix.lower(), "")
 
 
-def _warn_if_readable(path: Path) -> None:
+def _warn_if_open(path: Path, has_secrets: bool) -> None:
+    """Warn if others can edit a file, which decides what runs with its user's rights, or read its secrets."""
     mode = path.stat().st_mode & 0o777
-    if os.name == "posix" and mode & 0o044:
+    if os.name == "posix" and mode & (0o066 if has_secrets else 0o022):
+        what = "has secrets" if has_secrets else "decides what runs with your rights"
         remedy = f"chmod 600 {shlex.quote(shown(path))}"
-        notify(f"{shown(path)} has secrets and is open to others (mode {mode:03o}): {remedy}", "yellow")
+        notify(f"{shown(path)} {what} and is open to others (mode {mode:03o}): {remedy}", "yellow")
