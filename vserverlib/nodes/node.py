@@ -273,7 +273,7 @@ class Node:
             self._settings.algorithms[run.image],
             run.input,
             token,
-            self._settings.server,
+            self._settings.server[:3],
             run.requested,
             self._own.databases,
             self._settings.environment,

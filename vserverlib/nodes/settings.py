@@ -76,11 +76,15 @@ environment: {}
 
 
 class Server(NamedTuple):
-    """Where a server is. host: with its scheme, such as http://127.0.0.1; path: of the API, such as /api."""
+    """Where a server is. host: with its scheme, such as http://127.0.0.1; path: of the API, such as /api.
+
+    is_beside: whether it has started these nodes, on this machine.
+    """
 
     host: str
     port: int
     path: str
+    is_beside: bool = False
 
     @property
     def url(self) -> str:
@@ -173,7 +177,7 @@ class _Reader:
         python = self._python(given["python"], "python") if "python" in given else ""
         return Settings(
             self._path,
-            self._server(given.get("server")) if self._beside is None else _server(self._beside) or NO_SERVER,
+            self._server(given.get("server")) if self._beside is None else _server_beside(self._beside),
             tuple(self._nodes(given.get("nodes"))),
             dict(self._algorithms(given.get("algorithms"), python)),
             self._limits(given.get("limits")),
@@ -420,6 +424,10 @@ def _server(text: str) -> Server | None:
     if not is_whole or not HOST.fullmatch(host) or not API_PATH.fullmatch(found.path):
         return None
     return Server(f"{found.scheme}://{f'[{host}]' if ':' in host else host}", port, found.path.rstrip("/"))
+
+
+def _server_beside(text: str) -> Server:
+    return (_server(text) or NO_SERVER)._replace(is_beside=True)
 
 
 def _type_of(uri: str) -> str:
