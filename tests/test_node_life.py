@@ -270,6 +270,7 @@ def test_a_node_runs_once_and_a_wrong_key_ends_the_command(
         task = our_node.post(client, "add", 1, 2)
         assert statuses(client, task) == ["completed"]
         assert node.stop() == 0
+    assert list(Path(os.environ["HOME"]).rglob("*.lock")) == []
     federation.keys[2] = "00000000-0000-4000-8000-000000000000"
     done = process.vserver("node", federation.write(tmp_path / "wrong", client.port))
     assert done.status == 1 and "node 2 of" in done.err and "api_key" in done.err and "Traceback" not in done.err

@@ -123,12 +123,16 @@ class Nodes:
         name = hashlib.sha256(repr(words).encode()).hexdigest()[:32]
         with files.as_error(NO_PLACE):
             path = home.own_file(home.folder() / FOLDER / f"{name}.lock")
-            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._stack.callback(os.close, descriptor)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise Error(f"{who.title} of {server.url} runs in another process already: stop that one first") from None
+        if not _is_at(path, descriptor):  # the process that had it has just removed it
+            self._claim(server, who)
+            return
+        self._stack.callback(path.unlink, missing_ok=True)
 
     def wait(self) -> None:
         """Wait until all nodes have logged in, and print who they are. Raises the Error of one that cannot."""
@@ -173,6 +177,13 @@ def _folder_of_runs(keep: bool) -> Iterator[Path]:
         os.close(descriptor)
         if not keep:
             files.remove_folder(folder)
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 def _kept_folder(parent: Path) -> Path:
