@@ -390,7 +390,7 @@ def test_a_log_of_gigabytes_keeps_its_beginning_and_its_end(shared: Bench, megab
     assert outcome.result == str(megabytes).encode()
     assert outcome.log.startswith("the beginning\nxxx") and outcome.log.endswith("xxx\nthe end\n")
     assert "characters are left out" in outcome.log and len(outcome.log) < MAX_HEAD + MAX_TAIL + 100
-    assert len(live := "".join(started.pieces)) < MAX_HEAD + 200 and live.count("the rest follows") == 1
+    assert len(live := "".join(started.pieces)) < MAX_HEAD + 200 and live.count("more is not shown") == 1
 
 
 def test_a_log_comes_as_text_that_can_be_stored(tmp_path: Path) -> None:
