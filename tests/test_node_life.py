@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
+import http.server
 import json
 import os
 import signal
+import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from helpers import our_node, our_server, process
+from helpers import our_node, our_server, process, runs
 from helpers.our_node import IMAGE, Federation
 from helpers.our_server import Client, OurServer
 from helpers.socket_io import Socket
@@ -157,16 +162,83 @@ def test_results_wait_for_a_server_that_was_killed(
         serving.kill()
         (secret,) = Path(os.environ["HOME"]).rglob("server-*.key")
         secret.unlink()  # so that all tokens are invalid
-        release.touch()
-        node.until("completed", times=3)
         node.until("does not answer")
+        release.touch()
+        runs.until(lambda: len(our_node.processes()) == 2)  # the node and its fork server
         with our_server.running(path, tmp_path, "-q", port=serving.port) as again:
             client = again.client()
             client.log_in()
             assert statuses(client, task) == ["completed"] * 3
+            node.until("completed", times=3)
             assert statuses(client, our_node.post(client, "add", 1, 2)) == ["completed"]
             assert node.err.count("does not answer") == 1 and "Traceback" not in node.err
             assert node.stop() == 0
+
+
+class Ailing(http.server.ThreadingHTTPServer):
+    """Stands before a server; while it is ill, it answers a node that delivers an outcome with 500."""
+
+    is_ill = True
+
+    def __init__(self, port: int) -> None:
+        super().__init__(("127.0.0.1", 0), Passing)
+        self.port, self.polls = port, set[socket.socket]()
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    def heal(self) -> None:
+        """Be well, and end the long polls of nodes, which then ask anew."""
+        self.is_ill = False
+        for poll in list(self.polls):
+            with contextlib.suppress(OSError):  # it has ended
+                poll.shutdown(socket.SHUT_RDWR)
+
+    def handle_error(self, *_: object) -> None: ...
+
+
+class Passing(http.server.BaseHTTPRequestHandler):
+    server: Ailing
+
+    def pass_on(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        status, answer = 500, b"{}"
+        if "websocket" not in self.path and not (self.server.is_ill and b'"finished_at"' in body):
+            if "socket.io" in self.path:
+                self.server.polls.add(self.connection)
+            behind = http.client.HTTPConnection("127.0.0.1", self.server.port)
+            behind.request(self.command, self.path, body, dict(self.headers))
+            found = behind.getresponse()
+            status, answer = found.status, found.read()
+            behind.close()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    do_GET = do_POST = do_PATCH = pass_on  # noqa: N815 - as the library calls them
+
+    def log_message(self, format: str, *args: object) -> None: ...
+
+
+def test_a_result_waits_for_a_server_that_answers_with_errors(
+    federation: Federation, client: Client, file: Path
+) -> None:
+    with Ailing(client.port) as server:
+        with our_node.running(federation.write(file.parent, server.server_port, sites=[1])) as node:
+            node.until("online")
+            first = our_node.post(client, "add", 1, 2)
+            node.until(f"did not store that run 1 of task {first}")
+            assert [run["status"] for run in our_node.runs_of(client, first)] == ["active"]
+            assert "completed in" not in node.err
+            server.heal()
+            assert statuses(client, first) == ["completed"] and our_node.results_of(client, first) == [3]
+            node.until("completed in")
+            server.is_ill = True
+            last = our_node.post(client, "add", 3, 4)
+            node.until(f"did not store that run 2 of task {last}")
+            server.is_ill = False
+            assert node.stop() == 0
+        assert statuses(client, last) == ["completed"] and our_node.results_of(client, last) == [7]
+        server.shutdown()
 
 
 def test_a_kill_that_the_node_missed_counts_when_it_is_back(
@@ -198,6 +270,7 @@ def test_a_node_runs_once_and_a_wrong_key_ends_the_command(
         task = our_node.post(client, "add", 1, 2)
         assert statuses(client, task) == ["completed"]
         assert node.stop() == 0
+    assert list(Path(os.environ["HOME"]).rglob("*.lock")) == []
     federation.keys[2] = "00000000-0000-4000-8000-000000000000"
     done = process.vserver("node", federation.write(tmp_path / "wrong", client.port))
     assert done.status == 1 and "node 2 of" in done.err and "api_key" in done.err and "Traceback" not in done.err
@@ -206,6 +279,22 @@ def test_a_node_runs_once_and_a_wrong_key_ends_the_command(
         "node", federation.write(tmp_path / "path", client.port, server=f"http://127.0.0.1:{client.port}")
     )
     assert done.status == 1 and "no API" in done.err
+
+
+def test_a_node_of_another_home_computes_no_run_again(client: Client, file: Path, tmp_path: Path) -> None:
+    notes = tmp_path / "notes"
+    for folder in (notes, tmp_path / "other"):
+        folder.mkdir()
+    other = {"log": tmp_path / "other.log", "HOME": str(tmp_path / "other")}
+    with our_node.running(file) as node, our_node.running(file, **other) as second:  # type: ignore[arg-type]
+        for each in (node, second):
+            each.until("online")
+        for _ in range(3):
+            task = our_node.post(client, "note", str(notes), 0.1, sites=(1, 2, 3))
+            assert statuses(client, task) == ["completed"] * 3
+        assert node.stop() == second.stop() == 0
+        assert [each.read_text() for each in notes.iterdir()] == ["computed\n"] * 9
+        assert (node.err + second.err).count("completed in") == 9
 
 
 def test_an_encrypted_collaboration_is_refused(client: Client, file: Path) -> None:

@@ -53,3 +53,16 @@ def test_subtasks_that_are_only_known_to_exist_count_too() -> None:
     assert found.runs == [1]
     found.slots.note_subtasks(1)
     assert found.runs == [1, 2]
+
+
+def test_central_runs_are_bounded_and_their_subtasks_are_not() -> None:
+    found = Started(1)
+    for run in range(1, 10):
+        found.enter(run, task=run)
+        found.slots.note_subtasks(run)
+    assert found.runs == [1, 2, 3, 4]
+    found.enter(10, task=10, parent=1)
+    assert found.runs == [1, 2, 3, 4, 10]
+    found.slots.leave(10)
+    found.slots.leave(2)
+    assert found.runs == [1, 2, 3, 4, 10, 5]

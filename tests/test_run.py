@@ -154,11 +154,23 @@ def test_it_waits_for_a_node_that_is_not_online_and_ctrl_c_leaves_the_task(path:
         assert "not posted" not in vserver("-d", path, "show", "task/1").out
 
 
+@pytest.fixture
+def no_interrupts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Start programs with SIGINT ignored, as a script starts them with &."""
+    monkeypatch.setenv("VSERVER_PLAIN_STARTS", "1")
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("no_interrupts")
 def test_a_killed_server_is_noticed_and_leaves_no_nodes(path: Path, tmp_path: Path) -> None:
     our_server.fill_with_root(path)
-    federation = Federation(path, 3)
-    with served(str(path), federation, tmp_path) as server:
+    file = Federation(path, 3).write(tmp_path / "nodes", 0)
+    with our_server.running(path, tmp_path, "--nodes", str(file), PGPASSWORD="SECRET") as server:
+        until(server, "3 nodes online")
         begun = children(server.process.pid)
+        assert begun and not any(b"SECRET" in Path(f"/proc/{each}/environ").read_bytes() for each in begun)
         server.kill()
         until_gone(begun)
     assert len(state_files()) == 1

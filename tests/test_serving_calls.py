@@ -124,6 +124,9 @@ def test_a_run_goes_from_its_node_to_its_result(served: Any, root: Client) -> No
     assert north.ask("PATCH", path, {"started_at": "yesterday"}).status == 400
     started = north.ask("PATCH", path, {"started_at": "2026-11-28T10:00:00.5+00:00"}).body
     assert (started["started_at"], started["status"]) == ("2026-11-28T10:00:00.500000", "active")
+    assert north.ask("PATCH", path, {"started_at": "2026-11-28T10:00:00.5"}).status == 200  # an answer was lost
+    second = north.ask("PATCH", path, {"started_at": "2026-11-28T10:00:00.6", "status": "active"})
+    assert second.status == 400 and "one process only" in second.body["msg"]
     token = north.ask("POST", "token/container", {"task_id": task["id"], "image": "i"})
     assert token.status == 200
     assert north.ask("POST", "token/container", {"task_id": task["id"], "image": "j"}).status == 401

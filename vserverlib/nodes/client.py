@@ -59,12 +59,13 @@ class Identity(NamedTuple):
 
 
 class Session(requests.Session):
-    """A session that sends the token of a client with each request, and nothing of ~/.netrc; no proxy to loopback."""
+    """A session that sends the token of a client with each request, nothing of ~/.netrc, no proxy to this machine."""
 
     def __init__(self, client: Client) -> None:
         super().__init__()
         self.auth = client.sign
-        self.trust_env = urlsplit(client.server.host).hostname not in LOOPBACK
+        is_here = client.server.is_beside or urlsplit(client.server.host).hostname in LOOPBACK
+        self.trust_env = not is_here  # such as https_proxy
 
 
 class Client:

@@ -100,6 +100,7 @@ class Events:
             logger=_Quiet(),
             engineio_logger=_Quiet(),
             http_session=self._session,
+            websocket_extra_options={} if self._session.trust_env else {"http_no_proxy": ["*"]},
         )
         for name in RECEIVED:
             sio.on(name, _passing(self._handle, name), namespace=NAMESPACE)

@@ -2,7 +2,7 @@
 
 One thread asks the server, one request after the other, so no status overtakes another. If the server is away, it
 waits, and results wait with it. A run is computed at most once: the server first accepts that it begins, and a run that
-began without this process is ended as failed.
+began before this process is ended as failed.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ STOPPED = "the node was stopped while it computed this run\n"
 UNREADABLE = "this node does not read the input of this run: it is encrypted, or in blob storage\n"
 LAST_SECONDS = 5.0  # in which a node that closes delivers what its runs left
 LAST_ANSWER_SECONDS = 2.0
-TRIES_AFTER_ERRORS = 5  # of a request that the server answers with its own error (status 500)
+SERVER_ERROR = 500  # the first status that says so
+TRIES_AFTER_ERRORS = 5  # of a request that the server answers with its own error
+DELIVERIES = 5  # of a result, one at each sync, after which a server with errors is asked to store the failure only
 Value = TypeVar("Value")
 
 
@@ -51,6 +53,7 @@ class Node:
         self._events = Events(self._client, self._received, team.report.away)
         self._runs: dict[int, Run] = {}  # that wait or compute, or whose result is not delivered
         self._ended: set[int] = set()
+        self._is_new = True  # until it has taken what was open when it connected first
         self._work: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
         self._nudge, self._closing = threading.Event(), threading.Event()
         self._deadline = 0.0
@@ -130,7 +133,7 @@ class Node:
                 self._report.away(error)
             except Refused as error:
                 errors += 1
-                if error.status < 500 or errors == TRIES_AFTER_ERRORS:
+                if error.status < SERVER_ERROR or errors == TRIES_AFTER_ERRORS:
                     raise
             if self._closing.is_set() and (not self._runs or time.monotonic() > self._deadline):
                 raise _Closed
@@ -157,10 +160,12 @@ class Node:
         self._events.emit("node_info_update", self._info())
         rows = self._asked(lambda: self._client.open_runs(node_id=self.who.id))
         self.is_ready.set()
+        self._deliver_again()
         for row in rows:
             self._take(row)
+        self._is_new = False
         found = {row["id"] for row in rows}
-        for run in [each for each in self._runs.values() if each.id not in found]:
+        for run in [each for each in self._runs.values() if each.id not in found and each.undelivered is None]:
             if not self._is_open(run.id):
                 self._kill(run)
 
@@ -208,7 +213,8 @@ class Node:
         except (KeyError, TypeError, ValueError, AttributeError):
             self._report.detail(f"{self.who.title}: the server has a run that cannot be read")
             return
-        if run.id in self._runs or run.id in self._ended or self._closing.is_set():
+        is_elsewhere = run.has_begun and not self._is_new  # another process with this key computes it
+        if is_elsewhere or run.id in self._runs or run.id in self._ended or self._closing.is_set():
             return
         self._runs[run.id] = run
         if run.has_begun:
@@ -230,7 +236,9 @@ class Node:
             self._deliver(run, Outcome(KILLED, None, ""))
             return
         try:
-            self._asked(lambda: self._client.write_run(run.id, started_at=_now(), status=ACTIVE))
+            started = _now()  # the same at each try, so that a server knows it from another process's
+            self._asked(lambda: self._client.write_run(run.id, started_at=started, status=ACTIVE))
+            run.has_begun = True
             token = self._asked(lambda: self._client.container_token(run.task_id, run.image))
         except Refused as error:
             self._refused(run, error)
@@ -248,8 +256,10 @@ class Node:
             run.running.kill()
 
     def _refused(self, run: Run, error: Refused) -> None:
-        """End a run that the server does not let begin, unless it was ended meanwhile."""
-        if self._is_open(run.id):
+        """End a run that the server does not let begin, unless it has ended, or another process computes it."""
+        found = self._found(run.id)
+        is_elsewhere = error.status < SERVER_ERROR and not run.has_begun and found.get("started_at") is not None
+        if found["status"] in runs.OPEN and not is_elsewhere:
             self._deliver(run, Outcome(NOT_STARTED, None, f"{error}\n"))
         else:
             self._report.detail(f"{run.title} does not begin: {error}")
@@ -263,7 +273,7 @@ class Node:
             self._settings.algorithms[run.image],
             run.input,
             token,
-            self._settings.server,
+            self._settings.server[:3],
             run.requested,
             self._own.databases,
             self._settings.environment,
@@ -282,13 +292,25 @@ class Node:
         self._work.put(partial(self._deliver, run, outcome))
 
     def _deliver(self, run: Run, outcome: Outcome) -> None:
-        """Have the server know how a run ended."""
-        self._report_end(run, outcome)
+        """Have the server know how a run ended. While it answers with its own errors, the outcome waits."""
+        run.undelivered, run.deliveries = None, run.deliveries + 1
         try:
             self._write_end(run, outcome)
+        except Refused as error:
+            if error.status >= SERVER_ERROR and not self._closing.is_set():
+                run.undelivered = outcome
+            raise Error(f"the server did not store that {run.title} {outcome.status}: {error}") from None
         finally:
-            self._forget(run)
+            if run.undelivered is None:
+                self._forget(run)
+            else:
+                self._slots.leave(run.id)
         self._announce(run, outcome.status)
+
+    def _deliver_again(self) -> None:
+        for run in list(self._runs.values()):
+            if run.undelivered is not None:
+                self._guarded(partial(self._deliver, run, run.undelivered))
 
     def _write_end(self, run: Run, outcome: Outcome) -> None:
         fields = {"status": outcome.status, "log": _sendable(outcome.log), "finished_at": _now()}
@@ -296,10 +318,19 @@ class Node:
         try:
             self._asked(lambda: self._client.write_run(run.id, result=result, **fields))
         except Refused as error:
-            if self._is_open(run.id):  # or it was killed, or an answer was lost
+            if error.status >= SERVER_ERROR and run.deliveries < DELIVERIES:
+                raise
+            status = self._found(run.id)["status"]  # it may have been killed, or an answer was lost
+            if status in runs.OPEN:
                 log = _sendable(f"{outcome.log}the server refused the result: {error}\n")
-                self._report.line(f"{run.title} {FAILED}: the server refused the result: {error}", "yellow")
                 self._asked(lambda: self._client.write_run(run.id, **{**fields, "status": FAILED, "log": log}))
+                self._report.line(f"{run.title} {FAILED}: the server refused the result: {error}", "yellow")
+                return
+            if status not in ("", outcome.status):
+                at_server = f"the server has it as {printable(status, 60)}"
+                self._report.line(f"{run.title} {outcome.status}, which is dropped: {at_server}", "yellow")
+                return
+        self._report_end(run, outcome)
 
     def _report_end(self, run: Run, outcome: Outcome) -> None:
         took = f" in {run.seconds:.1f} s" if run.began else ""
@@ -322,12 +353,16 @@ class Node:
         }
         self._events.emit("algorithm_status_change", about)
 
+    def _found(self, id: int) -> dict[str, Any]:
+        """Return a run as the server has it. Its status is "" if there is none, and an open one if nothing is known."""
+        try:
+            return self._asked(lambda: self._client.run(id))
+        except Refused as error:
+            return {"status": "" if error.status == NOT_FOUND else ACTIVE}
+
     def _is_open(self, id: int) -> bool:
         """Whether the server waits for a run."""
-        try:
-            return bool(self._asked(lambda: self._client.run(id))["status"] in runs.OPEN)
-        except Refused as error:
-            return error.status != NOT_FOUND
+        return self._found(id)["status"] in runs.OPEN
 
     def _forget(self, run: Run) -> None:
         self._slots.leave(run.id)
@@ -342,6 +377,7 @@ class Node:
         for run in [each for each in self._runs.values() if each.running is None]:
             self._slots.leave(run.id)
             self._runs.pop(run.id)
+        self._deliver_again()
         self._end_if_idle()
 
     def _end_if_idle(self) -> None:

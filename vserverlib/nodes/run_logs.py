@@ -10,7 +10,7 @@ MAX_HEAD, MAX_TAIL = 256 * 1024, 512 * 1024  # characters that are kept of a log
 PAUSE = 0.1  # seconds between two pieces
 TAIL_LENGTH = 4096  # characters in which the reason of a crash is
 LEFT_OUT = "\n… {:,} characters are left out …\n"
-CUT = "\n… the rest follows when the run has ended …\n"
+CUT = "\n… more is not shown while the run computes …\n"
 
 
 class RunLog:

@@ -123,12 +123,16 @@ class Nodes:
         name = hashlib.sha256(repr(words).encode()).hexdigest()[:32]
         with files.as_error(NO_PLACE):
             path = home.own_file(home.folder() / FOLDER / f"{name}.lock")
-            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._stack.callback(os.close, descriptor)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise Error(f"{who.title} of {server.url} runs in another process already: stop that one first") from None
+        if not _is_at(path, descriptor):  # the process that had it has just removed it
+            self._claim(server, who)
+            return
+        self._stack.callback(path.unlink, missing_ok=True)
 
     def wait(self) -> None:
         """Wait until all nodes have logged in, and print who they are. Raises the Error of one that cannot."""
@@ -175,6 +179,13 @@ def _folder_of_runs(keep: bool) -> Iterator[Path]:
             files.remove_folder(folder)
 
 
+def _is_at(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
 def _kept_folder(parent: Path) -> Path:
     folder = files.dated_name(parent, "kept", "")
     folder.mkdir(mode=0o700)
@@ -201,19 +212,19 @@ def _wait_for_a_signal(watched: ChangedFiles | None) -> None:
             notify(f"{shown(path)} has changed: the next run reads it anew")
 
 
-def _interrupt_after_stdin() -> None:
-    """End the nodes, as Ctrl-C does, at the end of stdin: a pipe of the server beside them, which may be killed."""
+def _terminate_after_stdin() -> None:
+    """End the nodes at the end of stdin: a pipe of the server beside them, which may be killed."""
     with contextlib.suppress(OSError):
         while os.read(0, 4096):
             pass
-    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
 
 
 def serve(settings: Sequence[Settings], options: Options) -> None:
     """Run the nodes of some files until a signal comes; after another one than Ctrl-C, its exception goes on."""
     nodes = Nodes(settings, options)
     if options.ends_with_stdin:
-        threading.Thread(target=_interrupt_after_stdin, name="stdin", daemon=True).start()
+        threading.Thread(target=_terminate_after_stdin, name="stdin", daemon=True).start()
     try:
         nodes.start()
         nodes.wait()

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vserverlib import printable
+from vserverlib.nodes.jobs import Outcome
 from vserverlib.nodes.workshop import Running
 
 OPEN = ("pending", "initializing", "active")  # statuses of an unfinished run
@@ -21,7 +22,8 @@ MAX_METHOD = 60  # characters of a method in messages
 class Run:
     """A run. input: JSON text, unless is_readable is false. requested: databases, as the API gives them.
 
-    running: once it computes. is_killed: somebody wants it ended; is_stopped: the node itself is stopped.
+    running: once it computes. undelivered: its outcome, which the server has not stored in so many deliveries.
+    is_killed: somebody wants it ended; is_stopped: the node itself is stopped.
     """
 
     id: int
@@ -35,6 +37,8 @@ class Run:
     has_begun: bool
     log: str
     running: Running | None = None
+    undelivered: Outcome | None = None
+    deliveries: int = 0
     is_killed: bool = False
     is_stopped: bool = False
     began: float = 0.0

@@ -76,11 +76,15 @@ environment: {}
 
 
 class Server(NamedTuple):
-    """Where a server is. host: with its scheme, such as http://127.0.0.1; path: of the API, such as /api."""
+    """Where a server is. host: with its scheme, such as http://127.0.0.1; path: of the API, such as /api.
+
+    is_beside: whether it has started these nodes, on this machine.
+    """
 
     host: str
     port: int
     path: str
+    is_beside: bool = False
 
     @property
     def url(self) -> str:
@@ -114,14 +118,14 @@ class Settings:
 
 
 def read(path: Path, server: str | None = None, *, warns: bool = True) -> Settings:
-    """Return what a node's file says. Raises an Error with each fault. Warns if others can read a key.
+    """Return what a node's file says. Raises an Error with each fault. Warns if others can read secrets or edit it.
 
     server: the URL of the server beside which the nodes run, in place of the file's, which may be left out.
     """
     reader = _Reader(path, server)
     found = reader.settings()
-    for secret in sorted(reader.secret_files if warns else ()):
-        _warn_if_readable(secret)
+    for file in sorted({path, *reader.secret_files} if warns else ()):
+        _warn_if_open(file, file in reader.secret_files)
     return found
 
 
@@ -173,7 +177,7 @@ class _Reader:
         python = self._python(given["python"], "python") if "python" in given else ""
         return Settings(
             self._path,
-            self._server(given.get("server")) if self._beside is None else _server(self._beside) or NO_SERVER,
+            self._server(given.get("server")) if self._beside is None else _server_beside(self._beside),
             tuple(self._nodes(given.get("nodes"))),
             dict(self._algorithms(given.get("algorithms"), python)),
             self._limits(given.get("limits")),
@@ -391,6 +395,7 @@ class _Reader:
             if not NAME.fullmatch(name):
                 self._fault(each, f'"{printable(name)}" is no name of a variable: use ASCII letters, digits and _')
             elif isinstance(each, Text):
+                self.secret_files.add(self._path)  # perhaps: nobody knows
                 yield name, "" if each.is_null else each.text
             elif not isinstance(each, Unread):
                 self._fault(each, f"{printable(name)} of environment is a text, not {_described(each)}")
@@ -421,6 +426,10 @@ def _server(text: str) -> Server | None:
     return Server(f"{found.scheme}://{f'[{host}]' if ':' in host else host}", port, found.path.rstrip("/"))
 
 
+def _server_beside(text: str) -> Server:
+    return (_server(text) or NO_SERVER)._replace(is_beside=True)
+
+
 def _type_of(uri: str) -> str:
     """Return the type of a database by its URI or the ending of its file; "" if it is unknown."""
     if found := URI.match(uri):
@@ -428,8 +437,10 @@ def _type_of(uri: str) -> str:
     return TYPES.get(Path(uri).suffix.lower(), "")
 
 
-def _warn_if_readable(path: Path) -> None:
+def _warn_if_open(path: Path, has_secrets: bool) -> None:
+    """Warn if others can edit a file, which decides what runs with its user's rights, or read its secrets."""
     mode = path.stat().st_mode & 0o777
-    if os.name == "posix" and mode & 0o044:
+    if os.name == "posix" and mode & (0o066 if has_secrets else 0o022):
+        what = "has secrets" if has_secrets else "decides what runs with your rights"
         remedy = f"chmod 600 {shlex.quote(shown(path))}"
-        notify(f"{shown(path)} has secrets and is open to others (mode {mode:03o}): {remedy}", "yellow")
+        notify(f"{shown(path)} {what} and is open to others (mode {mode:03o}): {remedy}", "yellow")

@@ -40,13 +40,24 @@ def _import(name: str) -> None:
 
 def _libraries(kind: str, target: str) -> set[str]:
     """Return the installed modules that an algorithm imports: they change with the environment only."""
-    own, found = target.partition(".")[0], set()
+    found = set[str]()
     for path in _sources(kind, target):
         with contextlib.suppress(OSError, SyntaxError, ValueError, RecursionError):
             found |= _imported(ast.parse(path.read_bytes()))
+    tops = {name: name.partition(".")[0] for name in found}
     return {
-        name for name in found if (top := name.partition(".")[0]) not in (own, *UNSAFE_TO_FORK) and _is_installed(top)
+        name
+        for name, top in tops.items()
+        if top not in UNSAFE_TO_FORK and not _is_own(kind, target, top) and _is_installed(top)
     }
+
+
+def _is_own(kind: str, target: str, name: str) -> bool:
+    """Whether a module is the algorithm's: part of its package, or beside its file."""
+    if kind != "file":
+        return name == target.partition(".")[0]
+    beside = Path(target).with_name(name)
+    return beside.is_dir() or beside.with_suffix(".py").exists()
 
 
 def _sources(kind: str, target: str) -> list[Path]:

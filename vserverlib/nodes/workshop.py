@@ -184,13 +184,20 @@ class Workshop:
         self._is_closed = False
 
     def start(self, job: Job, on_log: OnLog, on_end: OnEnd) -> Running:
-        """Start a run. Another thread calls on_log with text as it comes, and on_end once, whatever happens."""
+        """Start a run. Another thread calls on_log with text as it comes, and on_end once, whatever happens.
+
+        Raises a RuntimeError if there can be no more threads.
+        """
         running = Running(job, self, on_log, on_end)
         with self._lock:
             if self._is_closed:
                 running.kill()
             self._running.add(running)
-        running.thread.start()
+        try:
+            running.thread.start()
+        except RuntimeError:  # no more threads: close() would wait for it
+            self.forget(running)
+            raise
         return running
 
     def forget(self, running: Running) -> None:

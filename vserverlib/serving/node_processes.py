@@ -10,12 +10,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from vserverlib import addresses
 from vserverlib.messages import notify
 
 PATIENCE = 10.0  # seconds that the nodes have at the end
@@ -40,7 +40,7 @@ class NodeProcesses:
                 command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
-                env={**os.environ, "PYTHONPATH": path},
+                env={**_without_database(os.environ), "PYTHONPATH": path},
                 start_new_session=True,
             )
             self._watching = asyncio.ensure_future(self._report_end())
@@ -52,12 +52,12 @@ class NodeProcesses:
         notify(f"the nodes beside the server have ended with status {status}; the server goes on", "yellow")
 
     async def end(self) -> None:
-        """End the nodes as Ctrl-C does, and wait for them; kill them if they do not end."""
+        """Terminate the nodes, and wait for them; kill them if they do not end."""
         if self._process is None or self._watching is None:
             return
         self._watching.cancel()
         if self._process.poll() is None:
-            self._process.send_signal(signal.SIGINT)
+            self._process.terminate()  # SIGINT is ignored in what a script starts with &
             with contextlib.suppress(subprocess.TimeoutExpired):
                 await asyncio.to_thread(self._process.wait, PATIENCE)
         self.kill()
@@ -67,3 +67,9 @@ class NodeProcesses:
         """End the nodes at once: at the second Ctrl-C."""
         if self._process is not None:
             self._process.kill()
+
+
+def _without_database(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment without the address of the server's database, and PostgreSQL's variables (PGPASSWORD)."""
+    dropped = [name for name in environment if name.startswith("PG") or name == addresses.VARIABLE]
+    return {name: value for name, value in environment.items() if name not in dropped}

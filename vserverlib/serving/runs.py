@@ -96,6 +96,7 @@ def update(request: Request) -> Answer:
     _require_own(request, run)
     if run.complete:
         raise Refusal(400, f"run {run.id} has ended ({run.status}): it cannot be changed any more")
+    _refuse_second_start(run, given)
     _assign(run, given)
     states.save(run)
     room = f"collaboration_{request.who.only_collaboration}"
@@ -113,6 +114,16 @@ def _require_own(request: Request, run: Result) -> None:
         raise lacking()
     if posted.of_task(task.id).init_user_id is None:
         raise Refusal(401, f"task {task.id} was not posted over the API: no node computes it")
+
+
+def _refuse_second_start(run: Result, given: dict[str, Any]) -> None:
+    """Raise a 400 if a run that has started starts at another time: two processes have the key of this node."""
+    if (
+        run.started_at is not None
+        and "started_at" in given
+        and moment("started_at", given["started_at"]) != run.started_at
+    ):
+        raise Refusal(400, f"run {run.id} has started already: run the key of a node in one process only")
 
 
 def _assign(run: Result, given: dict[str, Any]) -> None:
