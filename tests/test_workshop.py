@@ -453,8 +453,9 @@ def test_a_listener_that_fails_ends_the_run(shared: Bench) -> None:
 
     started = Failing()
     job = shared.job(input=b'{"method": "sleep"}')
-    shared.workshop.start(job, started.on_log, started.on_end)
+    running = shared.workshop.start(job, started.on_log, started.on_end)
     assert started.outcome().status == "unknown error"
+    running.thread.join()  # its exception is this test's
     runs.until(lambda: len(runs.processes_with(str(shared.folder))) == 1)
 
 
