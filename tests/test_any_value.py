@@ -147,6 +147,7 @@ def test_every_row_is_listed(kept: str, form: str, opened: Any) -> None:
         assert all(line.replace("\t", "").isprintable() for line in done.stdout.splitlines())
 
 
+@pytest.mark.long
 def test_every_row_is_shown(kept: str, opened: Any) -> None:
     for model in db.ENTITIES:
         for entity in list(model.get())[::STEP]:
@@ -158,6 +159,7 @@ def test_every_row_is_shown(kept: str, opened: Any) -> None:
             assert run(kept, "show", *reference.split("/"), "-o", form).exit_code == 0
 
 
+@pytest.mark.long
 def test_every_field_is_filtered_and_sorted_by(opened: Any) -> None:
     for model in MODELS:
         total = model.select().count()

@@ -303,6 +303,7 @@ def test_an_encrypted_collaboration_is_refused(client: Client, file: Path) -> No
     assert done.status == 1 and "encrypted" in done.err and "trial" in done.err
 
 
+@pytest.mark.long
 def test_what_a_task_asks_for_changes_nothing_outside(client: Client, file: Path) -> None:
     """Paths in the names of methods and databases, an input that is no JSON, and one of megabytes."""
     with our_node.running(file) as node:
