@@ -246,7 +246,7 @@ def test_fifty_open_pages_follow_and_leave_the_server_free(serving: OurServer) -
     token, last = token_of_root(serving), "the last of all"
     visitor = Visitor(serving.port)
     assert visitor.log_in(our_server.ROOT_NAME, our_server.ROOT_PASSWORD).status == 303
-    opened = threading.Barrier(PAGES + 1)
+    opened = threading.Barrier(PAGES + 1, timeout=our_server.ANSWER_SECONDS)  # one that fails ends all
 
     def watch() -> None:
         own = Visitor(serving.port)

@@ -25,7 +25,7 @@ from vserverlib.serving.refusals import Refusal
 LOOK_EVERY = 0.5  # seconds between two comparisons
 AFTER_ERROR = 5.0  # seconds
 RENEW_EVERY = 15.0  # seconds
-MAX_WATCHERS, MAX_OF_USER = 1000, 20  # hidden tabs watch nothing
+MAX_WATCHERS, MAX_OF_USER = 1000, 100  # a class may log in as one user; hidden tabs watch nothing
 GONE = "event: gone\ndata:\n\n"
 LOST = "event: lost\ndata:\n\n"  # the database cannot be read, so the page stands still
 
