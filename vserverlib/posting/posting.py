@@ -23,14 +23,13 @@ from vserverlib.posting.choosing import Choice, Wanted
 from vserverlib.queries import outcomes
 from vserverlib.queries.outcomes import Outcome
 from vserverlib.running_servers import RunningServer
-from vserverlib.serving import NO_LIBRARIES
+from vserverlib.serving import MAX_BODY, NO_LIBRARIES
 from vserverlib.serving.callers import mark_of_user
 from vserverlib.serving.presence import ONLINE
 
 SECONDS = 60.0  # until the server's answer: it waits for a lock for ten
 LONGEST_NAME = 80  # characters of a name that is made of the method and its arguments
 STATUS_CREATED = 201
-LARGEST = 64 << 20  # bytes of a task, for the server
 
 
 class Order(NamedTuple):
@@ -146,8 +145,8 @@ def _name(order: Order) -> str:
 def _asked(server: RunningServer, token: str, body: dict[str, Any]) -> Any:
     """Return the server's answer to a task. Raises an Error if it refuses it, or does not answer."""
     place, text = urlsplit(server.url), json.dumps(body)
-    if len(text) > LARGEST:
-        raise Error(f"the task is larger than {LARGEST >> 20} MB: give its methods less, such as the name of a file")
+    if len(text) > MAX_BODY:
+        raise Error(f"the task is larger than {MAX_BODY >> 20} MB: give its methods less, such as the name of a file")
     headers = {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
     connection = http.client.HTTPConnection(str(place.hostname), place.port, timeout=SECONDS)
     try:

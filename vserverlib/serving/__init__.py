@@ -33,3 +33,4 @@ Nothing below knows this package. `vserver start` imports it, and what posts tas
 NO_LIBRARIES = (
     "the server needs libraries that are not installed; install starlette, uvicorn, python-socketio, PyJWT, jinja2"
 )
+MAX_BODY = 64 * 1024 * 1024  # bytes of a task or result

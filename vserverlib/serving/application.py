@@ -31,7 +31,7 @@ from vserverlib import Damaged, Error, NotFound, ReadOnly, printable
 from vserverlib.databases.postgresql.connection_errors import Unreachable
 from vserverlib.drivers import peewee
 from vserverlib.messages import notify
-from vserverlib.serving import browser, callers, openapi, sockets, tokens
+from vserverlib.serving import MAX_BODY, browser, callers, openapi, sockets, tokens
 from vserverlib.serving.answers import Answer, message
 from vserverlib.serving.browser import Page
 from vserverlib.serving.desk import Busy
@@ -40,7 +40,7 @@ from vserverlib.serving.requests import Request
 from vserverlib.serving.routes import LARGE, READ, REFRESH, ROUTES, STEPS, Route
 from vserverlib.serving.server import Server
 
-MAX_BODY, MAX_SMALL, MAX_LOG_IN = 64 * 1024 * 1024, 1024 * 1024, 64 * 1024  # bytes; the last for calls without a token
+MAX_SMALL, MAX_LOG_IN = 1024 * 1024, 64 * 1024  # bytes of other bodies; the last for calls without a token
 MAX_VALUES = 100_000  # of a body: more would keep the server busy for seconds, and take a gigabyte
 MAX_DIGITS = 20  # of a length
 BODY_PATIENCE = 600  # seconds that a body may take
